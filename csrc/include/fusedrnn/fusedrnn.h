@@ -1,0 +1,118 @@
+/* fusedrnn: the C ABI over DLPack tensors, for embedding in other languages and frameworks.
+ *
+ * Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
+ * Layouts are row-major with the last axis fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
+ *
+ *   x [T,B,I]   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]   h0, c0, h_n, c_n [B,H]   y [T,B,H]
+ *   lengths [B], any integer type, 0 <= lengths[b] <= T      resets [T,B], bool
+ *
+ * A null pointer for an optional tensor means: biases and initial states zero, every sequence T long,
+ * no resets; for an upstream gradient zero; for an output "not wanted". The last axis of every tensor
+ * must be dense (stride 1); the other axes may have any stride. Tensors are float32 or float64, one
+ * type a call, in CPU memory, aligned to their element.
+ *
+ * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says, for
+ * the calling thread, which argument was wrong, what was expected and what came. All functions may be
+ * called from many threads.
+ */
+#ifndef FUSEDRNN_FUSEDRNN_H_
+#define FUSEDRNN_FUSEDRNN_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fusedrnn/dlpack_abi.h"
+
+#if defined(_WIN32)
+#define FUSEDRNN_API __declspec(dllexport)
+#else
+#define FUSEDRNN_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Grows by one whenever a struct below changes in a way that `size` cannot express. */
+#define FUSEDRNN_ABI_VERSION 1
+
+typedef enum fusedrnn_status {
+  FUSEDRNN_OK = 0,
+  FUSEDRNN_INVALID_VALUE = 1, /* a wrong shape, range or combination */
+  FUSEDRNN_INVALID_TYPE = 2,  /* a wrong element type or device */
+  FUSEDRNN_OUT_OF_MEMORY = 3,
+  FUSEDRNN_UNAVAILABLE = 4, /* what was asked for cannot run on this machine */
+  FUSEDRNN_INTERNAL = 5     /* a defect of the library */
+} fusedrnn_status;
+
+typedef enum fusedrnn_cell {
+  FUSEDRNN_RNN_TANH = 0,
+  FUSEDRNN_RNN_RELU = 1,
+  FUSEDRNN_RNN_SIGMOID = 2,
+  FUSEDRNN_RNN_IDENTITY = 3,
+  FUSEDRNN_GRU = 4,              /* n = tanh(a_n + r * u_n): cuDNN, PyTorch, Keras */
+  FUSEDRNN_GRU_RESET_BEFORE = 5, /* n = tanh(a_n + W_hn (r * h) + b_hn): Cho et al. 2014 */
+  FUSEDRNN_LSTM = 6
+} fusedrnn_cell;
+
+/* What a forward pass must remember for its gradients. Immutable: backward may run any number of times
+ * and from several threads. It refers to x, w_ih and w_hh of the forward call, which must stay alive
+ * and unchanged until the last backward; everything else, y included, is the tape's own. */
+typedef struct fusedrnn_tape fusedrnn_tape;
+
+typedef struct fusedrnn_forward_args {
+  size_t size; /* sizeof(fusedrnn_forward_args), so that fields can be added */
+  fusedrnn_cell cell;
+  int32_t reverse; /* nonzero: from the last valid step of each sequence to the first */
+  const DLTensor* x;
+  const DLTensor* w_ih;
+  const DLTensor* w_hh;
+  const DLTensor* b_ih;    /* optional */
+  const DLTensor* b_hh;    /* optional */
+  const DLTensor* h0;      /* optional */
+  const DLTensor* c0;      /* optional, LSTM only */
+  const DLTensor* lengths; /* optional */
+  const DLTensor* resets;  /* optional */
+  DLTensor* y;             /* written */
+  DLTensor* h_n;           /* written */
+  DLTensor* c_n;           /* written; LSTM only */
+} fusedrnn_forward_args;
+
+typedef struct fusedrnn_backward_args {
+  size_t size; /* sizeof(fusedrnn_backward_args) */
+  const fusedrnn_tape* tape;
+  const DLTensor* dy;   /* optional [T,B,H] */
+  const DLTensor* dh_n; /* optional [B,H] */
+  const DLTensor* dc_n; /* optional [B,H], LSTM only */
+  DLTensor* dx;         /* each output is optional and has the shape of its variable */
+  DLTensor* dw_ih;
+  DLTensor* dw_hh;
+  DLTensor* db_ih;
+  DLTensor* db_hh;
+  DLTensor* dh0;
+  DLTensor* dc0;         /* LSTM only */
+  int32_t accumulate_dx; /* nonzero: dx += instead of dx =, for the second direction of a layer */
+} fusedrnn_backward_args;
+
+/* Runs one layer in one direction. With `tape` not null, *tape receives what backward needs (release it
+ * with fusedrnn_tape_free); with `tape` null no gates are stored. */
+FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args,
+                                              fusedrnn_tape** tape);
+FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
+FUSEDRNN_API void fusedrnn_tape_free(fusedrnn_tape* tape);
+
+/* The message of the last failure on this thread; "" before the first. Valid until the next call. */
+FUSEDRNN_API const char* fusedrnn_last_error(void);
+
+FUSEDRNN_API const char* fusedrnn_version(void);
+FUSEDRNN_API int32_t fusedrnn_abi_version(void);
+
+/* The largest number of threads a call may use, the calling one included. */
+FUSEDRNN_API fusedrnn_status fusedrnn_set_num_threads(int32_t n);
+FUSEDRNN_API int32_t fusedrnn_get_num_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FUSEDRNN_FUSEDRNN_H_ */
