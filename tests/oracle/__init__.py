@@ -1,0 +1,207 @@
+"""The gradient oracle: pure Python, no package, no NumPy. What is right is decided here.
+
+Each cell is written once, as its equations (`cells.py`); gradients follow by differentiation
+(`autodiff.py`). Arrays are nested lists of floats, or anything with `tolist()`; results are nested
+lists in a dict under the names of `docs/math.md`. It is slow on purpose: a few thousand weights
+and steps; `reference` serves the larger shapes.
+
+    oracle.forward("lstm", x, w_ih=w_ih, w_hh=w_hh, lengths=[3, 1])["y"]
+    oracle.gradients("gru", x, w_ih=w_ih, w_hh=w_hh, dy=dy, reset_after=False)["dw_hh"]
+    oracle.stack("rnn", x, state_dict)["h_n"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .autodiff import Var, backpropagate
+from .cells import CELLS
+from .sequence import Nested, layer_suffixes, run, run_stack, state_sizes
+
+__all__ = ["CELLS", "forward", "gradients", "stack", "stack_gradients"]
+
+
+def forward(
+    cell: str,
+    x: Nested,
+    *,
+    lengths: Nested = None,
+    resets: Nested = None,
+    reverse: bool = False,
+    **arguments: Any,
+) -> dict[str, Nested]:
+    """Outputs y [T][B][H], h_n [B][H] (and c_n) of one direction of one layer.
+
+    `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
+    or absent means zeros) and its options (`nonlinearity`, `reset_after`).
+    """
+    values, evaluate = _sequence(cell, x, lengths, resets, reverse, arguments)
+    return evaluate(values)
+
+
+def gradients(
+    cell: str,
+    x: Nested,
+    *,
+    lengths: Nested = None,
+    resets: Nested = None,
+    reverse: bool = False,
+    dy: Nested = None,
+    dh_n: Nested = None,
+    dc_n: Nested = None,
+    **arguments: Any,
+) -> dict[str, Nested]:
+    """Gradients of sum(dy*y) + sum(dh_n*h_n) + sum(dc_n*c_n); an upstream of None is zero.
+
+    Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight given.
+    """
+    values, evaluate = _sequence(cell, x, lengths, resets, reverse, arguments)
+    upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n}
+    return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
+
+
+def stack(
+    cell: str,
+    x: Nested,
+    parameters: Mapping[str, Nested],
+    *,
+    lengths: Nested = None,
+    resets: Nested = None,
+    **arguments: Any,
+) -> dict[str, Nested]:
+    """Outputs y [T][B][D*H], h_n [L*D][B][H] (and c_n) of stacked, perhaps bidirectional layers.
+
+    `parameters` carries PyTorch's names, from which L and D follow; `arguments` are h0, c0
+    ([L*D][B][H]) and the cell's options.
+    """
+    values, evaluate = _stack(cell, x, parameters, lengths, resets, arguments)
+    return evaluate(values)
+
+
+def stack_gradients(
+    cell: str,
+    x: Nested,
+    parameters: Mapping[str, Nested],
+    *,
+    lengths: Nested = None,
+    resets: Nested = None,
+    dy: Nested = None,
+    dh_n: Nested = None,
+    dc_n: Nested = None,
+    **arguments: Any,
+) -> dict[str, Nested]:
+    """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0")."""
+    values, evaluate = _stack(cell, x, parameters, lengths, resets, arguments)
+    return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n})
+
+
+Values = dict[str, Nested]
+Evaluate = Callable[[Values], dict[str, Nested]]
+
+
+def _sequence(
+    cell: str, x: Nested, lengths: Nested, resets: Nested, reverse: bool, arguments: dict[str, Any]
+) -> tuple[Values, Evaluate]:
+    """The differentiable values of a call, and the function from them to its outputs."""
+    batch = _batch(x, lengths, arguments.get("h0"))
+    tensors, options = _split(arguments)
+    initial = _initial(cell, tensors, lambda size: [[0.0] * size for _ in range(batch)])
+
+    def evaluate(values: Values) -> dict[str, Nested]:
+        return run(
+            cell,
+            values["x"],
+            {name: values[name] for name in initial},
+            {name: values[name] for name in tensors},
+            lengths=_lists(lengths),
+            resets=_lists(resets),
+            reverse=reverse,
+            options=options,
+        )
+
+    return {"x": _lists(x), **initial, **tensors}, evaluate
+
+
+def _stack(
+    cell: str,
+    x: Nested,
+    parameters: Mapping[str, Nested],
+    lengths: Nested,
+    resets: Nested,
+    arguments: dict[str, Any],
+) -> tuple[Values, Evaluate]:
+    h0 = arguments.get("h0")
+    batch = _batch(x, lengths, None if h0 is None else h0[0])
+    rows = sum(map(len, layer_suffixes(parameters)))
+    tensors, options = _split(arguments)
+    weights = {name: _lists(value) for name, value in parameters.items()}
+    initial = _initial(
+        cell,
+        tensors | {"w_hh": weights["weight_hh_l0"]},
+        lambda size: [[[0.0] * size for _ in range(batch)] for _ in range(rows)],
+    )
+    if unknown := tensors.keys() - initial.keys():
+        raise TypeError(f"unknown arguments {sorted(unknown)}")
+
+    def evaluate(values: Values) -> dict[str, Nested]:
+        return run_stack(
+            cell,
+            values["x"],
+            {name: values[name] for name in initial},
+            {name: values[name] for name in weights},
+            lengths=_lists(lengths),
+            resets=_lists(resets),
+            options=options,
+        )
+
+    return {"x": _lists(x), **initial, **weights}, evaluate
+
+
+def _grad(evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]) -> Values:
+    variables = {name: _map(Var, value) for name, value in values.items()}
+    outputs = evaluate(variables)
+    seeds = []
+    for name, seed in upstream.items():
+        if seed is not None:
+            seeds += zip(_flat(outputs[name]), _flat(_lists(seed)), strict=True)
+    grad = backpropagate(seeds)
+    return {
+        name: _map(lambda var: grad.get(var, 0.0), value) for name, value in variables.items()
+    }
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[Values, dict[str, Any]]:
+    """Tensors apart from options; what is None is absent."""
+    given = {name: _lists(value) for name, value in arguments.items() if value is not None}
+    tensors = {name: value for name, value in given.items() if isinstance(value, list)}
+    return tensors, {name: value for name, value in given.items() if name not in tensors}
+
+
+def _initial(cell: str, tensors: Values, zeros: Callable[[int], Nested]) -> Values:
+    """Take the initial states out of `tensors`, with zeros for those that are missing."""
+    names = [f"{letter}0" for letter in CELLS[cell].states]
+    sizes = state_sizes(cell, tensors["w_hh"])
+    return {
+        name: tensors.pop(name) if name in tensors else zeros(size)
+        for name, size in zip(names, sizes, strict=True)
+    }
+
+
+def _batch(x: Nested, lengths: Nested, h0: Nested) -> int:
+    """B, which nested lists do not tell when T is 0."""
+    if hasattr(x, "shape"):
+        return int(x.shape[1])
+    return len(next((rows for rows in (*x[:1], h0, lengths) if rows is not None), ()))
+
+
+def _lists(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _map(f: Callable[[Any], Any], value: Nested) -> Nested:
+    return [_map(f, item) for item in value] if isinstance(value, list) else f(value)
+
+
+def _flat(value: Nested) -> list[Any]:
+    return [leaf for item in value for leaf in _flat(item)] if isinstance(value, list) else [value]

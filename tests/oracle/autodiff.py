@@ -1,0 +1,117 @@
+"""Scalar reverse-mode differentiation.
+
+A `Var` remembers the values it was computed from and the slope towards each. Plain floats are
+constants: every function here takes either, and stays a float as long as no `Var` is involved.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+Edges = tuple[tuple["Var", float], ...]
+
+_creation = itertools.count()
+
+
+class Var:
+    """A number with its place in the computation; hashed and compared by identity."""
+
+    __slots__ = ("edges", "order", "value")
+
+    def __init__(self, value: float, edges: Edges = ()) -> None:
+        self.value = float(value)
+        self.edges = edges
+        self.order = next(_creation)  # an operand is always older than its result
+
+    def __add__(self, other: Scalar) -> Var:
+        if isinstance(other, Var):
+            return Var(self.value + other.value, ((self, 1.0), (other, 1.0)))
+        return Var(self.value + other, ((self, 1.0),))
+
+    def __mul__(self, other: Scalar) -> Var:
+        if isinstance(other, Var):
+            return Var(self.value * other.value, ((self, other.value), (other, self.value)))
+        return Var(self.value * other, ((self, other),))
+
+    def __neg__(self) -> Var:
+        return self * -1.0
+
+    def __sub__(self, other: Scalar) -> Var:
+        return self + (-other)
+
+    def __rsub__(self, other: float) -> Var:
+        return -self + other
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+Scalar = Var | float
+
+
+def value_of(a: Scalar) -> float:
+    return a.value if isinstance(a, Var) else a
+
+
+def dot(p: Sequence[Scalar], q: Sequence[Scalar]) -> Scalar:
+    """Sum of p[k] * q[k], as one node rather than 2n."""
+    pairs = list(zip(p, q, strict=True))
+    value = sum((value_of(a) * value_of(b) for a, b in pairs), 0.0)
+    edges = [(a, value_of(b)) for a, b in pairs if isinstance(a, Var)]
+    edges += [(b, value_of(a)) for a, b in pairs if isinstance(b, Var)]
+    return Var(value, tuple(edges)) if edges else value
+
+
+def _elementary(
+    f: Callable[[float], float], slope: Callable[[float], float]
+) -> Callable[[Scalar], Scalar]:
+    def apply(a: Scalar) -> Scalar:
+        return Var(f(a.value), ((a, slope(a.value)),)) if isinstance(a, Var) else f(a)
+
+    return apply
+
+
+def _sigmoid(a: float) -> float:
+    e = math.exp(-abs(a))  # never overflows
+    return (1.0 if a >= 0.0 else e) / (1.0 + e)
+
+
+def _sigmoid_slope(a: float) -> float:
+    e = math.exp(-abs(a))  # s * (1 - s) without the cancellation in 1 - s
+    return e / (1.0 + e) ** 2
+
+
+def _tanh_slope(a: float) -> float:
+    return 4.0 * _sigmoid_slope(2.0 * a)  # tanh(a) = 2 s(2a) - 1
+
+
+sigmoid = _elementary(_sigmoid, _sigmoid_slope)
+tanh = _elementary(math.tanh, _tanh_slope)
+# The slope at the kink is 0, as in PyTorch and cuDNN; `a <= 0` lets a NaN through.
+relu = _elementary(lambda a: 0.0 if a <= 0.0 else a, lambda a: 0.0 if a <= 0.0 else 1.0)
+
+
+def backpropagate(seeds: Iterable[tuple[Scalar, float]]) -> dict[Var, float]:
+    """Gradient of sum(seed * output) for every `Var` that the outputs depend on.
+
+    An output that is a constant contributes nothing, whatever its seed.
+    """
+    grad: dict[Var, float] = {}
+    for output, seed in seeds:
+        if isinstance(output, Var):
+            grad[output] = grad.get(output, 0.0) + seed
+
+    reached, pending = set(grad), list(grad)
+    while pending:
+        for parent, _ in pending.pop().edges:
+            if parent not in reached:
+                reached.add(parent)
+                pending.append(parent)
+
+    # Newest first: every use of a value is summed up before the value is left behind.
+    for node in sorted(reached, key=lambda v: v.order, reverse=True):
+        for parent, slope in node.edges:
+            grad[parent] = grad.get(parent, 0.0) + slope * grad[node]
+    return grad

@@ -1,0 +1,108 @@
+"""From one step to a sequence, and from a sequence to layers: lengths, resets, directions.
+
+Everything here works on nested lists of scalars and never asks whether they are floats or `Var`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .cells import CELLS, State
+from .vector import Vector, zeros
+
+Nested = Any  # a scalar, or a list of these: [T][B][I], [G*H][I], ...
+
+
+def state_sizes(cell: str, w_hh: Nested) -> tuple[int, ...]:
+    """Elements of each state: h is what w_hh multiplies, c has one element per gate row."""
+    return (len(w_hh[0]), len(w_hh) // CELLS[cell].gates)[: len(CELLS[cell].states)]
+
+
+def run(
+    cell: str,
+    x: Nested,
+    initial: Mapping[str, Nested],
+    weights: Mapping[str, Nested],
+    *,
+    lengths: Sequence[int] | None,
+    resets: Sequence[Sequence[bool]] | None,
+    reverse: bool,
+    options: Mapping[str, Any],
+) -> dict[str, Nested]:
+    """One direction of one layer.
+
+    `initial` holds h0 (and c0), whose number of rows is the batch. Returns y, h_n (and c_n).
+    """
+    step, states = CELLS[cell].step, CELLS[cell].states
+    sizes = state_sizes(cell, weights["w_hh"])
+    batch = len(initial["h0"])
+    y = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
+    final: dict[str, Nested] = {f"{s}_n": [] for s in states}
+
+    for b in range(batch):
+        length = len(x) if lengths is None else lengths[b]
+        state: State = tuple(Vector(initial[f"{s}0"][b]) for s in states)
+        for t in reversed(range(length)) if reverse else range(length):
+            # The boundary just crossed lies before step t, or in reverse before step t + 1.
+            begins = t + 1 if reverse else t
+            if resets is not None and begins < length and resets[begins][b]:
+                state = tuple(map(zeros, sizes))
+            state = step(Vector(x[t][b]), state, **weights, **options)
+            y[t][b] = list(state[0])
+        for name, value in zip(states, state, strict=True):
+            final[f"{name}_n"].append(list(value))
+    return {"y": y, **final}
+
+
+def run_stack(
+    cell: str,
+    x: Nested,
+    initial: Mapping[str, Nested],
+    parameters: Mapping[str, Nested],
+    *,
+    lengths: Sequence[int] | None,
+    resets: Sequence[Sequence[bool]] | None,
+    options: Mapping[str, Any],
+) -> dict[str, Nested]:
+    """Layers, each reading the directions of the one below side by side; states [L*D][B][H]."""
+    runs: list[dict[str, Nested]] = []
+    for suffixes in layer_suffixes(parameters):
+        layer = []
+        for suffix in suffixes:
+            states = {name: value[len(runs) + len(layer)] for name, value in initial.items()}
+            layer.append(
+                run(
+                    cell,
+                    x,
+                    states,
+                    layer_weights(parameters, suffix),
+                    lengths=lengths,
+                    resets=resets,
+                    reverse=suffix.endswith("_reverse"),
+                    options=options,
+                )
+            )
+        runs += layer
+        steps = zip(*(r["y"] for r in layer), strict=True)
+        x = [[sum(rows, []) for rows in zip(*step, strict=True)] for step in steps]
+    return {"y": x, **{f"{s}_n": [r[f"{s}_n"] for r in runs] for s in CELLS[cell].states}}
+
+
+def layer_suffixes(parameters: Mapping[str, Nested]) -> list[list[str]]:
+    """The directions of every layer, as PyTorch's names end: [['_l0', '_l0_reverse'], ...]."""
+    layers = []
+    while f"weight_ih_l{len(layers)}" in parameters:
+        both = (f"_l{len(layers)}", f"_l{len(layers)}_reverse")
+        layers.append([suffix for suffix in both if f"weight_ih{suffix}" in parameters])
+    return layers
+
+
+def layer_weights(parameters: Mapping[str, Nested], suffix: str) -> dict[str, Nested]:
+    """PyTorch's weight_ih_l0 is the function's w_ih, bias_ih_l0 its b_ih."""
+    names = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+    return {
+        short: parameters[long + suffix]
+        for long, short in names.items()
+        if long + suffix in parameters
+    }
