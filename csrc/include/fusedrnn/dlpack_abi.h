@@ -1,5 +1,6 @@
 /* The DLPack structures, as its specification lays them out in memory (version 1.1).
- * A program that already includes <dlpack/dlpack.h> keeps its own, identical declarations. */
+ * A program that includes <dlpack/dlpack.h> before this header keeps its own, identical
+ * declarations. */
 #ifndef FUSEDRNN_DLPACK_ABI_H_
 #define FUSEDRNN_DLPACK_ABI_H_
 
@@ -22,22 +23,41 @@ typedef struct {
   uint32_t minor;
 } DLPackVersion;
 
-/* The enumerations are written as far as this library names their members; their storage is an int32
- * in the ABI, so other members pass through unharmed. */
-typedef enum { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLROCMHost = 11, kDLCUDAManaged = 13 }
-#ifdef __cplusplus
-DLDeviceTypeNamed;
+/* An int32 in the ABI; a plain integer here, so that any value a producer writes is a valid one. */
 typedef int32_t DLDeviceType;
-#else
-DLDeviceType;
-#endif
+enum {
+  kDLCPU = 1,
+  kDLCUDA = 2,
+  kDLCUDAHost = 3,
+  kDLOpenCL = 4,
+  kDLVulkan = 7,
+  kDLMetal = 8,
+  kDLVPI = 9,
+  kDLROCM = 10,
+  kDLROCMHost = 11,
+  kDLExtDev = 12,
+  kDLCUDAManaged = 13,
+  kDLOneAPI = 14,
+  kDLWebGPU = 15,
+  kDLHexagon = 16,
+  kDLMAIA = 17,
+};
 
 typedef struct {
   DLDeviceType device_type;
   int32_t device_id;
 } DLDevice;
 
-typedef enum { kDLInt = 0U, kDLUInt = 1U, kDLFloat = 2U, kDLBfloat = 4U, kDLComplex = 5U, kDLBool = 6U } DLDataTypeCode;
+/* Values of DLDataType.code. */
+enum {
+  kDLInt = 0U,
+  kDLUInt = 1U,
+  kDLFloat = 2U,
+  kDLOpaqueHandle = 3U,
+  kDLBfloat = 4U,
+  kDLComplex = 5U,
+  kDLBool = 6U,
+};
 
 typedef struct {
   uint8_t code;

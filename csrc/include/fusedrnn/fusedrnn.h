@@ -1,19 +1,22 @@
 /* fusedrnn: the C ABI over DLPack tensors, for embedding in other languages and frameworks.
  *
- * Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
- * Layouts are row-major with the last axis fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
+ * Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM
+ * 4). Layouts are row-major with the last axis fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
  *
  *   x [T,B,I]   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]   h0, c0, h_n, c_n [B,H]   y [T,B,H]
  *   lengths [B], any integer type, 0 <= lengths[b] <= T      resets [T,B], bool
  *
- * A null pointer for an optional tensor means: biases and initial states zero, every sequence T long,
- * no resets; for an upstream gradient zero; for an output "not wanted". The last axis of every tensor
- * must be dense (stride 1); the other axes may have any stride. Tensors are float32 or float64, one
- * type a call, in CPU memory, aligned to their element.
+ * A null pointer for an optional tensor means: biases and initial states zero, every sequence T
+ * long, no resets; for an upstream gradient zero; for a gradient to be written "not wanted".
  *
- * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says, for
- * the calling thread, which argument was wrong, what was expected and what came. All functions may be
- * called from many threads.
+ * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
+ * lengths and resets any on every axis. Tensors are float32 or float64, one type a call, in CPU
+ * memory, aligned to their element. The elements of an output must not share memory with one
+ * another or with another output, nor y with x, nor dx with x or dy.
+ *
+ * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
+ * for the calling thread, which argument was wrong, what was expected and what came. All functions
+ * may be called from many threads.
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -55,14 +58,15 @@ typedef enum fusedrnn_cell {
   FUSEDRNN_LSTM = 6
 } fusedrnn_cell;
 
-/* What a forward pass must remember for its gradients. Immutable: backward may run any number of times
- * and from several threads. It refers to x, w_ih and w_hh of the forward call, which must stay alive
- * and unchanged until the last backward; everything else, y included, is the tape's own. */
+/* What a forward pass must remember for its gradients. Immutable: backward may run any number of
+ * times and from several threads. It refers to x, w_ih and w_hh of the forward call, which must
+ * stay alive and unchanged until the last backward; everything else, y included, is the tape's own.
+ */
 typedef struct fusedrnn_tape fusedrnn_tape;
 
 typedef struct fusedrnn_forward_args {
-  size_t size; /* sizeof(fusedrnn_forward_args), so that fields can be added */
-  fusedrnn_cell cell;
+  size_t size;     /* sizeof(fusedrnn_forward_args), so that fields can be added */
+  int32_t cell;    /* a fusedrnn_cell */
   int32_t reverse; /* nonzero: from the last valid step of each sequence to the first */
   const DLTensor* x;
   const DLTensor* w_ih;
@@ -94,14 +98,15 @@ typedef struct fusedrnn_backward_args {
   int32_t accumulate_dx; /* nonzero: dx += instead of dx =, for the second direction of a layer */
 } fusedrnn_backward_args;
 
-/* Runs one layer in one direction. With `tape` not null, *tape receives what backward needs (release it
- * with fusedrnn_tape_free); with `tape` null no gates are stored. */
+/* Runs one layer in one direction. With `tape` not null, *tape receives what backward needs
+ * (release it with fusedrnn_tape_free); with `tape` null no gates are stored. */
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args,
                                               fusedrnn_tape** tape);
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 FUSEDRNN_API void fusedrnn_tape_free(fusedrnn_tape* tape);
 
-/* The message of the last failure on this thread; "" before the first. Valid until the next call. */
+/* The message of the last failure on this thread; "" before the first. Valid until the next call.
+ */
 FUSEDRNN_API const char* fusedrnn_last_error(void);
 
 FUSEDRNN_API const char* fusedrnn_version(void);

@@ -1,0 +1,50 @@
+#include "core/system.h"
+
+#include "cpu/engine.h"
+#include "cpu/isa/detect.h"
+#include "cpu/threads/pool.h"
+
+namespace fusedrnn {
+namespace {
+
+std::vector<std::string> isa_names(const std::vector<cpu::Isa>& isas) {
+  std::vector<std::string> names;
+  for (const cpu::Isa isa : isas) names.emplace_back(cpu::isa_name(isa));
+  return names;
+}
+
+template <int Which>
+void activation(Dtype dtype, const void* in, void* out, int64_t n) {
+  cpu::evaluate_activation(dtype, Which, in, out, n);
+}
+
+}  // namespace
+
+SystemInfo system_info() {
+  SystemInfo info;
+  info.version = FUSEDRNN_VERSION;
+  info.isa = cpu::isa_name(cpu::selected_isa());
+  info.isas_available = isa_names(cpu::available_isas());
+  info.isas_compiled = isa_names(cpu::compiled_isas());
+  info.threads = cpu::get_num_threads();
+  info.cpus_available = cpu::available_cpus();
+  info.cuda = "this build has no CUDA backend";
+  return info;
+}
+
+void require_usable_environment() {
+  cpu::selected_isa();
+  cpu::get_num_threads();
+}
+
+int get_num_threads() { return cpu::get_num_threads(); }
+void set_num_threads(int n) { cpu::set_num_threads(n); }
+
+ActivationFunction find_activation(const std::string& name) {
+  if (name == "exp") return activation<0>;
+  if (name == "sigmoid") return activation<1>;
+  if (name == "tanh") return activation<2>;
+  return nullptr;
+}
+
+}  // namespace fusedrnn

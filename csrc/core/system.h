@@ -1,0 +1,36 @@
+// What the library knows of the machine, and the switches it has: core's door to the backends for
+// all that is not a forward or backward pass.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/problem.h"
+
+namespace fusedrnn {
+
+struct SystemInfo {
+  std::string version;
+  std::string isa;  // the CPU instruction set in use
+  std::vector<std::string> isas_available;
+  std::vector<std::string> isas_compiled;
+  int threads = 0;
+  int cpus_available = 0;
+  std::vector<std::string> cuda_devices;
+  std::string cuda;  // why there are none; "" where there are
+};
+SystemInfo system_info();
+
+// Throws where FUSEDRNN_ISA or FUSEDRNN_NUM_THREADS asks for what this machine cannot do.
+void require_usable_environment();
+
+int get_num_threads();
+void set_num_threads(int n);
+
+// The engine's own vector functions, for the tests of their error bound. Null where there is no
+// function of that name.
+using ActivationFunction = void (*)(Dtype dtype, const void* in, void* out, int64_t n);
+ActivationFunction find_activation(const std::string& name);
+
+}  // namespace fusedrnn

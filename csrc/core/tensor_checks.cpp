@@ -1,0 +1,140 @@
+#include "core/tensor_checks.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+#include "core/tensor.h"
+
+namespace fusedrnn {
+namespace {
+
+constexpr int kMaxRank = 64;  // NumPy's
+
+void check_bytes(const char* name, const DLTensor& t) {
+  int64_t limit = kMaxBytes / item_size(t);
+  for (int i = 0; i < t.ndim; ++i) limit /= t.shape[i] > 0 ? t.shape[i] : 1;
+  if (limit < 1)
+    throw_value_error(std::string(name) + ": shape " + shape_text(t) + " is too large");
+}
+
+}  // namespace
+
+std::string expected(const char* name, const std::string& what, const std::string& got) {
+  return std::string(name) + ": expected " + what + ", got " + got;
+}
+
+const DLTensor& required(const char* name, const DLTensor* t) {
+  if (t == nullptr) throw_value_error(std::string(name) + ": expected a tensor, got none");
+  return *t;
+}
+
+// What must hold before anything else of a tensor may be looked at.
+void check_header(const char* name, const DLTensor& t) {
+  if (t.ndim < 0 || (t.ndim > 0 && t.shape == nullptr)) {
+    throw_value_error(
+        expected(name, "a shape", std::to_string(t.ndim) + " dimensions without one"));
+  }
+  if (t.ndim > kMaxRank) {
+    throw_value_error(expected(name, "at most " + std::to_string(kMaxRank) + " dimensions",
+                               std::to_string(t.ndim)));
+  }
+  for (int i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] < 0)
+      throw_value_error(expected(name, "dimensions of at least 0", shape_text(t)));
+  }
+  const int32_t device = t.device.device_type;
+  if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost) {
+    throw_type_error(expected(name, "an array on the CPU", "one on " + device_name(t.device)));
+  }
+}
+
+bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths) {
+  if (t.dtype.code != code || t.dtype.lanes != 1) return false;
+  for (const int bits : widths) {
+    if (t.dtype.bits == bits) return true;
+  }
+  return false;
+}
+
+Dtype floating_dtype(const char* name, const DLTensor& t) {
+  if (!has_type(t, kDLFloat, {32, 64})) {
+    throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
+  }
+  return t.dtype.bits == 32 ? Dtype::float32 : Dtype::float64;
+}
+
+void check_rank(const char* name, const DLTensor& t, int rank, const char* axes) {
+  if (t.ndim == rank) return;
+  throw_value_error(expected(name, "a " + std::to_string(rank) + "-dimensional array " + axes,
+                             "shape " + shape_text(t)));
+}
+
+void check_shape(const char* name, const DLTensor& t, Shape shape) {
+  bool same = t.ndim == static_cast<int>(shape.size());
+  for (int i = 0; same && i < t.ndim; ++i) same = t.shape[i] == shape.begin()[i];
+  if (!same) throw_value_error(expected(name, "shape " + shape_text(shape), shape_text(t)));
+}
+
+void check_data(const char* name, const DLTensor& t) {
+  if (t.data != nullptr || element_count(t) == 0) return;
+  throw_value_error(expected(name, "memory of shape " + shape_text(t), "a null pointer"));
+}
+
+void check_strides(const char* name, const DLTensor& t) {
+  if (element_count(t) == 0) return;
+  for (int i = 0; i < t.ndim; ++i) {
+    const int64_t stride = stride_of(t, i);
+    if (stride > kMaxBytes || stride < -kMaxBytes ||
+        !product_within(kMaxBytes, {std::abs(stride), t.shape[i], item_size(t)})) {
+      throw_value_error(expected(name, "strides within memory",
+                                 std::to_string(stride) + " for axis " + std::to_string(i)));
+    }
+  }
+}
+
+void check_dense(const char* name, const DLTensor& t) {
+  if (element_count(t) == 0) return;
+  if (t.ndim > 0 && stride_of(t, t.ndim - 1) != 1) {
+    throw_value_error(expected(name, "a last axis of stride 1",
+                               "stride " + std::to_string(stride_of(t, t.ndim - 1))));
+  }
+  if (reinterpret_cast<uintptr_t>(data_of(t)) % static_cast<uintptr_t>(item_size(t)) != 0) {
+    throw_value_error(expected(name, "memory aligned to " + std::to_string(item_size(t)) + " bytes",
+                               "a misaligned address"));
+  }
+}
+
+void throw_wrong_dtype(const char* name, ElementKind kind, const std::string& got) {
+  const char* wanted = "a dtype that DLPack knows";
+  if (kind == ElementKind::floating) wanted = "dtype float32 or float64";
+  if (kind == ElementKind::integer) wanted = "an integer dtype";
+  if (kind == ElementKind::boolean) wanted = "dtype bool";
+  throw_type_error(expected(name, wanted, got));
+}
+
+void check_tensor(const char* name, const DLTensor& t, const char* dtype, const int64_t* shape,
+                  int rank) {
+  check_header(name, t);
+  if (t.dtype.bits == 0 || t.dtype.lanes == 0) {
+    throw_wrong_dtype(name, ElementKind::any, dtype_name(t.dtype));
+  }
+  if (dtype != nullptr && dtype_name(t.dtype) != dtype) {
+    throw_type_error(expected(name, std::string("dtype ") + dtype, dtype_name(t.dtype)));
+  }
+  if (shape != nullptr) {
+    bool same = t.ndim == rank;
+    for (int i = 0; same && i < rank; ++i) same = shape[i] < 0 || t.shape[i] == shape[i];
+    if (!same) {
+      std::string wanted = "shape (";
+      for (int i = 0; i < rank; ++i) {
+        wanted += (i > 0 ? ", " : "") + (shape[i] < 0 ? "*" : std::to_string(shape[i]));
+      }
+      throw_value_error(expected(name, wanted + (rank == 1 ? ",)" : ")"), shape_text(t)));
+    }
+  }
+  check_bytes(name, t);
+  check_data(name, t);
+  check_strides(name, t);
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,47 @@
+// Checks of one tensor by itself; core/validate.h puts them together for a call.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <string>
+
+#include "core/problem.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn {
+
+// Far below the range of int64, so that engines may add padding and sum a few sizes or offsets.
+constexpr int64_t kMaxBytes = std::numeric_limits<int64_t>::max() / 64;
+
+using Shape = std::initializer_list<int64_t>;
+
+// "name: expected what, got what".
+std::string expected(const char* name, const std::string& what, const std::string& got);
+
+// What an argument's elements are; the wording of a wrong type is the same wherever it is noticed.
+enum class ElementKind { floating, integer, boolean, any };
+[[noreturn]] void throw_wrong_dtype(const char* name, ElementKind kind, const std::string& got);
+
+const DLTensor& required(const char* name, const DLTensor* t);
+
+// What must hold before anything else of a tensor may be looked at: a shape, and CPU memory.
+void check_header(const char* name, const DLTensor& t);
+
+bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths);
+Dtype floating_dtype(const char* name, const DLTensor& t);
+
+void check_rank(const char* name, const DLTensor& t, int rank, const char* axes);
+void check_shape(const char* name, const DLTensor& t, Shape shape);
+
+// These three expect a shape whose bytes fit in kMaxBytes.
+void check_data(const char* name, const DLTensor& t);     // not null where there are elements
+void check_strides(const char* name, const DLTensor& t);  // no offset overflows
+void check_dense(const char* name, const DLTensor& t);    // dense last axis, aligned
+
+// All that can be said of a tensor without a call: on the CPU, of a size that memory can hold,
+// `dtype` and `shape` as expected where they are given (null: any; -1 in a shape: any extent).
+void check_tensor(const char* name, const DLTensor& t, const char* dtype, const int64_t* shape,
+                  int rank);
+
+}  // namespace fusedrnn

@@ -1,0 +1,26 @@
+// Every check of an argument's shape, type, device, rank and value, for all who call the library:
+// what passes here is safe for an engine to run. Failures throw Error with a message that names the
+// argument, what was expected and what came; nothing has been written then.
+#pragma once
+
+#include "core/problem.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn {
+
+enum class Layout {
+  any,    // strides and alignment are not looked at, and no element is read: the caller copies
+  dense,  // dense last axis, aligned to the element
+};
+
+// The inputs alone; the outputs may be null.
+Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout);
+void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& problem,
+                           Layout layout);
+
+// Inputs and outputs. The caller sets `flags`; in a BackwardCall x, w_ih and w_hh are those of
+// `forward`, the call that left the tape.
+ForwardCall check_forward(const fusedrnn_forward_args& args);
+BackwardCall check_backward(const fusedrnn_backward_args& args, const ForwardCall& forward);
+
+}  // namespace fusedrnn
