@@ -1,0 +1,1 @@
+"""Benchmarks of fusedrnn against its peers: verify, then time. See bench/README.md."""
