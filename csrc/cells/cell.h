@@ -1,10 +1,10 @@
 // What a cell is, for every engine.
 //
-// A cell is a struct of compile-time numbers and of two functions over a vector type V: one vector of
-// hidden units of one sequence at one time step. V has the four operators, unary minus, V::set(x),
-// V::zero(), and, found by argument-dependent lookup, fma(a,b,c) = a*b+c, fnma(a,b,c) = c-a*b,
-// select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so that the same equations compile for
-// each CPU instruction set and for CUDA.
+// A cell is a struct of compile-time numbers and of two functions over a vector type V: one vector
+// of hidden units of one sequence at one time step. V has the four operators, unary minus,
+// V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c) = a*b+c, fnma(a,b,c) =
+// c-a*b, select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so that the same equations
+// compile for each CPU instruction set and for CUDA.
 //
 //   kGates     G: gate blocks of w_ih, w_hh and the biases
 //   kStates    1 (h) or 2 (h and c); state 0 is h, the one that the recurrent product reads
@@ -13,8 +13,9 @@
 //              (GRU with the reset gate before the product). Phase 0 multiplies h, phase 1 what
 //              forward<0> returns through `input`.
 //   kDeltas    D: blocks of gradients that backward produces, in an order of its choice: blocks
-//              0..G-1 are the gradients of a = W_ih x + b_ih; the gradients of u = W_hh h + b_hh of one
-//              phase are contiguous too, in gate order. A gate whose two gradients agree has one block.
+//              0..G-1 are the gradients of a = W_ih x + b_ih; the gradients of u = W_hh h + b_hh of
+//              one phase are contiguous too, in gate order. A gate whose two gradients agree has
+//              one block.
 //   kUnitVectors  vectors of units in one packed panel (a panel has G * kUnitVectors vectors)
 //
 //   phase_first(p), phase_gates(p)   the gates of phase p
@@ -28,7 +29,8 @@
 //   backward<p>(saved, prev, dnext, dinput, delta, dprev)
 //       phases run from the last to the first. dnext: gradients of the states that leave the step;
 //       dinput: gradient of `input` of forward<p>, where there is one; delta: written by block;
-//       dprev: the part of the gradients of prev that does not go through W_hh (kept between phases).
+//       dprev: the part of the gradients of prev that does not go through W_hh (kept between
+//       phases).
 #pragma once
 
 #if defined(__CUDACC__)

@@ -39,8 +39,8 @@ struct Gru {
   static constexpr int kPhases = 1;
   static constexpr int kUnitVectors = 1;
 
-  // Gate n has two gradients: that of a_n, and r times it, of u_n. With the blocks da_n, dr, dz, du_n
-  // the first three are the input side and the last three the recurrent side.
+  // Gate n has two gradients: that of a_n, and r times it, of u_n. With the blocks da_n, dr, dz,
+  // du_n the first three are the input side and the last three the recurrent side.
   enum Delta { kInputN, kR, kZ, kRecurrentN };
   static constexpr int kDeltas = 4;
 
@@ -69,8 +69,7 @@ struct Gru {
                                  V* dprev) {
     const V r = saved[0];
     const V u_n = saved[3];
-    gru::blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN],
-                        dprev[0]);
+    gru::blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN], dprev[0]);
     delta[kRecurrentN] = delta[kInputN] * r;
     delta[kR] = delta[kRecurrentN] * u_n * (V::set(1) - r);
   }

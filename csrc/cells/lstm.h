@@ -1,4 +1,5 @@
-// LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), gates i, f, g, o:
+// LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), gates i, f, g,
+// o:
 //   i = s(a_i + u_i), f = s(a_f + u_f), g = tanh(a_g + u_g), o = s(a_o + u_o),
 //   c = f * c_prev + i * g, h = o * tanh(c).
 #pragma once

@@ -23,7 +23,7 @@ struct Relu {
   }
   template <class V>
   FUSEDRNN_CELL_FN V gradient(V y, V dy) {
-    return select(y > V::zero(), dy, V::zero());
+    return select(V::zero() < y, dy, V::zero());
   }
 };
 

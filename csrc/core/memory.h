@@ -1,0 +1,50 @@
+// Memory for results, tapes and scratch.
+#pragma once
+
+#include <cstddef>
+
+namespace fusedrnn {
+
+// 64-byte aligned, uninitialised; large blocks lie on huge pages where the system has them. A size
+// of zero gives a valid pointer. Throws std::bad_alloc.
+void* aligned_allocate(size_t bytes);
+void aligned_release(void* block) noexcept;
+
+// Scratch or tape memory of one call. Released blocks are kept, up to a limit, for the next call: a
+// page that the system hands out anew costs more than most kernels spend on it.
+class Block {
+ public:
+  Block() = default;
+  explicit Block(size_t bytes);
+  ~Block();
+  Block(Block&& other) noexcept;
+  Block& operator=(Block&& other) noexcept;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  void* data() const { return data_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;  // what was allocated, at least what was asked for
+};
+
+// Cuts a block into aligned pieces: first plan (sizes), then take (pointers), in the same order.
+class Arena {
+ public:
+  // Reserves `count` elements of `size` bytes; returns the piece's index. Throws std::bad_alloc
+  // where the total overflows.
+  int reserve(size_t count, size_t size);
+  void allocate() { block_ = Block(total_); }
+  void* at(int piece) const;
+  Block release() { return static_cast<Block&&>(block_); }
+
+ private:
+  static constexpr int kMaxPieces = 16;
+  Block block_;
+  size_t total_ = 0;
+  size_t offsets_[kMaxPieces] = {};
+  int pieces_ = 0;
+};
+
+}  // namespace fusedrnn

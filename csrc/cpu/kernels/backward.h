@@ -1,0 +1,323 @@
+// Backpropagation through time, of one thread. Each step multiplies the gradients of the following
+// step by W_hh and runs the cell's backward on the result while the tile is at hand; only those
+// gradients (delta) are exchanged. The gradients of the weights come after the walk, as products
+// over all steps.
+#pragma once
+
+#include "cpu/kernels/forward.h"
+#include "cpu/kernels/weight_gradients.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class Cell, class Real>
+class Backward {
+ public:
+  Backward(const BackwardJob& job, int thread)
+      : job_(job),
+        call_(*job.call),
+        p_(job.call->problem),
+        slots_{p_.T, p_.reverse, true},
+        thread_(thread),
+        threads_(job.grid.row_groups * job.grid.unit_groups),
+        group_(thread / job.grid.unit_groups),
+        rows_(share(p_.B, job.grid.row_groups, group_)),
+        panels_(share(panels_of(p_.H, kVectors), job.grid.unit_groups,
+                      thread % job.grid.unit_groups)) {}
+
+  void run() {
+    pack();
+    begin_carry();
+    wait_at(*job_.grid.all);
+    for (int64_t step = p_.T - 1; step >= 0; --step) walk_phases<Cell::kPhases - 1>(step);
+    for_tiles<kVectors>(InitialTile{*this}, panels_.begin, panels_.end, rows_.begin, rows_.end);
+    wait_at(*job_.grid.all);
+    weight_gradients();
+  }
+
+ private:
+  using V = Vec<Real>;
+  static constexpr int W = V::width;
+  static constexpr int U = Cell::kUnitVectors * W;
+  static constexpr int G = Cell::kGates;
+  static constexpr int S = Cell::kSaved;
+  static constexpr int kStates = Cell::kStates;
+  static constexpr int kVectors = kRecurrentPanel;
+
+  static constexpr int64_t panels_of(int64_t columns, int vectors) {
+    return (columns + vectors * W - 1) / (vectors * W);
+  }
+  static constexpr int gate_of_input_delta(int delta) {
+    int gate = 0;
+    while (Cell::input_delta(gate) != delta) ++gate;
+    return gate;
+  }
+
+  void pack() {
+    const Real* w_hh = static_cast<const Real*>(call_.w_hh.data);
+    const Range own = share(panels_of(p_.H, kVectors), threads_, thread_);
+    for (int phase = 0; phase < Cell::kPhases; ++phase) {
+      const int64_t depth = Cell::phase_gates(phase) * p_.H;
+      pack_columns<kVectors>(w_hh + Cell::phase_first(phase) * p_.H * call_.w_hh.stride,
+                             call_.w_hh.stride, depth, p_.H, own, depth,
+                             static_cast<Real*>(job_.packed_transposed[phase]));
+    }
+    if (call_.dx.data == nullptr) return;
+    const Real* w_ih = static_cast<const Real*>(call_.w_ih.data);
+    const Range inputs = share(panels_of(p_.I, kWidePanel), threads_, thread_);
+    for (int delta = 0; delta < G; ++delta) {
+      pack_columns<kWidePanel>(
+          w_ih + gate_of_input_delta(delta) * p_.H * call_.w_ih.stride, call_.w_ih.stride, p_.H,
+          p_.I, inputs, G * p_.H,
+          static_cast<Real*>(job_.packed_input) + delta * p_.H * kWidePanel * W);
+    }
+  }
+
+  // carry = the gradients of the states after the last step.
+  void begin_carry() {
+    for (int s = 0; s < kStates; ++s) {
+      const Matrix& last = call_.dstate_n[s];
+      for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+        for (int64_t v = panels_.begin * kVectors; v < panels_.end * kVectors; ++v) {
+          const int n = last.data == nullptr ? 0 : lanes(v * W);
+          V::load(static_cast<const Real*>(last.data) + (n > 0 ? b * last.stride + v * W : 0), n)
+              .store(carry_row(s, b) + v * W);
+        }
+      }
+    }
+  }
+
+  // --- one phase of one step ---
+
+  // The gradient of what phase `Source` multiplied, from the deltas of its gates at `time`.
+  template <int Source, int M, int Panels>
+  FUSEDRNN_MEMBER void recurrent_product(V (&acc)[M][Panels * kVectors], int64_t time,
+                                         int64_t panel, int64_t row) const {
+    const int64_t depth = Cell::phase_gates(Source) * p_.H;
+    const int64_t stride = depth * kVectors * W;
+    const Real* rows[M];
+    for (int m = 0; m < M; ++m) {
+      rows[m] = delta_row(time, row + m) + Cell::recurrent_delta(Cell::phase_first(Source)) * p_.H;
+    }
+    multiply<M, Panels * kVectors, Panels>(
+        acc, rows, static_cast<const Real*>(job_.packed_transposed[Source]) + panel * stride,
+        stride, depth);
+  }
+
+  template <int Phase>
+  struct StepTile {
+    static constexpr bool kFirst = Phase == Cell::kPhases - 1;  // of the phases, going backward
+    static constexpr int kSource = kFirst ? 0 : Phase + 1;
+
+    const Backward& f;
+    int64_t step, time;
+    int64_t source_time;             // whose deltas are multiplied; negative: none
+    const uint8_t* flags;            // of this step, or null
+    const uint8_t* flags_following;  // of the step whose deltas reach h, or null
+
+    template <int M, int Panels>
+    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
+      V acc[M][Panels * kVectors];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kVectors; ++n) acc[m][n] = V::zero();
+      }
+      if (source_time >= 0 && has_gradient(row, M)) {
+        f.recurrent_product<kSource, M, Panels>(acc, source_time, panel, row);
+      }
+      V tile[M][Panels * kVectors];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kVectors; ++n) tile[m][n] = acc[m][n];
+      }
+      for (int m = 0; m < M; ++m) {
+        for (int n = 0; n < Panels * kVectors; ++n) {
+          finish(tile[m][n], (panel * kVectors + n) * W, row + m);
+        }
+      }
+    }
+
+    // Deltas of steps that do not exist are zero, and so is their product.
+    FUSEDRNN_MEMBER bool has_gradient(int64_t row, int count) const {
+      if (flags == nullptr) return true;
+      bool any = false;
+      for (int m = 0; m < count; ++m) {
+        any |= (flags[row + m] & kValid) != 0;
+        any |= flags_following != nullptr && (flags_following[row + m] & kValid) != 0;
+      }
+      return any;
+    }
+
+    FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
+      const int n = f.lanes(unit);
+      if (n <= 0) return;
+      const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
+      const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
+      V delta[Cell::kDeltas], dnext[kStates], dprev[kStates];
+      for (int s = 0; s < kStates; ++s) dnext[s] = V::load(f.carry_row(s, b) + unit);
+      if constexpr (kFirst) {
+        const bool cut_following = flags_following != nullptr && (flags_following[b] & kCut) != 0;
+        if (!cut_following) dnext[0] = dnext[0] + product;
+      }
+      for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
+      if (valid) {
+        if constexpr (kFirst) {
+          if (f.call_.dy.data != nullptr) dnext[0] = dnext[0] + f.load_dy(time, b, unit, n);
+        }
+        const Real* saved_row = f.saved_at(time, b, unit);
+        V saved[S], prev[kStates];
+        for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U);
+        for (int s = 0; s < kStates; ++s) {
+          prev[s] = V::load(f.state_row(s, f.slots_.entering(step), b) + unit);
+        }
+        Cell::template backward<Phase>(saved, prev, dnext, product, delta, dprev);
+        if (cut && Phase == 0) {
+          for (int s = 0; s < kStates; ++s) dprev[s] = V::zero();
+        }
+      } else {
+        for (int d = 0; d < Cell::kDeltas; ++d) delta[d] = V::zero();
+      }
+      for (int s = 0; s < kStates; ++s) dprev[s].store(f.carry_row(s, b) + unit);
+      Real* dst = f.delta_row(time, b) + unit;
+      for (int d = 0; d < Cell::kDeltas; ++d) {
+        if (Cell::delta_phase(d) != Phase) continue;
+        if (n == W) {
+          delta[d].store(dst + d * f.p_.H);
+        } else {
+          delta[d].store(dst + d * f.p_.H, n);
+        }
+      }
+    }
+  };
+
+  template <int Phase>
+  FUSEDRNN_MEMBER void walk_phases(int64_t step) {
+    using Tile = StepTile<Phase>;
+    const int64_t time = slots_.time(step);
+    const bool last = step + 1 == p_.T;
+    const int64_t source = !Tile::kFirst ? time : last ? -1 : slots_.time(step + 1);
+    for_tiles<kVectors>(
+        Tile{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
+        panels_.begin, panels_.end, rows_.begin, rows_.end);
+    if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
+    if constexpr (Phase > 0) walk_phases<Phase - 1>(step);
+  }
+
+  // --- the gradients of the initial states ---
+
+  struct InitialTile {
+    const Backward& f;
+
+    template <int M, int Panels>
+    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
+      V acc[M][Panels * kVectors];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kVectors; ++n) acc[m][n] = V::zero();
+      }
+      if (f.call_.dstate_0[0].data != nullptr) {
+        f.recurrent_product<0, M, Panels>(acc, f.slots_.time(0), panel, row);
+      }
+      V tile[M][Panels * kVectors];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kVectors; ++n) tile[m][n] = acc[m][n];
+      }
+      const uint8_t* flags = f.flags_at(0);
+      for (int m = 0; m < M; ++m) {
+        const int64_t b = row + m;
+        const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
+        for (int n = 0; n < Panels * kVectors; ++n) {
+          const int64_t unit = (panel * kVectors + n) * W;
+          const int count = f.lanes(unit);
+          if (count <= 0) break;
+          for (int s = 0; s < kStates; ++s) {
+            const Matrix& out = f.call_.dstate_0[s];
+            if (out.data == nullptr) continue;
+            V d = V::load(f.carry_row(s, b) + unit);
+            if (s == 0 && !cut) d = d + tile[m][n];
+            d.store(static_cast<Real*>(out.data) + b * out.stride + unit, count);
+          }
+        }
+      }
+    }
+  };
+
+  // --- weights, biases and inputs ---
+
+  void weight_gradients() {
+    using Gradients = WeightGradients<Real>;
+    const DeltaRows deltas{job_.delta, job_.ld_delta, p_.T, p_.B, call_.flags};
+    const Gradients gradients{deltas,
+                              p_.H,
+                              thread_,
+                              threads_,
+                              job_.block_rows,
+                              job_.block_columns,
+                              static_cast<Real*>(job_.scratch[thread_])};
+    if (call_.dw_ih.data != nullptr) {
+      int columns[G];
+      for (int g = 0; g < G; ++g) columns[g] = Cell::input_delta(g);
+      gradients.outer(call_.x, p_.I, columns, 0, G, call_.dw_ih);
+    }
+    for (int phase = 0; phase < Cell::kPhases && call_.dw_hh.data != nullptr; ++phase) {
+      int columns[G];
+      const int first = Cell::phase_first(phase), gates = Cell::phase_gates(phase);
+      for (int g = 0; g < gates; ++g) columns[g] = Cell::recurrent_delta(first + g);
+      const int64_t slot = phase == 0 ? p_.reverse : 0;
+      const Sequence inputs{const_cast<Real*>(static_cast<const Real*>(job_.inputs[phase])) +
+                                slot * p_.B * job_.ld_state,
+                            p_.B * job_.ld_state, job_.ld_state};
+      gradients.outer(inputs, p_.H, columns, first, gates, call_.dw_hh);
+    }
+    for (int g = 0; g < G; ++g) {
+      gradients.bias(Cell::input_delta(g), g, call_.db_ih);
+      gradients.bias(Cell::recurrent_delta(g), g, call_.db_hh);
+    }
+    if (call_.dx.data != nullptr) {
+      gradients.input(static_cast<const Real*>(job_.packed_input), G * p_.H, p_.I, call_.dx,
+                      call_.accumulate_dx);
+    }
+  }
+
+  // --- addresses ---
+
+  FUSEDRNN_MEMBER int lanes(int64_t unit) const {
+    return p_.H - unit >= W ? W : static_cast<int>(p_.H - unit);
+  }
+  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
+    return call_.flags == nullptr ? nullptr : call_.flags + slots_.time(step) * p_.B;
+  }
+  FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
+    return static_cast<Real*>(job_.carry[s]) + b * job_.ld_state;
+  }
+  FUSEDRNN_MEMBER Real* delta_row(int64_t time, int64_t b) const {
+    return static_cast<Real*>(job_.delta) + (time * p_.B + b) * job_.ld_delta;
+  }
+  FUSEDRNN_MEMBER const Real* state_row(int s, int64_t slot, int64_t b) const {
+    const void* buffer = s == 0 ? job_.inputs[0] : job_.states[s];
+    return static_cast<const Real*>(buffer) + (slot * p_.B + b) * job_.ld_state;
+  }
+  FUSEDRNN_MEMBER const Real* saved_at(int64_t slot, int64_t b, int64_t unit) const {
+    return static_cast<const Real*>(job_.saved) +
+           ((slot * p_.B + b) * job_.panels + unit / U) * S * U + unit % U;
+  }
+  FUSEDRNN_MEMBER V load_dy(int64_t time, int64_t b, int64_t unit, int n) const {
+    const Real* src = static_cast<const Real*>(call_.dy.data) + time * call_.dy.t_stride +
+                      b * call_.dy.b_stride + unit;
+    return n == W ? V::load(src) : V::load(src, n);
+  }
+
+  const BackwardJob& job_;
+  const BackwardCall& call_;
+  const Problem& p_;
+  const Slots slots_;
+  const int thread_, threads_, group_;
+  const Range rows_;    // sequences of this thread
+  const Range panels_;  // of kVectors vectors of units
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

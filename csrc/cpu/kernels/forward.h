@@ -1,0 +1,313 @@
+// The forward pass of one thread: pack, then for each chunk of steps project the inputs and walk
+// the steps. A thread computes all gates of its own units for its own sequences; only h is
+// exchanged.
+#pragma once
+
+#include "cpu/kernels/pack.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Time in the order of processing, and where the states that enter and leave a step lie.
+//
+// In training slot t (forward) or t+1 (reverse) holds the state that enters step t, already cut
+// where a reset says so, and the slot on its other side the state that leaves it; so T+1 slots,
+// each written once. In inference two slots take turns.
+struct Slots {
+  int64_t T;
+  bool reverse, save;
+
+  FUSEDRNN_MEMBER int64_t time(int64_t step) const { return reverse ? T - 1 - step : step; }
+  FUSEDRNN_MEMBER int64_t entering(int64_t step) const {
+    return save ? time(step) + reverse : step & 1;
+  }
+  // The slot after the last step is that which a further step would enter.
+  FUSEDRNN_MEMBER int64_t leaving(int64_t step) const { return entering(step + 1); }
+  // Buffers with one slot a step (gates, the inputs of later phases).
+  FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
+};
+
+template <class Cell, class Real>
+class Forward {
+ public:
+  Forward(const ForwardJob& job, int thread)
+      : job_(job),
+        call_(*job.call),
+        p_(job.call->problem),
+        slots_{p_.T, p_.reverse, job.save},
+        thread_(thread),
+        threads_(job.grid.row_groups * job.grid.unit_groups),
+        group_(thread / job.grid.unit_groups),
+        rows_(share(p_.B, job.grid.row_groups, group_)),
+        panels_(share(job.panels, job.grid.unit_groups, thread % job.grid.unit_groups)),
+        projection_(static_cast<Real*>(job.projection[thread])),
+        projection_rows_(job.chunk_steps * (rows_.end - rows_.begin)) {}
+
+  void run() {
+    pack();
+    enter_first_step();
+    wait_at(*job_.grid.all);
+    for (int64_t step = 0; step < p_.T; ++step) {
+      if (step % job_.chunk_steps == 0) project(step);
+      walk_phases<0>(step);
+    }
+    leave_last_step();
+  }
+
+ private:
+  using V = Vec<Real>;
+  static constexpr int W = V::width;
+  static constexpr int kUnitVectors = Cell::kUnitVectors;
+  static constexpr int U = kUnitVectors * W;
+  static constexpr int G = Cell::kGates;
+  static constexpr int S = Cell::kSaved;
+
+  void pack() {
+    const Range own = share(job_.panels, threads_, thread_);
+    pack_gates<Real, kUnitVectors>(call_.w_ih, p_.H, p_.I, 0, G, own, real(job_.packed_input));
+    for (int phase = 0; phase < Cell::kPhases; ++phase) {
+      pack_gates<Real, kUnitVectors>(call_.w_hh, p_.H, p_.H, Cell::phase_first(phase),
+                                     Cell::phase_gates(phase), own,
+                                     real(job_.packed_recurrent[phase]));
+    }
+    pack_bias<Real, kUnitVectors>(call_.b_ih, p_.H, G, own, real(job_.packed_bias_ih));
+    pack_bias<Real, kUnitVectors>(call_.b_hh, p_.H, G, own, real(job_.packed_bias_hh));
+  }
+
+  // --- the input projection of a chunk ---
+
+  struct ProjectTile {
+    const Forward& f;
+    int64_t first_step;
+
+    template <int M, int Panels>
+    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
+      constexpr int N = G * kUnitVectors;
+      const int64_t stride = f.p_.I * N * W;
+      const int64_t sequences = f.rows_.end - f.rows_.begin;
+      const Real* rows[M];
+      int64_t step = first_step + row / sequences;
+      int64_t b = row % sequences;
+      for (int m = 0; m < M; ++m) {
+        rows[m] = static_cast<const Real*>(f.call_.x.data) +
+                  f.slots_.time(step) * f.call_.x.t_stride +
+                  (f.rows_.begin + b) * f.call_.x.b_stride;
+        if (++b == sequences) {
+          b = 0;
+          ++step;
+        }
+      }
+      V acc[M][Panels * N];
+      const Real* bias = real(f.job_.packed_bias_ih) + panel * N * W;
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * N; ++n) acc[m][n] = V::load(bias + n * W);
+      }
+      multiply<M, Panels * N, Panels>(acc, rows, real(f.job_.packed_input) + panel * stride, stride,
+                                      f.p_.I);
+      FUSEDRNN_UNROLL
+      for (int p = 0; p < Panels; ++p) {
+        FUSEDRNN_UNROLL
+        for (int m = 0; m < M; ++m) {
+          Real* dst = f.projection_at(panel + p, row + m);
+          FUSEDRNN_UNROLL
+          for (int n = 0; n < N; ++n) acc[m][p * N + n].store(dst + n * W);
+        }
+      }
+    }
+  };
+
+  void project(int64_t step) {
+    const int64_t steps = p_.T - step < job_.chunk_steps ? p_.T - step : job_.chunk_steps;
+    for_tiles<G * kUnitVectors>(ProjectTile{*this, step}, panels_.begin, panels_.end, 0,
+                                steps * (rows_.end - rows_.begin));
+  }
+
+  FUSEDRNN_MEMBER Real* projection_at(int64_t panel, int64_t row) const {
+    return projection_ + ((panel - panels_.begin) * projection_rows_ + row) * G * U;
+  }
+
+  // --- one phase of one step ---
+
+  template <int Phase>
+  struct StepTile {
+    static constexpr int kFirst = Cell::phase_first(Phase);
+    static constexpr int kGates = Cell::phase_gates(Phase);
+    static constexpr bool kLast = Phase == Cell::kPhases - 1;
+    static constexpr int N = kGates * kUnitVectors;
+
+    const Forward& f;
+    int64_t time, entering, leaving, of_step;
+    int64_t chunk_row;        // of the thread's first sequence
+    const uint8_t* flags;     // of this step, or null
+    const uint8_t* next_cut;  // flags of the next step, or null
+
+    template <int M, int Panels>
+    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
+      V tile[M][Panels * N];
+      if (any_valid(row, M)) {
+        const int64_t stride = f.p_.H * N * W;
+        const int64_t input_slot = Phase == 0 ? entering : of_step;
+        const Real* rows[M];
+        for (int m = 0; m < M; ++m)
+          rows[m] = f.state_row(f.job_.inputs[Phase], input_slot, row + m);
+        V acc[M][Panels * N];
+        FUSEDRNN_UNROLL
+        for (int p = 0; p < Panels; ++p) {
+          const Real* bias = real(f.job_.packed_bias_hh) + (panel + p) * G * U + kFirst * U;
+          FUSEDRNN_UNROLL
+          for (int m = 0; m < M; ++m) {
+            FUSEDRNN_UNROLL
+            for (int n = 0; n < N; ++n) acc[m][p * N + n] = V::load(bias + n * W);
+          }
+        }
+        multiply<M, Panels * N, Panels>(
+            acc, rows, real(f.job_.packed_recurrent[Phase]) + panel * stride, stride, f.p_.H);
+        // From here on rows are visited in a loop, so the tile leaves the registers for the stack.
+        FUSEDRNN_UNROLL
+        for (int m = 0; m < M; ++m) {
+          FUSEDRNN_UNROLL
+          for (int n = 0; n < Panels * N; ++n) tile[m][n] = acc[m][n];
+        }
+      }
+      for (int m = 0; m < M; ++m) {
+        for (int p = 0; p < Panels; ++p) finish(tile[m] + p * N, panel + p, row + m);
+      }
+    }
+
+    FUSEDRNN_MEMBER bool any_valid(int64_t row, int count) const {
+      if (flags == nullptr) return true;
+      bool any = false;
+      for (int m = 0; m < count; ++m) any |= (flags[row + m] & kValid) != 0;
+      return any;
+    }
+
+    // The gate maths of one sequence and panel; u is the recurrent product of the phase's gates.
+    FUSEDRNN_MEMBER void finish(const V* product, int64_t panel, int64_t b) const {
+      const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
+      const bool cut_next = next_cut != nullptr && (next_cut[b] & kCut) != 0;
+      const Real* projected = f.projection_at(panel, chunk_row + b - f.rows_.begin);
+      Real* saved_row = f.saved_at(of_step, b, panel);
+      for (int j = 0; j < kUnitVectors; ++j) {
+        const int64_t unit = panel * U + j * W;
+        if (unit >= f.p_.H) return;
+        V prev[Cell::kStates], next[Cell::kStates], saved[S], a[G], u[G], input = V::zero();
+        for (int s = 0; s < Cell::kStates; ++s) {
+          prev[s] = V::load(f.state_row(f.state(s), entering, b) + unit);
+        }
+        if (valid) {
+          for (int g = 0; g < kGates; ++g) {
+            a[kFirst + g] = V::load(projected + (kFirst + g) * U + j * W);
+            u[kFirst + g] = product[g * kUnitVectors + j];
+          }
+          if constexpr (Phase > 0) {
+            for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U + j * W);
+          }
+          Cell::template forward<Phase>(a, u, prev, saved, next, &input);
+          if (saved_row != nullptr) {
+            for (int i = 0; i < S; ++i) saved[i].store(saved_row + i * U + j * W);
+          }
+        } else {
+          for (int s = 0; s < Cell::kStates; ++s) next[s] = prev[s];
+        }
+        if constexpr (!kLast) {
+          input.store(f.state_row(f.job_.inputs[Phase + 1], of_step, b) + unit);
+        } else {
+          f.store_y(time, b, unit, valid ? next[0] : V::zero());
+          for (int s = 0; s < Cell::kStates; ++s) {
+            const V kept = cut_next ? V::zero() : next[s];
+            kept.store(f.state_row(f.state(s), leaving, b) + unit);
+          }
+        }
+      }
+    }
+  };
+
+  template <int Phase>
+  FUSEDRNN_MEMBER void walk_phases(int64_t step) {
+    const int64_t time = slots_.time(step);
+    const uint8_t* flags = call_.flags == nullptr ? nullptr : call_.flags + time * p_.B;
+    const uint8_t* next =
+        flags == nullptr || step + 1 == p_.T ? nullptr : call_.flags + slots_.time(step + 1) * p_.B;
+    using Tile = StepTile<Phase>;
+    for_tiles<Tile::N>(
+        Tile{*this, time, slots_.entering(step), slots_.leaving(step), slots_.of_step(step),
+             step % job_.chunk_steps * (rows_.end - rows_.begin), flags, next},
+        panels_.begin, panels_.end, rows_.begin, rows_.end);
+    if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
+    if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);
+  }
+
+  // --- states before the first and after the last step ---
+
+  // Units of the thread, for the work that has no panels.
+  Range units() const {
+    const int64_t end = panels_.end * U;
+    return {panels_.begin * U, end < p_.H ? end : p_.H};
+  }
+
+  void enter_first_step() {
+    const uint8_t* flags = call_.flags == nullptr ? nullptr : call_.flags + slots_.time(0) * p_.B;
+    for (int s = 0; s < Cell::kStates; ++s) {
+      const Matrix& initial = call_.state_0[s];
+      for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+        const bool zero = initial.data == nullptr || (flags != nullptr && (flags[b] & kCut) != 0);
+        const Real* src =
+            zero ? nullptr : static_cast<const Real*>(initial.data) + b * initial.stride;
+        Real* dst = state_row(state(s), slots_.entering(0), b);
+        for (int64_t unit = panels_.begin * U; unit < panels_.end * U; unit += W) {
+          const int64_t n = zero || unit >= p_.H ? 0 : p_.H - unit < W ? p_.H - unit : W;
+          V::load(src + (n > 0 ? unit : 0), static_cast<int>(n)).store(dst + unit);
+        }
+      }
+    }
+  }
+
+  void leave_last_step() {
+    for (int s = 0; s < Cell::kStates; ++s) {
+      const Matrix& last = call_.state_n[s];
+      if (last.data == nullptr) continue;
+      for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+        const Real* src = state_row(state(s), slots_.entering(p_.T), b);
+        Real* dst = static_cast<Real*>(last.data) + b * last.stride;
+        const Range own = units();
+        for (int64_t unit = own.begin; unit < own.end; unit += W) {
+          const int64_t n = own.end - unit < W ? own.end - unit : W;
+          V::load(src + unit).store(dst + unit, static_cast<int>(n));
+        }
+      }
+    }
+  }
+
+  // --- addresses ---
+
+  static FUSEDRNN_MEMBER Real* real(void* p) { return static_cast<Real*>(p); }
+  FUSEDRNN_MEMBER void* state(int s) const { return s == 0 ? job_.inputs[0] : job_.states[s]; }
+  FUSEDRNN_MEMBER Real* state_row(void* buffer, int64_t slot, int64_t b) const {
+    return real(buffer) + (slot * p_.B + b) * job_.ld_state;
+  }
+  FUSEDRNN_MEMBER Real* saved_at(int64_t slot, int64_t b, int64_t panel) const {
+    if (job_.saved == nullptr) return nullptr;
+    return real(job_.saved) + ((slot * p_.B + b) * job_.panels + panel) * S * U;
+  }
+  FUSEDRNN_MEMBER void store_y(int64_t time, int64_t b, int64_t unit, V h) const {
+    Real* dst = real(call_.y.data) + time * call_.y.t_stride + b * call_.y.b_stride + unit;
+    if (p_.H - unit >= W) {
+      h.store(dst);
+    } else {
+      h.store(dst, static_cast<int>(p_.H - unit));
+    }
+  }
+
+  const ForwardJob& job_;
+  const ForwardCall& call_;
+  const Problem& p_;
+  const Slots slots_;
+  const int thread_, threads_, group_;
+  const Range rows_;    // sequences of this thread
+  const Range panels_;  // of units of this thread
+  Real* const projection_;
+  const int64_t projection_rows_;
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -1,0 +1,97 @@
+// The register tile: M rows times N vectors of a product, accumulated over k in one order whatever
+// M and N are. That order is what makes a sequence's result independent of its batch.
+//
+// a row m is found through rows[m], so rows may lie anywhere; b is packed: one panel of width
+// N/Panels vectors after the other, each [k][N/Panels * W].
+#pragma once
+
+#include "cpu/kernels/inline.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Accumulators that leave room for the operands.
+constexpr int kAccumulators = kRegisters == 32 ? 24 : 12;
+
+constexpr int tile_rows(int vectors) {
+  const int rows = kAccumulators / vectors;
+  return rows < 1 ? 1 : rows > 8 ? 8 : rows;
+}
+
+// How many panels a tile of few rows takes side by side, to have enough independent chains for the
+// latency of a fused multiply-add (4 cycles, 2 a cycle).
+constexpr int tile_panels(int rows, int vectors) {
+  if (rows * vectors >= 6) return 1;
+  return rows * vectors * 2 >= 6 ? 2 : 4;
+}
+
+// Where share `index` of `count` begins when `total` is cut evenly.
+FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index) {
+  const int64_t rest = total % count;
+  return total / count * index + (index < rest ? index : rest);
+}
+
+// acc[m][n] += sum over k of rows[m][k] * b[k][n]
+template <int M, int N, int Panels, class Real>
+FUSEDRNN_INLINE void multiply(Vec<Real> (&acc)[M][N], const Real* const* rows, const Real* b,
+                              int64_t panel_stride, int64_t depth) {
+  using V = Vec<Real>;
+  constexpr int kVectors = N / Panels;
+  const Real* a[M];
+  FUSEDRNN_UNROLL
+  for (int m = 0; m < M; ++m) a[m] = rows[m];
+  for (int64_t k = 0; k < depth; ++k) {
+    V weights[N];
+    FUSEDRNN_UNROLL
+    for (int p = 0; p < Panels; ++p) {
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < kVectors; ++n) {
+        weights[p * kVectors + n] = V::load(b + p * panel_stride + n * V::width);
+      }
+    }
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < M; ++m) {
+      const V x = V::set(a[m][k]);
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) acc[m][n] = fma(x, weights[n], acc[m][n]);
+    }
+    b += kVectors * V::width;
+  }
+}
+
+// Calls tile.run<M, Panels>(panel, row) with the compile-time M equal to `rows`.
+template <int Vectors, int M, class Tile>
+FUSEDRNN_INLINE void run_tile(const Tile& tile, int64_t rows, int64_t panels, int64_t panel,
+                              int64_t row) {
+  if (rows == M) {
+    constexpr int kPanels = tile_panels(M, Vectors);
+    if constexpr (kPanels > 1) {
+      if (panels == kPanels) return tile.template run<M, kPanels>(panel, row);
+    }
+    tile.template run<M, 1>(panel, row);
+  } else if constexpr (M < tile_rows(Vectors)) {
+    run_tile<Vectors, M + 1>(tile, rows, panels, panel, row);
+  }
+}
+
+// Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
+// height; a panel's weights stay in the near cache while the rows pass over them.
+template <int Vectors, class Tile>
+FUSEDRNN_INLINE void for_tiles(const Tile& tile, int64_t panel_begin, int64_t panel_end,
+                               int64_t row_begin, int64_t row_end) {
+  const int64_t rows = row_end - row_begin;
+  if (rows <= 0) return;
+  const int64_t tiles = (rows + tile_rows(Vectors) - 1) / tile_rows(Vectors);
+  // Only a single tile can be so low that it needs several panels (see tile_panels).
+  const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), Vectors) : 1;
+  for (int64_t panel = panel_begin; panel < panel_end;) {
+    const int64_t panels = panel_end - panel >= wide ? wide : 1;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t begin = share_begin(rows, tiles, i);
+      const int64_t height = share_begin(rows, tiles, i + 1) - begin;
+      run_tile<Vectors, 1>(tile, height, panels, panel, row_begin + begin);
+    }
+    panel += panels;
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

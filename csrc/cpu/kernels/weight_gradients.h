@@ -1,0 +1,226 @@
+// What follows the walk through time, from the deltas of all steps:
+//   dw  = delta^T inputs     (outer)    db = sum of delta (bias)    dx = delta W_ih (input)
+// Rows (t,b) of the deltas are summed in blocks of block_rows, in order, whatever the threads. Rows
+// of steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
+// is not read.
+#pragma once
+
+#include "cpu/kernels/pack.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Vectors in a panel of W_hh for the recurrent product of backward, where the tile is followed by
+// the cell's maths, and of the plain products.
+constexpr int kRecurrentPanel = 2;
+constexpr int kWidePanel = 4;
+
+// delta [T,B,ld]; block d of unit u at column d*H + u.
+struct DeltaRows {
+  const void* data;
+  int64_t ld;
+  int64_t T, B;
+  const uint8_t* flags;  // null: every row exists
+};
+
+template <class Real>
+struct WeightGradients {
+  using V = Vec<Real>;
+  static constexpr int W = V::width;
+  static constexpr int kWidth = kWidePanel * W;
+  static constexpr int kRows = tile_rows(kWidePanel);
+
+  DeltaRows deltas;
+  int64_t H;
+  int64_t thread, threads;
+  int64_t block_rows, block_columns;
+  Real* scratch;  // block_rows * (block_columns + kRows)
+
+  FUSEDRNN_MEMBER const Real* delta(int64_t row) const {
+    return static_cast<const Real*>(deltas.data) + row * deltas.ld;
+  }
+  FUSEDRNN_MEMBER bool exists(int64_t row) const {
+    return deltas.flags == nullptr || (deltas.flags[row] & kValid) != 0;
+  }
+  FUSEDRNN_MEMBER int64_t total_rows() const { return deltas.T * deltas.B; }
+
+  // dw[(first_gate + i)*H + u, :] = sum over rows of delta[row][blocks[i]*H + u] * inputs[row, :].
+  // A thread computes its share of every gate's units.
+  void outer(const Sequence& inputs, int64_t columns, const int* blocks, int first_gate, int gates,
+             const Matrix& dw) const {
+    const int64_t tiles = (H + kRows - 1) / kRows;
+    const Range own = share(tiles, threads, thread);
+    if (own.begin == own.end) return;
+    Real* packed_inputs = scratch;
+    Real* packed_deltas = scratch + block_rows * block_columns;
+    for (int64_t column = 0; column < columns; column += block_columns) {
+      const int64_t width = columns - column < block_columns ? columns - column : block_columns;
+      for (int64_t row = 0; row < total_rows(); row += block_rows) {
+        const int64_t depth = total_rows() - row < block_rows ? total_rows() - row : block_rows;
+        pack_inputs(inputs, row, depth, column, width, packed_inputs);
+        for (int g = 0; g < gates; ++g) {
+          for (int64_t tile = own.begin; tile < own.end; ++tile) {
+            const int64_t unit = tile * kRows;
+            const int height = static_cast<int>(H - unit < kRows ? H - unit : kRows);
+            pack_deltas(blocks[g] * H + unit, height, row, depth, packed_deltas);
+            Real* out =
+                static_cast<Real*>(dw.data) + ((first_gate + g) * H + unit) * dw.stride + column;
+            for (int64_t n = 0; n < width; n += kWidth) {
+              add_tile(packed_deltas, packed_inputs + n * block_rows, depth, out + n, dw.stride,
+                       height, width - n, row > 0);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // db[gate*H + u] = sum over rows of delta[row][block*H + u]
+  void bias(int block, int gate, void* db) const {
+    if (db == nullptr) return;
+    const Range own = share((H + W - 1) / W, threads, thread);
+    for (int64_t v = own.begin; v < own.end; ++v) {
+      const int n = static_cast<int>(H - v * W < W ? H - v * W : W);
+      V total = V::zero();
+      for (int64_t row = 0; row < total_rows(); row += block_rows) {
+        const int64_t depth = total_rows() - row < block_rows ? total_rows() - row : block_rows;
+        V sum = V::zero();
+        const Real* src = delta(row) + block * H + v * W;
+        for (int64_t k = 0; k < depth; ++k, src += deltas.ld) sum = sum + V::load(src, n);
+        total = total + sum;
+      }
+      total.store(static_cast<Real*>(db) + gate * H + v * W, n);
+    }
+  }
+
+  // dx[row, :] (+)= delta[row, 0..depth) packed, packed [panel of inputs][depth][kWidth].
+  void input(const Real* packed, int64_t depth, int64_t columns, const Sequence& dx,
+             bool accumulate) const {
+    const int64_t panels = (columns + kWidth - 1) / kWidth;
+    const bool by_panel = panels >= threads;
+    const Range own_panels = by_panel ? share(panels, threads, thread) : Range{0, panels};
+    const Range own_rows = by_panel ? Range{0, total_rows()} : share(total_rows(), threads, thread);
+    for_tiles<kWidePanel>(InputTile{*this, packed, depth, columns, dx, accumulate},
+                          own_panels.begin, own_panels.end, own_rows.begin, own_rows.end);
+  }
+
+ private:
+  struct InputTile {
+    const WeightGradients& f;
+    const Real* packed;
+    int64_t depth, columns;
+    const Sequence& dx;
+    bool accumulate;
+
+    template <int M, int Panels>
+    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
+      const int64_t stride = depth * kWidth;
+      const Real* rows[M];
+      for (int m = 0; m < M; ++m) rows[m] = f.delta(row + m);
+      V acc[M][Panels * kWidePanel];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kWidePanel; ++n) acc[m][n] = V::zero();
+      }
+      multiply<M, Panels * kWidePanel, Panels>(acc, rows, packed + panel * stride, stride, depth);
+      V tile[M][Panels * kWidePanel];
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < Panels * kWidePanel; ++n) tile[m][n] = acc[m][n];
+      }
+      for (int m = 0; m < M; ++m) store(tile[m], Panels * kWidePanel, panel * kWidth, row + m);
+    }
+
+    FUSEDRNN_MEMBER void store(const V* tile, int vectors, int64_t column, int64_t row) const {
+      Real* dst = static_cast<Real*>(dx.data) + row / f.deltas.B * dx.t_stride +
+                  row % f.deltas.B * dx.b_stride;
+      const bool exists = f.exists(row);
+      if (!exists && accumulate) return;
+      for (int v = 0; v < vectors && column < columns; ++v, column += W) {
+        const int n = static_cast<int>(columns - column < W ? columns - column : W);
+        V d = exists ? tile[v] : V::zero();
+        if (accumulate) d = d + V::load(dst + column, n);
+        d.store(dst + column, n);
+      }
+    }
+  };
+
+  // Rows [row, row + depth), columns [column, column + width) into panels [panel][k][kWidth].
+  void pack_inputs(const Sequence& inputs, int64_t row, int64_t depth, int64_t column,
+                   int64_t width, Real* packed) const {
+    int64_t t = row / deltas.B, b = row % deltas.B;
+    for (int64_t k = 0; k < depth; ++k) {
+      const Real* src = static_cast<const Real*>(inputs.data) + t * inputs.t_stride +
+                        b * inputs.b_stride + column;
+      const bool read = exists(row + k);
+      for (int64_t n = 0; n < width; n += kWidth) {
+        copy_panel_row<kWidePanel>(read ? src + n : src, read ? width - n : 0,
+                                   packed + n * block_rows + k * kWidth);
+      }
+      if (++b == deltas.B) {
+        b = 0;
+        ++t;
+      }
+    }
+  }
+
+  // [k][kRows], zero beyond `height`.
+  void pack_deltas(int64_t column, int height, int64_t row, int64_t depth, Real* packed) const {
+    for (int64_t k = 0; k < depth; ++k) {
+      const Real* src = delta(row + k) + column;
+      for (int m = 0; m < kRows; ++m) *packed++ = m < height ? src[m] : Real(0);
+    }
+  }
+
+  static FUSEDRNN_MEMBER void add_tile(const Real* a, const Real* b, int64_t depth, Real* out,
+                                       int64_t stride, int height, int64_t columns, bool add) {
+    if (columns > 3 * W) {
+      add_tile_of<4>(a, b, depth, out, stride, height, columns, add);
+    } else if (columns > 2 * W) {
+      add_tile_of<3>(a, b, depth, out, stride, height, columns, add);
+    } else if (columns > W) {
+      add_tile_of<2>(a, b, depth, out, stride, height, columns, add);
+    } else {
+      add_tile_of<1>(a, b, depth, out, stride, height, columns, add);
+    }
+  }
+
+  // out[m][n] (+)= sum over k of a[k][m] * b[k][n]
+  template <int N>
+  __attribute__((noinline)) static void add_tile_of(const Real* a, const Real* b, int64_t depth,
+                                                    Real* out, int64_t stride, int height,
+                                                    int64_t columns, bool add) {
+    V acc[kRows][N];
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
+    }
+    for (int64_t k = 0; k < depth; ++k, a += kRows, b += kWidth) {
+      V x[N];
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) x[n] = V::load(b + n * W);
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < kRows; ++m) {
+        const V d = V::set(a[m]);
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < N; ++n) acc[m][n] = fma(d, x[n], acc[m][n]);
+      }
+    }
+    const int last = static_cast<int>(columns < N * W ? columns - (N - 1) * W : W);
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      if (m >= height) break;
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) {
+        Real* dst = out + m * stride + n * W;
+        const int count = n + 1 < N ? W : last;
+        if (add) acc[m][n] = acc[m][n] + V::load(dst, count);
+        acc[m][n].store(dst, count);
+      }
+    }
+  }
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

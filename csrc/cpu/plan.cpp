@@ -1,0 +1,127 @@
+// The cost model. Times are in cycles of a core with two vector multiply-adds a cycle; the figures
+// are those of server cores since 2017 and need not be exact: they weigh computing against meeting.
+#include "cpu/plan.h"
+
+#include <algorithm>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
+namespace fusedrnn::cpu {
+
+namespace {
+
+constexpr double kMultiplyAddsPerCycle = 2;
+constexpr double kMultiplyAddLatency = 4;
+constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
+constexpr double kFarBytesPerCycle = 10;   // from beyond it
+constexpr double kCellCycles = 35;         // of one gate of one vector of units: its activation
+constexpr double kBarrierCycles = 700;     // with the imbalance that it uncovers
+constexpr double kTeamCycles = 50000;  // to wake a team, which may be parked, and wait for its end
+
+constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
+constexpr int64_t kChunkRows = 24;          // at least: full tiles for the projection
+
+int64_t near_cache_bytes() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return bytes;
+#endif
+  return 1 << 20;
+}
+
+int64_t item_bytes(const Problem& p) { return p.dtype == Dtype::float32 ? 4 : 8; }
+
+// A recurrent product and its gate maths, as a thread sees it in one step.
+struct StepWork {
+  int64_t panels;   // in all
+  int64_t vectors;  // in a panel
+  int64_t depth;
+  int64_t tile_rows;
+  double cell_cycles;  // of one row of one panel
+};
+
+double step_cycles(const StepWork& work, const Problem& p, int width, int row_groups,
+                   int unit_groups) {
+  const int64_t rows = divide_up(p.B, row_groups);
+  const int64_t panels = divide_up(work.panels, unit_groups);
+  const int64_t tiles = divide_up(rows, work.tile_rows);
+  const double chains = static_cast<double>(std::min(rows, work.tile_rows) * work.vectors *
+                                            (tiles == 1 ? std::min<int64_t>(panels, 2) : 1));
+  const double rate = std::min(kMultiplyAddsPerCycle, chains / kMultiplyAddLatency);
+  const double products = static_cast<double>(rows * panels * work.vectors * work.depth) / rate;
+  const int64_t bytes = panels * work.vectors * work.depth * width * item_bytes(p);
+  const double stream = bytes > near_cache_bytes() * 3 / 4
+                            ? static_cast<double>(bytes) / kFarBytesPerCycle
+                            : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
+  return std::max(products, stream) + static_cast<double>(rows * panels) * work.cell_cycles +
+         (unit_groups > 1 ? kBarrierCycles : 0);
+}
+
+// `parallel`: cycles of the work outside the steps, which divides evenly.
+Plan cheapest(const StepWork* phases, int count, double parallel, const CellShape& shape,
+              const Problem& p, int threads) {
+  Plan best;
+  double best_cycles = 0;
+  for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
+    for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
+      if (unit_groups > phases[0].panels || row_groups > p.B) continue;
+      const int used = row_groups * unit_groups;
+      double cycles = parallel / used + (used > 1 ? kTeamCycles : 0);
+      for (int i = 0; i < count; ++i) {
+        cycles += static_cast<double>(p.T) *
+                  step_cycles(phases[i], p, shape.width, row_groups, unit_groups);
+      }
+      if (best_cycles == 0 || cycles < best_cycles) {
+        best_cycles = cycles;
+        best.row_groups = row_groups;
+        best.unit_groups = unit_groups;
+      }
+    }
+  }
+  return best;
+}
+
+double product_cycles(double rows, double columns, double depth, const CellShape& shape) {
+  return rows * columns * depth / shape.width / kMultiplyAddsPerCycle;
+}
+
+}  // namespace
+
+Plan plan_forward(const CellShape& shape, const Problem& p, int threads) {
+  StepWork phases[kMaxPhases];
+  for (int i = 0; i < shape.phases; ++i) {
+    const int vectors = shape.phase_gates[i] * shape.unit_vectors;
+    phases[i] = {panels_of(shape, p.H), vectors, p.H, shape.tile_rows,
+                 kCellCycles * (vectors + shape.states * shape.unit_vectors)};
+  }
+  const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
+  const double parallel =
+      product_cycles(static_cast<double>(p.T * p.B), shape.gates * units, inputs, shape) +
+      shape.gates * units * (units + inputs) / shape.width * 4;  // packing
+  Plan plan = cheapest(phases, shape.phases, parallel, shape, p, threads);
+
+  const int64_t rows = divide_up(p.B, plan.row_groups);
+  const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
+  const int64_t row_bytes = panels * shape.gates * panel_units(shape) * item_bytes(p);
+  const int64_t chunk_rows = std::max(kChunkRows, kChunkBytes / row_bytes);
+  plan.chunk_steps = std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
+  return plan;
+}
+
+Plan plan_backward(const CellShape& shape, const Problem& p, int threads) {
+  StepWork phases[kMaxPhases];
+  const int64_t panels = divide_up(p.H, int64_t{shape.recurrent_panel} * shape.width);
+  for (int i = 0; i < shape.phases; ++i) {
+    phases[i] = {panels, shape.recurrent_panel, shape.phase_gates[i] * p.H, 8,
+                 kCellCycles * shape.recurrent_panel * 2};
+  }
+  const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
+  const double rows = static_cast<double>(p.T * p.B);
+  const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units, shape) +
+                          shape.gates * units * (units + inputs) / shape.width * 4;
+  return cheapest(phases, shape.phases, parallel, shape, p, threads);
+}
+
+}  // namespace fusedrnn::cpu
