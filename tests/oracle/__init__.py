@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .autodiff import Var, backpropagate
+from .autodiff import Scalar, Var, backpropagate
 from .cells import CELLS
 from .sequence import Nested, layer_suffixes, run, run_stack, state_sizes
 
@@ -161,14 +161,12 @@ def _stack(
 def _grad(evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]) -> Values:
     variables = {name: _map(Var, value) for name, value in values.items()}
     outputs = evaluate(variables)
-    seeds = []
+    seeds: list[tuple[Scalar, float]] = []
     for name, seed in upstream.items():
         if seed is not None:
             seeds += zip(_flat(outputs[name]), _flat(_lists(seed)), strict=True)
     grad = backpropagate(seeds)
-    return {
-        name: _map(lambda var: grad.get(var, 0.0), value) for name, value in variables.items()
-    }
+    return {name: _map(lambda var: grad.get(var, 0.0), value) for name, value in variables.items()}
 
 
 def _split(arguments: Mapping[str, Any]) -> tuple[Values, dict[str, Any]]:

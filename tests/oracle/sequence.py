@@ -5,9 +5,10 @@ Everything here works on nested lists of scalars and never asks whether they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .autodiff import Scalar
 from .cells import CELLS, State
 from .vector import Vector, zeros
 
@@ -37,7 +38,7 @@ def run(
     step, states = CELLS[cell].step, CELLS[cell].states
     sizes = state_sizes(cell, weights["w_hh"])
     batch = len(initial["h0"])
-    y = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
+    y: Nested = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
     final: dict[str, Nested] = {f"{s}_n": [] for s in states}
 
     for b in range(batch):
@@ -68,7 +69,7 @@ def run_stack(
     """Layers, each reading the directions of the one below side by side; states [L*D][B][H]."""
     runs: list[dict[str, Nested]] = []
     for suffixes in layer_suffixes(parameters):
-        layer = []
+        layer: list[dict[str, Nested]] = []
         for suffix in suffixes:
             states = {name: value[len(runs) + len(layer)] for name, value in initial.items()}
             layer.append(
@@ -84,14 +85,20 @@ def run_stack(
                 )
             )
         runs += layer
-        steps = zip(*(r["y"] for r in layer), strict=True)
-        x = [[sum(rows, []) for rows in zip(*step, strict=True)] for step in steps]
+        x = [
+            [_side_by_side(r["y"][t][b] for r in layer) for b in range(len(x[t]))]
+            for t in range(len(x))
+        ]
     return {"y": x, **{f"{s}_n": [r[f"{s}_n"] for r in runs] for s in CELLS[cell].states}}
+
+
+def _side_by_side(rows: Iterable[list[Scalar]]) -> list[Scalar]:
+    return [element for row in rows for element in row]
 
 
 def layer_suffixes(parameters: Mapping[str, Nested]) -> list[list[str]]:
     """The directions of every layer, as PyTorch's names end: [['_l0', '_l0_reverse'], ...]."""
-    layers = []
+    layers: list[list[str]] = []
     while f"weight_ih_l{len(layers)}" in parameters:
         both = (f"_l{len(layers)}", f"_l{len(layers)}_reverse")
         layers.append([suffix for suffix in both if f"weight_ih{suffix}" in parameters])

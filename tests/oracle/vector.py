@@ -44,9 +44,7 @@ def zeros(size: int) -> Vector:
     return Vector([0.0] * size)
 
 
-def affine(
-    weight: Sequence[Sequence[Scalar]], v: Vector, bias: Sequence[Scalar] | None
-) -> Vector:
+def affine(weight: Sequence[Sequence[Scalar]], v: Vector, bias: Sequence[Scalar] | None) -> Vector:
     """weight @ v + bias, a missing bias being zero."""
     product = Vector(dot(row, v.items) for row in weight)
     return product if bias is None else product + Vector(bias)

@@ -1,0 +1,26 @@
+"""The vectorised float64 reference, for shapes that are too large for the oracle.
+
+Same entries, same arguments and the same names as `oracle`, with arrays for nested lists, and a
+backward derived by hand. It imports nothing of the package; `test_oracle_reference.py` holds it
+against the oracle.
+
+    problem, upstream = reference.random_problem("lstm", T=50, B=8, I=64, H=96, lengths=True)
+    grads = reference.gradients("lstm", **problem, **upstream, reverse=True)
+    assert reference.relative_error(got.dw_hh, grads["dw_hh"]) < 1e-12
+"""
+
+from .problems import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
+from .sequence import forward, gradients
+from .stack import stack, stack_gradients
+
+__all__ = [
+    "VARIANTS",
+    "VARIANT_IDS",
+    "forward",
+    "gradients",
+    "random_problem",
+    "random_stack",
+    "relative_error",
+    "stack",
+    "stack_gradients",
+]

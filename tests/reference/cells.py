@@ -1,0 +1,131 @@
+"""One time step of a whole batch, forward and hand-derived backward (docs/math.md).
+
+`a` is W_ih x + b_ih, already computed for every step. A step returns the new states and what its
+backward needs; a backward takes the gradients of the new states and returns those of `a`, of
+`u` = W_hh h + b_hh, of w_hh and of the old states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+States = tuple[Array, ...]
+Saved = tuple[Array, ...]
+Backward = tuple[Array, Array, Array, States]
+
+
+def sigmoid(a: Array) -> Array:
+    e = np.exp(-np.abs(a))  # never overflows
+    return np.asarray(np.where(a >= 0, 1.0, e) / (1.0 + e))
+
+
+# Each with its slope as a function of the result.
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "tanh": (np.tanh, lambda h: 1.0 - h * h),
+    "relu": (lambda a: np.maximum(a, 0.0), lambda h: (h > 0).astype(np.float64)),
+    "sigmoid": (sigmoid, lambda h: h * (1.0 - h)),
+    "identity": (lambda a: a, np.ones_like),
+}
+
+
+def rnn_step(
+    a: Array, states: States, w_hh: Array, b_hh: Array, nonlinearity: str = "tanh"
+) -> tuple[States, Saved]:
+    (h_prev,) = states
+    h = ACTIVATIONS[nonlinearity][0](a + h_prev @ w_hh.T + b_hh)
+    return (h,), (h_prev, h)
+
+
+def rnn_backward(
+    dstates: States, saved: Saved, w_hh: Array, nonlinearity: str = "tanh"
+) -> Backward:
+    (dh,) = dstates
+    h_prev, h = saved
+    du = dh * ACTIVATIONS[nonlinearity][1](h)
+    return du, du, du.T @ h_prev, (du @ w_hh,)
+
+
+def gru_step(
+    a: Array, states: States, w_hh: Array, b_hh: Array, reset_after: bool = True
+) -> tuple[States, Saved]:
+    (h_prev,) = states
+    size = h_prev.shape[1]
+    if reset_after:
+        u = h_prev @ w_hh.T + b_hh
+        u_rz, u_n = u[:, : 2 * size], u[:, 2 * size :]
+        r, z = np.split(sigmoid(a[:, : 2 * size] + u_rz), 2, axis=1)
+        n = np.tanh(a[:, 2 * size :] + r * u_n)
+    else:
+        u_rz = h_prev @ w_hh[: 2 * size].T + b_hh[: 2 * size]
+        r, z = np.split(sigmoid(a[:, : 2 * size] + u_rz), 2, axis=1)
+        u_n = (r * h_prev) @ w_hh[2 * size :].T + b_hh[2 * size :]
+        n = np.tanh(a[:, 2 * size :] + u_n)
+    return ((1.0 - z) * n + z * h_prev,), (h_prev, r, z, n, u_n)
+
+
+def gru_backward(dstates: States, saved: Saved, w_hh: Array, reset_after: bool = True) -> Backward:
+    (dh,) = dstates
+    h_prev, r, z, n, u_n = saved
+    size = h_prev.shape[1]
+    da_n = dh * (1.0 - z) * (1.0 - n * n)
+    da_z = dh * (h_prev - n) * z * (1.0 - z)
+    if reset_after:
+        da_r = da_n * u_n * r * (1.0 - r)
+        du = np.concatenate([da_r, da_z, da_n * r], axis=1)
+        dw_hh = du.T @ h_prev
+        dh_prev = dh * z + du @ w_hh
+    else:
+        drh = da_n @ w_hh[2 * size :]  # gradient of r * h_prev
+        da_r = drh * h_prev * r * (1.0 - r)
+        du = np.concatenate([da_r, da_z, da_n], axis=1)
+        du_rz = du[:, : 2 * size]
+        dw_hh = np.concatenate([du_rz.T @ h_prev, da_n.T @ (r * h_prev)])
+        dh_prev = dh * z + du_rz @ w_hh[: 2 * size] + drh * r
+    return np.concatenate([da_r, da_z, da_n], axis=1), du, dw_hh, (dh_prev,)
+
+
+def lstm_step(a: Array, states: States, w_hh: Array, b_hh: Array) -> tuple[States, Saved]:
+    h_prev, c_prev = states
+    v_i, v_f, v_g, v_o = np.split(a + h_prev @ w_hh.T + b_hh, 4, axis=1)
+    i, f, g, o = sigmoid(v_i), sigmoid(v_f), np.tanh(v_g), sigmoid(v_o)
+    c = f * c_prev + i * g
+    return (o * np.tanh(c), c), (h_prev, c_prev, i, f, g, o, c)
+
+
+def lstm_backward(dstates: States, saved: Saved, w_hh: Array) -> Backward:
+    dh, dc_next = dstates
+    h_prev, c_prev, i, f, g, o, c = saved
+    tanh_c = np.tanh(c)
+    dc = dc_next + dh * o * (1.0 - tanh_c * tanh_c)
+    gates = [
+        dc * g * i * (1.0 - i),
+        dc * c_prev * f * (1.0 - f),
+        dc * i * (1.0 - g * g),
+        dh * tanh_c * o * (1.0 - o),
+    ]
+    du = np.concatenate(gates, axis=1)
+    return du, du, du.T @ h_prev, (du @ w_hh, dc * f)
+
+
+class Cell(NamedTuple):
+    """A cell's step and its backward, its number of gate blocks, the letters of its states."""
+
+    step: Callable[..., tuple[States, Saved]]
+    backward: Callable[..., Backward]
+    gates: int
+    states: tuple[str, ...]
+
+
+CELLS: dict[str, Cell] = {
+    "rnn": Cell(rnn_step, rnn_backward, 1, ("h",)),
+    "gru": Cell(gru_step, gru_backward, 3, ("h",)),
+    "lstm": Cell(lstm_step, lstm_backward, 4, ("h", "c")),
+}
+
+# What a layer calls the weights of the functions.
+LAYER_NAMES = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}

@@ -1,0 +1,145 @@
+"""One direction of one layer over a batch: the time loop, its backward, and the masks.
+
+`active[t, b]` is a step within its sequence, `cut[t, b]` one that the state does not reach from
+the step before it in the order of computation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .cells import CELLS, Array, Saved, States
+
+Mask = NDArray[np.bool_]
+
+
+def forward(cell: str, x: ArrayLike, **arguments: Any) -> dict[str, Array]:
+    """Outputs y [T,B,H], h_n [B,H] (and c_n); takes what `oracle.forward` takes."""
+    return _Run(cell, x, **arguments).outputs
+
+
+def gradients(
+    cell: str,
+    x: ArrayLike,
+    *,
+    dy: ArrayLike | None = None,
+    dh_n: ArrayLike | None = None,
+    dc_n: ArrayLike | None = None,
+    **arguments: Any,
+) -> dict[str, Array]:
+    """Gradients dx, dw_ih, dw_hh, dh0 (db_ih, db_hh, dc0), as `oracle.gradients` gives them."""
+    return _Run(cell, x, **arguments).backward({"y": dy, "h_n": dh_n, "c_n": dc_n})
+
+
+class _Run:
+    """A forward pass with everything that its backward needs."""
+
+    def __init__(
+        self,
+        cell: str,
+        x: ArrayLike,
+        *,
+        w_ih: ArrayLike,
+        w_hh: ArrayLike,
+        b_ih: ArrayLike | None = None,
+        b_hh: ArrayLike | None = None,
+        h0: ArrayLike | None = None,
+        c0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        reverse: bool = False,
+        **options: Any,
+    ) -> None:
+        self.cell, self.options = CELLS[cell], options
+        self.w_ih, self.w_hh = _float64(w_ih), _float64(w_hh)
+        self.biases = {"b_ih": b_ih, "b_hh": b_hh}
+        x = _float64(x)
+        steps, batch = x.shape[:2]
+        self.active, self.cut = _masks(steps, batch, lengths, resets, reverse)
+        self.x = np.where(self.active, x, 0.0)  # a NaN in the padding reaches nothing
+        self.order = range(steps)[::-1] if reverse else range(steps)
+
+        hidden = (self.w_hh.shape[1], self.w_hh.shape[0] // self.cell.gates)
+        given = {"h0": h0, "c0": c0}
+        states: States = ()
+        for letter, size in zip(self.cell.states, hidden, strict=False):
+            state = given.pop(f"{letter}0")
+            states += (np.zeros((batch, size)) if state is None else _float64(state),)
+        if unknown := [name for name, state in given.items() if state is not None]:
+            raise TypeError(f"{cell} has no {unknown}")
+
+        a = self.x @ self.w_ih.T + self._bias("b_ih")
+        y = np.zeros((steps, batch, hidden[0]))
+        self.saved: list[Saved] = [()] * steps
+        for t in self.order:
+            entering = tuple(np.where(self.cut[t], 0.0, s) for s in states)
+            new, self.saved[t] = self.cell.step(
+                a[t], entering, self.w_hh, self._bias("b_hh"), **self.options
+            )
+            states = tuple(np.where(self.active[t], n, s) for n, s in zip(new, states, strict=True))
+            y[t] = np.where(self.active[t], new[0], 0.0)
+        final = zip(self.cell.states, states, strict=True)
+        self.outputs = {"y": y, **{f"{letter}_n": state for letter, state in final}}
+
+    def _bias(self, name: str) -> Array:
+        bias = self.biases[name]
+        return np.zeros(len(self.w_ih)) if bias is None else _float64(bias)
+
+    def backward(self, upstream: dict[str, ArrayLike | None]) -> dict[str, Array]:
+        given = {name: _float64(grad) for name, grad in upstream.items() if grad is not None}
+        if unknown := given.keys() - self.outputs.keys():
+            raise TypeError(f"no outputs {sorted(unknown)}")
+        seeds = {name: given.get(name, np.zeros_like(out)) for name, out in self.outputs.items()}
+        dy = np.where(self.active, seeds["y"], 0.0)
+        dstates = tuple(seeds[f"{letter}_n"] for letter in self.cell.states)
+
+        da = np.zeros((*self.x.shape[:2], len(self.w_ih)))
+        db_hh = np.zeros(len(self.w_ih))
+        dw_hh = np.zeros_like(self.w_hh)
+        for t in self.order[::-1]:
+            leaving = (dstates[0] + dy[t], *dstates[1:])
+            leaving = tuple(np.where(self.active[t], d, 0.0) for d in leaving)
+            da[t], du, dw_hh_t, entering = self.cell.backward(
+                leaving, self.saved[t], self.w_hh, **self.options
+            )
+            dw_hh += dw_hh_t
+            db_hh += du.sum(axis=0)
+            dstates = tuple(
+                np.where(self.active[t], np.where(self.cut[t], 0.0, new), old)
+                for new, old in zip(entering, dstates, strict=True)
+            )
+
+        grads = {
+            "dx": da @ self.w_ih,
+            "dw_ih": np.einsum("tbg,tbi->gi", da, self.x, optimize=True),
+            "dw_hh": dw_hh,
+            **{f"d{s}0": d for s, d in zip(self.cell.states, dstates, strict=True)},
+        }
+        biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
+        return grads | {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
+
+
+def _float64(value: ArrayLike) -> Array:
+    return np.asarray(value, dtype=np.float64)
+
+
+def _masks(
+    steps: int,
+    batch: int,
+    lengths: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+) -> tuple[Mask, Mask]:
+    """`active` and `cut`, each [T,B,1]."""
+    t = np.arange(steps)[:, None, None]
+    ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
+    active = t < ends[:, None]
+    cut = np.zeros((steps, batch, 1), dtype=np.bool_)
+    if resets is not None:
+        cut = np.asarray(resets, dtype=np.bool_).reshape(steps, batch, 1) & active
+        if reverse:  # the boundary before t + 1 cuts the state that comes to t
+            cut = np.concatenate([cut[1:], np.zeros_like(cut[:1])])
+    return active, cut
