@@ -1,0 +1,15 @@
+"""The demo: a character-level language model trained with this package's layers.
+
+``python -m fusedrnn demo`` runs it. The recurrence (forward and backward) is fusedrnn's; the
+embedding, the softmax and Adam around it are NumPy, to show how little a training loop needs.
+
+===============  ====================================================================
+``text``         corpus, vocabulary, split into training and validation, batches
+``model``        embedding, stacked recurrent layer, softmax cross-entropy
+``optim``        clipping by the global norm, learning rate, Adam
+``train``        the loop: truncated back-propagation through time, progress, Ctrl-C
+``generate``     sampling from a trained model
+``checkpoint``   one ``.npz`` that holds everything needed to go on
+``cli``          the command line
+===============  ====================================================================
+"""

@@ -1,0 +1,209 @@
+"""A training session in one ``.npz`` file, without pickle.
+
+``header`` is JSON: format, sizes, vocabulary, training options, counters. Beside it stand the
+arrays ``parameter/<name>``, ``adam.first/<name>``, ``adam.second/<name>`` and, where there is a
+recurrent state to carry on, ``state/0`` (h) and for an LSTM ``state/1`` (c).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fusedrnn.demo.errors import DemoError
+from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
+from fusedrnn.demo.optim import Adam
+from fusedrnn.demo.text import Vocabulary
+from fusedrnn.demo.train import Session, TrainingOptions
+
+FORMAT = "fusedrnn-demo-1"
+
+#: What zipfile, zlib, NumPy, json and the checks below raise on bytes that are not a checkpoint.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+T = TypeVar("T", int, float, str)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `DemoError` where `save` could not work: better before the training than after."""
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise DemoError(f"--save {path}: expected a file, got a folder")
+    if not folder.is_dir():
+        raise DemoError(f"--save {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise DemoError(f"--save {path}: no permission to write in {folder}")
+
+
+def save(path: Path, session: Session) -> None:
+    """Write ``session`` to ``path``: either the whole new file is there, or the old one.
+
+    Raises
+    ------
+    DemoError
+        If the file cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        "model": asdict(session.model.config),
+        "vocabulary": session.vocabulary.characters,
+        "options": asdict(session.options),
+        "text": session.text,
+        "position": session.position,
+        "step": session.adam.step,
+    }
+    arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
+    groups = {
+        "parameter": session.model.parameters(),
+        "adam.first": session.adam.first,
+        "adam.second": session.adam.second,
+    }
+    for group, members in groups.items():
+        arrays |= {f"{group}/{name}": value for name, value in members.items()}
+    arrays |= {f"state/{k}": value for k, value in enumerate(_state_parts(session.state))}
+
+    target = path.resolve()  # through a symbolic link, which stays one
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # no name of ours is a flag
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DemoError(f"--save {path}: {error.strerror or error}") from None
+
+
+def load(path: Path) -> Session:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    DemoError
+        If the file is missing, damaged, or none of ours.
+    """
+    try:
+        return _session(_read(path))
+    except OSError as error:
+        raise DemoError(f"--load {path}: {error.strerror or error}") from None
+    except DAMAGE as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DemoError(f"--load {path}: not a checkpoint of this demo ({reason})") from None
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not an .npz file, or cut short")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+
+def _session(arrays: Arrays) -> Session:
+    header = json.loads(str(arrays["header"]))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"expected the format {FORMAT}")
+    vocabulary = Vocabulary(_typed(header, "vocabulary", str))
+    sizes, training = header["model"], header["options"]
+    config = ModelConfig(
+        cell=_typed(sizes, "cell", str),
+        vocabulary=_typed(sizes, "vocabulary", int),
+        embedding=_typed(sizes, "embedding", int),
+        hidden=_typed(sizes, "hidden", int),
+        layers=_typed(sizes, "layers", int),
+    )
+    options = TrainingOptions(
+        batch=_typed(training, "batch", int),
+        chunk=_typed(training, "chunk", int),
+        lr=_typed(training, "lr", float),
+        clip=_typed(training, "clip", float),
+        seed=_typed(training, "seed", int),
+    )
+    _check(config, options, vocabulary, arrays)
+
+    model = CharModel(config, options.seed)
+    adam = Adam(model.parameters())
+    adam.step = _typed(header, "step", int)
+    groups = {
+        "parameter": model.parameters(),
+        "adam.first": adam.first,
+        "adam.second": adam.second,
+    }
+    for group, members in groups.items():
+        for name, value in members.items():
+            value[...] = _array(arrays, f"{group}/{name}", value.shape)
+    position = _typed(header, "position", int)
+    if adam.step < 0 or position < 0:
+        raise ValueError("a count below zero")
+    state = _state(arrays, config, options.batch)
+    return Session(model, vocabulary, adam, options, _typed(header, "text", str), position, state)
+
+
+def _check(
+    config: ModelConfig, options: TrainingOptions, vocabulary: Vocabulary, arrays: Arrays
+) -> None:
+    """Hold the sizes against the arrays before any memory is asked for on their word."""
+    if config.cell not in CELLS:
+        raise ValueError(f"unknown cell {config.cell!r}")
+    if config.vocabulary != len(vocabulary):
+        raise ValueError(f"{len(vocabulary)} characters for a vocabulary of {config.vocabulary}")
+    _array(arrays, "parameter/embedding", (config.vocabulary, config.embedding))
+    _array(arrays, "parameter/out.weight", (config.vocabulary, config.hidden))
+    _array(arrays, f"parameter/rnn.bias_hh_l{config.layers - 1}", None)
+    if min(options.batch, options.chunk) < 1 or not (options.lr > 0 and options.clip > 0):
+        raise ValueError("training options out of range")
+
+
+def _state_parts(state: State) -> tuple[npt.NDArray[Any], ...]:
+    if state is None:
+        return ()
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _state(arrays: Arrays, config: ModelConfig, batch: int) -> State:
+    if "state/0" not in arrays:
+        return None
+    shape = config.layers, batch, config.hidden
+    h = _array(arrays, "state/0", shape)
+    return (h, _array(arrays, "state/1", shape)) if config.cell == "lstm" else h
+
+
+def _array(arrays: Arrays, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.float32]:
+    value = arrays[name]
+    if value.dtype != np.float32 or (shape is not None and value.shape != shape):
+        raise ValueError(f"{name}: expected float32 {shape}, got {value.dtype} {value.shape}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name}: not finite")
+    return value
+
+
+def _typed(values: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = values[name]
+    if type(value) is not kind:
+        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}")
+    return value

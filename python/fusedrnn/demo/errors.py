@@ -1,0 +1,5 @@
+"""The one error of the demo."""
+
+
+class DemoError(Exception):
+    """Something the user can put right; the message is printed without a traceback."""

@@ -1,0 +1,316 @@
+"""The demo: a language model learns, its gradients are right, wrong input is named."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from demo_support import QUICK, SMALL, cells, write_corpus
+
+from fusedrnn.demo import optim, text
+from fusedrnn.demo.cli import main
+from fusedrnn.demo.generate import generate
+from fusedrnn.demo.model import CharModel, ModelConfig
+from fusedrnn.demo.text import UNKNOWN, Streams, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def small_model(cell: str, dtype: Any = "float64", layers: int = 2) -> CharModel:
+    config = ModelConfig(cell, vocabulary=5, embedding=3, hidden=4, layers=layers)
+    return CharModel(config, seed=1, dtype=dtype)
+
+
+def validation_bits(output: str) -> tuple[float, float]:
+    found = re.search(r"^validation: ([\d.]+) .*entropy ([\d.]+)\)$", output, re.MULTILINE)
+    assert found, output
+    return float(found[1]), float(found[2])
+
+
+# Text
+
+
+def test_default_text_is_english_without_repeated_paragraphs() -> None:
+    corpus = text.default_text()
+    assert len(corpus) > 200_000
+    assert corpus.count(" the ") > 1000
+    paragraphs = [" ".join(p.split()) for p in corpus.split("\n\n")]
+    assert len(set(paragraphs)) == len(paragraphs)
+
+
+def test_vocabulary_encodes_what_it_knows() -> None:
+    vocabulary = Vocabulary.of("banana")
+    assert vocabulary.characters == UNKNOWN + "abn"
+    assert vocabulary.encode("nab?\U0001f600z").tolist() == [3, 1, 2, 0, 0, 0]
+    assert vocabulary.encode("").tolist() == []
+
+
+def test_vocabulary_keeps_the_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MAX_VOCABULARY", 3)
+    assert Vocabulary.of("zzzyyx" + UNKNOWN * 9).characters == UNKNOWN + "yz"
+
+
+def test_normalise_unifies_lines_and_typography() -> None:
+    assert text.normalise("a\r\nb\rc") == "a\nb\nc"
+    assert text.normalise("\u201cit\u2019s\u201d\u2014\u2026") == '"it\'s"-...'
+
+
+def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "bom.txt"
+    path.write_bytes(b"\xef\xbb\xbfabc")
+    assert text.read_text(path) == "abc"
+
+
+def test_unigram_entropy_of_known_frequencies() -> None:
+    assert text.unigram_entropy(np.array([1, 2, 3, 4])) == 2.0
+    assert text.unigram_entropy(np.array([7, 7, 7])) == 0.0
+
+
+def test_streams_go_on_from_chunk_to_chunk() -> None:
+    streams = Streams(np.arange(27), batch=2, chunk=4)  # 13 inputs a stream: 3 chunks and a rest
+    assert streams.chunks_per_pass == 3
+    first, second = streams.at(0), streams.at(1)
+    assert first[0][:, 1].tolist() == [13, 14, 15, 16]
+    assert (first[2], second[2], streams.at(3)[2]) == (True, False, True)
+    np.testing.assert_array_equal(second[0][0], first[0][-1] + 1)
+    np.testing.assert_array_equal(first[1], first[0] + 1)
+    np.testing.assert_array_equal(streams.at(3)[0], first[0])
+    inputs, targets = zip(*streams.one_pass(), strict=True)
+    assert np.concatenate(inputs)[:, 0].tolist() == list(range(13))
+    assert np.concatenate(targets)[:, 1].tolist() == list(range(14, 27))
+
+
+# Model and optimiser
+
+
+@cells
+@pytest.mark.parametrize("carried", [False, True], ids=["zeros", "carried"])
+def test_gradients_against_central_differences(cell: str, carried: bool) -> None:
+    rng = np.random.default_rng(2)
+    model = small_model(cell)
+    # Index 0 never occurs: its row of the embedding must get a gradient of zero.
+    inputs, targets = rng.integers(1, 5, (4, 2)), rng.integers(0, 5, (4, 2))
+    state = None
+    if carried:
+        _, state = model.loss(rng.integers(1, 5, (3, 2)), targets[:3])
+    loss, gradients, _ = model.loss_and_gradients(inputs, targets, state)
+    assert loss == pytest.approx(model.loss(inputs, targets, state)[0], rel=1e-12)
+
+    parameters = model.parameters()
+    assert gradients.keys() == parameters.keys()
+    assert not gradients["embedding"][0].any()
+    for name, value in parameters.items():
+        numeric = np.full(value.shape, np.nan)
+        for at in np.ndindex(value.shape):
+            kept, losses = value[at], []
+            for offset in (1e-5, -1e-5):
+                value[at] = kept + offset
+                losses.append(model.loss(inputs, targets, state)[0])
+            value[at] = kept
+            numeric[at] = (losses[0] - losses[1]) / 2e-5
+        error = np.linalg.norm(gradients[name] - numeric)
+        assert error <= 1e-8 * max(1.0, float(np.linalg.norm(numeric))), name
+
+
+@cells
+def test_steps_give_what_a_whole_chunk_gives(cell: str) -> None:
+    model, inputs = small_model(cell), np.array([[1, 2], [3, 4], [0, 1]])
+    whole, _ = model.rnn(model.embedding[inputs])
+    state = None
+    for t in range(3):
+        logits, state = model.step(inputs[t], state)
+        np.testing.assert_allclose(logits, whole[t] @ model.out_weight.T + model.out_bias)
+
+
+def test_loss_of_a_model_that_knows_nothing_is_that_of_a_uniform_guess() -> None:
+    model = small_model("gru")
+    model.out_weight[...] = 0
+    loss, _ = model.loss(np.ones((6, 3), int), np.zeros((6, 3), int))
+    assert loss == pytest.approx(6 * math.log(5), rel=1e-12)  # summed over time, not over batch
+
+
+def test_adam_follows_its_equations() -> None:
+    rng = np.random.default_rng(3)
+    value = rng.standard_normal(7)
+    expected, first, second = value.copy(), np.zeros(7), np.zeros(7)
+    adam = optim.Adam({"w": value})
+    for step in range(1, 6):
+        gradient = rng.standard_normal(7)
+        adam.update({"w": gradient}, 0.01)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        corrected = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        expected -= 0.01 * first / (1 - 0.9**step) / corrected
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_clipping_scales_all_gradients_by_one_factor() -> None:
+    gradients = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
+    assert optim.clip_by_global_norm(gradients, 10.0) == 5.0
+    assert gradients["b"][0, 0] == 4.0
+    assert optim.clip_by_global_norm(gradients, 1.0) == 5.0
+    np.testing.assert_allclose(gradients["a"], [0.6, 0.0])
+    np.testing.assert_allclose(gradients["b"], [[0.8]])
+    gradients["b"][0, 0] = math.nan
+    assert math.isnan(optim.clip_by_global_norm(gradients, 1.0))
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [optim.learning_rate(1.0, step) for step in range(1, 1001)]
+    top = rates.index(max(rates))
+    assert max(rates) == 1.0
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+# Training from the command line
+
+
+@cells
+def test_training_learns(cell: str, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*QUICK, "--text", str(corpus), "--cell", cell, "--lr", "0.02"]
+    assert main([*options, "--steps", "0"]) == 0
+    untrained, unigram = validation_bits(capsys.readouterr().out)
+    assert main([*options, "--steps", "150"]) == 0
+    output = capsys.readouterr()
+    learnt, _ = validation_bits(output.out)
+    assert untrained > unigram
+    assert learnt < unigram / 2
+    assert output.err == ""
+    assert re.search(r"^gradient norm: .* clipped to 40 in [\d.]+% of", output.out, re.MULTILINE)
+
+
+def test_layers_stack_and_the_bar_shows_bits(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, "--layers", "3", "--text", str(corpus), "--steps", "2"]) == 0
+    output = capsys.readouterr()
+    assert "layers 3" in output.out
+    assert "bits/char" in output.err
+    assert "characters/s" in output.err
+
+
+def test_a_seed_gives_the_same_output_twice(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for seed in ("7", "7", "8"):
+        assert main([*QUICK, "--text", str(corpus), "--steps", "5", "--seed", seed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].split("generated:")[1] != outputs[2].split("generated:")[1]
+
+
+def test_training_that_diverges_says_so_and_saves_nothing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "kept.npz"
+    path.write_text("the file before")
+    options = [*QUICK, "--text", str(corpus), "--lr", "1e38", "--steps", "200"]
+    assert main([*options, "--save", str(path)]) == 1
+    assert "diverged at update" in capsys.readouterr().err
+    assert path.read_text() == "the file before"
+
+
+# Generation
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-310, 0.5, 100.0])
+def test_generated_text_is_of_the_vocabulary(temperature: float) -> None:
+    vocabulary = Vocabulary.of("abcd")
+    model = small_model("gru")
+    model.out_bias[0] = 50.0  # the unknown character, however likely, is no character
+    written = generate(model, vocabulary, 200, temperature, seed=0)
+    assert len(written) == 200
+    assert set(written) <= set("abcd")
+    if temperature == 100.0:
+        assert set(written) == set("abcd")
+    if temperature == 1e-310:
+        assert written == generate(model, vocabulary, 200, 0.0, seed=1)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        (b"", "too short: no character to train on"),
+        (b"abc", "too short: 3 characters, 1 of them to train on; --batch 4 and --chunk 16 need"),
+        (b"ab\0cd" * 100, "expected a text file, got a binary one"),
+        (b"caf\xe9 " * 100, "expected UTF-8, got byte 0xe9 at offset 3"),
+    ],
+    ids=["missing", "empty", "short", "binary", "latin-1"],
+)
+def test_a_text_that_cannot_be_used(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert main([*QUICK, "--text", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(path) in error
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--text", "{}"], "Is a directory"),
+        (["--load", "{}/none.npz"], "No such file"),
+        (["--load", "{}"], "Is a directory"),
+        (["--save", "{}"], "expected a file, got a folder"),
+        (["--save", "{}/none/model.npz"], "there is no folder"),
+    ],
+)
+def test_a_path_that_cannot_be_used(
+    option: list[str],
+    message: str,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, path = option[0], option[1].format(tmp_path)
+    assert main([*QUICK, "--text", str(corpus), name, path]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert f"{name} {path}: " in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--hidden", "0", "expected an integer of at least 1, got '0'"),
+        ("--steps", "-1", "expected an integer of at least 0, got '-1'"),
+        ("--batch", "2.5", "expected an integer of at least 1, got '2.5'"),
+        ("--lr", "nan", "expected a number above 0, got 'nan'"),
+        ("--lr", "inf", "expected a number above 0, got 'inf'"),
+        ("--clip", "0", "expected a number above 0, or inf, got '0'"),
+        ("--temperature", "-1", "expected a number of at least 0, got '-1'"),
+        ("--cell", "cfc", "invalid choice: 'cfc'"),
+        ("--hid", "8", "unrecognized arguments: --hid 8"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    option: str, value: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([option, value])
+    assert stopped.value.code == 2
+    assert wanted in capsys.readouterr().err
+
+
+def test_no_clipping_with_an_infinite_limit(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*QUICK, "--text", str(corpus), "--steps", "3", "--clip", "inf"]) == 0
+    assert "clipped to inf in 0.0% of" in capsys.readouterr().out
