@@ -93,14 +93,13 @@ class _Run:
         if unknown := given.keys() - self.outputs.keys():
             raise TypeError(f"no outputs {sorted(unknown)}")
         seeds = {name: given.get(name, np.zeros_like(out)) for name, out in self.outputs.items()}
-        dy = np.where(self.active, seeds["y"], 0.0)
         dstates = tuple(seeds[f"{letter}_n"] for letter in self.cell.states)
 
         da = np.zeros((*self.x.shape[:2], len(self.w_ih)))
         db_hh = np.zeros(len(self.w_ih))
         dw_hh = np.zeros_like(self.w_hh)
         for t in self.order[::-1]:
-            leaving = (dstates[0] + dy[t], *dstates[1:])
+            leaving = (dstates[0] + seeds["y"][t], *dstates[1:])
             leaving = tuple(np.where(self.active[t], d, 0.0) for d in leaving)
             da[t], du, dw_hh_t, entering = self.cell.backward(
                 leaving, self.saved[t], self.w_hh, **self.options
