@@ -59,14 +59,20 @@ double step_cycles(const StepWork& work, const Problem& p, int width, int row_gr
          (unit_groups > 1 ? kBarrierCycles : 0);
 }
 
+// Whether the largest of `groups` parts is smaller than with one group less.
+bool worth_cutting(int64_t total, int groups) {
+  return groups == 1 || divide_up(total, groups) < divide_up(total, groups - 1);
+}
+
 // `parallel`: cycles of the work outside the steps, which divides evenly.
 Plan cheapest(const StepWork* phases, int count, double parallel, const CellShape& shape,
               const Problem& p, int threads) {
   Plan best;
   double best_cycles = 0;
   for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
+    if (!worth_cutting(phases[0].panels, unit_groups)) continue;
     for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
-      if (unit_groups > phases[0].panels || row_groups > p.B) continue;
+      if (!worth_cutting(p.B, row_groups)) continue;
       const int used = row_groups * unit_groups;
       double cycles = parallel / used + (used > 1 ? kTeamCycles : 0);
       for (int i = 0; i < count; ++i) {

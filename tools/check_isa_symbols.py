@@ -1,0 +1,57 @@
+"""Check that the units of an instruction set share no symbol with other code.
+
+A function that a unit compiled with wide instructions emits under a name that other units emit too may
+be the copy that the linker keeps, and then runs on machines without those instructions. So every symbol
+that such an object file defines must lie in its set's namespace, and it may call nothing but the engine
+and the C library.
+
+Usage: python tools/check_isa_symbols.py BUILD_DIRECTORY
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# What a unit may need from outside.
+ALLOWED = re.compile(
+    r"^(fusedrnn::cpu::wait_at\(|memset$|memcpy$|memmove$|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$"
+    r"|__asan_|__ubsan_|__tsan_)"
+)
+
+
+def violations(object_file: Path, isa: str) -> list[str]:
+    """Symbols of `object_file` that do not belong to the namespace of `isa`."""
+    listing = subprocess.run(
+        ["nm", "--demangle", str(object_file)], check=True, capture_output=True, text=True
+    ).stdout
+    found = []
+    for line in listing.splitlines():
+        kind, name = line[17:18], line[19:]
+        if kind == "U":
+            if not ALLOWED.match(name):
+                found.append(f"{object_file.name}: needs {name}")
+        elif kind.isupper() or kind in "vwu":  # what other object files can see
+            if f"fusedrnn::cpu::{isa}::" not in name:
+                found.append(f"{object_file.name}: defines {name}")
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Check every unit below the build directory; 0 where all are clean."""
+    if len(arguments) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    units = sorted(Path(arguments[0]).rglob("isa/*/float*.o"))
+    if not units:
+        print(f"no object files of units below {arguments[0]}", file=sys.stderr)
+        return 2
+    found = [line for unit in units for line in violations(unit, unit.parent.name)]
+    print("\n".join(found) if found else f"{len(units)} units share no symbol")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
