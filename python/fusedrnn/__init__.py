@@ -1,0 +1,50 @@
+"""Fused RNN, GRU and LSTM kernels, forward and backward.
+
+    y, h_n, tape = fusedrnn.gru_forward(x, w_ih, w_hh)      # one layer, one direction
+    grads = fusedrnn.gru_backward(tape, dy)
+
+    layer = fusedrnn.LSTM(input_size, hidden_size)          # parameters, stacks, both directions
+    y, state = layer(x)
+
+Arrays may be NumPy's, or anything on the CPU with `__dlpack__`; results are of the kind of `x`.
+"""
+
+from fusedrnn._core import get_num_threads, set_num_threads
+from fusedrnn.functional import (
+    gru,
+    gru_backward,
+    gru_forward,
+    lstm,
+    lstm_backward,
+    lstm_forward,
+    rnn,
+    rnn_backward,
+    rnn_forward,
+)
+from fusedrnn.information import __version__, info
+from fusedrnn.layers import GRU, LSTM, RNN, LayerTape
+from fusedrnn.tape import GRUGradients, LSTMGradients, RNNGradients, Tape
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUGradients",
+    "LSTMGradients",
+    "LayerTape",
+    "RNNGradients",
+    "Tape",
+    "__version__",
+    "get_num_threads",
+    "gru",
+    "gru_backward",
+    "gru_forward",
+    "info",
+    "lstm",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn",
+    "rnn_backward",
+    "rnn_forward",
+    "set_num_threads",
+]

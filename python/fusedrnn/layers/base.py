@@ -1,0 +1,310 @@
+"""What a user calls of `RNN`, `GRU` and `LSTM`: all but their equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic
+
+from numpy.typing import NDArray
+
+from fusedrnn import _core, options
+from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn.layers.stack import Array, Stack
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTape(Generic[A]):
+    """What `forward` of one layer saved for its `backward`.
+
+    It is immutable: backward may run any number of times, and gives the same bits.
+    """
+
+    layer: Layer
+    batch_first: bool = field(repr=False)
+    shape: tuple[int, int] = field(repr=False)  # T, B
+    runs: tuple[_core.Tape, ...] = field(repr=False)
+    to_kind: Callable[[Any], A] = field(repr=False)
+
+
+class Layer:
+    """What `RNN`, `GRU` and `LSTM` share.
+
+    Attributes
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first, bidirectional : bool
+    dtype, device : str
+    """
+
+    _gates: ClassVar[int]
+    _states: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        self.input_size = options.positive("input_size", input_size)
+        self.hidden_size = options.positive("hidden_size", hidden_size)
+        self.num_layers = options.positive("num_layers", num_layers)
+        self.bias = options.flag("bias", bias)
+        self.batch_first = options.flag("batch_first", batch_first)
+        self.bidirectional = options.flag("bidirectional", bidirectional)
+        self.dtype = options.dtype(dtype)
+        self.device = options.choice("device", device, ("cpu",))
+        self._stack = Stack(
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            gates=self._gates,
+            states=self._states,
+            directions=2 if self.bidirectional else 1,
+            bias=self.bias,
+            dtype=self.dtype,
+            seed=options.seed(seed),
+        )
+
+    def __repr__(self) -> str:
+        shown = [str(self.input_size), str(self.hidden_size)]
+        shown += [f"{name}={value!r}" for name, value in self._unusual().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        """Return the parameters by name, to be changed in place: ``p[...] = new``.
+
+        weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
+        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction.
+        """
+        return self._stack.parameters()
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the parameters by name."""
+        return {name: value.copy() for name, value in self.parameters().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Set every parameter, from arrays of any kind, such as a `torch.nn` layer's state dict.
+
+        Values of another floating dtype are cast to the layer's.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a name is missing or unexpected, or a value is of the wrong shape or not
+            floating. No parameter has been changed then.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: expected a mapping, got {type(state_dict).__name__}")
+        parameters = self.parameters()
+        missing = [name for name in parameters if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in parameters]
+        if missing or unexpected:
+            raise ValueError(
+                f"state_dict: expected the parameters of {self!r}, "
+                f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
+            )
+        loaded = {}
+        for name, parameter in parameters.items():
+            value = _core.as_array(name, state_dict[name], shape=parameter.shape)
+            if value.dtype.kind != "f":
+                raise TypeError(f"{name}: expected a floating dtype, got {value.dtype.name}")
+            # A copy even of the same dtype: the values may be views of these very parameters.
+            loaded[name] = value.astype(self.dtype)
+        for name, value in loaded.items():
+            parameters[name][...] = value
+
+    def __call__(
+        self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[A, Any]:
+        """Run the layers and save nothing.
+
+        Parameters
+        ----------
+        x : array [T, B, I], or [B, T, I] with ``batch_first=True``
+            Of the layer's dtype. NumPy, or anything on the CPU with `__dlpack__`.
+        state : array [L*D, B, H], optional
+            The state before the first step, layer by layer, forward before reverse; zero where
+            absent. For an LSTM a pair (h, c) of them, each of which may be None.
+        lengths : integers [B], optional
+            Valid steps of each sequence, 0 to T. Beyond them `y` is 0 and the state stands still.
+        resets : bool array [T, B], or [B, T] with ``batch_first=True``, optional
+            True where a step starts a new sequence: no state crosses to it from the step before,
+            nor, in the reverse direction, from it to the step before.
+
+        Returns
+        -------
+        y : array [T, B, D*H], or [B, T, D*H]
+            The last layer's output, the directions side by side, of the kind of `x`.
+        state : array [L*D, B, H]
+            The state after the last step, of the kind of `x`; for an LSTM a pair (h, c).
+
+        Raises
+        ------
+        ValueError, TypeError
+            A wrong shape, range, dtype or device; the message names the argument, what was expected
+            and what came.
+        """
+        y, state, _ = self._forward(x, state, lengths, resets, save=False)
+        return y, state
+
+    def forward(
+        self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[A, Any, LayerTape[A]]:
+        """Run the layers and save what the gradients need: ``y, state, tape``.
+
+        Takes the arguments of a plain call and computes the same bits. The tape refers to `x` and
+        to the parameters: leave them as they are until the last backward.
+        """
+        return self._forward(x, state, lengths, resets, save=True)
+
+    def backward(self, tape: LayerTape[A], dy: Any = None, dstate: Any = None) -> dict[str, A]:
+        """Return the gradients of ``sum(dy * y) + sum(dstate * state)``.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From `forward` of this layer. It may be used any number of times.
+        dy : array [T, B, D*H], or [B, T, D*H] with ``batch_first=True``, optional
+            Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
+        dstate : array [L*D, B, H], optional
+            Upstream gradient of the state after the last step; zero where absent. For an LSTM a
+            pair, each of which may be None.
+
+        Returns
+        -------
+        dict
+            One gradient for each name in `parameters()`, and those of `x` under "x" and of the
+            state before the first step under "h0" (and "c0"), of the kind of `x`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a plain call; also for a tape of another layer.
+        """
+        self._check_tape(tape)
+        steps, batch = tape.shape
+        if dy is not None:
+            axes = (batch, steps) if tape.batch_first else (steps, batch)
+            dy = _core.as_array("dy", dy, (*axes, self._stack.width), self.dtype)
+            dy = dy.swapaxes(0, 1) if tape.batch_first else dy
+        dstates = self._import_states("dstate", dstate, batch)
+        dx, target = self._empty_sequence(steps, batch, self.input_size, tape.batch_first)
+        gradients, dstates_0 = self._stack.backward(tape.runs, target, dy, dstates)
+        gradients["x"] = dx
+        gradients |= {f"{s}0": d for s, d in zip(self._states, dstates_0, strict=True)}
+        return {name: tape.to_kind(value) for name, value in gradients.items()}
+
+    def step(self, x_t: A, state: Any = None) -> tuple[A, Any]:
+        """Run one time step, for input that comes step by step: ``y_t, state``.
+
+        Parameters
+        ----------
+        x_t : array [B, I]
+        state : array [L, B, H], optional
+            As in a plain call.
+
+        Returns
+        -------
+        y_t : array [B, H]
+            The same bits as that step of a longer run.
+        state : array [L, B, H]
+            For the next step; for an LSTM a pair (h, c).
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
+        """
+        if self.bidirectional:
+            raise ValueError(f"step: expected a layer of one direction, got {self!r}")
+        x = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype)
+        states = self._import_states("state", state, x.shape[0])
+        y = _core.empty((1, x.shape[0], self.hidden_size), self.dtype)
+        states_n, _ = self._stack.forward(self._cell(), x[None], y, states, save=False)
+        kind = converter_to_kind_of(x_t)
+        return kind(y[0]), self._export_states(states_n, kind)
+
+    def _forward(
+        self, x: A, state: Any, lengths: Any, resets: Any, *, save: bool
+    ) -> tuple[A, Any, LayerTape[A]]:
+        source = _core.as_array("x", x, (None, None, self.input_size), self.dtype)
+        source = source.swapaxes(0, 1) if self.batch_first else source
+        steps, batch, _ = source.shape
+        if resets is not None and self.batch_first:
+            resets = _core.as_array("resets", resets, (batch, steps), "bool").T
+        states = self._import_states("state", state, batch)
+        y, target = self._empty_sequence(steps, batch, self._stack.width, self.batch_first)
+        states_n, runs = self._stack.forward(
+            self._cell(), source, target, states, lengths, resets, save=save
+        )
+        kind = converter_to_kind_of(x)
+        tape = LayerTape(self, self.batch_first, (steps, batch), runs, kind)
+        return kind(y), self._export_states(states_n, kind), tape
+
+    def _cell(self) -> str:
+        """The compiled module's name of the cell."""
+        raise NotImplementedError
+
+    def _unusual(self) -> dict[str, Any]:
+        """The constructor's arguments that are not their defaults."""
+        usual = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "bidirectional": False,
+            "dtype": "float32",
+        }
+        given = {name: getattr(self, name) for name in usual}
+        return {name: value for name, value in given.items() if value != usual[name]}
+
+    def _empty_sequence(
+        self, steps: int, batch: int, width: int, batch_first: bool
+    ) -> tuple[Array, Array]:
+        """A new array as its user sees it, and the view [T,B,width] of it that is written."""
+        if not batch_first:
+            array = _core.empty((steps, batch, width), self.dtype)
+            return array, array
+        array = _core.empty((batch, steps, width), self.dtype)
+        return array, array.swapaxes(0, 1)
+
+    def _import_states(self, name: str, state: Any, batch: int) -> list[Any]:
+        """h (and c), each an array [L*D,B,H] or None."""
+        shape = self._stack.state_shape(batch)
+        if len(self._states) == 1:
+            return [self._import(name, state, shape)]
+        if state is None:
+            return [None] * len(self._states)
+        if not isinstance(state, (tuple, list)):
+            raise TypeError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
+        if len(state) != len(self._states):
+            raise ValueError(f"{name}: expected a pair (h, c), got {len(state)} values")
+        return [self._import(f"{name}[{i}]", s, shape) for i, s in enumerate(state)]
+
+    def _import(self, name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
+        return None if value is None else _core.as_array(name, value, shape, self.dtype)
+
+    def _export_states(self, states: list[Array], kind: Callable[[Any], A]) -> Any:
+        results = tuple(map(kind, states))
+        return results if len(results) > 1 else results[0]
+
+    def _check_tape(self, tape: object) -> None:
+        if not isinstance(tape, LayerTape):
+            raise TypeError(
+                f"tape: expected one of this layer's forward, got {type(tape).__name__}"
+            )
+        if tape.layer is not self:
+            raise ValueError(
+                f"tape: expected one of this layer, {self!r}, got one of another, {tape.layer!r}"
+            )
+
+
+def _listed(names: list[Any]) -> str:
+    return ", ".join(map(str, names)) or "none"

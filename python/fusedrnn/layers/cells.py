@@ -1,0 +1,132 @@
+"""What is particular to each cell: its gates, its states, its options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusedrnn import options
+from fusedrnn.layers.base import Layer
+
+
+class RNN(Layer):
+    """Layers of a vanilla RNN (Elman 1990); the equation stands at `fusedrnn.rnn`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I, H and L, each at least 1.
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    bias : bool
+        Whether there are bias_ih and bias_hh.
+    batch_first : bool
+        Whether x, y and resets have the batch as their first axis. States never have.
+    bidirectional : bool
+        Whether each layer also runs in reverse; the next reads both outputs side by side.
+    dtype : {"float32", "float64"}
+    device : {"cpu"}
+    seed : int, optional
+        Of the initial parameters, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch; from the
+        operating system where absent.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A wrong value or type; the message names the argument.
+    """
+
+    _gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        self.nonlinearity = options.choice("nonlinearity", nonlinearity, options.NONLINEARITIES)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+        )
+
+    def _cell(self) -> str:
+        return options.rnn_cell(self.nonlinearity)
+
+    def _unusual(self) -> dict[str, Any]:
+        own = {} if self.nonlinearity == "tanh" else {"nonlinearity": self.nonlinearity}
+        return super()._unusual() | own
+
+
+class GRU(Layer):
+    """Layers of gated recurrent units (Cho et al. 2014); the equations stand at `fusedrnn.gru`.
+
+    Parameters
+    ----------
+    reset_after : bool
+        Whether the reset gate follows the recurrent product, as in PyTorch, or precedes it.
+    others
+        As of `RNN`.
+    """
+
+    _gates = 3
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        self.reset_after = options.flag("reset_after", reset_after)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+        )
+
+    def _cell(self) -> str:
+        return options.gru_cell(self.reset_after)
+
+    def _unusual(self) -> dict[str, Any]:
+        return super()._unusual() | ({} if self.reset_after else {"reset_after": False})
+
+
+class LSTM(Layer):
+    """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
+
+    The equations stand at `fusedrnn.lstm`; a state is a pair (h, c). Parameters as of `RNN`,
+    without `nonlinearity`.
+    """
+
+    _gates = 4
+    _states = ("h", "c")
+
+    def _cell(self) -> str:
+        return "lstm"

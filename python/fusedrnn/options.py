@@ -1,0 +1,80 @@
+"""Checks of the options, which the compiled module never sees as the user wrote them."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+DTYPES = ("float32", "float64")
+
+
+def rnn_cell(nonlinearity: object) -> str:
+    """The compiled module's name of a vanilla RNN."""
+    return f"rnn_{choice('nonlinearity', nonlinearity, NONLINEARITIES)}"
+
+
+def gru_cell(reset_after: object) -> str:
+    """The compiled module's name of a GRU."""
+    return "gru" if flag("reset_after", reset_after) else "gru_reset_before"
+
+
+def flag(name: str, value: object) -> bool:
+    """A bool; truthiness is not enough, or an argument in the wrong place would pass for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
+    return bool(value)
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
+    if value not in allowed:
+        raise ValueError(f"{name}: expected {_either(allowed)}, got {value!r}")
+    return value
+
+
+def positive(name: str, value: object) -> int:
+    """An integer of at least 1; True is not one."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name}: expected at least 1, got {number}")
+    return number
+
+
+def seed(value: object) -> int | None:
+    """An integer of at least 0, or None for a seed from the operating system."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"seed: expected an int or None, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < 0:
+        raise ValueError(f"seed: expected at least 0, got {number}")
+    return number
+
+
+def dtype(value: object) -> str:
+    """The name of a floating type, given by name, as a NumPy scalar type or as a NumPy dtype."""
+    for name in DTYPES:
+        # None would mean float64 to NumPy: no one asked for that.
+        if value is not None and _is_dtype(value, name):
+            return name
+    shown = repr(value) if isinstance(value, str) else str(value)
+    raise ValueError(f"dtype: expected {_either(DTYPES)}, got {shown}")
+
+
+def _is_dtype(value: object, name: str) -> bool:
+    try:
+        return np.dtype(value) == np.dtype(name)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        return False
+
+
+def _either(allowed: tuple[str, ...]) -> str:
+    *first, last = map(repr, allowed)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,103 @@
+"""The package's functions and layers behind the interface of `oracle` and `reference`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+import reference
+from reference import VARIANT_IDS, VARIANTS, random_problem
+
+Arguments = dict[str, Any]
+DTYPES = ("float32", "float64")
+# The design's promise: relative, by norm.
+BOUND = {"float32": 2e-6, "float64": 1e-12}
+# Further difficulties of a random problem.
+HARD: dict[str, Any] = {"lengths": True, "resets": True}
+
+variants = pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+directions = pytest.mark.parametrize("reverse", [False, True], ids=["forth", "back"])
+
+LAYERS: dict[str, Any] = {"rnn": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
+
+
+def cast(arguments: Mapping[str, Any], dtype: str) -> Arguments:
+    """The same values rounded to `dtype`; lengths and resets as they are."""
+    return {
+        name: cast(value, dtype)
+        if isinstance(value, Mapping)
+        else value.astype(dtype)
+        if value.dtype.kind == "f"
+        else value
+        for name, value in arguments.items()
+    }
+
+
+def problem_of(cell: str, dtype: str, **shape: Any) -> tuple[Arguments, Arguments]:
+    """A random problem in `dtype`: a function's arguments, and the upstream gradients."""
+    problem, upstream = random_problem(cell, **shape)
+    return cast(problem, dtype), cast(upstream, dtype)
+
+
+def infer(cell: str, **arguments: Any) -> dict[str, Any]:
+    """Outputs of the function by name: y, h_n (and c_n)."""
+    y, state = getattr(fr, cell)(**arguments)
+    return outputs(y, state)
+
+
+def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
+    """Outputs by name, and the tape."""
+    y, state, tape = getattr(fr, f"{cell}_forward")(**arguments)
+    return outputs(y, state), tape
+
+
+def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
+    """Gradients by name."""
+    grads = getattr(fr, f"{cell}_backward")(tape, **upstream)
+    return {field.name: getattr(grads, field.name) for field in dataclasses.fields(grads)}
+
+
+def outputs(y: Any, state: Any) -> dict[str, Any]:
+    if isinstance(state, tuple):
+        return {"y": y, "h_n": state[0], "c_n": state[1]}
+    return {"y": y, "h_n": state}
+
+
+def with_zero_biases(problem: Arguments) -> Arguments:
+    """Biases spelled out, so that a reference has gradients for those that were not given."""
+    zeros = np.zeros(len(problem["w_hh"]), problem["w_hh"].dtype)
+    return {"b_ih": zeros, "b_hh": zeros} | problem
+
+
+def check_function(
+    cell: str, problem: Arguments, upstream: Arguments, against: Any = reference, **options: Any
+) -> None:
+    """Outputs and every gradient within the bound of the dtype of x."""
+    bound = BOUND[problem["x"].dtype.name]
+    got, tape = forward(cell, **problem, **options)
+    check(got, against.forward(cell, **problem, **options), bound)
+    expected = against.gradients(cell, **with_zero_biases(problem), **upstream, **options)
+    check(backward(cell, tape, **upstream), expected, bound)
+
+
+def check(got: Mapping[str, Any], expected: Mapping[str, Any], bound: float) -> None:
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        shaped = np.reshape(value, got[name].shape) if np.size(value) == 0 else value
+        error = reference.relative_error(got[name], shaped)
+        assert error <= bound, f"{name}: relative error {error:.2e}, bound {bound:.0e}"
+
+
+def same_bits(got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Equal shapes, dtypes and bits; -0 is not 0 and a NaN equals itself."""
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        a, b = np.asarray(got[name]), np.asarray(value)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), name
+        assert a.tobytes() == b.tobytes(), name

@@ -1,0 +1,205 @@
+"""Mistakes in the use of a layer: each message names the argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from support import LAYERS
+
+CELLS = list(LAYERS)
+cells = pytest.mark.parametrize("cell", CELLS)
+X = np.zeros((4, 2, 3), "float32")
+
+
+@cells
+@pytest.mark.parametrize("name", ["input_size", "hidden_size", "num_layers"])
+def test_sizes(cell: str, name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(ValueError, match=f"^{name}: expected at least 1, got {value}$"):
+            LAYERS[cell](**{"input_size": 3, "hidden_size": 4} | {name: value})
+    for bad in (True, 2.0, "2", None, np.True_):
+        message = f"^{name}: expected an int, got {type(bad).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            LAYERS[cell](**{"input_size": 3, "hidden_size": 4} | {name: bad})
+
+
+@cells
+@pytest.mark.parametrize("name", ["bias", "batch_first", "bidirectional"])
+def test_flags(cell: str, name: str) -> None:
+    for bad in (0, 1, None, "no"):
+        message = f"^{name}: expected a bool, got {type(bad).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            LAYERS[cell](3, 4, **{name: bad})
+
+
+def test_options_of_one_cell() -> None:
+    with pytest.raises(ValueError, match=r"^nonlinearity: expected 'tanh', .*, got 'selu'$"):
+        fr.RNN(3, 4, nonlinearity="selu")
+    with pytest.raises(TypeError, match=r"^reset_after: expected a bool, got int$"):
+        fr.GRU(3, 4, reset_after=0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'reset_after'"):
+        fr.LSTM(3, 4, reset_after=True)  # type: ignore[call-arg]
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64", "nonsense", None, 3, ">f4", "O"])
+def test_dtypes(cell: str, dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"^dtype: expected 'float32' or 'float64', got "):
+        LAYERS[cell](3, 4, dtype=dtype)
+
+
+@cells
+def test_devices_and_seeds(cell: str) -> None:
+    with pytest.raises(ValueError, match=r"^device: expected 'cpu', got 'cuda'$"):
+        LAYERS[cell](3, 4, device="cuda")
+    with pytest.raises(TypeError, match=r"^device: expected a str, got int$"):
+        LAYERS[cell](3, 4, device=0)
+    with pytest.raises(ValueError, match=r"^seed: expected at least 0, got -1$"):
+        LAYERS[cell](3, 4, seed=-1)
+    for bad in (1.5, True, "1"):
+        with pytest.raises(TypeError, match=r"^seed: expected an int or None, got "):
+            LAYERS[cell](3, 4, seed=bad)
+
+
+@cells
+@pytest.mark.parametrize("option", ["dropout", "proj_size", "peepholes"])
+def test_unknown_options(cell: str, option: str) -> None:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+        LAYERS[cell](3, 4, **{option: 0})
+
+
+@cells
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_x(cell: str, batch_first: bool) -> None:
+    layer = LAYERS[cell](3, 4, batch_first=batch_first)
+    for call in (layer, layer.forward):
+        with pytest.raises(ValueError, match=r"^x: expected .*, got .*\(2, 3\)"):
+            call(X[0])
+        with pytest.raises(ValueError, match=r"^x: expected .*3\b.*, got .*\(4, 2, 2\)"):
+            call(X[:, :, :2])
+        with pytest.raises(TypeError, match=r"^x: expected dtype float32.*, got float64"):
+            call(X.astype("float64"))
+        with pytest.raises(TypeError, match=r"^x: expected dtype float32.*, got int"):
+            call(X.astype("int32"))
+    double = LAYERS[cell](3, 4, dtype="float64")
+    with pytest.raises(TypeError, match=r"^x: expected dtype float64.*, got float32"):
+        double(X)
+
+
+@cells
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_states(cell: str, batch_first: bool) -> None:
+    layer = LAYERS[cell](3, 4, 2, bidirectional=True, batch_first=batch_first)
+    x = X.swapaxes(0, 1) if batch_first else X
+    good = np.zeros((4, 2, 4), "float32")
+    y, _, tape = layer.forward(x)
+    calls: dict[str, Any] = {
+        "state": lambda s: layer(x, s),
+        "dstate": lambda s: layer.backward(tape, y, s),
+    }
+    for name, call in calls.items():
+        label = rf"{name}\[1\]" if cell == "lstm" else name
+
+        def given(bad: Any) -> Any:
+            return (good, bad) if cell == "lstm" else bad
+
+        for shape in ((3, 2, 4), (4, 3, 4), (4, 2, 3), (2, 4), (1, 4, 2, 4)):
+            expected = r"expected shape \(4, 2, 4\), got \(" + ", ".join(map(str, shape))
+            with pytest.raises(ValueError, match=rf"^{label}: {expected}\)"):
+                call(given(np.zeros(shape, "float32")))
+        with pytest.raises(TypeError, match=f"^{label}: expected dtype float32.*, got float64"):
+            call(given(np.zeros((4, 2, 4))))
+        with pytest.raises(TypeError, match=f"^{label}: expected "):
+            call(given("zeros"))
+        if cell == "lstm":
+            with pytest.raises(TypeError, match=rf"^{name}: expected a pair \(h, c\), got ndarray"):
+                call(good)
+            with pytest.raises(ValueError, match=rf"^{name}: expected a pair \(h, c\), got 3 "):
+                call((good, good, good))
+        else:
+            with pytest.raises(TypeError, match=f"^{name}: expected .*tuple"):
+                call((good, good))
+
+
+@cells
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_lengths_and_resets(cell: str, batch_first: bool) -> None:
+    layer = LAYERS[cell](3, 4, 2, batch_first=batch_first)
+    x = X.swapaxes(0, 1) if batch_first else X
+    with pytest.raises(ValueError, match=r"^lengths: expected .* T = 4, got 5 at index 1"):
+        layer(x, lengths=[4, 5])
+    with pytest.raises(ValueError, match=r"^lengths: expected shape \(2,?\), got \(3,?\)"):
+        layer(x, lengths=np.array([1, 2, 3]))
+    wrong, right = ((4, 2), (2, 4)) if batch_first else ((2, 4), (4, 2))
+    message = rf"^resets: expected shape \({right[0]}, {right[1]}\), got \({wrong[0]}, {wrong[1]}\)"
+    with pytest.raises(ValueError, match=message):
+        layer(x, resets=np.zeros(wrong, np.bool_))
+    with pytest.raises(TypeError, match=r"^resets: expected .*bool.*, got float32"):
+        layer(x, resets=np.zeros(right, "float32"))
+
+
+@cells
+def test_dy(cell: str) -> None:
+    layer = LAYERS[cell](3, 4, bidirectional=True)
+    y, _, tape = layer.forward(X)
+    with pytest.raises(ValueError, match=r"^dy: expected shape \(4, 2, 8\), got \(4, 2, 4\)"):
+        layer.backward(tape, y[:, :, :4])
+    with pytest.raises(TypeError, match=r"^dy: expected dtype float32.*, got float64"):
+        layer.backward(tape, y.astype("float64"))
+    layer = LAYERS[cell](3, 4, batch_first=True)
+    y, _, tape = layer.forward(X)
+    with pytest.raises(ValueError, match=r"^dy: expected shape \(4, 2, 4\), got \(2, 4, 4\)"):
+        layer.backward(tape, y.swapaxes(0, 1))
+
+
+@cells
+def test_step(cell: str) -> None:
+    layer = LAYERS[cell](3, 4)
+    with pytest.raises(ValueError, match=r"^x_t: expected .*, got .*\(4, 2, 3\)"):
+        layer.step(X)
+    with pytest.raises(ValueError, match=r"^x_t: expected .*3\b.*, got .*\(2, 2\)"):
+        layer.step(X[0, :, :2])
+    with pytest.raises(TypeError, match=r"^x_t: expected dtype float32.*, got float64"):
+        layer.step(X[0].astype("float64"))
+    both = LAYERS[cell](3, 4, bidirectional=True)
+    with pytest.raises(ValueError, match=r"^step: expected a layer of one direction, got "):
+        both.step(X[0])
+
+
+@cells
+def test_tapes(cell: str) -> None:
+    layer = LAYERS[cell](3, 4)
+    *_, tape = LAYERS[cell](3, 4).forward(X)
+    with pytest.raises(ValueError, match=r"^tape: expected one of this layer, .*, got one"):
+        layer.backward(tape)
+    for bad in (None, "tape", X):
+        message = f"^tape: expected one of this layer's forward, got {type(bad).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            layer.backward(bad)
+
+
+@cells
+def test_state_dicts(cell: str) -> None:
+    """Whatever is wrong, and however late, nothing has been changed."""
+    layer = LAYERS[cell](3, 4, 2, seed=0)
+    before, other = layer.state_dict(), LAYERS[cell](3, 4, 2, seed=1).state_dict()
+    last = "bias_hh_l1"
+    rows = other[last].shape[0]
+    short = {name: value for name, value in other.items() if name != last}
+    bad: list[tuple[type[Exception], str, Any]] = [
+        (TypeError, "^state_dict: expected a mapping, got list$", [1]),
+        (ValueError, f"^state_dict: .*got one with {last} missing and none unexpected$", short),
+        (ValueError, "none missing and extra unexpected$", other | {"extra": other[last]}),
+        (ValueError, rf"^{last}: expected shape \({rows},?\)", other | {last: other[last][1:]}),
+        (TypeError, f"^{last}: expected .*float.*", other | {last: np.zeros(rows, "int64")}),
+        (TypeError, f"^{last}: expected ", other | {last: [0.0] * rows}),
+    ]
+    for error, message, state_dict in bad:
+        with pytest.raises(error, match=message):
+            layer.load_state_dict(state_dict)
+        for name, value in layer.parameters().items():
+            assert np.array_equal(value, before[name])

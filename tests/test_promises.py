@@ -1,0 +1,232 @@
+"""What the functions promise beyond accuracy: bits, padding, tapes, strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reference
+from fusedrnn import _core
+from fusedrnn.options import gru_cell, rnn_cell
+from reference import random_problem
+from support import (
+    BOUND,
+    HARD,
+    Arguments,
+    backward,
+    check,
+    directions,
+    dtypes,
+    forward,
+    infer,
+    problem_of,
+    same_bits,
+    variants,
+)
+
+
+@variants
+@dtypes
+@directions
+def test_a_sequence_alone_or_in_a_batch(
+    cell: str, options: Arguments, dtype: str, reverse: bool
+) -> None:
+    """Bit for bit, outputs and the gradients that belong to the sequence."""
+    for batch, hidden_size in ((2, 7), (5, 33), (13, 16), (20, 65)):
+        shape = {"steps": 7, "batch": batch, "input_size": 21, "hidden_size": hidden_size}
+        problem, upstream = problem_of(cell, dtype, **shape, **HARD, seed=8)
+        got, tape = forward(cell, **problem, **options, reverse=reverse)
+        grads = backward(cell, tape, **upstream)
+        for b in range(batch):
+            one = {name: sequence_of(name, value, b) for name, value in problem.items()}
+            above = {name: sequence_of(name, value, b) for name, value in upstream.items()}
+            alone, tape = forward(cell, **one, **options, reverse=reverse)
+            same_bits(alone, {name: sequence_of(name, value, b) for name, value in got.items()})
+            alone_grads = backward(cell, tape, **above)
+            for name in {"dx", "dh0", "dc0"} & grads.keys():
+                same_bits({name: alone_grads[name]}, {name: sequence_of(name, grads[name], b)})
+
+
+def sequence_of(name: str, value: Any, b: int) -> Any:
+    """The part of an array that belongs to sequence b."""
+    if name in ("x", "y", "dx", "dy", "resets"):
+        return value[:, b : b + 1]
+    return value[b : b + 1] if name[-2:] in ("_n", "h0", "c0") or name == "lengths" else value
+
+
+@variants
+@dtypes
+@directions
+def test_every_element_of_the_outputs_is_written(
+    cell: str, options: Arguments, dtype: str, reverse: bool
+) -> None:
+    core: Any = _core
+    names_of_cells: dict[str, Any] = {"rnn": rnn_cell, "gru": gru_cell, "lstm": lambda: "lstm"}
+    problem, upstream = problem_of(cell, dtype, batch=5, hidden_size=9, **HARD, seed=9)
+    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0", "lengths", "resets")
+    states = ["h", "c"] if cell == "lstm" else ["h"]
+    nan = {"y": np.full_like(upstream["dy"], np.nan)}
+    nan |= {f"{s}_n": np.full_like(problem["h0"], np.nan) for s in states}
+    y, h_n, c_n, tape = core.forward(
+        names_of_cells[cell](**options), *map(problem.get, names), reverse=reverse, save=True, **nan
+    )
+    assert y is nan["y"]
+    assert h_n is nan["h_n"]
+    assert c_n is nan.get("c_n")
+    same_bits(nan, infer(cell, **problem, **options, reverse=reverse))
+
+    nan = {"dx": np.full_like(problem["x"], np.nan)}
+    nan |= {f"d{s}0": np.full_like(problem["h0"], np.nan) for s in states}
+    above = [upstream.get(name) for name in ("dy", "dh_n", "dc_n")]
+    grads = core.backward(tape, *above, **nan)
+    assert all(grads[name] is value for name, value in nan.items())
+    expected = reference.gradients(cell, **problem, **upstream, **options, reverse=reverse)
+    check(grads, expected, BOUND[dtype])
+
+
+@variants
+@dtypes
+@directions
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_padding_is_never_read(
+    cell: str, options: Arguments, dtype: str, reverse: bool, poison: float
+) -> None:
+    problem, upstream = problem_of(cell, dtype, batch=7, hidden_size=17, **HARD, seed=10)
+    clean, tape = forward(cell, **problem, **options, reverse=reverse)
+    clean_grads = backward(cell, tape, **upstream)
+
+    steps = np.arange(len(problem["x"]))
+    padding = steps[:, None] >= problem["lengths"]
+    assert padding.any()
+    problem["x"][padding] = poison
+    upstream["dy"][padding] = poison
+    got, tape = forward(cell, **problem, **options, reverse=reverse)
+    same_bits(got, clean)
+    assert not got["y"][padding].any()
+    grads = backward(cell, tape, **upstream)
+    same_bits(grads, clean_grads)
+    assert not grads["dx"][padding].any()
+
+
+@variants
+@dtypes
+def test_what_a_reset_cuts_off_is_never_read(cell: str, options: Arguments, dtype: str) -> None:
+    problem, upstream = problem_of(cell, dtype, batch=4, hidden_size=17, seed=11)
+    problem["resets"] = np.zeros(problem["x"].shape[:2], dtype=np.bool_)
+    problem["resets"][0] = True
+    zeros = {name: np.zeros_like(problem[name]) for name in problem.keys() & {"h0", "c0"}}
+    clean, _ = forward(cell, **(problem | zeros), **options)
+    nan = {name: np.full_like(value, np.nan) for name, value in zeros.items()}
+    got, tape = forward(cell, **(problem | nan), **options)
+    same_bits(got, clean)
+    grads = backward(cell, tape, **upstream)
+    assert all(np.isfinite(gradient).all() for gradient in grads.values())
+    assert not any(grads[f"d{name}"].any() for name in zeros)
+
+
+@variants
+@dtypes
+def test_chunks_with_carried_state(cell: str, options: Arguments, dtype: str) -> None:
+    """Truncated BPTT runs the same bits as one long sequence; chained, its gradients too."""
+    problem, upstream = problem_of(
+        cell, dtype, steps=11, batch=6, input_size=10, hidden_size=18, resets=True, seed=12
+    )
+    whole, whole_tape = forward(cell, **problem, **options)
+    tapes, parts, carried = [], [], problem
+    cut = {"x", "resets"}
+    for chunk in (slice(0, 4), slice(4, 11)):
+        carried = carried | {name: problem[name][chunk] for name in cut}
+        got, tape = forward(cell, **carried, **options)
+        carried = carried | {name.replace("_n", "0"): got[name] for name in got if name != "y"}
+        tapes.append(tape)
+        parts.append(got)
+    y = np.concatenate([part["y"] for part in parts])
+    same_bits({**parts[-1], "y": y}, whole)
+
+    last = backward(cell, tapes[1], **(upstream | {"dy": upstream["dy"][4:]}))
+    above = {name.replace("0", "_n"): last[name] for name in last if name in ("dh0", "dc0")}
+    first = backward(cell, tapes[0], dy=upstream["dy"][:4], **above)
+    together = {
+        name: np.concatenate([first[name], last[name]])
+        if name == "dx"
+        else first[name]
+        if name in ("dh0", "dc0")
+        else first[name] + last[name]
+        for name in first
+    }
+    bound = BOUND[dtype]
+    check(together, backward(cell, whole_tape, **upstream), bound)
+
+
+@variants
+@dtypes
+@directions
+def test_tape(cell: str, options: Arguments, dtype: str, reverse: bool) -> None:
+    """It may be used twice, its outputs may be changed, and saving it changes no bit."""
+    problem, upstream = problem_of(cell, dtype, batch=6, hidden_size=21, **HARD, seed=13)
+    expected = infer(cell, **problem, **options, reverse=reverse)
+    got, tape = forward(cell, **problem, **options, reverse=reverse)
+    same_bits(got, expected)
+    grads = backward(cell, tape, **upstream)
+    for value in got.values():
+        value[...] = np.nan
+    for name in problem.keys() & {"b_ih", "b_hh", "h0", "c0", "lengths", "resets"}:
+        problem[name][...] = 1
+    same_bits(backward(cell, tape, **upstream), grads)
+
+
+@variants
+def test_a_tape_keeps_its_arrays_alive(cell: str, options: Arguments) -> None:
+    problem, upstream = random_problem(cell, batch=6, hidden_size=50, seed=14)
+    expected = reference.gradients(cell, **problem, **upstream, **options)
+    _, tape = forward(cell, **{name: value.copy() for name, value in problem.items()}, **options)
+    churn = [np.full_like(value, np.nan) for value in problem.values() for _ in range(5)]
+    check(backward(cell, tape, **upstream), expected, 1e-12)
+    del churn
+
+
+@variants
+def test_inputs_are_not_written(cell: str, options: Arguments) -> None:
+    problem, upstream = random_problem(cell, **HARD, seed=15)
+    before = {name: value.copy() for name, value in (problem | upstream).items()}
+    for value in (problem | upstream).values():
+        value.flags.writeable = False
+    _, tape = forward(cell, **problem, **options)
+    backward(cell, tape, **upstream)
+    same_bits(problem | upstream, before)
+
+
+@variants
+def test_strided_inputs(cell: str, options: Arguments) -> None:
+    """Any strides give the same bits: padded rows, other orders, reversed axes, wide steps."""
+    problem, upstream = random_problem(cell, batch=4, input_size=5, hidden_size=6, **HARD, seed=16)
+    expected, tape = forward(cell, **problem, **options)
+    expected_grads = backward(cell, tape, **upstream)
+    for strided in (rows_padded, fortran_order, reversed_axes, every_second):
+        views = {name: strided(value) for name, value in problem.items()}
+        got, tape = forward(cell, **views, **options)
+        same_bits(got, expected)
+        above = {name: strided(value) for name, value in upstream.items()}
+        same_bits(backward(cell, tape, **above), expected_grads)
+
+
+def rows_padded(value: Any) -> Any:
+    wide = np.ones((*value.shape[:-1], value.shape[-1] + 3), value.dtype)
+    wide[..., : value.shape[-1]] = value
+    return wide[..., : value.shape[-1]]
+
+
+def fortran_order(value: Any) -> Any:
+    return np.asfortranarray(value)
+
+
+def reversed_axes(value: Any) -> Any:
+    return np.ascontiguousarray(np.flip(value))[(slice(None, None, -1),) * value.ndim]
+
+
+def every_second(value: Any) -> Any:
+    spread = np.ones([2 * n for n in value.shape], value.dtype)
+    spread[(slice(None, None, 2),) * value.ndim] = value
+    return spread[(slice(None, None, 2),) * value.ndim]
