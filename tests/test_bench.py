@@ -219,7 +219,9 @@ def test_wrong_result_is_caught_and_not_timed(spoil: Any, message: str) -> None:
         raise MismatchError(rows[1].message)
 
 
-def test_an_exception_and_a_missing_scenario_end_one_row_alone() -> None:
+def test_an_exception_and_a_missing_scenario_end_one_row_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = FakeClock()
     peers = [FakePeer(name, clock, [0.01]) for name in ("fails", "lacks", "right")]
 
@@ -229,8 +231,8 @@ def test_an_exception_and_a_missing_scenario_end_one_row_alone() -> None:
     def lack(scenario: str, problem: Problem) -> Job:
         raise UnavailableError("no such scenario")
 
-    peers[0].prepare = fail  # type: ignore[method-assign]
-    peers[1].prepare = lack  # type: ignore[method-assign]
+    monkeypatch.setattr(peers[0], "prepare", fail)
+    monkeypatch.setattr(peers[1], "prepare", lack)
     rows = run_fakes(*peers)
     assert [row.status for row in rows] == ["failed", "unsupported", "ok"]
     assert rows[0].message == "IndexError: a bug"
@@ -276,6 +278,23 @@ def test_turns_rotate() -> None:
     peers = [FakePeer(name, clock, [1.0], lambda r, n=name: order.append(n)) for name in "abc"]  # type: ignore[misc]
     run_fakes(*peers, rounds=3)
     assert "".join(order) == "aabbcc" + "abc" + "bca" + "cab"
+
+
+def test_gemm_rate_is_the_best_product_of_any_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    fast, slow, none = (FakePeer(name, clock, [1.0]) for name in ("fast", "slow", "none"))
+
+    def takes(seconds: float) -> Callable[[Array, Array], list[Callable[[], None]]]:
+        def advance() -> None:
+            clock.now += seconds
+
+        return lambda a, b: [advance]
+
+    monkeypatch.setattr(fast, "matmuls", takes(0.5))
+    monkeypatch.setattr(slow, "matmuls", takes(2.0))
+    harness = Harness([slow, none, fast], Settings(), clock=clock, sleep=lambda s: None)
+    assert harness.gemm_gflops(2, size=10) == pytest.approx(2 * 10**3 / 0.5 / 1e9)
+    assert fast.threads == slow.threads == [2]
 
 
 def test_row_statistics() -> None:

@@ -53,9 +53,9 @@ class Peer(abc.ABC):
     def prepare(self, scenario: str, problem: Problem) -> Job:
         """Everything that a caller does once: conversions, weights into a layer."""
 
-    def matmul(self, a: Array, b: Array) -> Callable[[], Any] | None:
-        """A call of the library's own matrix product, for the ceiling, or None."""
-        return None
+    def matmuls(self, a: Array, b: Array) -> list[Callable[[], Any]]:
+        """Calls of the library's own matrix products, for the ceiling; none by default."""
+        return []
 
 
 def require(package: str) -> Any:

@@ -42,10 +42,15 @@ class PyTorch(Peer):
             scenario
         ](module, problem)
 
-    def matmul(self, a: Array, b: Array) -> Callable[[], Any]:
+    def matmuls(self, a: Array, b: Array) -> list[Callable[[], Any]]:
         torch = self._torch
         left, right = torch.from_numpy(a), torch.from_numpy(b)
-        return lambda: torch.mm(left, right)
+        calls = [lambda: torch.mm(left, right)]
+        if torch.backends.mkldnn.is_available():
+            # oneDNN, which the LSTM uses; on some CPUs twice as fast as the BLAS behind mm.
+            blocked, weight = left.to_mkldnn(), right.to_mkldnn()
+            calls.append(lambda: torch.nn.functional.linear(blocked, weight))
+        return calls
 
     def _module(self, problem: Problem, *, step: bool) -> Any:
         """The layer, or the cell for a single step, with the problem's weights."""
