@@ -256,6 +256,37 @@ def test_a_stack_is_its_layers_one_upon_the_other():
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+def test_chunks_joined_by_their_states_are_the_whole(cell, options):
+    problem, upstream = random_problem(cell, steps=6, resets=True)
+    problem["resets"][4] = [True, False, False]
+    whole = oracle.gradients(cell, **problem, **upstream, **options)
+    states = [letter for letter in "hc" if f"{letter}0" in problem]
+
+    def chunk(start, end, arguments):
+        cut = {
+            name: arguments[name][start:end] for name in ("x", "resets", "dy") if name in arguments
+        }
+        return {**arguments, **cut}
+
+    first = oracle.forward(cell, **chunk(0, 4, problem), **options)
+    joined = {f"{s}0": first[f"{s}_n"] for s in states}
+    late = oracle.gradients(cell, **chunk(4, 6, {**problem, **upstream, **joined}), **options)
+    back = {f"d{s}_n": late[f"d{s}0"] for s in states}
+    early = oracle.gradients(cell, **chunk(0, 4, {**problem, **upstream, **back}), **options)
+
+    assert relative_error(early.pop("dx") + late.pop("dx"), whole.pop("dx")) < 1e-12
+    for name, value in whole.items():
+        if name[1:] in (f"{s}0" for s in states):
+            assert relative_error(early[name], value) < 1e-12, name
+        else:
+            total = [
+                a + b
+                for (_, a), (_, b) in zip(leaves(early[name]), leaves(late[name]), strict=True)
+            ]
+            assert relative_error(total, [v for _, v in leaves(value)]) < 1e-12, name
+
+
+@pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
 def test_what_is_left_out_is_zero(cell, options):
     problem, upstream = random_problem(cell, initial=False, bias=False)
     rows, batch, hidden = len(problem["w_ih"]), 3, 3
