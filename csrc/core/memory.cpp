@@ -20,6 +20,9 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // At least this much has to be wanted before whole huge pages are worth their rounding.
 constexpr size_t kHugeThreshold = size_t{4} << 20;
 
+// Below this the C library's own lists are as good as ours.
+constexpr size_t kCacheThreshold = size_t{64} << 10;
+
 size_t round_up(size_t bytes, size_t unit) {
   if (bytes > SIZE_MAX - unit) throw std::bad_alloc();
   return (bytes + unit - 1) / unit * unit;
@@ -79,7 +82,7 @@ class Cache {
     void* data = nullptr;
     size_t size = 0;
   };
-  static constexpr int kEntries = 16;
+  static constexpr int kEntries = 64;
   static constexpr size_t kLimit = size_t{128} << 20;
 
   std::mutex mutex_;
@@ -111,12 +114,13 @@ void* aligned_allocate(size_t bytes) {
 void aligned_release(void* block) noexcept { std::free(block); }
 
 Block::Block(size_t bytes) : bytes_(allocated_size(bytes)) {
-  data_ = cache().take(bytes_, &bytes_);
+  if (bytes_ >= kCacheThreshold) data_ = cache().take(bytes_, &bytes_);
   if (data_ == nullptr) data_ = aligned_allocate(bytes_);
 }
 
 Block::~Block() {
-  if (data_ != nullptr && !cache().put(data_, bytes_)) aligned_release(data_);
+  if (data_ == nullptr) return;
+  if (bytes_ < kCacheThreshold || !cache().put(data_, bytes_)) aligned_release(data_);
 }
 
 Block::Block(Block&& other) noexcept
