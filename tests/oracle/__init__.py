@@ -36,7 +36,9 @@ def forward(
     `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
     or absent means zeros) and its options (`nonlinearity`, `reset_after`).
     """
-    values, evaluate = _sequence(cell, x, lengths, resets, reverse, arguments)
+    values, evaluate = _sequence(
+        cell, x, arguments, lengths=lengths, resets=resets, reverse=reverse
+    )
     return evaluate(values)
 
 
@@ -56,7 +58,9 @@ def gradients(
 
     Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight given.
     """
-    values, evaluate = _sequence(cell, x, lengths, resets, reverse, arguments)
+    values, evaluate = _sequence(
+        cell, x, arguments, lengths=lengths, resets=resets, reverse=reverse
+    )
     upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n}
     return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
 
@@ -75,7 +79,7 @@ def stack(
     `parameters` carries PyTorch's names, from which L and D follow; `arguments` are h0, c0
     ([L*D][B][H]) and the cell's options.
     """
-    values, evaluate = _stack(cell, x, parameters, lengths, resets, arguments)
+    values, evaluate = _stack(cell, x, parameters, arguments, lengths=lengths, resets=resets)
     return evaluate(values)
 
 
@@ -92,7 +96,7 @@ def stack_gradients(
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0")."""
-    values, evaluate = _stack(cell, x, parameters, lengths, resets, arguments)
+    values, evaluate = _stack(cell, x, parameters, arguments, lengths=lengths, resets=resets)
     return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n})
 
 
@@ -101,7 +105,13 @@ Evaluate = Callable[[Values], dict[str, Nested]]
 
 
 def _sequence(
-    cell: str, x: Nested, lengths: Nested, resets: Nested, reverse: bool, arguments: dict[str, Any]
+    cell: str,
+    x: Nested,
+    arguments: dict[str, Any],
+    *,
+    lengths: Nested,
+    resets: Nested,
+    reverse: bool,
 ) -> tuple[Values, Evaluate]:
     """The differentiable values of a call, and the function from them to its outputs."""
     batch = _batch(x, lengths, arguments.get("h0"))
@@ -127,9 +137,10 @@ def _stack(
     cell: str,
     x: Nested,
     parameters: Mapping[str, Nested],
+    arguments: dict[str, Any],
+    *,
     lengths: Nested,
     resets: Nested,
-    arguments: dict[str, Any],
 ) -> tuple[Values, Evaluate]:
     h0 = arguments.get("h0")
     batch = _batch(x, lengths, None if h0 is None else h0[0])

@@ -19,7 +19,7 @@ def stack(cell: str, x: ArrayLike, parameters: Parameters, **arguments: Any) -> 
     y = np.asarray(x, dtype=np.float64)
     runs: list[dict[str, Array]] = []
     for suffixes in _layers(parameters):
-        calls = _calls(cell, y, parameters, suffixes, len(runs), arguments)
+        calls = _calls(cell, y, parameters, arguments, suffixes=suffixes, row=len(runs))
         layer = [forward(cell, **call) for call in calls]
         runs += layer
         y = np.concatenate([out["y"] for out in layer], axis=-1)
@@ -40,7 +40,7 @@ def stack_gradients(
     """Gradients under the parameters' own names, "x", "h0" (and "c0")."""
     y, layers, row = np.asarray(x, dtype=np.float64), [], 0
     for suffixes in _layers(parameters):
-        calls = _calls(cell, y, parameters, suffixes, row, arguments)
+        calls = _calls(cell, y, parameters, arguments, suffixes=suffixes, row=row)
         layers.append((suffixes, calls, row))
         row += len(suffixes)
         y = np.concatenate([forward(cell, **call)["y"] for call in calls], axis=-1)
@@ -82,9 +82,10 @@ def _calls(
     cell: str,
     x: Array,
     parameters: Parameters,
+    arguments: Mapping[str, Any],
+    *,
     suffixes: list[str],
     row: int,
-    arguments: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """The arguments of each direction's run; `row` is the first one's place in h0."""
     shared = {name: value for name, value in arguments.items() if name not in ("h0", "c0")}
