@@ -32,10 +32,7 @@ SystemInfo system_info() {
   return info;
 }
 
-void require_usable_environment() {
-  cpu::selected_isa();
-  cpu::get_num_threads();
-}
+void require_usable_isa() { cpu::selected_isa(); }
 
 int get_num_threads() { return cpu::get_num_threads(); }
 void set_num_threads(int n) { cpu::set_num_threads(n); }

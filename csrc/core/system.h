@@ -22,8 +22,8 @@ struct SystemInfo {
 };
 SystemInfo system_info();
 
-// Throws where FUSEDRNN_ISA or FUSEDRNN_NUM_THREADS asks for what this machine cannot do.
-void require_usable_environment();
+// Throws where FUSEDRNN_ISA asks for what this machine cannot do.
+void require_usable_isa();
 
 int get_num_threads();
 void set_num_threads(int n);

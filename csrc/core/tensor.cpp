@@ -15,13 +15,11 @@ T load(const void* p) {
 }
 
 std::string join_shape(const int64_t* shape, int64_t rank) {
-  constexpr int64_t kShown = 16;
   std::string text = "(";
-  for (int64_t i = 0; i < std::min(rank, kShown); ++i) {
+  for (int64_t i = 0; i < rank; ++i) {
     if (i > 0) text += ", ";
     text += std::to_string(shape[i]);
   }
-  if (rank > kShown) text += ", ...";
   return text + (rank == 1 ? ",)" : ")");
 }
 

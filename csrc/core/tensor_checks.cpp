@@ -6,46 +6,36 @@
 #include "core/tensor.h"
 
 namespace fusedrnn {
-namespace {
-
-constexpr int kMaxRank = 64;  // NumPy's
-
-void check_bytes(const char* name, const DLTensor& t) {
-  int64_t limit = kMaxBytes / item_size(t);
-  for (int i = 0; i < t.ndim; ++i) limit /= t.shape[i] > 0 ? t.shape[i] : 1;
-  if (limit < 1)
-    throw_value_error(std::string(name) + ": shape " + shape_text(t) + " is too large");
-}
-
-}  // namespace
 
 std::string expected(const char* name, const std::string& what, const std::string& got) {
   return std::string(name) + ": expected " + what + ", got " + got;
 }
 
 const DLTensor& required(const char* name, const DLTensor* t) {
-  if (t == nullptr) throw_value_error(std::string(name) + ": expected a tensor, got none");
+  if (t == nullptr) throw_value_error(std::string(name) + ": expected an array, got none");
   return *t;
 }
 
-// What must hold before anything else of a tensor may be looked at.
+void check_device(const char* name, DLDevice device) {
+  const int32_t type = device.device_type;
+  if (type == kDLCPU || type == kDLCUDAHost || type == kDLROCMHost) return;
+  throw_type_error(expected(name, "an array on the CPU", "one on " + device_name(device)));
+}
+
 void check_header(const char* name, const DLTensor& t) {
-  if (t.ndim < 0 || (t.ndim > 0 && t.shape == nullptr)) {
-    throw_value_error(
-        expected(name, "a shape", std::to_string(t.ndim) + " dimensions without one"));
-  }
   if (t.ndim > kMaxRank) {
     throw_value_error(expected(name, "at most " + std::to_string(kMaxRank) + " dimensions",
                                std::to_string(t.ndim)));
   }
+  if (t.ndim < 0 || (t.ndim > 0 && t.shape == nullptr)) {
+    throw_value_error(
+        expected(name, "a shape", std::to_string(t.ndim) + " dimensions without one"));
+  }
   for (int i = 0; i < t.ndim; ++i) {
-    if (t.shape[i] < 0)
-      throw_value_error(expected(name, "dimensions of at least 0", shape_text(t)));
+    if (t.shape[i] >= 0) continue;
+    throw_value_error(expected(name, "dimensions of at least 0", "shape " + shape_text(t)));
   }
-  const int32_t device = t.device.device_type;
-  if (device != kDLCPU && device != kDLCUDAHost && device != kDLROCMHost) {
-    throw_type_error(expected(name, "an array on the CPU", "one on " + device_name(t.device)));
-  }
+  check_device(name, t.device);
 }
 
 bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths) {
@@ -73,6 +63,13 @@ void check_shape(const char* name, const DLTensor& t, Shape shape) {
   bool same = t.ndim == static_cast<int>(shape.size());
   for (int i = 0; same && i < t.ndim; ++i) same = t.shape[i] == shape.begin()[i];
   if (!same) throw_value_error(expected(name, "shape " + shape_text(shape), shape_text(t)));
+}
+
+void check_bytes(const char* name, const DLTensor& t) {
+  int64_t limit = kMaxBytes / item_size(t);
+  for (int i = 0; i < t.ndim; ++i) limit /= t.shape[i] > 0 ? t.shape[i] : 1;
+  if (limit >= 1) return;
+  throw_value_error(std::string(name) + ": shape " + shape_text(t) + " is too large");
 }
 
 void check_data(const char* name, const DLTensor& t) {
@@ -127,7 +124,8 @@ void check_tensor(const char* name, const DLTensor& t, const char* dtype, const 
     if (!same) {
       std::string wanted = "shape (";
       for (int i = 0; i < rank; ++i) {
-        wanted += (i > 0 ? ", " : "") + (shape[i] < 0 ? "*" : std::to_string(shape[i]));
+        if (i > 0) wanted += ", ";
+        wanted += shape[i] < 0 ? "*" : std::to_string(shape[i]);
       }
       throw_value_error(expected(name, wanted + (rank == 1 ? ",)" : ")"), shape_text(t)));
     }

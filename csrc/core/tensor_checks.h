@@ -14,6 +14,8 @@ namespace fusedrnn {
 // Far below the range of int64, so that engines may add padding and sum a few sizes or offsets.
 constexpr int64_t kMaxBytes = std::numeric_limits<int64_t>::max() / 64;
 
+constexpr int kMaxRank = 8;  // nothing here has more axes; so every tensor's fit in a small array
+
 using Shape = std::initializer_list<int64_t>;
 
 // "name: expected what, got what".
@@ -25,6 +27,8 @@ enum class ElementKind { floating, integer, boolean, any };
 
 const DLTensor& required(const char* name, const DLTensor* t);
 
+void check_device(const char* name, DLDevice device);
+
 // What must hold before anything else of a tensor may be looked at: a shape, and CPU memory.
 void check_header(const char* name, const DLTensor& t);
 
@@ -34,7 +38,9 @@ Dtype floating_dtype(const char* name, const DLTensor& t);
 void check_rank(const char* name, const DLTensor& t, int rank, const char* axes);
 void check_shape(const char* name, const DLTensor& t, Shape shape);
 
-// These three expect a shape whose bytes fit in kMaxBytes.
+void check_bytes(const char* name, const DLTensor& t);  // they fit in kMaxBytes
+
+// These three expect that they do.
 void check_data(const char* name, const DLTensor& t);     // not null where there are elements
 void check_strides(const char* name, const DLTensor& t);  // no offset overflows
 void check_dense(const char* name, const DLTensor& t);    // dense last axis, aligned

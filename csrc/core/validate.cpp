@@ -210,7 +210,7 @@ void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& p,
     check_absent("dc_n", args.dc_n, p);
   }
   if (args.accumulate_dx != 0 && args.dx == nullptr) {
-    throw_value_error("dx: expected a tensor to accumulate into, got none");
+    throw_value_error("dx: expected an array to accumulate into, got none");
   }
 }
 

@@ -1,0 +1,40 @@
+#include "bindings/arguments.h"
+
+#include "core/error.h"
+#include "core/tensor_checks.h"
+
+namespace fusedrnn::bindings {
+
+bool bool_argument(const char* name, py::handle object) {
+  if (PyBool_Check(object.ptr()) == 0) {
+    throw_type_error(expected(name, "a bool", type_name(object)));
+  }
+  return object.ptr() == Py_True;
+}
+
+std::string str_argument(const char* name, py::handle object) {
+  if (PyUnicode_Check(object.ptr()) == 0) {
+    throw_type_error(expected(name, "a str", type_name(object)));
+  }
+  return py::cast<std::string>(object);
+}
+
+int64_t int_argument(const char* name, py::handle object, const std::string& where) {
+  if (PyBool_Check(object.ptr()) != 0 || PyIndex_Check(object.ptr()) == 0) {
+    throw_type_error(expected(name, "an int", type_name(object) + where));
+  }
+  const auto integer = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
+  if (!integer) throw py::error_already_set();
+  int overflow = 0;
+  const int64_t value = PyLong_AsLongLongAndOverflow(integer.ptr(), &overflow);
+  if (overflow != 0) {
+    throw_value_error(
+        expected(name, "an int of 64 bits", py::cast<std::string>(py::repr(integer)) + where));
+  }
+  if (value == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return value;
+}
+
+std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+}  // namespace fusedrnn::bindings

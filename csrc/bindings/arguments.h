@@ -1,0 +1,23 @@
+// Python arguments that are no arrays. Nothing is converted that is not what was asked for: a
+// string is no bool and True no number.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+bool bool_argument(const char* name, py::handle object);
+std::string str_argument(const char* name, py::handle object);
+
+// Anything with __index__ but bool; `where` ends the message, as in " at index 3".
+int64_t int_argument(const char* name, py::handle object, const std::string& where = "");
+
+// "list", "Tensor", ...: the name of an object's type, for messages.
+std::string type_name(py::handle object);
+
+}  // namespace fusedrnn::bindings

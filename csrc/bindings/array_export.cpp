@@ -1,0 +1,67 @@
+#include "bindings/array_export.h"
+
+#include <new>
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/array_import.h"
+#include "bindings/numpy_types.h"
+#include "core/error.h"
+#include "core/memory.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+py::array writable_numpy(const char* name, py::handle object) {
+  if (!is_numpy(name, object)) {
+    throw_type_error(expected(name, "a NumPy array to write to", type_name(object)));
+  }
+  auto array = py::reinterpret_borrow<py::array>(object);
+  if (!array.writeable()) {
+    throw_value_error(expected(name, "an array to write to", "a read-only one"));
+  }
+  return array;
+}
+
+}  // namespace
+
+py::capsule allocate(size_t bytes) {
+  void* memory = nullptr;
+  try {
+    memory = aligned_allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    throw Error(FUSEDRNN_OUT_OF_MEMORY, "out of memory: cannot allocate " + std::to_string(bytes) +
+                                            " bytes for an array");
+  }
+  try {
+    return py::capsule(memory, aligned_release);
+  } catch (...) {
+    aligned_release(memory);
+    throw;
+  }
+}
+
+py::array empty_array(const py::dtype& dtype, std::span<const int64_t> shape) {
+  auto bytes = static_cast<size_t>(dtype.itemsize());
+  for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
+  const py::capsule memory = allocate(bytes);
+  return py::array(dtype, py::array::ShapeContainer(shape.begin(), shape.end()),
+                   memory.get_pointer(), memory);
+}
+
+py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> shape) {
+  return empty_array(dtype, std::span(shape.begin(), shape.size()));
+}
+
+OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
+                         std::initializer_list<int64_t> shape)
+    : array_(object.is_none() ? empty_array(numpy_dtype(dtype), shape)
+                              : writable_numpy(name, object)) {
+  view_.set(name, array_, ElementKind::floating);
+  if (!view_.is_regular()) {
+    throw_value_error(expected(name, "strides that are multiples of the element's size", "others"));
+  }
+}
+
+}  // namespace fusedrnn::bindings

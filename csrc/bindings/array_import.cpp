@@ -1,0 +1,111 @@
+#include "bindings/array_import.h"
+
+#include <pybind11/gil_safe_call_once.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/array_export.h"
+#include "bindings/dlpack_import.h"
+#include "bindings/numpy_types.h"
+#include "core/copy.h"
+#include "core/error.h"
+#include "core/tensor.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+py::object masked_array_type() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> storage;
+  return storage
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("numpy.ma").attr("MaskedArray")); })
+      .get_stored();
+}
+
+// Autograd's tensors refuse to be exported, but what they hold may be read.
+py::object without_gradient(py::handle object) {
+  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
+  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
+  return object.attr("detach")();
+}
+
+// A list or tuple of Python ints. A copy as a tuple first: __index__ of an element may change the
+// list.
+py::array integers(const char* name, py::handle sequence) {
+  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(sequence.ptr()));
+  if (!items) throw py::error_already_set();
+  const auto n = static_cast<int64_t>(items.size());
+  py::array result = empty_array(py::dtype::of<int64_t>(), {n});
+  auto* values = static_cast<int64_t*>(result.mutable_data());
+  for (int64_t i = 0; i < n; ++i) {
+    const py::handle item = items[static_cast<size_t>(i)];
+    values[i] = int_argument(name, item, " at index " + std::to_string(i));
+  }
+  return result;
+}
+
+}  // namespace
+
+bool is_numpy(const char* name, py::handle object) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const bool exact = py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(object.ptr());
+  if (!exact && py::isinstance(object, masked_array_type())) {
+    throw_type_error(expected(name, "an array without a mask", type_name(object)));
+  }
+  return true;
+}
+
+InputArray::InputArray(const char* name, py::handle object, ElementKind kind)
+    : name_(name), kind_(kind) {
+  if (object.is_none()) {
+    given_ = false;
+  } else if (is_numpy(name, object)) {
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    view_.set(name, array, kind);
+    read_only_ = !array.writeable();
+    owner_ = array;
+  } else if (kind == ElementKind::integer &&
+             (PyList_Check(object.ptr()) != 0 || PyTuple_Check(object.ptr()) != 0)) {
+    const py::array array = integers(name, object);
+    view_.set(name, array, kind);
+    owner_ = array;
+  } else {
+    set_dlpack(object);
+  }
+}
+
+void InputArray::set_dlpack(py::handle object) {
+  auto lent = std::make_unique<ManagedTensor>(import_dlpack(name_, without_gradient(object)));
+  view_.set(name_, lent->tensor());
+  read_only_ = lent->read_only();
+  owner_ = py::capsule(lent.get(), [](void* p) { delete static_cast<ManagedTensor*>(p); });
+  lent.release();
+}
+
+void InputArray::make_readable() {
+  if (!given_) return;
+  // core reads lengths and resets one by one, wherever they lie.
+  const bool readable = kind_ == ElementKind::floating ? view_.is_dense() : view_.is_regular();
+  if (readable) return;
+  const DLTensor& t = view_.tensor;
+  const int64_t item = item_size(t);
+  py::capsule memory = allocate(static_cast<size_t>(element_count(t) * item));
+  void* dense = memory.get_pointer();
+  copy_to_dense(t.data, t.ndim, view_.shape, view_.byte_strides, item, dense);
+  view_.set_dense(dense);
+  owner_ = std::move(memory);
+}
+
+py::array InputArray::as_numpy() const {
+  const DLTensor& t = view_.tensor;
+  py::array array(
+      numpy_dtype(name_, t.dtype), py::array::ShapeContainer(view_.shape, view_.shape + t.ndim),
+      py::array::StridesContainer(view_.byte_strides, view_.byte_strides + t.ndim), t.data, owner_);
+  if (read_only_) array.attr("setflags")(py::arg("write") = false);
+  return array;
+}
+
+}  // namespace fusedrnn::bindings

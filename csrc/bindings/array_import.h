@@ -1,0 +1,48 @@
+// Arguments that are arrays: NumPy's natively, all others through DLPack.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include "bindings/array_view.h"
+#include "core/tensor_checks.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+// An array to read. Keeps alive what it refers to.
+class InputArray {
+ public:
+  // None: the argument was not given. Where integers are expected, a list or tuple of them will do.
+  InputArray(const char* name, py::handle object, ElementKind kind);
+
+  const char* name() const { return name_; }
+  // Null where the argument was not given.
+  const DLTensor* tensor() const { return given_ ? &view_.tensor : nullptr; }
+
+  // Copies what core cannot read as it lies. Only for tensors that core has accepted with
+  // Layout::any, so that nobody makes it copy what does not fit in memory.
+  void make_readable();
+
+  // What holds the memory; None where there is none.
+  const py::object& owner() const { return owner_; }
+
+  // The elements as a NumPy array, without a copy; read-only where the producer says so.
+  py::array as_numpy() const;
+
+ private:
+  void set_dlpack(py::handle object);
+
+  const char* name_;
+  ElementKind kind_;
+  bool given_ = true;
+  bool read_only_ = false;
+  ArrayView view_;
+  py::object owner_ = py::none();
+};
+
+// Throws for masked arrays, whose mask nobody would look at.
+bool is_numpy(const char* name, py::handle object);
+
+}  // namespace fusedrnn::bindings

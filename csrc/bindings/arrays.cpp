@@ -1,0 +1,85 @@
+// as_array and empty: arrays for the Python layer.
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/array_export.h"
+#include "bindings/array_import.h"
+#include "bindings/numpy_types.h"
+#include "bindings/register.h"
+#include "core/error.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+constexpr int64_t kAny = -1;
+
+// A tuple of ints, or of ints and None for any extent.
+std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
+  if (!PyTuple_Check(object.ptr())) {
+    throw_type_error(expected("shape", "a tuple", type_name(object)));
+  }
+  std::vector<int64_t> shape;
+  for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
+    if (item.is_none() && any_allowed) {
+      shape.push_back(kAny);
+      continue;
+    }
+    shape.push_back(int_argument("shape", item));
+    if (shape.back() < 0) {
+      throw_value_error(expected("shape", "extents of at least 0", std::to_string(shape.back())));
+    }
+  }
+  return shape;
+}
+
+py::array as_array(py::handle name_object, py::handle object, py::handle shape_object,
+                   py::handle dtype_object) {
+  const std::string name = str_argument("name", name_object);
+  std::optional<std::vector<int64_t>> shape;
+  if (!shape_object.is_none()) shape = shape_argument(shape_object, true);
+  std::optional<std::string> dtype;
+  if (!dtype_object.is_none()) dtype = str_argument("dtype", dtype_object);
+
+  const InputArray array(name.c_str(), object, ElementKind::any);
+  check_tensor(name.c_str(), required(name.c_str(), array.tensor()),
+               dtype ? dtype->c_str() : nullptr, shape ? shape->data() : nullptr,
+               shape ? static_cast<int>(shape->size()) : 0);
+  const py::handle type(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
+  if (!py::isinstance<py::array>(object)) return array.as_numpy();
+  if (py::type::handle_of(object).is(type)) return py::reinterpret_borrow<py::array>(object);
+  return type.attr("view")(object, type);  // not the subclass's own view()
+}
+
+py::array empty(py::handle shape_object, py::handle dtype_object) {
+  const std::vector<int64_t> shape = shape_argument(shape_object, false);
+  const std::string name = str_argument("dtype", dtype_object);
+  if (name != "float32" && name != "float64") {
+    throw_wrong_dtype("dtype", ElementKind::floating, name);
+  }
+  const Dtype dtype = name == "float32" ? Dtype::float32 : Dtype::float64;
+  DLTensor tensor{};
+  tensor.device = {kDLCPU, 0};
+  tensor.ndim = static_cast<int32_t>(std::min<size_t>(shape.size(), kMaxRank + 1));
+  tensor.dtype = {kDLFloat, static_cast<uint8_t>(dtype == Dtype::float32 ? 32 : 64), 1};
+  tensor.shape = const_cast<int64_t*>(shape.data());
+  check_header("shape", tensor);
+  check_bytes("shape", tensor);
+  return empty_array(numpy_dtype(dtype), shape);
+}
+
+}  // namespace
+
+void register_arrays(py::module_& m) {
+  m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
+        py::arg("dtype") = py::none(),
+        "obj as a NumPy array, without a copy; read-only where its owner lends it so.");
+  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
+        "An uninitialised array, 64-byte aligned.");
+}
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,114 @@
+#include "bindings/dlpack_import.h"
+
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "core/error.h"
+#include "core/tensor_checks.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+constexpr const char* kLegacy = "dltensor";
+constexpr const char* kVersioned = "dltensor_versioned";
+
+// Names the argument in what a producer raised. Exceptions that do not speak of the array pass.
+[[noreturn]] void rethrow(py::error_already_set& error, const char* name, const char* method,
+                          py::handle object) {
+  if (error.matches(PyExc_MemoryError) || !error.matches(PyExc_Exception)) throw error;
+  const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
+                             py::cast<std::string>(py::str(error.value()));
+  const std::string message =
+      expected(name, "an array that DLPack can export",
+               type_name(object) + " whose " + method + " raised " + raised);
+  py::raise_from(error, PyExc_TypeError, message.c_str());
+  throw py::error_already_set();
+}
+
+void check_producer_device(const char* name, py::handle object) {
+  if (!py::hasattr(object, "__dlpack_device__")) return;  // older than that method
+  try {
+    const auto device = object.attr("__dlpack_device__")();
+    const auto [type, id] = py::cast<std::pair<int32_t, int32_t>>(device);
+    check_device(name, {type, id});
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack_device__", object);
+  } catch (const py::cast_error&) {
+    throw_type_error(expected(name, "an array that DLPack can export",
+                              type_name(object) + " whose __dlpack_device__ is no pair of ints"));
+  }
+}
+
+py::object call_dlpack(const char* name, py::handle object) {
+  try {
+    const py::object method = object.attr("__dlpack__");
+    try {
+      return method(py::arg("max_version") =
+                        py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION));
+    } catch (const py::error_already_set& error) {
+      if (!error.matches(PyExc_TypeError)) throw;  // a TypeError: the method may know no versions
+    }
+    return method();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack__", object);
+  }
+}
+
+}  // namespace
+
+ManagedTensor::ManagedTensor(const char* name, const py::object& capsule) {
+  PyObject* p = capsule.ptr();
+  if (PyCapsule_IsValid(p, kVersioned)) {
+    versioned_ = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(p, kVersioned));
+    PyCapsule_SetName(p, "used_dltensor_versioned");
+  } else if (PyCapsule_IsValid(p, kLegacy)) {
+    legacy_ = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(p, kLegacy));
+    PyCapsule_SetName(p, "used_dltensor");
+  } else {
+    std::string got = type_name(capsule);
+    if (PyCapsule_CheckExact(p)) {
+      const char* other = PyCapsule_GetName(p);
+      got = "a capsule named " + std::string(other == nullptr ? "nothing" : other);
+    }
+    throw_type_error(expected(name, "a new DLPack capsule from __dlpack__", got));
+  }
+}
+
+ManagedTensor::ManagedTensor(ManagedTensor&& other) noexcept
+    : legacy_(std::exchange(other.legacy_, nullptr)),
+      versioned_(std::exchange(other.versioned_, nullptr)) {}
+
+ManagedTensor::~ManagedTensor() {
+  if (legacy_ != nullptr && legacy_->deleter != nullptr) legacy_->deleter(legacy_);
+  if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
+}
+
+void ManagedTensor::check_version(const char* name) const {
+  if (versioned_ == nullptr || versioned_->version.major == DLPACK_MAJOR_VERSION) return;
+  const DLPackVersion& version = versioned_->version;
+  throw_type_error(
+      expected(name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
+               "version " + std::to_string(version.major) + "." + std::to_string(version.minor)));
+}
+
+const DLTensor& ManagedTensor::tensor() const {
+  return legacy_ != nullptr ? legacy_->dl_tensor : versioned_->dl_tensor;
+}
+
+bool ManagedTensor::read_only() const {
+  return legacy_ != nullptr || (versioned_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+}
+
+ManagedTensor import_dlpack(const char* name, py::handle object) {
+  if (!py::hasattr(object, "__dlpack__")) {
+    throw_type_error(
+        expected(name, "an array (NumPy, or an object with __dlpack__)", type_name(object)));
+  }
+  check_producer_device(name, object);
+  ManagedTensor lent(name, call_dlpack(name, object));
+  lent.check_version(name);
+  return lent;
+}
+
+}  // namespace fusedrnn::bindings

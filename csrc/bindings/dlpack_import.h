@@ -1,0 +1,40 @@
+// The consumer's side of DLPack's Python protocol.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+// A tensor that a producer lent: its deleter runs once, when this is destroyed (with the GIL held).
+class ManagedTensor {
+ public:
+  // Takes the tensor out of a capsule, which is renamed as the protocol asks.
+  ManagedTensor(const char* name, const py::object& capsule);
+  ManagedTensor(ManagedTensor&& other) noexcept;
+  ~ManagedTensor();
+  ManagedTensor(const ManagedTensor&) = delete;
+  ManagedTensor& operator=(const ManagedTensor&) = delete;
+
+  // Throws for another major version, of which only the deleter's place is known.
+  void check_version(const char* name) const;
+
+  const DLTensor& tensor() const;
+  // The legacy protocol does not say: what it lends is not written to.
+  bool read_only() const;
+
+ private:
+  DLManagedTensor* legacy_ = nullptr;  // one of the two is set
+  DLManagedTensorVersioned* versioned_ = nullptr;
+};
+
+// Calls __dlpack_device__, then __dlpack__: of this library's version, or without arguments for
+// producers that know none. Throws where `object` has no __dlpack__, is not on the CPU or raises.
+ManagedTensor import_dlpack(const char* name, py::handle object);
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,43 @@
+#include "bindings/errors.h"
+
+#include <pybind11/pybind11.h>
+
+#include <exception>
+
+#include "core/error.h"
+
+namespace py = pybind11;
+
+namespace fusedrnn::bindings {
+namespace {
+
+PyObject* exception_type(fusedrnn_status status) {
+  switch (status) {
+    case FUSEDRNN_INVALID_VALUE:
+      return PyExc_ValueError;
+    case FUSEDRNN_INVALID_TYPE:
+      return PyExc_TypeError;
+    case FUSEDRNN_OUT_OF_MEMORY:
+      return PyExc_MemoryError;
+    default:
+      return PyExc_RuntimeError;
+  }
+}
+
+}  // namespace
+
+void register_errors() {
+  py::register_local_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const Error& error) {
+      PyErr_SetString(exception_type(error.status()), error.what());
+    }
+  });
+}
+
+void throw_on_failure(fusedrnn_status status) {
+  if (status != FUSEDRNN_OK) throw Error(status, fusedrnn_last_error());
+}
+
+}  // namespace fusedrnn::bindings

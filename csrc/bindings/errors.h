@@ -1,0 +1,14 @@
+// fusedrnn::Error as Python exceptions.
+#pragma once
+
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn::bindings {
+
+// ValueError, TypeError, MemoryError or RuntimeError, by the status.
+void register_errors();
+
+// Throws what the C ABI reported on this thread.
+void throw_on_failure(fusedrnn_status status);
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,22 @@
+#include <pybind11/pybind11.h>
+
+#include <exception>
+
+#include "bindings/register.h"
+#include "core/system.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled part of fusedrnn: arrays in and out. Its types are those of _core.pyi.";
+  try {
+    // FUSEDRNN_ISA must be honoured or refused, and refused before anything has been computed.
+    fusedrnn::require_usable_isa();
+  } catch (const std::exception& error) {
+    throw pybind11::import_error(error.what());
+  }
+  fusedrnn::bindings::register_errors();
+  fusedrnn::bindings::register_tape(m);
+  fusedrnn::bindings::register_forward(m);
+  fusedrnn::bindings::register_backward(m);
+  fusedrnn::bindings::register_arrays(m);
+  fusedrnn::bindings::register_system(m);
+}

@@ -1,0 +1,23 @@
+// NumPy's element types as DLPack's and back.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include "core/problem.h"
+#include "core/tensor_checks.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+// Throws where DLPack has no such type or where its bytes are in another order than the machine's;
+// `kind` words the message.
+DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind kind);
+
+// Throws where NumPy has no such type.
+py::dtype numpy_dtype(const char* name, DLDataType dtype);
+
+py::dtype numpy_dtype(Dtype dtype);
+
+}  // namespace fusedrnn::bindings

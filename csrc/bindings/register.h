@@ -1,0 +1,15 @@
+// The parts of the module; each stands in the file of its name.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fusedrnn::bindings {
+
+void register_errors();
+void register_tape(pybind11::module_& m);
+void register_forward(pybind11::module_& m);
+void register_backward(pybind11::module_& m);
+void register_arrays(pybind11::module_& m);
+void register_system(pybind11::module_& m);
+
+}  // namespace fusedrnn::bindings

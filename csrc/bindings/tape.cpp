@@ -1,0 +1,30 @@
+#include "bindings/tape.h"
+
+#include "core/cell_info.h"
+#include "core/tensor.h"
+
+namespace fusedrnn::bindings {
+
+void register_tape(py::module_& m) {
+  py::class_<Tape>(
+      m, "Tape", py::is_final(),
+      "What one forward call left for backward; immutable. Keeps x, w_ih and w_hh alive.")
+      .def_property_readonly(
+          "cell", [](const Tape& tape) { return find_cell(tape.handle->call.problem.cell)->name; },
+          "Name of the cell.")
+      .def_property_readonly(
+          "reverse", [](const Tape& tape) { return tape.handle->call.problem.reverse; },
+          "Whether the layer ran from the last step to the first.")
+      .def_property_readonly(
+          "shape",
+          [](const Tape& tape) {
+            const Problem& p = tape.handle->call.problem;
+            return py::make_tuple(p.T, p.B, p.I, p.H);
+          },
+          "(T, B, I, H).")
+      .def_property_readonly(
+          "dtype", [](const Tape& tape) { return dtype_name(tape.handle->call.problem.dtype); },
+          "\"float32\" or \"float64\".");
+}
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,72 @@
+"""Types of the compiled module; what it promises stands in csrc/bindings."""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict, final
+
+import numpy as np
+import numpy.typing as npt
+
+# NumPy arrays and everything with __dlpack__; of the latter each library has its own type.
+_Array = Any
+_Float = np.float32 | np.float64
+_FloatArray = npt.NDArray[_Float]
+
+class _Info(TypedDict):
+    version: str
+    isa: str
+    isas_available: list[str]
+    isas_compiled: list[str]
+    threads: int
+    cpus_available: int
+    cuda_devices: list[str]
+    cuda: str
+
+@final
+class Tape:
+    @property
+    def cell(self) -> str: ...
+    @property
+    def reverse(self) -> bool: ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def dtype(self) -> str: ...
+
+def forward(
+    cell: str,
+    x: _Array,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None,
+    b_hh: _Array | None,
+    h0: _Array | None,
+    c0: _Array | None,
+    lengths: _Array | Sequence[int] | None,
+    resets: _Array | None,
+    reverse: bool,
+    save: bool,
+    y: _FloatArray | None = None,
+    h_n: _FloatArray | None = None,
+    c_n: _FloatArray | None = None,
+) -> tuple[_FloatArray, _FloatArray, _FloatArray | None, Tape | None]: ...
+def backward(
+    tape: Tape,
+    dy: _Array | None,
+    dh_n: _Array | None,
+    dc_n: _Array | None,
+    dx: _FloatArray | None = None,
+    accumulate_dx: bool = False,
+    dh0: _FloatArray | None = None,
+    dc0: _FloatArray | None = None,
+) -> dict[str, _FloatArray]: ...
+def as_array(
+    name: str,
+    obj: _Array,
+    shape: tuple[int | None, ...] | None = None,
+    dtype: str | None = None,
+) -> npt.NDArray[Any]: ...
+def empty(shape: tuple[int, ...], dtype: str) -> _FloatArray: ...
+def info() -> _Info: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def activation(name: str, array: _FloatArray) -> _FloatArray: ...
