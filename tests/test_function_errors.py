@@ -1,4 +1,4 @@
-"""Mistakes that the Python layer itself must catch; `_core` answers for shapes and dtypes."""
+"""Mistakes that the Python layer itself must catch; `test_errors.py` has those of the arrays."""
 
 from __future__ import annotations
 
@@ -77,26 +77,3 @@ def test_only_an_lstm_has_a_cell_state(cell: str) -> None:
     _, tape = forward(cell, **problem)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dc_n'"):
         backward(cell, tape, dc_n=None)
-
-
-@pytest.mark.parametrize(
-    ("cell", "name"),
-    [(cell, name) for cell in ("rnn", "gru", "lstm") for name in ("dy", "dh_n")]
-    + [("lstm", "dc_n")],
-)
-def test_an_upstream_gradient_of_the_wrong_shape(cell: str, name: str) -> None:
-    problem, upstream = problem_of(cell, "float32")
-    _, tape = forward(cell, **problem)
-    with pytest.raises(ValueError, match=f"^{name}: expected shape .*, got "):
-        backward(cell, tape, **{name: upstream[name][..., :-1]})
-    with pytest.raises(TypeError, match=f"^{name}: expected dtype float32.*, got float64"):
-        backward(cell, tape, **{name: upstream[name].astype("float64")})
-
-
-@pytest.mark.parametrize("bad", [1.0, [[[1.0]]], "x", None, object(), np.float32(1)])
-def test_x_is_an_array(bad: Any) -> None:
-    problem = of("lstm")
-    del problem["x"]
-    for call in (lambda: fr.lstm(bad, **problem), lambda: fr.LSTM(2, 3)(bad)):
-        with pytest.raises((TypeError, ValueError), match=r"^x: expected "):
-            call()

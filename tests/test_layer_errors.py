@@ -91,6 +91,14 @@ def test_x(cell: str, batch_first: bool) -> None:
 
 
 @cells
+@pytest.mark.parametrize("bad", [1.0, [[[1.0]]], "x", None, object()])
+def test_x_is_an_array(cell: str, bad: Any) -> None:
+    for call in (LAYERS[cell](3, 4), LAYERS[cell](3, 4).forward):
+        with pytest.raises((TypeError, ValueError), match=r"^x: expected an array"):
+            call(bad)
+
+
+@cells
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_states(cell: str, batch_first: bool) -> None:
     layer = LAYERS[cell](3, 4, 2, bidirectional=True, batch_first=batch_first)

@@ -3,7 +3,8 @@
 Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
 Arrays are NumPy arrays or anything on the CPU with `__dlpack__` (PyTorch, JAX, ...), read without a
 copy where their last axis is dense. Results, gradients too, are of the kind of `x`
-(`fusedrnn.interop` says how that is found), and of its dtype: float32 or float64, one a call.
+(`fusedrnn.interop` says how that is found), and of its dtype: float32 or float64, one a call. They
+are no part of PyTorch's graph, whether or not a tensor given requires a gradient.
 
 A tape refers to `x`, `w_ih` and `w_hh` of its forward call: leave them as they are until the last
 backward. All else it owns; `y` and the states may be changed at any time.
