@@ -48,11 +48,17 @@ class Row:
         return statistics.median(self.rounds) if self.rounds else None
 
     @property
-    def spread(self) -> float:
-        """How far the rounds lie apart, over their median; 0 where nothing was timed."""
-        if self.median is None:
+    def noise(self) -> float:
+        """How far the rounds lie apart, or their median lies above the shortest call.
+
+        The larger of the two, over the median and over the shortest call; 0 where nothing was
+        timed. A busy machine slows every round alike, which only the second one shows.
+        """
+        if self.median is None or self.least is None:
             return 0.0
-        return (max(self.rounds) - min(self.rounds)) / self.median
+        return max(
+            (max(self.rounds) - min(self.rounds)) / self.median, self.median / self.least - 1
+        )
 
     @property
     def gflops(self) -> float | None:

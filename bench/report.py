@@ -25,8 +25,8 @@ HEAD = """\
 - Verify, then time: each peer's result (in training, every gradient) is held against a NumPy
   float64 computation before the clock starts; what fails is shown as `wrong` and not timed.
 - The peers take turns in one process, with the same number of threads and the same random inputs;
-  times are milliseconds a call, the median over the rounds of each round's median. `{noisy}` marks
-  rounds that lie more than {share:.0%} apart.
+  times are milliseconds a call, the median over the rounds of each round's median. `~` marks
+  noise: rounds that lie more than {noisy:.0%} apart, or a median so far above the shortest call.
 - A ratio is the peer's time over ours: above 1, fusedrnn is faster.
 - GFLOP/s count the matrix products alone, `2 T B (G H) (I + H)` forward and three times that in
   training, with G = 1, 3, 4 gate blocks for RNN, GRU, LSTM; the share is of the fastest
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(runs: dict[str, Run]) -> str:
     """The page as Markdown; `runs` by the names of their files."""
-    parts = [HEAD.format(noisy="~", share=NOISY)]
+    parts = [HEAD.format(noisy=NOISY)]
     for name, run in runs.items():
         groups = tables(run.rows)
         parts += [f"## {name}\n", _machine(run), *_overview(groups)]

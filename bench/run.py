@@ -19,6 +19,9 @@ from bench.records import Row, Run
 from bench.scenarios import SCENARIOS, SHAPE_SETS, Shape, parse_shapes, scenario_shapes
 from bench.summary import Table, digits, geometric_mean, milliseconds, tables
 
+# A load average above this share of the cores is worth a warning.
+BUSY = 0.5
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 where a result was wrong or a peer failed, else 0."""
@@ -33,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(rounds=options.rounds, min_time=options.min_time)
     harness = Harness(peers, settings)
     load = machine.load_average()
+    if load is not None and load > BUSY * machine.cores():
+        print(f"the machine is busy (load {load}): times will not be comparable", file=sys.stderr)
     ceiling = {threads: round(harness.gemm_gflops(threads), 1) for threads in options.threads}
     rows: list[Row] = []
     for scenario in options.scenarios:
@@ -90,7 +95,7 @@ def _print_means(table: Table, columns: int) -> None:
 
 
 def _line(head: str, cells: list[str]) -> str:
-    return f"{head:<18}" + "".join(f"{cell:>16}" for cell in cells)
+    return f"{head:<18}" + "".join(f"{cell:>18}" for cell in cells)
 
 
 def _load(names: list[str]) -> tuple[list[Peer], dict[str, str]]:

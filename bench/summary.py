@@ -11,7 +11,7 @@ from .peers import OURS
 from .records import Row
 from .scenarios import Shape
 
-# Rounds that lie farther apart than this, over their median, are marked in tables.
+# Times with more noise than this (`Row.noise`) are marked in tables.
 NOISY = 0.25
 
 
@@ -72,12 +72,12 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 
 def milliseconds(row: Row | None) -> str:
-    """The median with three digits; `~` marks noisy rounds; a word where nothing was timed."""
+    """The median with three digits; `~` marks noise; a word where nothing was timed."""
     if row is None:
         return "-"
     if row.median is None:
         return row.status
-    return digits(row.median * 1e3) + ("~" if row.spread > NOISY else "")
+    return digits(row.median * 1e3) + ("~" if row.noise > NOISY else "")
 
 
 def digits(value: float | None, significant: int = 3) -> str:

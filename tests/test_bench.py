@@ -249,7 +249,7 @@ def test_median_of_rounds_and_counts() -> None:
     (row,) = run_fakes(peer, rounds=4, min_time=16 * call)
     assert row.rounds == (call,) * 4
     assert row.median == row.least == call
-    assert row.spread == 0
+    assert row.noise == 0
     assert row.calls == 4 * 16
     # One call is verified, one gives the first estimate, each round warms up for a tenth of it.
     assert peer.calls == 2 + 4 * (2 + 16)
@@ -298,13 +298,15 @@ def test_gemm_rate_is_the_best_product_of_any_peer(monkeypatch: pytest.MonkeyPat
 
 
 def test_row_statistics() -> None:
-    row = Row("inference", TINY, "float32", 1, "p", "ok", rounds=(0.004, 0.001, 0.002))
+    rounds = (0.004, 0.001, 0.002)
+    row = Row("inference", TINY, "float32", 1, "p", "ok", rounds=rounds, least=0.001)
     assert row.median == 0.002
-    assert row.spread == pytest.approx(1.5)
+    assert row.noise == pytest.approx(1.5)
+    assert replace(row, rounds=(0.002,) * 3).noise == pytest.approx(1)  # slow alike
     assert row.gflops == pytest.approx(flops("inference", TINY) / 0.002 / 1e9)
     assert milliseconds(row) == "2.00~"
-    assert milliseconds(replace(row, rounds=(0.002,))) == "2.00"
-    assert milliseconds(replace(row, rounds=(), status="wrong")) == "wrong"
+    assert milliseconds(replace(row, rounds=(0.002,), least=0.0019)) == "2.00"
+    assert milliseconds(replace(row, rounds=(), least=None, status="wrong")) == "wrong"
     assert milliseconds(None) == "-"
 
 
@@ -407,6 +409,16 @@ def test_run_writes_what_report_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert result.command.startswith("python bench/run.py --peers fusedrnn ")
     assert report.main([str(out)]) == 0
     assert "### Step, float32, 1 thread" in capsys.readouterr().out
+
+
+def test_a_busy_machine_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--threads 1 --rounds 1 --min-time 1e-6 --shapes rnn:1,1,2 --scenarios step"
+    for load, said in ((100.0, True), (0.0, False), (None, False)):
+        monkeypatch.setattr(machine, "load_average", lambda load=load: load)
+        assert run.main([*words.split(), "--peers", "fusedrnn"]) == 0
+        assert ("machine is busy" in capsys.readouterr().err) == said
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
