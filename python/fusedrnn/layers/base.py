@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.layers.stack import Array, Stack
+from fusedrnn.layers.stack import Array, Stack, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Layer:
     """
 
     _gates: ClassVar[int]
-    _states: ClassVar[tuple[str, ...]] = ("h",)
+    _has_c: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Layer:
             self.hidden_size,
             self.num_layers,
             gates=self._gates,
-            states=self._states,
+            has_c=self._has_c,
             directions=2 if self.bidirectional else 1,
             bias=self.bias,
             dtype=self.dtype,
@@ -195,12 +195,11 @@ class Layer:
             axes = (batch, steps) if tape.batch_first else (steps, batch)
             dy = _core.as_array("dy", dy, (*axes, self._stack.width), self.dtype)
             dy = dy.swapaxes(0, 1) if tape.batch_first else dy
-        dstates = self._import_states("dstate", dstate, batch)
+        dstate_n = self._import_state("dstate", dstate, batch)
         dx, target = self._empty_sequence(steps, batch, self.input_size, tape.batch_first)
-        gradients, dstates_0 = self._stack.backward(tape.runs, target, dy, dstates)
-        gradients["x"] = dx
-        gradients |= {f"{s}0": d for s, d in zip(self._states, dstates_0, strict=True)}
-        return {name: tape.to_kind(value) for name, value in gradients.items()}
+        gradients, (dh0, dc0) = self._stack.backward(tape.runs, target, dy, dstate_n)
+        everything = gradients | {"x": dx, "h0": dh0} | ({"c0": dc0} if self._has_c else {})
+        return {name: tape.to_kind(value) for name, value in everything.items()}
 
     def step(self, x_t: A, state: Any = None) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
@@ -226,11 +225,11 @@ class Layer:
         if self.bidirectional:
             raise ValueError(f"step: expected a layer of one direction, got {self!r}")
         x = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype)
-        states = self._import_states("state", state, x.shape[0])
+        state_0 = self._import_state("state", state, x.shape[0])
         y = _core.empty((1, x.shape[0], self.hidden_size), self.dtype)
-        states_n, _ = self._stack.forward(self._cell(), x[None], y, states, save=False)
+        state_n, _ = self._stack.forward(self._cell(), x[None], y, state_0, save=False)
         kind = converter_to_kind_of(x_t)
-        return kind(y[0]), self._export_states(states_n, kind)
+        return kind(y[0]), self._export_state(state_n, kind)
 
     def _forward(
         self, x: A, state: Any, lengths: Any, resets: Any, *, save: bool
@@ -240,14 +239,14 @@ class Layer:
         steps, batch, _ = source.shape
         if resets is not None and self.batch_first:
             resets = _core.as_array("resets", resets, (batch, steps), "bool").T
-        states = self._import_states("state", state, batch)
+        state_0 = self._import_state("state", state, batch)
         y, target = self._empty_sequence(steps, batch, self._stack.width, self.batch_first)
-        states_n, runs = self._stack.forward(
-            self._cell(), source, target, states, lengths, resets, save=save
+        state_n, runs = self._stack.forward(
+            self._cell(), source, target, state_0, lengths, resets, save=save
         )
         kind = converter_to_kind_of(x)
         tape = LayerTape(self, self.batch_first, (steps, batch), runs, kind)
-        return kind(y), self._export_states(states_n, kind), tape
+        return kind(y), self._export_state(state_n, kind), tape
 
     def _cell(self) -> str:
         """The compiled module's name of the cell."""
@@ -275,25 +274,30 @@ class Layer:
         array = _core.empty((batch, steps, width), self.dtype)
         return array, array.swapaxes(0, 1)
 
-    def _import_states(self, name: str, state: Any, batch: int) -> list[Any]:
-        """h (and c), each an array [L*D,B,H] or None."""
-        shape = self._stack.state_shape(batch)
-        if len(self._states) == 1:
-            return [self._import(name, state, shape)]
+    def _import_state(self, name: str, state: Any, batch: int) -> State:
+        if not self._has_c:
+            return self._import_half(name, state, batch), None
         if state is None:
-            return [None] * len(self._states)
+            return None, None
         if not isinstance(state, (tuple, list)):
             raise TypeError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
-        if len(state) != len(self._states):
+        if len(state) != 2:
             raise ValueError(f"{name}: expected a pair (h, c), got {len(state)} values")
-        return [self._import(f"{name}[{i}]", s, shape) for i, s in enumerate(state)]
+        h, c = state
+        return (
+            self._import_half(f"{name}[0]", h, batch),
+            self._import_half(f"{name}[1]", c, batch),
+        )
 
-    def _import(self, name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
-        return None if value is None else _core.as_array(name, value, shape, self.dtype)
+    def _import_half(self, name: str, value: Any, batch: int) -> Array | None:
+        if value is None:
+            return None
+        shape = (self._stack.num_runs, batch, self.hidden_size)
+        return _core.as_array(name, value, shape, self.dtype)
 
-    def _export_states(self, states: list[Array], kind: Callable[[Any], A]) -> Any:
-        results = tuple(map(kind, states))
-        return results if len(results) > 1 else results[0]
+    def _export_state(self, state: State, kind: Callable[[Any], A]) -> Any:
+        h, c = state
+        return (kind(h), kind(c)) if self._has_c else kind(h)
 
     def _check_tape(self, tape: object) -> None:
         if not isinstance(tape, LayerTape):

@@ -126,7 +126,7 @@ class LSTM(Layer):
     """
 
     _gates = 4
-    _states = ("h", "c")
+    _has_c = True
 
     def _cell(self) -> str:
         return "lstm"
