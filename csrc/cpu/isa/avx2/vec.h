@@ -1,0 +1,204 @@
+// Vectors of AVX2, FMA and F16C: 8 floats or 4 doubles.
+//
+// The interface is the same in every isa/<name>/vec.h; ../scalar/vec.h documents it.
+#pragma once
+
+#include <immintrin.h>
+
+#include "cpu/kernels/inline.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+constexpr int kRegisters = 16;
+constexpr bool kFusedMultiplyAdd = true;
+
+template <class Real>
+struct Vec;
+
+template <class Real>
+struct Mask;
+
+// Lanes of all ones or all zeros.
+template <>
+struct Mask<float> {
+  __m256 bits;
+};
+
+template <>
+struct Mask<double> {
+  __m256d bits;
+};
+
+template <>
+struct Vec<float> {
+  using real = float;
+  static constexpr int width = 8;
+
+  __m256 v;
+
+  static FUSEDRNN_MEMBER Vec zero() { return {_mm256_setzero_ps()}; }
+  static FUSEDRNN_MEMBER Vec set(float value) { return {_mm256_set1_ps(value)}; }
+  static FUSEDRNN_MEMBER Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static FUSEDRNN_MEMBER Vec load(const float* p, int n) {
+    return {_mm256_maskload_ps(p, first(n))};
+  }
+  FUSEDRNN_MEMBER void store(float* p) const { _mm256_storeu_ps(p, v); }
+  FUSEDRNN_MEMBER void store(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
+
+  static FUSEDRNN_MEMBER void transpose(Vec (&r)[8]);
+
+ private:
+  static FUSEDRNN_MEMBER __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+};
+
+template <>
+struct Vec<double> {
+  using real = double;
+  static constexpr int width = 4;
+
+  __m256d v;
+
+  static FUSEDRNN_MEMBER Vec zero() { return {_mm256_setzero_pd()}; }
+  static FUSEDRNN_MEMBER Vec set(double value) { return {_mm256_set1_pd(value)}; }
+  static FUSEDRNN_MEMBER Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static FUSEDRNN_MEMBER Vec load(const double* p, int n) {
+    return {_mm256_maskload_pd(p, first(n))};
+  }
+  FUSEDRNN_MEMBER void store(double* p) const { _mm256_storeu_pd(p, v); }
+  FUSEDRNN_MEMBER void store(double* p, int n) const { _mm256_maskstore_pd(p, first(n), v); }
+
+  static FUSEDRNN_MEMBER void transpose(Vec (&r)[4]);
+
+ private:
+  static FUSEDRNN_MEMBER __m256i first(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+};
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+
+FUSEDRNN_INLINE VecF operator+(VecF a, VecF b) { return {_mm256_add_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD operator+(VecD a, VecD b) { return {_mm256_add_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF operator-(VecF a, VecF b) { return {_mm256_sub_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD operator-(VecD a, VecD b) { return {_mm256_sub_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF operator*(VecF a, VecF b) { return {_mm256_mul_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD operator*(VecD a, VecD b) { return {_mm256_mul_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF operator/(VecF a, VecF b) { return {_mm256_div_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD operator/(VecD a, VecD b) { return {_mm256_div_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF operator-(VecF a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+FUSEDRNN_INLINE VecD operator-(VecD a) { return {_mm256_xor_pd(a.v, _mm256_set1_pd(-0.0))}; }
+
+FUSEDRNN_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+FUSEDRNN_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+FUSEDRNN_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+FUSEDRNN_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }
+FUSEDRNN_INLINE VecF min(VecF a, VecF b) { return {_mm256_min_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD min(VecD a, VecD b) { return {_mm256_min_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF max(VecF a, VecF b) { return {_mm256_max_ps(a.v, b.v)}; }
+FUSEDRNN_INLINE VecD max(VecD a, VecD b) { return {_mm256_max_pd(a.v, b.v)}; }
+FUSEDRNN_INLINE VecF abs(VecF a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+FUSEDRNN_INLINE VecD abs(VecD a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)}; }
+
+FUSEDRNN_INLINE Mask<float> operator<(VecF a, VecF b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)};
+}
+FUSEDRNN_INLINE Mask<double> operator<(VecD a, VecD b) {
+  return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)};
+}
+FUSEDRNN_INLINE Mask<float> not_less(VecF a, VecF b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_NLT_UQ)};
+}
+FUSEDRNN_INLINE Mask<double> not_less(VecD a, VecD b) {
+  return {_mm256_cmp_pd(a.v, b.v, _CMP_NLT_UQ)};
+}
+
+FUSEDRNN_INLINE VecF select(Mask<float> m, VecF a, VecF b) {
+  return {_mm256_blendv_ps(b.v, a.v, m.bits)};
+}
+FUSEDRNN_INLINE VecD select(Mask<double> m, VecD a, VecD b) {
+  return {_mm256_blendv_pd(b.v, a.v, m.bits)};
+}
+
+FUSEDRNN_INLINE VecF zero_unless(Mask<float> m, VecF a) { return {_mm256_and_ps(m.bits, a.v)}; }
+FUSEDRNN_INLINE VecD zero_unless(Mask<double> m, VecD a) { return {_mm256_and_pd(m.bits, a.v)}; }
+
+FUSEDRNN_INLINE VecF copysign(VecF magnitude, VecF sign) {
+  const __m256 mask = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(mask, magnitude.v), _mm256_and_ps(mask, sign.v))};
+}
+FUSEDRNN_INLINE VecD copysign(VecD magnitude, VecD sign) {
+  const __m256d mask = _mm256_set1_pd(-0.0);
+  return {_mm256_or_pd(_mm256_andnot_pd(mask, magnitude.v), _mm256_and_pd(mask, sign.v))};
+}
+
+FUSEDRNN_INLINE VecF low_bits_to_exponent(VecF a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
+}
+FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
+}
+// In two steps, because 2^n itself need not be a number where a * 2^n is. cvtps_epi32 rounds to
+// even, so both halves of n are whole.
+FUSEDRNN_INLINE VecF scale(VecF a, VecF n) {
+  const __m256i whole = _mm256_cvtps_epi32(n.v);
+  const __m256i half = _mm256_srai_epi32(whole, 1);
+  const __m256i bias = _mm256_set1_epi32(127);
+  const __m256i first = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+  const __m256i second =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
+  return {
+      _mm256_mul_ps(_mm256_mul_ps(a.v, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second))};
+}
+FUSEDRNN_INLINE VecD scale(VecD a, VecD n) {
+  const __m128i whole = _mm256_cvtpd_epi32(n.v);
+  const __m128i half = _mm_srai_epi32(whole, 1);
+  const __m128i bias = _mm_set1_epi32(1023);
+  const __m256i first = _mm256_cvtepi32_epi64(_mm_add_epi32(half, bias));
+  const __m256i second = _mm256_cvtepi32_epi64(_mm_add_epi32(_mm_sub_epi32(whole, half), bias));
+  return {_mm256_mul_pd(_mm256_mul_pd(a.v, _mm256_castsi256_pd(_mm256_slli_epi64(first, 52))),
+                        _mm256_castsi256_pd(_mm256_slli_epi64(second, 52)))};
+}
+
+FUSEDRNN_INLINE void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+
+// 24 shuffles: pairs of rows, pairs of pairs (4x4 blocks inside 128-bit lanes), then the lanes.
+inline void Vec<float>::transpose(Vec (&r)[8]) {
+  __m256 a[8];
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+    a[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+  }
+  __m256 b[8];  // b[4g + c]: columns c and 4+c of rows 4g .. 4g+3, one column a lane
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+    b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+    b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+    b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+  }
+  FUSEDRNN_UNROLL
+  for (int c = 0; c < 4; ++c) {
+    r[c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+    r[4 + c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+
+// 8 shuffles, in the same order: pairs of rows, then the 128-bit lanes.
+inline void Vec<double>::transpose(Vec (&r)[4]) {
+  const __m256d lo_01 = _mm256_unpacklo_pd(r[0].v, r[1].v);
+  const __m256d hi_01 = _mm256_unpackhi_pd(r[0].v, r[1].v);
+  const __m256d lo_23 = _mm256_unpacklo_pd(r[2].v, r[3].v);
+  const __m256d hi_23 = _mm256_unpackhi_pd(r[2].v, r[3].v);
+  r[0].v = _mm256_permute2f128_pd(lo_01, lo_23, 0x20);
+  r[1].v = _mm256_permute2f128_pd(hi_01, hi_23, 0x20);
+  r[2].v = _mm256_permute2f128_pd(lo_01, lo_23, 0x31);
+  r[3].v = _mm256_permute2f128_pd(hi_01, hi_23, 0x31);
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

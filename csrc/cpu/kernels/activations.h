@@ -1,0 +1,169 @@
+// The engine's own exp, sigmoid, tanh and relu over a vector type, for float and double.
+//
+// Written once: whoever includes this has included the vec.h of an instruction set, and only its
+// primitives differ. Largest errors, special values and speed: docs/activations.md.
+//
+// exp, sigmoid and tanh rest on one identity, with F = 1, -1, -2:
+//
+//   e^(F x) = p (1 + F h),   p = 2^n,   n = F x log2(e) rounded,
+//   h = (e^(F u) - 1) / F = u + u^2 (c_0 F + c_1 F^2 u + c_2 F^3 u^2 + ...),   u = x - n ln(2) / F.
+//
+// p is exact and h accurate to its last bits near 0, so each function joins them in few roundings.
+// F is in the constants alone, a power of two: it costs neither an instruction nor a bit.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/kernels/inline.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Printed and explained by tools/fit_activations.py, which also checks that they are here.
+template <class Real>
+struct ExpConstants;
+
+template <>
+struct ExpConstants<float> {
+  static constexpr float log2e = 0x1.715476p+0f;
+  static constexpr float ln2 = 0x1.62e43p-1f;
+  static constexpr float ln2_hi = 0x1.62e4p-1f;
+  static constexpr float ln2_lo = 0x1.7f7d1cp-20f;
+  static constexpr float shifter = 0x1.8000fep+23f;
+  static constexpr float exp_infinite = 0x1.64p+6f;
+  static constexpr float exp_zero = -0x1.ap+6f;
+  static constexpr float sigmoid_zero = -0x1.5d589ep+6f;
+  static constexpr float sigmoid_one = 0x1.2p+4f;
+  static constexpr float tanh_one = 0x1.205968p+3f;
+  static constexpr float series[] = {0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.555674p-5f, 0x1.12278ep-7f,
+                                     0x1.6bebb2p-10f};
+};
+
+template <>
+struct ExpConstants<double> {
+  static constexpr double log2e = 0x1.71547652b82fep+0;
+  static constexpr double ln2 = 0x1.62e42fefa39efp-1;
+  static constexpr double ln2_hi = 0x1.62e42fefa38p-1;
+  static constexpr double ln2_lo = 0x1.ef35793c7673p-45;
+  static constexpr double shifter = 0x1.80000000003ffp+52;
+  static constexpr double exp_infinite = 0x1.63p+9;
+  static constexpr double exp_zero = -0x1.75p+9;
+  static constexpr double sigmoid_zero = -0x1.6232bdd7abcd2p+9;
+  static constexpr double sigmoid_one = 0x1.3p+5;
+  static constexpr double tanh_one = 0x1.30fc1931f09cap+4;
+  static constexpr double series[] = {
+      0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555522aap-5,  0x1.1111111118fd7p-7,
+      0x1.6c16c17edf9e6p-10, 0x1.a01a01750a0ddp-13, 0x1.a019a7627e903p-16, 0x1.71de88130e46fp-19,
+      0x1.28a1ed7185c66p-22, 0x1.ae6ba9c883e25p-26};
+};
+
+// The reduction of the argument subtracts n ln(2) in two parts where a large |n| matters to the
+// relative error, and in one, an instruction cheaper, where the function has long saturated by
+// then.
+enum class Ln2 { one_part, two_parts };
+
+// e^(F x) = p (1 + F h), of what the head of this file says.
+template <class Real>
+struct ScaledExp {
+  Vec<Real> n, p, h;
+};
+
+// |F x| must stay so small that p is a normal number, unless only n and h are used.
+template <int F, Ln2 kLn2, class Real>
+FUSEDRNN_INLINE ScaledExp<Real> scaled_exp(Vec<Real> x) {
+  using V = Vec<Real>;
+  using C = ExpConstants<Real>;
+  const V shifter = V::set(C::shifter);
+  const V shifted = fma(x, V::set(Real(F) * C::log2e), shifter);
+  const V n = shifted - shifter;
+  V u;
+  if constexpr (kLn2 == Ln2::one_part) {
+    u = fnma(n, V::set(C::ln2 / Real(F)), x);
+  } else {
+    u = fnma(n, V::set(C::ln2_hi / Real(F)), x);
+    u = fnma(n, V::set(C::ln2_lo / Real(F)), u);
+  }
+  constexpr int terms = static_cast<int>(sizeof(C::series) / sizeof(Real));
+  Real power = Real(1);
+  FUSEDRNN_UNROLL
+  for (int j = 0; j < terms; ++j) power *= Real(F);
+  V sum = V::set(C::series[terms - 1] * power);
+  FUSEDRNN_UNROLL
+  for (int j = terms - 2; j >= 0; --j) {
+    power /= Real(F);
+    sum = fma(sum, u, V::set(C::series[j] * power));
+  }
+  return {n, low_bits_to_exponent(shifted), fma(u * u, sum, u)};
+}
+
+// In all of them the operands of min and max stand so that NaN comes through.
+
+template <class Real>
+FUSEDRNN_INLINE Vec<Real> exp(Vec<Real> x) {
+  using V = Vec<Real>;
+  using C = ExpConstants<Real>;
+  x = max(V::set(C::exp_zero), min(V::set(C::exp_infinite), x));
+  const ScaledExp<Real> e = scaled_exp<1, Ln2::two_parts>(x);
+  return scale(V::set(Real(1)) + e.h, e.n);
+}
+
+// 1 / (1 + e^-x). The 1 is added to p h, not to p: so e^-x is rounded once where it is large, and
+// where it is small p is exact beside the sum.
+template <class Real>
+FUSEDRNN_INLINE Vec<Real> sigmoid(Vec<Real> x) {
+  using V = Vec<Real>;
+  using C = ExpConstants<Real>;
+  const V one = V::set(Real(1));
+  const ScaledExp<Real> e = scaled_exp<-1, Ln2::two_parts>(min(V::set(C::sigmoid_one), x));
+  const V y = one / (e.p + fnma(e.p, e.h, one));
+  return zero_unless(not_less(x, V::set(C::sigmoid_zero)), y);
+}
+
+// tanh x = a / (1 - a) = a + a tanh x with a = (1 - e^(-2x)) / 2, for x >= 0: nothing cancels, and
+// the errors of the denominator and the division count half at most.
+template <class Real>
+FUSEDRNN_INLINE Vec<Real> tanh(Vec<Real> x) {
+  using V = Vec<Real>;
+  using C = ExpConstants<Real>;
+  const ScaledExp<Real> e = scaled_exp<-2, Ln2::one_part>(min(V::set(C::tanh_one), abs(x)));
+  const V half = V::set(Real(0.5));
+  const V half_p = half * e.p;
+  const V exact = half - half_p;
+  const V a = fma(e.p, e.h, exact);
+  const V quotient = a / fnma(e.p, e.h, half + half_p);
+  if constexpr (sizeof(Real) == 4) {
+    return copysign(fma(a, quotient, a), x);
+  } else {
+    // What the rounding of a lost; it brings the largest error from 2.2 to below 2 ulp.
+    const V lost = fma(e.p, e.h, exact - a);
+    return copysign(a + fma(a, quotient, lost), x);
+  }
+}
+
+template <class Real>
+FUSEDRNN_INLINE Vec<Real> relu(Vec<Real> x) {
+  return max(Vec<Real>::zero(), x);
+}
+
+// out[i] = f(in[i]) for i < n, f by its number: 0 exp, 1 sigmoid, 2 tanh. `out` may be `in`.
+template <class Real, class Function>
+FUSEDRNN_INLINE void evaluate_with(Function function, const Real* in, Real* out, int64_t n) {
+  using V = Vec<Real>;
+  int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) function(V::load(in + i)).store(out + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) function(V::load(in + i, rest)).store(out + i, rest);
+}
+
+template <class Real>
+void evaluate(int which, const Real* in, Real* out, int64_t n) {
+  using V = Vec<Real>;
+  if (which == 0) {
+    evaluate_with([](V x) { return exp(x); }, in, out, n);
+  } else if (which == 1) {
+    evaluate_with([](V x) { return sigmoid(x); }, in, out, n);
+  } else {
+    evaluate_with([](V x) { return tanh(x); }, in, out, n);
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

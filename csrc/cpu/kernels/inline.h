@@ -1,0 +1,17 @@
+// How every function of an instruction set's unit is declared.
+//
+// Always inlined and internal: no symbol compiled with wide instructions may reach the linker under
+// a name that another unit shares, or the linker may keep the wide copy for every machine.
+#pragma once
+
+#define FUSEDRNN_INLINE static inline __attribute__((always_inline))
+// Member functions cannot be `static` for linkage; their class already lives in the set's
+// namespace.
+#define FUSEDRNN_MEMBER inline __attribute__((always_inline))
+
+// Unrolls the loop that follows, so that an array of vectors indexed in it stays in registers.
+#if defined(__clang__)
+#define FUSEDRNN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FUSEDRNN_UNROLL _Pragma("GCC unroll 16")
+#endif
