@@ -1,0 +1,162 @@
+// The choice of an instruction set, on machines that are not this one and on this one.
+
+#include "cpu/isa/detect.h"
+
+#include <stdlib.h>
+
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using fusedrnn::cpu::Isa;
+using fusedrnn::cpu::isa_name;
+using fusedrnn::cpu::Machine;
+using fusedrnn::cpu::select_isa;
+using fusedrnn::cpu::why_unavailable;
+
+const std::vector<Isa> kEverything = {Isa::scalar, Isa::avx2, Isa::avx512};
+
+// Bit by bit from the manuals, not with the constants under test.
+constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
+constexpr uint32_t kFma = bit(12), kXsave = bit(26), kOsxsave = bit(27), kAvx = bit(28),
+                   kF16c = bit(29);
+constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30), kVl = bit(31);
+
+constexpr Machine kBeforeAvx{0, 0, 0};
+constexpr Machine kHaswell{kFma | kXsave | kOsxsave | kAvx | kF16c, kAvx2, 0x07};
+constexpr Machine kSkylakeServer{kHaswell.leaf1_ecx, kAvx2 | kF | kDq | kBw | kVl, 0xe7};
+
+Machine without1(Machine machine, uint32_t bits) {
+  machine.leaf1_ecx &= ~bits;
+  return machine;
+}
+Machine without7(Machine machine, uint32_t bits) {
+  machine.leaf7_ebx &= ~bits;
+  return machine;
+}
+Machine saving(Machine machine, uint64_t xcr0) {
+  machine.xcr0 = xcr0;
+  return machine;
+}
+
+std::string selected(const char* forced, const std::vector<Isa>& compiled, const Machine& machine) {
+  return isa_name(select_isa(forced, compiled, machine));
+}
+
+void test_names() {
+  CHECK_EQUAL(std::string(isa_name(Isa::scalar)), "scalar");
+  CHECK_EQUAL(std::string(isa_name(Isa::avx2)), "avx2");
+  CHECK_EQUAL(std::string(isa_name(Isa::avx512)), "avx512");
+}
+
+void test_reasons() {
+  for (const Machine& machine : {kBeforeAvx, kHaswell, kSkylakeServer}) {
+    CHECK_EQUAL(why_unavailable(Isa::scalar, machine), "");
+  }
+  CHECK_EQUAL(why_unavailable(Isa::avx2, kHaswell), "");
+  CHECK_EQUAL(why_unavailable(Isa::avx2, kSkylakeServer), "");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, kSkylakeServer), "");
+
+  CHECK_EQUAL(why_unavailable(Isa::avx2, kBeforeAvx), "the CPU lacks avx2");
+  CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kFma)), "the CPU lacks fma");
+  CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kF16c)), "the CPU lacks f16c");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, kHaswell), "the CPU lacks avx512f");
+  // Knights Landing has F alone.
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without7(kSkylakeServer, kVl | kBw | kDq)),
+              "the CPU lacks avx512vl");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without7(kSkylakeServer, kBw)),
+              "the CPU lacks avx512bw");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without7(kSkylakeServer, kDq)),
+              "the CPU lacks avx512dq");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without7(kSkylakeServer, kAvx2)), "the CPU lacks avx2");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without1(kSkylakeServer, kFma)), "the CPU lacks fma");
+
+  const std::string ymm = "the operating system does not save the ymm registers";
+  const std::string zmm = "the operating system does not save the zmm registers";
+  CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kOsxsave)), ymm);
+  for (const uint64_t xcr0 : {0x0, 0x1, 0x3, 0x5}) {
+    CHECK_EQUAL(why_unavailable(Isa::avx2, saving(kHaswell, xcr0)), ymm);
+  }
+  for (const uint64_t xcr0 : {0x07, 0x27, 0x67, 0xa7, 0xc7, 0xe1, 0xe3, 0xe5}) {
+    CHECK_EQUAL(why_unavailable(Isa::avx512, saving(kSkylakeServer, xcr0)), zmm);
+  }
+  CHECK_EQUAL(why_unavailable(Isa::avx512, without1(kSkylakeServer, kOsxsave)), zmm);
+}
+
+void test_choice() {
+  for (const char* const unset : {static_cast<const char*>(nullptr), ""}) {
+    CHECK_EQUAL(selected(unset, kEverything, kBeforeAvx), "scalar");
+    CHECK_EQUAL(selected(unset, kEverything, kHaswell), "avx2");
+    CHECK_EQUAL(selected(unset, kEverything, kSkylakeServer), "avx512");
+    CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x07)), "avx2");
+    CHECK_EQUAL(selected(unset, kEverything, without7(kSkylakeServer, kVl)), "avx2");
+    CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x03)), "scalar");
+    CHECK_EQUAL(selected(unset, {Isa::scalar}, kSkylakeServer), "scalar");
+    CHECK_EQUAL(selected(unset, {Isa::scalar, Isa::avx2}, kSkylakeServer), "avx2");
+  }
+  for (const Isa isa : kEverything) {
+    CHECK_EQUAL(selected(isa_name(isa), kEverything, kSkylakeServer), isa_name(isa));
+  }
+}
+
+void test_refusals() {
+  for (const std::string name : {"foo", "AVX2", "avx", "avx512 ", "scalar,avx2"}) {
+    CHECK_THROWS(select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+                 "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, got '" + name + "'");
+  }
+  CHECK_THROWS(select_isa("avx512", kEverything, without7(kSkylakeServer, kVl)),
+               FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: avx512 cannot run on this machine (the CPU lacks avx512vl); "
+               "available: scalar, avx2");
+  CHECK_THROWS(select_isa("avx2", kEverything, saving(kHaswell, 0x3)), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: avx2 cannot run on this machine (the operating system does not save "
+               "the ymm registers); available: scalar");
+  CHECK_THROWS(
+      select_isa("avx512", {Isa::scalar}, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+      "FUSEDRNN_ISA: avx512 cannot run on this machine (this build has no kernels for it); "
+      "available: scalar");
+}
+
+void test_this_machine() {
+  const std::vector<Isa> compiled = fusedrnn::cpu::compiled_isas();
+  const std::vector<Isa> available = fusedrnn::cpu::available_isas();
+  CHECK(compiled.front() == Isa::scalar);
+  CHECK(available.front() == Isa::scalar);
+  CHECK(compiled == kEverything);  // as CMakeLists.txt defines
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+  // The compiler's own detection is the second opinion; it asks the operating system too.
+  __builtin_cpu_init();
+  std::vector<Isa> expected = {Isa::scalar};
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2) {
+    expected.push_back(Isa::avx2);
+  }
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+    expected.push_back(Isa::avx512);
+  }
+  CHECK(available == expected);
+#endif
+
+  setenv("FUSEDRNN_ISA", "foo", 1);
+  CHECK_THROWS(fusedrnn::cpu::selected_isa(), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, got 'foo'");
+  setenv("FUSEDRNN_ISA", "scalar", 1);
+  CHECK(fusedrnn::cpu::selected_isa() == Isa::scalar);
+  unsetenv("FUSEDRNN_ISA");
+  CHECK(fusedrnn::cpu::selected_isa() == Isa::scalar);  // read once
+}
+
+}  // namespace
+
+int main() {
+  test_names();
+  test_reasons();
+  test_choice();
+  test_refusals();
+  test_this_machine();
+  return check::result();
+}
