@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 from bench import machine, report, run
 from bench.harness import SLOW_ROUNDS, Harness, MismatchError, Settings, verify
 from bench.peers import PEERS, Job, Peer, UnavailableError, load_peer
