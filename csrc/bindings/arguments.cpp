@@ -35,6 +35,8 @@ int64_t int_argument(const char* name, py::handle object, const std::string& whe
   return value;
 }
 
-std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+std::string type_name(py::handle object) {
+  return py::cast<std::string>(py::type::handle_of(object).attr("__name__"));
+}
 
 }  // namespace fusedrnn::bindings

@@ -27,7 +27,7 @@ void ArrayView::set(const char* name, const py::array& array, ElementKind kind) 
 }
 
 void ArrayView::set(const char* name, const DLTensor& other) {
-  check_tensor(name, other, nullptr, nullptr, 0);
+  check_tensor(name, other, nullptr, nullptr, -1);
   tensor = other;
   tensor.data = other.data == nullptr ? nullptr : data_of(other);
   tensor.byte_offset = 0;

@@ -48,7 +48,7 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape_o
   const InputArray array(name.c_str(), object, ElementKind::any);
   check_tensor(name.c_str(), required(name.c_str(), array.tensor()),
                dtype ? dtype->c_str() : nullptr, shape ? shape->data() : nullptr,
-               shape ? static_cast<int>(shape->size()) : 0);
+               shape ? static_cast<int>(shape->size()) : -1);
   const py::handle type(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
   if (!py::isinstance<py::array>(object)) return array.as_numpy();
   if (py::type::handle_of(object).is(type)) return py::reinterpret_borrow<py::array>(object);

@@ -46,7 +46,7 @@ py::array activation(py::handle name_object, py::handle object) {
   }
   InputArray in("array", object, ElementKind::floating);
   const DLTensor& t = required("array", in.tensor());
-  check_tensor("array", t, nullptr, nullptr, 0);
+  check_tensor("array", t, nullptr, nullptr, -1);
   const Dtype dtype = floating_dtype("array", t);
   check_rank("array", t, 1, "[n]");
   in.make_readable();

@@ -118,7 +118,7 @@ void check_tensor(const char* name, const DLTensor& t, const char* dtype, const 
   if (dtype != nullptr && dtype_name(t.dtype) != dtype) {
     throw_type_error(expected(name, std::string("dtype ") + dtype, dtype_name(t.dtype)));
   }
-  if (shape != nullptr) {
+  if (rank >= 0) {
     bool same = t.ndim == rank;
     for (int i = 0; same && i < rank; ++i) same = shape[i] < 0 || t.shape[i] == shape[i];
     if (!same) {

@@ -46,7 +46,7 @@ void check_strides(const char* name, const DLTensor& t);  // no offset overflows
 void check_dense(const char* name, const DLTensor& t);    // dense last axis, aligned
 
 // All that can be said of a tensor without a call: on the CPU, of a size that memory can hold,
-// `dtype` and `shape` as expected where they are given (null: any; -1 in a shape: any extent).
+// `dtype` and `shape` as expected (null dtype, rank -1: any; -1 in a shape: any extent).
 void check_tensor(const char* name, const DLTensor& t, const char* dtype, const int64_t* shape,
                   int rank);
 

@@ -76,14 +76,17 @@ void check_sizes(const Problem& p, int gates) {
   // The largest buffers of any engine: gates and gradients of all steps, packed weights; rounded
   // up.
   constexpr int64_t kPad = 64, kBlocks = 8, kBytes = sizeof(double);
-  const bool fits = p.H <= kMaxBytes && p.I <= kMaxBytes &&
-                    product_within(kMaxBytes, {p.T, p.B, kBlocks, p.H + kPad, kBytes}) &&
-                    product_within(kMaxBytes, {p.T, p.B, p.I + kPad, kBytes}) &&
-                    product_within(kMaxBytes, {gates, p.H + kPad, p.I + kPad, kBytes}) &&
-                    product_within(kMaxBytes, {gates, p.H + kPad, p.H + kPad, kBytes});
-  if (fits) return;
-  throw_value_error("x: T = " + std::to_string(p.T) + ", B = " + std::to_string(p.B) + ", I = " +
-                    std::to_string(p.I) + " with H = " + std::to_string(p.H) + " is too large");
+  const bool weights_fit = p.H <= kMaxBytes && p.I <= kMaxBytes &&
+                           product_within(kMaxBytes, {gates, p.H + kPad, p.I + kPad, kBytes}) &&
+                           product_within(kMaxBytes, {gates, p.H + kPad, p.H + kPad, kBytes});
+  const bool steps_fit = weights_fit &&
+                         product_within(kMaxBytes, {p.T, p.B, kBlocks, p.H + kPad, kBytes}) &&
+                         product_within(kMaxBytes, {p.T, p.B, p.I + kPad, kBytes});
+  if (steps_fit) return;
+  const std::string sizes = "I = " + std::to_string(p.I) + ", H = " + std::to_string(p.H);
+  if (!weights_fit) throw_value_error("w_hh: " + sizes + " are too large");
+  throw_value_error("x: T = " + std::to_string(p.T) + ", B = " + std::to_string(p.B) + ", " +
+                    sizes + " are too large");
 }
 
 void check_struct_size(const char* name, size_t size, size_t expected_size) {

@@ -1,0 +1,315 @@
+"""Every argument's wrong shape, dtype, device, rank and value: the whole message is read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fusedrnn as fr
+from error_support import (
+    FLOATS,
+    GATES,
+    UPSTREAM,
+    B,
+    H,
+    I,
+    T,
+    problem,
+    rejected,
+    rejected_upstream,
+    shapes,
+    upstream_shapes,
+)
+from support import infer
+
+
+def of_each_cell(*names: str) -> list[tuple[str, str]]:
+    return [(cell, name) for cell in GATES for name in names if name in shapes(cell)]
+
+
+def upstream_of_each_cell() -> list[tuple[str, str]]:
+    return [(cell, name) for cell in GATES for name in upstream_shapes(cell)]
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("shape", [(), (I,), (B, I), (1, T, B, I)])
+def test_x_has_three_axes(cell: str, shape: tuple[int, ...]) -> None:
+    message = f"x: expected a 3-dimensional array [T, B, I], got shape {shape}"
+    rejected(cell, ValueError, message, x=np.zeros(shape, "float32"))
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_array_has_nine_axes(name: str) -> None:
+    message = f"{name}: expected at most 8 dimensions, got 9"
+    rejected("lstm", ValueError, message, **{name: np.zeros((1,) * 9, "float32")})
+
+
+@pytest.mark.parametrize(("cell", "name"), of_each_cell("b_ih", "b_hh", "h0", "c0"))
+def test_biases_and_states_have_one_shape(cell: str, name: str) -> None:
+    right = shapes(cell)[name]
+    wrong = [(), (*right, 1), (1, *right), right[:-1], (*right[:-1], right[-1] + 1)]
+    wrong += [(*right[:-1], 0), (right[0] + 1, *right[1:])]
+    for shape in wrong:
+        message = f"{name}: expected shape {right}, got {shape}"
+        rejected(cell, ValueError, message, **{name: np.zeros(shape, "float32")})
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_w_ih_fits_x_and_w_hh(cell: str) -> None:
+    rows = GATES[cell] * H
+    for shape in [(rows, I + 1), (rows, 1), (rows + 1, I), (1, I), (I, rows), (0, 0)]:
+        message = f"w_ih: expected shape {(rows, I)}, got {shape}"
+        rejected(cell, ValueError, message, w_ih=np.zeros(shape, "float32"))
+    ranks: list[tuple[int, ...]] = [(rows,), (rows, I, 1)]
+    for rank in ranks:
+        message = f"w_ih: expected a 2-dimensional array [G*H, I], got shape {rank}"
+        rejected(cell, ValueError, message, w_ih=np.zeros(rank, "float32"))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_w_hh_fits_w_ih(cell: str) -> None:
+    rows = GATES[cell] * H
+    for shape in [(rows, H + 1), (rows, 1), (rows, 0), (rows + 1, H), (1, H), (0, H)]:
+        message = f"w_hh: expected shape {(rows, H)}, got {shape}"
+        rejected(cell, ValueError, message, w_hh=np.zeros(shape, "float32"))
+    ranks: list[tuple[int, ...]] = [(rows,), (rows, H, 1)]
+    for rank in ranks:
+        message = f"w_hh: expected a 2-dimensional array [G*H, H], got shape {rank}"
+        rejected(cell, ValueError, message, w_hh=np.zeros(rank, "float32"))
+
+
+def test_the_weights_of_another_cell() -> None:
+    weights = {name: problem("lstm")[name] for name in ("w_ih", "w_hh")}
+    rejected("gru", ValueError, "w_ih: expected shape (15, 4), got (20, 4)", **weights)
+    rejected("rnn", ValueError, "w_hh: expected shape (20, 20), got (20, 5)", **weights)
+
+
+def test_the_example_of_the_documentation() -> None:
+    x = np.zeros((1, 1, 3), "float32")
+    w_ih, w_hh = np.zeros((512, 3), "float32"), np.zeros((512, 64), "float32")
+    message = re.escape("w_hh: expected shape (512, 128), got (512, 64)")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fr.lstm(x, w_ih, w_hh)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_sizes_of_zero(cell: str) -> None:
+    rows = GATES[cell] * H
+    message = f"x: expected an input size of at least 1, got shape {(T, B, 0)}"
+    rejected(
+        cell,
+        ValueError,
+        message,
+        x=np.zeros((T, B, 0), "float32"),
+        w_ih=np.zeros((rows, 0), "float32"),
+    )
+    empty = {"w_ih": np.zeros((0, I), "float32"), "w_hh": np.zeros((0, 0), "float32")}
+    message = "w_hh: expected a hidden size of at least 1, got shape (0, 0)"
+    rejected(cell, ValueError, message, **empty, b_ih=None, b_hh=None)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_sizes_that_overflow(cell: str) -> None:
+    x = np.broadcast_to(np.float32(0), (2**30, 2**27, I))
+    message = f"x: T = {2**30}, B = {2**27}, I = {I}, H = {H} are too large"
+    rejected(cell, ValueError, message, x=x)
+    x = np.broadcast_to(np.float32(0), (2**58, 0, I))
+    message = f"x: T = {2**58}, B = 0, I = {I}, H = {H} are too large"
+    rejected(cell, ValueError, message, x=x)
+    rows, width = GATES[cell] * 2**50, 2**50
+    weights = {
+        "w_ih": np.broadcast_to(np.float32(0), (rows, I)),
+        "w_hh": np.broadcast_to(np.float32(0), (rows, 1)),
+    }
+    rejected(cell, ValueError, f"w_hh: I = {I}, H = {width} are too large", **weights)
+
+
+def test_more_memory_than_there_is() -> None:
+    x = np.broadcast_to(np.float32(0), (2**24, 2**20, I))  # within int64, beyond any address space
+    absent = dict.fromkeys(("h0", "lengths", "resets"))
+    for function in ("gru", "gru_forward"):
+        with pytest.raises(MemoryError, match=r"^out of memory: cannot allocate 2[0-9]+ bytes"):
+            getattr(fr, function)(**problem("gru") | {"x": x} | absent)
+
+
+@pytest.mark.parametrize(("cell", "name"), upstream_of_each_cell())
+def test_upstream_gradients_have_one_shape(cell: str, name: str) -> None:
+    right = upstream_shapes(cell)[name]
+    wrong = [(), (*right, 1), right[1:], (*right[:-1], right[-1] + 1), (right[0] + 1, *right[1:])]
+    for shape in wrong:
+        message = f"{name}: expected shape {right}, got {shape}"
+        rejected_upstream(cell, ValueError, message, **{name: np.zeros(shape, "float32")})
+
+
+# Types
+
+NOT_FLOATS = {
+    "float16": "float16",
+    "longdouble": f"float{np.dtype('longdouble').itemsize * 8}",
+    "int8": "int8",
+    "int64": "int64",
+    "uint32": "uint32",
+    "bool": "bool",
+    "complex64": "complex64",
+    "object": "object",
+    "U3": "<U3",
+    "S4": "|S4",
+    "datetime64[s]": "datetime64[s]",
+    "float32,int8": "[('f0', '<f4'), ('f1', 'i1')]",
+}
+
+
+@pytest.mark.parametrize("dtype", NOT_FLOATS)
+@pytest.mark.parametrize("name", FLOATS)
+def test_floats_are_floats(name: str, dtype: str) -> None:
+    array = np.zeros(shapes("lstm")[name], dtype)
+    message = f"{name}: expected dtype float32 or float64, got {NOT_FLOATS[dtype]}"
+    rejected("lstm", TypeError, message, **{name: array})
+
+
+@pytest.mark.parametrize("dtype", NOT_FLOATS)
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_upstream_gradients_are_floats(name: str, dtype: str) -> None:
+    array = np.zeros(upstream_shapes("lstm")[name], dtype)
+    message = f"{name}: expected dtype float32 or float64, got {NOT_FLOATS[dtype]}"
+    rejected_upstream("lstm", TypeError, message, **{name: array})
+
+
+@pytest.mark.parametrize(("cell", "name"), of_each_cell(*FLOATS[1:]))
+def test_one_dtype_a_call(cell: str, name: str) -> None:
+    array = problem(cell)[name].astype("float64")
+    message = f"{name}: expected dtype float32 (the dtype of x), got float64"
+    rejected(cell, TypeError, message, **{name: array})
+
+
+@pytest.mark.parametrize(("cell", "name"), upstream_of_each_cell())
+def test_upstream_gradients_have_the_dtype_of_x(cell: str, name: str) -> None:
+    array = np.zeros(upstream_shapes(cell)[name], "float64")
+    message = f"{name}: expected dtype float32 (the dtype of x), got float64"
+    rejected_upstream(cell, TypeError, message, **{name: array})
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_the_other_byte_order(name: str) -> None:
+    foreign = problem("lstm")[name].astype(np.dtype("float32").newbyteorder())
+    message = f"{name}: expected an array in the machine's byte order, got dtype {foreign.dtype}"
+    rejected("lstm", TypeError, message, **{name: foreign})
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "lengths", "resets"])
+@pytest.mark.parametrize(
+    "value", ["abc", b"abc", 1, 2.5, {}, {1}, object(), np.float32(1), range(2)]
+)
+def test_arrays_are_arrays(name: str, value: Any) -> None:
+    shown = type(value).__name__
+    message = f"{name}: expected an array (NumPy, or an object with __dlpack__), got {shown}"
+    rejected("lstm", TypeError, message, **{name: value})
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "resets"])
+@pytest.mark.parametrize("value", [[[0.0]], (1, 2)])
+def test_only_lengths_may_be_a_list(name: str, value: Any) -> None:
+    message = (
+        f"{name}: expected an array (NumPy, or an object with __dlpack__), "
+        f"got {type(value).__name__}"
+    )
+    rejected("lstm", TypeError, message, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["x", "w_ih", "w_hh"])
+def test_what_must_be_given(name: str) -> None:
+    rejected("lstm", ValueError, f"{name}: expected an array, got none", **{name: None})
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "lengths", "resets"])
+def test_a_mask_is_not_ignored(name: str) -> None:
+    masked = np.ma.masked_array(problem("lstm")[name], mask=True)
+    message = f"{name}: expected an array without a mask, got MaskedArray"
+    rejected("lstm", TypeError, message, **{name: masked})
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "lengths", "resets"])
+def test_a_tensor_without_memory(name: str) -> None:
+    message = (
+        f"{name}: expected an array that DLPack can export, got Tensor whose __dlpack_device__ "
+        "raised ValueError: Unknown device type meta for Dlpack"
+    )
+    nowhere = torch.from_numpy(problem("lstm")[name]).to("meta")
+    rejected("lstm", TypeError, message, **{name: nowhere})
+
+
+# Values of lengths and resets
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+)
+def test_lengths_out_of_range(cell: str, dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    for bad in {T + 1, int(limits.max), int(limits.min), -1} - {0}:
+        if limits.min <= bad <= limits.max:
+            message = f"lengths: expected values from 0 to T = {T}, got {bad} at index 1"
+            rejected(cell, ValueError, message, lengths=np.array([T, bad], dtype))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_lengths_in_a_list_out_of_range(cell: str) -> None:
+    for bad in (-1, T + 1, 2**62):
+        message = f"lengths: expected values from 0 to T = {T}, got {bad} at index 0"
+        rejected(cell, ValueError, message, lengths=[bad, 0])
+    message = f"lengths: expected an int of 64 bits, got {-(2**70)} at index 1"
+    rejected(cell, ValueError, message, lengths=(0, -(2**70)))
+
+
+@pytest.mark.parametrize("bad", [True, 1.0, float("nan"), None, "1", [1], np.True_, np.float64(1)])
+def test_lengths_in_a_list_are_ints(bad: Any) -> None:
+    message = f"lengths: expected an int, got {type(bad).__name__} at index 1"
+    rejected("gru", TypeError, message, lengths=[1, bad])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "complex128", "object", "U1"])
+def test_lengths_are_integers(dtype: str) -> None:
+    lengths = np.ones(B, dtype)
+    message = f"lengths: expected an integer dtype, got {lengths.dtype}"
+    rejected("gru", TypeError, message, lengths=lengths)
+
+
+def test_lengths_that_are_nan() -> None:
+    message = "lengths: expected an integer dtype, got float64"
+    rejected("gru", TypeError, message, lengths=np.full(B, np.nan))
+
+
+def test_lengths_have_one_shape() -> None:
+    for shape in [(), (B + 1,), (B, 1), (0,)]:
+        message = f"lengths: expected shape {(B,)}, got {shape}"
+        rejected("gru", ValueError, message, lengths=np.zeros(shape, int))
+    rejected("gru", ValueError, "lengths: expected shape (2,), got (3,)", lengths=[1, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "float32", "object"])
+def test_resets_are_bools(dtype: str) -> None:
+    message = f"resets: expected dtype bool, got {dtype}"
+    rejected("gru", TypeError, message, resets=np.zeros((T, B), dtype))
+
+
+def test_resets_have_one_shape() -> None:
+    for shape in [(), (T,), (B, T), (T, B, 1), (T - 1, B)]:
+        message = f"resets: expected shape {(T, B)}, got {shape}"
+        rejected("gru", ValueError, message, resets=np.zeros(shape, bool))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_failure_leaves_no_trace(cell: str) -> None:
+    expected = infer(cell, **problem(cell))
+    rejected(cell, ValueError, "lengths: expected shape (2,), got (3,)", lengths=[1, 1, 1])
+    got = infer(cell, **problem(cell))
+    for name, value in expected.items():
+        assert np.array_equal(got[name], value), name
