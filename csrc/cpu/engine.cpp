@@ -149,11 +149,17 @@ class CpuBackend final : public Backend {
 
     Arena scratch;
     const int64_t units = job.panels * panel_units(shape);
-    const int packed_input = scratch.reserve(count(units, shape.gates, p.I), item);
+    const bool stream = p.T == 1;  // weights that serve one step are not worth a place in memory
+    const int64_t packed_units = stream ? 0 : units;
+    const int packed_input = scratch.reserve(count(packed_units, shape.gates, p.I), item);
     int packed_recurrent[kMaxPhases];
     for (int i = 0; i < shape.phases; ++i) {
-      packed_recurrent[i] = scratch.reserve(count(units, shape.phase_gates[i], p.H), item);
+      packed_recurrent[i] = scratch.reserve(count(packed_units, shape.phase_gates[i], p.H), item);
     }
+    const size_t stream_share =
+        stream ? count(shape.stream_panels * panel_units(shape), shape.gates, std::max(p.I, p.H))
+               : 0;
+    const int streamed = scratch.reserve(stream_share * static_cast<size_t>(plan.threads()), item);
     const int bias_ih = scratch.reserve(count(units, shape.gates), item);
     const int bias_hh = scratch.reserve(count(units, shape.gates), item);
     const size_t share =
@@ -168,6 +174,8 @@ class CpuBackend final : public Backend {
     job.packed_bias_hh = scratch.at(bias_hh);
     std::vector<void*> projections = shares(scratch.at(projection), plan.threads(), share * item);
     job.projection = projections.data();
+    std::vector<void*> streams = shares(scratch.at(streamed), plan.threads(), stream_share * item);
+    job.stream = stream ? streams.data() : nullptr;
 
     std::unique_ptr<CpuTape> result;
     if (save) result = std::make_unique<CpuTape>();

@@ -61,22 +61,58 @@ class Forward {
   static constexpr int G = Cell::kGates;
   static constexpr int S = Cell::kSaved;
 
+  // Packed panels: `data` is that of panel `first`.
+  struct Packed {
+    const Real* data;
+    int64_t first;
+  };
+
   void pack() {
     const Range own = share(job_.panels, threads_, thread_);
-    pack_gates<Real, kUnitVectors>(call_.w_ih, p_.H, p_.I, 0, G, own, real(job_.packed_input));
-    for (int phase = 0; phase < Cell::kPhases; ++phase) {
-      pack_gates<Real, kUnitVectors>(call_.w_hh, p_.H, p_.H, Cell::phase_first(phase),
-                                     Cell::phase_gates(phase), own,
-                                     real(job_.packed_recurrent[phase]));
-    }
     pack_bias<Real, kUnitVectors>(call_.b_ih, p_.H, G, own, real(job_.packed_bias_ih));
     pack_bias<Real, kUnitVectors>(call_.b_hh, p_.H, G, own, real(job_.packed_bias_hh));
+    if (job_.stream) return;
+    pack_panels<G>(call_.w_ih, p_.I, 0, own, real(job_.packed_input) + own.begin * G * U * p_.I);
+    pack_recurrent<0>(own);
+  }
+
+  template <int Phase>
+  void pack_recurrent(Range own) {
+    constexpr int kGates = Cell::phase_gates(Phase);
+    pack_panels<kGates>(call_.w_hh, p_.H, Cell::phase_first(Phase), own,
+                        real(job_.packed_recurrent[Phase]) + own.begin * kGates * U * p_.H);
+    if constexpr (Phase + 1 < Cell::kPhases) pack_recurrent<Phase + 1>(own);
+  }
+
+  template <int Gates>
+  void pack_panels(const Matrix& w, int64_t depth, int first_gate, Range panels,
+                   Real* packed) const {
+    pack_gates<Real, kUnitVectors>(w, p_.H, depth, first_gate, Gates, panels, packed);
+  }
+
+  // Calls run(panels, packed) for the thread's panels of a product. Weights that serve a single
+  // step are packed a few panels at a time into a buffer that stays in the near cache.
+  template <int Gates, class Run>
+  FUSEDRNN_MEMBER void for_packed(const Matrix& w, int64_t depth, int first_gate,
+                                  const void* packed, const Run& run) const {
+    if (!job_.stream) {
+      run(panels_, Packed{static_cast<const Real*>(packed), 0});
+      return;
+    }
+    constexpr int kGroup = tile_panels(1, Gates * kUnitVectors);
+    Real* buffer = real(job_.stream[thread_]);
+    for (int64_t begin = panels_.begin; begin < panels_.end; begin += kGroup) {
+      const Range some{begin, panels_.end - begin < kGroup ? panels_.end : begin + kGroup};
+      pack_panels<Gates>(w, depth, first_gate, some, buffer);
+      run(some, Packed{buffer, begin});
+    }
   }
 
   // --- the input projection of a chunk ---
 
   struct ProjectTile {
     const Forward& f;
+    Packed weights;
     int64_t first_step;
 
     template <int M, int Panels>
@@ -103,8 +139,8 @@ class Forward {
         FUSEDRNN_UNROLL
         for (int n = 0; n < Panels * N; ++n) acc[m][n] = V::load(bias + n * W);
       }
-      multiply<M, Panels * N, Panels>(acc, rows, real(f.job_.packed_input) + panel * stride, stride,
-                                      f.p_.I);
+      multiply<M, Panels * N, Panels>(acc, rows, weights.data + (panel - weights.first) * stride,
+                                      stride, f.p_.I);
       FUSEDRNN_UNROLL
       for (int p = 0; p < Panels; ++p) {
         FUSEDRNN_UNROLL
@@ -119,8 +155,11 @@ class Forward {
 
   void project(int64_t step) {
     const int64_t steps = p_.T - step < job_.chunk_steps ? p_.T - step : job_.chunk_steps;
-    for_tiles<G * kUnitVectors>(ProjectTile{*this, step}, panels_.begin, panels_.end, 0,
-                                steps * (rows_.end - rows_.begin));
+    const int64_t rows = steps * (rows_.end - rows_.begin);
+    for_packed<G>(call_.w_ih, p_.I, 0, job_.packed_input, [&](Range panels, Packed weights) {
+      for_tiles<G * kUnitVectors>(ProjectTile{*this, weights, step}, panels.begin, panels.end, 0,
+                                  rows);
+    });
   }
 
   FUSEDRNN_MEMBER Real* projection_at(int64_t panel, int64_t row) const {
@@ -137,6 +176,7 @@ class Forward {
     static constexpr int N = kGates * kUnitVectors;
 
     const Forward& f;
+    Packed weights;
     int64_t time, entering, leaving, of_step;
     int64_t chunk_row;        // of the thread's first sequence
     const uint8_t* flags;     // of this step, or null
@@ -161,8 +201,8 @@ class Forward {
             for (int n = 0; n < N; ++n) acc[m][p * N + n] = V::load(bias + n * W);
           }
         }
-        multiply<M, Panels * N, Panels>(
-            acc, rows, real(f.job_.packed_recurrent[Phase]) + panel * stride, stride, f.p_.H);
+        multiply<M, Panels * N, Panels>(acc, rows, weights.data + (panel - weights.first) * stride,
+                                        stride, f.p_.H);
         // From here on rows are visited in a loop, so the tile leaves the registers for the stack.
         FUSEDRNN_UNROLL
         for (int m = 0; m < M; ++m) {
@@ -230,10 +270,14 @@ class Forward {
     const uint8_t* next =
         flags == nullptr || step + 1 == p_.T ? nullptr : call_.flags + slots_.time(step + 1) * p_.B;
     using Tile = StepTile<Phase>;
-    for_tiles<Tile::N>(
-        Tile{*this, time, slots_.entering(step), slots_.leaving(step), slots_.of_step(step),
-             step % job_.chunk_steps * (rows_.end - rows_.begin), flags, next},
-        panels_.begin, panels_.end, rows_.begin, rows_.end);
+    const int64_t chunk_row = step % job_.chunk_steps * (rows_.end - rows_.begin);
+    for_packed<Tile::kGates>(
+        call_.w_hh, p_.H, Tile::kFirst, job_.packed_recurrent[Phase],
+        [&](Range panels, Packed weights) {
+          for_tiles<Tile::N>(Tile{*this, weights, time, slots_.entering(step), slots_.leaving(step),
+                                  slots_.of_step(step), chunk_row, flags, next},
+                             panels.begin, panels.end, rows_.begin, rows_.end);
+        });
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
     if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);
   }

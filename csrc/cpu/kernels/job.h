@@ -36,6 +36,7 @@ struct CellShape {
   int phase_gates[kMaxPhases];
   int recurrent_panel;  // vectors in a panel of packed_transposed (backward)
   int wide_panel;       // vectors in a panel of the plain products (dx, dw)
+  int stream_panels;    // panels that a single step packs at a time
   int tile_rows;        // rows of a full register tile of the recurrent product
 };
 
@@ -63,6 +64,8 @@ struct ForwardJob {
   void* states[kMaxStates];
   void* saved;
   void** projection;  // one a thread
+  void** stream;  // null, or for a single step: one a thread instead of packed_*, stream_panels of
+                  // them
 };
 
 struct BackwardJob {

@@ -44,7 +44,8 @@ FUSEDRNN_INLINE void transpose_rows(const Real* src, int64_t src_stride, int64_t
   }
 }
 
-// Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth][gates][U].
+// Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth][gates][U]; `packed` is
+// where the first of `panels` goes.
 template <class Real, int UnitVectors>
 void pack_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates, Range panels,
                 Real* packed) {
@@ -52,7 +53,7 @@ void pack_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates,
   const Real* data = static_cast<const Real*>(w.data);
   const int64_t row = int64_t{gates} * UnitVectors * W;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    Real* dst = packed + panel * depth * row;
+    Real* dst = packed + (panel - panels.begin) * depth * row;
     for (int g = 0; g < gates; ++g) {
       for (int j = 0; j < UnitVectors; ++j, dst += W) {
         const int64_t unit = (panel * UnitVectors + j) * W;

@@ -28,8 +28,11 @@ constexpr CellKernels kernels_of() {
   shape.saved = Cell::kSaved;
   shape.phases = Cell::kPhases;
   shape.deltas = Cell::kDeltas;
+  shape.stream_panels = tile_panels(1, Cell::kGates * Cell::kUnitVectors);
   for (int phase = 0; phase < Cell::kPhases; ++phase) {
     shape.phase_gates[phase] = Cell::phase_gates(phase);
+    const int panels = tile_panels(1, Cell::phase_gates(phase) * Cell::kUnitVectors);
+    if (panels > shape.stream_panels) shape.stream_panels = panels;
   }
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
