@@ -70,7 +70,7 @@ struct Vec {
 
   static FUSEDRNN_MEMBER Vec zero() { return set(Real(0)); }
   static FUSEDRNN_MEMBER Vec set(Real value) {
-    Vec r;
+    Vec r{};
     FUSEDRNN_UNROLL
     for (int i = 0; i < width; ++i) r.v[i] = value;
     return r;
