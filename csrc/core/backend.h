@@ -1,5 +1,5 @@
-// The seam between core and the engines: core knows cpu and cuda through this class alone, and they do
-// not know each other.
+// The seam between core and the engines: core knows cpu and cuda through this class alone, and they
+// do not know each other.
 #pragma once
 
 #include <memory>

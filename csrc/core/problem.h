@@ -1,8 +1,9 @@
 // What every backend is given: a problem whose shapes, types and values have been checked.
 //
 // Letters as in fusedrnn.h: T steps, B sequences, I inputs, H hidden units, G gate blocks.
-// Pointers are untyped; `dtype` says whether they hold float or double. Plain structs only: this header
-// is also read by units compiled for one instruction set, which must not emit shared inline functions.
+// Pointers are untyped; `dtype` says whether they hold float or double. Plain structs only: this
+// header is also read by units compiled for one instruction set, which must not emit shared inline
+// functions.
 #pragma once
 
 #include <cstdint>
