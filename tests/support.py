@@ -39,9 +39,13 @@ def cast(arguments: Mapping[str, Any], dtype: str) -> Arguments:
     }
 
 
-def problem_of(cell: str, dtype: str, **shape: Any) -> tuple[Arguments, Arguments]:
+def problem_of(
+    cell: str, dtype: str, weight_scale: float = 1.0, **shape: Any
+) -> tuple[Arguments, Arguments]:
     """A random problem in `dtype`: a function's arguments, and the upstream gradients."""
     problem, upstream = random_problem(cell, **shape)
+    for name in problem.keys() & {"w_ih", "w_hh", "b_ih", "b_hh"}:
+        problem[name] *= weight_scale
     return cast(problem, dtype), cast(upstream, dtype)
 
 
@@ -76,14 +80,34 @@ def with_zero_biases(problem: Arguments) -> Arguments:
 
 
 def check_function(
-    cell: str, problem: Arguments, upstream: Arguments, against: Any = reference, **options: Any
+    cell: str,
+    problem: Arguments,
+    upstream: Arguments,
+    against: Any = reference,
+    *,
+    together: bool = False,
+    **options: Any,
 ) -> None:
-    """Outputs and every gradient within the bound of the dtype of x."""
+    """Outputs and every gradient within the bound of the dtype of x.
+
+    With `together`, outputs are measured as one vector and gradients as another: where one of them
+    is a single sum whose terms happen to cancel, no sum of rounded terms has relative accuracy.
+    """
     bound = BOUND[problem["x"].dtype.name]
     got, tape = forward(cell, **problem, **options)
-    check(got, against.forward(cell, **problem, **options), bound)
-    expected = against.gradients(cell, **with_zero_biases(problem), **upstream, **options)
-    check(backward(cell, tape, **upstream), expected, bound)
+    expected = against.forward(cell, **problem, **options)
+    expected_grads = against.gradients(cell, **with_zero_biases(problem), **upstream, **options)
+    grads = backward(cell, tape, **upstream)
+    if together:
+        got, expected, grads, expected_grads = map(joined, (got, expected, grads, expected_grads))
+    check(got, expected, bound)
+    check(grads, expected_grads, bound)
+
+
+def joined(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """One vector under all their names."""
+    names = sorted(arrays)
+    return {" ".join(names): np.concatenate([np.ravel(arrays[name]) for name in names])}
 
 
 def check(got: Mapping[str, Any], expected: Mapping[str, Any], bound: float) -> None:

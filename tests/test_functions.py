@@ -84,8 +84,9 @@ def test_sizes(
     input_size: int,
 ) -> None:
     sizes = {"hidden_size": hidden_size, "batch": batch, "input_size": input_size}
-    problem, upstream = problem_of(cell, dtype, steps=6, **sizes, **HARD, seed=5)
-    check_function(cell, problem, upstream, reverse=reverse, **options)
+    problem, upstream = problem_of(cell, dtype, 0.5, steps=6, **sizes, **HARD, seed=5)
+    together = dtype == "float32" and hidden_size == 1  # a gradient may be one sum of few terms
+    check_function(cell, problem, upstream, together=together, reverse=reverse, **options)
 
 
 @variants
@@ -148,5 +149,8 @@ def test_empty(cell: str, options: Arguments, dtype: str, reverse: bool) -> None
 def test_random_configurations(
     cell: str, options: Arguments, dtype: str, reverse: bool, shape: Arguments
 ) -> None:
-    problem, upstream = problem_of(cell, dtype, **shape)
-    check_function(cell, problem, upstream, reverse=reverse, **options)
+    # In float32 a sum of few terms may cancel, and a saturated gate's slope is 1 minus almost 1:
+    # such problems are ill-conditioned, and with enough examples one is found.
+    single = dtype == "float32"
+    problem, upstream = problem_of(cell, dtype, 0.5 if single else 1.0, **shape)
+    check_function(cell, problem, upstream, together=single, reverse=reverse, **options)
