@@ -57,8 +57,8 @@ fusedrnn_status guarded(const Body& body) noexcept {
 }
 
 template <class T>
-const T& required_struct(const char* name, const T* p) {
-  if (p == nullptr) throw_value_error(std::string(name) + ": expected a struct, got null");
+const T& not_null(const char* name, const T* p) {
+  if (p == nullptr) throw_value_error(std::string(name) + ": expected an address, got null");
   return *p;
 }
 
@@ -123,7 +123,7 @@ void forward(const fusedrnn_forward_args& args, fusedrnn_tape** tape) {
 }
 
 void backward(const fusedrnn_backward_args& args) {
-  const fusedrnn_tape& tape = required_struct("tape", args.tape);
+  const fusedrnn_tape& tape = not_null("tape", args.tape);
   BackwardCall call = check_backward(args, tape.call);
   call.flags = tape.flags.empty() ? nullptr : tape.flags.data();
   if (is_empty(call.problem)) {
@@ -139,12 +139,11 @@ void backward(const fusedrnn_backward_args& args) {
 extern "C" {
 
 fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args, fusedrnn_tape** tape) {
-  return fusedrnn::guarded(
-      [&] { fusedrnn::forward(fusedrnn::required_struct("args", args), tape); });
+  return fusedrnn::guarded([&] { fusedrnn::forward(fusedrnn::not_null("args", args), tape); });
 }
 
 fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args) {
-  return fusedrnn::guarded([&] { fusedrnn::backward(fusedrnn::required_struct("args", args)); });
+  return fusedrnn::guarded([&] { fusedrnn::backward(fusedrnn::not_null("args", args)); });
 }
 
 void fusedrnn_tape_free(fusedrnn_tape* tape) { delete tape; }

@@ -105,14 +105,14 @@ FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args,
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 FUSEDRNN_API void fusedrnn_tape_free(fusedrnn_tape* tape);
 
-/* The message of the last failure on this thread; "" before the first. Valid until the next call.
- */
+/* The message of this thread's last failure; "" before the first. Valid until its next call. */
 FUSEDRNN_API const char* fusedrnn_last_error(void);
 
 FUSEDRNN_API const char* fusedrnn_version(void);
 FUSEDRNN_API int32_t fusedrnn_abi_version(void);
 
-/* The largest number of threads a call may use, the calling one included. */
+/* The largest number of threads a call may use, the calling one included; 0 where the environment's
+ * FUSEDRNN_NUM_THREADS is no such number (fusedrnn_last_error() says so). */
 FUSEDRNN_API fusedrnn_status fusedrnn_set_num_threads(int32_t n);
 FUSEDRNN_API int32_t fusedrnn_get_num_threads(void);
 
