@@ -31,8 +31,8 @@ py::capsule allocate(size_t bytes) {
   try {
     memory = aligned_allocate(bytes);
   } catch (const std::bad_alloc&) {
-    throw Error(FUSEDRNN_OUT_OF_MEMORY, "out of memory: cannot allocate " + std::to_string(bytes) +
-                                            " bytes for an array");
+    throw Error(FUSEDRNN_OUT_OF_MEMORY,
+                "out of memory: cannot allocate " + std::to_string(bytes) + " bytes for an array");
   }
   try {
     return py::capsule(memory, aligned_release);
