@@ -167,9 +167,15 @@ struct WeightGradients {
 
   // [k][kRows], zero beyond `height`.
   void pack_deltas(int64_t column, int height, int64_t row, int64_t depth, Real* packed) const {
-    for (int64_t k = 0; k < depth; ++k) {
-      const Real* src = delta(row + k) + column;
-      for (int m = 0; m < kRows; ++m) *packed++ = m < height ? src[m] : Real(0);
+    const Real* src = delta(row) + column;
+    if (height == kRows) {
+      for (int64_t k = 0; k < depth; ++k, src += deltas.ld, packed += kRows) {
+        __builtin_memcpy(packed, src, sizeof(Real) * kRows);
+      }
+    } else {
+      for (int64_t k = 0; k < depth; ++k, src += deltas.ld) {
+        for (int m = 0; m < kRows; ++m) *packed++ = m < height ? src[m] : Real(0);
+      }
     }
   }
 
