@@ -11,7 +11,7 @@ import pytest
 
 import fusedrnn as fr
 import reference
-from reference import VARIANT_IDS, VARIANTS, random_problem
+from reference import VARIANT_IDS, VARIANTS, random_problem, random_stack
 
 Arguments = dict[str, Any]
 DTYPES = ("float32", "float64")
@@ -46,6 +46,13 @@ def problem_of(
     problem, upstream = random_problem(cell, **shape)
     for name in problem.keys() & {"w_ih", "w_hh", "b_ih", "b_hh"}:
         problem[name] *= weight_scale
+    return cast(problem, dtype), cast(upstream, dtype)
+
+
+def stack_of(cell: str, dtype: str, **shape: Any) -> tuple[Arguments, Arguments]:
+    """As `problem_of`, for layers; half the weights keep few units from saturating together."""
+    problem, upstream = random_stack(cell, **shape)
+    problem["parameters"] = {name: w * 0.5 for name, w in problem["parameters"].items()}
     return cast(problem, dtype), cast(upstream, dtype)
 
 

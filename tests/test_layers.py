@@ -12,7 +12,6 @@ import pytest
 import fusedrnn as fr
 import oracle
 import reference
-from reference import random_stack
 from support import (
     BOUND,
     DTYPES,
@@ -24,6 +23,7 @@ from support import (
     dtypes,
     outputs,
     same_bits,
+    stack_of,
     variants,
 )
 
@@ -37,8 +37,7 @@ def layer_and_problem(
 ) -> tuple[Any, Arguments, Arguments]:
     """A layer, the arguments of its call, and those of its backward, of random content."""
     options = {key: shape.pop(key) for key in ("nonlinearity", "reset_after") if key in shape}
-    problem, upstream = random_stack(cell, **shape)
-    problem, upstream = cast(problem, dtype), cast(upstream, dtype)
+    problem, upstream = stack_of(cell, dtype, **shape)
     parameters = problem.pop("parameters")
     hidden_size = parameters["weight_hh_l0"].shape[1]
     layer = LAYERS[cell](
@@ -75,8 +74,7 @@ def as_returned(state: Any) -> Any:
 def expected_results(
     against: Any, cell: str, dtype: str, shape: Arguments, options: Arguments
 ) -> tuple[Any, Any]:
-    problem, upstream = random_stack(cell, **shape)
-    problem, upstream = cast(problem, dtype), cast(upstream, dtype)
+    problem, upstream = stack_of(cell, dtype, **shape)
     got = against.stack(cell, **problem, **options)
     return got, against.stack_gradients(cell, **problem, **upstream, **options)
 
