@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from demo_support import QUICK, SMALL, cells, write_corpus
 
+from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn.demo import optim, text
 from fusedrnn.demo.cli import main
 from fusedrnn.demo.generate import generate

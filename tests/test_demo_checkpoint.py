@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from demo_support import QUICK, SMALL, cells, write_corpus
 
+from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn.demo import checkpoint, optim, train
 from fusedrnn.demo.cli import main
 from fusedrnn.demo.errors import DemoError
