@@ -7,6 +7,7 @@
 #include "bindings/array_import.h"
 #include "bindings/errors.h"
 #include "bindings/register.h"
+#include "bindings/released_gil.h"
 #include "bindings/tape.h"
 #include "core/cell_info.h"
 #include "core/error.h"
@@ -69,7 +70,7 @@ py::dict backward(py::handle tape_object, py::handle dy_object, py::handle dh_n_
 
   fusedrnn_status status = FUSEDRNN_OK;
   {
-    const py::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     status = fusedrnn_backward(&args);
   }
   throw_on_failure(status);

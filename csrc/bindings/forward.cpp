@@ -8,6 +8,7 @@
 #include "bindings/array_import.h"
 #include "bindings/errors.h"
 #include "bindings/register.h"
+#include "bindings/released_gil.h"
 #include "bindings/tape.h"
 #include "core/cell_info.h"
 #include "core/error.h"
@@ -73,7 +74,7 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
   fusedrnn_tape* tape = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
   {
-    const py::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     status = fusedrnn_forward(&args, save ? &tape : nullptr);
   }
   throw_on_failure(status);

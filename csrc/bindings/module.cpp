@@ -4,9 +4,11 @@
 
 #include "bindings/register.h"
 #include "core/system.h"
+#include "fusedrnn/fusedrnn.h"
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled part of fusedrnn: arrays in and out. Its types are those of _core.pyi.";
+  m.attr("__version__") = fusedrnn_version();
   try {
     // FUSEDRNN_ISA must be honoured or refused, and refused before anything has been computed.
     fusedrnn::require_usable_isa();

@@ -9,6 +9,7 @@
 #include "bindings/array_import.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
+#include "bindings/released_gil.h"
 #include "core/error.h"
 #include "core/system.h"
 #include "core/tensor.h"
@@ -54,7 +55,7 @@ py::array activation(py::handle name_object, py::handle object) {
   py::array out = empty_array(numpy_dtype(dtype), {n});
   void* target = out.mutable_data();
   {
-    const py::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     function(dtype, data_of(t), target, n);
   }
   return out;

@@ -133,7 +133,7 @@ class CpuBackend final : public Backend {
     const int64_t slots = save ? p.T + 1 : 2;
     const int64_t steps = save ? p.T : 1;
     Arena kept;
-    int inputs[kMaxPhases], states[kMaxStates];
+    int inputs[kMaxPhases] = {}, states[kMaxStates] = {};
     for (int i = 0; i < shape.phases; ++i) {
       inputs[i] = kept.reserve(count(i == 0 ? slots : steps, static_cast<int64_t>(row)), item);
     }
@@ -152,7 +152,7 @@ class CpuBackend final : public Backend {
     const bool stream = p.T == 1;  // weights that serve one step are not worth a place in memory
     const int64_t packed_units = stream ? 0 : units;
     const int packed_input = scratch.reserve(count(packed_units, shape.gates, p.I), item);
-    int packed_recurrent[kMaxPhases];
+    int packed_recurrent[kMaxPhases] = {};
     for (int i = 0; i < shape.phases; ++i) {
       packed_recurrent[i] = scratch.reserve(count(packed_units, shape.phase_gates[i], p.H), item);
     }
@@ -216,7 +216,7 @@ class CpuBackend final : public Backend {
 
     Arena scratch;
     const int delta = scratch.reserve(count(p.T, p.B, job.ld_delta), item);
-    int carry[kMaxStates], transposed[kMaxPhases];
+    int carry[kMaxStates] = {}, transposed[kMaxPhases] = {};
     for (int i = 0; i < shape.states; ++i)
       carry[i] = scratch.reserve(count(p.B, job.ld_state), item);
     const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
@@ -243,6 +243,9 @@ class CpuBackend final : public Backend {
   }
 };
 
+// Not a static inside a function, which is a lock that a fork can copy while it is held.
+constinit const CpuBackend kBackend;
+
 }  // namespace
 
 void evaluate_activation(Dtype dtype, int which, const void* in, void* out, int64_t n) {
@@ -254,9 +257,6 @@ void evaluate_activation(Dtype dtype, int which, const void* in, void* out, int6
 
 namespace fusedrnn {
 
-const Backend& cpu_backend() {
-  static const cpu::CpuBackend backend;
-  return backend;
-}
+const Backend& cpu_backend() { return cpu::kBackend; }
 
 }  // namespace fusedrnn

@@ -25,11 +25,15 @@ constexpr int64_t kChunkRows = 24;          // at least: full tiles for the proj
 
 int64_t near_cache_bytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
-  static const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
   if (bytes > 0) return bytes;
 #endif
   return 1 << 20;
 }
+
+// Asked once, when the library is loaded: a static inside a function is a lock that a fork can copy
+// while it is held.
+const int64_t kNearCacheBytes = near_cache_bytes();
 
 int64_t item_bytes(const Problem& p) { return p.dtype == Dtype::float32 ? 4 : 8; }
 
@@ -52,7 +56,7 @@ double step_cycles(const StepWork& work, const Problem& p, int width, int row_gr
   const double rate = std::min(kMultiplyAddsPerCycle, chains / kMultiplyAddLatency);
   const double products = static_cast<double>(rows * panels * work.vectors * work.depth) / rate;
   const int64_t bytes = panels * work.vectors * work.depth * width * item_bytes(p);
-  const double stream = bytes > near_cache_bytes() * 3 / 4
+  const double stream = bytes > kNearCacheBytes * 3 / 4
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
   return std::max(products, stream) + static_cast<double>(rows * panels) * work.cell_cycles +

@@ -32,6 +32,8 @@ class Tape:
     @property
     def dtype(self) -> str: ...
 
+__version__: str
+
 def forward(
     cell: str,
     x: _Array,

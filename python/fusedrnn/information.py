@@ -9,7 +9,7 @@ import numpy as np
 
 from fusedrnn import _core
 
-__version__: str = _core.info()["version"]
+__version__: str = _core.__version__
 
 
 def info() -> dict[str, Any]:

@@ -209,6 +209,10 @@ class Forward {
           FUSEDRNN_UNROLL
           for (int n = 0; n < Panels * N; ++n) tile[m][n] = acc[m][n];
         }
+      } else {
+        for (int m = 0; m < M; ++m) {
+          for (int n = 0; n < Panels * N; ++n) tile[m][n] = V::zero();
+        }
       }
       for (int m = 0; m < M; ++m) {
         for (int p = 0; p < Panels; ++p) finish(tile[m] + p * N, panel + p, row + m);
@@ -231,7 +235,7 @@ class Forward {
       for (int j = 0; j < kUnitVectors; ++j) {
         const int64_t unit = panel * U + j * W;
         if (unit >= f.p_.H) return;
-        V prev[Cell::kStates], next[Cell::kStates], saved[S], a[G], u[G], input = V::zero();
+        V prev[Cell::kStates], next[Cell::kStates], saved[S]{}, a[G], u[G], input = V::zero();
         for (int s = 0; s < Cell::kStates; ++s) {
           prev[s] = V::load(f.state_row(f.state(s), entering, b) + unit);
         }
