@@ -126,12 +126,12 @@ def test_steps_give_what_a_whole_chunk_gives(cell: str) -> None:
     state = None
     for t in range(3):
         logits, state = model.step(inputs[t], state)
-        np.testing.assert_allclose(logits, whole[t] @ model.out_weight.T + model.out_bias)
+        np.testing.assert_allclose(logits, whole[t] @ model.out.weight.T + model.out.bias)
 
 
 def test_loss_of_a_model_that_knows_nothing_is_that_of_a_uniform_guess() -> None:
     model = small_model("gru")
-    model.out_weight[...] = 0
+    model.out.weight[...] = 0
     loss, _ = model.loss(np.ones((6, 3), int), np.zeros((6, 3), int))
     assert loss == pytest.approx(6 * math.log(5), rel=1e-12)  # summed over time, not over batch
 
@@ -226,7 +226,7 @@ def test_training_that_diverges_says_so_and_saves_nothing(
 def test_generated_text_is_of_the_vocabulary(temperature: float) -> None:
     vocabulary = Vocabulary.of("abcd")
     model = small_model("gru")
-    model.out_bias[0] = 50.0  # the unknown character, however likely, is no character
+    model.out.bias[0] = 50.0  # the unknown character, however likely, is no character
     written = generate(model, vocabulary, 200, temperature, seed=0)
     assert len(written) == 200
     assert set(written) <= set("abcd")

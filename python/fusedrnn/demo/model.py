@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fusedrnn
+from fusedrnn.demo.linear import Linear
 from fusedrnn.demo.text import Indices
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -54,8 +55,9 @@ class CharModel:
         bound = config.hidden**-0.5
         shape = config.vocabulary, config.hidden
         self.embedding = rng.standard_normal((config.vocabulary, config.embedding)).astype(dtype)
-        self.out_weight = rng.uniform(-bound, bound, shape).astype(dtype)
-        self.out_bias = np.zeros(config.vocabulary, dtype)
+        self.out = Linear(
+            rng.uniform(-bound, bound, shape).astype(dtype), np.zeros(config.vocabulary, dtype)
+        )
         if config.cell == "lstm":
             self._open_forget_gates()
 
@@ -71,8 +73,8 @@ class CharModel:
         return {
             "embedding": self.embedding,
             **{f"rnn.{name}": value for name, value in self.rnn.parameters().items()},
-            "out.weight": self.out_weight,
-            "out.bias": self.out_bias,
+            "out.weight": self.out.weight,
+            "out.bias": self.out.bias,
         }
 
     def loss(self, inputs: Indices, targets: Indices, state: State = None) -> tuple[float, State]:
@@ -92,7 +94,7 @@ class CharModel:
             After the last step.
         """
         y, state = self.rnn(self.embedding[inputs], state)
-        loss, _ = _cross_entropy(self._logits(y), targets)
+        loss, _ = _cross_entropy(self.out(self._rows(y)), targets)
         return loss, state
 
     def loss_and_gradients(
@@ -102,28 +104,26 @@ class CharModel:
 
         No gradient flows into ``state``: back-propagation is truncated at the chunk's start.
         """
-        y, state, tape = self.rnn.forward(self.embedding[inputs], state)
-        loss, d_logits = _cross_entropy(self._logits(y), targets)
-        flat_y = y.reshape(-1, self.config.hidden)
-        d_y = (d_logits @ self.out_weight).reshape(y.shape)
-        rnn = self.rnn.backward(tape, d_y)
+        y, state, rnn_tape = self.rnn.forward(self.embedding[inputs], state)
+        logits, out_tape = self.out.forward(self._rows(y))
+        loss, d_logits = _cross_entropy(logits, targets)
+        out = self.out.backward(out_tape, d_logits)
+        rnn = self.rnn.backward(rnn_tape, out.dx.reshape(y.shape))
         gradients = {
             "embedding": _sum_rows(inputs, rnn["x"], self.config.vocabulary),
             **{f"rnn.{name}": rnn[name] for name in self.rnn.parameters()},
-            "out.weight": d_logits.T @ flat_y,
-            "out.bias": d_logits.sum(axis=0),
+            "out.weight": out.dw,
+            "out.bias": out.db,
         }
         return loss, gradients, state
 
     def step(self, inputs: Indices, state: State = None) -> tuple[Array, State]:
         """Return the logits ``[B, V]`` of what follows ``inputs`` ``[B]``, and the new state."""
         y, state = self.rnn.step(self.embedding[inputs], state)
-        return self._logits(y), state
+        return self.out(y), state
 
-    def _logits(self, y: Array) -> Array:
-        logits: Array = y.reshape(-1, self.config.hidden) @ self.out_weight.T
-        logits += self.out_bias
-        return logits
+    def _rows(self, y: Array) -> Array:
+        return y.reshape(-1, self.config.hidden)
 
 
 def _cross_entropy(logits: Array, targets: Indices) -> tuple[float, Array]:

@@ -24,7 +24,7 @@ def clip_by_global_norm(gradients: Mapping[str, Array], limit: float) -> float:
         The norm before clipping (Pascanu, Mikolov & Bengio, ICML 2013); not finite where a
         gradient is not, and then nothing is scaled.
     """
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
+    norm = math.sqrt(sum(float(np.square(g).sum()) for g in gradients.values()))
     if math.isfinite(norm) and norm > limit:
         for gradient in gradients.values():
             np.multiply(gradient, limit / norm, out=gradient)
