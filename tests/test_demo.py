@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fusedrnn
 from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn.demo import optim, text
 from fusedrnn.demo.cli import main
@@ -206,6 +207,20 @@ def test_a_seed_gives_the_same_output_twice(
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
     assert outputs[0].split("generated:")[1] != outputs[2].split("generated:")[1]
+
+
+def test_threads_do_not_change_the_output(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Large enough for the work to be shared out.
+    sizes = ["--hidden", "128", "--batch", "16", "--chunk", "32", "--steps", "4", "--quiet"]
+    outputs, before = [], fusedrnn.get_num_threads()
+    try:
+        for threads in (1, 2):
+            fusedrnn.set_num_threads(threads)
+            assert main([*sizes, "--text", str(corpus)]) == 0
+            outputs.append(capsys.readouterr().out)
+    finally:
+        fusedrnn.set_num_threads(before)
+    assert outputs[0] == outputs[1]
 
 
 def test_training_that_diverges_says_so_and_saves_nothing(
