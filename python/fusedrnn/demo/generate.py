@@ -21,9 +21,10 @@ def generate(
     seed : int
     """
     rng = np.random.default_rng(seed)
-    # As after the end of a paragraph, where the text has paragraphs.
+    # Two line ends before: a paragraph begins, where the text has paragraphs.
     index = max(vocabulary.characters.find("\n"), 1)
-    state: State = None
+    state: State
+    _, state = model.step(np.array([index]))
     drawn = []
     for _ in range(count):
         logits, state = model.step(np.array([index]), state)

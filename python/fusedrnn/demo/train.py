@@ -122,7 +122,7 @@ def train(
             total=steps * options.batch * options.chunk,
             unit="char",
             unit_scale=True,
-            disable=quiet,
+            disable=quiet or not steps,
             # Where nothing can be drawn over, every update is one more line in a log.
             mininterval=0.2 if terminal else 1.0,
             dynamic_ncols=terminal,
