@@ -1,5 +1,6 @@
 #include "bindings/array_export.h"
 
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -27,19 +28,19 @@ py::array writable_numpy(const char* name, py::handle object) {
 }  // namespace
 
 py::capsule allocate(size_t bytes) {
-  void* memory = nullptr;
+  std::unique_ptr<Block> block;
   try {
-    memory = aligned_allocate(bytes);
+    block = std::make_unique<Block>(bytes);
   } catch (const std::bad_alloc&) {
     throw Error(FUSEDRNN_OUT_OF_MEMORY,
                 "out of memory: cannot allocate " + std::to_string(bytes) + " bytes for an array");
   }
-  try {
-    return py::capsule(memory, aligned_release);
-  } catch (...) {
-    aligned_release(memory);
-    throw;
-  }
+  // The capsule's pointer is the memory, its context the block that owns it.
+  py::capsule memory(block->data(), nullptr, [](PyObject* capsule) {
+    delete static_cast<Block*>(PyCapsule_GetContext(capsule));
+  });
+  PyCapsule_SetContext(memory.ptr(), block.release());
+  return memory;
 }
 
 py::array empty_array(const py::dtype& dtype, std::span<const int64_t> shape) {
