@@ -117,20 +117,12 @@ class Backward {
     template <int M, int Panels>
     __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
       V acc[M][Panels * kVectors];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kVectors; ++n) acc[m][n] = V::zero();
-      }
+      clear(acc);
       if (source_time >= 0 && has_gradient(row, M)) {
         f.recurrent_product<kSource, M, Panels>(acc, source_time, panel, row);
       }
       V tile[M][Panels * kVectors];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kVectors; ++n) tile[m][n] = acc[m][n];
-      }
+      spill(acc, tile);
       for (int m = 0; m < M; ++m) {
         for (int n = 0; n < Panels * kVectors; ++n) {
           finish(tile[m][n], (panel * kVectors + n) * W, row + m);
@@ -212,20 +204,12 @@ class Backward {
     template <int M, int Panels>
     __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
       V acc[M][Panels * kVectors];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kVectors; ++n) acc[m][n] = V::zero();
-      }
+      clear(acc);
       if (f.call_.dstate_0[0].data != nullptr) {
         f.recurrent_product<0, M, Panels>(acc, f.slots_.time(0), panel, row);
       }
       V tile[M][Panels * kVectors];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kVectors; ++n) tile[m][n] = acc[m][n];
-      }
+      spill(acc, tile);
       const uint8_t* flags = f.flags_at(0);
       for (int m = 0; m < M; ++m) {
         const int64_t b = row + m;

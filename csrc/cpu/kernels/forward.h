@@ -203,16 +203,9 @@ class Forward {
         }
         multiply<M, Panels * N, Panels>(acc, rows, weights.data + (panel - weights.first) * stride,
                                         stride, f.p_.H);
-        // From here on rows are visited in a loop, so the tile leaves the registers for the stack.
-        FUSEDRNN_UNROLL
-        for (int m = 0; m < M; ++m) {
-          FUSEDRNN_UNROLL
-          for (int n = 0; n < Panels * N; ++n) tile[m][n] = acc[m][n];
-        }
+        spill(acc, tile);
       } else {
-        for (int m = 0; m < M; ++m) {
-          for (int n = 0; n < Panels * N; ++n) tile[m][n] = V::zero();
-        }
+        clear(tile);
       }
       for (int m = 0; m < M; ++m) {
         for (int p = 0; p < Panels; ++p) finish(tile[m] + p * N, panel + p, row + m);

@@ -30,6 +30,26 @@ FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index)
   return total / count * index + (index < rest ? index : rest);
 }
 
+template <class V, int M, int N>
+FUSEDRNN_INLINE void clear(V (&acc)[M][N]) {
+  FUSEDRNN_UNROLL
+  for (int m = 0; m < M; ++m) {
+    FUSEDRNN_UNROLL
+    for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
+  }
+}
+
+// From the registers to the stack. What follows visits rows in a loop: indexing the accumulators
+// with its variable would keep them in memory during the product, too.
+template <class V, int M, int N>
+FUSEDRNN_INLINE void spill(const V (&acc)[M][N], V (&tile)[M][N]) {
+  FUSEDRNN_UNROLL
+  for (int m = 0; m < M; ++m) {
+    FUSEDRNN_UNROLL
+    for (int n = 0; n < N; ++n) tile[m][n] = acc[m][n];
+  }
+}
+
 // acc[m][n] += sum over k of rows[m][k] * b[k][n]
 template <int M, int N, int Panels, class Real>
 FUSEDRNN_INLINE void multiply(Vec<Real> (&acc)[M][N], const Real* const* rows, const Real* b,

@@ -117,18 +117,10 @@ struct WeightGradients {
       const Real* rows[M];
       for (int m = 0; m < M; ++m) rows[m] = f.delta(row + m);
       V acc[M][Panels * kWidePanel];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kWidePanel; ++n) acc[m][n] = V::zero();
-      }
+      clear(acc);
       multiply<M, Panels * kWidePanel, Panels>(acc, rows, packed + panel * stride, stride, depth);
       V tile[M][Panels * kWidePanel];
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * kWidePanel; ++n) tile[m][n] = acc[m][n];
-      }
+      spill(acc, tile);
       for (int m = 0; m < M; ++m) store(tile[m], Panels * kWidePanel, panel * kWidth, row + m);
     }
 
@@ -198,11 +190,7 @@ struct WeightGradients {
                                                     Real* out, int64_t stride, int height,
                                                     int64_t columns, bool add) {
     V acc[kRows][N];
-    FUSEDRNN_UNROLL
-    for (int m = 0; m < kRows; ++m) {
-      FUSEDRNN_UNROLL
-      for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
-    }
+    clear(acc);
     for (int64_t k = 0; k < depth; ++k, a += kRows, b += kWidth) {
       V x[N];
       FUSEDRNN_UNROLL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
@@ -27,7 +28,7 @@ class LayerTape(Generic[A]):
     to_kind: Callable[[Any], A] = field(repr=False)
 
 
-class Layer:
+class Layer(ABC):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -248,9 +249,9 @@ class Layer:
         tape = LayerTape(self, self.batch_first, (steps, batch), runs, kind)
         return kind(y), self._export_state(state_n, kind), tape
 
+    @abstractmethod
     def _cell(self) -> str:
         """The compiled module's name of the cell."""
-        raise NotImplementedError
 
     def _unusual(self) -> dict[str, Any]:
         """The constructor's arguments that are not their defaults."""
