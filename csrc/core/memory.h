@@ -10,8 +10,8 @@ namespace fusedrnn {
 void* aligned_allocate(size_t bytes);
 void aligned_release(void* block) noexcept;
 
-// The memory of a result, a tape or a call's scratch. Released blocks are kept, up to a limit, for the next call: a
-// page that the system hands out anew costs more than most kernels spend on it.
+// The memory of a result, a tape or a call's scratch. Released blocks are kept, up to a limit, for
+// the next call: a page that the system hands out anew costs more than most kernels spend on it.
 class Block {
  public:
   Block() = default;
