@@ -269,8 +269,10 @@ class Backward {
 
   // --- addresses ---
 
+  // Units that a vector from `unit` on holds; the last panel may have vectors without any.
   FUSEDRNN_MEMBER int lanes(int64_t unit) const {
-    return p_.H - unit >= W ? W : static_cast<int>(p_.H - unit);
+    const int64_t left = p_.H - unit;
+    return left >= W ? W : left > 0 ? static_cast<int>(left) : 0;
   }
   FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
     return call_.flags == nullptr ? nullptr : call_.flags + slots_.time(step) * p_.B;
