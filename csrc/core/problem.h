@@ -1,7 +1,7 @@
 // What every backend is given: a problem whose shapes, types and values have been checked.
 //
 // Letters as in fusedrnn.h: T steps, B sequences, I inputs, H hidden units, G gate blocks.
-// Pointers are untyped; `dtype` says whether they hold float or double. Plain structs only: this
+// Pointers are untyped; `dtype` says what they hold. Plain structs only: this
 // header is also read by units compiled for one instruction set, which must not emit shared inline
 // functions.
 #pragma once
@@ -14,7 +14,15 @@ namespace fusedrnn {
 
 using Cell = fusedrnn_cell;
 
-enum class Dtype : int { float32 = 0, float64 = 1 };
+enum class Dtype : int { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
+
+// What the operands of the matrix products are rounded to; sums and gate maths stay in float32.
+// Anything but `same` is for float32 problems.
+enum class Compute : int {
+  same = 0,      // the problem's dtype
+  bfloat16 = 1,  // both operands rounded to bfloat16
+  int8 = 2,      // weights with a scale a row, activations quantised at each product; frozen only
+};
 
 constexpr int kMaxStates = 2;  // h, and c where the cell has one
 
@@ -35,6 +43,7 @@ struct Problem {
   Cell cell = FUSEDRNN_RNN_TANH;
   Dtype dtype = Dtype::float32;
   bool reverse = false;
+  Compute compute = Compute::same;
   int64_t T = 0, B = 0, I = 0, H = 0;
 };
 
@@ -55,6 +64,23 @@ struct ForwardCall {
   const uint8_t* flags = nullptr;  // null: every step valid, none cut
   Sequence y;
   Matrix state_n[kMaxStates];
+};
+
+// Weights to be packed once. They may be released or change afterwards.
+struct FreezeCall {
+  Problem problem;  // cell, dtype, compute, I, H; T and B are not used
+  Matrix w_ih, w_hh;
+  const void* b_ih = nullptr;
+  const void* b_hh = nullptr;
+};
+
+// One step with frozen weights. Every array is dense, of the problem's dtype; `next` may be the
+// memory of `prev`. A null prev means zeros.
+struct StepCall {
+  int64_t B = 0;
+  const void* x = nullptr;  // [B,I]
+  const void* prev[kMaxStates] = {};
+  void* next[kMaxStates] = {};  // next[0] is also the output
 };
 
 struct BackwardCall {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/error.h"
 #include "core/memory.h"
 #include "cpu/fp_mode.h"
 #include "cpu/isa/units.h"
@@ -241,6 +242,13 @@ class CpuBackend final : public Backend {
 
     crew.run(kernels.backward, job);
   }
+
+  std::unique_ptr<FrozenWeights> freeze(const FreezeCall&) const override {
+    throw Error(FUSEDRNN_UNAVAILABLE, "freeze: not there yet");
+  }
+  void forward(const FrozenWeights&, const ForwardCall&) const override {}
+  size_t step_workspace(const FrozenWeights&, int64_t) const override { return 0; }
+  void step(const FrozenWeights&, const StepCall&, void*) const noexcept override {}
 };
 
 // Not a static inside a function, which is a lock that a fork can copy while it is held.
