@@ -141,6 +141,6 @@ int Arena::reserve(size_t count, size_t size) {
   return pieces_++;
 }
 
-void* Arena::at(int piece) const { return static_cast<char*>(block_.data()) + offsets_[piece]; }
+void* Arena::at(int piece) const { return static_cast<char*>(memory_) + offsets_[piece]; }
 
 }  // namespace fusedrnn

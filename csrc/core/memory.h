@@ -32,16 +32,25 @@ class Block {
 // Cuts a block into aligned pieces: first plan (sizes), then take (pointers), in the same order.
 class Arena {
  public:
+  static constexpr size_t kAlignment = 64;  // of every piece
+
   // Reserves `count` elements of `size` bytes; returns the piece's index. Throws std::bad_alloc
   // where the total overflows.
   int reserve(size_t count, size_t size);
-  void allocate() { block_ = Block(total_); }
+  void allocate() {
+    block_ = Block(total_);
+    memory_ = block_.data();
+  }
+  // Somebody else's memory instead, of at least total() bytes.
+  void use(void* memory) { memory_ = memory; }
+  size_t total() const { return total_; }
   void* at(int piece) const;
   Block release() { return static_cast<Block&&>(block_); }
 
  private:
   static constexpr int kMaxPieces = 16;
   Block block_;
+  void* memory_ = nullptr;
   size_t total_ = 0;
   size_t offsets_[kMaxPieces] = {};
   int pieces_ = 0;

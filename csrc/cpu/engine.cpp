@@ -3,17 +3,15 @@
 #include "cpu/engine.h"
 
 #include <algorithm>
-#include <deque>
 #include <memory>
-#include <vector>
 
 #include "core/backend.h"
-#include "core/error.h"
 #include "core/memory.h"
+#include "cpu/crew.h"
 #include "cpu/fp_mode.h"
 #include "cpu/isa/units.h"
+#include "cpu/layout.h"
 #include "cpu/plan.h"
-#include "cpu/threads/pool.h"
 
 namespace fusedrnn::cpu {
 
@@ -26,10 +24,6 @@ namespace {
 constexpr int64_t kBlockRows = 256;
 constexpr int64_t kBlockColumns = 512;
 
-// Added to the stride of rows that are read side by side: powers of two would share cache sets.
-constexpr int64_t kRowPadding = 16;
-constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
-
 struct CpuTape final : BackendTape {
   Isa isa;
   Block memory;
@@ -38,158 +32,125 @@ struct CpuTape final : BackendTape {
   void* saved = nullptr;
 };
 
-const CellKernels& kernels_for(Isa isa, const Problem& p) {
-  return unit_of(isa, p.dtype).cells[p.cell];
-}
-
-size_t item_bytes(const Problem& p) { return p.dtype == Dtype::float32 ? 4 : 8; }
-
-size_t count(int64_t a, int64_t b = 1, int64_t c = 1) {
-  int64_t n = 0;
-  if (__builtin_mul_overflow(a, b, &n) || __builtin_mul_overflow(n, c, &n)) throw std::bad_alloc();
-  return static_cast<size_t>(n);
-}
-
-int64_t state_stride(const Problem& p) { return divide_up(p.H, kRowUnit) * kRowUnit + kRowPadding; }
-
-int64_t delta_stride(const CellShape& shape, const Problem& p) {
-  return divide_up(shape.deltas * p.H, kRowUnit) * kRowUnit + kRowPadding;
-}
-
-// The threads of one call and the barriers they meet at.
-class Crew {
- public:
-  using Planner = Plan (*)(const CellShape&, const Problem&, int threads);
-
-  Crew(Planner planner, const CellShape& shape, const Problem& p)
-      : plan_(planner(shape, p, get_num_threads())), team_(plan_.threads()) {
-    // Another call may hold the pool: then fewer threads run, and the plan is theirs.
-    if (team_.size() < plan_.threads()) plan_ = planner(shape, p, team_.size());
-    barriers_.emplace_back(plan_.threads());
-    for (int i = 0; i < plan_.row_groups; ++i) {
-      group_.push_back(&barriers_.emplace_back(plan_.unit_groups));
-    }
-  }
-
-  const Plan& plan() const { return plan_; }
-
-  Grid grid() { return {plan_.row_groups, plan_.unit_groups, &barriers_.front(), group_.data()}; }
-
-  template <class Job>
-  void run(void (*kernel)(const Job&, int), const Job& job) {
-    struct Context {
-      void (*kernel)(const Job&, int);
-      const Job& job;
-      int threads;
-    } context{kernel, job, plan_.threads()};
-    team_.run(
-        [](void* opaque, int thread) {
-          const Context& c = *static_cast<const Context*>(opaque);
-          if (thread >= c.threads) return;
-          const FlushDenormals mode;
-          c.kernel(c.job, thread);
-        },
-        &context);
-  }
-
- private:
-  Plan plan_;
-  Team team_;
-  std::deque<Barrier> barriers_;
-  std::vector<Barrier*> group_;
+struct CpuFrozen final : FrozenWeights {
+  Isa isa;
+  Problem problem;
+  Block memory;
+  ForwardJob packed{};  // where the weights and biases lie
 };
 
-// One pointer a thread into a piece of equal shares.
-std::vector<void*> shares(void* piece, int threads, size_t bytes) {
-  std::vector<void*> pointers;
-  for (int i = 0; i < threads; ++i) {
-    pointers.push_back(static_cast<char*>(piece) + static_cast<size_t>(i) * bytes);
-  }
-  return pointers;
+const CellKernels& kernels_for(Isa isa, const Problem& p) {
+  return unit_of(isa, arithmetic_of(p)).cells[p.cell];
+}
+
+size_t size_of(int bytes) { return static_cast<size_t>(bytes); }
+
+// A job of which the memory and the grid are not known yet.
+ForwardJob blank_job(const ForwardCall& call, const CellShape& shape, const Plan& plan) {
+  ForwardJob job{};
+  job.call = &call;
+  job.panels = panels_of(shape, call.problem.H);
+  job.ld_state = row_stride(call.problem.H);
+  job.chunk_steps = plan.chunk_steps;
+  return job;
+}
+
+void use_packed(const ForwardJob& packed, ForwardJob& job) {
+  job.packed = true;
+  job.packed_input = packed.packed_input;
+  std::copy_n(packed.packed_recurrent, kMaxPhases, job.packed_recurrent);
+  job.packed_bias_ih = packed.packed_bias_ih;
+  job.packed_bias_hh = packed.packed_bias_hh;
+}
+
+// The layouts of one step by one thread.
+struct StepLayout {
+  StepLayout(Arena& arena, const CellShape& shape, const Problem& problem)
+      : states(arena, shape, problem, false), scratch(arena, shape, problem, Plan{}, false) {}
+
+  StatesLayout states;
+  ScratchLayout scratch;
+};
+
+Problem one_step(const CpuFrozen& frozen, int64_t B) {
+  Problem p = frozen.problem;
+  p.T = 1;
+  p.B = B;
+  return p;
 }
 
 class CpuBackend final : public Backend {
  public:
   void forward(const ForwardCall& call, std::unique_ptr<BackendTape>* tape) const override {
-    const Problem& p = call.problem;
-    const Isa isa = selected_isa();
-    const CellKernels& kernels = kernels_for(isa, p);
-    const CellShape& shape = kernels.shape;
-    const size_t item = item_bytes(p);
-    const bool save = tape != nullptr;
-    Crew crew(plan_forward, shape, p);
-    const Plan& plan = crew.plan();
+    run_forward(call, selected_isa(), nullptr, tape);
+  }
 
-    ForwardJob job{};
-    job.call = &call;
-    job.grid = crew.grid();
-    job.save = save;
-    job.panels = panels_of(shape, p.H);
-    job.ld_state = state_stride(p);
-    job.chunk_steps = plan.chunk_steps;
+  void forward(const FrozenWeights& opaque, const ForwardCall& call) const override {
+    const CpuFrozen& frozen = static_cast<const CpuFrozen&>(opaque);
+    run_forward(call, frozen.isa, &frozen.packed, nullptr);
+  }
 
-    // What a tape keeps; in inference two slots of states and what phases pass on within a step.
-    const size_t row = count(p.B, job.ld_state);
-    const size_t saved_row = count(p.B, job.panels * shape.saved, panel_units(shape));
-    const int64_t slots = save ? p.T + 1 : 2;
-    const int64_t steps = save ? p.T : 1;
-    Arena kept;
-    int inputs[kMaxPhases] = {}, states[kMaxStates] = {};
-    for (int i = 0; i < shape.phases; ++i) {
-      inputs[i] = kept.reserve(count(i == 0 ? slots : steps, static_cast<int64_t>(row)), item);
+  std::unique_ptr<FrozenWeights> freeze(const FreezeCall& freeze) const override {
+    auto frozen = std::make_unique<CpuFrozen>();
+    frozen->isa = selected_isa();
+    frozen->problem = freeze.problem;
+    const Problem& p = freeze.problem;
+    const CellKernels& kernels = kernels_for(frozen->isa, p);
+
+    ForwardCall call;
+    call.problem = one_step(*frozen, 1);
+    call.w_ih = freeze.w_ih;
+    call.w_hh = freeze.w_hh;
+    call.b_ih = freeze.b_ih;
+    call.b_hh = freeze.b_hh;
+    ForwardJob job = blank_job(call, kernels.shape, Plan{});
+    job.grid = {1, 1, nullptr, nullptr};
+    Arena arena;
+    const PackedLayout layout(arena, kernels.shape, p.I, p.H, true);
+    arena.allocate();
+    layout.point(arena, job);
+    {
+      const FlushDenormals mode;
+      kernels.pack(job, 0);
     }
-    for (int i = 1; i < shape.states; ++i) {
-      states[i] = kept.reserve(count(slots, static_cast<int64_t>(row)), item);
+    use_packed(job, frozen->packed);
+    frozen->memory = arena.release();
+    return frozen;
+  }
+
+  size_t step_workspace(const FrozenWeights& opaque, int64_t B) const override {
+    const CpuFrozen& frozen = static_cast<const CpuFrozen&>(opaque);
+    const Problem p = one_step(frozen, B);
+    Arena arena;
+    const StepLayout layout(arena, kernels_for(frozen.isa, p).shape, p);
+    return arena.total();
+  }
+
+  void step(const FrozenWeights& opaque, const StepCall& step,
+            void* workspace) const noexcept override {
+    const CpuFrozen& frozen = static_cast<const CpuFrozen&>(opaque);
+    ForwardCall call;
+    const Problem& p = call.problem = one_step(frozen, step.B);
+    const CellKernels& kernels = kernels_for(frozen.isa, p);
+    call.x = {const_cast<void*>(step.x), 0, p.I};
+    for (int s = 0; s < kernels.shape.states; ++s) {
+      call.state_0[s] = {const_cast<void*>(step.prev[s]), p.H};
     }
-    const bool gates = save || shape.phases > 1;
-    const int saved = kept.reserve(gates ? count(steps, static_cast<int64_t>(saved_row)) : 0, item);
-    kept.allocate();
-    for (int i = 0; i < shape.phases; ++i) job.inputs[i] = kept.at(inputs[i]);
-    for (int i = 1; i < shape.states; ++i) job.states[i] = kept.at(states[i]);
-    job.saved = gates ? kept.at(saved) : nullptr;
+    // The output is the new h; `next` may be `prev`, of which nothing is read after the first
+    // write.
+    call.y = {step.next[0], 0, p.H};
+    for (int s = 1; s < kernels.shape.states; ++s) call.state_n[s] = {step.next[s], p.H};
 
-    Arena scratch;
-    const int64_t units = job.panels * panel_units(shape);
-    const bool stream = p.T == 1;  // weights that serve one step are not worth a place in memory
-    const int64_t packed_units = stream ? 0 : units;
-    const int packed_input = scratch.reserve(count(packed_units, shape.gates, p.I), item);
-    int packed_recurrent[kMaxPhases] = {};
-    for (int i = 0; i < shape.phases; ++i) {
-      packed_recurrent[i] = scratch.reserve(count(packed_units, shape.phase_gates[i], p.H), item);
-    }
-    const size_t stream_share =
-        stream ? count(shape.stream_panels * panel_units(shape), shape.gates, std::max(p.I, p.H))
-               : 0;
-    const int streamed = scratch.reserve(stream_share * static_cast<size_t>(plan.threads()), item);
-    const int bias_ih = scratch.reserve(count(units, shape.gates), item);
-    const int bias_hh = scratch.reserve(count(units, shape.gates), item);
-    const size_t share =
-        count(divide_up(job.panels, plan.unit_groups) * shape.gates * panel_units(shape),
-              divide_up(p.B, plan.row_groups), plan.chunk_steps);
-    const int projection = scratch.reserve(share * static_cast<size_t>(plan.threads()), item);
-    scratch.allocate();
-    job.packed_input = scratch.at(packed_input);
-    for (int i = 0; i < shape.phases; ++i)
-      job.packed_recurrent[i] = scratch.at(packed_recurrent[i]);
-    job.packed_bias_ih = scratch.at(bias_ih);
-    job.packed_bias_hh = scratch.at(bias_hh);
-    std::vector<void*> projections = shares(scratch.at(projection), plan.threads(), share * item);
-    job.projection = projections.data();
-    std::vector<void*> streams = shares(scratch.at(streamed), plan.threads(), stream_share * item);
-    job.stream = stream ? streams.data() : nullptr;
-
-    std::unique_ptr<CpuTape> result;
-    if (save) result = std::make_unique<CpuTape>();
-
-    crew.run(kernels.forward, job);
-
-    if (!save) return;
-    result->isa = isa;
-    std::copy_n(job.inputs, kMaxPhases, result->inputs);
-    std::copy_n(job.states, kMaxStates, result->states);
-    result->saved = job.saved;
-    result->memory = kept.release();
-    *tape = std::move(result);
+    ForwardJob job = blank_job(call, kernels.shape, Plan{});
+    job.grid = {1, 1, nullptr, nullptr};
+    use_packed(frozen.packed, job);
+    Arena arena;
+    const StepLayout layout(arena, kernels.shape, p);
+    arena.use(workspace);
+    layout.states.point(arena, job);
+    layout.scratch.point(arena, job);
+    const FlushDenormals mode;
+    kernels.forward(job, 0);
   }
 
   void backward(const BackendTape& opaque, const BackwardCall& call) const override {
@@ -197,7 +158,6 @@ class CpuBackend final : public Backend {
     const Problem& p = call.problem;
     const CellKernels& kernels = kernels_for(tape.isa, p);
     const CellShape& shape = kernels.shape;
-    const size_t item = item_bytes(p);
     Crew crew(plan_backward, shape, p);
     const int threads = crew.plan().threads();
 
@@ -205,8 +165,9 @@ class CpuBackend final : public Backend {
     job.call = &call;
     job.grid = crew.grid();
     job.panels = panels_of(shape, p.H);
-    job.ld_state = state_stride(p);
-    job.ld_delta = delta_stride(shape, p);
+    job.ld_state = row_stride(p.H);
+    job.delta_block = divide_up(p.H, shape.depth) * shape.depth;
+    job.ld_delta = row_stride(shape.deltas * job.delta_block);
     std::copy_n(tape.inputs, kMaxPhases, job.inputs);
     std::copy_n(tape.states, kMaxStates, job.states);
     job.saved = tape.saved;
@@ -216,39 +177,87 @@ class CpuBackend final : public Backend {
     job.block_columns = std::min(kBlockColumns, divide_up(widest, wide) * wide);
 
     Arena scratch;
-    const int delta = scratch.reserve(count(p.T, p.B, job.ld_delta), item);
+    const size_t row_bytes = size_of(shape.row_bytes), panel_bytes = size_of(shape.panel_bytes);
+    const size_t real_bytes = size_of(shape.real_bytes);
+    const int delta = scratch.reserve(count(p.T, p.B, job.ld_delta), row_bytes);
     int carry[kMaxStates] = {}, transposed[kMaxPhases] = {};
-    for (int i = 0; i < shape.states; ++i)
-      carry[i] = scratch.reserve(count(p.B, job.ld_state), item);
+    for (int i = 0; i < shape.states; ++i) {
+      carry[i] = scratch.reserve(count(p.B, job.ld_state), real_bytes);
+    }
     const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
     for (int i = 0; i < shape.phases; ++i) {
-      transposed[i] =
-          scratch.reserve(count(divide_up(p.H, narrow) * narrow, shape.phase_gates[i], p.H), item);
+      transposed[i] = scratch.reserve(
+          count(divide_up(p.H, narrow) * narrow, shape.phase_gates[i], job.delta_block),
+          panel_bytes);
     }
     const bool wants_dx = call.dx.data != nullptr;
-    const int input =
-        scratch.reserve(wants_dx ? count(divide_up(p.I, wide) * wide, shape.gates, p.H) : 0, item);
-    // The blocks of both operands; 8 rows are the highest tile.
-    const size_t share =
-        count(divide_up(job.block_rows, kRowUnit) * kRowUnit, job.block_columns + 8);
-    const int blocks = scratch.reserve(share * static_cast<size_t>(threads), item);
+    const int input = scratch.reserve(
+        wants_dx ? count(divide_up(p.I, wide) * wide, shape.gates, job.delta_block) : 0,
+        panel_bytes);
+    // The blocks of both operands, which are rows; 8 are in the highest tile.
+    job.scratch.bytes =
+        count(divide_up(job.block_rows, kRowUnit) * kRowUnit, job.block_columns + 8) * row_bytes;
+    const int blocks = scratch.reserve(static_cast<size_t>(threads), job.scratch.bytes);
+    const bool narrow_edge = shape.edge_bytes < shape.real_bytes;
+    const int64_t gate_rows = narrow_edge ? shape.gates * p.H : 0;
+    const int dw_ih =
+        scratch.reserve(call.dw_ih.data == nullptr ? 0 : count(gate_rows, p.I), real_bytes);
+    const int dw_hh =
+        scratch.reserve(call.dw_hh.data == nullptr ? 0 : count(gate_rows, p.H), real_bytes);
     scratch.allocate();
     job.delta = scratch.at(delta);
     for (int i = 0; i < shape.states; ++i) job.carry[i] = scratch.at(carry[i]);
     for (int i = 0; i < shape.phases; ++i) job.packed_transposed[i] = scratch.at(transposed[i]);
     job.packed_input = scratch.at(input);
-    std::vector<void*> pointers = shares(scratch.at(blocks), threads, share * item);
-    job.scratch = pointers.data();
+    job.scratch.data = scratch.at(blocks);
+    job.dw_ih = scratch.at(dw_ih);
+    job.dw_hh = scratch.at(dw_hh);
 
     crew.run(kernels.backward, job);
   }
 
-  std::unique_ptr<FrozenWeights> freeze(const FreezeCall&) const override {
-    throw Error(FUSEDRNN_UNAVAILABLE, "freeze: not there yet");
+ private:
+  // `packed`: weights of an earlier freeze, or null. With `tape` null nothing is kept.
+  static void run_forward(const ForwardCall& call, Isa isa, const ForwardJob* packed,
+                          std::unique_ptr<BackendTape>* tape) {
+    const Problem& p = call.problem;
+    const CellKernels& kernels = kernels_for(isa, p);
+    const CellShape& shape = kernels.shape;
+    Crew crew(plan_forward, shape, p);
+    const Plan& plan = crew.plan();
+    ForwardJob job = blank_job(call, shape, plan);
+    job.grid = crew.grid();
+    job.save = tape != nullptr;
+
+    Arena kept, scratch;
+    const StatesLayout states(kept, shape, p, job.save);
+    kept.allocate();
+    states.point(kept, job);
+
+    // Weights that serve one step are not worth a place in memory.
+    const bool stream = packed == nullptr && p.T == 1;
+    const ScratchLayout buffers(scratch, shape, p, plan, stream);
+    if (packed != nullptr) {
+      scratch.allocate();
+      use_packed(*packed, job);
+    } else {
+      const PackedLayout weights(scratch, shape, p.I, p.H, !stream);
+      scratch.allocate();
+      weights.point(scratch, job);
+    }
+    buffers.point(scratch, job);
+    auto result = tape == nullptr ? nullptr : std::make_unique<CpuTape>();
+
+    crew.run(kernels.forward, job);
+
+    if (tape == nullptr) return;
+    result->isa = isa;
+    std::copy_n(job.inputs, kMaxPhases, result->inputs);
+    std::copy_n(job.states, kMaxStates, result->states);
+    result->saved = job.saved;
+    result->memory = kept.release();
+    *tape = std::move(result);
   }
-  void forward(const FrozenWeights&, const ForwardCall&) const override {}
-  size_t step_workspace(const FrozenWeights&, int64_t) const override { return 0; }
-  void step(const FrozenWeights&, const StepCall&, void*) const noexcept override {}
 };
 
 // Not a static inside a function, which is a lock that a fork can copy while it is held.
@@ -258,7 +267,8 @@ constinit const CpuBackend kBackend;
 
 void evaluate_activation(Dtype dtype, int which, const void* in, void* out, int64_t n) {
   const FlushDenormals mode;
-  unit_of(selected_isa(), dtype).activation(which, in, out, n);
+  const Arithmetic arithmetic = dtype == Dtype::float64 ? Arithmetic::float64 : Arithmetic::float32;
+  unit_of(selected_isa(), arithmetic).activation(which, in, out, n);
 }
 
 }  // namespace fusedrnn::cpu

@@ -35,8 +35,6 @@ int64_t near_cache_bytes() {
 // while it is held.
 const int64_t kNearCacheBytes = near_cache_bytes();
 
-int64_t item_bytes(const Problem& p) { return p.dtype == Dtype::float32 ? 4 : 8; }
-
 // A recurrent product and its gate maths, as a thread sees it in one step.
 struct StepWork {
   int64_t panels;   // in all
@@ -46,7 +44,7 @@ struct StepWork {
   double cell_cycles;  // of one row of one panel
 };
 
-double step_cycles(const StepWork& work, const Problem& p, int width, int row_groups,
+double step_cycles(const StepWork& work, const Problem& p, const CellShape& shape, int row_groups,
                    int unit_groups) {
   const int64_t rows = divide_up(p.B, row_groups);
   const int64_t panels = divide_up(work.panels, unit_groups);
@@ -54,8 +52,9 @@ double step_cycles(const StepWork& work, const Problem& p, int width, int row_gr
   const double chains = static_cast<double>(std::min(rows, work.tile_rows) * work.vectors *
                                             (tiles == 1 ? std::min<int64_t>(panels, 2) : 1));
   const double rate = std::min(kMultiplyAddsPerCycle, chains / kMultiplyAddLatency);
-  const double products = static_cast<double>(rows * panels * work.vectors * work.depth) / rate;
-  const int64_t bytes = panels * work.vectors * work.depth * width * item_bytes(p);
+  const double products =
+      static_cast<double>(rows * panels * work.vectors * work.depth) / shape.depth / rate;
+  const int64_t bytes = panels * work.vectors * work.depth * shape.width * shape.panel_bytes;
   const double stream = bytes > kNearCacheBytes * 3 / 4
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
@@ -80,8 +79,8 @@ Plan cheapest(const StepWork* phases, int count, double parallel, const CellShap
       const int used = row_groups * unit_groups;
       double cycles = parallel / used + (used > 1 ? kTeamCycles : 0);
       for (int i = 0; i < count; ++i) {
-        cycles += static_cast<double>(p.T) *
-                  step_cycles(phases[i], p, shape.width, row_groups, unit_groups);
+        cycles +=
+            static_cast<double>(p.T) * step_cycles(phases[i], p, shape, row_groups, unit_groups);
       }
       if (best_cycles == 0 || cycles < best_cycles) {
         best_cycles = cycles;
@@ -94,7 +93,7 @@ Plan cheapest(const StepWork* phases, int count, double parallel, const CellShap
 }
 
 double product_cycles(double rows, double columns, double depth, const CellShape& shape) {
-  return rows * columns * depth / shape.width / kMultiplyAddsPerCycle;
+  return rows * columns * depth / (shape.width * shape.depth) / kMultiplyAddsPerCycle;
 }
 
 }  // namespace
@@ -114,7 +113,7 @@ Plan plan_forward(const CellShape& shape, const Problem& p, int threads) {
 
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
-  const int64_t row_bytes = panels * shape.gates * panel_units(shape) * item_bytes(p);
+  const int64_t row_bytes = panels * shape.gates * panel_units(shape) * shape.real_bytes;
   const int64_t chunk_rows = std::max(kChunkRows, kChunkBytes / row_bytes);
   plan.chunk_steps = std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
   return plan;

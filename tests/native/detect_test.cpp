@@ -17,17 +17,25 @@ using fusedrnn::cpu::Machine;
 using fusedrnn::cpu::select_isa;
 using fusedrnn::cpu::why_unavailable;
 
-const std::vector<Isa> kEverything = {Isa::scalar, Isa::avx2, Isa::avx512};
+const std::vector<Isa> kEverything = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
 // Bit by bit from the manuals, not with the constants under test.
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
 constexpr uint32_t kFma = bit(12), kXsave = bit(26), kOsxsave = bit(27), kAvx = bit(28),
                    kF16c = bit(29);
 constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30), kVl = bit(31);
+constexpr uint32_t kVnni = bit(11), kBf16 = bit(5);
 
-constexpr Machine kBeforeAvx{0, 0, 0};
-constexpr Machine kHaswell{kFma | kXsave | kOsxsave | kAvx | kF16c, kAvx2, 0x07};
-constexpr Machine kSkylakeServer{kHaswell.leaf1_ecx, kAvx2 | kF | kDq | kBw | kVl, 0xe7};
+constexpr Machine kBeforeAvx{};
+constexpr Machine kHaswell{
+    .leaf1_ecx = kFma | kXsave | kOsxsave | kAvx | kF16c, .leaf7_ebx = kAvx2, .xcr0 = 0x07};
+constexpr Machine kSkylakeServer{
+    .leaf1_ecx = kHaswell.leaf1_ecx, .leaf7_ebx = kAvx2 | kF | kDq | kBw | kVl, .xcr0 = 0xe7};
+constexpr Machine kZen4{.leaf1_ecx = kHaswell.leaf1_ecx,
+                        .leaf7_ebx = kSkylakeServer.leaf7_ebx,
+                        .leaf7_ecx = kVnni,
+                        .leaf7_1_eax = kBf16,
+                        .xcr0 = 0xe7};
 
 Machine without1(Machine machine, uint32_t bits) {
   machine.leaf1_ecx &= ~bits;
@@ -50,6 +58,7 @@ void test_names() {
   CHECK_EQUAL(std::string(isa_name(Isa::scalar)), "scalar");
   CHECK_EQUAL(std::string(isa_name(Isa::avx2)), "avx2");
   CHECK_EQUAL(std::string(isa_name(Isa::avx512)), "avx512");
+  CHECK_EQUAL(std::string(isa_name(Isa::avx512_bf16)), "avx512_bf16");
 }
 
 void test_reasons() {
@@ -74,6 +83,13 @@ void test_reasons() {
   CHECK_EQUAL(why_unavailable(Isa::avx512, without7(kSkylakeServer, kAvx2)), "the CPU lacks avx2");
   CHECK_EQUAL(why_unavailable(Isa::avx512, without1(kSkylakeServer, kFma)), "the CPU lacks fma");
 
+  CHECK_EQUAL(why_unavailable(Isa::avx512_bf16, kZen4), "");
+  CHECK_EQUAL(why_unavailable(Isa::avx512_bf16, kSkylakeServer), "the CPU lacks avx512_bf16");
+  CHECK_EQUAL(why_unavailable(Isa::avx512_bf16, without7(kZen4, kBw)), "the CPU lacks avx512bw");
+  Machine no_vnni = kZen4;
+  no_vnni.leaf7_ecx = 0;
+  CHECK_EQUAL(why_unavailable(Isa::avx512_bf16, no_vnni), "the CPU lacks avx512_vnni");
+
   const std::string ymm = "the operating system does not save the ymm registers";
   const std::string zmm = "the operating system does not save the zmm registers";
   CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kOsxsave)), ymm);
@@ -91,6 +107,7 @@ void test_choice() {
     CHECK_EQUAL(selected(unset, kEverything, kBeforeAvx), "scalar");
     CHECK_EQUAL(selected(unset, kEverything, kHaswell), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, kSkylakeServer), "avx512");
+    CHECK_EQUAL(selected(unset, kEverything, kZen4), "avx512_bf16");
     CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x07)), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, without7(kSkylakeServer, kVl)), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x03)), "scalar");
@@ -98,14 +115,15 @@ void test_choice() {
     CHECK_EQUAL(selected(unset, {Isa::scalar, Isa::avx2}, kSkylakeServer), "avx2");
   }
   for (const Isa isa : kEverything) {
-    CHECK_EQUAL(selected(isa_name(isa), kEverything, kSkylakeServer), isa_name(isa));
+    CHECK_EQUAL(selected(isa_name(isa), kEverything, kZen4), isa_name(isa));
   }
 }
 
 void test_refusals() {
   for (const std::string name : {"foo", "AVX2", "avx", "avx512 ", "scalar,avx2"}) {
-    CHECK_THROWS(select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
-                 "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, got '" + name + "'");
+    CHECK_THROWS(
+        select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+        "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, avx512_bf16, got '" + name + "'");
   }
   CHECK_THROWS(select_isa("avx512", kEverything, without7(kSkylakeServer, kVl)),
                FUSEDRNN_UNAVAILABLE,
@@ -137,13 +155,16 @@ void test_this_machine() {
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     expected.push_back(Isa::avx512);
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+      expected.push_back(Isa::avx512_bf16);
+    }
   }
   CHECK(available == expected);
 #endif
 
   setenv("FUSEDRNN_ISA", "foo", 1);
   CHECK_THROWS(fusedrnn::cpu::selected_isa(), FUSEDRNN_UNAVAILABLE,
-               "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, got 'foo'");
+               "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, avx512_bf16, got 'foo'");
   setenv("FUSEDRNN_ISA", "scalar", 1);
   CHECK(fusedrnn::cpu::selected_isa() == Isa::scalar);
   unsetenv("FUSEDRNN_ISA");

@@ -20,9 +20,11 @@ namespace {
 // Bits as in Intel SDM, volume 2, CPUID, and volume 1, 13.3 (XCR0). AMD's are the same.
 constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kF16c = 1u << 29;  // leaf 1, ecx
 constexpr uint32_t kAvx2 = 1u << 5, kAvx512f = 1u << 16, kAvx512dq = 1u << 17, kAvx512bw = 1u << 30,
-                   kAvx512vl = 1u << 31;  // leaf 7, ebx
-constexpr uint64_t kSaveYmm = 0x06;       // XMM and the upper halves of YMM
-constexpr uint64_t kSaveZmm = 0xe6;       // and the mask registers and both parts of ZMM
+                   kAvx512vl = 1u << 31;    // leaf 7, ebx
+constexpr uint32_t kAvx512vnni = 1u << 11;  // leaf 7, ecx
+constexpr uint32_t kAvx512bf16 = 1u << 5;   // leaf 7, subleaf 1, eax
+constexpr uint64_t kSaveYmm = 0x06;         // XMM and the upper halves of YMM
+constexpr uint64_t kSaveZmm = 0xe6;         // and the mask registers and both parts of ZMM
 
 struct Feature {
   const char* name;
@@ -43,6 +45,12 @@ constexpr Feature kFeaturesOfAvx512[] = {
     {"f16c", &Machine::leaf1_ecx, kF16c},
 };
 
+// Beyond avx512. Every CPU with bfloat16 products has integer ones.
+constexpr Feature kFeaturesOfAvx512Bf16[] = {
+    {"avx512_bf16", &Machine::leaf7_1_eax, kAvx512bf16},
+    {"avx512_vnni", &Machine::leaf7_ecx, kAvx512vnni},
+};
+
 template <size_t n>
 std::string why_unavailable(const Feature (&features)[n], uint64_t registers, const char* what,
                             const Machine& machine) {
@@ -57,7 +65,7 @@ std::string why_unavailable(const Feature (&features)[n], uint64_t registers, co
   return "";
 }
 
-constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512};
+constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
 std::vector<Isa> available_of(const std::vector<Isa>& compiled, const Machine& machine) {
   std::vector<Isa> available;
@@ -85,6 +93,8 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "unknown";
 }
@@ -98,6 +108,9 @@ std::vector<Isa> compiled_isas() {
 #ifdef FUSEDRNN_WITH_AVX512
       Isa::avx512,
 #endif
+#ifdef FUSEDRNN_WITH_AVX512_BF16
+      Isa::avx512_bf16,
+#endif
   };
 }
 
@@ -110,6 +123,10 @@ Machine this_machine() {
   }
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) {
     machine.leaf7_ebx = ebx;
+    machine.leaf7_ecx = ecx;
+  }
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+    machine.leaf7_1_eax = eax;
   }
   if ((machine.leaf1_ecx & kOsxsave) != 0) {
     // As text: the intrinsic wants a compiler flag that this file must not have. Faults without
@@ -130,6 +147,10 @@ std::string why_unavailable(Isa isa, const Machine& machine) {
       return why_unavailable(kFeaturesOfAvx2, kSaveYmm, "ymm", machine);
     case Isa::avx512:
       return why_unavailable(kFeaturesOfAvx512, kSaveZmm, "zmm", machine);
+    case Isa::avx512_bf16: {
+      const std::string why = why_unavailable(Isa::avx512, machine);
+      return why.empty() ? why_unavailable(kFeaturesOfAvx512Bf16, kSaveZmm, "zmm", machine) : why;
+    }
   }
   return "unknown instruction set";
 }

@@ -12,7 +12,7 @@
 
 namespace fusedrnn::cpu {
 
-enum class Isa { scalar, avx2, avx512 };
+enum class Isa { scalar, avx2, avx512, avx512_bf16 };
 
 const char* isa_name(Isa isa);
 
@@ -29,7 +29,9 @@ Isa selected_isa();
 struct Machine {
   uint32_t leaf1_ecx = 0;  // CPUID leaf 1
   uint32_t leaf7_ebx = 0;  // CPUID leaf 7, subleaf 0
-  uint64_t xcr0 = 0;       // registers the operating system saves; 0 where it cannot be asked
+  uint32_t leaf7_ecx = 0;
+  uint32_t leaf7_1_eax = 0;  // CPUID leaf 7, subleaf 1
+  uint64_t xcr0 = 0;         // registers the operating system saves; 0 where it cannot be asked
 };
 Machine this_machine();
 

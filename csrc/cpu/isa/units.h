@@ -1,4 +1,4 @@
-// The kernels of every compiled instruction set and type.
+// The kernels of every compiled instruction set and format.
 #pragma once
 
 #include "cpu/isa/detect.h"
@@ -6,35 +6,70 @@
 
 namespace fusedrnn::cpu {
 
-namespace scalar {
-extern const Unit float32, float64;
+#define FUSEDRNN_DECLARE_UNITS(isa)                                      \
+  namespace isa {                                                        \
+  extern const Unit float32, float64, bfloat16, float16, mixed_bfloat16; \
+  }
+FUSEDRNN_DECLARE_UNITS(scalar)
+FUSEDRNN_DECLARE_UNITS(avx2)
+FUSEDRNN_DECLARE_UNITS(avx512)
+FUSEDRNN_DECLARE_UNITS(avx512_bf16)  // the two of bfloat16; the others are avx512's
+#undef FUSEDRNN_DECLARE_UNITS
+
+// What the kernels of a unit compute with.
+enum class Arithmetic { float32, float64, bfloat16, float16, mixed_bfloat16 };
+
+inline Arithmetic arithmetic_of(const Problem& p) {
+  if (p.compute == Compute::bfloat16 && p.dtype == Dtype::float32) {
+    return Arithmetic::mixed_bfloat16;
+  }
+  switch (p.dtype) {
+    case Dtype::float64:
+      return Arithmetic::float64;
+    case Dtype::bfloat16:
+      return Arithmetic::bfloat16;
+    case Dtype::float16:
+      return Arithmetic::float16;
+    default:
+      return Arithmetic::float32;
+  }
 }
-#if defined(FUSEDRNN_WITH_AVX2)
-namespace avx2 {
-extern const Unit float32, float64;
-}
-#endif
-#if defined(FUSEDRNN_WITH_AVX512)
-namespace avx512 {
-extern const Unit float32, float64;
-}
-#endif
+
+#define FUSEDRNN_UNIT_OF(isa)        \
+  switch (arithmetic) {              \
+    case Arithmetic::float64:        \
+      return isa::float64;           \
+    case Arithmetic::bfloat16:       \
+      return isa::bfloat16;          \
+    case Arithmetic::float16:        \
+      return isa::float16;           \
+    case Arithmetic::mixed_bfloat16: \
+      return isa::mixed_bfloat16;    \
+    default:                         \
+      return isa::float32;           \
+  }
 
 // The kernels of the instruction set in use.
-inline const Unit& unit_of(Isa isa, Dtype dtype) {
-  const bool wide = dtype == Dtype::float64;
+inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
   switch (isa) {
+#if defined(FUSEDRNN_WITH_AVX512_BF16)
+    case Isa::avx512_bf16:
+      if (arithmetic == Arithmetic::bfloat16) return avx512_bf16::bfloat16;
+      if (arithmetic == Arithmetic::mixed_bfloat16) return avx512_bf16::mixed_bfloat16;
+      [[fallthrough]];
+#endif
 #if defined(FUSEDRNN_WITH_AVX512)
     case Isa::avx512:
-      return wide ? avx512::float64 : avx512::float32;
+      FUSEDRNN_UNIT_OF(avx512)
 #endif
 #if defined(FUSEDRNN_WITH_AVX2)
     case Isa::avx2:
-      return wide ? avx2::float64 : avx2::float32;
+      FUSEDRNN_UNIT_OF(avx2)
 #endif
     default:
-      return wide ? scalar::float64 : scalar::float32;
+      FUSEDRNN_UNIT_OF(scalar)
   }
 }
+#undef FUSEDRNN_UNIT_OF
 
 }  // namespace fusedrnn::cpu

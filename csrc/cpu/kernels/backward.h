@@ -9,7 +9,7 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class Real>
+template <class Cell, class F>
 class Backward {
  public:
   Backward(const BackwardJob& job, int thread)
@@ -35,7 +35,13 @@ class Backward {
   }
 
  private:
-  using V = Vec<Real>;
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using Panel = typename F::Panel;
+  using V = typename F::V;
+  using Dot = typename F::Dot;
+  using Saved = typename Choose<(Cell::kPhases > 1), Real, typename F::Saved>::type;
   static constexpr int W = V::width;
   static constexpr int U = Cell::kUnitVectors * W;
   static constexpr int G = Cell::kGates;
@@ -53,23 +59,30 @@ class Backward {
   }
 
   void pack() {
-    const Real* w_hh = static_cast<const Real*>(call_.w_hh.data);
     const Range own = share(panels_of(p_.H, kVectors), threads_, thread_);
     for (int phase = 0; phase < Cell::kPhases; ++phase) {
-      const int64_t depth = Cell::phase_gates(phase) * p_.H;
-      pack_columns<kVectors>(w_hh + Cell::phase_first(phase) * p_.H * call_.w_hh.stride,
-                             call_.w_hh.stride, depth, p_.H, own, depth,
-                             static_cast<Real*>(job_.packed_transposed[phase]));
+      const int gates = Cell::phase_gates(phase);
+      for (int g = 0; g < gates; ++g) {
+        pack_gate<kVectors>(call_.w_hh, Cell::phase_first(phase) + g, p_.H, own, g, gates,
+                            job_.packed_transposed[phase]);
+      }
     }
     if (call_.dx.data == nullptr) return;
-    const Real* w_ih = static_cast<const Real*>(call_.w_ih.data);
     const Range inputs = share(panels_of(p_.I, kWidePanel), threads_, thread_);
     for (int delta = 0; delta < G; ++delta) {
-      pack_columns<kWidePanel>(
-          w_ih + gate_of_input_delta(delta) * p_.H * call_.w_ih.stride, call_.w_ih.stride, p_.H,
-          p_.I, inputs, G * p_.H,
-          static_cast<Real*>(job_.packed_input) + delta * p_.H * kWidePanel * W);
+      pack_gate<kWidePanel>(call_.w_ih, gate_of_input_delta(delta), p_.I, inputs, delta, G,
+                            job_.packed_input);
     }
+  }
+
+  // One gate's rows of w, as block `index` of the `blocks` in every panel.
+  template <int Vectors>
+  void pack_gate(const Matrix& w, int gate, int64_t columns, Range panels, int index, int blocks,
+                 void* packed) const {
+    const int64_t block = job_.delta_block * Vectors * W;
+    pack_columns<F, Vectors>(static_cast<const Edge*>(w.data) + gate * p_.H * w.stride, w.stride,
+                             p_.H, columns, panels, blocks * block,
+                             static_cast<Panel*>(packed) + index * block);
   }
 
   // carry = the gradients of the states after the last step.
@@ -79,7 +92,7 @@ class Backward {
       for (int64_t b = rows_.begin; b < rows_.end; ++b) {
         for (int64_t v = panels_.begin * kVectors; v < panels_.end * kVectors; ++v) {
           const int n = last.data == nullptr ? 0 : lanes(v * W);
-          V::load(static_cast<const Real*>(last.data) + (n > 0 ? b * last.stride + v * W : 0), n)
+          V::load(static_cast<const Edge*>(last.data) + (n > 0 ? b * last.stride + v * W : 0), n)
               .store(carry_row(s, b) + v * W);
         }
       }
@@ -92,14 +105,13 @@ class Backward {
   template <int Source, int M, int Panels>
   FUSEDRNN_MEMBER void recurrent_product(V (&acc)[M][Panels * kVectors], int64_t time,
                                          int64_t panel, int64_t row) const {
-    const int64_t depth = Cell::phase_gates(Source) * p_.H;
+    const int64_t depth = Cell::phase_gates(Source) * job_.delta_block;
     const int64_t stride = depth * kVectors * W;
-    const Real* rows[M];
-    for (int m = 0; m < M; ++m) {
-      rows[m] = delta_row(time, row + m) + Cell::recurrent_delta(Cell::phase_first(Source)) * p_.H;
-    }
-    multiply<M, Panels * kVectors, Panels>(
-        acc, rows, static_cast<const Real*>(job_.packed_transposed[Source]) + panel * stride,
+    const int64_t column = Cell::recurrent_delta(Cell::phase_first(Source)) * job_.delta_block;
+    const Row* rows[M];
+    for (int m = 0; m < M; ++m) rows[m] = delta_row(time, row + m) + column;
+    multiply<Dot, Panels>(
+        acc, rows, static_cast<const Panel*>(job_.packed_transposed[Source]) + panel * stride,
         stride, depth);
   }
 
@@ -157,12 +169,12 @@ class Backward {
         if constexpr (kFirst) {
           if (f.call_.dy.data != nullptr) dnext[0] = dnext[0] + f.load_dy(time, b, unit, n);
         }
-        const Real* saved_row = f.saved_at(time, b, unit);
+        const Saved* saved_row = f.saved_at(time, b, unit);
         V saved[S], prev[kStates];
         for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U);
-        for (int s = 0; s < kStates; ++s) {
-          prev[s] = V::load(f.state_row(s, f.slots_.entering(step), b) + unit);
-        }
+        const int64_t slot = f.slots_.entering(step);
+        prev[0] = V::load(f.h_row(slot, b) + unit);
+        for (int s = 1; s < kStates; ++s) prev[s] = V::load(f.state_row(s, slot, b) + unit);
         Cell::template backward<Phase>(saved, prev, dnext, product, delta, dprev);
         if (cut && Phase == 0) {
           for (int s = 0; s < kStates; ++s) dprev[s] = V::zero();
@@ -171,13 +183,16 @@ class Backward {
         for (int d = 0; d < Cell::kDeltas; ++d) delta[d] = V::zero();
       }
       for (int s = 0; s < kStates; ++s) dprev[s].store(f.carry_row(s, b) + unit);
-      Real* dst = f.delta_row(time, b) + unit;
+      // Lanes beyond H are zero: products may read a group of k to its end.
+      const int stored = static_cast<int>(round_up(n, Dot::kDepth));
+      Row* dst = f.delta_row(time, b) + unit;
       for (int d = 0; d < Cell::kDeltas; ++d) {
         if (Cell::delta_phase(d) != Phase) continue;
-        if (n == W) {
-          delta[d].store(dst + d * f.p_.H);
+        const V gradient = F::round_gradient(delta[d]);
+        if (stored == W) {
+          gradient.store(dst + d * f.job_.delta_block);
         } else {
-          delta[d].store(dst + d * f.p_.H, n);
+          gradient.store(dst + d * f.job_.delta_block, stored);
         }
       }
     }
@@ -223,7 +238,7 @@ class Backward {
             if (out.data == nullptr) continue;
             V d = V::load(f.carry_row(s, b) + unit);
             if (s == 0 && !cut) d = d + tile[m][n];
-            d.store(static_cast<Real*>(out.data) + b * out.stride + unit, count);
+            d.store(static_cast<Edge*>(out.data) + b * out.stride + unit, count);
           }
         }
       }
@@ -233,36 +248,36 @@ class Backward {
   // --- weights, biases and inputs ---
 
   void weight_gradients() {
-    using Gradients = WeightGradients<Real>;
-    const DeltaRows deltas{job_.delta, job_.ld_delta, p_.T, p_.B, call_.flags};
-    const Gradients gradients{deltas,
-                              p_.H,
-                              thread_,
-                              threads_,
-                              job_.block_rows,
-                              job_.block_columns,
-                              static_cast<Real*>(job_.scratch[thread_])};
+    const DeltaRows deltas{job_.delta, job_.ld_delta, job_.delta_block, p_.T, p_.B, call_.flags};
+    const WeightGradients<F> gradients{
+        deltas,
+        p_.H,
+        thread_,
+        threads_,
+        job_.block_rows,
+        job_.block_columns,
+        static_cast<char*>(job_.scratch.data) + thread_ * job_.scratch.bytes};
     if (call_.dw_ih.data != nullptr) {
       int columns[G];
       for (int g = 0; g < G; ++g) columns[g] = Cell::input_delta(g);
-      gradients.outer(call_.x, p_.I, columns, 0, G, call_.dw_ih);
+      gradients.template outer<Edge>(call_.x, p_.I, columns, 0, G, call_.dw_ih, job_.dw_ih);
     }
     for (int phase = 0; phase < Cell::kPhases && call_.dw_hh.data != nullptr; ++phase) {
       int columns[G];
       const int first = Cell::phase_first(phase), gates = Cell::phase_gates(phase);
       for (int g = 0; g < gates; ++g) columns[g] = Cell::recurrent_delta(first + g);
       const int64_t slot = phase == 0 ? p_.reverse : 0;
-      const Sequence inputs{const_cast<Real*>(static_cast<const Real*>(job_.inputs[phase])) +
+      const Sequence inputs{const_cast<Row*>(static_cast<const Row*>(job_.inputs[phase])) +
                                 slot * p_.B * job_.ld_state,
                             p_.B * job_.ld_state, job_.ld_state};
-      gradients.outer(inputs, p_.H, columns, first, gates, call_.dw_hh);
+      gradients.template outer<Row>(inputs, p_.H, columns, first, gates, call_.dw_hh, job_.dw_hh);
     }
     for (int g = 0; g < G; ++g) {
       gradients.bias(Cell::input_delta(g), g, call_.db_ih);
       gradients.bias(Cell::recurrent_delta(g), g, call_.db_hh);
     }
     if (call_.dx.data != nullptr) {
-      gradients.input(static_cast<const Real*>(job_.packed_input), G * p_.H, p_.I, call_.dx,
+      gradients.input(static_cast<const Panel*>(job_.packed_input), G, p_.I, call_.dx,
                       call_.accumulate_dx);
     }
   }
@@ -280,19 +295,22 @@ class Backward {
   FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
     return static_cast<Real*>(job_.carry[s]) + b * job_.ld_state;
   }
-  FUSEDRNN_MEMBER Real* delta_row(int64_t time, int64_t b) const {
-    return static_cast<Real*>(job_.delta) + (time * p_.B + b) * job_.ld_delta;
+  FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
+    return static_cast<Row*>(job_.delta) + (time * p_.B + b) * job_.ld_delta;
+  }
+  FUSEDRNN_MEMBER const typename F::State* h_row(int64_t slot, int64_t b) const {
+    return static_cast<const typename F::State*>(job_.states[0]) +
+           (slot * p_.B + b) * job_.ld_state;
   }
   FUSEDRNN_MEMBER const Real* state_row(int s, int64_t slot, int64_t b) const {
-    const void* buffer = s == 0 ? job_.inputs[0] : job_.states[s];
-    return static_cast<const Real*>(buffer) + (slot * p_.B + b) * job_.ld_state;
+    return static_cast<const Real*>(job_.states[s]) + (slot * p_.B + b) * job_.ld_state;
   }
-  FUSEDRNN_MEMBER const Real* saved_at(int64_t slot, int64_t b, int64_t unit) const {
-    return static_cast<const Real*>(job_.saved) +
+  FUSEDRNN_MEMBER const Saved* saved_at(int64_t slot, int64_t b, int64_t unit) const {
+    return static_cast<const Saved*>(job_.saved) +
            ((slot * p_.B + b) * job_.panels + unit / U) * S * U + unit % U;
   }
   FUSEDRNN_MEMBER V load_dy(int64_t time, int64_t b, int64_t unit, int n) const {
-    const Real* src = static_cast<const Real*>(call_.dy.data) + time * call_.dy.t_stride +
+    const Edge* src = static_cast<const Edge*>(call_.dy.data) + time * call_.dy.t_stride +
                       b * call_.dy.b_stride + unit;
     return n == W ? V::load(src) : V::load(src, n);
   }

@@ -26,7 +26,7 @@ struct Slots {
   FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
 };
 
-template <class Cell, class Real>
+template <class Cell, class F>
 class Forward {
  public:
   Forward(const ForwardJob& job, int thread)
@@ -39,13 +39,14 @@ class Forward {
         group_(thread / job.grid.unit_groups),
         rows_(share(p_.B, job.grid.row_groups, group_)),
         panels_(share(job.panels, job.grid.unit_groups, thread % job.grid.unit_groups)),
-        projection_(static_cast<Real*>(job.projection[thread])),
-        projection_rows_(job.chunk_steps * (rows_.end - rows_.begin)) {}
+        projection_(own(job.projection)),
+        projection_rows_(job.chunk_steps * (rows_.end - rows_.begin)),
+        staged_(own(job.staged)) {}
 
   void run() {
-    pack();
+    if (!job_.packed) pack();
     enter_first_step();
-    wait_at(*job_.grid.all);
+    if (threads_ > 1) wait_at(*job_.grid.all);
     for (int64_t step = 0; step < p_.T; ++step) {
       if (step % job_.chunk_steps == 0) project(step);
       walk_phases<0>(step);
@@ -53,8 +54,25 @@ class Forward {
     leave_last_step();
   }
 
+  // The thread's share of packing the weights, for a call of its own or for later ones.
+  void pack() {
+    const Range own = share(job_.panels, threads_, thread_);
+    pack_bias<F, kUnitVectors>(call_.b_ih, p_.H, G, own, to<Real>(job_.packed_bias_ih));
+    pack_bias<F, kUnitVectors>(call_.b_hh, p_.H, G, own, to<Real>(job_.packed_bias_hh));
+    if (job_.stream.data != nullptr) return;
+    pack_panels<G>(call_.w_ih, p_.I, 0, own, to<Panel>(job_.packed_input));
+    pack_recurrent<0>(own);
+  }
+
  private:
-  using V = Vec<Real>;
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using Panel = typename F::Panel;
+  using V = typename F::V;
+  using Dot = typename F::Dot;
+  // Gates that a later phase of the same step reads stay exact.
+  using Saved = typename Choose<(Cell::kPhases > 1), Real, typename F::Saved>::type;
   static constexpr int W = V::width;
   static constexpr int kUnitVectors = Cell::kUnitVectors;
   static constexpr int U = kUnitVectors * W;
@@ -63,31 +81,23 @@ class Forward {
 
   // Packed panels: `data` is that of panel `first`.
   struct Packed {
-    const Real* data;
+    const Panel* data;
     int64_t first;
   };
 
-  void pack() {
-    const Range own = share(job_.panels, threads_, thread_);
-    pack_bias<Real, kUnitVectors>(call_.b_ih, p_.H, G, own, real(job_.packed_bias_ih));
-    pack_bias<Real, kUnitVectors>(call_.b_hh, p_.H, G, own, real(job_.packed_bias_hh));
-    if (job_.stream) return;
-    pack_panels<G>(call_.w_ih, p_.I, 0, own, real(job_.packed_input) + own.begin * G * U * p_.I);
-    pack_recurrent<0>(own);
-  }
-
   template <int Phase>
   void pack_recurrent(Range own) {
-    constexpr int kGates = Cell::phase_gates(Phase);
-    pack_panels<kGates>(call_.w_hh, p_.H, Cell::phase_first(Phase), own,
-                        real(job_.packed_recurrent[Phase]) + own.begin * kGates * U * p_.H);
+    pack_panels<Cell::phase_gates(Phase)>(call_.w_hh, p_.H, Cell::phase_first(Phase), own,
+                                          to<Panel>(job_.packed_recurrent[Phase]));
     if constexpr (Phase + 1 < Cell::kPhases) pack_recurrent<Phase + 1>(own);
   }
 
+  // `packed`: where panel 0 goes.
   template <int Gates>
   void pack_panels(const Matrix& w, int64_t depth, int first_gate, Range panels,
-                   Real* packed) const {
-    pack_gates<Real, kUnitVectors>(w, p_.H, depth, first_gate, Gates, panels, packed);
+                   Panel* packed) const {
+    pack_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, panels,
+                                packed + panels.begin * panel_size<F>(depth, Gates * kUnitVectors));
   }
 
   // Calls run(panels, packed) for the thread's panels of a product. Weights that serve a single
@@ -95,15 +105,15 @@ class Forward {
   template <int Gates, class Run>
   FUSEDRNN_MEMBER void for_packed(const Matrix& w, int64_t depth, int first_gate,
                                   const void* packed, const Run& run) const {
-    if (!job_.stream) {
-      run(panels_, Packed{static_cast<const Real*>(packed), 0});
+    if (job_.stream.data == nullptr) {
+      run(panels_, Packed{static_cast<const Panel*>(packed), 0});
       return;
     }
     constexpr int kGroup = tile_panels(1, Gates * kUnitVectors);
-    Real* buffer = real(job_.stream[thread_]);
+    Panel* buffer = own(job_.stream);
     for (int64_t begin = panels_.begin; begin < panels_.end; begin += kGroup) {
       const Range some{begin, panels_.end - begin < kGroup ? panels_.end : begin + kGroup};
-      pack_panels<Gates>(w, depth, first_gate, some, buffer);
+      pack_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, some, buffer);
       run(some, Packed{buffer, begin});
     }
   }
@@ -118,29 +128,31 @@ class Forward {
     template <int M, int Panels>
     __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
       constexpr int N = G * kUnitVectors;
-      const int64_t stride = f.p_.I * N * W;
+      const int64_t stride = panel_size<F>(f.p_.I, N);
       const int64_t sequences = f.rows_.end - f.rows_.begin;
-      const Real* rows[M];
-      int64_t step = first_step + row / sequences;
-      int64_t b = row % sequences;
-      for (int m = 0; m < M; ++m) {
-        rows[m] = static_cast<const Real*>(f.call_.x.data) +
-                  f.slots_.time(step) * f.call_.x.t_stride +
-                  (f.rows_.begin + b) * f.call_.x.b_stride;
-        if (++b == sequences) {
-          b = 0;
-          ++step;
+      const Row* rows[M];
+      if constexpr (F::kStage) {
+        for (int m = 0; m < M; ++m) rows[m] = f.staged_ + (row + m) * f.job_.ld_staged;
+      } else {
+        int64_t step = first_step + row / sequences;
+        int64_t b = row % sequences;
+        for (int m = 0; m < M; ++m) {
+          rows[m] = f.x_row(step, b);
+          if (++b == sequences) {
+            b = 0;
+            ++step;
+          }
         }
       }
       V acc[M][Panels * N];
-      const Real* bias = real(f.job_.packed_bias_ih) + panel * N * W;
+      const Real* bias = to<Real>(f.job_.packed_bias_ih) + panel * N * W;
       FUSEDRNN_UNROLL
       for (int m = 0; m < M; ++m) {
         FUSEDRNN_UNROLL
         for (int n = 0; n < Panels * N; ++n) acc[m][n] = V::load(bias + n * W);
       }
-      multiply<M, Panels * N, Panels>(acc, rows, weights.data + (panel - weights.first) * stride,
-                                      stride, f.p_.I);
+      multiply<Dot, Panels>(acc, rows, weights.data + (panel - weights.first) * stride, stride,
+                            round_up(f.p_.I, Dot::kDepth));
       FUSEDRNN_UNROLL
       for (int p = 0; p < Panels; ++p) {
         FUSEDRNN_UNROLL
@@ -156,10 +168,29 @@ class Forward {
   void project(int64_t step) {
     const int64_t steps = p_.T - step < job_.chunk_steps ? p_.T - step : job_.chunk_steps;
     const int64_t rows = steps * (rows_.end - rows_.begin);
+    if constexpr (F::kStage) stage(step, steps);
     for_packed<G>(call_.w_ih, p_.I, 0, job_.packed_input, [&](Range panels, Packed weights) {
       for_tiles<G * kUnitVectors>(ProjectTile{*this, weights, step}, panels.begin, panels.end, 0,
                                   rows);
     });
+  }
+
+  FUSEDRNN_MEMBER const Edge* x_row(int64_t step, int64_t b) const {
+    return static_cast<const Edge*>(call_.x.data) + slots_.time(step) * call_.x.t_stride +
+           (rows_.begin + b) * call_.x.b_stride;
+  }
+
+  // The inputs of `steps` steps as the products read them, zero beyond I.
+  void stage(int64_t step, int64_t steps) const {
+    Row* dst = staged_;
+    for (int64_t s = step; s < step + steps; ++s) {
+      for (int64_t b = 0; b < rows_.end - rows_.begin; ++b, dst += job_.ld_staged) {
+        const Edge* src = x_row(s, b);
+        for (int64_t i = 0; i < p_.I; i += W) {
+          F::round_operand(load_columns<V>(src, i, p_.I)).store(dst + i);
+        }
+      }
+    }
   }
 
   FUSEDRNN_MEMBER Real* projection_at(int64_t panel, int64_t row) const {
@@ -186,23 +217,22 @@ class Forward {
     __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
       V tile[M][Panels * N];
       if (any_valid(row, M)) {
-        const int64_t stride = f.p_.H * N * W;
+        const int64_t stride = panel_size<F>(f.p_.H, N);
         const int64_t input_slot = Phase == 0 ? entering : of_step;
-        const Real* rows[M];
-        for (int m = 0; m < M; ++m)
-          rows[m] = f.state_row(f.job_.inputs[Phase], input_slot, row + m);
+        const Row* rows[M];
+        for (int m = 0; m < M; ++m) rows[m] = f.input_row(Phase, input_slot, row + m);
         V acc[M][Panels * N];
         FUSEDRNN_UNROLL
         for (int p = 0; p < Panels; ++p) {
-          const Real* bias = real(f.job_.packed_bias_hh) + (panel + p) * G * U + kFirst * U;
+          const Real* bias = to<Real>(f.job_.packed_bias_hh) + (panel + p) * G * U + kFirst * U;
           FUSEDRNN_UNROLL
           for (int m = 0; m < M; ++m) {
             FUSEDRNN_UNROLL
             for (int n = 0; n < N; ++n) acc[m][p * N + n] = V::load(bias + n * W);
           }
         }
-        multiply<M, Panels * N, Panels>(acc, rows, weights.data + (panel - weights.first) * stride,
-                                        stride, f.p_.H);
+        multiply<Dot, Panels>(acc, rows, weights.data + (panel - weights.first) * stride, stride,
+                              round_up(f.p_.H, Dot::kDepth));
         spill(acc, tile);
       } else {
         clear(tile);
@@ -224,13 +254,14 @@ class Forward {
       const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
       const bool cut_next = next_cut != nullptr && (next_cut[b] & kCut) != 0;
       const Real* projected = f.projection_at(panel, chunk_row + b - f.rows_.begin);
-      Real* saved_row = f.saved_at(of_step, b, panel);
+      Saved* saved_row = f.saved_at(of_step, b, panel);
       for (int j = 0; j < kUnitVectors; ++j) {
         const int64_t unit = panel * U + j * W;
         if (unit >= f.p_.H) return;
         V prev[Cell::kStates], next[Cell::kStates], saved[S]{}, a[G], u[G], input = V::zero();
-        for (int s = 0; s < Cell::kStates; ++s) {
-          prev[s] = V::load(f.state_row(f.state(s), entering, b) + unit);
+        prev[0] = V::load(f.h_row(entering, b) + unit);
+        for (int s = 1; s < Cell::kStates; ++s) {
+          prev[s] = V::load(f.state_row(s, entering, b) + unit);
         }
         if (valid) {
           for (int g = 0; g < kGates; ++g) {
@@ -241,6 +272,7 @@ class Forward {
             for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U + j * W);
           }
           Cell::template forward<Phase>(a, u, prev, saved, next, &input);
+          if constexpr (kLast) next[0] = F::round_state(next[0]);
           if (saved_row != nullptr) {
             for (int i = 0; i < S; ++i) saved[i].store(saved_row + i * U + j * W);
           }
@@ -248,12 +280,13 @@ class Forward {
           for (int s = 0; s < Cell::kStates; ++s) next[s] = prev[s];
         }
         if constexpr (!kLast) {
-          input.store(f.state_row(f.job_.inputs[Phase + 1], of_step, b) + unit);
+          F::round_operand(input).store(f.input_row(Phase + 1, of_step, b) + unit);
         } else {
           f.store_y(time, b, unit, valid ? next[0] : V::zero());
-          for (int s = 0; s < Cell::kStates; ++s) {
+          f.store_h(leaving, b, unit, cut_next ? V::zero() : next[0]);
+          for (int s = 1; s < Cell::kStates; ++s) {
             const V kept = cut_next ? V::zero() : next[s];
-            kept.store(f.state_row(f.state(s), leaving, b) + unit);
+            kept.store(f.state_row(s, leaving, b) + unit);
           }
         }
       }
@@ -289,32 +322,38 @@ class Forward {
 
   void enter_first_step() {
     const uint8_t* flags = call_.flags == nullptr ? nullptr : call_.flags + slots_.time(0) * p_.B;
+    const int64_t slot = slots_.entering(0);
     for (int s = 0; s < Cell::kStates; ++s) {
       const Matrix& initial = call_.state_0[s];
       for (int64_t b = rows_.begin; b < rows_.end; ++b) {
         const bool zero = initial.data == nullptr || (flags != nullptr && (flags[b] & kCut) != 0);
-        const Real* src =
-            zero ? nullptr : static_cast<const Real*>(initial.data) + b * initial.stride;
-        Real* dst = state_row(state(s), slots_.entering(0), b);
+        const Edge* src =
+            zero ? nullptr : static_cast<const Edge*>(initial.data) + b * initial.stride;
         for (int64_t unit = panels_.begin * U; unit < panels_.end * U; unit += W) {
-          const int64_t n = zero || unit >= p_.H ? 0 : p_.H - unit < W ? p_.H - unit : W;
-          V::load(src + (n > 0 ? unit : 0), static_cast<int>(n)).store(dst + unit);
+          const V value = load_columns<V>(src, unit, p_.H);
+          if (s == 0) {
+            store_h(slot, b, unit, value);
+          } else {
+            value.store(state_row(s, slot, b) + unit);
+          }
         }
       }
     }
   }
 
   void leave_last_step() {
+    const int64_t slot = slots_.entering(p_.T);
     for (int s = 0; s < Cell::kStates; ++s) {
       const Matrix& last = call_.state_n[s];
       if (last.data == nullptr) continue;
       for (int64_t b = rows_.begin; b < rows_.end; ++b) {
-        const Real* src = state_row(state(s), slots_.entering(p_.T), b);
-        Real* dst = static_cast<Real*>(last.data) + b * last.stride;
+        Edge* dst = static_cast<Edge*>(last.data) + b * last.stride;
         const Range own = units();
         for (int64_t unit = own.begin; unit < own.end; unit += W) {
           const int64_t n = own.end - unit < W ? own.end - unit : W;
-          V::load(src + unit).store(dst + unit, static_cast<int>(n));
+          const V value =
+              s == 0 ? V::load(h_row(slot, b) + unit) : V::load(state_row(s, slot, b) + unit);
+          value.store(dst + unit, static_cast<int>(n));
         }
       }
     }
@@ -322,17 +361,43 @@ class Forward {
 
   // --- addresses ---
 
-  static FUSEDRNN_MEMBER Real* real(void* p) { return static_cast<Real*>(p); }
-  FUSEDRNN_MEMBER void* state(int s) const { return s == 0 ? job_.inputs[0] : job_.states[s]; }
-  FUSEDRNN_MEMBER Real* state_row(void* buffer, int64_t slot, int64_t b) const {
-    return real(buffer) + (slot * p_.B + b) * job_.ld_state;
+  template <class Number>
+  static FUSEDRNN_MEMBER Number* to(void* p) {
+    return static_cast<Number*>(p);
   }
-  FUSEDRNN_MEMBER Real* saved_at(int64_t slot, int64_t b, int64_t panel) const {
+  // The thread's part of a buffer that all threads share out.
+  struct Own {
+    void* p;
+    template <class Number>
+    FUSEDRNN_MEMBER operator Number*() const {
+      return static_cast<Number*>(p);
+    }
+  };
+  FUSEDRNN_MEMBER Own own(const PerThread& buffer) const {
+    return {static_cast<char*>(buffer.data) + thread_ * buffer.bytes};
+  }
+  FUSEDRNN_MEMBER int64_t state_offset(int64_t slot, int64_t b) const {
+    return (slot * p_.B + b) * job_.ld_state;
+  }
+  FUSEDRNN_MEMBER Row* input_row(int phase, int64_t slot, int64_t b) const {
+    return to<Row>(job_.inputs[phase]) + state_offset(slot, b);
+  }
+  FUSEDRNN_MEMBER typename F::State* h_row(int64_t slot, int64_t b) const {
+    return to<typename F::State>(job_.states[0]) + state_offset(slot, b);
+  }
+  FUSEDRNN_MEMBER Real* state_row(int s, int64_t slot, int64_t b) const {
+    return to<Real>(job_.states[s]) + state_offset(slot, b);
+  }
+  FUSEDRNN_MEMBER Saved* saved_at(int64_t slot, int64_t b, int64_t panel) const {
     if (job_.saved == nullptr) return nullptr;
-    return real(job_.saved) + ((slot * p_.B + b) * job_.panels + panel) * S * U;
+    return to<Saved>(job_.saved) + ((slot * p_.B + b) * job_.panels + panel) * S * U;
+  }
+  FUSEDRNN_MEMBER void store_h(int64_t slot, int64_t b, int64_t unit, V h) const {
+    h.store(h_row(slot, b) + unit);
+    if constexpr (F::kMixed) F::round_operand(h).store(input_row(0, slot, b) + unit);
   }
   FUSEDRNN_MEMBER void store_y(int64_t time, int64_t b, int64_t unit, V h) const {
-    Real* dst = real(call_.y.data) + time * call_.y.t_stride + b * call_.y.b_stride + unit;
+    Edge* dst = to<Edge>(call_.y.data) + time * call_.y.t_stride + b * call_.y.b_stride + unit;
     if (p_.H - unit >= W) {
       h.store(dst);
     } else {
@@ -349,6 +414,7 @@ class Forward {
   const Range panels_;  // of units of this thread
   Real* const projection_;
   const int64_t projection_rows_;
+  Row* const staged_;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

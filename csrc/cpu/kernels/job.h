@@ -4,17 +4,27 @@
 // Letters as in fusedrnn.h, and: W lanes of a vector; U = kUnitVectors*W units of a panel; S saved
 // vectors a unit; D gradient blocks; R x P the grid of threads.
 //
+// Types as in format.h: Edge outside, Row and Panel for the operands of products, Real for sums and
+// gates; K = Dot::kDepth numbers of k lie side by side in packed weights, and depths are rounded up
+// to it.
+//
 // Buffers (row-major, last axis fastest; "panel" p holds units p*U .. p*U+U-1, zero beyond H):
-//   packed_input      [panel][I][G][U]              w_ih, for a = W_ih x
-//   packed_recurrent  per phase [panel][H][Gp][U]   w_hh, for u = W_hh h
-//   packed_bias_*     [panel][G][U]
-//   inputs[p]         [slot][B][ld_state]           what phase p multiplies; inputs[0] is the state
-//   h states[1..]       [slot][B][ld_state]           the other states saved [slot][B][panel][S][U]
-//   projection        per thread [panel of the thread][rows of a chunk][G][U]
-//   delta             [T][B][ld_delta], gradient block d of unit u at column d*H + u
+//   packed_input      [panel][I/K][G][U][K]             Panel: w_ih, for a = W_ih x
+//   packed_recurrent  per phase [panel][H/K][Gp][U][K]  Panel: w_hh, for u = W_hh h
+//   packed_bias_*     [panel][G][U]                     Real
+//   inputs[p]         [slot][B][ld_state]               Row: what phase p multiplies
+//   states[0]         [slot][B][ld_state]               h; inputs[0], unless the format is mixed
+//   states[1..]       [slot][B][ld_state]               Real: the other states
+//   saved             [slot][B][panel][S][U]            gates
+//   projection        per thread [panel of the thread][rows of a chunk][G][U]  Real
+//   staged            per thread [rows of a chunk][ld_staged]  Row: x where it cannot be read in
+//                     place
+//   delta             [T][B][ld_delta]                  Row: gradient block d of unit u at column
+//                     d*Hp + u, with Hp = H rounded up to K
 // A slot is a time boundary: see Slots in forward.h. Inference keeps two of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/problem.h"
@@ -30,8 +40,11 @@ constexpr int kMaxPhases = 2;
 
 // What the engine must know of a cell as one instruction set compiled it.
 struct CellShape {
-  int width;         // W
-  int unit_vectors;  // a panel of units has unit_vectors * W units
+  int edge_bytes, real_bytes, row_bytes, panel_bytes, saved_bytes;  // of one number
+  bool mixed, staged;  // whether h exists twice; whether x is staged
+  int depth;           // K
+  int width;           // W
+  int unit_vectors;    // a panel of units has unit_vectors * W units
   int gates, states, saved, phases, deltas;
   int phase_gates[kMaxPhases];
   int recurrent_panel;  // vectors in a panel of packed_transposed (backward)
@@ -49,12 +62,19 @@ struct Grid {
   Barrier** group;  // R of them
 };
 
+// A buffer of which each thread has its own part.
+struct PerThread {
+  void* data;
+  size_t bytes;  // of one part
+};
+
 struct ForwardJob {
   const ForwardCall* call;
   Grid grid;
-  bool save;  // training: every slot is kept
+  bool save;    // training: every slot is kept
+  bool packed;  // the weights have been packed before
   int64_t panels;
-  int64_t ld_state;
+  int64_t ld_state, ld_staged;
   int64_t chunk_steps;  // steps whose input projection is computed at a time
   void* packed_input;
   void* packed_recurrent[kMaxPhases];
@@ -63,9 +83,8 @@ struct ForwardJob {
   void* inputs[kMaxPhases];
   void* states[kMaxStates];
   void* saved;
-  void** projection;  // one a thread
-  void** stream;  // null, or for a single step: one a thread instead of packed_*, stream_panels of
-                  // them
+  PerThread projection, staged;
+  PerThread stream;  // null, or for a single step: stream_panels panels instead of packed_*
 };
 
 struct BackwardJob {
@@ -73,21 +92,24 @@ struct BackwardJob {
   Grid grid;
   int64_t panels;
   int64_t ld_state;
-  int64_t ld_delta;
+  int64_t ld_delta, delta_block;  // Hp
   const void* inputs[kMaxPhases];
   const void* states[kMaxStates];
   const void* saved;
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without the recurrent part
-  void* packed_transposed[kMaxPhases];  // [panel of units][Gp*H][recurrent_panel * W]
-  void* packed_input;                   // [panel of inputs][G*H][wide_panel * W], for dx
-  void** scratch;                       // one a thread: blocks of the weight gradients' operands
-  int64_t block_rows;                   // rows (t,b) of one such block
-  int64_t block_columns;                // columns of one such block
+  void* packed_transposed[kMaxPhases];  // Panel [panel of units][Gp*Hp/K][recurrent_panel*W][K]
+  void* packed_input;                   // Panel [panel of inputs][G*Hp/K][wide_panel*W][K], for dx
+  PerThread scratch;                    // blocks of the weight gradients' operands
+  void* dw_ih;            // [G*H][I] Real sums, where the caller's arrays are narrower; else null
+  void* dw_hh;            // [G*H][H]
+  int64_t block_rows;     // rows (t,b) of one such block
+  int64_t block_columns;  // columns of one such block
 };
 
 struct CellKernels {
   CellShape shape;
+  void (*pack)(const ForwardJob& job, int thread);
   void (*forward)(const ForwardJob& job, int thread);
   void (*backward)(const BackwardJob& job, int thread);
 };

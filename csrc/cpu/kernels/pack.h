@@ -1,6 +1,7 @@
 // Packing: weights into panels, once a call, and operand blocks of the weight gradients.
 #pragma once
 
+#include "cpu/kernels/format.h"
 #include "cpu/kernels/job.h"
 #include "cpu/kernels/tile.h"
 
@@ -15,13 +16,15 @@ FUSEDRNN_MEMBER Range share(int64_t total, int64_t count, int64_t index) {
   return {share_begin(total, count, index), share_begin(total, count, index + 1)};
 }
 
-// W rows of a matrix, transposed: dst[k*dst_stride + lane] = row lane's element k; rows beyond
-// `lanes` count as zero. Blocks of W x W go through registers.
-template <class Real>
-FUSEDRNN_INLINE void transpose_rows(const Real* src, int64_t src_stride, int64_t lanes,
-                                    int64_t depth, Real* dst, int64_t dst_stride) {
-  using V = Vec<Real>;
-  constexpr int W = V::width;
+// W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
+// dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
+// registers.
+template <class F>
+FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_stride, int64_t lanes,
+                                    int64_t depth, typename F::Panel* dst, int64_t dst_stride) {
+  using V = typename F::V;
+  constexpr int W = V::width, D = F::Dot::kDepth;
+  static_assert(W % D == 0);
   for (int64_t k = 0; k < depth; k += W) {
     const int n = static_cast<int>(depth - k < W ? depth - k : W);
     V block[W];
@@ -34,80 +37,105 @@ FUSEDRNN_INLINE void transpose_rows(const Real* src, int64_t src_stride, int64_t
     V::transpose(block);
     if (n == W) {
       FUSEDRNN_UNROLL
-      for (int i = 0; i < W; ++i) block[i].store(dst + (k + i) * dst_stride);
-    } else {
-      Real tail[W * W];
+      for (int i = 0; i < W; i += D) F::Dot::pack(block + i, dst + (k + i) / D * dst_stride);
+    } else {  // rows of the block beyond n are zero
+      typename F::Real tail[W * W];
       FUSEDRNN_UNROLL
       for (int i = 0; i < W; ++i) block[i].store(tail + i * W);
-      for (int i = 0; i < n; ++i) V::load(tail + i * W).store(dst + (k + i) * dst_stride);
+      for (int i = 0; i < n; i += D) {
+        V group[D];
+        FUSEDRNN_UNROLL
+        for (int d = 0; d < D; ++d) group[d] = V::load(tail + (i + d) * W);
+        F::Dot::pack(group, dst + (k + i) / D * dst_stride);
+      }
     }
   }
 }
 
-// Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth][gates][U]; `packed` is
-// where the first of `panels` goes.
-template <class Real, int UnitVectors>
+// Numbers in a panel of `vectors` vectors and `depth` k.
+template <class F>
+FUSEDRNN_INLINE int64_t panel_size(int64_t depth, int64_t vectors) {
+  return round_up(depth, F::Dot::kDepth) * vectors * F::V::width;
+}
+
+// Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth / D][gates][U][D];
+// `packed` is where the first of `panels` goes.
+template <class F, int UnitVectors>
 void pack_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates, Range panels,
-                Real* packed) {
-  constexpr int W = Vec<Real>::width;
-  const Real* data = static_cast<const Real*>(w.data);
-  const int64_t row = int64_t{gates} * UnitVectors * W;
+                typename F::Panel* packed) {
+  constexpr int W = F::V::width, D = F::Dot::kDepth;
+  const auto* data = static_cast<const typename F::Edge*>(w.data);
+  const int64_t group = int64_t{gates} * UnitVectors * W * D;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    Real* dst = packed + (panel - panels.begin) * depth * row;
+    typename F::Panel* dst =
+        packed + (panel - panels.begin) * panel_size<F>(depth, gates * UnitVectors);
     for (int g = 0; g < gates; ++g) {
-      for (int j = 0; j < UnitVectors; ++j, dst += W) {
+      for (int j = 0; j < UnitVectors; ++j, dst += W * D) {
         const int64_t unit = (panel * UnitVectors + j) * W;
         const int64_t lanes = unit < H ? H - unit : 0;
-        transpose_rows(data + ((first + g) * H + (lanes > 0 ? unit : 0)) * w.stride, w.stride,
-                       lanes, depth, dst, row);
+        transpose_rows<F>(data + ((first + g) * H + (lanes > 0 ? unit : 0)) * w.stride, w.stride,
+                          lanes, depth, dst, group);
       }
     }
   }
 }
 
 // A bias [G*H] into [panel][G][U], zero where there is none.
-template <class Real, int UnitVectors>
-void pack_bias(const void* bias, int64_t H, int gates, Range panels, Real* packed) {
-  constexpr int W = Vec<Real>::width;
+template <class F, int UnitVectors>
+void pack_bias(const void* bias, int64_t H, int gates, Range panels, typename F::Real* packed) {
+  using V = typename F::V;
+  constexpr int W = V::width;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
     for (int g = 0; g < gates; ++g) {
       for (int j = 0; j < UnitVectors; ++j) {
         const int64_t unit = (panel * UnitVectors + j) * W;
         const int64_t n = H - unit < 0 ? 0 : H - unit < W ? H - unit : W;
-        Real* dst = packed + ((panel * gates + g) * UnitVectors + j) * W;
-        Vec<Real>::load(static_cast<const Real*>(bias) + (n > 0 ? g * H + unit : 0),
-                        bias == nullptr ? 0 : static_cast<int>(n))
-            .store(dst);
+        V::load(static_cast<const typename F::Edge*>(bias) + (n > 0 ? g * H + unit : 0),
+                bias == nullptr ? 0 : static_cast<int>(n))
+            .store(packed + ((panel * gates + g) * UnitVectors + j) * W);
       }
     }
   }
 }
 
-// Columns of rows that follow one another in k, as they are: dst[k][Vectors*W], zero beyond
-// `columns`.
-template <int Vectors, class Real>
-FUSEDRNN_INLINE void copy_panel_row(const Real* src, int64_t columns, Real* dst) {
-  using V = Vec<Real>;
+// The W numbers from src[column] on, zero beyond `columns` and where src is null.
+template <class V, class Number>
+FUSEDRNN_INLINE V load_columns(const Number* src, int64_t column, int64_t columns) {
+  const int64_t n = src == nullptr ? 0 : columns - column;
+  return n >= V::width ? V::load(src + column)
+         : n > 0       ? V::load(src + column, static_cast<int>(n))
+                       : V::zero();
+}
+
+// One group of k: rows src[0..D) (null: zeros) from `column` on, into dst[Vectors * W][D].
+template <class F, int Vectors, class Number>
+FUSEDRNN_INLINE void pack_group(const Number* const* src, int64_t column, int64_t columns,
+                                typename F::Panel* dst) {
+  using V = typename F::V;
+  constexpr int W = V::width, D = F::Dot::kDepth;
   FUSEDRNN_UNROLL
   for (int v = 0; v < Vectors; ++v) {
-    const int64_t n = columns - v * V::width;
-    const V x = n >= V::width ? V::load(src + v * V::width)
-                : n > 0       ? V::load(src + v * V::width, static_cast<int>(n))
-                              : V::zero();
-    x.store(dst + v * V::width);
+    V group[D];
+    FUSEDRNN_UNROLL
+    for (int d = 0; d < D; ++d) group[d] = load_columns<V>(src[d], column + v * W, columns);
+    F::Dot::pack(group, dst + v * W * D);
   }
 }
 
-// Rows [row_first, row_first + depth) of w [.., columns] into panels [panel][depth][Vectors*W].
-template <int Vectors, class Real>
-void pack_columns(const Real* w, int64_t stride, int64_t depth, int64_t columns, Range panels,
-                  int64_t panel_depth, Real* packed) {
-  constexpr int64_t kWidth = int64_t{Vectors} * Vec<Real>::width;
+// Rows [0, depth) of w [.., columns] into panels [panel][depth / D][Vectors*W][D]; `panel_stride`
+// numbers lie between panels, because a panel may hold several matrices.
+template <class F, int Vectors>
+void pack_columns(const typename F::Edge* w, int64_t stride, int64_t depth, int64_t columns,
+                  Range panels, int64_t panel_stride, typename F::Panel* packed) {
+  constexpr int D = F::Dot::kDepth;
+  constexpr int64_t kWidth = int64_t{Vectors} * F::V::width;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    Real* dst = packed + panel * panel_depth * kWidth;
-    const int64_t first = panel * kWidth;
-    for (int64_t k = 0; k < depth; ++k, dst += kWidth) {
-      copy_panel_row<Vectors>(w + k * stride + first, columns - first, dst);
+    typename F::Panel* dst = packed + panel * panel_stride;
+    for (int64_t k = 0; k < depth; k += D, dst += kWidth * D) {
+      const typename F::Edge* rows[D];
+      FUSEDRNN_UNROLL
+      for (int d = 0; d < D; ++d) rows[d] = k + d < depth ? w + (k + d) * stride : nullptr;
+      pack_group<F, Vectors>(rows, panel * kWidth, columns, dst);
     }
   }
 }

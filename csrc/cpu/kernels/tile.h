@@ -1,8 +1,8 @@
 // The register tile: M rows times N vectors of a product, accumulated over k in one order whatever
 // M and N are. That order is what makes a sequence's result independent of its batch.
 //
-// a row m is found through rows[m], so rows may lie anywhere; b is packed: one panel of width
-// N/Panels vectors after the other, each [k][N/Panels * W].
+// A row m is found through rows[m], so rows may lie anywhere; b is packed: one panel of width
+// N/Panels vectors after the other, each [k / D][N/Panels * W][D] with D = Dot::kDepth.
 #pragma once
 
 #include "cpu/kernels/inline.h"
@@ -50,31 +50,31 @@ FUSEDRNN_INLINE void spill(const V (&acc)[M][N], V (&tile)[M][N]) {
   }
 }
 
-// acc[m][n] += sum over k of rows[m][k] * b[k][n]
-template <int M, int N, int Panels, class Real>
-FUSEDRNN_INLINE void multiply(Vec<Real> (&acc)[M][N], const Real* const* rows, const Real* b,
+// acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth.
+template <class Dot, int Panels, int M, int N, class V, class Row, class Panel>
+FUSEDRNN_INLINE void multiply(V (&acc)[M][N], const Row* const* rows, const Panel* b,
                               int64_t panel_stride, int64_t depth) {
-  using V = Vec<Real>;
   constexpr int kVectors = N / Panels;
-  const Real* a[M];
+  constexpr int kWeights = V::width * Dot::kDepth;  // numbers that one vector of units takes
+  const Row* a[M];
   FUSEDRNN_UNROLL
   for (int m = 0; m < M; ++m) a[m] = rows[m];
-  for (int64_t k = 0; k < depth; ++k) {
-    V weights[N];
+  for (int64_t k = 0; k < depth; k += Dot::kDepth) {
+    typename Dot::Weights weights[N];
     FUSEDRNN_UNROLL
     for (int p = 0; p < Panels; ++p) {
       FUSEDRNN_UNROLL
       for (int n = 0; n < kVectors; ++n) {
-        weights[p * kVectors + n] = V::load(b + p * panel_stride + n * V::width);
+        weights[p * kVectors + n] = Dot::load(b + p * panel_stride + n * kWeights);
       }
     }
     FUSEDRNN_UNROLL
     for (int m = 0; m < M; ++m) {
-      const V x = V::set(a[m][k]);
+      const typename Dot::Operand x = Dot::broadcast(a[m] + k);
       FUSEDRNN_UNROLL
-      for (int n = 0; n < N; ++n) acc[m][n] = fma(x, weights[n], acc[m][n]);
+      for (int n = 0; n < N; ++n) acc[m][n] = Dot::add(acc[m][n], x, weights[n]);
     }
-    b += kVectors * V::width;
+    b += kVectors * kWeights;
   }
 }
 

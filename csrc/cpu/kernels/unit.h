@@ -7,21 +7,34 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class Real>
+template <class Cell, class F>
+void run_pack(const ForwardJob& job, int thread) {
+  Forward<Cell, F>(job, thread).pack();
+}
+
+template <class Cell, class F>
 void run_forward(const ForwardJob& job, int thread) {
-  Forward<Cell, Real>(job, thread).run();
+  Forward<Cell, F>(job, thread).run();
 }
 
-template <class Cell, class Real>
+template <class Cell, class F>
 void run_backward(const BackwardJob& job, int thread) {
-  Backward<Cell, Real>(job, thread).run();
+  Backward<Cell, F>(job, thread).run();
 }
 
-template <class Cell, class Real>
+template <class Cell, class F>
 constexpr CellKernels kernels_of() {
   CellKernels kernels{};
   CellShape& shape = kernels.shape;
-  shape.width = Vec<Real>::width;
+  shape.edge_bytes = sizeof(typename F::Edge);
+  shape.real_bytes = sizeof(typename F::Real);
+  shape.row_bytes = sizeof(typename F::Row);
+  shape.panel_bytes = sizeof(typename F::Panel);
+  shape.saved_bytes = Cell::kPhases > 1 ? shape.real_bytes : sizeof(typename F::Saved);
+  shape.mixed = F::kMixed;
+  shape.staged = F::kStage;
+  shape.depth = F::Dot::kDepth;
+  shape.width = F::V::width;
   shape.unit_vectors = Cell::kUnitVectors;
   shape.gates = Cell::kGates;
   shape.states = Cell::kStates;
@@ -37,8 +50,9 @@ constexpr CellKernels kernels_of() {
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
   shape.tile_rows = tile_rows(Cell::phase_gates(0) * Cell::kUnitVectors);
-  kernels.forward = run_forward<Cell, Real>;
-  kernels.backward = run_backward<Cell, Real>;
+  kernels.pack = run_pack<Cell, F>;
+  kernels.forward = run_forward<Cell, F>;
+  kernels.backward = run_backward<Cell, F>;
   return kernels;
 }
 
@@ -49,11 +63,12 @@ void run_activation(int which, const void* in, void* out, int64_t n) {
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
 
-// Defines fusedrnn::cpu::<isa>::<name>, declared in cpu/isa/units.h.
-#define FUSEDRNN_DEFINE_UNIT(name, Real)                                                       \
+// Defines fusedrnn::cpu::<isa>::<name>, declared in cpu/isa/units.h; the arguments after the name
+// are those of Format.
+#define FUSEDRNN_DEFINE_UNIT(name, ...)                                                        \
   namespace fusedrnn::cpu::FUSEDRNN_ISA {                                                      \
   namespace {                                                                                  \
-  using UnitReal = Real;                                                                       \
+  using UnitFormat = Format<__VA_ARGS__>;                                                      \
   constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)};            \
   constexpr fusedrnn_cell kOrder[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_ENUMERATOR)};       \
   constexpr bool in_order() {                                                                  \
@@ -66,8 +81,8 @@ void run_activation(int which, const void* in, void* out, int64_t n) {
   static_assert(in_order(), "cells/registry.h lists the cells in the order of fusedrnn_cell"); \
   }                                                                                            \
   extern const Unit name;                                                                      \
-  const Unit name = {kCells, run_activation<Real>};                                            \
+  const Unit name = {kCells, run_activation<UnitFormat::Real>};                                \
   }
 
-#define FUSEDRNN_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitReal>(),
+#define FUSEDRNN_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
 #define FUSEDRNN_UNIT_ENUMERATOR(id, text, ...) id,

@@ -14,18 +14,27 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 constexpr int kRecurrentPanel = 2;
 constexpr int kWidePanel = 4;
 
-// delta [T,B,ld]; block d of unit u at column d*H + u.
+// delta [T,B,ld]; block d of unit u at column d*block + u.
 struct DeltaRows {
   const void* data;
-  int64_t ld;
+  int64_t ld, block;
   int64_t T, B;
   const uint8_t* flags;  // null: every row exists
 };
 
-template <class Real>
+template <class F>
 struct WeightGradients {
-  using V = Vec<Real>;
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using Panel = typename F::Panel;
+  using V = typename F::V;
+  using Dot = typename F::Dot;
+  // Both operands of the products with x and h are rows, converted as they are packed.
+  using Pair = typename F::Pair;
+  using Packed = typename Pair::Panel;
   static constexpr int W = V::width;
+  static constexpr int K = Pair::kDepth;
   static constexpr int kWidth = kWidePanel * W;
   static constexpr int kRows = tile_rows(kWidePanel);
 
@@ -33,42 +42,54 @@ struct WeightGradients {
   int64_t H;
   int64_t thread, threads;
   int64_t block_rows, block_columns;
-  Real* scratch;  // block_rows * (block_columns + kRows)
+  void* scratch;  // block_rows * (block_columns + kRows) numbers
 
-  FUSEDRNN_MEMBER const Real* delta(int64_t row) const {
-    return static_cast<const Real*>(deltas.data) + row * deltas.ld;
+  FUSEDRNN_MEMBER const Row* delta(int64_t row) const {
+    return static_cast<const Row*>(deltas.data) + row * deltas.ld;
   }
   FUSEDRNN_MEMBER bool exists(int64_t row) const {
     return deltas.flags == nullptr || (deltas.flags[row] & kValid) != 0;
   }
   FUSEDRNN_MEMBER int64_t total_rows() const { return deltas.T * deltas.B; }
 
-  // dw[(first_gate + i)*H + u, :] = sum over rows of delta[row][blocks[i]*H + u] * inputs[row, :].
-  // A thread computes its share of every gate's units.
+  // dw[(first_gate + i)*H + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :].
+  // A thread computes its share of every gate's units. `sums`: where the sums gather if the
+  // caller's array is too narrow for them.
+  template <class Number>
   void outer(const Sequence& inputs, int64_t columns, const int* blocks, int first_gate, int gates,
-             const Matrix& dw) const {
+             const Matrix& dw, void* sums) const {
     const int64_t tiles = (H + kRows - 1) / kRows;
     const Range own = share(tiles, threads, thread);
     if (own.begin == own.end) return;
-    Real* packed_inputs = scratch;
-    Real* packed_deltas = scratch + block_rows * block_columns;
+    Real* total = static_cast<Real*>(kSame<Edge, Real> ? dw.data : sums);
+    const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
+    Packed* packed_inputs = static_cast<Packed*>(scratch);
+    Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + block_rows * block_columns);
     for (int64_t column = 0; column < columns; column += block_columns) {
       const int64_t width = columns - column < block_columns ? columns - column : block_columns;
       for (int64_t row = 0; row < total_rows(); row += block_rows) {
         const int64_t depth = total_rows() - row < block_rows ? total_rows() - row : block_rows;
-        pack_inputs(inputs, row, depth, column, width, packed_inputs);
+        pack_inputs<Number>(inputs, row, depth, column, width, packed_inputs);
         for (int g = 0; g < gates; ++g) {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(H - unit < kRows ? H - unit : kRows);
-            pack_deltas(blocks[g] * H + unit, height, row, depth, packed_deltas);
-            Real* out =
-                static_cast<Real*>(dw.data) + ((first_gate + g) * H + unit) * dw.stride + column;
+            pack_deltas(blocks[g] * deltas.block + unit, height, row, depth, packed_deltas);
+            Real* out = total + ((first_gate + g) * H + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
-              add_tile(packed_deltas, packed_inputs + n * block_rows, depth, out + n, dw.stride,
+              add_tile(packed_deltas, packed_inputs + n * block_rows, depth, out + n, stride,
                        height, width - n, row > 0);
             }
           }
+        }
+      }
+    }
+    if constexpr (!kSame<Edge, Real>) {
+      const int64_t end = own.end * kRows < H ? own.end * kRows : H;
+      for (int g = first_gate; g < first_gate + gates; ++g) {
+        for (int64_t u = own.begin * kRows; u < end; ++u) {
+          convert_row(total + (g * H + u) * stride, columns,
+                      static_cast<Edge*>(dw.data) + (g * H + u) * dw.stride);
         }
       }
     }
@@ -84,17 +105,18 @@ struct WeightGradients {
       for (int64_t row = 0; row < total_rows(); row += block_rows) {
         const int64_t depth = total_rows() - row < block_rows ? total_rows() - row : block_rows;
         V sum = V::zero();
-        const Real* src = delta(row) + block * H + v * W;
+        const Row* src = delta(row) + block * deltas.block + v * W;
         for (int64_t k = 0; k < depth; ++k, src += deltas.ld) sum = sum + V::load(src, n);
         total = total + sum;
       }
-      total.store(static_cast<Real*>(db) + gate * H + v * W, n);
+      total.store(static_cast<Edge*>(db) + gate * H + v * W, n);
     }
   }
 
-  // dx[row, :] (+)= delta[row, 0..depth) packed, packed [panel of inputs][depth][kWidth].
-  void input(const Real* packed, int64_t depth, int64_t columns, const Sequence& dx,
+  // dx[row, :] (+)= delta[row, the first `blocks`] packed, panels of inputs.
+  void input(const Panel* packed, int blocks, int64_t columns, const Sequence& dx,
              bool accumulate) const {
+    const int64_t depth = blocks * deltas.block;
     const int64_t panels = (columns + kWidth - 1) / kWidth;
     const bool by_panel = panels >= threads;
     const Range own_panels = by_panel ? share(panels, threads, thread) : Range{0, panels};
@@ -106,7 +128,7 @@ struct WeightGradients {
  private:
   struct InputTile {
     const WeightGradients& f;
-    const Real* packed;
+    const Panel* packed;
     int64_t depth, columns;
     const Sequence& dx;
     bool accumulate;
@@ -114,18 +136,18 @@ struct WeightGradients {
     template <int M, int Panels>
     __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
       const int64_t stride = depth * kWidth;
-      const Real* rows[M];
+      const Row* rows[M];
       for (int m = 0; m < M; ++m) rows[m] = f.delta(row + m);
       V acc[M][Panels * kWidePanel];
       clear(acc);
-      multiply<M, Panels * kWidePanel, Panels>(acc, rows, packed + panel * stride, stride, depth);
+      multiply<Dot, Panels>(acc, rows, packed + panel * stride, stride, depth);
       V tile[M][Panels * kWidePanel];
       spill(acc, tile);
       for (int m = 0; m < M; ++m) store(tile[m], Panels * kWidePanel, panel * kWidth, row + m);
     }
 
     FUSEDRNN_MEMBER void store(const V* tile, int vectors, int64_t column, int64_t row) const {
-      Real* dst = static_cast<Real*>(dx.data) + row / f.deltas.B * dx.t_stride +
+      Edge* dst = static_cast<Edge*>(dx.data) + row / f.deltas.B * dx.t_stride +
                   row % f.deltas.B * dx.b_stride;
       const bool exists = f.exists(row);
       if (!exists && accumulate) return;
@@ -138,40 +160,72 @@ struct WeightGradients {
     }
   };
 
-  // Rows [row, row + depth), columns [column, column + width) into panels [panel][k][kWidth].
+  // Rows [row, row + depth), columns [column, column + width) into panels
+  // [panel][k / K][kWidth][K].
+  template <class Number>
   void pack_inputs(const Sequence& inputs, int64_t row, int64_t depth, int64_t column,
-                   int64_t width, Real* packed) const {
+                   int64_t width, Packed* packed) const {
     int64_t t = row / deltas.B, b = row % deltas.B;
-    for (int64_t k = 0; k < depth; ++k) {
-      const Real* src = static_cast<const Real*>(inputs.data) + t * inputs.t_stride +
-                        b * inputs.b_stride + column;
-      const bool read = exists(row + k);
+    for (int64_t k = 0; k < depth; k += K) {
+      const Number* group[K];
+      for (int i = 0; i < K; ++i) {
+        const bool read = k + i < depth && exists(row + k + i);
+        group[i] = !read ? nullptr
+                         : static_cast<const Number*>(inputs.data) + t * inputs.t_stride +
+                               b * inputs.b_stride + column;
+        if (++b == deltas.B) {
+          b = 0;
+          ++t;
+        }
+      }
       for (int64_t n = 0; n < width; n += kWidth) {
-        copy_panel_row<kWidePanel>(read ? src + n : src, read ? width - n : 0,
-                                   packed + n * block_rows + k * kWidth);
-      }
-      if (++b == deltas.B) {
-        b = 0;
-        ++t;
+        pack_input_group(group, n, width, packed + n * block_rows + k * kWidth);
       }
     }
   }
 
-  // [k][kRows], zero beyond `height`.
-  void pack_deltas(int64_t column, int height, int64_t row, int64_t depth, Real* packed) const {
-    const Real* src = delta(row) + column;
-    if (height == kRows) {
-      for (int64_t k = 0; k < depth; ++k, src += deltas.ld, packed += kRows) {
-        __builtin_memcpy(packed, src, sizeof(Real) * kRows);
+  template <class Number>
+  static FUSEDRNN_MEMBER void pack_input_group(const Number* const* group, int64_t column,
+                                               int64_t columns, Packed* dst) {
+    FUSEDRNN_UNROLL
+    for (int v = 0; v < kWidePanel; ++v) {
+      V rows[K];
+      FUSEDRNN_UNROLL
+      for (int i = 0; i < K; ++i) {
+        rows[i] = load_columns<V>(group[i], column + v * W, columns);
+        if constexpr (kSame<Number, Edge>) rows[i] = F::round_operand(rows[i]);
       }
-    } else {
-      for (int64_t k = 0; k < depth; ++k, src += deltas.ld) {
-        for (int m = 0; m < kRows; ++m) *packed++ = m < height ? src[m] : Real(0);
+      Pair::pack(rows, dst + v * W * K);
+    }
+  }
+
+  // [k / K][kRows][K], zero beyond `height`.
+  void pack_deltas(int64_t column, int height, int64_t row, int64_t depth, Row* packed) const {
+    const Row* src = delta(row) + column;
+    for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
+      if constexpr (K == 1) {
+        if (height == kRows) {
+          __builtin_memcpy(packed, src, sizeof(Row) * kRows);
+          src += deltas.ld;
+          continue;
+        }
+      }
+      for (int i = 0; i < K; ++i, src += deltas.ld) {
+        for (int m = 0; m < kRows; ++m) {
+          packed[m * K + i] = m < height && k + i < depth ? src[m] : Row{};
+        }
       }
     }
   }
 
-  static FUSEDRNN_MEMBER void add_tile(const Real* a, const Real* b, int64_t depth, Real* out,
+  static FUSEDRNN_MEMBER void convert_row(const Real* src, int64_t columns, Edge* dst) {
+    for (int64_t i = 0; i < columns; i += W) {
+      const int n = static_cast<int>(columns - i < W ? columns - i : W);
+      V::load(src + i, n).store(dst + i, n);
+    }
+  }
+
+  static FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
                                        int64_t stride, int height, int64_t columns, bool add) {
     if (columns > 3 * W) {
       add_tile_of<4>(a, b, depth, out, stride, height, columns, add);
@@ -186,20 +240,20 @@ struct WeightGradients {
 
   // out[m][n] (+)= sum over k of a[k][m] * b[k][n]
   template <int N>
-  __attribute__((noinline)) static void add_tile_of(const Real* a, const Real* b, int64_t depth,
+  __attribute__((noinline)) static void add_tile_of(const Row* a, const Packed* b, int64_t depth,
                                                     Real* out, int64_t stride, int height,
                                                     int64_t columns, bool add) {
     V acc[kRows][N];
     clear(acc);
-    for (int64_t k = 0; k < depth; ++k, a += kRows, b += kWidth) {
-      V x[N];
+    for (int64_t k = 0; k < depth; k += K, a += kRows * K, b += kWidth * K) {
+      typename Pair::Weights x[N];
       FUSEDRNN_UNROLL
-      for (int n = 0; n < N; ++n) x[n] = V::load(b + n * W);
+      for (int n = 0; n < N; ++n) x[n] = Pair::load(b + n * W * K);
       FUSEDRNN_UNROLL
       for (int m = 0; m < kRows; ++m) {
-        const V d = V::set(a[m]);
+        const typename Pair::Operand d = Pair::broadcast(a + m * K);
         FUSEDRNN_UNROLL
-        for (int n = 0; n < N; ++n) acc[m][n] = fma(d, x[n], acc[m][n]);
+        for (int n = 0; n < N; ++n) acc[m][n] = Pair::add(acc[m][n], d, x[n]);
       }
     }
     const int last = static_cast<int>(columns < N * W ? columns - (N - 1) * W : W);

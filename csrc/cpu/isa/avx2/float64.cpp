@@ -2,4 +2,4 @@
 #include "cpu/isa/avx2/vec.h"
 #include "cpu/kernels/unit.h"
 
-FUSEDRNN_DEFINE_UNIT(float64, double)
+FUSEDRNN_DEFINE_UNIT(float64, double, double, double)

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "cpu/kernels/inline.h"
+#include "cpu/kernels/number.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -45,9 +46,52 @@ struct Vec<float> {
   FUSEDRNN_MEMBER void store(float* p) const { _mm256_storeu_ps(p, v); }
   FUSEDRNN_MEMBER void store(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
 
+  static FUSEDRNN_MEMBER Vec load(const Bf16* p) { return of_bf16(_mm_loadu_si128(words(p))); }
+  static FUSEDRNN_MEMBER Vec load(const Half* p) { return of_half(_mm_loadu_si128(words(p))); }
+  static FUSEDRNN_MEMBER Vec load(const Bf16* p, int n) { return of_bf16(load_words(p, n)); }
+  static FUSEDRNN_MEMBER Vec load(const Half* p, int n) { return of_half(load_words(p, n)); }
+  FUSEDRNN_MEMBER void store(Bf16* p) const { _mm_storeu_si128(words(p), as_bf16()); }
+  FUSEDRNN_MEMBER void store(Half* p) const { _mm_storeu_si128(words(p), as_half()); }
+  FUSEDRNN_MEMBER void store(Bf16* p, int n) const { store_words(p, n, as_bf16()); }
+  FUSEDRNN_MEMBER void store(Half* p, int n) const { store_words(p, n, as_half()); }
+
   static FUSEDRNN_MEMBER void transpose(Vec (&r)[8]);
 
  private:
+  static FUSEDRNN_MEMBER Vec of_bf16(__m128i w) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(w), 16))};
+  }
+  static FUSEDRNN_MEMBER Vec of_half(__m128i w) { return {_mm256_cvtph_ps(w)}; }
+  // Rounded to nearest, ties to even; a NaN becomes quiet.
+  FUSEDRNN_MEMBER __m128i as_bf16() const {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i upper = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
+  }
+  FUSEDRNN_MEMBER __m128i as_half() const {
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static FUSEDRNN_MEMBER const __m128i* words(const void* p) {
+    return static_cast<const __m128i*>(p);
+  }
+  static FUSEDRNN_MEMBER __m128i* words(void* p) { return static_cast<__m128i*>(p); }
+  template <class Number>
+  static FUSEDRNN_MEMBER __m128i load_words(const Number* p, int n) {
+    alignas(16) Number word[8]{};
+    for (int i = 0; i < n; ++i) word[i] = p[i];
+    return _mm_load_si128(words(word));
+  }
+  template <class Number>
+  static FUSEDRNN_MEMBER void store_words(Number* p, int n, __m128i w) {
+    alignas(16) Number word[8];
+    _mm_store_si128(words(word), w);
+    for (int i = 0; i < n; ++i) p[i] = word[i];
+  }
   static FUSEDRNN_MEMBER __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }

@@ -2,4 +2,4 @@
 #include "cpu/isa/avx512/vec.h"
 #include "cpu/kernels/unit.h"
 
-FUSEDRNN_DEFINE_UNIT(float32, float)
+FUSEDRNN_DEFINE_UNIT(float32, float, float, float)

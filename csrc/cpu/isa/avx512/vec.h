@@ -15,6 +15,7 @@
 #endif
 
 #include "cpu/kernels/inline.h"
+#include "cpu/kernels/number.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -53,9 +54,51 @@ struct Vec<float> {
   FUSEDRNN_MEMBER void store(float* p) const { _mm512_storeu_ps(p, v); }
   FUSEDRNN_MEMBER void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
 
+  static FUSEDRNN_MEMBER Vec load(const Bf16* p) { return of_bf16(_mm256_loadu_si256(words(p))); }
+  static FUSEDRNN_MEMBER Vec load(const Half* p) { return of_half(_mm256_loadu_si256(words(p))); }
+  static FUSEDRNN_MEMBER Vec load(const Bf16* p, int n) {
+    return of_bf16(_mm256_maskz_loadu_epi16(first(n), p));
+  }
+  static FUSEDRNN_MEMBER Vec load(const Half* p, int n) {
+    return of_half(_mm256_maskz_loadu_epi16(first(n), p));
+  }
+  FUSEDRNN_MEMBER void store(Bf16* p) const { _mm256_storeu_si256(words(p), as_bf16()); }
+  FUSEDRNN_MEMBER void store(Half* p) const { _mm256_storeu_si256(words(p), as_half()); }
+  FUSEDRNN_MEMBER void store(Bf16* p, int n) const {
+    _mm256_mask_storeu_epi16(p, first(n), as_bf16());
+  }
+  FUSEDRNN_MEMBER void store(Half* p, int n) const {
+    _mm256_mask_storeu_epi16(p, first(n), as_half());
+  }
+
+  // The upper 16 bits of every lane are those of the nearest Bf16, ties to even; a NaN becomes
+  // quiet.
+  FUSEDRNN_MEMBER __m512i rounded_to_bf16() const {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_epi32(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+  }
+
   static FUSEDRNN_MEMBER void transpose(Vec (&r)[16]);
 
  private:
+  static FUSEDRNN_MEMBER Vec of_bf16(__m256i w) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(w), 16))};
+  }
+  static FUSEDRNN_MEMBER Vec of_half(__m256i w) { return {_mm512_cvtph_ps(w)}; }
+  FUSEDRNN_MEMBER __m256i as_bf16() const {
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_to_bf16(), 16));
+  }
+  FUSEDRNN_MEMBER __m256i as_half() const {
+    return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static FUSEDRNN_MEMBER const __m256i* words(const void* p) {
+    return static_cast<const __m256i*>(p);
+  }
+  static FUSEDRNN_MEMBER __m256i* words(void* p) { return static_cast<__m256i*>(p); }
   static FUSEDRNN_MEMBER __mmask16 first(int n) {
     return static_cast<__mmask16>((1u << static_cast<unsigned>(n)) - 1u);
   }

@@ -9,6 +9,7 @@
 //   zero() set(x) load(p) store(p)    p is any address; nothing needs alignment
 //   load(p, n) store(p, n)            the first n lanes, 0 <= n <= width: memory beyond p[n-1] is
 //                                     neither read nor written, the other lanes are loaded as 0
+//   load(q) load(q, n) store(q) ...    of Vec<float>: the same for Bf16 and Half, converted
 //   transpose(r)                      r[i][j] <-> r[j][i] of width vectors, in registers
 //   + - * /  unary -  abs  copysign
 //   fma(a,b,c) fnma(a,b,c)            a*b + c, c - a*b
@@ -23,6 +24,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/inline.h"
+#include "cpu/kernels/number.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -93,6 +95,34 @@ struct Vec {
     FUSEDRNN_UNROLL
     for (int i = 0; i < width; ++i) {
       if (i < n) p[i] = v[i];
+    }
+  }
+
+  // Bf16 and Half.
+  template <class Number>
+  static FUSEDRNN_MEMBER Vec load(const Number* p) {
+    return load(p, width);
+  }
+  template <class Number>
+  static FUSEDRNN_MEMBER Vec load(const Number* p, int n) {
+    Vec r = zero();
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < width; ++i) {
+      Real value = 0;
+      if (i < n) convert(p[i], value);
+      r.v[i] = value;
+    }
+    return r;
+  }
+  template <class Number>
+  FUSEDRNN_MEMBER void store(Number* p) const {
+    store(p, width);
+  }
+  template <class Number>
+  FUSEDRNN_MEMBER void store(Number* p, int n) const {
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < width; ++i) {
+      if (i < n) convert(v[i], p[i]);
     }
   }
 

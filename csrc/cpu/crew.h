@@ -1,0 +1,57 @@
+// The threads of one call, and its plan.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "cpu/fp_mode.h"
+#include "cpu/kernels/job.h"
+#include "cpu/plan.h"
+#include "cpu/threads/pool.h"
+
+namespace fusedrnn::cpu {
+
+// The plan of one call, the threads that carry it out and the barriers they meet at.
+class Crew {
+ public:
+  using Planner = Plan (*)(const CellShape&, const Problem&, int threads);
+
+  Crew(Planner planner, const CellShape& shape, const Problem& p)
+      : plan_(planner(shape, p, get_num_threads())), team_(plan_.threads()) {
+    // Another call may hold the pool: then fewer threads run, and the plan is theirs.
+    if (team_.size() < plan_.threads()) plan_ = planner(shape, p, team_.size());
+    barriers_.emplace_back(plan_.threads());
+    for (int i = 0; i < plan_.row_groups; ++i) {
+      group_.push_back(&barriers_.emplace_back(plan_.unit_groups));
+    }
+  }
+
+  const Plan& plan() const { return plan_; }
+
+  Grid grid() { return {plan_.row_groups, plan_.unit_groups, &barriers_.front(), group_.data()}; }
+
+  template <class Job>
+  void run(void (*kernel)(const Job&, int), const Job& job) {
+    struct Context {
+      void (*kernel)(const Job&, int);
+      const Job& job;
+      int threads;
+    } context{kernel, job, plan_.threads()};
+    team_.run(
+        [](void* opaque, int thread) {
+          const Context& c = *static_cast<const Context*>(opaque);
+          if (thread >= c.threads) return;
+          const FlushDenormals mode;
+          c.kernel(c.job, thread);
+        },
+        &context);
+  }
+
+ private:
+  Plan plan_;
+  Team team_;
+  std::deque<Barrier> barriers_;
+  std::vector<Barrier*> group_;
+};
+
+}  // namespace fusedrnn::cpu

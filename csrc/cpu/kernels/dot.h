@@ -1,0 +1,36 @@
+// One step of a product over k: kDepth numbers of a row times kDepth * W packed weights, added to W
+// sums. Sets with instructions for narrow numbers add their own in isa/<name>/.
+#pragma once
+
+#include "cpu/kernels/number.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <bool First, class A, class B>
+struct Choose {
+  using type = A;
+};
+template <class A, class B>
+struct Choose<false, A, B> {
+  using type = B;
+};
+
+// Row and sums are floats or doubles; the weights are too, or are converted when they are loaded.
+template <class Row, class Panel_>
+struct Dot {
+  using Panel = Panel_;
+  static constexpr int kDepth = 1;
+  using V = Vec<Row>;
+  using Weights = V;
+  using Operand = V;
+
+  static FUSEDRNN_MEMBER Weights load(const Panel* p) { return V::load(p); }
+  static FUSEDRNN_MEMBER Operand broadcast(const Row* p) { return V::set(*p); }
+  static FUSEDRNN_MEMBER V add(V sum, Operand x, Weights w) { return fma(x, w, sum); }
+  // kDepth vectors, one a k, as load() reads them.
+  static FUSEDRNN_MEMBER void pack(const V* rows, Panel* p) { rows[0].store(p); }
+};
+
+FUSEDRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

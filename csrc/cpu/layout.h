@@ -1,0 +1,59 @@
+// Where the memory of a call lies. Each part first reserves its pieces of an arena, then, when the
+// arena has memory, points a job at them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/memory.h"
+#include "cpu/kernels/job.h"
+#include "cpu/plan.h"
+
+namespace fusedrnn::cpu {
+
+size_t count(int64_t a, int64_t b = 1, int64_t c = 1);  // a*b*c; throws std::bad_alloc
+
+// Added to the stride of rows that are read side by side: powers of two would share cache sets.
+constexpr int64_t kRowPadding = 16;
+constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
+inline int64_t row_stride(int64_t n) { return divide_up(n, kRowUnit) * kRowUnit + kRowPadding; }
+
+// Weights and biases as the kernels read them.
+class PackedLayout {
+ public:
+  PackedLayout(Arena& arena, const CellShape& shape, int64_t I, int64_t H, bool weights);
+  void point(const Arena& arena, ForwardJob& job) const;
+
+ private:
+  int phases_;
+  bool weights_;
+  int input_, recurrent_[kMaxPhases], bias_ih_, bias_hh_;
+};
+
+// States and gates: in training those of all steps, which a tape keeps.
+class StatesLayout {
+ public:
+  StatesLayout(Arena& arena, const CellShape& shape, const Problem& problem, bool save);
+  void point(const Arena& arena, ForwardJob& job) const;
+
+ private:
+  int phases_, states_;
+  bool mixed_;
+  int input_[kMaxPhases], state_[kMaxStates], saved_;
+};
+
+// What the threads of a call need while it runs.
+class ScratchLayout {
+ public:
+  // `stream`: weights are packed a few panels at a time.
+  ScratchLayout(Arena& arena, const CellShape& shape, const Problem& problem, const Plan& plan,
+                bool stream);
+  void point(const Arena& arena, ForwardJob& job) const;
+
+ private:
+  bool staged_, stream_;
+  size_t projection_bytes_, staged_bytes_, stream_bytes_;
+  int64_t ld_staged_;
+  int projection_piece_, staged_piece_, stream_piece_;
+};
+
+}  // namespace fusedrnn::cpu
