@@ -13,6 +13,7 @@ from support import Arguments, backward, forward
 
 T, B, I, H = 3, 2, 4, 5  # noqa: E741
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+FLOATING = "dtype float32, float64, bfloat16 or float16"  # as messages say it
 FLOATS = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0")
 UPSTREAM = ("dy", "dh_n", "dc_n")
 

@@ -11,6 +11,7 @@ import torch
 
 import fusedrnn as fr
 from error_support import (
+    FLOATING,
     FLOATS,
     GATES,
     UPSTREAM,
@@ -151,7 +152,6 @@ def test_upstream_gradients_have_one_shape(cell: str, name: str) -> None:
 # Types
 
 NOT_FLOATS = {
-    "float16": "float16",
     "longdouble": f"float{np.dtype('longdouble').itemsize * 8}",
     "int8": "int8",
     "int64": "int64",
@@ -170,7 +170,7 @@ NOT_FLOATS = {
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats_are_floats(name: str, dtype: str) -> None:
     array = np.zeros(shapes("lstm")[name], dtype)
-    message = f"{name}: expected dtype float32 or float64, got {NOT_FLOATS[dtype]}"
+    message = f"{name}: expected {FLOATING}, got {NOT_FLOATS[dtype]}"
     rejected("lstm", TypeError, message, **{name: array})
 
 
@@ -178,7 +178,7 @@ def test_floats_are_floats(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", UPSTREAM)
 def test_upstream_gradients_are_floats(name: str, dtype: str) -> None:
     array = np.zeros(upstream_shapes("lstm")[name], dtype)
-    message = f"{name}: expected dtype float32 or float64, got {NOT_FLOATS[dtype]}"
+    message = f"{name}: expected {FLOATING}, got {NOT_FLOATS[dtype]}"
     rejected_upstream("lstm", TypeError, message, **{name: array})
 
 

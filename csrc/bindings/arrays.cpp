@@ -11,6 +11,7 @@
 #include "bindings/array_import.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
+#include "core/dtype.h"
 #include "core/error.h"
 
 namespace fusedrnn::bindings {
@@ -58,18 +59,16 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape_o
 py::array empty(py::handle shape_object, py::handle dtype_object) {
   const std::vector<int64_t> shape = shape_argument(shape_object, false);
   const std::string name = str_argument("dtype", dtype_object);
-  if (name != "float32" && name != "float64") {
-    throw_wrong_dtype("dtype", ElementKind::floating, name);
-  }
-  const Dtype dtype = name == "float32" ? Dtype::float32 : Dtype::float64;
+  const DtypeInfo* info = find_dtype(name);
+  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
   DLTensor tensor{};
   tensor.device = {kDLCPU, 0};
   tensor.ndim = static_cast<int32_t>(std::min<size_t>(shape.size(), kMaxRank + 1));
-  tensor.dtype = {kDLFloat, static_cast<uint8_t>(dtype == Dtype::float32 ? 32 : 64), 1};
+  tensor.dtype = info->dlpack;
   tensor.shape = const_cast<int64_t*>(shape.data());
   check_header("shape", tensor);
   check_bytes("shape", tensor);
-  return empty_array(numpy_dtype(dtype), shape);
+  return empty_array(numpy_dtype(info->dtype), shape);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <bit>
 #include <string>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -52,7 +53,14 @@ py::dtype numpy_dtype(const char* name, DLDataType dtype) {
 }
 
 py::dtype numpy_dtype(Dtype dtype) {
-  return dtype == Dtype::float32 ? py::dtype::of<float>() : py::dtype::of<double>();
+  switch (dtype) {
+    case Dtype::float32:
+      return py::dtype::of<float>();
+    case Dtype::float64:
+      return py::dtype::of<double>();
+    default:
+      return numpy_dtype("dtype", dtype_info(dtype).dlpack);
+  }
 }
 
 }  // namespace fusedrnn::bindings

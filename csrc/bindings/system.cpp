@@ -49,6 +49,9 @@ py::array activation(py::handle name_object, py::handle object) {
   const DLTensor& t = required("array", in.tensor());
   check_tensor("array", t, nullptr, nullptr, -1);
   const Dtype dtype = floating_dtype("array", t);
+  if (item_size(dtype) < 4) {  // the gate maths of 16-bit types is that of float32
+    throw_type_error(expected("array", "dtype float32 or float64", dtype_name(dtype)));
+  }
   check_rank("array", t, 1, "[n]");
   in.make_readable();
   const int64_t n = t.shape[0];

@@ -24,7 +24,7 @@ void register_tape(py::module_& m) {
           "(T, B, I, H).")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.handle->call.problem.dtype); },
-          "\"float32\" or \"float64\".");
+          "Name of the element type of x and of all else.");
 }
 
 }  // namespace fusedrnn::bindings

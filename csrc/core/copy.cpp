@@ -13,6 +13,8 @@ void copy_row(const char* from, int64_t stride, int64_t n, char* to) {
 void copy_row(const char* from, int64_t stride, int64_t n, int64_t item_bytes, char* to) {
   if (stride == item_bytes) {
     std::memcpy(to, from, static_cast<size_t>(n * item_bytes));
+  } else if (item_bytes == 2) {
+    copy_row<2>(from, stride, n, to);
   } else if (item_bytes == 4) {
     copy_row<4>(from, stride, n, to);
   } else if (item_bytes == 8) {

@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "core/problem.h"
+#include "core/dtype.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
@@ -16,10 +16,6 @@ std::string device_name(DLDevice device);   // "cpu", "cuda:0", ...
 std::string shape_text(const DLTensor& t);  // "(3, 4)", "(3,)", "()"
 std::string shape_text(std::initializer_list<int64_t> shape);
 
-inline const char* dtype_name(Dtype dtype) {
-  return dtype == Dtype::float32 ? "float32" : "float64";
-}
-inline int64_t item_size(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
 inline int64_t item_size(const DLTensor& t) { return (t.dtype.bits * t.dtype.lanes + 7) / 8; }
 
 inline void* data_of(const DLTensor& t) { return static_cast<char*>(t.data) + t.byte_offset; }

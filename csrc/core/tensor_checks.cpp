@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -47,10 +48,9 @@ bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths) {
 }
 
 Dtype floating_dtype(const char* name, const DLTensor& t) {
-  if (!has_type(t, kDLFloat, {32, 64})) {
-    throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
-  }
-  return t.dtype.bits == 32 ? Dtype::float32 : Dtype::float64;
+  const DtypeInfo* info = find_dtype(t.dtype);
+  if (info == nullptr) throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
+  return info->dtype;
 }
 
 void check_rank(const char* name, const DLTensor& t, int rank, const char* axes) {
@@ -102,8 +102,8 @@ void check_dense(const char* name, const DLTensor& t) {
 }
 
 void throw_wrong_dtype(const char* name, ElementKind kind, const std::string& got) {
-  const char* wanted = "a dtype that DLPack knows";
-  if (kind == ElementKind::floating) wanted = "dtype float32 or float64";
+  std::string wanted = "a dtype that DLPack knows";
+  if (kind == ElementKind::floating) wanted = "dtype " + dtype_names();
   if (kind == ElementKind::integer) wanted = "an integer dtype";
   if (kind == ElementKind::boolean) wanted = "dtype bool";
   throw_type_error(expected(name, wanted, got));

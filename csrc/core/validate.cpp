@@ -1,5 +1,6 @@
 #include "core/validate.h"
 
+#include <cstddef>
 #include <span>
 
 #include "core/cell_info.h"
@@ -89,10 +90,26 @@ void check_sizes(const Problem& p, int gates) {
                     sizes + " are too large");
 }
 
-void check_struct_size(const char* name, size_t size, size_t expected_size) {
-  if (size == expected_size) return;
+// Structs of callers that were compiled before their last fields existed are accepted: `oldest` is
+// the smallest size that ever was.
+void check_struct_size(const char* name, size_t size, size_t expected_size, size_t oldest) {
+  if (size == expected_size || size == oldest) return;
   throw_value_error(expected(name, "size = " + std::to_string(expected_size) + " (its sizeof)",
                              std::to_string(size)));
+}
+
+Compute compute_of(const fusedrnn_forward_args& args, Dtype dtype) {
+  const bool has_field = args.size > offsetof(fusedrnn_forward_args, compute);
+  const int32_t compute = has_field ? args.compute : int32_t{FUSEDRNN_COMPUTE_SAME};
+  if (compute == FUSEDRNN_COMPUTE_SAME) return Compute::same;
+  if (compute != FUSEDRNN_COMPUTE_BFLOAT16) {
+    throw_value_error(expected("compute", "a fusedrnn_compute", std::to_string(compute)));
+  }
+  if (dtype == Dtype::bfloat16) return Compute::same;  // its operands are nothing else
+  if (dtype == Dtype::float32) return Compute::bfloat16;
+  throw_value_error(
+      expected("compute", "FUSEDRNN_COMPUTE_SAME with arrays of " + std::string(dtype_name(dtype)),
+               "FUSEDRNN_COMPUTE_BFLOAT16"));
 }
 
 Sequence as_sequence(const DLTensor* t) {
@@ -126,7 +143,8 @@ void check_outputs_apart(std::span<const Footprint> outputs) {
 }  // namespace
 
 Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
-  check_struct_size("fusedrnn_forward_args", args.size, sizeof args);
+  check_struct_size("fusedrnn_forward_args", args.size, sizeof args,
+                    offsetof(fusedrnn_forward_args, compute));
   const CellInfo* cell = find_cell(args.cell);
   if (cell == nullptr) {
     throw_value_error(expected("cell", "a fusedrnn_cell", std::to_string(args.cell)));
@@ -139,6 +157,7 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
   p.cell = cell->cell;
   p.reverse = args.reverse != 0;
   p.dtype = floating_dtype("x", x);
+  p.compute = compute_of(args, p.dtype);
   check_rank("x", x, 3, "[T, B, I]");
   p.T = x.shape[0];
   p.B = x.shape[1];
@@ -204,7 +223,7 @@ ForwardCall check_forward(const fusedrnn_forward_args& args) {
 }
 
 void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& p, Layout layout) {
-  check_struct_size("fusedrnn_backward_args", args.size, sizeof args);
+  check_struct_size("fusedrnn_backward_args", args.size, sizeof args, sizeof args);
   check_optional("dy", args.dy, p.dtype, {p.T, p.B, p.H}, layout);
   check_optional("dh_n", args.dh_n, p.dtype, {p.B, p.H}, layout);
   if (find_cell(p.cell)->states > 1) {

@@ -187,6 +187,39 @@ static void test_no_steps(Problem* p) {
   fusedrnn_tape_free(tape);
 }
 
+/* Two bytes an element: the same walk over empty problems, bytes passed on as they are. */
+static void test_no_steps_in_16_bits(fusedrnn_cell cell, DLDataType dtype) {
+  Problem* p = malloc(sizeof *p);
+  if (p == NULL) exit(1);
+  set_up(p, cell, 0);
+  Variable* const groups[] = {p->in, p->out, p->dout, p->din};
+  const int counts[] = {INPUTS, OUTPUTS, OUTPUTS, INPUTS};
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < counts[i]; ++k) groups[i][k].tensor.dtype = dtype;
+  }
+  p->in[X].shape[0] = p->out[Y].shape[0] = p->dout[Y].shape[0] = p->din[X].shape[0] = 0;
+  p->resets_shape[0] = 0;
+  memset(p->lengths, 0, sizeof p->lengths);
+  const size_t bytes = 2 * B * H;
+  double behind[INPUTS];
+  for (int k = 0; k < INPUTS; ++k) {
+    behind[k] = p->din[k].values[(p->din[k].count + 3) / 4];
+  }
+  fusedrnn_tape* tape = NULL;
+  CHECK(fusedrnn_forward(&p->forward, &tape) == FUSEDRNN_OK);
+  CHECK(memcmp(p->out[H_N].values, p->in[H0].values, bytes) == 0);
+  p->backward.tape = tape;
+  CHECK(fusedrnn_backward(&p->backward) == FUSEDRNN_OK);
+  CHECK(memcmp(p->din[H0].values, p->dout[H_N].values, bytes) == 0);
+  for (int k = W_IH; k <= B_HH; ++k) {
+    const uint16_t* values = (const uint16_t*)p->din[k].values;
+    for (int64_t i = 0; i < p->din[k].count; ++i) CHECK(values[i] == 0);
+    CHECK(p->din[k].values[(p->din[k].count + 3) / 4] == behind[k]);
+  }
+  fusedrnn_tape_free(tape);
+  free(p);
+}
+
 static void expect(fusedrnn_status got, fusedrnn_status status, const char* message) {
   CHECK(got == status);
   if (strcmp(fusedrnn_last_error(), message) != 0) {
@@ -236,7 +269,7 @@ static void test_messages(Problem* p) {
 
   p->in[X].tensor.dtype.lanes = 2;
   expect(fusedrnn_forward(&p->forward, &tape), FUSEDRNN_INVALID_TYPE,
-         "x: expected dtype float32 or float64, got float64 with 2 lanes");
+         "x: expected dtype float32, float64, bfloat16 or float16, got float64 with 2 lanes");
   p->in[X].tensor.dtype.lanes = 1;
 
   p->lengths[1] = T + 1;
@@ -267,6 +300,20 @@ static void test_messages(Problem* p) {
   fusedrnn_tape_free(tape);
 }
 
+static void test_compute(Problem* p) {
+  fusedrnn_forward_args args = p->forward;
+  args.compute = FUSEDRNN_COMPUTE_BFLOAT16;
+  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE,
+         "compute: expected FUSEDRNN_COMPUTE_SAME with arrays of float64, got "
+         "FUSEDRNN_COMPUTE_BFLOAT16");
+  args.compute = 7;
+  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE,
+         "compute: expected a fusedrnn_compute, got 7");
+  /* Callers from before the field: what lies behind their struct is not read. */
+  args.size = offsetof(fusedrnn_forward_args, compute);
+  CHECK(fusedrnn_forward(&args, NULL) == FUSEDRNN_OK);
+}
+
 static void test_library(void) {
   CHECK(strcmp(fusedrnn_version(), FUSEDRNN_VERSION) == 0);
   CHECK(fusedrnn_abi_version() == FUSEDRNN_ABI_VERSION);
@@ -293,6 +340,10 @@ int main(void) {
   }
   set_up(p, FUSEDRNN_LSTM, 0);
   test_messages(p);
+  set_up(p, FUSEDRNN_LSTM, 0);
+  test_compute(p);
+  test_no_steps_in_16_bits(FUSEDRNN_LSTM, (DLDataType){kDLBfloat, 16, 1});
+  test_no_steps_in_16_bits(FUSEDRNN_GRU, (DLDataType){kDLFloat, 16, 1});
   free(p);
   if (failures > 0) fprintf(stderr, "%d failures\n", failures);
   return failures > 0;

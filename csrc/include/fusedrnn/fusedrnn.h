@@ -10,9 +10,13 @@
  * long, no resets; for an upstream gradient zero; for a gradient to be written "not wanted".
  *
  * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
- * lengths and resets any on every axis. Tensors are float32 or float64, one type a call, in CPU
- * memory, aligned to their element. The elements of an output must not share memory with one
- * another or with another output, nor y with x, nor dx with x or dy.
+ * lengths and resets any on every axis. Tensors are float32, float64, bfloat16 (kDLBfloat, 16 bits)
+ * or float16 (kDLFloat, 16 bits), one type a call, in CPU memory, aligned to their element. The
+ * elements of an output must not share memory with one another or with another output, nor y with
+ * x, nor dx with x or dy.
+ *
+ * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
+ * only where a call begins and ends, each gradient once at its end.
  *
  * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
  * for the calling thread, which argument was wrong, what was expected and what came. All functions
@@ -58,6 +62,13 @@ typedef enum fusedrnn_cell {
   FUSEDRNN_LSTM = 6
 } fusedrnn_cell;
 
+/* What the operands of the matrix products are rounded to. All else is in the type of x. */
+typedef enum fusedrnn_compute {
+  FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
+  FUSEDRNN_COMPUTE_BFLOAT16 =
+      1 /* of float32: x, h, weights, and in backward the gates' gradients */
+} fusedrnn_compute;
+
 /* What a forward pass must remember for its gradients. Immutable: backward may run any number of
  * times and from several threads. It refers to x, w_ih and w_hh of the forward call, which must
  * stay alive and unchanged until the last backward; everything else, y included, is the tape's own.
@@ -80,6 +91,7 @@ typedef struct fusedrnn_forward_args {
   DLTensor* y;             /* written */
   DLTensor* h_n;           /* written */
   DLTensor* c_n;           /* written; LSTM only */
+  int32_t compute;         /* a fusedrnn_compute, of backward too; a size without it means SAME */
 } fusedrnn_forward_args;
 
 typedef struct fusedrnn_backward_args {
