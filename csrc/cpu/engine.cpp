@@ -171,7 +171,7 @@ class CpuBackend final : public Backend {
     std::copy_n(tape.inputs, kMaxPhases, job.inputs);
     std::copy_n(tape.states, kMaxStates, job.states);
     job.saved = tape.saved;
-    job.block_rows = std::min(kBlockRows, p.T * p.B);
+    job.block_rows = std::min(kBlockRows, divide_up(p.T * p.B, shape.depth) * shape.depth);
     const int64_t widest = std::max(p.I, p.H);
     const int64_t wide = int64_t{shape.wide_panel} * shape.width;
     job.block_columns = std::min(kBlockColumns, divide_up(widest, wide) * wide);

@@ -45,7 +45,7 @@ struct Format {
   using State = typename Choose<kMixed, float, Row>::type;  // of h; other states are Real
 
   // Whether the products can read the caller's x where it lies.
-  static constexpr bool kStage = !kSame<Edge, Row> || Dot::kDepth > 1;
+  static constexpr bool kStage = kMixed || !kSame<Edge, Row> || Dot::kDepth > 1;
 
   // h as it leaves the step.
   static FUSEDRNN_MEMBER V round_state(V h) { return round_to<Edge>(h); }
