@@ -29,7 +29,7 @@ class Backward {
     begin_carry();
     wait_at(*job_.grid.all);
     for (int64_t step = p_.T - 1; step >= 0; --step) walk_phases<Cell::kPhases - 1>(step);
-    for_tiles<kVectors>(InitialTile{*this}, panels_.begin, panels_.end, rows_.begin, rows_.end);
+    for_tiles<kVectors>(Initial{*this}, panels_.begin, panels_.end, rows_.begin, rows_.end);
     wait_at(*job_.grid.all);
     weight_gradients();
   }
@@ -102,21 +102,36 @@ class Backward {
   // --- one phase of one step ---
 
   // The gradient of what phase `Source` multiplied, from the deltas of its gates at `time`.
-  template <int Source, int M, int Panels>
-  FUSEDRNN_MEMBER void recurrent_product(V (&acc)[M][Panels * kVectors], int64_t time,
-                                         int64_t panel, int64_t row) const {
-    const int64_t depth = Cell::phase_gates(Source) * job_.delta_block;
-    const int64_t stride = depth * kVectors * W;
+  template <int Source>
+  FUSEDRNN_MEMBER void recurrent_product(int64_t time, Tile tile, Real* sums) const {
     const int64_t column = Cell::recurrent_delta(Cell::phase_first(Source)) * job_.delta_block;
-    const Row* rows[M];
-    for (int m = 0; m < M; ++m) rows[m] = delta_row(time, row + m) + column;
-    multiply<Dot, Panels>(
-        acc, rows, static_cast<const Panel*>(job_.packed_transposed[Source]) + panel * stride,
-        stride, depth);
+    Product<F> product;
+    product.depth = Cell::phase_gates(Source) * job_.delta_block;
+    product.weights_stride = product.depth * kVectors * W;
+    product.weights = static_cast<const Panel*>(job_.packed_transposed[Source]) +
+                      tile.panel * product.weights_stride;
+    product.bias = nullptr;
+    product.out = sums;
+    product.out_row = kVectors * W;
+    product.out_panel = tile.rows * kVectors * W;
+    product.set_rows(delta_row(time, tile.row) + column, job_.ld_delta);
+    run_product<kVectors>(product, tile.rows, tile.panels);
+  }
+
+  // Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
+  template <class Finish>
+  FUSEDRNN_MEMBER void for_vectors(Tile tile, const Real* sums, const Finish& finish) const {
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+        for (int n = 0; n < kVectors; ++n, sums += W) {
+          finish(V::load(sums), (panel * kVectors + n) * W, b);
+        }
+      }
+    }
   }
 
   template <int Phase>
-  struct StepTile {
+  struct Step {
     static constexpr bool kFirst = Phase == Cell::kPhases - 1;  // of the phases, going backward
     static constexpr int kSource = kFirst ? 0 : Phase + 1;
 
@@ -126,29 +141,24 @@ class Backward {
     const uint8_t* flags;            // of this step, or null
     const uint8_t* flags_following;  // of the step whose deltas reach h, or null
 
-    template <int M, int Panels>
-    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
-      V acc[M][Panels * kVectors];
-      clear(acc);
-      if (source_time >= 0 && has_gradient(row, M)) {
-        f.recurrent_product<kSource, M, Panels>(acc, source_time, panel, row);
+    void run(Tile tile) const {
+      alignas(64) Real sums[kAccumulators * W] = {};
+      if (source_time >= 0 && has_gradient(tile)) {
+        f.template recurrent_product<kSource>(source_time, tile, sums);
       }
-      V tile[M][Panels * kVectors];
-      spill(acc, tile);
-      for (int m = 0; m < M; ++m) {
-        for (int n = 0; n < Panels * kVectors; ++n) {
-          finish(tile[m][n], (panel * kVectors + n) * W, row + m);
-        }
-      }
+      f.for_vectors(tile, sums,
+                    [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+                      finish(product, unit, b);
+                    });
     }
 
     // Deltas of steps that do not exist are zero, and so is their product.
-    FUSEDRNN_MEMBER bool has_gradient(int64_t row, int count) const {
+    FUSEDRNN_MEMBER bool has_gradient(Tile tile) const {
       if (flags == nullptr) return true;
       bool any = false;
-      for (int m = 0; m < count; ++m) {
-        any |= (flags[row + m] & kValid) != 0;
-        any |= flags_following != nullptr && (flags_following[row + m] & kValid) != 0;
+      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+        any |= (flags[b] & kValid) != 0;
+        any |= flags_following != nullptr && (flags_following[b] & kValid) != 0;
       }
       return any;
     }
@@ -200,12 +210,12 @@ class Backward {
 
   template <int Phase>
   FUSEDRNN_MEMBER void walk_phases(int64_t step) {
-    using Tile = StepTile<Phase>;
+    using Work = Step<Phase>;
     const int64_t time = slots_.time(step);
     const bool last = step + 1 == p_.T;
-    const int64_t source = !Tile::kFirst ? time : last ? -1 : slots_.time(step + 1);
+    const int64_t source = !Work::kFirst ? time : last ? -1 : slots_.time(step + 1);
     for_tiles<kVectors>(
-        Tile{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
+        Work{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
         panels_.begin, panels_.end, rows_.begin, rows_.end);
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
     if constexpr (Phase > 0) walk_phases<Phase - 1>(step);
@@ -213,35 +223,26 @@ class Backward {
 
   // --- the gradients of the initial states ---
 
-  struct InitialTile {
+  struct Initial {
     const Backward& f;
 
-    template <int M, int Panels>
-    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
-      V acc[M][Panels * kVectors];
-      clear(acc);
+    void run(Tile tile) const {
+      alignas(64) Real sums[kAccumulators * W] = {};
       if (f.call_.dstate_0[0].data != nullptr) {
-        f.recurrent_product<0, M, Panels>(acc, f.slots_.time(0), panel, row);
+        f.template recurrent_product<0>(f.slots_.time(0), tile, sums);
       }
-      V tile[M][Panels * kVectors];
-      spill(acc, tile);
       const uint8_t* flags = f.flags_at(0);
-      for (int m = 0; m < M; ++m) {
-        const int64_t b = row + m;
+      f.for_vectors(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
         const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
-        for (int n = 0; n < Panels * kVectors; ++n) {
-          const int64_t unit = (panel * kVectors + n) * W;
-          const int count = f.lanes(unit);
-          if (count <= 0) break;
-          for (int s = 0; s < kStates; ++s) {
-            const Matrix& out = f.call_.dstate_0[s];
-            if (out.data == nullptr) continue;
-            V d = V::load(f.carry_row(s, b) + unit);
-            if (s == 0 && !cut) d = d + tile[m][n];
-            d.store(static_cast<Edge*>(out.data) + b * out.stride + unit, count);
-          }
+        const int count = f.lanes(unit);
+        for (int s = 0; s < kStates && count > 0; ++s) {
+          const Matrix& out = f.call_.dstate_0[s];
+          if (out.data == nullptr) continue;
+          V d = V::load(f.carry_row(s, b) + unit);
+          if (s == 0 && !cut) d = d + product;
+          d.store(static_cast<Edge*>(out.data) + b * out.stride + unit, count);
         }
-      }
+      });
     }
   };
 

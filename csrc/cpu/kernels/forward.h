@@ -120,46 +120,40 @@ class Forward {
 
   // --- the input projection of a chunk ---
 
-  struct ProjectTile {
+  struct Projection {
+    static constexpr int N = G * kUnitVectors;
+
     const Forward& f;
     Packed weights;
     int64_t first_step;
 
-    template <int M, int Panels>
-    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
-      constexpr int N = G * kUnitVectors;
-      const int64_t stride = panel_size<F>(f.p_.I, N);
-      const int64_t sequences = f.rows_.end - f.rows_.begin;
-      const Row* rows[M];
+    void run(Tile tile) const {
+      Product<F> product;
+      product.depth = round_up(f.p_.I, Dot::kDepth);
+      product.weights_stride = panel_size<F>(f.p_.I, N);
+      product.weights = weights.data + (tile.panel - weights.first) * product.weights_stride;
+      product.bias_stride = N * W;
+      product.bias = to<Real>(f.job_.packed_bias_ih) + tile.panel * product.bias_stride;
+      product.out_row = N * W;
+      product.out_panel = f.projection_rows_ * N * W;
+      product.out = f.projection_at(tile.panel, tile.row);
+      set_rows(tile, product);
+      run_product<N>(product, tile.rows, tile.panels);
+    }
+
+    FUSEDRNN_MEMBER void set_rows(Tile tile, Product<F>& product) const {
       if constexpr (F::kStage) {
-        for (int m = 0; m < M; ++m) rows[m] = f.staged_ + (row + m) * f.job_.ld_staged;
+        product.set_rows(f.staged_ + tile.row * f.job_.ld_staged, f.job_.ld_staged);
       } else {
-        int64_t step = first_step + row / sequences;
-        int64_t b = row % sequences;
-        for (int m = 0; m < M; ++m) {
-          rows[m] = f.x_row(step, b);
+        const int64_t sequences = f.rows_.end - f.rows_.begin;
+        int64_t step = first_step + tile.row / sequences;
+        int64_t b = tile.row % sequences;
+        for (int64_t m = 0; m < tile.rows; ++m) {
+          product.rows[m] = f.x_row(step, b);
           if (++b == sequences) {
             b = 0;
             ++step;
           }
-        }
-      }
-      V acc[M][Panels * N];
-      const Real* bias = to<Real>(f.job_.packed_bias_ih) + panel * N * W;
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        FUSEDRNN_UNROLL
-        for (int n = 0; n < Panels * N; ++n) acc[m][n] = V::load(bias + n * W);
-      }
-      multiply<Dot, Panels>(acc, rows, weights.data + (panel - weights.first) * stride, stride,
-                            round_up(f.p_.I, Dot::kDepth));
-      FUSEDRNN_UNROLL
-      for (int p = 0; p < Panels; ++p) {
-        FUSEDRNN_UNROLL
-        for (int m = 0; m < M; ++m) {
-          Real* dst = f.projection_at(panel + p, row + m);
-          FUSEDRNN_UNROLL
-          for (int n = 0; n < N; ++n) acc[m][p * N + n].store(dst + n * W);
         }
       }
     }
@@ -170,8 +164,7 @@ class Forward {
     const int64_t rows = steps * (rows_.end - rows_.begin);
     if constexpr (F::kStage) stage(step, steps);
     for_packed<G>(call_.w_ih, p_.I, 0, job_.packed_input, [&](Range panels, Packed weights) {
-      for_tiles<G * kUnitVectors>(ProjectTile{*this, weights, step}, panels.begin, panels.end, 0,
-                                  rows);
+      for_tiles<Projection::N>(Projection{*this, weights, step}, panels.begin, panels.end, 0, rows);
     });
   }
 
@@ -200,7 +193,7 @@ class Forward {
   // --- one phase of one step ---
 
   template <int Phase>
-  struct StepTile {
+  struct Step {
     static constexpr int kFirst = Cell::phase_first(Phase);
     static constexpr int kGates = Cell::phase_gates(Phase);
     static constexpr bool kLast = Phase == Cell::kPhases - 1;
@@ -213,44 +206,42 @@ class Forward {
     const uint8_t* flags;     // of this step, or null
     const uint8_t* next_cut;  // flags of the next step, or null
 
-    template <int M, int Panels>
-    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
-      V tile[M][Panels * N];
-      if (any_valid(row, M)) {
-        const int64_t stride = panel_size<F>(f.p_.H, N);
-        const int64_t input_slot = Phase == 0 ? entering : of_step;
-        const Row* rows[M];
-        for (int m = 0; m < M; ++m) rows[m] = f.input_row(Phase, input_slot, row + m);
-        V acc[M][Panels * N];
-        FUSEDRNN_UNROLL
-        for (int p = 0; p < Panels; ++p) {
-          const Real* bias = to<Real>(f.job_.packed_bias_hh) + (panel + p) * G * U + kFirst * U;
-          FUSEDRNN_UNROLL
-          for (int m = 0; m < M; ++m) {
-            FUSEDRNN_UNROLL
-            for (int n = 0; n < N; ++n) acc[m][p * N + n] = V::load(bias + n * W);
-          }
+    void run(Tile tile) const {
+      alignas(64) Real sums[kAccumulators * W];
+      if (any_valid(tile)) multiply_state(tile, sums);
+      const Real* sum = sums;
+      for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+        for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
+          finish(sum, panel, b);
         }
-        multiply<Dot, Panels>(acc, rows, weights.data + (panel - weights.first) * stride, stride,
-                              round_up(f.p_.H, Dot::kDepth));
-        spill(acc, tile);
-      } else {
-        clear(tile);
-      }
-      for (int m = 0; m < M; ++m) {
-        for (int p = 0; p < Panels; ++p) finish(tile[m] + p * N, panel + p, row + m);
       }
     }
 
-    FUSEDRNN_MEMBER bool any_valid(int64_t row, int count) const {
+    FUSEDRNN_MEMBER void multiply_state(Tile tile, Real* sums) const {
+      Product<F> product;
+      product.depth = round_up(f.p_.H, Dot::kDepth);
+      product.weights_stride = panel_size<F>(f.p_.H, N);
+      product.weights = weights.data + (tile.panel - weights.first) * product.weights_stride;
+      product.bias_stride = G * U;
+      product.bias = to<Real>(f.job_.packed_bias_hh) + tile.panel * G * U + kFirst * U;
+      product.out = sums;
+      product.out_row = N * W;
+      product.out_panel = tile.rows * N * W;
+      product.set_rows(f.input_row(Phase, Phase == 0 ? entering : of_step, tile.row),
+                       f.job_.ld_state);
+      run_product<N>(product, tile.rows, tile.panels);
+    }
+
+    FUSEDRNN_MEMBER bool any_valid(Tile tile) const {
       if (flags == nullptr) return true;
       bool any = false;
-      for (int m = 0; m < count; ++m) any |= (flags[row + m] & kValid) != 0;
+      for (int64_t m = 0; m < tile.rows; ++m) any |= (flags[tile.row + m] & kValid) != 0;
       return any;
     }
 
-    // The gate maths of one sequence and panel; u is the recurrent product of the phase's gates.
-    FUSEDRNN_MEMBER void finish(const V* product, int64_t panel, int64_t b) const {
+    // The gate maths of one sequence and panel; `sum` holds u, the recurrent product of the phase's
+    // gates.
+    FUSEDRNN_MEMBER void finish(const Real* sum, int64_t panel, int64_t b) const {
       const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
       const bool cut_next = next_cut != nullptr && (next_cut[b] & kCut) != 0;
       const Real* projected = f.projection_at(panel, chunk_row + b - f.rows_.begin);
@@ -266,7 +257,7 @@ class Forward {
         if (valid) {
           for (int g = 0; g < kGates; ++g) {
             a[kFirst + g] = V::load(projected + (kFirst + g) * U + j * W);
-            u[kFirst + g] = product[g * kUnitVectors + j];
+            u[kFirst + g] = V::load(sum + (g * kUnitVectors + j) * W);
           }
           if constexpr (Phase > 0) {
             for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U + j * W);
@@ -299,12 +290,12 @@ class Forward {
     const uint8_t* flags = call_.flags == nullptr ? nullptr : call_.flags + time * p_.B;
     const uint8_t* next =
         flags == nullptr || step + 1 == p_.T ? nullptr : call_.flags + slots_.time(step + 1) * p_.B;
-    using Tile = StepTile<Phase>;
+    using Work = Step<Phase>;
     const int64_t chunk_row = step % job_.chunk_steps * (rows_.end - rows_.begin);
-    for_packed<Tile::kGates>(
-        call_.w_hh, p_.H, Tile::kFirst, job_.packed_recurrent[Phase],
+    for_packed<Work::kGates>(
+        call_.w_hh, p_.H, Work::kFirst, job_.packed_recurrent[Phase],
         [&](Range panels, Packed weights) {
-          for_tiles<Tile::N>(Tile{*this, weights, time, slots_.entering(step), slots_.leaving(step),
+          for_tiles<Work::N>(Work{*this, weights, time, slots_.entering(step), slots_.leaving(step),
                                   slots_.of_step(step), chunk_row, flags, next},
                              panels.begin, panels.end, rows_.begin, rows_.end);
         });

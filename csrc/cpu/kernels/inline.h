@@ -8,6 +8,7 @@
 // Member functions cannot be `static` for linkage; their class already lives in the set's
 // namespace.
 #define FUSEDRNN_MEMBER inline __attribute__((always_inline))
+#define FUSEDRNN_LAMBDA __attribute__((always_inline))
 
 // Unrolls the loop that follows, so that an array of vectors indexed in it stays in registers.
 #if defined(__clang__)

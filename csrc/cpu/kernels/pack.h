@@ -1,7 +1,6 @@
 // Packing: weights into panels, once a call, and operand blocks of the weight gradients.
 #pragma once
 
-#include "cpu/kernels/format.h"
 #include "cpu/kernels/job.h"
 #include "cpu/kernels/tile.h"
 

@@ -5,16 +5,18 @@
 // N/Panels vectors after the other, each [k / D][N/Panels * W][D] with D = Dot::kDepth.
 #pragma once
 
-#include "cpu/kernels/inline.h"
+#include "cpu/kernels/format.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 // Accumulators that leave room for the operands.
 constexpr int kAccumulators = kRegisters == 32 ? 24 : 12;
 
+constexpr int kMaxTileRows = 8;
+
 constexpr int tile_rows(int vectors) {
   const int rows = kAccumulators / vectors;
-  return rows < 1 ? 1 : rows > 8 ? 8 : rows;
+  return rows < 1 ? 1 : rows > kMaxTileRows ? kMaxTileRows : rows;
 }
 
 // How many panels a tile of few rows takes side by side, to have enough independent chains for the
@@ -28,26 +30,6 @@ constexpr int tile_panels(int rows, int vectors) {
 FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index) {
   const int64_t rest = total % count;
   return total / count * index + (index < rest ? index : rest);
-}
-
-template <class V, int M, int N>
-FUSEDRNN_INLINE void clear(V (&acc)[M][N]) {
-  FUSEDRNN_UNROLL
-  for (int m = 0; m < M; ++m) {
-    FUSEDRNN_UNROLL
-    for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
-  }
-}
-
-// From the registers to the stack. What follows visits rows in a loop: indexing the accumulators
-// with its variable would keep them in memory during the product, too.
-template <class V, int M, int N>
-FUSEDRNN_INLINE void spill(const V (&acc)[M][N], V (&tile)[M][N]) {
-  FUSEDRNN_UNROLL
-  for (int m = 0; m < M; ++m) {
-    FUSEDRNN_UNROLL
-    for (int n = 0; n < N; ++n) tile[m][n] = acc[m][n];
-  }
 }
 
 // acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth.
@@ -78,25 +60,80 @@ FUSEDRNN_INLINE void multiply(V (&acc)[M][N], const Row* const* rows, const Pane
   }
 }
 
-// Calls tile.run<M, Panels>(panel, row) with the compile-time M equal to `rows`.
-template <int Vectors, int M, class Tile>
-FUSEDRNN_INLINE void run_tile(const Tile& tile, int64_t rows, int64_t panels, int64_t panel,
-                              int64_t row) {
-  if (rows == M) {
-    constexpr int kPanels = tile_panels(M, Vectors);
-    if constexpr (kPanels > 1) {
-      if (panels == kPanels) return tile.template run<M, kPanels>(panel, row);
+// A product of up to kMaxTileRows rows with one or a few panels.
+template <class F>
+struct Product {
+  const typename F::Row* rows[kMaxTileRows];
+  const typename F::Panel* weights;
+  int64_t weights_stride;  // from panel to panel
+  int64_t depth;
+  const typename F::Real* bias;  // [panel][Vectors*W], what the sums begin with; null: zeros
+  int64_t bias_stride;
+  typename F::Real* out;  // [row][Vectors*W] of the first panel
+  int64_t out_row, out_panel;
+
+  // Rows that lie `stride` apart. All of them: a loop to a number known at run time costs more.
+  FUSEDRNN_MEMBER void set_rows(const typename F::Row* first, int64_t stride) {
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kMaxTileRows; ++m, first += stride) rows[m] = first;
+  }
+};
+
+// Compiled once for a shape of tile, whatever cell it serves; hence the results go to memory, and
+// the cell's maths reads them from the first-level cache.
+template <class F, int Vectors, int M, int Panels>
+__attribute__((noinline)) void run_tile(const Product<F>& product) {
+  using V = typename F::V;
+  constexpr int N = Panels * Vectors;
+  V acc[M][N];
+  FUSEDRNN_UNROLL
+  for (int p = 0; p < Panels; ++p) {
+    FUSEDRNN_UNROLL
+    for (int n = 0; n < Vectors; ++n) {
+      const V first = product.bias == nullptr
+                          ? V::zero()
+                          : V::load(product.bias + p * product.bias_stride + n * V::width);
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) acc[m][p * Vectors + n] = first;
     }
-    tile.template run<M, 1>(panel, row);
-  } else if constexpr (M < tile_rows(Vectors)) {
-    run_tile<Vectors, M + 1>(tile, rows, panels, panel, row);
+  }
+  multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
+                                    product.depth);
+  FUSEDRNN_UNROLL
+  for (int p = 0; p < Panels; ++p) {
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < M; ++m) {
+      typename F::Real* out = product.out + p * product.out_panel + m * product.out_row;
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < Vectors; ++n) acc[m][p * Vectors + n].store(out + n * V::width);
+    }
   }
 }
 
+// Finds the tile compiled for `rows` and `panels`.
+template <int Vectors, class F, int M = 1>
+FUSEDRNN_INLINE void run_product(const Product<F>& product, int64_t rows, int64_t panels) {
+  if (rows == M) {
+    constexpr int kPanels = tile_panels(M, Vectors);
+    if constexpr (kPanels > 1) {
+      if (panels == kPanels) return run_tile<F, Vectors, M, kPanels>(product);
+    }
+    run_tile<F, Vectors, M, 1>(product);
+  } else if constexpr (M < tile_rows(Vectors)) {
+    run_product<Vectors, F, M + 1>(product, rows, panels);
+  }
+}
+
+// A part of a thread's work: `rows` from `row` on, `panels` from `panel` on.
+struct Tile {
+  int64_t panel, panels, row, rows;
+};
+
 // Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
-// height; a panel's weights stay in the near cache while the rows pass over them.
-template <int Vectors, class Tile>
-FUSEDRNN_INLINE void for_tiles(const Tile& tile, int64_t panel_begin, int64_t panel_end,
+// height, calling work.run(tile); a panel's weights stay in the near cache while the rows pass over
+// them.
+template <int Vectors, class Work>
+FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t panel_end,
                                int64_t row_begin, int64_t row_end) {
   const int64_t rows = row_end - row_begin;
   if (rows <= 0) return;
@@ -108,7 +145,7 @@ FUSEDRNN_INLINE void for_tiles(const Tile& tile, int64_t panel_begin, int64_t pa
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t begin = share_begin(rows, tiles, i);
       const int64_t height = share_begin(rows, tiles, i + 1) - begin;
-      run_tile<Vectors, 1>(tile, height, panels, panel, row_begin + begin);
+      work.run(Tile{panel, panels, row_begin + begin, height});
     }
     panel += panels;
   }

@@ -121,39 +121,46 @@ struct WeightGradients {
     const bool by_panel = panels >= threads;
     const Range own_panels = by_panel ? share(panels, threads, thread) : Range{0, panels};
     const Range own_rows = by_panel ? Range{0, total_rows()} : share(total_rows(), threads, thread);
-    for_tiles<kWidePanel>(InputTile{*this, packed, depth, columns, dx, accumulate},
+    for_tiles<kWidePanel>(Inputs{*this, packed, depth, columns, dx, accumulate},
                           own_panels.begin, own_panels.end, own_rows.begin, own_rows.end);
   }
 
  private:
-  struct InputTile {
+  struct Inputs {
     const WeightGradients& f;
     const Panel* packed;
     int64_t depth, columns;
     const Sequence& dx;
     bool accumulate;
 
-    template <int M, int Panels>
-    __attribute__((noinline)) void run(int64_t panel, int64_t row) const {
-      const int64_t stride = depth * kWidth;
-      const Row* rows[M];
-      for (int m = 0; m < M; ++m) rows[m] = f.delta(row + m);
-      V acc[M][Panels * kWidePanel];
-      clear(acc);
-      multiply<Dot, Panels>(acc, rows, packed + panel * stride, stride, depth);
-      V tile[M][Panels * kWidePanel];
-      spill(acc, tile);
-      for (int m = 0; m < M; ++m) store(tile[m], Panels * kWidePanel, panel * kWidth, row + m);
+    void run(Tile tile) const {
+      alignas(64) Real sums[kAccumulators * W];
+      Product<F> product;
+      product.depth = depth;
+      product.weights_stride = depth * kWidth;
+      product.weights = packed + tile.panel * product.weights_stride;
+      product.bias = nullptr;
+      product.out = sums;
+      product.out_row = kWidth;
+      product.out_panel = tile.rows * kWidth;
+      product.set_rows(f.delta(tile.row), f.deltas.ld);
+      run_product<kWidePanel>(product, tile.rows, tile.panels);
+      const Real* sum = sums;
+      for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+        for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {
+          store(sum, panel * kWidth, row);
+        }
+      }
     }
 
-    FUSEDRNN_MEMBER void store(const V* tile, int vectors, int64_t column, int64_t row) const {
+    FUSEDRNN_MEMBER void store(const Real* sum, int64_t column, int64_t row) const {
       Edge* dst = static_cast<Edge*>(dx.data) + row / f.deltas.B * dx.t_stride +
                   row % f.deltas.B * dx.b_stride;
       const bool exists = f.exists(row);
       if (!exists && accumulate) return;
-      for (int v = 0; v < vectors && column < columns; ++v, column += W) {
+      for (int v = 0; v < kWidePanel && column < columns; ++v, column += W) {
         const int n = static_cast<int>(columns - column < W ? columns - column : W);
-        V d = exists ? tile[v] : V::zero();
+        V d = exists ? V::load(sum + v * W) : V::zero();
         if (accumulate) d = d + V::load(dst + column, n);
         d.store(dst + column, n);
       }
@@ -244,7 +251,11 @@ struct WeightGradients {
                                                     Real* out, int64_t stride, int height,
                                                     int64_t columns, bool add) {
     V acc[kRows][N];
-    clear(acc);
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
+    }
     for (int64_t k = 0; k < depth; k += K, a += kRows * K, b += kWidth * K) {
       typename Pair::Weights x[N];
       FUSEDRNN_UNROLL
