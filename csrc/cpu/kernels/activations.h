@@ -62,15 +62,15 @@ struct ExpConstants<double> {
 enum class Ln2 { one_part, two_parts };
 
 // e^(F x) = p (1 + F h), of what the head of this file says.
-template <class Real>
+template <class V>
 struct ScaledExp {
-  Vec<Real> n, p, h;
+  V n, p, h;
 };
 
 // |F x| must stay so small that p is a normal number, unless only n and h are used.
-template <int F, Ln2 kLn2, class Real>
-FUSEDRNN_INLINE ScaledExp<Real> scaled_exp(Vec<Real> x) {
-  using V = Vec<Real>;
+template <int F, Ln2 kLn2, class V>
+FUSEDRNN_INLINE ScaledExp<V> scaled_exp(V x) {
+  using Real = typename V::real;
   using C = ExpConstants<Real>;
   const V shifter = V::set(C::shifter);
   const V shifted = fma(x, V::set(Real(F) * C::log2e), shifter);
@@ -97,34 +97,34 @@ FUSEDRNN_INLINE ScaledExp<Real> scaled_exp(Vec<Real> x) {
 
 // In all of them the operands of min and max stand so that NaN comes through.
 
-template <class Real>
-FUSEDRNN_INLINE Vec<Real> exp(Vec<Real> x) {
-  using V = Vec<Real>;
+template <class V>
+FUSEDRNN_INLINE V exp(V x) {
+  using Real = typename V::real;
   using C = ExpConstants<Real>;
   x = max(V::set(C::exp_zero), min(V::set(C::exp_infinite), x));
-  const ScaledExp<Real> e = scaled_exp<1, Ln2::two_parts>(x);
+  const ScaledExp<V> e = scaled_exp<1, Ln2::two_parts>(x);
   return scale(V::set(Real(1)) + e.h, e.n);
 }
 
 // 1 / (1 + e^-x). The 1 is added to p h, not to p: so e^-x is rounded once where it is large, and
 // where it is small p is exact beside the sum.
-template <class Real>
-FUSEDRNN_INLINE Vec<Real> sigmoid(Vec<Real> x) {
-  using V = Vec<Real>;
+template <class V>
+FUSEDRNN_INLINE V sigmoid(V x) {
+  using Real = typename V::real;
   using C = ExpConstants<Real>;
   const V one = V::set(Real(1));
-  const ScaledExp<Real> e = scaled_exp<-1, Ln2::two_parts>(min(V::set(C::sigmoid_one), x));
+  const ScaledExp<V> e = scaled_exp<-1, Ln2::two_parts>(min(V::set(C::sigmoid_one), x));
   const V y = one / (e.p + fnma(e.p, e.h, one));
   return zero_unless(not_less(x, V::set(C::sigmoid_zero)), y);
 }
 
 // tanh x = a / (1 - a) = a + a tanh x with a = (1 - e^(-2x)) / 2, for x >= 0: nothing cancels, and
 // the errors of the denominator and the division count half at most.
-template <class Real>
-FUSEDRNN_INLINE Vec<Real> tanh(Vec<Real> x) {
-  using V = Vec<Real>;
+template <class V>
+FUSEDRNN_INLINE V tanh(V x) {
+  using Real = typename V::real;
   using C = ExpConstants<Real>;
-  const ScaledExp<Real> e = scaled_exp<-2, Ln2::one_part>(min(V::set(C::tanh_one), abs(x)));
+  const ScaledExp<V> e = scaled_exp<-2, Ln2::one_part>(min(V::set(C::tanh_one), abs(x)));
   const V half = V::set(Real(0.5));
   const V half_p = half * e.p;
   const V exact = half - half_p;
@@ -140,9 +140,9 @@ FUSEDRNN_INLINE Vec<Real> tanh(Vec<Real> x) {
   }
 }
 
-template <class Real>
-FUSEDRNN_INLINE Vec<Real> relu(Vec<Real> x) {
-  return max(Vec<Real>::zero(), x);
+template <class V>
+FUSEDRNN_INLINE V relu(V x) {
+  return max(V::zero(), x);
 }
 
 // out[i] = f(in[i]) for i < n, f by its number: 0 exp, 1 sigmoid, 2 tanh. `out` may be `in`.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/pack.h"
+#include "cpu/kernels/twin.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -209,12 +210,23 @@ class Forward {
     void run(Tile tile) const {
       alignas(64) Real sums[kAccumulators * W];
       if (any_valid(tile)) multiply_state(tile, sums);
+      Site sites[2];
+      int waiting = 0;
       const Real* sum = sums;
       for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
         for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
-          finish(sum, panel, b);
+          for (int j = 0; j < kUnitVectors && panel * U + j * W < f.p_.H; ++j) {
+            sites[waiting] = site(sum, panel, j, b);
+            if (flags != nullptr) {
+              finish_flagged(sites[0]);
+            } else if (++waiting == 2) {
+              finish<Twin<V>>(sites);
+              waiting = 0;
+            }
+          }
         }
       }
+      if (waiting == 1) finish<V>(sites);
     }
 
     FUSEDRNN_MEMBER void multiply_state(Tile tile, Real* sums) const {
@@ -239,47 +251,106 @@ class Forward {
       return any;
     }
 
-    // The gate maths of one sequence and panel; `sum` holds u, the recurrent product of the phase's
-    // gates.
-    FUSEDRNN_MEMBER void finish(const Real* sum, int64_t panel, int64_t b) const {
-      const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
-      const bool cut_next = next_cut != nullptr && (next_cut[b] & kCut) != 0;
-      const Real* projected = f.projection_at(panel, chunk_row + b - f.rows_.begin);
-      Saved* saved_row = f.saved_at(of_step, b, panel);
-      for (int j = 0; j < kUnitVectors; ++j) {
-        const int64_t unit = panel * U + j * W;
-        if (unit >= f.p_.H) return;
-        V prev[Cell::kStates], next[Cell::kStates], saved[S]{}, a[G], u[G], input = V::zero();
-        prev[0] = V::load(f.h_row(entering, b) + unit);
-        for (int s = 1; s < Cell::kStates; ++s) {
-          prev[s] = V::load(f.state_row(s, entering, b) + unit);
+    // A vector of units of one sequence: what its gate maths reads and writes.
+    struct Site {
+      const Real* u;  // the recurrent product, gates U apart
+      const Real* a;  // the input projection, gates U apart
+      Saved* saved;   // U apart; null where nothing is kept
+      int64_t b, unit;
+    };
+
+    FUSEDRNN_MEMBER Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
+      Saved* saved = f.saved_at(of_step, b, panel);
+      return {sum + j * W, f.projection_at(panel, chunk_row + b - f.rows_.begin) + j * W,
+              saved == nullptr ? nullptr : saved + j * W, b, panel * U + j * W};
+    }
+
+    // The cell's equations at one site (X = V) or at two (X = Twin<V>), where every step is valid
+    // and none is cut.
+    template <class X>
+    FUSEDRNN_MEMBER void finish(const Site* sites) const {
+      X prev[Cell::kStates], next[Cell::kStates];
+      load_states(sites, prev);
+      compute(sites, prev, next);
+      if constexpr (kLast) {
+        store_output(sites, next[0]);
+        store_states(sites, next);
+      }
+    }
+
+    void finish_flagged(const Site& site) const {
+      const bool valid = (flags[site.b] & kValid) != 0;
+      const bool cut_next = next_cut != nullptr && (next_cut[site.b] & kCut) != 0;
+      V prev[Cell::kStates], next[Cell::kStates];
+      load_states(&site, prev);
+      for (int s = 0; s < Cell::kStates; ++s) next[s] = prev[s];
+      if (valid) compute(&site, prev, next);
+      if constexpr (kLast) {
+        store_output(&site, valid ? next[0] : V::zero());
+        for (int s = 0; s < Cell::kStates && cut_next; ++s) next[s] = V::zero();
+        store_states(&site, next);
+      }
+    }
+
+    template <class X>
+    FUSEDRNN_MEMBER void load_states(const Site* sites, X* prev) const {
+      prev[0] = Bundle<X>::collect([&](int i) FUSEDRNN_LAMBDA {
+        return V::load(f.h_row(entering, sites[i].b) + sites[i].unit);
+      });
+      for (int s = 1; s < Cell::kStates; ++s) {
+        prev[s] = Bundle<X>::collect([&](int i) FUSEDRNN_LAMBDA {
+          return V::load(f.state_row(s, entering, sites[i].b) + sites[i].unit);
+        });
+      }
+    }
+
+    // The phase's equations; its gates and the next phase's input are stored.
+    template <class X>
+    FUSEDRNN_MEMBER void compute(const Site* sites, const X* prev, X* next) const {
+      X saved[S]{}, a[G], u[G], input = X::zero();
+      for (int g = 0; g < kGates; ++g) {
+        a[kFirst + g] = Bundle<X>::collect(
+            [&](int i) FUSEDRNN_LAMBDA { return V::load(sites[i].a + (kFirst + g) * U); });
+        u[kFirst + g] =
+            Bundle<X>::collect([&](int i) FUSEDRNN_LAMBDA { return V::load(sites[i].u + g * U); });
+      }
+      if constexpr (Phase > 0) {
+        for (int s = 0; s < S; ++s) {
+          saved[s] = Bundle<X>::collect(
+              [&](int i) FUSEDRNN_LAMBDA { return V::load(sites[i].saved + s * U); });
         }
-        if (valid) {
-          for (int g = 0; g < kGates; ++g) {
-            a[kFirst + g] = V::load(projected + (kFirst + g) * U + j * W);
-            u[kFirst + g] = V::load(sum + (g * kUnitVectors + j) * W);
-          }
-          if constexpr (Phase > 0) {
-            for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U + j * W);
-          }
-          Cell::template forward<Phase>(a, u, prev, saved, next, &input);
-          if constexpr (kLast) next[0] = F::round_state(next[0]);
-          if (saved_row != nullptr) {
-            for (int i = 0; i < S; ++i) saved[i].store(saved_row + i * U + j * W);
-          }
-        } else {
-          for (int s = 0; s < Cell::kStates; ++s) next[s] = prev[s];
+      }
+      Cell::template forward<Phase>(a, u, prev, saved, next, &input);
+      if (sites[0].saved != nullptr) {
+        for (int s = 0; s < S; ++s) {
+          Bundle<X>::each(saved[s],
+                          [&](int i, V v) FUSEDRNN_LAMBDA { v.store(sites[i].saved + s * U); });
         }
-        if constexpr (!kLast) {
-          F::round_operand(input).store(f.input_row(Phase + 1, of_step, b) + unit);
-        } else {
-          f.store_y(time, b, unit, valid ? next[0] : V::zero());
-          f.store_h(leaving, b, unit, cut_next ? V::zero() : next[0]);
-          for (int s = 1; s < Cell::kStates; ++s) {
-            const V kept = cut_next ? V::zero() : next[s];
-            kept.store(f.state_row(s, leaving, b) + unit);
-          }
-        }
+      }
+      if constexpr (kLast) {
+        next[0] = Bundle<X>::map(next[0], [](V h) FUSEDRNN_LAMBDA { return F::round_state(h); });
+      } else {
+        Bundle<X>::each(input, [&](int i, V v) FUSEDRNN_LAMBDA {
+          F::round_operand(v).store(f.input_row(Phase + 1, of_step, sites[i].b) + sites[i].unit);
+        });
+      }
+    }
+
+    template <class X>
+    FUSEDRNN_MEMBER void store_output(const Site* sites, X h) const {
+      Bundle<X>::each(
+          h, [&](int i, V v) FUSEDRNN_LAMBDA { f.store_y(time, sites[i].b, sites[i].unit, v); });
+    }
+
+    template <class X>
+    FUSEDRNN_MEMBER void store_states(const Site* sites, const X* next) const {
+      Bundle<X>::each(next[0], [&](int i, V v) FUSEDRNN_LAMBDA {
+        f.store_h(leaving, sites[i].b, sites[i].unit, v);
+      });
+      for (int s = 1; s < Cell::kStates; ++s) {
+        Bundle<X>::each(next[s], [&](int i, V v) FUSEDRNN_LAMBDA {
+          v.store(f.state_row(s, leaving, sites[i].b) + sites[i].unit);
+        });
       }
     }
   };
