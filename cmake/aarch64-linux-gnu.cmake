@@ -1,6 +1,6 @@
 # Cross-compiles for AArch64 with Debian's compiler and runs what it builds, the native tests among it,
 # under qemu's user mode:
-#   apt-get install g++-aarch64-linux-gnu qemu-user
+#   apt-get install g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 #   cmake -B build/aarch64 -DFUSEDRNN_TESTS=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
