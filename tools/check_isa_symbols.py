@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--nm", default="nm", help="the nm of the target's binutils, or llvm-nm")
     parser.add_argument("build", type=Path, help="the build directory")
     options = parser.parse_args(arguments)
-    units = sorted(options.build.rglob("isa/*/float*.o"))
+    units = sorted(options.build.rglob("isa/*/*.o"))
     if not units:
         parser.error(f"no object files of units below {options.build}")
     found = [line for unit in units for line in violations(unit, unit.parent.name, options.nm)]

@@ -17,7 +17,8 @@ using fusedrnn::cpu::Machine;
 using fusedrnn::cpu::select_isa;
 using fusedrnn::cpu::why_unavailable;
 
-const std::vector<Isa> kEverything = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+const std::vector<Isa> kEverything = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512,
+                                      Isa::avx512_bf16};
 const std::vector<Isa> kX86 = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 const std::vector<Isa> kArm = {Isa::scalar, Isa::neon};
 
@@ -135,9 +136,9 @@ void test_choice() {
 
 void test_refusals() {
   for (const std::string name : {"foo", "AVX2", "Neon", "avx", "avx512 ", "scalar,avx2"}) {
-    CHECK_THROWS(
-        select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
-        "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got '" + name + "'");
+    CHECK_THROWS(select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+                 "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got '" +
+                     name + "'");
   }
   CHECK_THROWS(select_isa("avx512", kEverything, without7(kSkylakeServer, kVl)),
                FUSEDRNN_UNAVAILABLE,

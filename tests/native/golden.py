@@ -2,11 +2,11 @@
 
 Usage: PYTHONPATH=tests python tests/native/golden.py OUTPUT
 
-The file, little-endian: the number of cases, then each case: its name; cell, reverse and the
-bits of a float (32 or 64); the number of tensors, then each: its name, kind ("f" of that many
-bits, "e" float64, "i" int64, "b" one byte), number of dimensions, dimensions, values. Numbers of
-the format are int64, texts an int64 count and the bytes. Expected results ("e") are those of the
-inputs as they are stored, rounded to float32 or not, computed in float64.
+The file, little-endian, with numbers of the format in int64 and texts as a count and its bytes: the
+number of cases, then each case: its name; its largest relative error, a float64; cell, reverse,
+compute; the number of arguments, then each; the number of results, then each. An array: its name,
+type, number of dimensions, dimensions, values. Results are those of the arguments as they are
+stored, rounded to their type, computed in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,29 @@ from numpy.typing import NDArray
 
 import reference
 
-KINDS = {"f": None, "e": "<f8", "i": "<i8", "b": "u1"}
+
+class Format(NamedTuple):
+    """The type of a call's arrays, what it computes in, and how far it may be off."""
+
+    name: str
+    bound: float  # relative, by norm, of each result
+    compute: int = 0  # a fusedrnn_compute
+
+    def bound_of(self, nonlinearity: str | None) -> float:
+        """The bound for a cell: rounding takes a relu across its kink, and its gradient with it."""
+        rounds = self.compute != 0 or self.name.endswith("16")
+        return 4 * self.bound if rounds and nonlinearity == "relu" else self.bound
+
+
+# The bounds of float32 and float64 are the library's promise. The others, for problems as small as
+# these, are what the rounding of h, operands and results comes to; a wrong lane or bit costs more.
+FORMATS = [
+    Format("float32", 2e-6),
+    Format("float64", 1e-12),
+    Format("bfloat16", 3e-2),
+    Format("float16", 4e-3),
+    Format("float32", 3e-2, compute=1),
+]
 
 
 class Shape(NamedTuple):
@@ -55,35 +77,29 @@ class Case(NamedTuple):
     """One call and its results."""
 
     name: str
+    format: Format
+    bound: float
     cell: int  # a fusedrnn_cell: reference.VARIANTS has their order
     reverse: bool
-    bits: int
-    inputs: dict[str, NDArray[Any]]
-    expected: dict[str, NDArray[np.float64]]
+    arguments: dict[str, NDArray[Any]]
+    results: dict[str, NDArray[np.float64]]
 
 
 def cases() -> Iterator[Case]:
-    """Every shape for every cell, direction and dtype."""
-    for cell, (name, options) in enumerate(reference.VARIANTS):
+    """Every shape for every cell, direction and format."""
+    for cell in range(len(reference.VARIANTS)):
         for seed, shape in enumerate(SHAPES):
             for reverse in (False, True):
-                for bits in (32, 64):
-                    yield case(cell, name, options, shape, seed, reverse, bits)
+                for fmt in FORMATS:
+                    yield case(cell, shape, seed, reverse, fmt)
 
 
-def case(
-    cell: int,
-    name: str,
-    options: Mapping[str, Any],
-    shape: Shape,
-    seed: int,
-    reverse: bool,
-    bits: int,
-) -> Case:
+def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
     """A random problem of this shape, and the reference's results."""
+    variant, options = reference.VARIANTS[cell]
     *sizes, full = shape
     problem, upstream = reference.random_problem(
-        name,
+        variant,
         **dict(zip(Shape._fields, sizes, strict=False)),
         seed=seed,
         bias=full,
@@ -91,18 +107,45 @@ def case(
         lengths=full,
         resets=full,
     )
-    problem, upstream = rounded(problem, bits), rounded(upstream, bits)
-    run = {**problem, **options, "reverse": reverse}
-    expected = reference.forward(name, **run)
-    expected |= reference.gradients(name, **run, **upstream)
-    text = f"{reference.VARIANT_IDS[cell]} {shape} reverse={reverse} float{bits}"
-    return Case(text, cell, reverse, bits, problem | upstream, expected)
+    problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
+    call = {**problem, **options, "reverse": reverse}
+    results = reference.forward(variant, **call)
+    results |= reference.gradients(variant, **call, **upstream)
+    direction = "reverse" if reverse else "forward"
+    compute = " computed in bfloat16" if fmt.compute else ""
+    name = f"{reference.VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
+    return Case(
+        name,
+        fmt,
+        fmt.bound_of(options.get("nonlinearity")),
+        cell,
+        reverse,
+        problem | upstream,
+        results,
+    )
 
 
-def rounded(arrays: Mapping[str, NDArray[Any]], bits: int) -> dict[str, NDArray[Any]]:
-    """Floating-point arrays in the case's type, others as they are."""
-    dtype = np.dtype(f"f{bits // 8}")
-    return {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+def rounded(arrays: Mapping[str, NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:
+    """Floating-point arrays as float64 values that `dtype` can hold, others as they are."""
+    return {
+        name: decoded(encoded(array, dtype), dtype) if array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }
+
+
+def encoded(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """As stored; bfloat16, the upper half of a float32, as int16 words."""
+    if dtype != "bfloat16":
+        return array.astype(np.dtype(dtype).newbyteorder("<"))
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+
+
+def decoded(stored: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """The values of what `encoded` returned."""
+    if dtype == "bfloat16":
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float64)
 
 
 def write_number(file: BinaryIO, value: int) -> None:
@@ -117,26 +160,27 @@ def write_text(file: BinaryIO, text: str) -> None:
     file.write(data)
 
 
-def write_tensor(file: BinaryIO, name: str, kind: str, array: NDArray[Any]) -> None:
-    """Name, kind, shape and values."""
-    write_text(file, name)
-    write_text(file, kind)
-    write_number(file, array.ndim)
-    for size in array.shape:
-        write_number(file, size)
-    dtype = KINDS[kind] or array.dtype.newbyteorder("<")
-    file.write(np.ascontiguousarray(array, dtype=dtype).tobytes())
+def write_arrays(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], floats: str) -> None:
+    """Their number, then each array; those of floating-point numbers in the type `floats`."""
+    write_number(file, len(arrays))
+    for name, array in arrays.items():
+        dtype = floats if array.dtype.kind == "f" else array.dtype.name
+        write_text(file, name)
+        write_text(file, dtype)
+        write_number(file, array.ndim)
+        for size in array.shape:
+            write_number(file, size)
+        file.write(encoded(array, dtype).tobytes())
 
 
 def write_case(file: BinaryIO, case: Case) -> None:
-    """One case with all its tensors."""
+    """One case with all its arrays."""
     write_text(file, case.name)
-    for number in (case.cell, case.reverse, case.bits, len(case.inputs) + len(case.expected)):
+    file.write(struct.pack("<d", case.bound))
+    for number in (case.cell, case.reverse, case.format.compute):
         write_number(file, int(number))
-    for name, array in case.inputs.items():
-        write_tensor(file, name, array.dtype.kind, array)
-    for name, array in case.expected.items():
-        write_tensor(file, name, "e", array)
+    write_arrays(file, case.arguments, case.format.name)
+    write_arrays(file, case.results, "float64")
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,8 @@ namespace {
 namespace isa = fusedrnn::cpu::FUSEDRNN_ISA;
 using fusedrnn::cpu::Bf16;
 using fusedrnn::cpu::Half;
+using isa::bits_of;
+using isa::float_of;
 using isa::Vec;
 
 int failures = 0;
@@ -173,21 +175,7 @@ void test_lanes(const LastPage& page) {
   test_scale<Real>();
 }
 
-#if defined(FUSEDRNN_VEC_HAS_16_BIT)
-
 // --- conversions, against their definitions ---
-
-uint32_t bits_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-float float_of(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
 
 constexpr uint32_t kInfinity = 0x7f800000;
 
@@ -287,8 +275,6 @@ void test_order() {
   }
 }
 
-#endif
-
 }  // namespace
 
 int vec_test() {
@@ -297,12 +283,10 @@ int vec_test() {
   if (failures > 0) return failures;
   test_lanes<float>(page);
   test_lanes<double>(page);
-#if defined(FUSEDRNN_VEC_HAS_16_BIT)
   test_first_lanes<float>(page, Bf16{0x3f80});
   test_first_lanes<float>(page, Half{0x3c00});
   test_conversions();
   test_order<Bf16>();
   test_order<Half>();
-#endif
   return failures;
 }
