@@ -154,7 +154,9 @@ def test_an_instruction_set_that_does_not_exist(isa: str) -> None:
     failed = run_with("import fusedrnn", FUSEDRNN_ISA=isa)
     assert failed.returncode != 0
     last = failed.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: FUSEDRNN_ISA: expected one of scalar, avx2, avx512, avx512_bf16")
+    assert last.startswith(
+        "ImportError: FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16"
+    )
     assert last.endswith(f"got '{isa}'")
 
 

@@ -5,11 +5,12 @@ may be the copy that the linker keeps, and then runs on machines without those i
 every symbol that such an object file defines must lie in its set's namespace, and it may call
 nothing but the engine and the C library.
 
-Usage: python tools/check_isa_symbols.py BUILD_DIRECTORY
+Usage: python tools/check_isa_symbols.py [--nm PROGRAM] BUILD_DIRECTORY
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -22,10 +23,10 @@ ALLOWED = re.compile(
 )
 
 
-def violations(object_file: Path, isa: str) -> list[str]:
+def violations(object_file: Path, isa: str, nm: str) -> list[str]:
     """Symbols of `object_file` that do not belong to the namespace of `isa`."""
     listing = subprocess.run(
-        ["nm", "--demangle", str(object_file)], check=True, capture_output=True, text=True
+        [nm, "--demangle", str(object_file)], check=True, capture_output=True, text=True
     ).stdout
     found = []
     for line in listing.splitlines():
@@ -41,14 +42,14 @@ def violations(object_file: Path, isa: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Check every unit below the build directory; 0 where all are clean."""
-    if len(arguments) != 1:
-        print(__doc__, file=sys.stderr)
-        return 2
-    units = sorted(Path(arguments[0]).rglob("isa/*/float*.o"))
+    parser = argparse.ArgumentParser(description="Check the symbols of instruction sets' units.")
+    parser.add_argument("--nm", default="nm", help="the nm of the target's binutils, or llvm-nm")
+    parser.add_argument("build", type=Path, help="the build directory")
+    options = parser.parse_args(arguments)
+    units = sorted(options.build.rglob("isa/*/*.o"))
     if not units:
-        print(f"no object files of units below {arguments[0]}", file=sys.stderr)
-        return 2
-    found = [line for unit in units for line in violations(unit, unit.parent.name)]
+        parser.error(f"no object files of units below {options.build}")
+    found = [line for unit in units for line in violations(unit, unit.parent.name, options.nm)]
     print("\n".join(found) if found else f"{len(units)} units share no symbol")
     return 1 if found else 0
 

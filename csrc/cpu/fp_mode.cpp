@@ -20,12 +20,17 @@ void write_mode(uint64_t mode) { _mm_setcsr(static_cast<unsigned>(mode)); }
 
 constexpr uint64_t kKernelMode = uint64_t{1} << 24;  // FPCR.FZ, for inputs and results
 
+// FPCR holds the mode, FPSR the sticky flags; both have 32 bits.
 uint64_t read_mode() {
-  uint64_t mode;
+  uint64_t mode, flags;
   asm volatile("mrs %0, fpcr" : "=r"(mode));
-  return mode;
+  asm volatile("mrs %0, fpsr" : "=r"(flags));
+  return flags << 32 | mode;
 }
-void write_mode(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+void write_mode(uint64_t mode) {
+  asm volatile("msr fpcr, %0" : : "r"(mode & 0xffffffff));
+  asm volatile("msr fpsr, %0" : : "r"(mode >> 32));
+}
 
 #else
 

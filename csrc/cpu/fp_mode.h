@@ -18,7 +18,7 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  uint64_t before_;  // MXCSR or FPCR
+  uint64_t before_;  // MXCSR, or FPCR and FPSR
 };
 
 }  // namespace fusedrnn::cpu

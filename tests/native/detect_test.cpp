@@ -17,7 +17,10 @@ using fusedrnn::cpu::Machine;
 using fusedrnn::cpu::select_isa;
 using fusedrnn::cpu::why_unavailable;
 
-const std::vector<Isa> kEverything = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+const std::vector<Isa> kEverything = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512,
+                                      Isa::avx512_bf16};
+const std::vector<Isa> kX86 = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+const std::vector<Isa> kArm = {Isa::scalar, Isa::neon};
 
 // Bit by bit from the manuals, not with the constants under test.
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
@@ -36,6 +39,7 @@ constexpr Machine kZen4{.leaf1_ecx = kHaswell.leaf1_ecx,
                         .leaf7_ecx = kVnni,
                         .leaf7_1_eax = kBf16,
                         .xcr0 = 0xe7};
+constexpr Machine kArmMachine{.neon = true};
 
 Machine without1(Machine machine, uint32_t bits) {
   machine.leaf1_ecx &= ~bits;
@@ -56,19 +60,24 @@ std::string selected(const char* forced, const std::vector<Isa>& compiled, const
 
 void test_names() {
   CHECK_EQUAL(std::string(isa_name(Isa::scalar)), "scalar");
+  CHECK_EQUAL(std::string(isa_name(Isa::neon)), "neon");
   CHECK_EQUAL(std::string(isa_name(Isa::avx2)), "avx2");
   CHECK_EQUAL(std::string(isa_name(Isa::avx512)), "avx512");
   CHECK_EQUAL(std::string(isa_name(Isa::avx512_bf16)), "avx512_bf16");
 }
 
 void test_reasons() {
-  for (const Machine& machine : {kBeforeAvx, kHaswell, kSkylakeServer}) {
+  for (const Machine& machine : {kBeforeAvx, kHaswell, kSkylakeServer, kZen4, kArmMachine}) {
     CHECK_EQUAL(why_unavailable(Isa::scalar, machine), "");
   }
+  CHECK_EQUAL(why_unavailable(Isa::neon, kArmMachine), "");
   CHECK_EQUAL(why_unavailable(Isa::avx2, kHaswell), "");
   CHECK_EQUAL(why_unavailable(Isa::avx2, kSkylakeServer), "");
   CHECK_EQUAL(why_unavailable(Isa::avx512, kSkylakeServer), "");
 
+  CHECK_EQUAL(why_unavailable(Isa::neon, kSkylakeServer), "the CPU lacks neon");
+  CHECK_EQUAL(why_unavailable(Isa::avx2, kArmMachine), "the CPU lacks avx2");
+  CHECK_EQUAL(why_unavailable(Isa::avx512, kArmMachine), "the CPU lacks avx512f");
   CHECK_EQUAL(why_unavailable(Isa::avx2, kBeforeAvx), "the CPU lacks avx2");
   CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kFma)), "the CPU lacks fma");
   CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kF16c)), "the CPU lacks f16c");
@@ -111,19 +120,25 @@ void test_choice() {
     CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x07)), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, without7(kSkylakeServer, kVl)), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x03)), "scalar");
+    CHECK_EQUAL(selected(unset, kEverything, kArmMachine), "neon");
+    CHECK_EQUAL(selected(unset, kArm, kArmMachine), "neon");
+    CHECK_EQUAL(selected(unset, {Isa::scalar}, kArmMachine), "scalar");
     CHECK_EQUAL(selected(unset, {Isa::scalar}, kSkylakeServer), "scalar");
     CHECK_EQUAL(selected(unset, {Isa::scalar, Isa::avx2}, kSkylakeServer), "avx2");
   }
-  for (const Isa isa : kEverything) {
-    CHECK_EQUAL(selected(isa_name(isa), kEverything, kZen4), isa_name(isa));
+  for (const Isa isa : kX86) {
+    CHECK_EQUAL(selected(isa_name(isa), kX86, kZen4), isa_name(isa));
+  }
+  for (const Isa isa : kArm) {
+    CHECK_EQUAL(selected(isa_name(isa), kArm, kArmMachine), isa_name(isa));
   }
 }
 
 void test_refusals() {
-  for (const std::string name : {"foo", "AVX2", "avx", "avx512 ", "scalar,avx2"}) {
-    CHECK_THROWS(
-        select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
-        "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, avx512_bf16, got '" + name + "'");
+  for (const std::string name : {"foo", "AVX2", "Neon", "avx", "avx512 ", "scalar,avx2"}) {
+    CHECK_THROWS(select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+                 "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got '" +
+                     name + "'");
   }
   CHECK_THROWS(select_isa("avx512", kEverything, without7(kSkylakeServer, kVl)),
                FUSEDRNN_UNAVAILABLE,
@@ -136,6 +151,12 @@ void test_refusals() {
       select_isa("avx512", {Isa::scalar}, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
       "FUSEDRNN_ISA: avx512 cannot run on this machine (this build has no kernels for it); "
       "available: scalar");
+  CHECK_THROWS(select_isa("avx2", kArm, kArmMachine), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: avx2 cannot run on this machine (this build has no kernels for it); "
+               "available: scalar, neon");
+  CHECK_THROWS(select_isa("neon", kX86, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: neon cannot run on this machine (this build has no kernels for it); "
+               "available: scalar, avx2, avx512");
 }
 
 void test_this_machine() {
@@ -160,11 +181,13 @@ void test_this_machine() {
     }
   }
   CHECK(available == expected);
+#elif defined(__aarch64__)
+  CHECK(available == kArm);
 #endif
 
   setenv("FUSEDRNN_ISA", "foo", 1);
   CHECK_THROWS(fusedrnn::cpu::selected_isa(), FUSEDRNN_UNAVAILABLE,
-               "FUSEDRNN_ISA: expected one of scalar, avx2, avx512, avx512_bf16, got 'foo'");
+               "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got 'foo'");
   setenv("FUSEDRNN_ISA", "scalar", 1);
   CHECK(fusedrnn::cpu::selected_isa() == Isa::scalar);
   unsetenv("FUSEDRNN_ISA");

@@ -65,7 +65,7 @@ std::string why_unavailable(const Feature (&features)[n], uint64_t registers, co
   return "";
 }
 
-constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+constexpr Isa kAll[] = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
 std::vector<Isa> available_of(const std::vector<Isa>& compiled, const Machine& machine) {
   std::vector<Isa> available;
@@ -89,6 +89,8 @@ const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::scalar:
       return "scalar";
+    case Isa::neon:
+      return "neon";
     case Isa::avx2:
       return "avx2";
     case Isa::avx512:
@@ -102,6 +104,9 @@ const char* isa_name(Isa isa) {
 std::vector<Isa> compiled_isas() {
   return {
       Isa::scalar,
+#ifdef FUSEDRNN_WITH_NEON
+      Isa::neon,
+#endif
 #ifdef FUSEDRNN_WITH_AVX2
       Isa::avx2,
 #endif
@@ -136,6 +141,9 @@ Machine this_machine() {
     machine.xcr0 = uint64_t{high} << 32 | low;
   }
 #endif
+#ifdef __aarch64__
+  machine.neon = true;
+#endif
   return machine;
 }
 
@@ -143,6 +151,8 @@ std::string why_unavailable(Isa isa, const Machine& machine) {
   switch (isa) {
     case Isa::scalar:
       return "";
+    case Isa::neon:
+      return machine.neon ? "" : "the CPU lacks neon";
     case Isa::avx2:
       return why_unavailable(kFeaturesOfAvx2, kSaveYmm, "ymm", machine);
     case Isa::avx512:

@@ -12,7 +12,7 @@
 
 namespace fusedrnn::cpu {
 
-enum class Isa { scalar, avx2, avx512, avx512_bf16 };
+enum class Isa { scalar, neon, avx2, avx512, avx512_bf16 };
 
 const char* isa_name(Isa isa);
 
@@ -32,6 +32,7 @@ struct Machine {
   uint32_t leaf7_ecx = 0;
   uint32_t leaf7_1_eax = 0;  // CPUID leaf 7, subleaf 1
   uint64_t xcr0 = 0;         // registers the operating system saves; 0 where it cannot be asked
+  bool neon = false;         // Advanced SIMD, which every AArch64 has
 };
 Machine this_machine();
 

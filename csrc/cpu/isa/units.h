@@ -11,6 +11,7 @@ namespace fusedrnn::cpu {
   extern const Unit float32, float64, bfloat16, float16, mixed_bfloat16; \
   }
 FUSEDRNN_DECLARE_UNITS(scalar)
+FUSEDRNN_DECLARE_UNITS(neon)
 FUSEDRNN_DECLARE_UNITS(avx2)
 FUSEDRNN_DECLARE_UNITS(avx512)
 FUSEDRNN_DECLARE_UNITS(avx512_bf16)  // the two of bfloat16; the others are avx512's
@@ -65,6 +66,10 @@ inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
 #if defined(FUSEDRNN_WITH_AVX2)
     case Isa::avx2:
       FUSEDRNN_UNIT_OF(avx2)
+#endif
+#if defined(FUSEDRNN_WITH_NEON)
+    case Isa::neon:
+      FUSEDRNN_UNIT_OF(neon)
 #endif
     default:
       FUSEDRNN_UNIT_OF(scalar)

@@ -1,0 +1,200 @@
+"""Write small problems and what the NumPy reference makes of them, for golden_test.cpp.
+
+Usage: PYTHONPATH=tests python tests/native/golden.py OUTPUT
+
+The file, little-endian, with numbers of the format in int64 and texts as a count and its bytes: the
+number of cases, then each case: its name; its largest relative error, a float64; cell, reverse,
+compute; the number of arguments, then each; the number of results, then each. An array: its name,
+type, number of dimensions, dimensions, values. Results are those of the arguments as they are
+stored, rounded to their type, computed in float64.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import reference
+
+
+class Format(NamedTuple):
+    """The type of a call's arrays, what it computes in, and how far it may be off."""
+
+    name: str
+    bound: float  # relative, by norm, of each result
+    compute: int = 0  # a fusedrnn_compute
+
+    def bound_of(self, nonlinearity: str | None) -> float:
+        """The bound for a cell: rounding takes a relu across its kink, and its gradient with it."""
+        rounds = self.compute != 0 or self.name.endswith("16")
+        return 4 * self.bound if rounds and nonlinearity == "relu" else self.bound
+
+
+# The bounds of float32 and float64 are the library's promise. The others, for problems as small as
+# these, are what the rounding of h, operands and results comes to; a wrong lane or bit costs more.
+FORMATS = [
+    Format("float32", 2e-6),
+    Format("float64", 1e-12),
+    Format("bfloat16", 3e-2),
+    Format("float16", 4e-3),
+    Format("float32", 3e-2, compute=1),
+]
+
+
+class Shape(NamedTuple):
+    """A problem's sizes and what it leaves out."""
+
+    steps: int
+    batch: int
+    input_size: int
+    hidden_size: int
+    full: bool = True  # with biases, initial states, lengths and resets
+
+
+# Batches below, at and above a full tile; sizes around one, two and four vectors of every
+# instruction set; the last ones are large enough for two threads to pay.
+SHAPES = [
+    Shape(1, 1, 1, 1),
+    Shape(3, 1, 5, 3, full=False),
+    Shape(4, 2, 3, 7),
+    Shape(3, 3, 8, 17, full=False),
+    Shape(5, 4, 1, 9),
+    Shape(2, 5, 13, 5),
+    Shape(4, 6, 2, 33),
+    Shape(3, 7, 16, 16, full=False),
+    Shape(2, 8, 37, 11),
+    Shape(6, 9, 7, 21),
+    Shape(12, 9, 35, 67),
+]
+
+
+class Case(NamedTuple):
+    """One call and its results."""
+
+    name: str
+    format: Format
+    bound: float
+    cell: int  # a fusedrnn_cell: reference.VARIANTS has their order
+    reverse: bool
+    arguments: dict[str, NDArray[Any]]
+    results: dict[str, NDArray[np.float64]]
+
+
+def cases() -> Iterator[Case]:
+    """Every shape for every cell, direction and format."""
+    for cell in range(len(reference.VARIANTS)):
+        for seed, shape in enumerate(SHAPES):
+            for reverse in (False, True):
+                for fmt in FORMATS:
+                    yield case(cell, shape, seed, reverse, fmt)
+
+
+def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
+    """A random problem of this shape, and the reference's results."""
+    variant, options = reference.VARIANTS[cell]
+    *sizes, full = shape
+    problem, upstream = reference.random_problem(
+        variant,
+        **dict(zip(Shape._fields, sizes, strict=False)),
+        seed=seed,
+        bias=full,
+        initial=full,
+        lengths=full,
+        resets=full,
+    )
+    problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
+    call = {**problem, **options, "reverse": reverse}
+    results = reference.forward(variant, **call)
+    results |= reference.gradients(variant, **call, **upstream)
+    direction = "reverse" if reverse else "forward"
+    compute = " computed in bfloat16" if fmt.compute else ""
+    name = f"{reference.VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
+    return Case(
+        name,
+        fmt,
+        fmt.bound_of(options.get("nonlinearity")),
+        cell,
+        reverse,
+        problem | upstream,
+        results,
+    )
+
+
+def rounded(arrays: Mapping[str, NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:
+    """Floating-point arrays as float64 values that `dtype` can hold, others as they are."""
+    return {
+        name: decoded(encoded(array, dtype), dtype) if array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }
+
+
+def encoded(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """As stored; bfloat16, the upper half of a float32, as int16 words."""
+    if dtype != "bfloat16":
+        return array.astype(np.dtype(dtype).newbyteorder("<"))
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+
+
+def decoded(stored: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """The values of what `encoded` returned."""
+    if dtype == "bfloat16":
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float64)
+
+
+def write_number(file: BinaryIO, value: int) -> None:
+    """An int64."""
+    file.write(struct.pack("<q", value))
+
+
+def write_text(file: BinaryIO, text: str) -> None:
+    """The count of bytes, and the bytes."""
+    data = text.encode()
+    write_number(file, len(data))
+    file.write(data)
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], floats: str) -> None:
+    """Their number, then each array; those of floating-point numbers in the type `floats`."""
+    write_number(file, len(arrays))
+    for name, array in arrays.items():
+        dtype = floats if array.dtype.kind == "f" else array.dtype.name
+        write_text(file, name)
+        write_text(file, dtype)
+        write_number(file, array.ndim)
+        for size in array.shape:
+            write_number(file, size)
+        file.write(encoded(array, dtype).tobytes())
+
+
+def write_case(file: BinaryIO, case: Case) -> None:
+    """One case with all its arrays."""
+    write_text(file, case.name)
+    file.write(struct.pack("<d", case.bound))
+    for number in (case.cell, case.reverse, case.format.compute):
+        write_number(file, int(number))
+    write_arrays(file, case.arguments, case.format.name)
+    write_arrays(file, case.results, "float64")
+
+
+def main(arguments: list[str]) -> int:
+    """Write all cases."""
+    if len(arguments) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    every = list(cases())
+    with open(arguments[0], "wb") as file:
+        write_number(file, len(every))
+        for one in every:
+            write_case(file, one)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,323 @@
+// Every case of golden.py through the C ABI: forward, inference and backward, by one thread and
+// two, with the instruction set that FUSEDRNN_ISA names. Needs no Python, so that it runs on any
+// target.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <bit>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cpu/isa/detect.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "as golden.py writes");
+
+// What ctest takes for "not on this machine".
+constexpr int kSkipped = 77;
+
+// --- the file ---
+
+class Reader {
+ public:
+  explicit Reader(const char* path) : file_(path, std::ios::binary) {
+    file_.exceptions(std::ios::badbit | std::ios::failbit | std::ios::eofbit);
+  }
+  int64_t number() { return value<int64_t>(); }
+  double real() { return value<double>(); }
+  std::string text() {
+    std::string value(static_cast<size_t>(number()), '\0');
+    bytes(value.data(), value.size());
+    return value;
+  }
+  void bytes(void* to, size_t count) {
+    file_.read(static_cast<char*>(to), static_cast<std::streamsize>(count));
+  }
+
+ private:
+  template <class T>
+  T value() {
+    T read{};
+    bytes(&read, sizeof read);
+    return read;
+  }
+
+  std::ifstream file_;
+};
+
+// A dense array that owns its values.
+struct Array {
+  std::vector<int64_t> shape;
+  DLDataType type;
+  std::vector<unsigned char> bytes;
+
+  Array(std::vector<int64_t> dimensions, DLDataType element)
+      : shape(std::move(dimensions)), type(element) {
+    // All ones: NaN, as long as nobody writes.
+    bytes.assign(static_cast<size_t>(count()) * element.bits / 8, 0xff);
+  }
+  int64_t count() const {
+    int64_t product = 1;
+    for (const int64_t size : shape) product *= size;
+    return product;
+  }
+  double operator[](int64_t i) const {
+    if (type.code == kDLBfloat) return std::bit_cast<float>(uint32_t{at<uint16_t>(i)} << 16);
+    if (type.bits == 16) return half(at<uint16_t>(i));
+    return type.bits == 32 ? at<float>(i) : at<double>(i);
+  }
+  DLTensor tensor() {
+    DLTensor t{};
+    t.data = bytes.data();
+    t.device = {kDLCPU, 0};
+    t.ndim = static_cast<int32_t>(shape.size());
+    t.dtype = type;
+    t.shape = shape.data();
+    return t;
+  }
+
+ private:
+  template <class T>
+  T at(int64_t i) const {
+    T value;
+    memcpy(&value, bytes.data() + static_cast<size_t>(i) * sizeof value, sizeof value);
+    return value;
+  }
+  static double half(uint16_t bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
+    const double magnitude = exponent == 31  ? NAN  // or infinity, as wrong here
+                             : exponent == 0 ? std::ldexp(fraction, -24)
+                                             : std::ldexp(1024 + fraction, exponent - 25);
+    return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+  }
+};
+
+using Arrays = std::map<std::string, Array>;
+
+struct Case {
+  std::string name;
+  double bound;
+  int32_t cell, reverse, compute;
+  Arrays arguments, results;
+};
+
+DLDataType type_of(const std::string& name) {
+  if (name == "float32") return {kDLFloat, 32, 1};
+  if (name == "float64") return {kDLFloat, 64, 1};
+  if (name == "bfloat16") return {kDLBfloat, 16, 1};
+  if (name == "float16") return {kDLFloat, 16, 1};
+  if (name == "int64") return {kDLInt, 64, 1};
+  if (name == "bool") return {kDLBool, 8, 1};
+  throw std::runtime_error("golden.py: unknown type " + name);
+}
+
+Arrays read_arrays(Reader& reader) {
+  Arrays arrays;
+  for (int64_t left = reader.number(); left > 0; --left) {
+    const std::string name = reader.text(), type = reader.text();
+    std::vector<int64_t> shape(static_cast<size_t>(reader.number()));
+    for (int64_t& size : shape) size = reader.number();
+    Array array(shape, type_of(type));
+    reader.bytes(array.bytes.data(), array.bytes.size());
+    arrays.emplace(name, std::move(array));
+  }
+  return arrays;
+}
+
+Case read_case(Reader& reader) {
+  Case one{};
+  one.name = reader.text();
+  one.bound = reader.real();
+  one.cell = static_cast<int32_t>(reader.number());
+  one.reverse = static_cast<int32_t>(reader.number());
+  one.compute = static_cast<int32_t>(reader.number());
+  one.arguments = read_arrays(reader);
+  one.results = read_arrays(reader);
+  return one;
+}
+
+// --- a call ---
+
+// Fields of a struct of arguments by the names of their arrays.
+template <class Args, class Tensor>
+struct Field {
+  const char* name;
+  Tensor* Args::* field;
+};
+using ForwardInput = Field<fusedrnn_forward_args, const DLTensor>;
+using ForwardOutput = Field<fusedrnn_forward_args, DLTensor>;
+using BackwardInput = Field<fusedrnn_backward_args, const DLTensor>;
+using BackwardOutput = Field<fusedrnn_backward_args, DLTensor>;
+
+using Forward = fusedrnn_forward_args;
+using Backward = fusedrnn_backward_args;
+constexpr ForwardInput kForwardInputs[] = {
+    {"x", &Forward::x},       {"w_ih", &Forward::w_ih},       {"w_hh", &Forward::w_hh},
+    {"b_ih", &Forward::b_ih}, {"b_hh", &Forward::b_hh},       {"h0", &Forward::h0},
+    {"c0", &Forward::c0},     {"lengths", &Forward::lengths}, {"resets", &Forward::resets},
+};
+constexpr ForwardOutput kForwardOutputs[] = {
+    {"y", &Forward::y}, {"h_n", &Forward::h_n}, {"c_n", &Forward::c_n}};
+constexpr BackwardInput kBackwardInputs[] = {
+    {"dy", &Backward::dy}, {"dh_n", &Backward::dh_n}, {"dc_n", &Backward::dc_n}};
+constexpr BackwardOutput kBackwardOutputs[] = {
+    {"dx", &Backward::dx},       {"dw_ih", &Backward::dw_ih}, {"dw_hh", &Backward::dw_hh},
+    {"db_ih", &Backward::db_ih}, {"db_hh", &Backward::db_hh}, {"dh0", &Backward::dh0},
+    {"dc0", &Backward::dc0},
+};
+
+// One call's struct, pointing at tensors that it keeps.
+template <class Args>
+class Call {
+ public:
+  Call() { args.size = sizeof args; }
+
+  template <class Tensor, size_t n>
+  void point(const Field<Args, Tensor> (&fields)[n], Arrays& arrays) {
+    for (const auto& [name, field] : fields) {
+      const auto found = arrays.find(name);
+      if (found == arrays.end()) continue;
+      args.*field = &(tensors_[name] = found->second.tensor());
+    }
+  }
+
+  Args args{};
+
+ private:
+  std::map<std::string, DLTensor> tensors_;
+};
+
+// Arrays to be written where `fields` and the case's results meet.
+template <class Args, size_t n>
+void add_outputs(const Field<Args, DLTensor> (&fields)[n], const Case& one, Arrays& arrays) {
+  for (const auto& field : fields) {
+    const auto found = one.results.find(field.name);
+    if (found != one.results.end()) {
+      arrays.emplace(field.name, Array(found->second.shape, one.arguments.at("x").type));
+    }
+  }
+}
+
+void require(fusedrnn_status status, const Case& one) {
+  if (status != FUSEDRNN_OK) throw std::runtime_error(one.name + ": " + fusedrnn_last_error());
+}
+
+void forward(Case& one, Arrays& outputs, fusedrnn_tape** tape) {
+  Call<Forward> call;
+  call.args.cell = one.cell;
+  call.args.reverse = one.reverse;
+  call.args.compute = one.compute;
+  call.point(kForwardInputs, one.arguments);
+  add_outputs(kForwardOutputs, one, outputs);
+  call.point(kForwardOutputs, outputs);
+  require(fusedrnn_forward(&call.args, tape), one);
+}
+
+Arrays infer(Case& one) {
+  Arrays outputs;
+  forward(one, outputs, nullptr);
+  return outputs;
+}
+
+// Outputs and gradients.
+Arrays train(Case& one) {
+  Arrays outputs;
+  fusedrnn_tape* tape = nullptr;
+  forward(one, outputs, &tape);
+
+  Call<Backward> call;
+  call.args.tape = tape;
+  call.point(kBackwardInputs, one.arguments);
+  add_outputs(kBackwardOutputs, one, outputs);
+  call.point(kBackwardOutputs, outputs);
+  const fusedrnn_status status = fusedrnn_backward(&call.args);
+  fusedrnn_tape_free(tape);
+  require(status, one);
+  return outputs;
+}
+
+// --- the comparison ---
+
+// By norm, as everywhere; NaN where the call left or made one.
+double relative_error(const Array& got, const Array& expected) {
+  double difference = 0, norm = 0;
+  for (int64_t i = 0; i < expected.count(); ++i) {
+    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return std::sqrt(difference) / (norm > 0 ? std::sqrt(norm) : 1);
+}
+
+void check_close(const Case& one, const Arrays& got) {
+  CHECK_EQUAL(got.size(), one.results.size());
+  for (const auto& [name, array] : got) {
+    const double error = relative_error(array, one.results.at(name));
+    if (!(error <= one.bound)) {
+      std::ostringstream what;
+      what << one.name << ": " << name << ": relative error " << error << ", bound " << one.bound;
+      check::fail(__FILE__, __LINE__, what.str());
+    }
+  }
+}
+
+// All that `some` has is in `all`, bit by bit.
+void check_same(const Case& one, const Arrays& some, const Arrays& all, const char* who) {
+  for (const auto& [name, array] : some) {
+    if (array.bytes != all.at(name).bytes) {
+      check::fail(__FILE__, __LINE__, one.name + ": " + name + " differs " + who);
+    }
+  }
+}
+
+void test(Case& one) {
+  CHECK(fusedrnn_set_num_threads(1) == FUSEDRNN_OK);
+  const Arrays alone = train(one);
+  check_close(one, alone);
+  check_same(one, infer(one), alone, "between inference and training");
+
+  CHECK(fusedrnn_set_num_threads(2) == FUSEDRNN_OK);
+  check_same(one, train(one), alone, "between two threads and one");
+  check_same(one, infer(one), alone, "between inference by two threads and training by one");
+}
+
+// The name of the set that runs; "" where the one that is asked for cannot run here.
+std::string isa_in_use() {
+  try {
+    return fusedrnn::cpu::isa_name(fusedrnn::cpu::selected_isa());
+  } catch (const fusedrnn::Error& error) {
+    std::cout << error.what() << "\n";
+    return "";
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: golden_test FILE\n";
+    return 2;
+  }
+  const std::string isa = isa_in_use();
+  if (isa.empty()) return kSkipped;
+  const char* const asked = getenv("FUSEDRNN_ISA");
+  if (asked != nullptr && *asked != '\0') CHECK_EQUAL(isa, asked);
+
+  Reader reader(argv[1]);
+  const int64_t cases = reader.number();
+  for (int64_t i = 0; i < cases; ++i) {
+    Case one = read_case(reader);
+    test(one);
+  }
+  CHECK(cases > 0);
+  std::cout << isa << ": " << cases << " cases\n";
+  return check::result();
+}
