@@ -48,7 +48,7 @@ class Arena {
   Block release() { return static_cast<Block&&>(block_); }
 
  private:
-  static constexpr int kMaxPieces = 16;
+  static constexpr int kMaxPieces = 24;
   Block block_;
   void* memory_ = nullptr;
   size_t total_ = 0;

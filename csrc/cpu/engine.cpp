@@ -61,6 +61,8 @@ void use_packed(const ForwardJob& packed, ForwardJob& job) {
   std::copy_n(packed.packed_recurrent, kMaxPhases, job.packed_recurrent);
   job.packed_bias_ih = packed.packed_bias_ih;
   job.packed_bias_hh = packed.packed_bias_hh;
+  job.quantised_input = packed.quantised_input;
+  job.quantised_recurrent = packed.quantised_recurrent;
 }
 
 // The layouts of one step by one thread.

@@ -24,7 +24,7 @@ size_t count(int64_t a, int64_t b, int64_t c) {
 }
 
 PackedLayout::PackedLayout(Arena& arena, const CellShape& shape, int64_t I, int64_t H, bool weights)
-    : phases_(shape.phases), weights_(weights), input_(0), recurrent_{} {
+    : phases_(shape.phases), weights_(weights), input_(0), recurrent_{}, scales_{}, starts_{} {
   if (weights) {
     const size_t item = size_of(shape.panel_bytes);
     input_ = arena.reserve(packed_count(shape, H, I, shape.gates), item);
@@ -35,6 +35,10 @@ PackedLayout::PackedLayout(Arena& arena, const CellShape& shape, int64_t I, int6
   const size_t biases = count(panels_of(shape, H) * panel_units(shape), shape.gates);
   bias_ih_ = arena.reserve(biases, size_of(shape.real_bytes));
   bias_hh_ = arena.reserve(biases, size_of(shape.real_bytes));
+  for (int i = 0; i < 2; ++i) {
+    scales_[i] = arena.reserve(shape.quantised ? biases : 0, sizeof(float));
+    starts_[i] = arena.reserve(shape.quantised ? biases : 0, sizeof(int32_t));
+  }
 }
 
 void PackedLayout::point(const Arena& arena, ForwardJob& job) const {
@@ -44,6 +48,12 @@ void PackedLayout::point(const Arena& arena, ForwardJob& job) const {
   }
   job.packed_bias_ih = arena.at(bias_ih_);
   job.packed_bias_hh = arena.at(bias_hh_);
+  const auto quantisation = [&](int i) {
+    return Quantisation{static_cast<float*>(arena.at(scales_[i])),
+                        static_cast<int32_t*>(arena.at(starts_[i]))};
+  };
+  job.quantised_input = quantisation(0);
+  job.quantised_recurrent = quantisation(1);
 }
 
 StatesLayout::StatesLayout(Arena& arena, const CellShape& shape, const Problem& p, bool save)
@@ -53,7 +63,8 @@ StatesLayout::StatesLayout(Arena& arena, const CellShape& shape, const Problem& 
   const int64_t steps = save ? p.T : 1;
   const auto rows = [&](int64_t n) { return count(n, static_cast<int64_t>(row)); };
   for (int i = 0; i < phases_; ++i) {
-    input_[i] = arena.reserve(rows(i == 0 ? slots : steps), size_of(shape.row_bytes));
+    const int bytes = shape.quantised ? shape.real_bytes : shape.row_bytes;
+    input_[i] = arena.reserve(rows(i == 0 ? slots : steps), size_of(bytes));
   }
   for (int i = mixed_ ? 0 : 1; i < states_; ++i) {
     state_[i] = arena.reserve(rows(slots), size_of(shape.real_bytes));
@@ -86,12 +97,16 @@ ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem
   projection_bytes_ = part(count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
                            shape.real_bytes);
   staged_bytes_ = staged_ ? part(count(rows, plan.chunk_steps, ld_staged_), shape.row_bytes) : 0;
+  quantised_bytes_ = shape.quantised ? part(count(rows, row_stride(p.H)), shape.row_bytes) : 0;
+  scales_bytes_ = shape.quantised ? part(count(rows, plan.chunk_steps + 1), sizeof(float)) : 0;
   stream_bytes_ = stream ? part(count(shape.stream_panels * panel_units(shape), shape.gates,
                                       divide_up(std::max(p.I, p.H), shape.depth) * shape.depth),
                                 shape.panel_bytes)
                          : 0;
   projection_piece_ = arena.reserve(threads, projection_bytes_);
   staged_piece_ = arena.reserve(threads, staged_bytes_);
+  quantised_piece_ = arena.reserve(threads, quantised_bytes_);
+  scales_piece_ = arena.reserve(threads, scales_bytes_);
   stream_piece_ = arena.reserve(threads, stream_bytes_);
 }
 
@@ -99,6 +114,8 @@ void ScratchLayout::point(const Arena& arena, ForwardJob& job) const {
   job.ld_staged = ld_staged_;
   job.projection = {arena.at(projection_piece_), projection_bytes_};
   job.staged = {arena.at(staged_piece_), staged_bytes_};
+  job.quantised = {arena.at(quantised_piece_), quantised_bytes_};
+  job.row_scales = {arena.at(scales_piece_), scales_bytes_};
   job.stream = {stream_ ? arena.at(stream_piece_) : nullptr, stream_bytes_};
 }
 

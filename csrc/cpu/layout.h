@@ -27,6 +27,7 @@ class PackedLayout {
   int phases_;
   bool weights_;
   int input_, recurrent_[kMaxPhases], bias_ih_, bias_hh_;
+  int scales_[2], starts_[2];
 };
 
 // States and gates: in training those of all steps, which a tape keeps.
@@ -51,9 +52,9 @@ class ScratchLayout {
 
  private:
   bool staged_, stream_;
-  size_t projection_bytes_, staged_bytes_, stream_bytes_;
+  size_t projection_bytes_, staged_bytes_, quantised_bytes_, scales_bytes_, stream_bytes_;
   int64_t ld_staged_;
-  int projection_piece_, staged_piece_, stream_piece_;
+  int projection_piece_, staged_piece_, quantised_piece_, scales_piece_, stream_piece_;
 };
 
 }  // namespace fusedrnn::cpu

@@ -6,24 +6,25 @@
 
 namespace fusedrnn::cpu {
 
-#define FUSEDRNN_DECLARE_UNITS(isa)                                      \
-  namespace isa {                                                        \
-  extern const Unit float32, float64, bfloat16, float16, mixed_bfloat16; \
+#define FUSEDRNN_DECLARE_UNITS(isa)                                            \
+  namespace isa {                                                              \
+  extern const Unit float32, float64, bfloat16, float16, mixed_bfloat16, int8; \
   }
 FUSEDRNN_DECLARE_UNITS(scalar)
 FUSEDRNN_DECLARE_UNITS(neon)
 FUSEDRNN_DECLARE_UNITS(avx2)
 FUSEDRNN_DECLARE_UNITS(avx512)
-FUSEDRNN_DECLARE_UNITS(avx512_bf16)  // the two of bfloat16; the others are avx512's
+FUSEDRNN_DECLARE_UNITS(avx512_bf16)  // those of bfloat16 and int8; the others are avx512's
 #undef FUSEDRNN_DECLARE_UNITS
 
 // What the kernels of a unit compute with.
-enum class Arithmetic { float32, float64, bfloat16, float16, mixed_bfloat16 };
+enum class Arithmetic { float32, float64, bfloat16, float16, mixed_bfloat16, int8 };
 
 inline Arithmetic arithmetic_of(const Problem& p) {
   if (p.compute == Compute::bfloat16 && p.dtype == Dtype::float32) {
     return Arithmetic::mixed_bfloat16;
   }
+  if (p.compute == Compute::int8) return Arithmetic::int8;
   switch (p.dtype) {
     case Dtype::float64:
       return Arithmetic::float64;
@@ -46,6 +47,8 @@ inline Arithmetic arithmetic_of(const Problem& p) {
       return isa::float16;           \
     case Arithmetic::mixed_bfloat16: \
       return isa::mixed_bfloat16;    \
+    case Arithmetic::int8:           \
+      return isa::int8;              \
     default:                         \
       return isa::float32;           \
   }
@@ -57,6 +60,7 @@ inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
     case Isa::avx512_bf16:
       if (arithmetic == Arithmetic::bfloat16) return avx512_bf16::bfloat16;
       if (arithmetic == Arithmetic::mixed_bfloat16) return avx512_bf16::mixed_bfloat16;
+      if (arithmetic == Arithmetic::int8) return avx512_bf16::int8;
       [[fallthrough]];
 #endif
 #if defined(FUSEDRNN_WITH_AVX512)

@@ -21,6 +21,7 @@ struct Dot {
   using Panel = Panel_;
   static constexpr int kDepth = 1;
   using V = Vec<Row>;
+  using Sum = V;
   using Weights = V;
   using Operand = V;
 
@@ -29,6 +30,15 @@ struct Dot {
   static FUSEDRNN_MEMBER V add(V sum, Operand x, Weights w) { return fma(x, w, sum); }
   // kDepth vectors, one a k, as load() reads them.
   static FUSEDRNN_MEMBER void pack(const V* rows, Panel* p) { rows[0].store(p); }
+
+  // Of quantised products (quantised.h): W operands from their whole numbers plus kShifter, what is
+  // added for each weight beside kOffset times its row's sum, and the value of a sum.
+  static constexpr int kOffset = 0;
+  static FUSEDRNN_MEMBER void store_operands(V shifted, V shifter, Row* p) {
+    (shifted - shifter).store(p);
+  }
+  static FUSEDRNN_MEMBER Sum begin(const int32_t*) { return V::zero(); }
+  static FUSEDRNN_MEMBER V value(Sum sum) { return sum; }
 };
 
 FUSEDRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }

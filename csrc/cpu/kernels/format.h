@@ -29,6 +29,7 @@ constexpr bool kSame<A, A> = true;
 //                                 <Bf16, float, Bf16>: rows hold floats that are bfloat16 numbers
 //   float16                       <Half, float, Half>
 //   float32 computed in bfloat16  <float, Bf16, Bf16> or <float, float, Bf16>
+//   float32 computed in int8      <float, Offset8, Int8> or <float, float, Int8>, inference alone
 template <class Edge_, class Row_, class Panel_>
 struct Format {
   using Edge = Edge_;
@@ -40,9 +41,14 @@ struct Format {
   using Pair = FUSEDRNN_ISA::Dot<Row, Row>;  // of products of two rows (weight gradients)
   using Saved = Panel;                       // gates that forward leaves for backward
 
+  static constexpr bool kQuantised = kSame<Panel, Int8>;
+
   // Whether the states are more exact than what products multiply, so that h exists twice.
   static constexpr bool kMixed = kSame<Edge, float> && !kSame<Panel, float>;
   using State = typename Choose<kMixed, float, Row>::type;  // of h; other states are Real
+
+  // What a phase hands to the next one: quantised operands need the whole row's scale first.
+  using Passed = typename Choose<kQuantised, Real, Row>::type;
 
   // Whether the products can read the caller's x where it lies.
   static constexpr bool kStage = kMixed || !kSame<Edge, Row> || Dot::kDepth > 1;
@@ -63,7 +69,7 @@ struct Format {
  private:
   template <class Number>
   static FUSEDRNN_MEMBER V round_to(V x) {
-    if constexpr (kSame<Number, Real> || kSame<Number, Row>) {
+    if constexpr (kSame<Number, Real> || kSame<Number, Row> || kQuantised) {
       return x;  // exact already, or rounded by the store that follows
     } else {
       Number rounded[V::width];

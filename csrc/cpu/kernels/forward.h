@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/pack.h"
+#include "cpu/kernels/quantised.h"
 #include "cpu/kernels/twin.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -42,7 +43,10 @@ class Forward {
         panels_(share(job.panels, job.grid.unit_groups, thread % job.grid.unit_groups)),
         projection_(own(job.projection)),
         projection_rows_(job.chunk_steps * (rows_.end - rows_.begin)),
-        staged_(own(job.staged)) {}
+        staged_(own(job.staged)),
+        quantised_(own(job.quantised)),
+        staged_scales_(own(job.row_scales)),
+        quantised_scales_(staged_scales_ + projection_rows_) {}
 
   void run() {
     if (!job_.packed) pack();
@@ -61,7 +65,7 @@ class Forward {
     pack_bias<F, kUnitVectors>(call_.b_ih, p_.H, G, own, to<Real>(job_.packed_bias_ih));
     pack_bias<F, kUnitVectors>(call_.b_hh, p_.H, G, own, to<Real>(job_.packed_bias_hh));
     if (job_.stream.data != nullptr) return;
-    pack_panels<G>(call_.w_ih, p_.I, 0, own, to<Panel>(job_.packed_input));
+    pack_panels<G>(call_.w_ih, p_.I, 0, own, job_.packed_input, job_.quantised_input);
     pack_recurrent<0>(own);
   }
 
@@ -73,7 +77,8 @@ class Forward {
   using V = typename F::V;
   using Dot = typename F::Dot;
   // Gates that a later phase of the same step reads stay exact.
-  using Saved = typename Choose<(Cell::kPhases > 1), Real, typename F::Saved>::type;
+  using Saved =
+      typename Choose<(Cell::kPhases > 1 || F::kQuantised), Real, typename F::Saved>::type;
   static constexpr int W = V::width;
   static constexpr int kUnitVectors = Cell::kUnitVectors;
   static constexpr int U = kUnitVectors * W;
@@ -89,16 +94,22 @@ class Forward {
   template <int Phase>
   void pack_recurrent(Range own) {
     pack_panels<Cell::phase_gates(Phase)>(call_.w_hh, p_.H, Cell::phase_first(Phase), own,
-                                          to<Panel>(job_.packed_recurrent[Phase]));
+                                          job_.packed_recurrent[Phase], job_.quantised_recurrent);
     if constexpr (Phase + 1 < Cell::kPhases) pack_recurrent<Phase + 1>(own);
   }
 
   // `packed`: where panel 0 goes.
   template <int Gates>
-  void pack_panels(const Matrix& w, int64_t depth, int first_gate, Range panels,
-                   Panel* packed) const {
-    pack_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, panels,
-                                packed + panels.begin * panel_size<F>(depth, Gates * kUnitVectors));
+  void pack_panels(const Matrix& w, int64_t depth, int first_gate, Range panels, void* packed,
+                   const Quantisation& quantised) const {
+    if constexpr (F::kQuantised) {
+      quantise_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, panels, to<Panel>(packed),
+                                      quantised.scale, quantised.start, G * U);
+    } else {
+      pack_gates<F, kUnitVectors>(
+          w, p_.H, depth, first_gate, Gates, panels,
+          to<Panel>(packed) + panels.begin * panel_size<F>(depth, Gates * kUnitVectors));
+    }
   }
 
   // Calls run(panels, packed) for the thread's panels of a product. Weights that serve a single
@@ -106,16 +117,18 @@ class Forward {
   template <int Gates, class Run>
   FUSEDRNN_MEMBER void for_packed(const Matrix& w, int64_t depth, int first_gate,
                                   const void* packed, const Run& run) const {
-    if (job_.stream.data == nullptr) {
+    if (F::kQuantised || job_.stream.data == nullptr) {
       run(panels_, Packed{static_cast<const Panel*>(packed), 0});
       return;
     }
-    constexpr int kGroup = tile_panels(1, Gates * kUnitVectors);
-    Panel* buffer = own(job_.stream);
-    for (int64_t begin = panels_.begin; begin < panels_.end; begin += kGroup) {
-      const Range some{begin, panels_.end - begin < kGroup ? panels_.end : begin + kGroup};
-      pack_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, some, buffer);
-      run(some, Packed{buffer, begin});
+    if constexpr (!F::kQuantised) {
+      constexpr int kGroup = tile_panels(1, Gates * kUnitVectors);
+      Panel* buffer = own(job_.stream);
+      for (int64_t begin = panels_.begin; begin < panels_.end; begin += kGroup) {
+        const Range some{begin, panels_.end - begin < kGroup ? panels_.end : begin + kGroup};
+        pack_gates<F, kUnitVectors>(w, p_.H, depth, first_gate, Gates, some, buffer);
+        run(some, Packed{buffer, begin});
+      }
     }
   }
 
@@ -138,6 +151,11 @@ class Forward {
       product.out_row = N * W;
       product.out_panel = f.projection_rows_ * N * W;
       product.out = f.projection_at(tile.panel, tile.row);
+      if constexpr (F::kQuantised) {
+        product.scale = f.job_.quantised_input.scale + tile.panel * product.bias_stride;
+        product.start = f.job_.quantised_input.start + tile.panel * product.bias_stride;
+        product.row_scale = f.staged_scales_ + tile.row;
+      }
       set_rows(tile, product);
       run_product<N>(product, tile.rows, tile.panels);
     }
@@ -180,8 +198,12 @@ class Forward {
     for (int64_t s = step; s < step + steps; ++s) {
       for (int64_t b = 0; b < rows_.end - rows_.begin; ++b, dst += job_.ld_staged) {
         const Edge* src = x_row(s, b);
-        for (int64_t i = 0; i < p_.I; i += W) {
-          F::round_operand(load_columns<V>(src, i, p_.I)).store(dst + i);
+        if constexpr (F::kQuantised) {
+          staged_scales_[(dst - staged_) / job_.ld_staged] = quantise_row<F>(src, p_.I, dst);
+        } else {
+          for (int64_t i = 0; i < p_.I; i += W) {
+            F::round_operand(load_columns<V>(src, i, p_.I)).store(dst + i);
+          }
         }
       }
     }
@@ -239,8 +261,17 @@ class Forward {
       product.out = sums;
       product.out_row = N * W;
       product.out_panel = tile.rows * N * W;
-      product.set_rows(f.input_row(Phase, Phase == 0 ? entering : of_step, tile.row),
-                       f.job_.ld_state);
+      if constexpr (F::kQuantised) {
+        const int64_t first = tile.row - f.rows_.begin;
+        const int64_t at = tile.panel * G * U + kFirst * U;
+        product.scale = f.job_.quantised_recurrent.scale + at;
+        product.start = f.job_.quantised_recurrent.start + at;
+        product.row_scale = f.quantised_scales_ + first;
+        product.set_rows(f.quantised_ + first * f.job_.ld_state, f.job_.ld_state);
+      } else {
+        product.set_rows(f.input_row(Phase, Phase == 0 ? entering : of_step, tile.row),
+                         f.job_.ld_state);
+      }
       run_product<N>(product, tile.rows, tile.panels);
     }
 
@@ -331,7 +362,7 @@ class Forward {
         next[0] = Bundle<X>::map(next[0], [](V h) FUSEDRNN_LAMBDA { return F::round_state(h); });
       } else {
         Bundle<X>::each(input, [&](int i, V v) FUSEDRNN_LAMBDA {
-          F::round_operand(v).store(f.input_row(Phase + 1, of_step, sites[i].b) + sites[i].unit);
+          F::round_operand(v).store(f.passed_row(Phase + 1, of_step, sites[i].b) + sites[i].unit);
         });
       }
     }
@@ -362,6 +393,7 @@ class Forward {
     const uint8_t* next =
         flags == nullptr || step + 1 == p_.T ? nullptr : call_.flags + slots_.time(step + 1) * p_.B;
     using Work = Step<Phase>;
+    if constexpr (F::kQuantised) quantise_inputs<Phase>(step);
     const int64_t chunk_row = step % job_.chunk_steps * (rows_.end - rows_.begin);
     for_packed<Work::kGates>(
         call_.w_hh, p_.H, Work::kFirst, job_.packed_recurrent[Phase],
@@ -372,6 +404,17 @@ class Forward {
         });
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
     if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);
+  }
+
+  // What the phase multiplies, quantised by each thread for itself.
+  template <int Phase>
+  void quantise_inputs(int64_t step) const {
+    for (int64_t b = rows_.begin; b < rows_.end; ++b) {
+      const int64_t row = b - rows_.begin;
+      const Real* src =
+          Phase == 0 ? h_row(slots_.entering(step), b) : passed_row(Phase, slots_.of_step(step), b);
+      quantised_scales_[row] = quantise_row<F>(src, p_.H, quantised_ + row * job_.ld_state);
+    }
   }
 
   // --- states before the first and after the last step ---
@@ -444,6 +487,9 @@ class Forward {
   FUSEDRNN_MEMBER Row* input_row(int phase, int64_t slot, int64_t b) const {
     return to<Row>(job_.inputs[phase]) + state_offset(slot, b);
   }
+  FUSEDRNN_MEMBER typename F::Passed* passed_row(int phase, int64_t slot, int64_t b) const {
+    return to<typename F::Passed>(job_.inputs[phase]) + state_offset(slot, b);
+  }
   FUSEDRNN_MEMBER typename F::State* h_row(int64_t slot, int64_t b) const {
     return to<typename F::State>(job_.states[0]) + state_offset(slot, b);
   }
@@ -456,7 +502,8 @@ class Forward {
   }
   FUSEDRNN_MEMBER void store_h(int64_t slot, int64_t b, int64_t unit, V h) const {
     h.store(h_row(slot, b) + unit);
-    if constexpr (F::kMixed) F::round_operand(h).store(input_row(0, slot, b) + unit);
+    if constexpr (F::kMixed && !F::kQuantised)
+      F::round_operand(h).store(input_row(0, slot, b) + unit);
   }
   FUSEDRNN_MEMBER void store_y(int64_t time, int64_t b, int64_t unit, V h) const {
     Edge* dst = to<Edge>(call_.y.data) + time * call_.y.t_stride + b * call_.y.b_stride + unit;
@@ -477,6 +524,9 @@ class Forward {
   Real* const projection_;
   const int64_t projection_rows_;
   Row* const staged_;
+  Row* const quantised_;
+  float* const staged_scales_;
+  float* const quantised_scales_;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -16,6 +16,7 @@
 //   states[0]         [slot][B][ld_state]               h; inputs[0], unless the format is mixed
 //   states[1..]       [slot][B][ld_state]               Real: the other states
 //   saved             [slot][B][panel][S][U]            gates
+//   A quantised format keeps inputs[1..] as Real, and quantises what a phase multiplies per thread.
 //   projection        per thread [panel of the thread][rows of a chunk][G][U]  Real
 //   staged            per thread [rows of a chunk][ld_staged]  Row: x where it cannot be read in
 //                     place
@@ -42,9 +43,10 @@ constexpr int kMaxPhases = 2;
 struct CellShape {
   int edge_bytes, real_bytes, row_bytes, panel_bytes, saved_bytes;  // of one number
   bool mixed, staged;  // whether h exists twice; whether x is staged
-  int depth;           // K
-  int width;           // W
-  int unit_vectors;    // a panel of units has unit_vectors * W units
+  bool quantised;
+  int depth;         // K
+  int width;         // W
+  int unit_vectors;  // a panel of units has unit_vectors * W units
   int gates, states, saved, phases, deltas;
   int phase_gates[kMaxPhases];
   int recurrent_panel;  // vectors in a panel of packed_transposed (backward)
@@ -68,6 +70,12 @@ struct PerThread {
   size_t bytes;  // of one part
 };
 
+// Of quantised weights, [panel][G][U] as the biases.
+struct Quantisation {
+  float* scale;
+  int32_t* start;  // what a sum begins with, for operands that have an offset
+};
+
 struct ForwardJob {
   const ForwardCall* call;
   Grid grid;
@@ -80,11 +88,14 @@ struct ForwardJob {
   void* packed_recurrent[kMaxPhases];
   void* packed_bias_ih;
   void* packed_bias_hh;
+  Quantisation quantised_input, quantised_recurrent;  // of packed_*, where they are quantised
   void* inputs[kMaxPhases];
   void* states[kMaxStates];
   void* saved;
   PerThread projection, staged;
-  PerThread stream;  // null, or for a single step: stream_panels panels instead of packed_*
+  PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a phase
+  PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
+  PerThread stream;      // null, or for a single step: stream_panels panels instead of packed_*
 };
 
 struct BackwardJob {

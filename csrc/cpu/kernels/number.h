@@ -16,6 +16,14 @@ struct Half {  // IEEE 754 binary16
   uint16_t bits;
 };
 
+struct Int8 {  // a quantised weight, -127 to 127 of its row's scale
+  int8_t value;
+};
+
+struct Offset8 {  // a quantised activation, 128 added so that it is never negative
+  uint8_t value;
+};
+
 }  // namespace fusedrnn::cpu
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -68,6 +76,7 @@ FUSEDRNN_INLINE void convert(float from, Half& to) {
   }
   to.bits = static_cast<uint16_t>(sign | half);
 }
+FUSEDRNN_INLINE void convert(Int8 from, float& to) { to = from.value; }
 FUSEDRNN_INLINE void convert(float from, float& to) { to = from; }
 FUSEDRNN_INLINE void convert(double from, double& to) { to = from; }
 

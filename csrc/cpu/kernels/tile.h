@@ -33,11 +33,11 @@ FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index)
 }
 
 // acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth.
-template <class Dot, int Panels, int M, int N, class V, class Row, class Panel>
-FUSEDRNN_INLINE void multiply(V (&acc)[M][N], const Row* const* rows, const Panel* b,
-                              int64_t panel_stride, int64_t depth) {
+template <class Dot, int Panels, int M, int N, class Row, class Panel>
+FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* rows,
+                              const Panel* b, int64_t panel_stride, int64_t depth) {
   constexpr int kVectors = N / Panels;
-  constexpr int kWeights = V::width * Dot::kDepth;  // numbers that one vector of units takes
+  constexpr int kWeights = Dot::V::width * Dot::kDepth;  // numbers that one vector of units takes
   const Row* a[M];
   FUSEDRNN_UNROLL
   for (int m = 0; m < M; ++m) a[m] = rows[m];
@@ -71,6 +71,10 @@ struct Product {
   int64_t bias_stride;
   typename F::Real* out;  // [row][Vectors*W] of the first panel
   int64_t out_row, out_panel;
+  // Of a quantised product alone; `scale` and `start` lie as `bias` does.
+  const float* scale;  // of the weights of a unit
+  const int32_t* start;
+  const float* row_scale;  // [row]
 
   // Rows that lie `stride` apart. All of them: a loop to a number known at run time costs more.
   FUSEDRNN_MEMBER void set_rows(const typename F::Row* first, int64_t stride) {
@@ -85,16 +89,21 @@ template <class F, int Vectors, int M, int Panels>
 __attribute__((noinline)) void run_tile(const Product<F>& product) {
   using V = typename F::V;
   constexpr int N = Panels * Vectors;
-  V acc[M][N];
+  typename F::Dot::Sum acc[M][N];
   FUSEDRNN_UNROLL
   for (int p = 0; p < Panels; ++p) {
     FUSEDRNN_UNROLL
     for (int n = 0; n < Vectors; ++n) {
-      const V first = product.bias == nullptr
-                          ? V::zero()
-                          : V::load(product.bias + p * product.bias_stride + n * V::width);
+      const int64_t at = p * product.bias_stride + n * V::width;
       FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) acc[m][p * Vectors + n] = first;
+      for (int m = 0; m < M; ++m) {
+        if constexpr (F::kQuantised) {
+          acc[m][p * Vectors + n] = F::Dot::begin(product.start + at);
+        } else {
+          acc[m][p * Vectors + n] =
+              product.bias == nullptr ? V::zero() : V::load(product.bias + at);
+        }
+      }
     }
   }
   multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
@@ -105,7 +114,16 @@ __attribute__((noinline)) void run_tile(const Product<F>& product) {
     for (int m = 0; m < M; ++m) {
       typename F::Real* out = product.out + p * product.out_panel + m * product.out_row;
       FUSEDRNN_UNROLL
-      for (int n = 0; n < Vectors; ++n) acc[m][p * Vectors + n].store(out + n * V::width);
+      for (int n = 0; n < Vectors; ++n) {
+        if constexpr (F::kQuantised) {
+          const int64_t at = p * product.bias_stride + n * V::width;
+          const V scale = V::load(product.scale + at) * V::set(product.row_scale[m]);
+          fma(F::Dot::value(acc[m][p * Vectors + n]), scale, V::load(product.bias + at))
+              .store(out + n * V::width);
+        } else {
+          acc[m][p * Vectors + n].store(out + n * V::width);
+        }
+      }
     }
   }
 }

@@ -30,9 +30,11 @@ constexpr CellKernels kernels_of() {
   shape.real_bytes = sizeof(typename F::Real);
   shape.row_bytes = sizeof(typename F::Row);
   shape.panel_bytes = sizeof(typename F::Panel);
-  shape.saved_bytes = Cell::kPhases > 1 ? shape.real_bytes : sizeof(typename F::Saved);
+  shape.saved_bytes =
+      Cell::kPhases > 1 || F::kQuantised ? sizeof(typename F::Real) : sizeof(typename F::Saved);
   shape.mixed = F::kMixed;
   shape.staged = F::kStage;
+  shape.quantised = F::kQuantised;
   shape.depth = F::Dot::kDepth;
   shape.width = F::V::width;
   shape.unit_vectors = Cell::kUnitVectors;
@@ -52,7 +54,7 @@ constexpr CellKernels kernels_of() {
   shape.tile_rows = tile_rows(Cell::phase_gates(0) * Cell::kUnitVectors);
   kernels.pack = run_pack<Cell, F>;
   kernels.forward = run_forward<Cell, F>;
-  kernels.backward = run_backward<Cell, F>;
+  if constexpr (!F::kQuantised) kernels.backward = run_backward<Cell, F>;
   return kernels;
 }
 

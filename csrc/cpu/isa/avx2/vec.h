@@ -50,6 +50,9 @@ struct Vec<float> {
   static FUSEDRNN_MEMBER Vec load(const Half* p) { return of_half(_mm_loadu_si128(words(p))); }
   static FUSEDRNN_MEMBER Vec load(const Bf16* p, int n) { return of_bf16(load_words(p, n)); }
   static FUSEDRNN_MEMBER Vec load(const Half* p, int n) { return of_half(load_words(p, n)); }
+  static FUSEDRNN_MEMBER Vec load(const Int8* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(words(p))))};
+  }
   FUSEDRNN_MEMBER void store(Bf16* p) const { _mm_storeu_si128(words(p), as_bf16()); }
   FUSEDRNN_MEMBER void store(Half* p) const { _mm_storeu_si128(words(p), as_half()); }
   FUSEDRNN_MEMBER void store(Bf16* p, int n) const { store_words(p, n, as_bf16()); }

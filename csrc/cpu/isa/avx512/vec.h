@@ -62,6 +62,10 @@ struct Vec<float> {
   static FUSEDRNN_MEMBER Vec load(const Half* p, int n) {
     return of_half(_mm256_maskz_loadu_epi16(first(n), p));
   }
+  static FUSEDRNN_MEMBER Vec load(const Int8* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+  }
   FUSEDRNN_MEMBER void store(Bf16* p) const { _mm256_storeu_si256(words(p), as_bf16()); }
   FUSEDRNN_MEMBER void store(Half* p) const { _mm256_storeu_si256(words(p), as_half()); }
   FUSEDRNN_MEMBER void store(Bf16* p, int n) const {

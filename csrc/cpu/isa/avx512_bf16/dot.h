@@ -12,6 +12,7 @@ struct Dot<Bf16, Bf16> {
   using Panel = Bf16;
   static constexpr int kDepth = 2;
   using V = Vec<float>;
+  using Sum = V;
   using Weights = __m512bh;
   using Operand = __m512bh;
 
@@ -31,6 +32,35 @@ struct Dot<Bf16, Bf16> {
     const __m512i high = rows[1].rounded_to_bf16();
     _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, low, high));
   }
+};
+
+// Products of quantised numbers by AVX512-VNNI: four of k, summed exactly in 32 bits.
+template <>
+struct Dot<Offset8, Int8> {
+  using Panel = Int8;
+  static constexpr int kDepth = 4;
+  using V = Vec<float>;
+  using Sum = __m512i;
+  using Weights = __m512i;
+  using Operand = __m512i;
+
+  static FUSEDRNN_MEMBER Weights load(const Int8* p) { return _mm512_loadu_si512(p); }
+  static FUSEDRNN_MEMBER Operand broadcast(const Offset8* p) {
+    int32_t group;
+    __builtin_memcpy(&group, p, sizeof group);
+    return _mm512_set1_epi32(group);
+  }
+  static FUSEDRNN_MEMBER Sum add(Sum sum, Operand x, Weights w) {
+    return _mm512_dpbusd_epi32(sum, x, w);
+  }
+
+  static constexpr int kOffset = 128;
+  static FUSEDRNN_MEMBER void store_operands(V shifted, V, Offset8* p) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm512_cvtepi32_epi8(_mm512_castps_si512(shifted.v)));
+  }
+  static FUSEDRNN_MEMBER Sum begin(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static FUSEDRNN_MEMBER V value(Sum sum) { return {_mm512_cvtepi32_ps(sum)}; }
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

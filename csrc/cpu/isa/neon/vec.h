@@ -66,6 +66,13 @@ struct Vec<float> {
   FUSEDRNN_MEMBER void store(Half* p) const { store_words(p, to_half()); }
   FUSEDRNN_MEMBER void store(Half* p, int n) const { store_words(p, to_half(), n); }
 
+  static FUSEDRNN_MEMBER Vec load(const Int8* p) {
+    int32_t bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    const int16x8_t words = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)))};
+  }
+
   static FUSEDRNN_MEMBER void transpose(Vec (&r)[4]);
 
  private:

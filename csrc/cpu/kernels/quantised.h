@@ -1,0 +1,78 @@
+// Quantisation to 8 bits: weights once, with a scale for every row of w (a gate of a unit);
+// activations at each product, with a scale for every row of x or h. A row's largest magnitude is
+// 127 of its scale, zero stays zero, everything is rounded to nearest.
+#pragma once
+
+#include "cpu/kernels/pack.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+constexpr float kLargest8 = 127;
+// 1.5 * 2^23: a small number added to it is rounded to a whole one, which its low bits hold.
+constexpr float kShifter = 0x1.8p+23f;
+
+// The row's scale; NaN where the row has one, or an infinity, so that results do.
+template <class F>
+FUSEDRNN_INLINE float quantise_row(const float* src, int64_t n, typename F::Row* dst) {
+  using V = typename F::V;
+  V largest = V::zero(), poison = V::zero();
+  for (int64_t i = 0; i < n; i += V::width) {
+    const V x = load_columns<V>(src, i, n);
+    largest = max(largest, abs(x));
+    poison = fma(x, V::zero(), poison);
+  }
+  float magnitudes[V::width], poisons[V::width];
+  largest.store(magnitudes);
+  poison.store(poisons);
+  float top = 0, bad = 0;
+  for (int i = 0; i < V::width; ++i) {
+    top = magnitudes[i] > top ? magnitudes[i] : top;
+    bad += poisons[i];
+  }
+  const V inverse = V::set(top > 0 ? kLargest8 / top : 0);
+  const V shifter = V::set(kShifter + static_cast<float>(F::Dot::kOffset));
+  for (int64_t i = 0; i < n; i += V::width) {
+    F::Dot::store_operands(fma(load_columns<V>(src, i, n), inverse, shifter), shifter, dst + i);
+  }
+  return top / kLargest8 + bad;
+}
+
+// Gates [first, first + gates) of w into panels, as pack_gates() does. The panels' scales, and what
+// their sums start with, go to scale and start [gates of w][U], `unit_stride` apart.
+template <class F, int UnitVectors>
+void quantise_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates, Range panels,
+                    Int8* packed, float* scale, int32_t* start, int64_t panel_stride) {
+  constexpr int64_t U = int64_t{UnitVectors} * F::V::width, D = F::Dot::kDepth;
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    Int8* block = packed + panel * panel_size<F>(depth, gates * UnitVectors);
+    for (int64_t g = 0; g < gates; ++g) {
+      for (int64_t lane = 0; lane < U; ++lane) {
+        const int64_t unit = panel * U + lane;
+        const float* row =
+            unit < H ? static_cast<const float*>(w.data) + ((first + g) * H + unit) * w.stride
+                     : nullptr;
+        float top = 0;
+        bool finite = true;
+        for (int64_t k = 0; row != nullptr && k < depth; ++k) {
+          const float magnitude = row[k] < 0 ? -row[k] : row[k];
+          top = magnitude > top ? magnitude : top;
+          finite &= magnitude <= 0x1.fffffep+127f;
+        }
+        const float inverse = top > 0 && finite ? kLargest8 / top : 0;
+        int32_t sum = 0;
+        for (int64_t k = 0; k < round_up(depth, D); ++k) {
+          float scaled = row != nullptr && k < depth && finite ? row[k] * inverse : 0;
+          scaled = (scaled + kShifter) - kShifter;
+          const auto value = static_cast<int8_t>(scaled);
+          sum += value;
+          block[(k / D * gates * U + g * U + lane) * D + k % D].value = value;
+        }
+        const int64_t at = panel * panel_stride + (first + g) * U + lane;
+        scale[at] = finite ? top / kLargest8 : float_of(0x7fc00000u);  // a NaN in w gives NaN
+        start[at] = -F::Dot::kOffset * sum;
+      }
+    }
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA
