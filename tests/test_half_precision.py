@@ -238,6 +238,51 @@ def test_gradients_of_float16_gates_may_be_smaller_than_float16_is() -> None:
     assert float(grads.dx.item()) == 2.0**-16
 
 
+@halves
+def test_every_number_passes_through(dtype: str) -> None:
+    """Through x, h0 and the states; float16's subnormal numbers are none in float32."""
+    every = np.arange(2**16, dtype=np.uint16).view(dtype)
+    with np.errstate(all="ignore"):
+        single = np.abs(every.astype(np.float32))
+    kept = every[(single == 0) | (single >= 2.0**-126)]
+    kept = kept[np.isfinite(kept.astype(np.float32))]
+    one, zero = np.ones((1, 1), dtype), np.zeros((1, 1), dtype)
+    x = kept.reshape(1, -1, 1)
+    y, h_n, tape = fr.rnn_forward(x, one, zero, nonlinearity="identity")
+    assert np.array_equal(y, x)
+    assert np.array_equal(fr.rnn_backward(tape, x).dx, x)
+    _, h_n = fr.rnn(x * 0, one, one, h0=x[0], nonlinearity="identity")
+    assert np.array_equal(h_n, x[0])
+
+
+def test_float16_ends_in_infinities() -> None:
+    x = np.array([60000, -60000, 32768, 32752], "float16").reshape(1, 4, 1)
+    two, zero = np.full((1, 1), 2, "float16"), np.zeros((1, 1), "float16")
+    y, _ = fr.rnn(x, two, zero, nonlinearity="identity")
+    assert y.ravel().tolist() == [np.inf, -np.inf, np.inf, 65504]
+
+
+@variants
+@precisions
+def test_what_is_no_number_spoils_its_own_sequence(
+    cell: str, options: Arguments, precision: Precision
+) -> None:
+    problem, upstream = half_problem(cell, precision, batch=3, hidden_size=17, seed=12)
+    options = {**options, **precision.options}
+    clean, tape = forward(cell, **problem, **options)
+    clean_dx = backward(cell, tape, **upstream)["dx"]
+    for value in (np.nan, np.inf, -np.inf):
+        spoilt = problem | {"x": problem["x"].copy()}
+        spoilt["x"][1, 1] = value
+        got, tape = forward(cell, **spoilt, **options)
+        dx = backward(cell, tape, **upstream)["dx"]
+        others = [0, 2]
+        same_bits({"y": got["y"][:, others]}, {"y": clean["y"][:, others]})
+        same_bits({"dx": dx[:, others]}, {"dx": clean_dx[:, others]})
+        if np.isnan(value) and options.get("nonlinearity") != "relu":
+            assert np.isnan(got["y"][1, 1].astype(np.float32)).all()
+
+
 # Promises
 
 
