@@ -91,13 +91,13 @@ def test_other_types_pass_as_they_are(dtype: str) -> None:
 
 
 def test_types_that_numpy_lacks() -> None:
-    array = torch.ones(3, dtype=torch.bfloat16)
-    with pytest.raises(TypeError, match=r"^a: expected a dtype that NumPy has, got bfloat16$"):
-        _core.as_array("a", array)
-    with pytest.raises(TypeError, match=r"^a: expected dtype float32, got bfloat16$"):
-        _core.as_array("a", array, None, "float32")
-    message = "w_ih: expected dtype bfloat16 (the dtype of x), got float32"
-    rejected("gru", TypeError, message, x=torch.ones(T, B, 4, dtype=torch.bfloat16))
+    array = np.ones((T, B, 4), "float32")
+    lent = Producer(array, versioned=True, dtype=(2, 8, 1))
+    with pytest.raises(TypeError, match=r"^a: expected a dtype that NumPy has, got float8$"):
+        _core.as_array("a", lent)
+    with pytest.raises(TypeError, match=r"^a: expected dtype float32, got float8$"):
+        _core.as_array("a", lent, None, "float32")
+    rejected("gru", TypeError, f"x: expected {FLOATING}, got float8", x=lent)
 
 
 def test_imported_shapes() -> None:

@@ -1,5 +1,6 @@
 #include "bindings/arguments.h"
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/tensor_checks.h"
 
@@ -33,6 +34,17 @@ int64_t int_argument(const char* name, py::handle object, const std::string& whe
   }
   if (value == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return value;
+}
+
+int32_t compute_argument(py::handle object, Dtype dtype) {
+  if (object.is_none()) return FUSEDRNN_COMPUTE_SAME;
+  const std::string name = str_argument("compute_dtype", object);
+  const std::string own = dtype_name(dtype);
+  if (name == own) return FUSEDRNN_COMPUTE_SAME;
+  if (name == "bfloat16" && dtype == Dtype::float32) return FUSEDRNN_COMPUTE_BFLOAT16;
+  const std::string wanted =
+      dtype == Dtype::float32 ? "None, 'float32' or 'bfloat16'" : "None or '" + own + "'";
+  throw_value_error(expected("compute_dtype", wanted + " with arrays of " + own, "'" + name + "'"));
 }
 
 std::string type_name(py::handle object) {

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/problem.h"
+
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
@@ -16,6 +18,9 @@ std::string str_argument(const char* name, py::handle object);
 
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const char* name, py::handle object, const std::string& where = "");
+
+// A fusedrnn_compute, from None or the name of a type, for arrays of `dtype`.
+int32_t compute_argument(py::handle object, Dtype dtype);
 
 // "list", "Tensor", ...: the name of an object's type, for messages.
 std::string type_name(py::handle object);

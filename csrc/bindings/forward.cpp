@@ -30,7 +30,8 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
                   py::handle w_hh_object, py::handle b_ih_object, py::handle b_hh_object,
                   py::handle h0_object, py::handle c0_object, py::handle lengths_object,
                   py::handle resets_object, py::handle reverse, py::handle save_object,
-                  py::handle y_object, py::handle h_n_object, py::handle c_n_object) {
+                  py::handle y_object, py::handle h_n_object, py::handle c_n_object,
+                  py::handle compute_dtype) {
   const CellInfo& cell = cell_argument(cell_object);
   const bool save = bool_argument("save", save_object);
   InputArray x("x", x_object, ElementKind::floating);
@@ -57,6 +58,7 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
   args.lengths = lengths.tensor();
   args.resets = resets.tensor();
   const Problem p = check_forward_inputs(args, Layout::any);
+  args.compute = compute_argument(compute_dtype, p.dtype);
   for (InputArray* array : {&x, &w_ih, &w_hh, &b_ih, &b_hh, &h0, &c0, &lengths, &resets}) {
     array->make_readable();
   }
@@ -93,6 +95,7 @@ void register_forward(py::module_& m) {
         py::arg("b_ih"), py::arg("b_hh"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
         py::arg("resets"), py::arg("reverse"), py::arg("save"), py::arg("y") = py::none(),
         py::arg("h_n") = py::none(), py::arg("c_n") = py::none(),
+        py::arg("compute_dtype") = py::none(),
         "Runs one layer in one direction: (y, h_n, c_n or None, Tape or None).");
 }
 

@@ -1,5 +1,7 @@
 #include "bindings/numpy_types.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <bit>
 #include <string>
 
@@ -8,29 +10,44 @@
 #include "core/tensor.h"
 
 namespace fusedrnn::bindings {
+namespace {
+
+// Of the types that packages register with NumPy, as ml_dtypes does its own.
+constexpr int kFirstRegistered = 256;
+constexpr int kHalf = 23;  // NPY_HALF
+
+bool is_bfloat16(const py::dtype& dtype) {
+  if (dtype.kind() != 'V' || dtype.itemsize() != 2) return false;
+  if (dtype.num() < kFirstRegistered) return dtype.equal(numpy_dtype(Dtype::bfloat16));
+  return py::cast<std::string>(dtype.attr("name")) == "bfloat16";
+}
+
+// -1 where DLPack has no such type.
+int dlpack_code(const py::dtype& dtype) {
+  if (is_bfloat16(dtype)) return kDLBfloat;
+  if (dtype.num() >= kFirstRegistered) return -1;  // some 8-bit floats call their kind 'f'
+  switch (dtype.kind()) {
+    case 'b':
+      return kDLBool;
+    case 'i':
+      return kDLInt;
+    case 'u':
+      return kDLUInt;
+    case 'f':
+      return kDLFloat;
+    case 'c':
+      return kDLComplex;
+    default:
+      return -1;
+  }
+}
+
+}  // namespace
 
 DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind kind) {
   constexpr char kForeignOrder = std::endian::native == std::endian::little ? '>' : '<';
-  int code = 0;
-  switch (dtype.kind()) {
-    case 'b':
-      code = kDLBool;
-      break;
-    case 'i':
-      code = kDLInt;
-      break;
-    case 'u':
-      code = kDLUInt;
-      break;
-    case 'f':
-      code = kDLFloat;
-      break;
-    case 'c':
-      code = kDLComplex;
-      break;
-    default:
-      throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
-  }
+  const int code = dlpack_code(dtype);
+  if (code < 0) throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
   if (dtype.byteorder() == kForeignOrder) {
     throw_type_error(expected(name, "an array in the machine's byte order",
                               "dtype " + py::cast<std::string>(py::str(dtype))));
@@ -39,6 +56,8 @@ DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind ki
 }
 
 py::dtype numpy_dtype(const char* name, DLDataType dtype) {
+  const DtypeInfo* info = find_dtype(dtype);
+  if (info != nullptr) return numpy_dtype(info->dtype);
   const bool known = dtype.lanes == 1 && dtype.bits % 8 == 0 &&
                      (dtype.code == kDLBool || dtype.code == kDLInt || dtype.code == kDLUInt ||
                       dtype.code == kDLFloat || dtype.code == kDLComplex);
@@ -58,9 +77,19 @@ py::dtype numpy_dtype(Dtype dtype) {
       return py::dtype::of<float>();
     case Dtype::float64:
       return py::dtype::of<double>();
-    default:
-      return numpy_dtype("dtype", dtype_info(dtype).dlpack);
+    case Dtype::float16:
+      return py::dtype(kHalf);
+    case Dtype::bfloat16:
+      break;
   }
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::dtype> storage;
+  return storage
+      .call_once_and_store_result([] {
+        py::list fields;
+        fields.append(py::make_tuple("bfloat16", "=u2"));
+        return py::dtype::from_args(fields);
+      })
+      .get_stored();
 }
 
 }  // namespace fusedrnn::bindings

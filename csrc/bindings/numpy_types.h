@@ -18,6 +18,8 @@ DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind ki
 // Throws where NumPy has no such type.
 py::dtype numpy_dtype(const char* name, DLDataType dtype);
 
+// NumPy has no bfloat16, and the package that adds one need not be there: its elements lie in
+// arrays of one field of that name, of 16 bits. Read as well, as a type registered under the name.
 py::dtype numpy_dtype(Dtype dtype);
 
 }  // namespace fusedrnn::bindings

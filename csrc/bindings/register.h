@@ -10,6 +10,7 @@ void register_tape(pybind11::module_& m);
 void register_forward(pybind11::module_& m);
 void register_backward(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
+void register_dlpack_export(pybind11::module_& m);
 void register_system(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings

@@ -24,7 +24,14 @@ void register_tape(py::module_& m) {
           "(T, B, I, H).")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.handle->call.problem.dtype); },
-          "Name of the element type of x and of all else.");
+          "Name of the element type of x and of all else.")
+      .def_property_readonly(
+          "compute_dtype",
+          [](const Tape& tape) {
+            const Problem& p = tape.handle->call.problem;
+            return dtype_name(p.compute == Compute::bfloat16 ? Dtype::bfloat16 : p.dtype);
+          },
+          "Name of the type that the products' operands are rounded to.");
 }
 
 }  // namespace fusedrnn::bindings

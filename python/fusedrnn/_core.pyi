@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 # NumPy arrays and everything with __dlpack__; of the latter each library has its own type.
 _Array = Any
-_Float = np.float32 | np.float64
+# Of void: bfloat16, as one field of its bits or as the type of ml_dtypes.
+_Float = np.float16 | np.float32 | np.float64 | np.void
 _FloatArray = npt.NDArray[_Float]
 
 class _Info(TypedDict):
@@ -31,6 +32,21 @@ class Tape:
     def shape(self) -> tuple[int, int, int, int]: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def compute_dtype(self) -> str: ...
+
+@final
+class LentArray:
+    def __init__(self, array: _FloatArray) -> None: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 __version__: str
 
@@ -50,6 +66,7 @@ def forward(
     y: _FloatArray | None = None,
     h_n: _FloatArray | None = None,
     c_n: _FloatArray | None = None,
+    compute_dtype: str | None = None,
 ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None, Tape | None]: ...
 def backward(
     tape: Tape,
@@ -68,6 +85,7 @@ def as_array(
     dtype: str | None = None,
 ) -> npt.NDArray[Any]: ...
 def empty(shape: tuple[int, ...], dtype: str) -> _FloatArray: ...
+def check_compute_dtype(dtype: str, compute_dtype: str | None) -> None: ...
 def info() -> _Info: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...

@@ -3,8 +3,12 @@
 Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
 Arrays are NumPy arrays or anything on the CPU with `__dlpack__` (PyTorch, JAX, ...), read without a
 copy where their last axis is dense. Results, gradients too, are of the kind of `x`
-(`fusedrnn.interop` says how that is found), and of its dtype: float32 or float64, one a call. They
-are no part of PyTorch's graph, whether or not a tensor given requires a gradient.
+(`fusedrnn.interop` says how that is found), and of its dtype: float32, float64, bfloat16 (in NumPy
+by the package ml_dtypes) or float16, one a call. They are no part of PyTorch's graph, whether or
+not a tensor given requires a gradient.
+
+The 16-bit types are for storage: matrix products, gates and the cell state within a call are
+float32. docs/math.md says what is rounded where.
 
 A tape refers to `x`, `w_ih` and `w_hh` of its forward call: leave them as they are until the last
 backward. All else it owns; `y` and the states may be changed at any time.
@@ -32,13 +36,14 @@ def rnn(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, A]:
     """Run a vanilla RNN: ``h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``.
 
     Parameters
     ----------
     x : array [T, B, I]
-        The input of every step; float32 or float64. T = 0 and B = 0 are valid.
+        The input of every step. T = 0 and B = 0 are valid.
     w_ih, w_hh : arrays [H, I] and [H, H]
     b_ih, b_hh : arrays [H], optional
         Zero where absent.
@@ -53,6 +58,9 @@ def rnn(
         in reverse from t to t-1. Beyond `lengths` a reset does nothing.
     reverse : bool
         From step ``lengths[b] - 1`` to 0, instead of upwards.
+    compute_dtype : {"bfloat16"}, optional
+        With float32 arrays: round the operands of every matrix product to bfloat16, here and in
+        backward, and keep all else in float32. None, or the dtype of `x` itself, is plain.
 
     Returns
     -------
@@ -73,7 +81,7 @@ def rnn(
     """
     cell = options.rnn_cell(nonlinearity)
     kind, (y, h_n, _, _) = _run(
-        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse
+        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
     )
     return kind(y), kind(h_n)
 
@@ -90,6 +98,7 @@ def rnn_forward(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `rnn` and save what its gradients need: ``y, h_n, tape``.
 
@@ -97,7 +106,7 @@ def rnn_forward(
     """
     cell = options.rnn_cell(nonlinearity)
     kind, (y, h_n, _, tape) = _run(
-        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse
+        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
     )
     return kind(y), kind(h_n), Tape("rnn_forward", tape, kind)
 
@@ -140,6 +149,7 @@ def gru(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, A]:
     """Run a gated recurrent unit; gates in the order r, z, n, s the logistic sigmoid.
 
@@ -160,7 +170,7 @@ def gru(
     reset_after : bool
         Whether the reset gate follows the recurrent product (cuDNN, PyTorch, Keras) or precedes it
         (Cho et al. 2014; ONNX ``linear_before_reset=0``).
-    lengths, resets, reverse
+    lengths, resets, reverse, compute_dtype
         As in `rnn`.
 
     Returns
@@ -180,7 +190,7 @@ def gru(
     """
     cell = options.gru_cell(reset_after)
     kind, (y, h_n, _, _) = _run(
-        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse
+        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
     )
     return kind(y), kind(h_n)
 
@@ -197,6 +207,7 @@ def gru_forward(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `gru` and save what its gradients need: ``y, h_n, tape``.
 
@@ -204,7 +215,7 @@ def gru_forward(
     """
     cell = options.gru_cell(reset_after)
     kind, (y, h_n, _, tape) = _run(
-        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse
+        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
     )
     return kind(y), kind(h_n), Tape("gru_forward", tape, kind)
 
@@ -226,6 +237,7 @@ def lstm(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, tuple[A, A]]:
     """Run a long short-term memory; gates in the order i, f, g, o, s the logistic sigmoid.
 
@@ -245,8 +257,8 @@ def lstm(
     b_ih, b_hh : arrays [4H], optional
     h0, c0 : arrays [B, H], optional
         The state before the first step; each is zero where absent.
-    lengths, resets, reverse
-        As in `rnn`, for h and c alike.
+    lengths, resets, reverse, compute_dtype
+        As in `rnn`; lengths and resets for h and c alike.
 
     Returns
     -------
@@ -266,7 +278,7 @@ def lstm(
     forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000).
     """
     kind, (y, h_n, c_n, _) = _run(
-        "lstm", False, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse
+        "lstm", False, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse, compute_dtype
     )
     return kind(y), (kind(h_n), kind(c_n))
 
@@ -283,13 +295,14 @@ def lstm_forward(
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
+    compute_dtype: Any = None,
 ) -> tuple[A, tuple[A, A], Tape[A]]:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
     Takes the arguments of `lstm` and computes the same bits.
     """
     kind, (y, h_n, c_n, tape) = _run(
-        "lstm", True, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse
+        "lstm", True, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse, compute_dtype
     )
     return kind(y), (kind(h_n), kind(c_n)), Tape("lstm_forward", tape, kind)
 
@@ -317,11 +330,25 @@ def _run(
     lengths: Any,
     resets: Any,
     reverse: object,
+    compute_dtype: object,
 ) -> tuple[Callable[[Any], A], tuple[Any, Any, Any, Any]]:
     """How to make results of the kind of `x`, and the compiled module's y, h_n, c_n, tape."""
     backwards = options.flag("reverse", reverse)
+    computed_in = options.compute_dtype(compute_dtype)
     results = _core.forward(
-        cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, backwards, save
+        cell,
+        x,
+        w_ih,
+        w_hh,
+        b_ih,
+        b_hh,
+        h0,
+        c0,
+        lengths,
+        resets,
+        backwards,
+        save,
+        compute_dtype=computed_in,
     )
     return converter_to_kind_of(x), results
 

@@ -7,7 +7,7 @@ import operator
 import numpy as np
 
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def rnn_cell(nonlinearity: object) -> str:
@@ -60,19 +60,35 @@ def seed(value: object) -> int | None:
 
 def dtype(value: object) -> str:
     """The name of a floating type, given by name, as a NumPy scalar type or as a NumPy dtype."""
-    for name in DTYPES:
-        # None would mean float64 to NumPy: no one asked for that.
-        if value is not None and _is_dtype(value, name):
-            return name
-    shown = repr(value) if isinstance(value, str) else str(value)
-    raise ValueError(f"dtype: expected {_either(DTYPES)}, got {shown}")
+    name = _dtype_name(value)
+    if name is None:
+        raise ValueError(f"dtype: expected {_either(DTYPES)}, got {_shown(value)}")
+    return name
 
 
-def _is_dtype(value: object, name: str) -> bool:
+def compute_dtype(value: object) -> str | None:
+    """The same, or None. Whether it goes with the arrays, the compiled module knows."""
+    name = _dtype_name(value)
+    if name is None and value is not None:
+        wanted = f"None, {_either(DTYPES)}"
+        raise ValueError(f"compute_dtype: expected {wanted}, got {_shown(value)}")
+    return name
+
+
+def _dtype_name(value: object) -> str | None:
+    if value is None:  # to NumPy float64: no one asked for that
+        return None
+    if isinstance(value, str) and value in DTYPES:  # NumPy knows bfloat16 only at times
+        return value
     try:
-        return np.dtype(value) == np.dtype(name)  # type: ignore[call-overload, no-any-return]
+        found = np.dtype(value)  # type: ignore[call-overload]
     except TypeError:
-        return False
+        return None
+    return found.name if found.isnative and found.name in DTYPES else None
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _either(allowed: tuple[str, ...]) -> str:

@@ -7,20 +7,28 @@ against the oracle.
     problem, upstream = reference.random_problem("lstm", T=50, B=8, I=64, H=96, lengths=True)
     grads = reference.gradients("lstm", **problem, **upstream, reverse=True)
     assert reference.relative_error(got.dw_hh, grads["dw_hh"]) < 1e-12
+
+With `rounding=STORED_IN["bfloat16"]` it rounds where the package does.
 """
 
 from .problems import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
+from .rounding import COMPUTED_IN, EXACT, STORED_IN, Rounding, rounded
 from .sequence import forward, gradients
 from .stack import stack, stack_gradients
 
 __all__ = [
+    "COMPUTED_IN",
+    "EXACT",
+    "STORED_IN",
     "VARIANTS",
     "VARIANT_IDS",
+    "Rounding",
     "forward",
     "gradients",
     "random_problem",
     "random_stack",
     "relative_error",
+    "rounded",
     "stack",
     "stack_gradients",
 ]

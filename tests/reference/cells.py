@@ -2,7 +2,8 @@
 
 `a` is W_ih x + b_ih, already computed for every step. A step returns the new states and what its
 backward needs; a backward takes the gradients of the new states and returns those of `a`, of
-`u` = W_hh h + b_hh, of w_hh and of the old states.
+`u` = W_hh h + b_hh, of w_hh and of the old states. What products read, and what is saved, passes
+through `rounding`; w_hh has.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .rounding import Array, Rounding
+
 States = tuple[Array, ...]
 Saved = tuple[Array, ...]
 Backward = tuple[Array, Array, Array, States]
@@ -34,73 +35,97 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 
 
 def rnn_step(
-    a: Array, states: States, w_hh: Array, b_hh: Array, nonlinearity: str = "tanh"
+    a: Array,
+    states: States,
+    w_hh: Array,
+    b_hh: Array,
+    rounding: Rounding,
+    nonlinearity: str = "tanh",
 ) -> tuple[States, Saved]:
     (h_prev,) = states
-    h = ACTIVATIONS[nonlinearity][0](a + h_prev @ w_hh.T + b_hh)
-    return (h,), (h_prev, h)
+    h = ACTIVATIONS[nonlinearity][0](a + rounding.operand(h_prev) @ w_hh.T + b_hh)
+    return (h,), (h_prev, rounding.gates(h))
 
 
 def rnn_backward(
-    dstates: States, saved: Saved, w_hh: Array, nonlinearity: str = "tanh"
+    dstates: States,
+    saved: Saved,
+    w_hh: Array,
+    rounding: Rounding,
+    nonlinearity: str = "tanh",
 ) -> Backward:
     (dh,) = dstates
     h_prev, h = saved
-    du = dh * ACTIVATIONS[nonlinearity][1](h)
-    return du, du, du.T @ h_prev, (du @ w_hh,)
+    du = rounding.delta(dh * ACTIVATIONS[nonlinearity][1](h))
+    return du, du, du.T @ rounding.operand(h_prev), (du @ w_hh,)
 
 
 def gru_step(
-    a: Array, states: States, w_hh: Array, b_hh: Array, reset_after: bool = True
+    a: Array,
+    states: States,
+    w_hh: Array,
+    b_hh: Array,
+    rounding: Rounding,
+    reset_after: bool = True,
 ) -> tuple[States, Saved]:
     (h_prev,) = states
+    h_read = rounding.operand(h_prev)
     size = h_prev.shape[1]
     if reset_after:
-        u = h_prev @ w_hh.T + b_hh
+        u = h_read @ w_hh.T + b_hh
         u_rz, u_n = u[:, : 2 * size], u[:, 2 * size :]
         r, z = np.split(sigmoid(a[:, : 2 * size] + u_rz), 2, axis=1)
         n = np.tanh(a[:, 2 * size :] + r * u_n)
+        saved = tuple(map(rounding.gates, (r, z, n, u_n)))
     else:
-        u_rz = h_prev @ w_hh[: 2 * size].T + b_hh[: 2 * size]
+        u_rz = h_read @ w_hh[: 2 * size].T + b_hh[: 2 * size]
         r, z = np.split(sigmoid(a[:, : 2 * size] + u_rz), 2, axis=1)
-        u_n = (r * h_prev) @ w_hh[2 * size :].T + b_hh[2 * size :]
+        u_n = rounding.operand(r * h_prev) @ w_hh[2 * size :].T + b_hh[2 * size :]
         n = np.tanh(a[:, 2 * size :] + u_n)
-    return ((1.0 - z) * n + z * h_prev,), (h_prev, r, z, n, u_n)
+        saved = (r, z, n, u_n)  # r and z are needed again within the step, and are kept as they are
+    return ((1.0 - z) * n + z * h_prev,), (h_prev, *saved)
 
 
-def gru_backward(dstates: States, saved: Saved, w_hh: Array, reset_after: bool = True) -> Backward:
+def gru_backward(
+    dstates: States, saved: Saved, w_hh: Array, rounding: Rounding, reset_after: bool = True
+) -> Backward:
     (dh,) = dstates
     h_prev, r, z, n, u_n = saved
+    h_read = rounding.operand(h_prev)
     size = h_prev.shape[1]
     da_n = dh * (1.0 - z) * (1.0 - n * n)
     da_z = dh * (h_prev - n) * z * (1.0 - z)
     if reset_after:
         da_r = da_n * u_n * r * (1.0 - r)
-        du = np.concatenate([da_r, da_z, da_n * r], axis=1)
-        dw_hh = du.T @ h_prev
+        du = rounding.delta(np.concatenate([da_r, da_z, da_n * r], axis=1))
+        dw_hh = du.T @ h_read
         dh_prev = dh * z + du @ w_hh
     else:
+        da_n = rounding.delta(da_n)
         drh = da_n @ w_hh[2 * size :]  # gradient of r * h_prev
         da_r = drh * h_prev * r * (1.0 - r)
-        du = np.concatenate([da_r, da_z, da_n], axis=1)
+        du = rounding.delta(np.concatenate([da_r, da_z, da_n], axis=1))
         du_rz = du[:, : 2 * size]
-        dw_hh = np.concatenate([du_rz.T @ h_prev, da_n.T @ (r * h_prev)])
+        dw_hh = np.concatenate([du_rz.T @ h_read, da_n.T @ rounding.operand(r * h_prev)])
         dh_prev = dh * z + du_rz @ w_hh[: 2 * size] + drh * r
-    return np.concatenate([da_r, da_z, da_n], axis=1), du, dw_hh, (dh_prev,)
+    da = rounding.delta(np.concatenate([da_r, da_z, da_n], axis=1))
+    return da, du, dw_hh, (dh_prev,)
 
 
-def lstm_step(a: Array, states: States, w_hh: Array, b_hh: Array) -> tuple[States, Saved]:
+def lstm_step(
+    a: Array, states: States, w_hh: Array, b_hh: Array, rounding: Rounding
+) -> tuple[States, Saved]:
     h_prev, c_prev = states
-    v_i, v_f, v_g, v_o = np.split(a + h_prev @ w_hh.T + b_hh, 4, axis=1)
+    v_i, v_f, v_g, v_o = np.split(a + rounding.operand(h_prev) @ w_hh.T + b_hh, 4, axis=1)
     i, f, g, o = sigmoid(v_i), sigmoid(v_f), np.tanh(v_g), sigmoid(v_o)
     c = f * c_prev + i * g
-    return (o * np.tanh(c), c), (h_prev, c_prev, i, f, g, o, c)
+    return (o * np.tanh(c), c), (h_prev, c_prev, *map(rounding.gates, (i, f, g, o)))
 
 
-def lstm_backward(dstates: States, saved: Saved, w_hh: Array) -> Backward:
+def lstm_backward(dstates: States, saved: Saved, w_hh: Array, rounding: Rounding) -> Backward:
     dh, dc_next = dstates
-    h_prev, c_prev, i, f, g, o, c = saved
-    tanh_c = np.tanh(c)
+    h_prev, c_prev, i, f, g, o = saved
+    tanh_c = np.tanh(f * c_prev + i * g)
     dc = dc_next + dh * o * (1.0 - tanh_c * tanh_c)
     gates = [
         dc * g * i * (1.0 - i),
@@ -108,8 +133,8 @@ def lstm_backward(dstates: States, saved: Saved, w_hh: Array) -> Backward:
         dc * i * (1.0 - g * g),
         dh * tanh_c * o * (1.0 - o),
     ]
-    du = np.concatenate(gates, axis=1)
-    return du, du, du.T @ h_prev, (du @ w_hh, dc * f)
+    du = rounding.delta(np.concatenate(gates, axis=1))
+    return du, du, du.T @ rounding.operand(h_prev), (du @ w_hh, dc * f)
 
 
 class Cell(NamedTuple):

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .cells import CELLS, Array, Saved, States
+from .cells import CELLS, Saved, States
+from .rounding import EXACT, Array, Rounding
 
 Mask = NDArray[np.bool_]
 
 
 def forward(cell: str, x: ArrayLike, **arguments: Any) -> dict[str, Array]:
-    """Outputs y [T,B,H], h_n [B,H] (and c_n); takes what `oracle.forward` takes."""
+    """Outputs y [T,B,H], h_n [B,H] (and c_n); takes what `oracle.forward` takes, and `rounding`."""
     return _Run(cell, x, **arguments).outputs
 
 
@@ -51,15 +52,17 @@ class _Run:
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         reverse: bool = False,
+        rounding: Rounding = EXACT,
         **options: Any,
     ) -> None:
-        self.cell, self.options = CELLS[cell], options
-        self.w_ih, self.w_hh = _float64(w_ih), _float64(w_hh)
+        self.cell, self.options, self.rounding = CELLS[cell], options, rounding
+        self.w_ih, self.w_hh = (rounding.operand(_float64(w)) for w in (w_ih, w_hh))
         self.biases = {"b_ih": b_ih, "b_hh": b_hh}
         x = _float64(x)
         steps, batch = x.shape[:2]
         self.active, self.cut = _masks(steps, batch, lengths, resets, reverse)
-        self.x = np.where(self.active, x, 0.0)  # a NaN in the padding reaches nothing
+        # A NaN in the padding reaches nothing.
+        self.x = rounding.operand(np.where(self.active, x, 0.0))
         self.order = range(steps)[::-1] if reverse else range(steps)
 
         hidden = (self.w_hh.shape[1], self.w_hh.shape[0] // self.cell.gates)
@@ -77,12 +80,14 @@ class _Run:
         for t in self.order:
             entering = tuple(np.where(self.cut[t], 0.0, s) for s in states)
             new, self.saved[t] = self.cell.step(
-                a[t], entering, self.w_hh, self._bias("b_hh"), **self.options
+                a[t], entering, self.w_hh, self._bias("b_hh"), rounding, **self.options
             )
+            new = (rounding.state(new[0]), *new[1:])
             states = tuple(np.where(self.active[t], n, s) for n, s in zip(new, states, strict=True))
             y[t] = np.where(self.active[t], new[0], 0.0)
         final = zip(self.cell.states, states, strict=True)
-        self.outputs = {"y": y, **{f"{letter}_n": state for letter, state in final}}
+        ends = {f"{letter}_n": rounding.result(state) for letter, state in final}
+        self.outputs = {"y": y, **ends}
 
     def _bias(self, name: str) -> Array:
         bias = self.biases[name]
@@ -102,7 +107,7 @@ class _Run:
             leaving = (dstates[0] + seeds["y"][t], *dstates[1:])
             leaving = tuple(np.where(self.active[t], d, 0.0) for d in leaving)
             da[t], du, dw_hh_t, entering = self.cell.backward(
-                leaving, self.saved[t], self.w_hh, **self.options
+                leaving, self.saved[t], self.w_hh, self.rounding, **self.options
             )
             dw_hh += dw_hh_t
             db_hh += du.sum(axis=0)
@@ -118,7 +123,8 @@ class _Run:
             **{f"d{s}0": d for s, d in zip(self.cell.states, dstates, strict=True)},
         }
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
-        return grads | {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
+        grads |= {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
+        return {name: self.rounding.result(grad) for name, grad in grads.items()}
 
 
 def _float64(value: ArrayLike) -> Array:

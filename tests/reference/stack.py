@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .cells import CELLS, LAYER_NAMES, Array
+from .cells import CELLS, LAYER_NAMES
+from .rounding import Array
 from .sequence import forward, gradients
 
 Parameters = Mapping[str, ArrayLike]

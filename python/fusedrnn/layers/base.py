@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic
 
 from numpy.typing import NDArray
 
-from fusedrnn import _core, options
+from fusedrnn import _core, bf16, options
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.stack import Array, Stack, State
 
@@ -36,6 +36,7 @@ class Layer(ABC):
     input_size, hidden_size, num_layers : int
     bias, batch_first, bidirectional : bool
     dtype, device : str
+    compute_dtype : str or None
     """
 
     _gates: ClassVar[int]
@@ -51,6 +52,7 @@ class Layer(ABC):
         batch_first: bool = False,
         bidirectional: bool = False,
         dtype: Any = "float32",
+        compute_dtype: Any = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> None:
@@ -61,6 +63,8 @@ class Layer(ABC):
         self.batch_first = options.flag("batch_first", batch_first)
         self.bidirectional = options.flag("bidirectional", bidirectional)
         self.dtype = options.dtype(dtype)
+        self.compute_dtype = options.compute_dtype(compute_dtype)
+        _core.check_compute_dtype(self.dtype, self.compute_dtype)
         self.device = options.choice("device", device, ("cpu",))
         self._stack = Stack(
             self.input_size,
@@ -71,6 +75,7 @@ class Layer(ABC):
             directions=2 if self.bidirectional else 1,
             bias=self.bias,
             dtype=self.dtype,
+            compute_dtype=self.compute_dtype,
             seed=options.seed(seed),
         )
 
@@ -83,9 +88,16 @@ class Layer(ABC):
         """Return the parameters by name, to be changed in place: ``p[...] = new``.
 
         weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
-        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction.
+        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. NumPy
+        arrays; those of a bfloat16 layer are of `ml_dtypes.bfloat16`.
+
+        Raises
+        ------
+        ImportError
+            For a bfloat16 layer where the package ml_dtypes is missing.
         """
-        return self._stack.parameters()
+        parameters = self._stack.parameters()
+        return {name: bf16.for_numpy(value) for name, value in parameters.items()}
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of the parameters by name."""
@@ -104,7 +116,7 @@ class Layer(ABC):
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict: expected a mapping, got {type(state_dict).__name__}")
-        parameters = self.parameters()
+        parameters = self._stack.parameters()
         missing = [name for name in parameters if name not in state_dict]
         unexpected = [name for name in state_dict if name not in parameters]
         if missing or unexpected:
@@ -115,10 +127,10 @@ class Layer(ABC):
         loaded = {}
         for name, parameter in parameters.items():
             value = _core.as_array(name, state_dict[name], shape=parameter.shape)
-            if value.dtype.kind != "f":
+            if value.dtype.kind not in "fV":  # V: bfloat16, for as_array takes nothing else of it
                 raise TypeError(f"{name}: expected a floating dtype, got {value.dtype.name}")
             # A copy even of the same dtype: the values may be views of these very parameters.
-            loaded[name] = value.astype(self.dtype)
+            loaded[name] = bf16.cast(value, self.dtype)
         for name, value in loaded.items():
             parameters[name][...] = value
 
@@ -261,6 +273,7 @@ class Layer(ABC):
             "batch_first": False,
             "bidirectional": False,
             "dtype": "float32",
+            "compute_dtype": None,
         }
         given = {name: getattr(self, name) for name in usual}
         return {name: value for name, value in given.items() if value != usual[name]}

@@ -22,7 +22,12 @@ class RNN(Layer):
         Whether x, y and resets have the batch as their first axis. States never have.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "bfloat16", "float16"}
+        Of everything: parameters, x, y, states, gradients. In the 16-bit types sums, gates and the
+        cell state within a call are float32.
+    compute_dtype : {"bfloat16"}, optional
+        Of a float32 layer: round the operands of every matrix product to bfloat16, forward and
+        backward, and keep all else in float32. None, or the dtype itself, is plain.
     device : {"cpu"}
     seed : int, optional
         Of the initial parameters, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch; from the
@@ -47,6 +52,7 @@ class RNN(Layer):
         batch_first: bool = False,
         bidirectional: bool = False,
         dtype: Any = "float32",
+        compute_dtype: Any = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> None:
@@ -59,6 +65,7 @@ class RNN(Layer):
             batch_first=batch_first,
             bidirectional=bidirectional,
             dtype=dtype,
+            compute_dtype=compute_dtype,
             device=device,
             seed=seed,
         )
@@ -95,6 +102,7 @@ class GRU(Layer):
         batch_first: bool = False,
         bidirectional: bool = False,
         dtype: Any = "float32",
+        compute_dtype: Any = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> None:
@@ -107,6 +115,7 @@ class GRU(Layer):
             batch_first=batch_first,
             bidirectional=bidirectional,
             dtype=dtype,
+            compute_dtype=compute_dtype,
             device=device,
             seed=seed,
         )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core
+from fusedrnn.bf16 import cast
 
 Array = NDArray[Any]
 State = tuple[Array | None, Array | None]
@@ -56,6 +57,7 @@ class Stack:
         directions: int,
         bias: bool,
         dtype: str,
+        compute_dtype: str | None,
         seed: int | None,
     ) -> None:
         self.hidden_size = hidden_size
@@ -63,6 +65,7 @@ class Stack:
         self.width = directions * hidden_size  # of a layer's output
         self.num_runs = num_layers * directions
         self.dtype = dtype
+        self.compute_dtype = compute_dtype
         self.layers: list[list[Run]] = []
 
         random = np.random.default_rng(seed)
@@ -80,7 +83,7 @@ class Stack:
                 index = layer * directions + direction
                 share = slice(direction * hidden_size, (direction + 1) * hidden_size)
                 weights = tuple(
-                    None if shape is None else random.uniform(-bound, bound, shape).astype(dtype)
+                    None if shape is None else cast(random.uniform(-bound, bound, shape), dtype)
                     for shape in shapes
                 )
                 self.layers[-1].append(Run(layer, direction == 1, index, share, weights))
@@ -137,6 +140,7 @@ class Stack:
                     y=out[:, :, run.share],
                     h_n=h_n,
                     c_n=c_n,
+                    compute_dtype=self.compute_dtype,
                 )
                 tapes.append(tape)
             x = out
