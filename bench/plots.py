@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .limits import WEIGHT_BYTES, Ceilings, intensity
-from .peers import OURS, UnavailableError
+from .peers import OURS, library
 from .peers.base import require
 from .records import Run
 from .scenarios import CLASSES
@@ -57,11 +57,6 @@ def draw(run: Run, folder: Path, stem: str) -> list[Path]:
             pyplot.close(figure)
             paths.append(path)
     return paths
-
-
-def library(peer: str) -> str:
-    """The library of a peer: `pytorch` of `pytorch-frozen`."""
-    return peer.partition("-")[0]
 
 
 def _bars(pyplot: Any, name: str, groups: list[Table]) -> Any:
@@ -118,7 +113,7 @@ def _rooflines(pyplot: Any, dtype: str, groups: list[Table], limits: dict[int, C
         for table in (t for t in groups if t.threads == threads):
             for shape in table.shapes:
                 x = intensity(table.scenario, shape, WEIGHT_BYTES[dtype])
-                for row in (table.row(shape, OURS), table.best(shape)):
+                for row in (table.ours(shape), table.best(shape)):
                     if row is not None and row.gflops is not None:
                         axis.plot(
                             x,
@@ -148,6 +143,3 @@ def _legend(pyplot: Any, figure: Any, names: set[str]) -> None:
     ordered = [name for name in COLOURS if name in names] + sorted(names - COLOURS.keys())
     patches = [pyplot.Rectangle((0, 0), 1, 1, color=_colour(name)) for name in ordered]
     figure.legend(patches, ordered, loc="lower center", ncol=6, bbox_to_anchor=(0.5, -0.06))
-
-
-__all__ = ["UnavailableError", "draw", "library"]

@@ -149,7 +149,8 @@ class Run:
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
     """What must be the same for figures to stand in one table."""
-    names = ("cpu", "cores", "huge_pages", "rounds", "min_time", "tolerances", "seed")
+    names = ["cpu", "cores", "huge_pages", "rounds", "min_time", "seed"]
+    names += ["tolerances", "gradient_tolerances"]
     return {name: facts[name] for name in names if name in facts}
 
 

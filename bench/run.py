@@ -155,7 +155,7 @@ def _write(run: Run, out: Path) -> None:
 def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[str, str]]) -> None:
     (table,) = tables(rows)
     shape = rows[0].shape
-    ours, best = table.row(shape, OURS), table.best(shape)
+    ours, best = table.ours(shape), table.best(shape)
     ratio = table.ratio(shape, best.peer) if best else None
     theirs = f"{milliseconds(best)} {best.peer}" if best else "-"
     cells = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .limits import Bound, Ceilings, bound
 from .machine import cache_bytes
-from .peers import OURS, PEERS, is_extra
+from .peers import OURS, PEERS, is_extra, library
 from .records import Row, Run
 from .scenarios import CLASSES, Shape
 
@@ -45,7 +45,12 @@ class Table:
     @property
     def others(self) -> list[str]:
         """The peers that ours is compared with."""
-        return [peer for peer in self.peers if peer != OURS and not is_extra(peer)]
+        return [peer for peer in self.peers if library(peer) != OURS]
+
+    @property
+    def ways(self) -> list[str]:
+        """How ours ran in this class's precision."""
+        return [peer for peer in self.peers if library(peer) == OURS and not is_extra(peer)]
 
     @property
     def extras(self) -> list[str]:
@@ -57,13 +62,20 @@ class Table:
 
     def best(self, shape: Shape) -> Row | None:
         """The fastest of the others, None where none was timed."""
-        rows = (self.row(shape, peer) for peer in self.others)
+        return self._fastest(shape, self.others)
+
+    def ours(self, shape: Shape) -> Row | None:
+        """The fastest of our ways, None where none was timed."""
+        return self._fastest(shape, self.ways)
+
+    def _fastest(self, shape: Shape, peers: list[str]) -> Row | None:
+        rows = (self.row(shape, peer) for peer in peers)
         timed = [(row.median, row) for row in rows if row is not None and row.median]
         return min(timed, key=lambda pair: pair[0])[1] if timed else None
 
     def ratio(self, shape: Shape, peer: str) -> float | None:
         """The peer's time over ours: above 1 ours is faster. None where either has no time."""
-        ours, theirs = self.row(shape, OURS), self.row(shape, peer)
+        ours, theirs = self.ours(shape), self.row(shape, peer)
         if ours is None or theirs is None or not ours.median or not theirs.median:
             return None
         return theirs.median / ours.median

@@ -207,10 +207,14 @@ def verified(peer: Peer, scenario: str, shape: Shape, dtype: str) -> str:
     except UnavailableError as why:
         return str(why)
     tolerance = max(Settings().tolerances[dtype], peer.tolerance)
+    gradients = Settings().gradient_tolerances.get(dtype, tolerance)
     exact = bench_reference(scenario, problem)
     for _ in range(1 if scenario == "step" else 2):
         got = results(job, STEP_INPUTS if scenario == "step" else 1)
-        assert 0 < verify(got, exact, dtype="float32", tolerance=tolerance) < tolerance
+        assert (
+            verify(got, exact, dtype="float32", tolerance=tolerance, gradient_tolerance=gradients)
+            > 0
+        )
     return "ok"
 
 
@@ -393,6 +397,16 @@ def test_wrong_result_is_caught_and_not_timed(spoil: Any, message: str) -> None:
         raise MismatchError(rows[1].message)
 
 
+def test_gradients_may_have_a_tolerance_of_their_own() -> None:
+    exact = {"y": np.ones(4), "dx": np.ones(4)}
+    off = {name: (1.01 * array).astype("float32") for name, array in exact.items()}
+    with pytest.raises(MismatchError, match=r"^y: relative error 0\.01 exceeds 0\.001"):
+        verify(off, exact, dtype="float32", tolerance=1e-3, gradient_tolerance=0.1)
+    with pytest.raises(MismatchError, match=r"^dx: relative error 0\.01 exceeds 0\.001"):
+        verify(off, exact, dtype="float32", tolerance=0.1, gradient_tolerance=1e-3)
+    assert verify(off, exact, dtype="float32", tolerance=0.1, gradient_tolerance=0.1) < 0.011
+
+
 def test_an_exception_and_a_missing_scenario_end_one_row_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -453,6 +467,16 @@ def test_a_hopeless_peer_gets_one_round() -> None:
     peers = [FakePeer(name, clock, [seconds]) for name, seconds in times.items()]
     rows = run_fakes(*peers, rounds=3)
     assert [len(row.rounds) for row in rows] == [3, 3, 1, 3]
+    assert peers[2].calls > 3
+
+
+def test_a_hopeless_peer_with_slow_calls_is_called_twice() -> None:
+    clock = FakeClock()
+    fast, hopeless = FakePeer("fast", clock, [0.1]), FakePeer("hopeless", clock, [1.0])
+    rows = run_fakes(fast, hopeless, rounds=3)
+    assert hopeless.calls == 2
+    assert rows[1].rounds == (pytest.approx(1.0),)
+    assert rows[1].calls == 1
 
 
 def test_a_failure_while_timed_ends_one_row_alone() -> None:
@@ -689,6 +713,21 @@ def test_the_best_peer_of_each_entry_counts_and_variants_do_not() -> None:
     assert found.where == "LSTM 2, 2, 3, 2 threads"
     assert found.peer == "pytorch"
     assert class_summaries([]) == []
+
+
+def test_the_fastest_of_our_ways_counts() -> None:
+    times = {OURS: 2.0, "fusedrnn-functions": 1.0, "openvino": 4.0}
+    rows = [
+        Row("inference", TINY, "float32", 1, peer, "ok", "", 1e-7, (ms / 1e3,), ms / 1e3, 1)
+        for peer, ms in times.items()
+    ]
+    (table,) = tables(rows)
+    assert table.ways == [OURS, "fusedrnn-functions"]
+    assert table.others == ["openvino"]
+    assert table.best_ratios() == {TINY: pytest.approx(4)}
+    ours = table.ours(TINY)
+    assert ours is not None
+    assert ours.peer == "fusedrnn-functions"
 
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -945,9 +984,16 @@ def test_a_busy_machine_is_told_of(
         assert ("machine is busy" in capsys.readouterr().err) == said
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load(name: str) -> Peer:
+        if name == "openvino":
+            raise UnavailableError("openvino is not installed")
+        return FakePeer(name, FakeClock(), [])
+
+    monkeypatch.setattr(run, "load_peer", load)
     assert run.main(["--list"]) == 0
     text = capsys.readouterr().out
+    assert "openvino is not installed" in text
     assert all(word in text for word in [*PEERS, *CLASSES, "gru:64,64,1024"])
 
 

@@ -1,7 +1,7 @@
 """The peers, imported only when they are asked for.
 
 A new peer is one module with a subclass of `Peer` and one line in `PEERS`. A library with several
-ways to run a cell has a peer for each: the fastest of them is what ours is compared with.
+ways to run a cell, ours too, has a peer for each, named `library-way`: its fastest counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Entry:
     """Where a peer is.
 
     `isolated`: it runs in a process of its own, because its settings hold for a whole process.
-    `weight_bytes`: for a variant of ours, bytes of one stored weight where they are not the
-    dtype's. A variant is `extra`: shown beside the class, compared with nobody. `scenarios`,
+    `extra`: a variant of ours in less than the class's precision, shown beside it and compared
+    with nobody; `weight_bytes` are those of one of its stored weights. `scenarios`,
     `dtypes` and `cells` say what this way to run is about; what its library merely lacks is for
     the peer itself to say, in a word that is kept.
     """
@@ -41,9 +41,8 @@ _F32, _BF16 = ("float32",), ("bfloat16",)
 PEERS = MappingProxyType(
     {
         "fusedrnn": Entry("fusedrnn_peer", "FusedRnn"),
-        "fusedrnn-mixed": Entry(
-            "fusedrnn_peer", "Mixed", extra=True, scenarios=_SEQUENCES, dtypes=_BF16
-        ),
+        "fusedrnn-functions": Entry("fusedrnn_peer", "Functions", scenarios=("inference",)),
+        "fusedrnn-mixed": Entry("fusedrnn_peer", "Mixed", scenarios=_SEQUENCES, dtypes=_BF16),
         "fusedrnn-bf16-weights": Entry(
             "fusedrnn_peer", "Bf16Weights", extra=True, weight_bytes=2, scenarios=_STEP
         ),
@@ -96,6 +95,11 @@ def applies(name: str, scenario: str, cell: str, dtype: str) -> bool:
     return scenario in entry.scenarios and cell in entry.cells and dtype in entry.dtypes
 
 
+def library(name: str) -> str:
+    """The library of a peer: `pytorch` of `pytorch-frozen`."""
+    return name.partition("-")[0]
+
+
 def is_extra(name: str) -> bool:
     """Whether the peer is a variant of ours that no ratio counts; unknown names are not."""
     return name in PEERS and PEERS[name].extra
@@ -110,6 +114,7 @@ __all__ = [
     "UnavailableError",
     "applies",
     "is_extra",
+    "library",
     "load_peer",
     "make_peer",
 ]

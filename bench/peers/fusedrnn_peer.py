@@ -1,4 +1,7 @@
-"""fusedrnn through its public API alone: the functions for sequences, a frozen layer for a step.
+"""fusedrnn through its public API alone.
+
+Inference and steps run on a frozen layer, whose weights are packed once, as those of the other
+inference libraries are; `Functions` packs them at every call. Training uses the functions.
 
 In the bfloat16 classes arrays are bfloat16 in and out; `Mixed` gives and takes float32 and
 computes in bfloat16. `Bf16Weights` and `Int8Weights` are float32 steps whose frozen weights are
@@ -17,6 +20,12 @@ from ..scenarios import Array, Problem
 from .base import Job, Peer, UnavailableError, require
 
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+PARAMETERS = {
+    "weight_ih_l0": "w_ih",
+    "weight_hh_l0": "w_hh",
+    "bias_ih_l0": "b_ih",
+    "bias_hh_l0": "b_hh",
+}
 
 
 class FusedRnn(Peer):
@@ -71,12 +80,23 @@ class FusedRnn(Peer):
         return options
 
     def _inference(self, problem: Problem) -> Job:
-        function = getattr(self._fr, problem.shape.cell)
-        options = self._options(function, problem)
-        arguments = _arguments(problem, self._arrays(problem))
+        options = self._options(getattr(self._fr, problem.shape.cell), problem)
+        arrays = self._arrays(problem)
+        if frozen := None if options else self._frozen(problem, arrays):
+            return self._frozen_inference(frozen, problem, arrays)
+        function, arguments = getattr(self._fr, problem.shape.cell), _arguments(problem, arrays)
         return Job(
             lambda: function(*arguments, **options), lambda result: _outputs(problem, *result)
         )
+
+    def _frozen_inference(self, frozen: Any, problem: Problem, arrays: dict[str, Any]) -> Job:
+        x, state = arrays["x"], _layer_state(problem, arrays)
+
+        def collect(result: Any) -> dict[str, Array]:
+            y, last = result
+            return _outputs(problem, y, _of_one_layer(last))
+
+        return Job(lambda: frozen(x, state), collect)
 
     def _training(self, problem: Problem) -> Job:
         forward = getattr(self._fr, f"{problem.shape.cell}_forward")
@@ -97,49 +117,58 @@ class FusedRnn(Peer):
         return Job(run, collect)
 
     def _step(self, problem: Problem) -> Job:
-        hidden, data, lstm = problem.shape.hidden, problem.arrays, problem.shape.cell == "lstm"
-        layer = getattr(self._fr, problem.shape.cell.upper())(hidden, hidden)
-        layer.load_state_dict(
-            {
-                "weight_ih_l0": data["w_ih"],
-                "weight_hh_l0": data["w_hh"],
-                "bias_ih_l0": data["b_ih"],
-                "bias_hh_l0": data["b_hh"],
-            }
-        )
-        step, next_x = self._stepper(layer), itertools.cycle(data["x"]).__next__
-        states = tuple(data[f"{s}0"][None].copy() for s in problem.states)
-        state: Any = states if lstm else states[0]
-
-        def run() -> Any:
-            nonlocal state
-            y, state = step(next_x(), state)
-            return y, state
+        arrays = {name: array.copy() for name, array in self._arrays(problem).items()}
+        next_x = itertools.cycle(arrays["x"]).__next__
+        state = _layer_state(problem, arrays)
+        frozen = self._frozen(problem, arrays)
 
         def collect(result: Any) -> dict[str, Array]:
             y, last = result
-            last = tuple(np.asarray(s)[0] for s in last) if lstm else np.asarray(last)[0]
-            return _outputs(problem, np.asarray(y)[None], last)
+            views = _outputs(problem, y[None], _of_one_layer(last))
+            return {name: view.copy() for name, view in views.items()}
 
-        return Job(run, collect)
+        if frozen is None:
+            layer = self._layer(problem, arrays)
 
-    def _stepper(self, layer: Any) -> Callable[..., Any]:
-        """The fastest step that this build has for the precision of the weights."""
-        if not hasattr(layer, "freeze"):
+            def run() -> Any:
+                nonlocal state
+                y, state = layer.step(next_x(), state)
+                return y, state
+
+            return Job(run, collect)
+        step, out = frozen.step, (np.empty_like(arrays["x"][0]), state)
+        # The state is updated in place.
+        return Job(lambda: step(next_x(), state, out=out), collect)
+
+    def _layer(self, problem: Problem, arrays: dict[str, Any]) -> Any:
+        """A layer with the problem's weights, in the arrays' dtype."""
+        dtype = "float32" if self.compute_dtype else problem.dtype
+        hidden = problem.shape.hidden
+        layer = getattr(self._fr, problem.shape.cell.upper())(hidden, hidden, dtype=dtype)
+        layer.load_state_dict({name: arrays[ours] for name, ours in PARAMETERS.items()})
+        return layer
+
+    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
+        """The layer with its weights packed once, None where this build cannot."""
+        if not hasattr(self._fr.LSTM, "freeze"):
             if self.weight_dtype:
                 raise UnavailableError("this build has no freeze")
-            unfrozen: Callable[..., Any] = layer.step
-            return unfrozen
+            return None
         try:
-            frozen = layer.freeze(weight_dtype=self.weight_dtype)
+            return self._layer(problem, arrays).freeze(weight_dtype=self.weight_dtype)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not self.weight_dtype:
-                raise
+                return None
             raise UnavailableError(
                 f"this build has no {self.weight_dtype} weights ({error})"
             ) from error
-        step: Callable[..., Any] = frozen.step
-        return step
+
+
+class Functions(FusedRnn):
+    """Inference through the functions, which pack the weights at every call."""
+
+    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
+        return None
 
 
 class Mixed(FusedRnn):
@@ -160,6 +189,17 @@ class Int8Weights(Bf16Weights):
 
 def _arguments(problem: Problem, arrays: dict[str, Any]) -> list[Any]:
     return [arrays[name] for name in ("x", *WEIGHTS, *(f"{s}0" for s in problem.states))]
+
+
+def _layer_state(problem: Problem, arrays: dict[str, Any]) -> Any:
+    """The initial state as layers take it, [1,B,H]; a pair for an LSTM."""
+    states = tuple(arrays[f"{s}0"][None] for s in problem.states)
+    return states if len(states) > 1 else states[0]
+
+
+def _of_one_layer(state: Any) -> Any:
+    """A layer's state as the functions return it, [B,H]."""
+    return tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]
 
 
 def _bfloat16_converter() -> Callable[[Array], Any]:
