@@ -48,6 +48,16 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def cache_bytes(facts: dict[str, Any]) -> dict[str, int]:
+    """The caches of `describe` in bytes: L1d and L2 of a core, L3 of all."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    sizes = {}
+    for level, text in facts.get("caches", {}).items():
+        number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+        sizes[level] = int(number) * unit
+    return sizes
+
+
 def load_average() -> float | None:
     """Runnable processes over the last minute, None where the system does not count them."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from .scenarios import Shape, flops
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Row:
     `status` is `ok` (verified and timed), `wrong` (the verification failed), `failed` (it raised)
     or `unsupported`; `message` says more about the last three. `error` is the largest relative
     error among the results. `rounds` holds each round's median of a call, `least` the shortest
-    call of all, in seconds; `calls` counts the timed calls.
+    call of all, in seconds; `calls` counts the timed calls. `p50` and `p99` are percentiles over
+    all calls of a step, None elsewhere.
     """
 
     scenario: str
@@ -36,6 +37,13 @@ class Row:
     rounds: tuple[float, ...] = ()
     least: float | None = None
     calls: int = 0
+    p50: float | None = None
+    p99: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int, Shape]:
+        """What the rows that were measured side by side have in common."""
+        return *self.case, self.shape
 
     @property
     def case(self) -> tuple[str, str, int]:
@@ -68,19 +76,53 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything about one run that its table needs.
+    """Everything about one run, or several merged, that its tables need.
 
-    `gemm_gflops` is, per number of threads, the best float32 matrix product of any peer.
+    `gemm_gflops` is, per number of threads, the best float32 matrix product of any peer; `probes`
+    are the other ceilings, by their names in `probes.Ceilings`.
     """
 
     created: str
-    command: str
+    commands: tuple[str, ...]
     machine: dict[str, Any]
     settings: dict[str, Any]
     peers: dict[str, dict[str, Any]]
     skipped: dict[str, str] = field(default_factory=dict)
     gemm_gflops: dict[int, float] = field(default_factory=dict)
+    probes: dict[int, dict[str, float]] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
+
+    def merged(self, later: Run) -> Run:
+        """This run with the cases of a later one, which replaces whole cases.
+
+        The rows of a case stay together, because times are compared only with what was measured
+        beside them. Raises ValueError where the machine or the rounds differ.
+        """
+        for name, ours, theirs in (
+            ("machine", _identity(self.machine), _identity(later.machine)),
+            ("settings", _identity(self.settings), _identity(later.settings)),
+        ):
+            if ours != theirs:
+                raise ValueError(f"{name}: expected {ours}, got {theirs}")
+        again = {row.key for row in later.rows}
+        kept = tuple(row for row in self.rows if row.key not in again)
+        loads = [run.machine.get("load_before") for run in (self, later)]
+        known = [load for load in loads if load is not None]
+        peers = self.peers | later.peers
+        return Run(
+            created=later.created,
+            commands=tuple(dict.fromkeys((*self.commands, *later.commands))),
+            machine=later.machine | {"load_before": max(known, default=None)},
+            settings=later.settings,
+            peers=peers,
+            skipped={k: v for k, v in (self.skipped | later.skipped).items() if k not in peers},
+            gemm_gflops=_largest(self.gemm_gflops, later.gemm_gflops),
+            probes={
+                threads: _largest(self.probes.get(threads, {}), later.probes.get(threads, {}))
+                for threads in dict.fromkeys((*self.probes, *later.probes))
+            },
+            rows=(*kept, *later.rows),
+        )
 
     def to_json(self) -> str:
         data = {"schema": SCHEMA, **dataclasses.asdict(self)}
@@ -90,13 +132,33 @@ class Run:
 
     @classmethod
     def from_json(cls, text: str) -> Run:
-        """Raises ValueError where the text is of another schema."""
+        """Raises ValueError where the text is of another schema; the first one is read too."""
         data = json.loads(text)
-        if data.pop("schema", None) != SCHEMA:
+        schema = data.pop("schema", None)
+        if schema not in (1, SCHEMA):
             raise ValueError(f"result file: expected schema {SCHEMA}")
+        if schema == 1:
+            data["commands"] = [data.pop("command")]
+            data["settings"]["tolerances"] = {"float32": data["settings"].pop("tolerance")}
         rows = tuple(map(_row, data.pop("rows")))
-        ceiling = {int(threads): value for threads, value in data.pop("gemm_gflops").items()}
-        return cls(rows=rows, gemm_gflops=ceiling, **data)
+        gemm = {int(threads): value for threads, value in data.pop("gemm_gflops").items()}
+        probes = {int(threads): value for threads, value in data.pop("probes", {}).items()}
+        commands = tuple(data.pop("commands"))
+        return cls(rows=rows, gemm_gflops=gemm, probes=probes, commands=commands, **data)
+
+
+def _identity(facts: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for figures to stand in one table."""
+    names = ["cpu", "cores", "huge_pages", "rounds", "min_time", "seed"]
+    names += ["tolerances", "gradient_tolerances"]
+    return {name: facts[name] for name in names if name in facts}
+
+
+def _largest(one: dict[Any, float], other: dict[Any, float]) -> dict[Any, float]:
+    """A ceiling is the most that any run has seen."""
+    return {
+        key: max(one.get(key, 0.0), other.get(key, 0.0)) for key in dict.fromkeys((*one, *other))
+    }
 
 
 def _row(data: dict[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md: `python bench/report.py bench/results/*.json > docs/benchmarks.md`."""
+"""Write the page: `python bench/report.py --out docs/benchmarks.md bench/results/*.json`."""
 
 from __future__ import annotations
 
@@ -10,54 +10,97 @@ from pathlib import Path
 if not __package__:  # run as a script: `bench` is a package beside its folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.peers import OURS
+from bench import plots
+from bench.limits import Ceilings
+from bench.peers import OURS, UnavailableError, library
 from bench.records import Run, load_runs
 from bench.scenarios import SCENARIOS
-from bench.summary import NOISY, Table, digits, geometric_mean, milliseconds, tables
+from bench.summary import (
+    NOISY,
+    Table,
+    ceilings,
+    class_summaries,
+    digits,
+    geometric_mean,
+    milliseconds,
+    share_text,
+    tables,
+)
 
 HEAD = """\
 <!-- Generated from the files of bench/results; edit bench/report.py instead. -->
 # Benchmarks
 
     python bench/run.py --out bench/results/NAME.json
-    python bench/report.py bench/results/*.json > docs/benchmarks.md
+    python bench/report.py --out docs/benchmarks.md bench/results/*.json
 
-- Verify, then time: each peer's result (in training, every gradient) is held against a NumPy
-  float64 computation before the clock starts; what fails is shown as `wrong` and not timed.
-- The peers take turns in one process, with the same number of threads and the same random inputs;
+- Verify, then time: each peer's result (in training, every gradient; of a step, several in a row)
+  is held against a NumPy float64 computation before the clock starts; what fails is shown as
+  `wrong` and not timed.
+- The peers take turns in one run, with the same number of threads and the same random inputs;
   times are milliseconds a call, the median over the rounds of each round's median. `~` marks
   noise: rounds that lie more than {noisy:.0%} apart, or a median so far above the shortest call.
-- A ratio is the peer's time over ours: above 1, fusedrnn is faster.
-- GFLOP/s count the matrix products alone, `2 T B (G H) (I + H)` forward and three times that in
-  training, with G = 1, 3, 4 gate blocks for RNN, GRU, LSTM; the share is of the fastest
-  1536-cubed float32 matrix product that any of the peers reached in the same run.
-- One layer, one direction, biases and initial states given, I = H. PyTorch runs eagerly:
-  `torch.nn.LSTM`, `GRU`, `RNN`, for a step `LSTMCell`, `GRUCell`, `RNNCell`. NumPy is a loop over
-  time.
+- A ratio is the best peer's time over ours: above 1, fusedrnn is faster. The best peer is the
+  fastest of all other libraries' columns, whichever it is for that line; ours is the fastest of
+  ours. `fusedrnn` runs a frozen layer for inference and steps (weights packed once, as ONNX
+  Runtime and OpenVINO do), `-functions` packs them at every call, `-mixed` takes and returns
+  float32 and computes in bfloat16.
+- The share of the ceiling is the least time that this machine's limits allow over the time taken.
+  The limits are measured by probes in the same run: `operations` of the matrix products,
+  `2 T B (G H) (I + H)` forward and three times that in training (G = 1, 3, 4 gate blocks for RNN,
+  GRU, LSTM), over the fastest rate seen in that precision; `bytes` of the weights that each step
+  must read, over the bandwidth of the nearest cache that holds a thread's share of them
+  (bench/limits.py).
+- One layer, one direction, biases and initial states given, I = H. In bfloat16 classes arrays are
+  bfloat16 in and out for fusedrnn and `pytorch`; the others as their users run them: autocast,
+  OpenVINO's precision hint.
+- `pytorch` is eager torch.nn as it comes (an LSTM computes through oneDNN; for a step the cells);
+  `-native` without oneDNN, `-autocast` with float32 parameters, `-layer` the layers with T = 1,
+  `-frozen` traced and frozen, `-compile` by inductor. ONNX Runtime and OpenVINO run one operator
+  with bound memory; JAX is a jitted `lax.scan` in a process of its own, tied to as many CPUs as
+  threads; NumPy is a loop over time.
+- A step feeds its state back, on one thread or two; p50 and p99 are over all timed calls, the
+  clock's own {overhead} included.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the report of the result files; 2 where one cannot be read."""
+    """Print or write the report of the result files; 2 where one cannot be read."""
     parser = argparse.ArgumentParser(prog="bench/report.py", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
-    files = parser.parse_args(arguments).files
+    parser.add_argument(
+        "--out", type=Path, metavar="PAGE.md", help="write the page, and plots/ beside it"
+    )
+    options = parser.parse_args(arguments)
     try:
-        runs = load_runs(files)
+        runs = load_runs(options.files)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(report({path.stem: run for path, run in zip(files, runs, strict=True)}), end="")
+    named = {path.stem: run for path, run in zip(options.files, runs, strict=True)}
+    if options.out is None:
+        print(report(named), end="")
+        return 0
+    images: dict[str, list[Path]] = {}
+    try:
+        for name, run in named.items():
+            images[name] = plots.draw(run, options.out.parent / "plots", name)
+    except UnavailableError as why:
+        print(f"no plots: {why}", file=sys.stderr)
+    options.out.write_text(report(named, images), encoding="utf-8")
     return 0
 
 
-def report(runs: dict[str, Run]) -> str:
-    """The page as Markdown; `runs` by the names of their files."""
-    parts = [HEAD.format(noisy=NOISY)]
+def report(runs: dict[str, Run], images: dict[str, list[Path]] | None = None) -> str:
+    """The page as Markdown; `runs` by the names of their files, `images` in plots/ beside it."""
+    overheads = [run.machine.get("timer_overhead_s", 0.0) for run in runs.values()]
+    overhead = f"{max(overheads) * 1e9:.0f} ns" if max(overheads) else "time"
+    parts = [HEAD.format(noisy=NOISY, overhead=overhead)]
     for name, run in runs.items():
-        groups = tables(run.rows)
-        parts += [f"## {name}\n", _machine(run), *_overview(groups)]
-        parts += [_section(table, run) for table in groups]
+        groups, limits = tables(run.rows), ceilings(run)
+        parts += [f"## {name}\n", _machine(run), *_overview(groups), *_probes(run)]
+        parts += [f"![{path.stem}](plots/{path.name})\n" for path in (images or {}).get(name, [])]
+        parts += [_section(table, limits) for table in groups]
     return "\n".join(parts)
 
 
@@ -71,30 +114,49 @@ def _machine(run: Run) -> str:
         + (f"; fusedrnn used {ours['isa']}" if "isa" in ours else ""),
         "System": f"{facts.get('system')}, Python {facts.get('python')}, huge pages "
         f"{facts.get('huge_pages')}, load before the run {facts.get('load_before')}",
-        "Versions": ", ".join(f"{peer} {facts['version']}" for peer, facts in run.peers.items()),
+        "Versions": _versions(run),
         "GEMM": ", ".join(
             f"{rate:.0f} GFLOP/s on {threads} thread{'s' if threads > 1 else ''}"
             for threads, rate in run.gemm_gflops.items()
         ),
-        "Largest relative error": f"{_errors(run)}; {run.settings['tolerance']:.0e} allowed",
-        "Run": f"`{run.command}`, {run.created}",
     }
+    for dtype, allowed in run.settings["tolerances"].items():
+        if errors := _errors(run, dtype):
+            looser = run.settings.get("gradient_tolerances", {}).get(dtype)
+            more = f", {looser:.0e} of gradients" if looser else ""
+            lines[f"Largest relative error, {dtype}"] = f"{errors}; {allowed:.0e} allowed{more}"
+    lines["Run"] = "; ".join(f"`{command}`" for command in run.commands) + f", {run.created}"
     lines |= {f"Skipped {peer}": why for peer, why in run.skipped.items()}
     return "\n".join(f"- {name}: {text}" for name, text in lines.items()) + "\n"
 
 
-def _errors(run: Run) -> str:
-    """Each peer's largest error."""
+def _versions(run: Run) -> str:
+    """Each library once, though it may run in several ways."""
+    versions: dict[str, str] = {}
+    for peer, facts in run.peers.items():
+        versions.setdefault(library(peer), facts["version"])
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _errors(run: Run, dtype: str) -> str:
+    """Each peer's largest error in that precision."""
     errors: dict[str, float] = {}
     for row in run.rows:
-        if row.error is not None:
+        if row.error is not None and row.dtype == dtype:
             errors[row.peer] = max(row.error, errors.get(row.peer, 0.0))
     return ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())
 
 
 def _overview(groups: list[Table]) -> list[str]:
-    """Geometric mean and lowest ratio of every table; nothing where ours did not run."""
-    lines = []
+    """Geometric mean and lowest entry: of each class, then of every table and peer."""
+    lines = [
+        [s.name, str(s.entries), digits(s.mean), f"{digits(s.lowest)} ({s.where}, {s.peer})"]
+        for s in class_summaries(groups)
+    ]
+    if not lines:
+        return []
+    head = ["class", "entries", "geometric mean of best peer/ours", "lowest"]
+    details = []
     for table in groups:
         for peer in table.others:
             ratios = table.ratios(peer)
@@ -102,58 +164,94 @@ def _overview(groups: list[Table]) -> list[str]:
                 continue
             least = min(ratios, key=lambda shape: ratios[shape])
             mean = digits(geometric_mean(ratios.values()))
-            lines.append([table.title, peer, mean, f"{digits(ratios[least])} ({least.label})"])
-    head = ["table", "peer", "geometric mean of peer/ours", "lowest"]
-    return [_grid(head, lines)] if lines else []
+            details.append([table.title, peer, mean, f"{digits(ratios[least])} ({least.label})"])
+    return [
+        _grid(head, lines),
+        _grid(["table", "peer", "geometric mean of peer/ours", "lowest"], details),
+    ]
 
 
-def _section(table: Table, run: Run) -> str:
-    peers, others = table.peers, table.others
-    measured = peers[0]
-    ceiling = run.gemm_gflops.get(table.threads)
+def _probes(run: Run) -> list[str]:
+    """What the machine can do, by number of threads."""
+    names = list(dict.fromkeys(name for rates in run.probes.values() for name in rates))
+    if not names:
+        return []
+    lines = [
+        [f"{threads}", *(digits(rates.get(name)) for name in names)]
+        for threads, rates in run.probes.items()
+    ]
+    units = {"gflops": "GFLOP/s", "gbs": "GB/s"}
+    heads = [name.rpartition("_") for name in names]
+    texts = [f"{name.replace('_', ' ')} {units.get(unit, unit)}" for name, _, unit in heads]
+    return [_grid(["probes: threads", *texts], lines)]
+
+
+def _section(table: Table, limits: dict[int, Ceilings]) -> str:
+    peers, others = [*table.ways, *table.others], table.others
+    compared = bool(table.ways and others)
+    step = table.scenario == "step"
     head = ["cell T, B, H", *(f"{peer} ms" for peer in peers)]
-    head += [f"{peer}/ours" for peer in others] if OURS in peers else []
-    head += [f"{measured} GFLOP/s", "share of GEMM"]
-    lines, notes = [], []
+    head += ["best peer", "best/ours"] if compared else []
+    head += ["ours p50 / p99 µs", "best peer p50 / p99 µs"] if compared and step else []
+    head += [f"{OURS} GFLOP/s", "share of ceiling"]
+    lines = []
     for shape in table.shapes:
+        row, best = table.ours(shape), table.best(shape)
         line = [shape.label, *(milliseconds(table.row(shape, peer)) for peer in peers)]
-        if OURS in peers:
-            line += [digits(table.ratio(shape, peer)) for peer in others]
-        row = table.row(shape, measured)
-        rate = row.gflops if row else None
-        share = "-" if rate is None or not ceiling else f"{rate / ceiling:.0%}"
-        lines.append([*line, digits(rate), share])
-    for row in table.rows:
-        if row.message:
-            notes.append(f"- {row.shape.label}, {row.peer}: {row.status}: {row.message}")
-    if OURS in peers and others:
-        means = [digits(geometric_mean(table.ratios(peer).values())) for peer in others]
-        lines.append(["geometric mean", *[""] * len(peers), *means, "", ""])
+        if compared:
+            line += [best.peer if best else "-", digits(table.best_ratios().get(shape))]
+        if compared and step:
+            line += [_percentiles(row), _percentiles(best)]
+        lines.append([*line, digits(row.gflops if row else None), share_text(row, limits)])
+    if compared:
+        mean = digits(geometric_mean(table.best_ratios().values()))
+        line = ["geometric mean", *[""] * len(peers), "", mean]
+        lines.append(line + [""] * (len(head) - len(line)))
     text = f"### {_capital(table.title)}\n\n{_capital(SCENARIOS[table.scenario])}.\n\n"
     text += _grid(head, lines)
-    if notes:
+    if table.extras:
+        text += "\n" + _grid(*_extras(table, limits))
+    if notes := _notes(table):
         text += "\n" + "\n".join(notes) + "\n"
-    return text + "".join(_chart(table, peer) for peer in others[:1])
+    return text
+
+
+def _extras(table: Table, limits: dict[int, Ceilings]) -> tuple[list[str], list[list[str]]]:
+    """Variants of ours beside ours: compared with nobody, because their precision is another."""
+    names = [OURS, *table.extras]
+    head = ["cell T, B, H"]
+    for name in names:
+        head += [f"{name} ms", "share of ceiling"]
+    lines = []
+    for shape in table.shapes:
+        line = [shape.label]
+        for name in names:
+            row = table.row(shape, name)
+            line += [milliseconds(row), share_text(row, limits)]
+        lines.append(line)
+    return head, lines
+
+
+def _percentiles(row: object) -> str:
+    p50, p99 = getattr(row, "p50", None), getattr(row, "p99", None)
+    return "-" if p50 is None or p99 is None else f"{p50 * 1e6:.2f} / {p99 * 1e6:.2f}"
+
+
+def _notes(table: Table) -> list[str]:
+    """Why a cell has no time: each peer's reason once, with the shapes it holds for."""
+    shapes: dict[tuple[str, str, str], list[str]] = {}
+    for row in table.rows:
+        if row.message:
+            shapes.setdefault((row.peer, row.status, row.message), []).append(row.shape.label)
+    count = len(table.shapes)
+    return [
+        f"- {'all' if len(found) == count else '; '.join(found)}, {peer}: {status}: {message}"
+        for (peer, status, message), found in shapes.items()
+    ]
 
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _chart(table: Table, peer: str) -> str:
-    """A bar for each shape's ratio, drawn by whatever renders Mermaid in Markdown."""
-    ratios = table.ratios(peer)
-    if not ratios:
-        return ""
-    labels = ", ".join(f'"{shape.label}"' for shape in ratios)
-    bars = ", ".join(f"{ratio:.2f}" for ratio in ratios.values())
-    return (
-        "\n```mermaid\nxychart-beta horizontal\n"
-        f'    title "{peer} time over fusedrnn time: {table.title}"\n'
-        f"    x-axis [{labels}]\n"
-        f'    y-axis "times faster" 0 --> {max(ratios.values()) * 1.05:.2f}\n'
-        f"    bar [{bars}]\n```\n"
-    )
 
 
 def _grid(head: list[str], lines: Iterable[list[str]]) -> str:

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # run as a script: `bench` is a package beside its folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import machine
+from bench import machine, plots
 from bench.harness import Harness, Settings
+from bench.limits import Ceilings
 from bench.peers import OURS, PEERS, Peer, UnavailableError, load_peer
-from bench.records import Row, Run
-from bench.scenarios import SCENARIOS, SHAPE_SETS, Shape, parse_shapes, scenario_shapes
-from bench.summary import Table, digits, geometric_mean, milliseconds, tables
+from bench.probes import ProbeError, Probes
+from bench.records import Row, Run, load_runs
+from bench.scenarios import (
+    CLASSES,
+    GATES,
+    SCENARIOS,
+    SHAPE_SETS,
+    parse_shapes,
+    scenario_shapes,
+)
+from bench.summary import (
+    ceilings,
+    class_summaries,
+    digits,
+    milliseconds,
+    share_text,
+    tables,
+)
+from bench.timing import timer_overhead
 
+RESULTS = Path(__file__).resolve().parent / "results"
 # A load average above this share of the cores is worth a warning.
 BUSY = 0.5
 
@@ -29,116 +49,192 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         _print_list()
         return 0
-    peers, skipped = _load(options.peers)
+    out = options.out or RESULTS / f"{_slug(machine.describe())}.json"
+    try:
+        before = load_runs([out])[0] if options.merge and out.exists() else None
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    peers, skipped = _load(options.peers, isolate=options.isolate)
     if not peers:
         print("no peer to run", file=sys.stderr)
         return 1
-    settings = Settings(rounds=options.rounds, min_time=options.min_time)
-    harness = Harness(peers, settings)
+    harness = Harness(peers, Settings(rounds=options.rounds, min_time=options.min_time))
+    try:
+        run, saved = _measure(harness, peers, skipped, options, out, before)
+    except ValueError as error:  # the file to merge with is of another machine
+        print(f"{out}: {error}", file=sys.stderr)
+        return 2
+    finally:
+        harness.close()
+    _print_classes(saved)
+    try:
+        files = plots.draw(saved, out.with_suffix(""), out.stem)
+        print(f"plots: {', '.join(path.name for path in files)} in {out.with_suffix('')}")
+    except UnavailableError as why:
+        print(f"no plots: {why}")
+    print(f"written: {out}")
+    return 1 if any(row.status in ("wrong", "failed") for row in run.rows) else 0
+
+
+def _measure(
+    harness: Harness,
+    peers: list[Peer],
+    skipped: dict[str, str],
+    options: argparse.Namespace,
+    out: Path,
+    before: Run | None,
+) -> tuple[Run, Run]:
+    """This run, and what the file holds at its end; the file is written after every case."""
     load = machine.load_average()
     if load is not None and load > BUSY * machine.cores():
         print(f"the machine is busy (load {load}): times will not be comparable", file=sys.stderr)
-    ceiling = {threads: round(harness.gemm_gflops(threads), 1) for threads in options.threads}
-    rows: list[Row] = []
-    for scenario in options.scenarios:
-        for threads in options.threads:
-            cases = scenario_shapes(scenario, parse_shapes(options.shapes))
-            print(f"\n{scenario}: {SCENARIOS[scenario]}")
-            print(f"threads {threads}, largest GEMM rate {ceiling[threads]} GFLOP/s")
-            rows += _run_table(harness, scenario, cases, threads)
     run = Run(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=_command(options),
-        machine=machine.describe() | {"load_before": load},
-        settings=asdict(settings),
+        commands=(_command(options),),
+        machine=machine.describe() | {"load_before": load, "timer_overhead_s": timer_overhead()},
+        settings=harness.settings_record(),
         peers={peer.name: {"version": peer.version(), **peer.details()} for peer in peers},
         skipped=skipped,
-        gemm_gflops=ceiling,
-        rows=tuple(rows),
     )
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(run.to_json(), encoding="utf-8")
-        print(f"\nwritten: {options.out}")
-    return 1 if any(row.status in ("wrong", "failed") for row in rows) else 0
+    if before is not None:
+        before.merged(run)  # an error now rather than after the work
+    run = _with_ceilings(run, harness, options)
+    saved = run
+    started = time.monotonic()
+    said: set[tuple[str, str]] = set()
+    for name in options.classes:
+        scenario, dtype = CLASSES[name]
+        shapes = [s for s in parse_shapes(options.shapes) if s.cell in options.cells]
+        print(f"\n{name}: {SCENARIOS[scenario]}, {dtype}")
+        print(
+            _line("cell T, B, H", ["threads", f"{OURS} ms", "best peer ms", "ratio", "of ceiling"])
+        )
+        for shape in scenario_shapes(scenario, shapes):
+            for threads in options.threads:
+                rows = harness.run_case(scenario, shape, threads, dtype)
+                run = replace(run, rows=(*run.rows, *rows))
+                saved = before.merged(run) if before else run
+                _write(saved, out)
+                _print_case(rows, ceilings(run), said)
+        print(f"{time.monotonic() - started:.0f} s", flush=True)
+    return run, saved
 
 
-def _run_table(harness: Harness, scenario: str, cases: list[Shape], threads: int) -> list[Row]:
-    """Run one table and print each line as soon as it is known."""
-    names = harness.peers
-    others = [name for name in names if name != OURS] if OURS in names else []
-    heads = [f"{name} ms" for name in names] + [f"{name}/ours" for name in others]
-    print(_line("cell T, B, H", [*heads, f"{names[0]} GFLOP/s"]))
-    rows: list[Row] = []
-    for shape in cases:
-        rows += harness.run_case(scenario, shape, threads)
-        (table,) = tables(rows)
-        cells = [milliseconds(table.row(shape, name)) for name in names]
-        cells += [digits(table.ratio(shape, name)) for name in others]
-        first = table.row(shape, names[0])
-        print(_line(shape.label, [*cells, digits(first.gflops if first else None)]), flush=True)
-        for row in table.rows:
-            if row.shape == shape and row.message:
-                print(f"  {row.peer}: {row.status}: {row.message}")
+def _with_ceilings(run: Run, harness: Harness, options: argparse.Namespace) -> Run:
+    """The run with its GEMM rates and, where they can be had, its probes."""
+    if not options.probes:
+        return run
+    gemm: dict[int, float] = {}
+    probes: dict[int, dict[str, float]] = {}
+    try:
+        compiled = Probes()
+    except ProbeError as why:
+        compiled = None
+        run = replace(run, skipped=run.skipped | {"probes": str(why)})
+        print(f"skipped probes: {why}")
+    sizes = machine.cache_bytes(run.machine)
+    for threads in options.threads:
+        gemm[threads] = round(harness.gemm_gflops(threads), 1)
+        rates = {"gemm_bf16_gflops": round(harness.gemm_gflops(threads, "bfloat16"), 1)}
+        rates |= compiled.measure(threads, sizes) if compiled else {}
+        probes[threads] = rates
+        facts = {"gemm_gflops": gemm[threads], **rates}
+        print(f"threads {threads}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
+    return replace(run, gemm_gflops=gemm, probes=probes)
+
+
+def _write(run: Run, out: Path) -> None:
+    """Replace the file at once, so that an interrupted run leaves the last whole one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    partial.write_text(run.to_json(), encoding="utf-8")
+    partial.replace(out)
+
+
+def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[str, str]]) -> None:
     (table,) = tables(rows)
-    _print_means(table, len(names))
-    return rows
+    shape = rows[0].shape
+    ours, best = table.ours(shape), table.best(shape)
+    ratio = table.ratio(shape, best.peer) if best else None
+    theirs = f"{milliseconds(best)} {best.peer}" if best else "-"
+    cells = [
+        str(table.threads),
+        milliseconds(ours),
+        theirs,
+        digits(ratio),
+        share_text(ours, limits),
+    ]
+    print(_line(shape.label, cells), flush=True)
+    for name in table.extras:
+        row = table.row(shape, name)
+        cells = [str(table.threads), milliseconds(row), "", "", share_text(row, limits)]
+        print(_line(f"  {name.removeprefix(OURS + '-')}", cells))
+    for row in rows:
+        if row.message and (row.peer, row.message) not in said:
+            said.add((row.peer, row.message))
+            print(f"  {row.peer}: {row.status}: {row.message}")
 
 
-def _print_means(table: Table, columns: int) -> None:
-    if OURS not in table.peers or not table.others:
-        return
-    means = [digits(geometric_mean(table.ratios(name).values())) for name in table.others]
-    print(_line("geometric mean", [""] * columns + means))
-    least = [digits(min(table.ratios(name).values(), default=None)) for name in table.others]
-    print(_line("lowest", [""] * columns + least))
+def _print_classes(run: Run) -> None:
+    print("\nbest peer's time over ours, by class: entries, geometric mean, lowest")
+    for found in class_summaries(tables(run.rows)):
+        print(
+            f"{found.name:<16} {found.entries:>4} {digits(found.mean):>8} {digits(found.lowest):>8}"
+            f"  {found.where}, {found.peer}"
+        )
 
 
 def _line(head: str, cells: list[str]) -> str:
-    return f"{head:<18}" + "".join(f"{cell:>18}" for cell in cells)
+    widths = (8, 14, 26, 8, 18)
+    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{head:<20}{text}"
 
 
-def _load(names: list[str]) -> tuple[list[Peer], dict[str, str]]:
+def _load(names: list[str], *, isolate: bool) -> tuple[list[Peer], dict[str, str]]:
     """The peers that are here, and why the others are not."""
     peers: list[Peer] = []
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            peers.append(load_peer(name))
-        except UnavailableError as why:
+            peers.append(load_peer(name, isolate=isolate))
+        except (UnavailableError, RuntimeError) as why:
             skipped[name] = str(why)
             print(f"skipped {name}: {why}")
     return peers, skipped
 
 
 def _print_list() -> None:
-    print("scenarios")
-    for name, text in SCENARIOS.items():
-        print(f"  {name:<10} {text}")
+    print("classes")
+    for name, (scenario, dtype) in CLASSES.items():
+        print(f"  {name:<22} {SCENARIOS[scenario]}, {dtype}")
     print("shapes (cell:T,B,H)")
     for name, shapes in SHAPE_SETS.items():
-        print(f"  {name:<10} {' '.join(map(str, shapes))}")
+        print(f"  {name:<22} {' '.join(map(str, shapes))}")
     print("peers")
     for name in PEERS:
         try:
-            print(f"  {name:<10} {load_peer(name).version()}")
-        except UnavailableError as why:
-            print(f"  {name:<10} {why}")
+            peer = load_peer(name)
+            print(f"  {name:<22} {peer.version()}")
+            peer.close()
+        except (UnavailableError, RuntimeError) as why:
+            print(f"  {name:<22} {why}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__)
     default = Settings()
     add = parser.add_argument
-    add("--peers", type=_names(PEERS), default=[*PEERS], metavar="A,B", help=", ".join(PEERS))
-    add(
-        "--scenarios",
-        type=_names(SCENARIOS),
-        default=[*SCENARIOS],
-        metavar="A,B",
-        help=", ".join(SCENARIOS),
-    )
-    add("--threads", type=_threads, default=[1, 2], metavar="N,N", help="default 1,2")
+    for option, known in (("--peers", PEERS), ("--classes", CLASSES), ("--cells", GATES)):
+        add(
+            option,
+            type=_names(known),
+            default=[*known],
+            metavar="A,B",
+            help=", ".join(known),
+        )
+    threads = sorted({1, min(2, machine.cores())})
+    add("--threads", type=_threads, default=threads, metavar="N,N", help="default 1,2")
     add(
         "--shapes",
         nargs="+",
@@ -161,8 +257,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds of calls in a turn, default %(default)s",
     )
-    add("--out", type=Path, metavar="FILE.json", help="where the results go")
-    add("--list", action="store_true", help="list scenarios, shapes and peers, and stop")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="where the results go, after every case; default bench/results/CPU-CORES.json",
+    )
+    add("--merge", action="store_true", help="keep the cases of that file that do not run now")
+    add("--isolate", action="store_true", help="every peer in a process of its own")
+    add("--no-probes", dest="probes", action="store_false", help="measure no ceilings")
+    add("--list", action="store_true", help="list classes, shapes and peers, and stop")
     return parser
 
 
@@ -206,14 +310,24 @@ def _shape_word(text: str) -> str:
     return text
 
 
+def _slug(facts: dict[str, object]) -> str:
+    """A file name of the CPU and its cores."""
+    text = f"{facts['cpu']} {facts['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _command(options: argparse.Namespace) -> str:
     """The command that repeats this run."""
-    return (
-        f"python bench/run.py --peers {','.join(options.peers)}"
-        f" --scenarios {','.join(options.scenarios)}"
-        f" --threads {','.join(map(str, options.threads))} --shapes {' '.join(options.shapes)}"
-        f" --rounds {options.rounds} --min-time {options.min_time}"
-    )
+    words = ["python bench/run.py"]
+    for name, known in (("peers", PEERS), ("classes", CLASSES), ("cells", GATES)):
+        chosen = getattr(options, name)
+        if chosen != [*known]:
+            words.append(f"--{name} {','.join(chosen)}")
+    words.append(f"--threads {','.join(map(str, options.threads))}")
+    words.append(f"--shapes {' '.join(options.shapes)}")
+    words.append(f"--rounds {options.rounds} --min-time {options.min_time}")
+    words += [f"--{name}" for name in ("merge", "isolate") if getattr(options, name)]
+    return " ".join(words)
 
 
 if __name__ == "__main__":

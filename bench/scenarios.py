@@ -1,4 +1,4 @@
-"""What is measured: the shapes, the scenarios, and the random problem that belongs to each.
+"""What is measured: the shapes, the classes, and the random problem that belongs to each.
 
 T time steps, B batch, H hidden size; the input size I equals H everywhere, as in the tables that
 libraries publish. One layer, one direction, biases and initial states present and random.
@@ -22,9 +22,23 @@ SCENARIOS = MappingProxyType(
     {
         "inference": "a whole sequence forward, nothing saved for a backward pass",
         "training": "forward and backward: gradients of x, every weight, bias and initial state",
-        "step": "one time step of one sequence (T = B = 1) from a given state",
+        "step": "one time step of one sequence (T = B = 1), the state fed back",
     }
 )
+
+# Scenario and dtype of each class of the summary, by the name that --classes takes.
+CLASSES = MappingProxyType(
+    {
+        "inference-f32": ("inference", "float32"),
+        "inference-bf16": ("inference", "bfloat16"),
+        "training-f32": ("training", "float32"),
+        "training-bf16": ("training", "bfloat16"),
+        "step": ("step", "float32"),
+    }
+)
+
+# A step is called with so many different inputs in turn; a verification takes them once.
+STEP_INPUTS = 8
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,26 @@ class Shape:
         return f"{self.cell.upper()} {self.steps}, {self.batch}, {self.hidden}"
 
 
-TABLE = (
+# T, B, H: from one step of one sequence to what only a matrix product bounds; from weights that
+# fit the first-level cache to weights that fit none of a core's own; 100, 200 and 333 are no
+# multiple of a vector.
+SIZES = (
+    (1, 1, 128),
+    (64, 1, 128),
+    (64, 1, 512),
+    (64, 2, 333),
+    (1000, 4, 64),
+    (32, 8, 100),
+    (50, 20, 200),
+    (64, 16, 256),
+    (64, 16, 512),
+    (64, 64, 512),
+    (128, 128, 256),
+    (64, 64, 1024),
+)
+TABLE = tuple(Shape(cell, *sizes) for cell in ("lstm", "gru", "rnn") for sizes in SIZES)
+# The shapes of earlier tables: a third of the time.
+CORE = (
     Shape("lstm", 1, 1, 128),
     Shape("lstm", 64, 1, 512),
     Shape("lstm", 64, 16, 256),
@@ -77,11 +110,11 @@ SMALL = (
     Shape("gru", 32, 4, 64),
     Shape("rnn", 32, 4, 64),
 )
-SHAPE_SETS = MappingProxyType({"table": TABLE, "small": SMALL})
+SHAPE_SETS = MappingProxyType({"table": TABLE, "core": CORE, "small": SMALL})
 
 
 def parse_shapes(words: list[str]) -> list[Shape]:
-    """Shapes of words that each name a set (`table`, `small`) or one shape, without repeats."""
+    """Shapes of words that each name a set of SHAPE_SETS or one shape, without repeats."""
     shapes: list[Shape] = []
     for word in words:
         shapes += SHAPE_SETS[word] if word in SHAPE_SETS else [Shape.parse(word)]
@@ -111,17 +144,22 @@ class Problem:
     """The inputs that every peer gets, by their names in the public API.
 
     x, dy [T,B,H]; w_ih, w_hh [G*H,H]; b_ih, b_hh [G*H]; h0, dh_n (lstm: c0, dc_n) [B,H].
+    `dtype` is the precision to compute in. bfloat16 values come in float32 arrays, exactly
+    representable in both, because NumPy has no bfloat16; a peer converts them when it prepares.
     """
 
     shape: Shape
     arrays: dict[str, Array]
+    dtype: str = "float32"
+    seed: int = 0
 
     @property
     def states(self) -> tuple[str, ...]:
         return ("h", "c") if self.shape.cell == "lstm" else ("h",)
 
     def astype(self, dtype: str) -> Problem:
-        return Problem(self.shape, {k: v.astype(dtype) for k, v in self.arrays.items()})
+        arrays = {name: array.astype(dtype) for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, dtype=dtype)
 
 
 def random_problem(shape: Shape, *, seed: int = 0, dtype: str = "float32") -> Problem:
@@ -140,8 +178,18 @@ def random_problem(shape: Shape, *, seed: int = 0, dtype: str = "float32") -> Pr
     for state in ("h", "c") if shape.cell == "lstm" else ("h",):
         arrays[f"{state}0"] = rng.uniform(-0.9, 0.9, (batch, hidden))
         arrays[f"d{state}_n"] = rng.standard_normal((batch, hidden))
-    problem = Problem(shape, {name: array.astype(dtype) for name, array in arrays.items()})
-    for name, array in problem.arrays.items():
+    rounded = {name: _rounded(array, dtype) for name, array in arrays.items()}
+    for name, array in rounded.items():
         if np.abs(array).min() < np.finfo(array.dtype).tiny:
             raise ValueError(f"{name}: expected no zero and no denormal, seed {seed} drew one")
-    return problem
+    return Problem(shape, rounded, dtype, seed)
+
+
+def _rounded(array: Array, dtype: str) -> Array:
+    """The nearest values of `dtype`; ties go to the even one."""
+    if dtype != "bfloat16":
+        return array.astype(dtype)
+    bits = array.astype(np.float32).view(np.uint32)
+    nearest = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    values: Array = (nearest & np.uint32(0xFFFF0000)).view(np.float32)
+    return values

@@ -1,4 +1,4 @@
-"""From rows to ratios: the tables that `run.py` prints and `report.py` writes share this."""
+"""From rows to ratios: what `run.py` prints, `report.py` writes and `plots.py` draws."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .peers import OURS
-from .records import Row
-from .scenarios import Shape
+from .limits import Bound, Ceilings, bound
+from .machine import cache_bytes
+from .peers import OURS, PEERS, is_extra, library
+from .records import Row, Run
+from .scenarios import CLASSES, Shape
 
 # Times with more noise than this (`Row.noise`) are marked in tables.
 NOISY = 0.25
@@ -35,19 +37,45 @@ class Table:
 
     @property
     def peers(self) -> list[str]:
-        return list(dict.fromkeys(row.peer for row in self.rows))
+        """The peers that timed or failed something here, in the order of the registry."""
+        names = dict.fromkeys(row.peer for row in self.rows if row.status != "unsupported")
+        order = {name: number for number, name in enumerate(PEERS)}
+        return sorted(names, key=lambda name: order.get(name, len(order)))
 
     @property
     def others(self) -> list[str]:
         """The peers that ours is compared with."""
-        return [peer for peer in self.peers if peer != OURS]
+        return [peer for peer in self.peers if library(peer) != OURS]
+
+    @property
+    def ways(self) -> list[str]:
+        """How ours ran in this class's precision."""
+        return [peer for peer in self.peers if library(peer) == OURS and not is_extra(peer)]
+
+    @property
+    def extras(self) -> list[str]:
+        """Variants of ours, compared with nobody."""
+        return [peer for peer in self.peers if is_extra(peer)]
 
     def row(self, shape: Shape, peer: str) -> Row | None:
         return next((r for r in self.rows if r.shape == shape and r.peer == peer), None)
 
+    def best(self, shape: Shape) -> Row | None:
+        """The fastest of the others, None where none was timed."""
+        return self._fastest(shape, self.others)
+
+    def ours(self, shape: Shape) -> Row | None:
+        """The fastest of our ways, None where none was timed."""
+        return self._fastest(shape, self.ways)
+
+    def _fastest(self, shape: Shape, peers: list[str]) -> Row | None:
+        rows = (self.row(shape, peer) for peer in peers)
+        timed = [(row.median, row) for row in rows if row is not None and row.median]
+        return min(timed, key=lambda pair: pair[0])[1] if timed else None
+
     def ratio(self, shape: Shape, peer: str) -> float | None:
         """The peer's time over ours: above 1 ours is faster. None where either has no time."""
-        ours, theirs = self.row(shape, OURS), self.row(shape, peer)
+        ours, theirs = self.ours(shape), self.row(shape, peer)
         if ours is None or theirs is None or not ours.median or not theirs.median:
             return None
         return theirs.median / ours.median
@@ -56,13 +84,94 @@ class Table:
         found = ((shape, self.ratio(shape, peer)) for shape in self.shapes)
         return {shape: ratio for shape, ratio in found if ratio is not None}
 
+    def best_ratios(self) -> dict[Shape, float]:
+        """The best peer's time over ours."""
+        found = {}
+        for shape in self.shapes:
+            best = self.best(shape)
+            ratio = self.ratio(shape, best.peer) if best else None
+            if ratio is not None:
+                found[shape] = ratio
+        return found
+
 
 def tables(rows: Iterable[Row]) -> list[Table]:
-    """Rows by scenario, dtype and threads, in the order of their first row."""
+    """Rows by scenario, dtype and threads, in the order of the classes, then of the first row."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.case, []).append(row)
-    return [Table(*case, tuple(members)) for case, members in groups.items()]
+    order = list(CLASSES.values())
+    known = sorted(
+        groups.items(),
+        key=lambda item: order.index(item[0][:2]) if item[0][:2] in order else len(order),
+    )
+    return [Table(*case, tuple(members)) for case, members in known]
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """Best peer's time over ours in one class, over all its shapes and numbers of threads."""
+
+    name: str
+    entries: int
+    mean: float
+    lowest: float
+    where: str
+    peer: str
+
+
+def class_summaries(groups: Iterable[Table]) -> list[ClassSummary]:
+    """One for each class that has a ratio."""
+    groups = list(groups)
+    summaries = []
+    for name, case in CLASSES.items():
+        entries = [
+            (ratio, table, shape)
+            for table in groups
+            if (table.scenario, table.dtype) == case
+            for shape, ratio in table.best_ratios().items()
+        ]
+        if not entries:
+            continue
+        lowest, table, shape = min(entries, key=lambda entry: entry[0])
+        best = table.best(shape)
+        summaries.append(
+            ClassSummary(
+                name,
+                len(entries),
+                statistics.geometric_mean(entry[0] for entry in entries),
+                lowest,
+                f"{shape.label}, {table.threads} thread{'s' if table.threads > 1 else ''}",
+                best.peer if best else "",
+            )
+        )
+    return summaries
+
+
+def ceilings(run: Run) -> dict[int, Ceilings]:
+    """The ceilings of a run by number of threads; none where no probe ran."""
+    return {
+        threads: Ceilings.of(
+            threads, run.gemm_gflops.get(threads, 0.0), probes, cache_bytes(run.machine)
+        )
+        for threads, probes in run.probes.items()
+    }
+
+
+def row_bound(row: Row, limits: dict[int, Ceilings]) -> Bound | None:
+    """The ceiling of the row's case, with the weights as that peer stores them."""
+    if row.threads not in limits:
+        return None
+    stored = PEERS[row.peer].weight_bytes if row.peer in PEERS else None
+    return bound(row.scenario, row.shape, row.dtype, limits[row.threads], stored)
+
+
+def share_text(row: Row | None, limits: dict[int, Ceilings]) -> str:
+    """How much of the ceiling a row reached, and which: `91% operations`."""
+    limit = row_bound(row, limits) if row else None
+    if row is None or limit is None or not row.median:
+        return "-"
+    return f"{limit.seconds / row.median:.0%} {limit.limit}"
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:
@@ -73,7 +182,7 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 def milliseconds(row: Row | None) -> str:
     """The median with three digits; `~` marks noise; a word where nothing was timed."""
-    if row is None:
+    if row is None or row.status == "unsupported":
         return "-"
     if row.median is None:
         return row.status

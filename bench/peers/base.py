@@ -19,23 +19,35 @@ class UnavailableError(Exception):
 class Job:
     """One scenario, prepared.
 
-    `run` is what the clock sees. `collect` turns its result into NumPy arrays under the names of
-    `numpy_peer.reference`, for the verification, and is never timed.
+    `run` is what the clock sees. `collect` turns its result into float32 NumPy arrays under the
+    names of `numpy_peer.reference`, for the verification, and is never timed. A job of the step
+    scenario keeps its state: each `run` takes the next of the problem's inputs and goes on from
+    the state of the call before, the first one from h0 (c0); its y is [1,B,H].
+
+    `sample`, where given, times so many calls itself and returns the seconds of each: for jobs
+    that run in another process. `keep` holds what a library was given the bare address of.
     """
 
     run: Callable[[], Any]
     collect: Callable[[Any], dict[str, Array]]
+    sample: Callable[[int], list[float]] | None = None
+    keep: Any = None
 
 
 class Peer(abc.ABC):
-    """A library under test. Making one raises UnavailableError where the library is missing."""
+    """A way to run the cells. Making one raises UnavailableError where its library is missing."""
 
-    name: ClassVar[str]
     # At most so many rounds; a peer that nobody competes with need not cost a third of the time.
     max_rounds: ClassVar[int] = 1000
     # How long this library's worker threads may go on spinning after a call, in seconds. The
     # harness waits so long before it times the next peer, which needs their cores.
-    settle_s: ClassVar[float] = 0.01
+    settle_s: float = 0.01
+    # The largest relative error that this peer may have where its own precision explains more
+    # than the class allows.
+    tolerance: ClassVar[float] = 0.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     @abc.abstractmethod
     def version(self) -> str:
@@ -51,11 +63,14 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, scenario: str, problem: Problem) -> Job:
-        """Everything that a caller does once: conversions, weights into a layer."""
+        """Everything that a caller does once: conversions, weights into a layer, compilation."""
 
-    def matmuls(self, a: Array, b: Array) -> list[Callable[[], Any]]:
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
         """Calls of the library's own matrix products, for the ceiling; none by default."""
         return []
+
+    def close(self) -> None:  # noqa: B027 (a default, not a forgotten method)
+        """Give back what outlives the object; nothing by default."""
 
 
 def require(package: str) -> Any:
@@ -64,3 +79,9 @@ def require(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise UnavailableError(f"{package} is not installed ({error})") from error
+
+
+def only(scenario: str, *known: str) -> None:
+    """Raise UnavailableError unless the scenario is one of `known`."""
+    if scenario not in known:
+        raise UnavailableError(f"has no {scenario}")

@@ -1,21 +1,39 @@
-"""fusedrnn through its public API alone: the functions for sequences, a layer for a step."""
+"""fusedrnn through its public API alone.
+
+Inference and steps run on a frozen layer, whose weights are packed once, as those of the other
+inference libraries are; `Functions` packs them at every call. Training uses the functions.
+
+In the bfloat16 classes arrays are bfloat16 in and out; `Mixed` gives and takes float32 and
+computes in bfloat16. `Bf16Weights` and `Int8Weights` are float32 steps whose frozen weights are
+stored in fewer bits.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..scenarios import Array, Problem
-from .base import Job, Peer, require
+from .base import Job, Peer, UnavailableError, require
 
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+PARAMETERS = {
+    "weight_ih_l0": "w_ih",
+    "weight_hh_l0": "w_hh",
+    "bias_ih_l0": "b_ih",
+    "bias_hh_l0": "b_hh",
+}
 
 
 class FusedRnn(Peer):
-    name = "fusedrnn"
+    weight_dtype: ClassVar[str | None] = None
+    compute_dtype: ClassVar[str | None] = None
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self._fr = require("fusedrnn")
 
     def version(self) -> str:
@@ -35,54 +53,174 @@ class FusedRnn(Peer):
             scenario
         ](problem)
 
-    def _arguments(self, problem: Problem) -> list[Array]:
-        names = ("x", *WEIGHTS, *(f"{s}0" for s in problem.states))
-        return [problem.arrays[name] for name in names]
+    def _arrays(self, problem: Problem) -> dict[str, Any]:
+        """The problem's arrays in the dtype of the call."""
+        if problem.dtype != "bfloat16" or self.compute_dtype:
+            return dict(problem.arrays)
+        convert = _bfloat16_converter()
+        arrays = {name: convert(array) for name, array in problem.arrays.items()}
+        try:
+            square = [arrays[name][: problem.shape.hidden] for name in ("w_ih", "w_hh")]
+            self._fr.rnn(arrays["x"][:1, :1], *square)
+        except (TypeError, ValueError) as error:
+            raise UnavailableError(f"this build has no bfloat16 ({error})") from error
+        return arrays
+
+    def _options(self, function: Callable[..., Any], problem: Problem) -> dict[str, Any]:
+        """The keyword arguments that set the precision."""
+        if not self.compute_dtype:
+            return {}
+        options = {"compute_dtype": self.compute_dtype}
+        tiny = np.ones((1, 1, 1), "float32")
+        rows = problem.arrays["b_ih"].shape[0] // problem.shape.hidden
+        try:
+            function(tiny, np.ones((rows, 1), "float32"), np.ones((rows, 1), "float32"), **options)
+        except (TypeError, ValueError) as error:
+            raise UnavailableError(f"this build has no compute_dtype ({error})") from error
+        return options
 
     def _inference(self, problem: Problem) -> Job:
-        function, arguments = getattr(self._fr, problem.shape.cell), self._arguments(problem)
-        return Job(lambda: function(*arguments), lambda result: _outputs(problem, *result))
+        options = self._options(getattr(self._fr, problem.shape.cell), problem)
+        arrays = self._arrays(problem)
+        if frozen := None if options else self._frozen(problem, arrays):
+            return self._frozen_inference(frozen, problem, arrays)
+        function, arguments = getattr(self._fr, problem.shape.cell), _arguments(problem, arrays)
+        return Job(
+            lambda: function(*arguments, **options), lambda result: _outputs(problem, *result)
+        )
+
+    def _frozen_inference(self, frozen: Any, problem: Problem, arrays: dict[str, Any]) -> Job:
+        x, state = arrays["x"], _layer_state(problem, arrays)
+
+        def collect(result: Any) -> dict[str, Array]:
+            y, last = result
+            return _outputs(problem, y, _of_one_layer(last))
+
+        return Job(lambda: frozen(x, state), collect)
 
     def _training(self, problem: Problem) -> Job:
         forward = getattr(self._fr, f"{problem.shape.cell}_forward")
         backward = getattr(self._fr, f"{problem.shape.cell}_backward")
-        arguments = self._arguments(problem)
-        upstream = [problem.arrays[n] for n in ("dy", *(f"d{s}_n" for s in problem.states))]
+        options, arrays = self._options(forward, problem), self._arrays(problem)
+        arguments = _arguments(problem, arrays)
+        upstream = [arrays[n] for n in ("dy", *(f"d{s}_n" for s in problem.states))]
 
         def run() -> Any:
-            y, state, tape = forward(*arguments)
+            y, state, tape = forward(*arguments, **options)
             return y, state, backward(tape, *upstream)
 
         def collect(result: Any) -> dict[str, Array]:
             y, state, grads = result
             names = ["dx", *(f"d{w}" for w in WEIGHTS), *(f"d{s}0" for s in problem.states)]
-            return _outputs(problem, y, state) | {n: np.asarray(getattr(grads, n)) for n in names}
+            return _outputs(problem, y, state) | {n: _float32(getattr(grads, n)) for n in names}
 
         return Job(run, collect)
 
     def _step(self, problem: Problem) -> Job:
-        hidden, data = problem.shape.hidden, problem.arrays
-        layer = getattr(self._fr, problem.shape.cell.upper())(hidden, hidden)
-        layer.load_state_dict(
-            {
-                "weight_ih_l0": data["w_ih"],
-                "weight_hh_l0": data["w_hh"],
-                "bias_ih_l0": data["b_ih"],
-                "bias_hh_l0": data["b_hh"],
-            }
-        )
-        states = tuple(data[f"{s}0"][None] for s in problem.states)
-        x, state = data["x"][0], states if problem.shape.cell == "lstm" else states[0]
+        arrays = {name: array.copy() for name, array in self._arrays(problem).items()}
+        next_x = itertools.cycle(arrays["x"]).__next__
+        state = _layer_state(problem, arrays)
+        frozen = self._frozen(problem, arrays)
 
         def collect(result: Any) -> dict[str, Array]:
             y, last = result
-            last = tuple(s[0] for s in last) if problem.shape.cell == "lstm" else last[0]
-            return _outputs(problem, y[None], last)
+            views = _outputs(problem, y[None], _of_one_layer(last))
+            return {name: view.copy() for name, view in views.items()}
 
-        return Job(lambda: layer.step(x, state), collect)
+        if frozen is None:
+            layer = self._layer(problem, arrays)
+
+            def run() -> Any:
+                nonlocal state
+                y, state = layer.step(next_x(), state)
+                return y, state
+
+            return Job(run, collect)
+        step, out = frozen.step, (np.empty_like(arrays["x"][0]), state)
+        # The state is updated in place.
+        return Job(lambda: step(next_x(), state, out=out), collect)
+
+    def _layer(self, problem: Problem, arrays: dict[str, Any]) -> Any:
+        """A layer with the problem's weights, in the arrays' dtype."""
+        dtype = "float32" if self.compute_dtype else problem.dtype
+        hidden = problem.shape.hidden
+        layer = getattr(self._fr, problem.shape.cell.upper())(hidden, hidden, dtype=dtype)
+        layer.load_state_dict({name: arrays[ours] for name, ours in PARAMETERS.items()})
+        return layer
+
+    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
+        """The layer with its weights packed once, None where this build cannot."""
+        if not hasattr(self._fr.LSTM, "freeze"):
+            if self.weight_dtype:
+                raise UnavailableError("this build has no freeze")
+            return None
+        try:
+            return self._layer(problem, arrays).freeze(weight_dtype=self.weight_dtype)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if not self.weight_dtype:
+                return None
+            raise UnavailableError(
+                f"this build has no {self.weight_dtype} weights ({error})"
+            ) from error
+
+
+class Functions(FusedRnn):
+    """Inference through the functions, which pack the weights at every call."""
+
+    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
+        return None
+
+
+class Mixed(FusedRnn):
+    """float32 arrays in and out, products in bfloat16."""
+
+    compute_dtype = "bfloat16"
+
+
+class Bf16Weights(FusedRnn):
+    weight_dtype = "bfloat16"
+    tolerance = 2e-2
+
+
+class Int8Weights(Bf16Weights):
+    weight_dtype = "int8"
+    tolerance = 5e-2
+
+
+def _arguments(problem: Problem, arrays: dict[str, Any]) -> list[Any]:
+    return [arrays[name] for name in ("x", *WEIGHTS, *(f"{s}0" for s in problem.states))]
+
+
+def _layer_state(problem: Problem, arrays: dict[str, Any]) -> Any:
+    """The initial state as layers take it, [1,B,H]; a pair for an LSTM."""
+    states = tuple(arrays[f"{s}0"][None] for s in problem.states)
+    return states if len(states) > 1 else states[0]
+
+
+def _of_one_layer(state: Any) -> Any:
+    """A layer's state as the functions return it, [B,H]."""
+    return tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]
+
+
+def _bfloat16_converter() -> Callable[[Array], Any]:
+    """What makes bfloat16 arrays of float32 ones: NumPy's through ml_dtypes, or PyTorch's."""
+    try:
+        bfloat16 = require("ml_dtypes").bfloat16
+    except UnavailableError:
+        torch = require("torch")
+        return lambda array: torch.from_numpy(array.copy()).to(torch.bfloat16)
+    return lambda array: array.astype(bfloat16)
+
+
+def _float32(array: Any) -> Array:
+    """The values in float32; float32 arrays as they are, so that a wrong dtype shows."""
+    if hasattr(array, "float"):  # PyTorch's bfloat16, which NumPy cannot read
+        array = array.float()
+    values: Array = np.asarray(array)
+    return values.astype("float32") if values.dtype.name == "bfloat16" else values
 
 
 def _outputs(problem: Problem, y: Any, last: Any) -> dict[str, Array]:
     states = last if isinstance(last, tuple) else (last,)
     named = zip((f"{s}_n" for s in problem.states), states, strict=True)
-    return {"y": np.asarray(y)} | {name: np.asarray(state) for name, state in named}
+    return {"y": _float32(y)} | {name: _float32(state) for name, state in named}

@@ -5,13 +5,14 @@ The same functions in float64 are the reference that every peer is verified agai
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..scenarios import Array, Problem
-from .base import Job, Peer, require
+from .base import Job, Peer, UnavailableError, require
 
 
 def _sigmoid(a: Array) -> Array:
@@ -115,11 +116,11 @@ def reference(scenario: str, problem: Problem) -> dict[str, Array]:
 
 
 class NumPy(Peer):
-    name = "numpy"
     max_rounds = 2
     settle_s = 0.05  # OpenBLAS's threads yield in a loop for 2^26 cycles before they sleep
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         # NumPy itself has no call that sets its BLAS's threads.
         self._threadpoolctl = require("threadpoolctl")
 
@@ -140,9 +141,31 @@ class NumPy(Peer):
             raise RuntimeError(f"numpy: its BLAS does not run {threads} threads")
 
     def prepare(self, scenario: str, problem: Problem) -> Job:
+        if problem.dtype != "float32":
+            raise UnavailableError(f"has no {problem.dtype}")
         if scenario == "training":
             return Job(lambda: training(problem), lambda result: result)
+        if scenario == "step":
+            return _stateful(problem)
         return Job(lambda: forward(problem), lambda result: result[0])
 
-    def matmuls(self, a: Array, b: Array) -> list[Callable[[], Any]]:
-        return [lambda: a @ b]
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
+        return [lambda: a @ b] if dtype == "float32" else []
+
+
+def _stateful(problem: Problem) -> Job:
+    """One step a call, the state kept."""
+    cell, p = problem.shape.cell, problem.arrays
+    w_ih_t, w_hh_t, b_ih, b_hh = p["w_ih"].T, p["w_hh"].T, p["b_ih"], p["b_hh"]
+    next_x = itertools.cycle(p["x"]).__next__
+    h, c = p["h0"], p.get("c0")
+
+    def run() -> dict[str, Array]:
+        nonlocal h, c
+        h, *saved = _step(cell, next_x() @ w_ih_t + b_ih, h @ w_hh_t + b_hh, h, c)
+        state = {"h_n": h}
+        if cell == "lstm":
+            c = state["c_n"] = saved[0]
+        return state
+
+    return Job(run, lambda state: {"y": state["h_n"][None], **state})

@@ -1,11 +1,16 @@
-"""PyTorch: torch.nn's layers as they come, eager, on the CPU.
+"""PyTorch, eager: torch.nn's layers as they come, on the CPU.
 
-`step` uses LSTMCell, GRUCell and RNNCell: PyTorch's own one-step API, several times faster than
-its layers with T = 1.
+In the bfloat16 classes the layer is converted with `module.to(torch.bfloat16)`; `Autocast` keeps
+float32 parameters under `torch.autocast` instead. As they come, LSTM layers compute through oneDNN
+and the others do not; `Native` is the LSTM with oneDNN switched off, faster at some small sizes.
+For a step there are LSTMCell, GRUCell and RNNCell (`PyTorch`), and the layers with T = 1
+(`LayerStep`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,19 +21,19 @@ WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh
 
 
 class PyTorch(Peer):
-    name = "pytorch"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self._torch = require("torch")
 
     def version(self) -> str:
         return str(self._torch.__version__)
 
     def details(self) -> dict[str, Any]:
-        torch = self._torch
+        mkldnn = self._torch.backends.mkldnn
         return {
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": torch.backends.mkldnn.is_available(),
+            "capability": self._torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": mkldnn.is_available(),
+            "mkldnn_enabled": mkldnn.enabled,
         }
 
     def set_threads(self, threads: int) -> None:
@@ -37,96 +42,199 @@ class PyTorch(Peer):
             raise RuntimeError(f"pytorch: does not run {threads} threads")
 
     def prepare(self, scenario: str, problem: Problem) -> Job:
-        module = self._module(problem, step=scenario == "step")
         return {"inference": self._inference, "step": self._step, "training": self._training}[
             scenario
-        ](module, problem)
+        ](problem)
 
-    def matmuls(self, a: Array, b: Array) -> list[Callable[[], Any]]:
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
         torch = self._torch
-        left, right = torch.from_numpy(a), torch.from_numpy(b)
+        left, right = (torch.from_numpy(m).to(getattr(torch, dtype)) for m in (a, b))
         calls = [lambda: torch.mm(left, right)]
-        if torch.backends.mkldnn.is_available():
+        if dtype == "float32" and torch.backends.mkldnn.is_available():
             # oneDNN, which the LSTM uses; on some CPUs twice as fast as the BLAS behind mm.
             blocked, weight = left.to_mkldnn(), right.to_mkldnn()
             calls.append(lambda: torch.nn.functional.linear(blocked, weight))
         return calls
 
-    def _module(self, problem: Problem, *, step: bool) -> Any:
+    # What the other ways to run PyTorch change.
+
+    def _context(self) -> contextlib.AbstractContextManager[Any]:
+        """What a call runs in."""
+        return contextlib.nullcontext()
+
+    def _dtype(self, problem: Problem) -> Any:
+        """The dtype of parameters and data."""
+        return getattr(self._torch, problem.dtype)
+
+    def _inference_mode(self) -> contextlib.AbstractContextManager[Any]:
+        mode: contextlib.AbstractContextManager[Any] = self._torch.inference_mode()
+        return mode
+
+    def _prepared(self, module: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """What is called as the module would be, for inference."""
+        call: Callable[..., Any] = module
+        return call
+
+    def _trainable(self, module: Any) -> Callable[..., Any]:
+        """The same for training."""
+        call: Callable[..., Any] = module
+        return call
+
+    # The scenarios.
+
+    def _module(self, problem: Problem, *, cell: bool = False) -> Any:
         """The layer, or the cell for a single step, with the problem's weights."""
-        name = problem.shape.cell.upper() + ("Cell" if step else "")
-        suffix = "" if step else "_l0"
+        name = problem.shape.cell.upper() + ("Cell" if cell else "")
+        suffix = "" if cell else "_l0"
         data = self._tensors(problem)
-        hidden, dtype = problem.shape.hidden, data["x"].dtype
-        module = getattr(self._torch.nn, name)(hidden, hidden, dtype=dtype)
+        hidden = problem.shape.hidden
+        module = getattr(self._torch.nn, name)(hidden, hidden, dtype=self._dtype(problem))
         module.load_state_dict({f"{name}{suffix}": data[ours] for name, ours in WEIGHTS.items()})
         return module
 
     def _tensors(self, problem: Problem) -> dict[str, Any]:
-        return {k: self._torch.from_numpy(v.copy()) for k, v in problem.arrays.items()}
+        dtype = self._dtype(problem)
+        return {k: self._torch.from_numpy(v.copy()).to(dtype) for k, v in problem.arrays.items()}
 
-    def _inference(self, module: Any, problem: Problem) -> Job:
-        torch, data = self._torch, self._tensors(problem)
+    def _inference(self, problem: Problem) -> Job:
+        data = self._tensors(problem)
         x, state = data["x"], _state(problem, {k: v[None] for k, v in data.items()})
+        call = self._prepared(self._module(problem).eval(), (x, state))
 
         def run() -> Any:
-            with torch.inference_mode():
-                return module(x, state)
+            with self._inference_mode(), self._context():
+                return call(x, state)
 
-        return Job(run, lambda result: _outputs(problem, result))
+        return Job(run, lambda result: _outputs(problem, *result))
 
-    def _step(self, module: Any, problem: Problem) -> Job:
-        torch, data = self._torch, self._tensors(problem)
-        x, state = data["x"][0], _state(problem, data)
+    def _step(self, problem: Problem) -> Job:
+        data = self._tensors(problem)
+        xs, state = list(data["x"]), _state(problem, data)
+        call = self._prepared(self._module(problem, cell=True).eval(), (xs[0], state))
+        next_x = itertools.cycle(xs).__next__
 
         def run() -> Any:
-            with torch.inference_mode():
-                return module(x, state)
+            nonlocal state
+            with self._inference_mode():
+                state = call(next_x(), state)
+            return state
 
         def collect(result: Any) -> dict[str, Array]:
-            h = result[0] if problem.shape.cell == "lstm" else result
-            return _outputs(problem, (h[None], result))
+            h = result[0] if isinstance(result, tuple) else result
+            return _outputs(problem, h[None], result)
 
         return Job(run, collect)
 
-    def _training(self, module: Any, problem: Problem) -> Job:
+    def _training(self, problem: Problem) -> Job:
         torch, data = self._torch, self._tensors(problem)
+        module = self._module(problem)
         leaves = {"dx": data["x"]}
         leaves |= {f"d{s}0": data[f"{s}0"][None].clone() for s in problem.states}
         for leaf in leaves.values():
             leaf.requires_grad_()
         leaves |= {f"d{ours}": getattr(module, f"{name}_l0") for name, ours in WEIGHTS.items()}
         names, inputs = list(leaves), list(leaves.values())
-        x, state = (
-            leaves["dx"],
-            _state(problem, {k.removeprefix("d"): v for k, v in leaves.items()}),
-        )
+        x = leaves["dx"]
+        state = _state(problem, {k.removeprefix("d"): v for k, v in leaves.items()})
         upstream = [data["dy"], *(data[f"d{s}_n"][None] for s in problem.states)]
+        call = self._trainable(module)
 
         def run() -> Any:
-            y, last = module(x, state)
+            with self._context():
+                y, last = call(x, state)
             states = last if isinstance(last, tuple) else (last,)
-            return y, last, torch.autograd.grad((y, *states), inputs, upstream)
+            # Autocast may return bfloat16: gradients come in the dtype of what they belong to.
+            given = [g.to(out.dtype) for g, out in zip(upstream, (y, *states), strict=True)]
+            return y, last, torch.autograd.grad((y, *states), inputs, given)
 
         def collect(result: Any) -> dict[str, Array]:
             y, last, grads = result
-            arrays = {name: grad.numpy() for name, grad in zip(names, grads, strict=True)}
+            arrays = {name: numpy_of(grad) for name, grad in zip(names, grads, strict=True)}
             for s in problem.states:
                 arrays[f"d{s}0"] = arrays[f"d{s}0"][0]
-            return _outputs(problem, (y, last)) | arrays
+            return _outputs(problem, y, last) | arrays
 
         return Job(run, collect)
+
+
+class Native(PyTorch):
+    """The LSTM without oneDNN: PyTorch's own kernels around a BLAS."""
+
+    def _context(self) -> contextlib.AbstractContextManager[Any]:
+        return _WithoutOneDnn(self._torch._C._set_mkldnn_enabled)
+
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
+        return []
+
+
+class _WithoutOneDnn:
+    """`torch.backends.mkldnn.flags(enabled=False)` sets more, and takes microseconds."""
+
+    def __init__(self, enable: Callable[[bool], Any]) -> None:
+        self._enable = enable
+
+    def __enter__(self) -> None:
+        self._enable(False)
+
+    def __exit__(self, *_: object) -> None:
+        self._enable(True)
+
+
+class Autocast(PyTorch):
+    """float32 parameters and data; autocast computes in bfloat16 what it has a rule for."""
+
+    def _dtype(self, problem: Problem) -> Any:
+        return self._torch.float32
+
+    def _context(self) -> contextlib.AbstractContextManager[Any]:
+        autocast: contextlib.AbstractContextManager[Any] = self._torch.autocast(
+            "cpu", self._torch.bfloat16
+        )
+        return autocast
+
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
+        return []
+
+
+class LayerStep(PyTorch):
+    """A step through the layer: a sequence of one."""
+
+    def _step(self, problem: Problem) -> Job:
+        data = self._tensors(problem)
+        xs = [x[None] for x in data["x"]]
+        state = _state(problem, {k: v[None] for k, v in data.items()})
+        call = self._prepared(self._module(problem).eval(), (xs[0], state))
+        next_x = itertools.cycle(xs).__next__
+
+        def run() -> Any:
+            nonlocal state
+            with self._inference_mode():
+                y, state = call(next_x(), state)
+            return y, state
+
+        return Job(run, lambda result: _outputs(problem, *result))
+
+    def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
+        return []
+
+
+def numpy_of(tensor: Any) -> Array:
+    """float32 values of a tensor; other dtypes than bfloat16 stay as they are."""
+    detached = tensor.detach()
+    if str(detached.dtype) == "torch.bfloat16":
+        detached = detached.float()
+    array: Array = detached.numpy()
+    return array
 
 
 def _state(problem: Problem, data: dict[str, Any]) -> Any:
     return (data["h0"], data["c0"]) if problem.shape.cell == "lstm" else data["h0"]
 
 
-def _outputs(problem: Problem, result: Any) -> dict[str, Array]:
-    y, last = result
+def _outputs(problem: Problem, y: Any, last: Any) -> dict[str, Array]:
     states = last if isinstance(last, tuple) else (last,)
     size = (problem.shape.batch, problem.shape.hidden)
-    arrays = {"y": y.detach().numpy()}
+    arrays = {"y": numpy_of(y)}
     for name, state in zip(problem.states, states, strict=True):
-        arrays[f"{name}_n"] = state.detach().numpy().reshape(size)
+        arrays[f"{name}_n"] = numpy_of(state).reshape(size)
     return arrays
