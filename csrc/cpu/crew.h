@@ -7,6 +7,7 @@
 #include "cpu/fp_mode.h"
 #include "cpu/kernels/job.h"
 #include "cpu/plan.h"
+#include "cpu/plan_log.h"
 #include "cpu/threads/pool.h"
 
 namespace fusedrnn::cpu {
@@ -14,12 +15,16 @@ namespace fusedrnn::cpu {
 // The plan of one call, the threads that carry it out and the barriers they meet at.
 class Crew {
  public:
-  using Planner = Plan (*)(const CellShape&, const Problem&, int threads);
-
-  Crew(Planner planner, const CellShape& shape, const Problem& p)
-      : plan_(planner(shape, p, get_num_threads())), team_(plan_.threads()) {
+  // `pass`: its name in the log.
+  Crew(const char* pass, Planner planner, const CellShape& shape, const Problem& p)
+      : plan_(planner(shape, p, get_num_threads(), nullptr)), team_(plan_.threads()) {
+    int threads = get_num_threads();
     // Another call may hold the pool: then fewer threads run, and the plan is theirs.
-    if (team_.size() < plan_.threads()) plan_ = planner(shape, p, team_.size());
+    if (team_.size() < plan_.threads()) {
+      threads = team_.size();
+      plan_ = planner(shape, p, threads, nullptr);
+    }
+    if (logs_plans()) log_plan(pass, planner, shape, p, threads, plan_);
     barriers_.emplace_back(plan_.threads());
     for (int i = 0; i < plan_.row_groups; ++i) {
       group_.push_back(&barriers_.emplace_back(plan_.unit_groups));

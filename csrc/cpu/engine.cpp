@@ -160,7 +160,7 @@ class CpuBackend final : public Backend {
     const Problem& p = call.problem;
     const CellKernels& kernels = kernels_for(tape.isa, p);
     const CellShape& shape = kernels.shape;
-    Crew crew(plan_backward, shape, p);
+    Crew crew("backward", plan_backward, shape, p);
     const int threads = crew.plan().threads();
 
     BackwardJob job{};
@@ -225,7 +225,7 @@ class CpuBackend final : public Backend {
     const Problem& p = call.problem;
     const CellKernels& kernels = kernels_for(isa, p);
     const CellShape& shape = kernels.shape;
-    Crew crew(plan_forward, shape, p);
+    Crew crew("forward", plan_forward, shape, p);
     const Plan& plan = crew.plan();
     ForwardJob job = blank_job(call, shape, plan);
     job.grid = crew.grid();

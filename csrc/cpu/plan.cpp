@@ -44,10 +44,10 @@ struct StepWork {
   double cell_cycles;  // of one row of one panel
 };
 
-double step_cycles(const StepWork& work, const Problem& p, const CellShape& shape, int row_groups,
-                   int unit_groups) {
-  const int64_t rows = divide_up(p.B, row_groups);
-  const int64_t panels = divide_up(work.panels, unit_groups);
+// Adds a phase to the estimate of a step; returns its cycles.
+double add_phase(const StepWork& work, const Problem& p, const CellShape& shape, Estimate& sum) {
+  const int64_t rows = divide_up(p.B, sum.row_groups);
+  const int64_t panels = divide_up(work.panels, sum.unit_groups);
   const int64_t tiles = divide_up(rows, work.tile_rows);
   const double chains = static_cast<double>(std::min(rows, work.tile_rows) * work.vectors *
                                             (tiles == 1 ? std::min<int64_t>(panels, 2) : 1));
@@ -58,8 +58,13 @@ double step_cycles(const StepWork& work, const Problem& p, const CellShape& shap
   const double stream = bytes > kNearCacheBytes * 3 / 4
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
-  return std::max(products, stream) + static_cast<double>(rows * panels) * work.cell_cycles +
-         (unit_groups > 1 ? kBarrierCycles : 0);
+  const double cells = static_cast<double>(rows * panels) * work.cell_cycles;
+  const double barrier = sum.unit_groups > 1 ? kBarrierCycles : 0;
+  sum.products += products;
+  sum.weights += stream;
+  sum.cells += cells;
+  sum.barrier += barrier;
+  return std::max(products, stream) + cells + barrier;
 }
 
 // Whether the largest of `groups` parts is smaller than with one group less.
@@ -69,27 +74,25 @@ bool worth_cutting(int64_t total, int groups) {
 
 // `parallel`: cycles of the work outside the steps, which divides evenly.
 Plan cheapest(const StepWork* phases, int count, double parallel, const CellShape& shape,
-              const Problem& p, int threads) {
-  Plan best;
-  double best_cycles = 0;
+              const Problem& p, int threads, std::vector<Estimate>* considered) {
+  Estimate best{};
   for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
     if (!worth_cutting(phases[0].panels, unit_groups)) continue;
     for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
       if (!worth_cutting(p.B, row_groups)) continue;
       const int used = row_groups * unit_groups;
-      double cycles = parallel / used + (used > 1 ? kTeamCycles : 0);
+      Estimate estimate{};
+      estimate.row_groups = row_groups;
+      estimate.unit_groups = unit_groups;
+      estimate.total = parallel / used + (used > 1 ? kTeamCycles : 0);
       for (int i = 0; i < count; ++i) {
-        cycles +=
-            static_cast<double>(p.T) * step_cycles(phases[i], p, shape, row_groups, unit_groups);
+        estimate.total += static_cast<double>(p.T) * add_phase(phases[i], p, shape, estimate);
       }
-      if (best_cycles == 0 || cycles < best_cycles) {
-        best_cycles = cycles;
-        best.row_groups = row_groups;
-        best.unit_groups = unit_groups;
-      }
+      if (considered != nullptr) considered->push_back(estimate);
+      if (best.row_groups == 0 || estimate.total < best.total) best = estimate;
     }
   }
-  return best;
+  return {best.row_groups, best.unit_groups, 1};
 }
 
 double product_cycles(double rows, double columns, double depth, const CellShape& shape) {
@@ -98,7 +101,8 @@ double product_cycles(double rows, double columns, double depth, const CellShape
 
 }  // namespace
 
-Plan plan_forward(const CellShape& shape, const Problem& p, int threads) {
+Plan plan_forward(const CellShape& shape, const Problem& p, int threads,
+                  std::vector<Estimate>* considered) {
   StepWork phases[kMaxPhases];
   for (int i = 0; i < shape.phases; ++i) {
     const int vectors = shape.phase_gates[i] * shape.unit_vectors;
@@ -109,7 +113,7 @@ Plan plan_forward(const CellShape& shape, const Problem& p, int threads) {
   const double parallel =
       product_cycles(static_cast<double>(p.T * p.B), shape.gates * units, inputs, shape) +
       shape.gates * units * (units + inputs) / shape.width * 4;  // packing
-  Plan plan = cheapest(phases, shape.phases, parallel, shape, p, threads);
+  Plan plan = cheapest(phases, shape.phases, parallel, shape, p, threads, considered);
 
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
@@ -119,7 +123,8 @@ Plan plan_forward(const CellShape& shape, const Problem& p, int threads) {
   return plan;
 }
 
-Plan plan_backward(const CellShape& shape, const Problem& p, int threads) {
+Plan plan_backward(const CellShape& shape, const Problem& p, int threads,
+                   std::vector<Estimate>* considered) {
   StepWork phases[kMaxPhases];
   const int64_t panels = divide_up(p.H, int64_t{shape.recurrent_panel} * shape.width);
   for (int i = 0; i < shape.phases; ++i) {
@@ -130,7 +135,7 @@ Plan plan_backward(const CellShape& shape, const Problem& p, int threads) {
   const double rows = static_cast<double>(p.T * p.B);
   const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units, shape) +
                           shape.gates * units * (units + inputs) / shape.width * 4;
-  return cheapest(phases, shape.phases, parallel, shape, p, threads);
+  return cheapest(phases, shape.phases, parallel, shape, p, threads, considered);
 }
 
 }  // namespace fusedrnn::cpu

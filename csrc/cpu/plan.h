@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/problem.h"
 #include "cpu/kernels/job.h"
@@ -16,9 +17,24 @@ struct Plan {
   int threads() const { return row_groups * unit_groups; }
 };
 
-// The cheapest plan of at most `threads` threads.
-Plan plan_forward(const CellShape& shape, const Problem& problem, int threads);
-Plan plan_backward(const CellShape& shape, const Problem& problem, int threads);
+// What a grid of threads would cost, in cycles: all phases of one step, as the slowest thread sees
+// it, and the whole call.
+struct Estimate {
+  int row_groups, unit_groups;
+  double products;  // multiply-adds
+  double weights;   // reading the packed weights; hidden behind the products, or hiding them
+  double cells;     // gate maths
+  double barrier;
+  double total;
+};
+
+// The cheapest plan of at most `threads` threads. `considered` receives every grid's estimate.
+using Planner = Plan (*)(const CellShape& shape, const Problem& problem, int threads,
+                         std::vector<Estimate>* considered);
+Plan plan_forward(const CellShape& shape, const Problem& problem, int threads,
+                  std::vector<Estimate>* considered = nullptr);
+Plan plan_backward(const CellShape& shape, const Problem& problem, int threads,
+                   std::vector<Estimate>* considered = nullptr);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t panel_units(const CellShape& shape) {

@@ -1,0 +1,15 @@
+// FUSEDRNN_LOG=plan: what the cost model chose for each call, and why, on standard error.
+#pragma once
+
+#include "cpu/plan.h"
+
+namespace fusedrnn::cpu {
+
+// Throws where FUSEDRNN_LOG is set to anything but "plan". Read once, at the first call.
+bool logs_plans();
+
+// `pass`: "forward" or "backward".
+void log_plan(const char* pass, Planner planner, const CellShape& shape, const Problem& problem,
+              int threads, const Plan& chosen);
+
+}  // namespace fusedrnn::cpu
