@@ -146,10 +146,9 @@ class Backward {
       if (source_time >= 0 && has_gradient(tile)) {
         f.template recurrent_product<kSource>(source_time, tile, sums);
       }
-      f.for_vectors(tile, sums,
-                    [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-                      finish(product, unit, b);
-                    });
+      f.for_vectors(tile, sums, [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+        finish(product, unit, b);
+      });
     }
 
     // Deltas of steps that do not exist are zero, and so is their product.

@@ -74,11 +74,15 @@ struct WeightGradients {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(H - unit < kRows ? H - unit : kRows);
-            pack_deltas(blocks[g] * deltas.block + unit, height, row, depth, packed_deltas);
+            const Row* operand = delta(row) + blocks[g] * deltas.block + unit;
+            if constexpr (K > 1) {
+              pack_deltas(operand, depth, packed_deltas);
+              operand = packed_deltas;
+            }
             Real* out = total + ((first_gate + g) * H + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
-              add_tile(packed_deltas, packed_inputs + n * block_rows, depth, out + n, stride,
-                       height, width - n, row > 0);
+              add_tile(operand, packed_inputs + n * block_rows, depth, out + n, stride, height,
+                       width - n, row > 0);
             }
           }
         }
@@ -121,8 +125,8 @@ struct WeightGradients {
     const bool by_panel = panels >= threads;
     const Range own_panels = by_panel ? share(panels, threads, thread) : Range{0, panels};
     const Range own_rows = by_panel ? Range{0, total_rows()} : share(total_rows(), threads, thread);
-    for_tiles<kWidePanel>(Inputs{*this, packed, depth, columns, dx, accumulate},
-                          own_panels.begin, own_panels.end, own_rows.begin, own_rows.end);
+    for_tiles<kWidePanel>(Inputs{*this, packed, depth, columns, dx, accumulate}, own_panels.begin,
+                          own_panels.end, own_rows.begin, own_rows.end);
   }
 
  private:
@@ -206,22 +210,15 @@ struct WeightGradients {
     }
   }
 
-  // [k / K][kRows][K], zero beyond `height`.
-  void pack_deltas(int64_t column, int height, int64_t row, int64_t depth, Row* packed) const {
-    const Row* src = delta(row) + column;
+  // [k / K][kRows][K]; rows beyond `depth` are zero. Like the tile that reads deltas in place, it
+  // takes kRows columns even where fewer are wanted: rows have as much padding.
+  void pack_deltas(const Row* src, int64_t depth, Row* packed) const {
+    const Row zeros[kMaxTileRows] = {};
     for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
-      if constexpr (K == 1) {
-        if (height == kRows) {
-          __builtin_memcpy(packed, src, sizeof(Row) * kRows);
-          src += deltas.ld;
-          continue;
-        }
-      }
-      for (int i = 0; i < K; ++i, src += deltas.ld) {
-        for (int m = 0; m < kRows; ++m) {
-          packed[m * K + i] = m < height && k + i < depth ? src[m] : Row{};
-        }
-      }
+      const Row* group[K];
+      FUSEDRNN_UNROLL
+      for (int i = 0; i < K; ++i, src += deltas.ld) group[i] = k + i < depth ? src : zeros;
+      Pair::template interleave<kRows>(group, packed);
     }
   }
 
@@ -232,31 +229,32 @@ struct WeightGradients {
     }
   }
 
-  static FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
-                                       int64_t stride, int height, int64_t columns, bool add) {
+  FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
+                                int64_t stride, int height, int64_t columns, bool add) const {
+    const int64_t a_stride = K > 1 ? kRows * K : deltas.ld;
     if (columns > 3 * W) {
-      add_tile_of<4>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<4>(a, a_stride, b, depth, out, stride, height, columns, add);
     } else if (columns > 2 * W) {
-      add_tile_of<3>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<3>(a, a_stride, b, depth, out, stride, height, columns, add);
     } else if (columns > W) {
-      add_tile_of<2>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<2>(a, a_stride, b, depth, out, stride, height, columns, add);
     } else {
-      add_tile_of<1>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<1>(a, a_stride, b, depth, out, stride, height, columns, add);
     }
   }
 
   // out[m][n] (+)= sum over k of a[k][m] * b[k][n]
   template <int N>
-  __attribute__((noinline)) static void add_tile_of(const Row* a, const Packed* b, int64_t depth,
-                                                    Real* out, int64_t stride, int height,
-                                                    int64_t columns, bool add) {
+  __attribute__((noinline)) static void add_tile_of(const Row* a, int64_t a_stride, const Packed* b,
+                                                    int64_t depth, Real* out, int64_t stride,
+                                                    int height, int64_t columns, bool add) {
     V acc[kRows][N];
     FUSEDRNN_UNROLL
     for (int m = 0; m < kRows; ++m) {
       FUSEDRNN_UNROLL
       for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
     }
-    for (int64_t k = 0; k < depth; k += K, a += kRows * K, b += kWidth * K) {
+    for (int64_t k = 0; k < depth; k += K, a += a_stride, b += kWidth * K) {
       typename Pair::Weights x[N];
       FUSEDRNN_UNROLL
       for (int n = 0; n < N; ++n) x[n] = Pair::load(b + n * W * K);
