@@ -32,7 +32,7 @@ MAX_CALLS = 20_000
 # calls not even that, the second call after its verification being enough to tell.
 HOPELESS = 4.0
 # Calls of a step in all rounds together, at least: the 99th percentile needs them.
-STEP_CALLS = 3000
+STEP_CALLS = 2000
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def _bars(pyplot: Any, name: str, groups: list[Table]) -> Any:
         len(groups),
         sharey=True,
         squeeze=False,
-        figsize=(4.2 * len(groups) + 1, 0.17 * len(shapes) + 1.2),
+        layout="constrained",
+        figsize=(4.2 * len(groups) + 1, 0.17 * len(shapes) + 1.6),
     )
     places = {shape: place for place, shape in enumerate(shapes)}
     for axis, table in zip(axes[0], groups, strict=True):
@@ -100,7 +101,12 @@ def _rooflines(pyplot: Any, dtype: str, groups: list[Table], limits: dict[int, C
     """GFLOP/s over operations for each byte of weights read; one panel a number of threads."""
     counts = sorted({table.threads for table in groups})
     figure, axes = pyplot.subplots(
-        1, len(counts), sharey=True, squeeze=False, figsize=(4.2 * len(counts) + 1, 3.6)
+        1,
+        len(counts),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+        figsize=(4.2 * len(counts) + 1, 4),
     )
     markers = {"inference": "o", "training": "^", "step": "s"}
     for axis, threads in zip(axes[0], counts, strict=True):
@@ -142,4 +148,4 @@ def _colour(peer: str) -> str:
 def _legend(pyplot: Any, figure: Any, names: set[str]) -> None:
     ordered = [name for name in COLOURS if name in names] + sorted(names - COLOURS.keys())
     patches = [pyplot.Rectangle((0, 0), 1, 1, color=_colour(name)) for name in ordered]
-    figure.legend(patches, ordered, loc="lower center", ncol=6, bbox_to_anchor=(0.5, -0.06))
+    figure.legend(patches, ordered, loc="outside lower center", ncol=6)

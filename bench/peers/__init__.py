@@ -56,7 +56,9 @@ PEERS = MappingProxyType(
         "pytorch-autocast": Entry("pytorch_peer", "Autocast", scenarios=_SEQUENCES, dtypes=_BF16),
         "pytorch-layer": Entry("pytorch_peer", "LayerStep", scenarios=_STEP),
         "pytorch-frozen": Entry("pytorch_frozen_peer", "Frozen", scenarios=("inference", "step")),
-        "pytorch-compile": Entry("pytorch_compile_peer", "Compiled", isolated=True),
+        "pytorch-compile": Entry(
+            "pytorch_compile_peer", "Compiled", isolated=True, scenarios=_SEQUENCES
+        ),
         "onnxruntime": Entry("onnxruntime_peer", "OnnxRuntime"),
         "openvino": Entry("openvino_peer", "OpenVino"),
         "jax": Entry("jax_peer", "Jax", isolated=True),
