@@ -89,7 +89,14 @@ void InputArray::make_readable() {
   if (!given_) return;
   // core reads lengths and resets one by one, wherever they lie.
   const bool readable = kind_ == ElementKind::floating ? view_.is_dense() : view_.is_regular();
-  if (readable) return;
+  if (!readable) copy();
+}
+
+void InputArray::make_contiguous() {
+  if (given_ && !view_.is_contiguous()) copy();
+}
+
+void InputArray::copy() {
   const DLTensor& t = view_.tensor;
   const int64_t item = item_size(t);
   py::capsule memory = allocate(static_cast<size_t>(element_count(t) * item));

@@ -24,6 +24,8 @@ class InputArray {
   // Copies what core cannot read as it lies. Only for tensors that core has accepted with
   // Layout::any, so that nobody makes it copy what does not fit in memory.
   void make_readable();
+  // The same, for a reader that knows no strides.
+  void make_contiguous();
 
   // What holds the memory; None where there is none.
   const py::object& owner() const { return owner_; }
@@ -33,6 +35,7 @@ class InputArray {
 
  private:
   void set_dlpack(py::handle object);
+  void copy();
 
   const char* name_;
   ElementKind kind_;

@@ -9,7 +9,6 @@
 namespace py = pybind11;
 
 namespace fusedrnn::bindings {
-namespace {
 
 PyObject* exception_type(fusedrnn_status status) {
   switch (status) {
@@ -23,8 +22,6 @@ PyObject* exception_type(fusedrnn_status status) {
       return PyExc_RuntimeError;
   }
 }
-
-}  // namespace
 
 void register_errors() {
   py::register_local_exception_translator([](std::exception_ptr thrown) {

@@ -1,30 +1,19 @@
 #include <pybind11/pybind11.h>
 
-#include <optional>
-#include <string>
+#include <memory>
+#include <utility>
 
 #include "bindings/arguments.h"
-#include "bindings/array_export.h"
 #include "bindings/array_import.h"
 #include "bindings/errors.h"
+#include "bindings/pass_arguments.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
 #include "bindings/tape.h"
-#include "core/cell_info.h"
-#include "core/error.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {
 namespace {
-
-const CellInfo& cell_argument(py::handle object) {
-  const std::string name = str_argument("cell", object);
-  const CellInfo* cell = find_cell(name);
-  if (cell == nullptr) {
-    throw_value_error(expected("cell", "one of " + cell_names(), "'" + name + "'"));
-  }
-  return *cell;
-}
 
 py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_object,
                   py::handle w_hh_object, py::handle b_ih_object, py::handle b_hh_object,
@@ -34,44 +23,25 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
                   py::handle compute_dtype) {
   const CellInfo& cell = cell_argument(cell_object);
   const bool save = bool_argument("save", save_object);
-  InputArray x("x", x_object, ElementKind::floating);
+  PassInputs inputs(x_object, h0_object, c0_object, lengths_object, resets_object, reverse);
   InputArray w_ih("w_ih", w_ih_object, ElementKind::floating);
   InputArray w_hh("w_hh", w_hh_object, ElementKind::floating);
   InputArray b_ih("b_ih", b_ih_object, ElementKind::floating);
   InputArray b_hh("b_hh", b_hh_object, ElementKind::floating);
-  InputArray h0("h0", h0_object, ElementKind::floating);
-  InputArray c0("c0", c0_object, ElementKind::floating);
-  InputArray lengths("lengths", lengths_object, ElementKind::integer);
-  InputArray resets("resets", resets_object, ElementKind::boolean);
 
   fusedrnn_forward_args args{};
-  args.size = sizeof args;
-  args.cell = cell.cell;
-  args.reverse = bool_argument("reverse", reverse) ? 1 : 0;
-  args.x = x.tensor();
+  inputs.describe(cell, args);
   args.w_ih = w_ih.tensor();
   args.w_hh = w_hh.tensor();
   args.b_ih = b_ih.tensor();
   args.b_hh = b_hh.tensor();
-  args.h0 = h0.tensor();
-  args.c0 = c0.tensor();
-  args.lengths = lengths.tensor();
-  args.resets = resets.tensor();
   const Problem p = check_forward_inputs(args, Layout::any);
   args.compute = compute_argument(compute_dtype, p.dtype);
-  for (InputArray* array : {&x, &w_ih, &w_hh, &b_ih, &b_hh, &h0, &c0, &lengths, &resets}) {
-    array->make_readable();
-  }
+  inputs.make_readable();
+  for (InputArray* array : {&w_ih, &w_hh, &b_ih, &b_hh}) array->make_readable();
 
-  OutputArray y("y", y_object, p.dtype, {p.T, p.B, p.H});
-  OutputArray h_n("h_n", h_n_object, p.dtype, {p.B, p.H});
-  std::optional<OutputArray> c_n;
-  if (cell.states > 1 || !c_n_object.is_none()) {
-    c_n.emplace("c_n", c_n_object, p.dtype, Shape{p.B, p.H});
-  }
-  args.y = y.tensor();
-  args.h_n = h_n.tensor();
-  args.c_n = c_n ? c_n->tensor() : nullptr;
+  PassOutputs outputs(cell, p, y_object, h_n_object, c_n_object);
+  outputs.describe(args);
 
   fusedrnn_tape* tape = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
@@ -82,10 +52,8 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
   throw_on_failure(status);
   std::unique_ptr<fusedrnn_tape, FreeTape> handle(tape);
   py::object saved = py::none();
-  if (save) saved = py::cast(Tape{std::move(handle), x.owner(), w_ih.owner(), w_hh.owner()});
-  py::object c_n_result = py::none();
-  if (c_n) c_n_result = c_n->array();
-  return py::make_tuple(y.array(), h_n.array(), c_n_result, saved);
+  if (save) saved = py::cast(Tape{std::move(handle), inputs.x.owner(), w_ih.owner(), w_hh.owner()});
+  return py::make_tuple(outputs.y.array(), outputs.h_n.array(), outputs.c_n_or_none(), saved);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@ void register_errors();
 void register_tape(pybind11::module_& m);
 void register_forward(pybind11::module_& m);
 void register_backward(pybind11::module_& m);
+void register_frozen(pybind11::module_& m);
+void register_frozen_stack(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
 void register_dlpack_export(pybind11::module_& m);
 void register_system(pybind11::module_& m);

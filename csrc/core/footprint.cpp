@@ -2,7 +2,11 @@
 
 #include <cstdlib>
 #include <numeric>
+#include <string>
 #include <utility>
+
+#include "core/error.h"
+#include "core/tensor_checks.h"
 
 namespace fusedrnn {
 namespace {
@@ -53,6 +57,22 @@ bool may_overlap(const Footprint& a, const Footprint& b) {
   // Modulo the pitch every row of b starts at 0 and every row of a at `offset`.
   const int64_t offset = ((a.begin - b.begin) % pitch + pitch) % pitch;
   return offset < b.row_bytes || offset + a.row_bytes > pitch;
+}
+
+void check_apart(const Footprint& a, const Footprint& b) {
+  if (!may_overlap(a, b)) return;
+  throw_value_error(
+      expected(a.name, std::string("memory apart from ") + b.name, "overlapping memory"));
+}
+
+void check_outputs_apart(std::span<const Footprint> outputs) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (outputs[i].overlaps_itself) {
+      throw_value_error(
+          expected(outputs[i].name, "rows that do not overlap", "strides that make them overlap"));
+    }
+    for (size_t j = 0; j < i; ++j) check_apart(outputs[i], outputs[j]);
+  }
 }
 
 }  // namespace fusedrnn

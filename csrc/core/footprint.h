@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "core/problem.h"
 
@@ -24,5 +25,9 @@ Footprint footprint(const char* name, const Matrix& m, int64_t rows, int64_t n, 
 // False only where the two certainly share no byte: their ranges are apart, or their rows
 // interleave (as the two halves of [T,B,2*H] do). Rarer ways to interleave count as overlap.
 bool may_overlap(const Footprint& a, const Footprint& b);
+
+// Throw where the two, or any two of the outputs, may overlap, or an output overlaps itself.
+void check_apart(const Footprint& a, const Footprint& b);
+void check_outputs_apart(std::span<const Footprint> outputs);
 
 }  // namespace fusedrnn

@@ -1,7 +1,7 @@
 #include "core/validate.h"
 
 #include <cstddef>
-#include <span>
+#include <utility>
 
 #include "core/cell_info.h"
 #include "core/error.h"
@@ -12,12 +12,19 @@
 namespace fusedrnn {
 namespace {
 
-void check_floats(const char* name, const DLTensor& t, Dtype dtype, Shape shape, Layout layout) {
+// The largest buffers of any engine, rounded up: gates and gradients of all steps, packed weights.
+constexpr int64_t kPad = 64, kBlocks = 8, kLargestItem = sizeof(double);
+
+void check_dtype(const char* name, const DLTensor& t, Dtype dtype, const char* whose) {
+  if (floating_dtype(name, t) == dtype) return;
+  const std::string wanted = std::string("dtype ") + dtype_name(dtype) + " (the dtype of ";
+  throw_type_error(expected(name, wanted + whose + ")", dtype_name(t.dtype)));
+}
+
+void check_floats(const char* name, const DLTensor& t, Dtype dtype, Shape shape, Layout layout,
+                  const char* dtype_of = "x") {
   check_header(name, t);
-  if (floating_dtype(name, t) != dtype) {
-    throw_type_error(expected(name, std::string("dtype ") + dtype_name(dtype) + " (the dtype of x)",
-                              dtype_name(t.dtype)));
-  }
+  check_dtype(name, t, dtype, dtype_of);
   check_shape(name, t, shape);
   check_data(name, t);
   if (layout == Layout::dense) {
@@ -26,16 +33,19 @@ void check_floats(const char* name, const DLTensor& t, Dtype dtype, Shape shape,
   }
 }
 
-void check_optional(const char* name, const DLTensor* t, Dtype dtype, Shape shape, Layout layout) {
-  if (t != nullptr) check_floats(name, *t, dtype, shape, layout);
+void check_optional(const char* name, const DLTensor* t, Dtype dtype, Shape shape, Layout layout,
+                    const char* dtype_of = "x") {
+  if (t != nullptr) check_floats(name, *t, dtype, shape, layout, dtype_of);
+}
+
+void check_absent(const char* name, const DLTensor* t, const std::string& why) {
+  if (t == nullptr) return;
+  check_header(name, *t);
+  throw_value_error(expected(name, "none (" + why + ")", "shape " + shape_text(*t)));
 }
 
 void check_absent(const char* name, const DLTensor* t, const Problem& problem) {
-  if (t == nullptr) return;
-  check_header(name, *t);
-  const std::string cell = find_cell(problem.cell)->name;
-  throw_value_error(
-      expected(name, "none (" + cell + " has no cell state)", "shape " + shape_text(*t)));
+  check_absent(name, t, std::string(find_cell(problem.cell)->name) + " has no cell state");
 }
 
 void check_lengths(const DLTensor& t, const Problem& p, Layout layout) {
@@ -73,19 +83,18 @@ int64_t hidden_size(const DLTensor& w_ih, const DLTensor& w_hh, int gates) {
   return rows_agree ? rows / gates : w_hh.shape[1];
 }
 
-void check_sizes(const Problem& p, int gates) {
-  // The largest buffers of any engine: gates and gradients of all steps, packed weights; rounded
-  // up.
-  constexpr int64_t kPad = 64, kBlocks = 8, kBytes = sizeof(double);
-  const bool weights_fit = p.H <= kMaxBytes && p.I <= kMaxBytes &&
-                           product_within(kMaxBytes, {gates, p.H + kPad, p.I + kPad, kBytes}) &&
-                           product_within(kMaxBytes, {gates, p.H + kPad, p.H + kPad, kBytes});
-  const bool steps_fit = weights_fit &&
-                         product_within(kMaxBytes, {p.T, p.B, kBlocks, p.H + kPad, kBytes}) &&
-                         product_within(kMaxBytes, {p.T, p.B, p.I + kPad, kBytes});
-  if (steps_fit) return;
+bool weights_fit(const Problem& p) {
+  const int64_t gates = find_cell(p.cell)->gates;
+  return p.H <= kMaxBytes && p.I <= kMaxBytes &&
+         product_within(kMaxBytes, {gates, p.H + kPad, p.I + kPad, kLargestItem}) &&
+         product_within(kMaxBytes, {gates, p.H + kPad, p.H + kPad, kLargestItem});
+}
+
+void check_sizes(const Problem& p) {
+  const bool weights = weights_fit(p);
+  if (weights && steps_fit(p)) return;
   const std::string sizes = "I = " + std::to_string(p.I) + ", H = " + std::to_string(p.H);
-  if (!weights_fit) throw_value_error("w_hh: " + sizes + " are too large");
+  if (!weights) throw_value_error("w_hh: " + sizes + " are too large");
   throw_value_error("x: T = " + std::to_string(p.T) + ", B = " + std::to_string(p.B) + ", " +
                     sizes + " are too large");
 }
@@ -98,18 +107,83 @@ void check_struct_size(const char* name, size_t size, size_t expected_size, size
                              std::to_string(size)));
 }
 
-Compute compute_of(const fusedrnn_forward_args& args, Dtype dtype) {
+const CellInfo& known_cell(int32_t cell) {
+  const CellInfo* info = find_cell(cell);
+  if (info == nullptr) {
+    throw_value_error(expected("cell", "a fusedrnn_cell", std::to_string(cell)));
+  }
+  return *info;
+}
+
+int32_t compute_of(const fusedrnn_forward_args& args) {
   const bool has_field = args.size > offsetof(fusedrnn_forward_args, compute);
-  const int32_t compute = has_field ? args.compute : int32_t{FUSEDRNN_COMPUTE_SAME};
+  return has_field ? args.compute : int32_t{FUSEDRNN_COMPUTE_SAME};
+}
+
+Compute known_compute(int32_t compute, Dtype dtype) {
   if (compute == FUSEDRNN_COMPUTE_SAME) return Compute::same;
-  if (compute != FUSEDRNN_COMPUTE_BFLOAT16) {
+  if (compute != FUSEDRNN_COMPUTE_BFLOAT16 && compute != FUSEDRNN_COMPUTE_INT8) {
     throw_value_error(expected("compute", "a fusedrnn_compute", std::to_string(compute)));
   }
-  if (dtype == Dtype::bfloat16) return Compute::same;  // its operands are nothing else
-  if (dtype == Dtype::float32) return Compute::bfloat16;
+  const bool is_int8 = compute == FUSEDRNN_COMPUTE_INT8;
+  if (dtype == Dtype::float32) return is_int8 ? Compute::int8 : Compute::bfloat16;
+  if (dtype == Dtype::bfloat16 && !is_int8) return Compute::same;  // its operands are nothing else
   throw_value_error(
       expected("compute", "FUSEDRNN_COMPUTE_SAME with arrays of " + std::string(dtype_name(dtype)),
-               "FUSEDRNN_COMPUTE_BFLOAT16"));
+               is_int8 ? "FUSEDRNN_COMPUTE_INT8" : "FUSEDRNN_COMPUTE_BFLOAT16"));
+}
+
+// Without packed weights nothing is quantised.
+Compute passing_compute(int32_t compute, Dtype dtype) {
+  if (compute == FUSEDRNN_COMPUTE_INT8) {
+    throw_value_error(
+        expected("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8"));
+  }
+  return known_compute(compute, dtype);
+}
+
+// What x and the call's options say of a problem's steps.
+void read_steps(const fusedrnn_forward_args& args, Problem& p) {
+  check_rank("x", *args.x, 3, "[T, B, I]");
+  p.reverse = args.reverse != 0;
+  p.T = args.x->shape[0];
+  p.B = args.x->shape[1];
+}
+
+void read_hidden_size(const DLTensor& w_ih, const DLTensor& w_hh, const CellInfo& cell,
+                      Problem& p) {
+  check_header("w_ih", w_ih);
+  check_rank("w_ih", w_ih, 2, "[G*H, I]");
+  check_header("w_hh", w_hh);
+  check_rank("w_hh", w_hh, 2, "[G*H, H]");
+  p.H = hidden_size(w_ih, w_hh, cell.gates);
+  if (p.H == 0) {
+    throw_value_error(expected("w_hh", "a hidden size of at least 1", "shape " + shape_text(w_hh)));
+  }
+}
+
+struct Weights {
+  const DLTensor *w_ih, *w_hh, *b_ih, *b_hh;
+};
+
+void check_weights(const Weights& w, const CellInfo& cell, const Problem& p, Layout layout,
+                   const char* dtype_of) {
+  const int64_t rows = cell.gates * p.H;
+  check_floats("w_ih", *w.w_ih, p.dtype, {rows, p.I}, layout, dtype_of);
+  check_floats("w_hh", *w.w_hh, p.dtype, {rows, p.H}, layout, dtype_of);
+  check_optional("b_ih", w.b_ih, p.dtype, {rows}, layout, dtype_of);
+  check_optional("b_hh", w.b_hh, p.dtype, {rows}, layout, dtype_of);
+}
+
+void check_states_and_masks(const fusedrnn_forward_args& args, const Problem& p, Layout layout) {
+  check_optional("h0", args.h0, p.dtype, {p.B, p.H}, layout);
+  if (find_cell(p.cell)->states > 1) {
+    check_optional("c0", args.c0, p.dtype, {p.B, p.H}, layout);
+  } else {
+    check_absent("c0", args.c0, p);
+  }
+  if (args.lengths != nullptr) check_lengths(*args.lengths, p, layout);
+  if (args.resets != nullptr) check_resets(*args.resets, p, layout);
 }
 
 Sequence as_sequence(const DLTensor* t) {
@@ -124,76 +198,99 @@ Matrix as_matrix(const DLTensor* t) {
 
 void* as_vector(const DLTensor* t) { return t == nullptr ? nullptr : data_of(*t); }
 
-void check_apart(const Footprint& a, const Footprint& b) {
-  if (!may_overlap(a, b)) return;
-  throw_value_error(
-      expected(a.name, std::string("memory apart from ") + b.name, "overlapping memory"));
-}
-
-void check_outputs_apart(std::span<const Footprint> outputs) {
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (outputs[i].overlaps_itself) {
-      throw_value_error(
-          expected(outputs[i].name, "rows that do not overlap", "strides that make them overlap"));
-    }
-    for (size_t j = 0; j < i; ++j) check_apart(outputs[i], outputs[j]);
-  }
-}
-
 }  // namespace
+
+bool steps_fit(const Problem& p) {
+  return product_within(kMaxBytes, {p.T, p.B, kBlocks, p.H + kPad, kLargestItem}) &&
+         product_within(kMaxBytes, {p.T, p.B, p.I + kPad, kLargestItem});
+}
 
 Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
   check_struct_size("fusedrnn_forward_args", args.size, sizeof args,
                     offsetof(fusedrnn_forward_args, compute));
-  const CellInfo* cell = find_cell(args.cell);
-  if (cell == nullptr) {
-    throw_value_error(expected("cell", "a fusedrnn_cell", std::to_string(args.cell)));
-  }
+  const CellInfo& cell = known_cell(args.cell);
   const DLTensor& x = required("x", args.x);
   const DLTensor& w_ih = required("w_ih", args.w_ih);
   const DLTensor& w_hh = required("w_hh", args.w_hh);
-  check_header("x", x);
   Problem p;
-  p.cell = cell->cell;
-  p.reverse = args.reverse != 0;
+  p.cell = cell.cell;
+  check_header("x", x);
   p.dtype = floating_dtype("x", x);
-  p.compute = compute_of(args, p.dtype);
-  check_rank("x", x, 3, "[T, B, I]");
-  p.T = x.shape[0];
-  p.B = x.shape[1];
+  p.compute = passing_compute(compute_of(args), p.dtype);
+  read_steps(args, p);
   p.I = x.shape[2];
   if (p.I == 0) {
     throw_value_error(expected("x", "an input size of at least 1", "shape " + shape_text(x)));
   }
-  check_header("w_ih", w_ih);
-  check_rank("w_ih", w_ih, 2, "[G*H, I]");
-  check_header("w_hh", w_hh);
-  check_rank("w_hh", w_hh, 2, "[G*H, H]");
-  p.H = hidden_size(w_ih, w_hh, cell->gates);
-  if (p.H == 0) {
-    throw_value_error(expected("w_hh", "a hidden size of at least 1", "shape " + shape_text(w_hh)));
-  }
-  check_sizes(p, cell->gates);
-  const int64_t rows = cell->gates * p.H;
+  read_hidden_size(w_ih, w_hh, cell, p);
+  check_sizes(p);
   check_floats("x", x, p.dtype, {p.T, p.B, p.I}, layout);
-  check_floats("w_ih", w_ih, p.dtype, {rows, p.I}, layout);
-  check_floats("w_hh", w_hh, p.dtype, {rows, p.H}, layout);
-  check_optional("b_ih", args.b_ih, p.dtype, {rows}, layout);
-  check_optional("b_hh", args.b_hh, p.dtype, {rows}, layout);
-  check_optional("h0", args.h0, p.dtype, {p.B, p.H}, layout);
-  if (cell->states > 1) {
-    check_optional("c0", args.c0, p.dtype, {p.B, p.H}, layout);
-  } else {
-    check_absent("c0", args.c0, p);
-  }
-  if (args.lengths != nullptr) check_lengths(*args.lengths, p, layout);
-  if (args.resets != nullptr) check_resets(*args.resets, p, layout);
+  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, layout, "x");
+  check_states_and_masks(args, p, layout);
   return p;
 }
 
-ForwardCall check_forward(const fusedrnn_forward_args& args) {
+Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& frozen,
+                             Layout layout) {
+  check_struct_size("fusedrnn_forward_args", args.size, sizeof args,
+                    offsetof(fusedrnn_forward_args, compute));
+  const CellInfo& cell = *find_cell(frozen.cell);
+  if (args.cell != frozen.cell) {
+    throw_value_error(expected("cell",
+                               std::to_string(frozen.cell) + " (" + cell.name + ", as frozen)",
+                               std::to_string(args.cell)));
+  }
+  if (compute_of(args) != FUSEDRNN_COMPUTE_SAME) {
+    throw_value_error(expected("compute", "FUSEDRNN_COMPUTE_SAME (the weights are frozen)",
+                               std::to_string(args.compute)));
+  }
+  for (const auto& [name, weight] : {std::pair{"w_ih", args.w_ih}, std::pair{"w_hh", args.w_hh},
+                                     std::pair{"b_ih", args.b_ih}, std::pair{"b_hh", args.b_hh}}) {
+    check_absent(name, weight, "the weights are frozen");
+  }
+  const DLTensor& x = required("x", args.x);
+  Problem p = frozen;
+  check_header("x", x);
+  check_dtype("x", x, p.dtype, "the weights");
+  read_steps(args, p);
+  check_shape("x", x, {p.T, p.B, p.I});
+  check_sizes(p);
+  check_floats("x", x, p.dtype, {p.T, p.B, p.I}, layout);
+  check_states_and_masks(args, p, layout);
+  return p;
+}
+
+FreezeCall check_freeze(const fusedrnn_freeze_args& args, Layout layout) {
+  check_struct_size("fusedrnn_freeze_args", args.size, sizeof args, sizeof args);
+  const CellInfo& cell = known_cell(args.cell);
+  const DLTensor& w_ih = required("w_ih", args.w_ih);
+  const DLTensor& w_hh = required("w_hh", args.w_hh);
+  FreezeCall call;
+  Problem& p = call.problem;
+  p.cell = cell.cell;
+  check_header("w_ih", w_ih);
+  p.dtype = floating_dtype("w_ih", w_ih);
+  p.compute = known_compute(args.compute, p.dtype);
+  read_hidden_size(w_ih, w_hh, cell, p);
+  p.I = w_ih.shape[1];
+  if (p.I == 0) {
+    throw_value_error(expected("w_ih", "an input size of at least 1", "shape " + shape_text(w_ih)));
+  }
+  check_sizes(p);
+  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, layout, "w_ih");
+  if (layout == Layout::any) return call;
+  call.w_ih = as_matrix(&w_ih);
+  call.w_hh = as_matrix(&w_hh);
+  call.b_ih = as_vector(args.b_ih);
+  call.b_hh = as_vector(args.b_hh);
+  return call;
+}
+
+ForwardCall check_forward(const fusedrnn_forward_args& args, const Problem* frozen) {
   ForwardCall call;
-  const Problem p = call.problem = check_forward_inputs(args, Layout::dense);
+  const Problem p = call.problem = frozen == nullptr
+                                       ? check_forward_inputs(args, Layout::dense)
+                                       : check_forward_inputs(args, *frozen, Layout::dense);
   const bool has_c = find_cell(p.cell)->states > 1;
   check_floats("y", required("y", args.y), p.dtype, {p.T, p.B, p.H}, Layout::dense);
   check_floats("h_n", required("h_n", args.h_n), p.dtype, {p.B, p.H}, Layout::dense);

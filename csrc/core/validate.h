@@ -13,14 +13,26 @@ enum class Layout {
   dense,  // dense last axis, aligned to the element
 };
 
+// Whether all that an engine may want for T steps of B sequences is of a size that can be named; I
+// and H are those of weights that were accepted.
+bool steps_fit(const Problem& problem);
+
 // The inputs alone; the outputs may be null.
 Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout);
 void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& problem,
                            Layout layout);
 
+// The same of a call with frozen weights, which has no weights of its own.
+Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& frozen,
+                             Layout layout);
+
+// With Layout::any the call has a problem and no weights.
+FreezeCall check_freeze(const fusedrnn_freeze_args& args, Layout layout);
+
 // Inputs and outputs. The caller sets `flags`; in a BackwardCall x, w_ih and w_hh are those of
 // `forward`, the call that left the tape.
-ForwardCall check_forward(const fusedrnn_forward_args& args);
+// With `frozen` not null, the weights are those of that problem.
+ForwardCall check_forward(const fusedrnn_forward_args& args, const Problem* frozen = nullptr);
 BackwardCall check_backward(const fusedrnn_backward_args& args, const ForwardCall& forward);
 
 }  // namespace fusedrnn

@@ -6,6 +6,9 @@
     layer = fusedrnn.LSTM(input_size, hidden_size)          # parameters, stacks, both directions
     y, state = layer(x)
 
+    frozen = layer.freeze()                                 # weights packed once, for streaming
+    y_t, state = frozen.step(x_t, state)
+
 Arrays may be NumPy's, or anything on the CPU with `__dlpack__`; results are of the kind of `x`.
 """
 
@@ -22,13 +25,14 @@ from fusedrnn.functional import (
     rnn_forward,
 )
 from fusedrnn.information import __version__, info
-from fusedrnn.layers import GRU, LSTM, RNN, LayerTape
+from fusedrnn.layers import GRU, LSTM, RNN, Frozen, LayerTape
 from fusedrnn.tape import GRUGradients, LSTMGradients, RNNGradients, Tape
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Frozen",
     "GRUGradients",
     "LSTMGradients",
     "LayerTape",

@@ -1,6 +1,6 @@
 """Types of the compiled module; what it promises stands in csrc/bindings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, final
 
 import numpy as np
@@ -48,6 +48,35 @@ class LentArray:
     ) -> Any: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
+@final
+class Frozen:
+    def forward(
+        self,
+        x: _Array,
+        h0: _Array | None,
+        c0: _Array | None,
+        lengths: _Array | Sequence[int] | None,
+        resets: _Array | None,
+        reverse: bool,
+        y: _FloatArray | None = None,
+        h_n: _FloatArray | None = None,
+        c_n: _FloatArray | None = None,
+    ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None]: ...
+
+@final
+class FrozenStack:
+    def __init__(self, layers: list[Frozen]) -> None: ...
+    def step(
+        self,
+        x_t: _Array,
+        h: _Array | None,
+        c: _Array | None,
+        y: _FloatArray | None,
+        h_n: _FloatArray | None,
+        c_n: _FloatArray | None,
+    ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None]: ...
+    def fast_step(self) -> Callable[[Any, Any, Any], tuple[Any, Any] | None]: ...
+
 __version__: str
 
 def forward(
@@ -68,6 +97,14 @@ def forward(
     c_n: _FloatArray | None = None,
     compute_dtype: str | None = None,
 ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None, Tape | None]: ...
+def freeze(
+    cell: str,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None,
+    b_hh: _Array | None,
+    compute: str,
+) -> Frozen: ...
 def backward(
     tape: Tape,
     dy: _Array | None,

@@ -65,8 +65,11 @@ typedef enum fusedrnn_cell {
 /* What the operands of the matrix products are rounded to. All else is in the type of x. */
 typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
-  FUSEDRNN_COMPUTE_BFLOAT16 =
-      1 /* of float32: x, h, weights, and in backward the gates' gradients */
+  FUSEDRNN_COMPUTE_BFLOAT16 = 1,
+  /* of float32: x, h, weights, and in backward the gates' gradients */
+  FUSEDRNN_COMPUTE_INT8 = 2
+  /* of float32, frozen weights only: weights with a scale a row, x and h with a scale a sequence,
+   * found at each step. docs/quantisation.md says what the two cost in accuracy. */
 } fusedrnn_compute;
 
 /* What a forward pass must remember for its gradients. Immutable: backward may run any number of
@@ -110,12 +113,63 @@ typedef struct fusedrnn_backward_args {
   int32_t accumulate_dx; /* nonzero: dx += instead of dx =, for the second direction of a layer */
 } fusedrnn_backward_args;
 
+/* The weights of one layer in one direction, packed once for inference. Immutable: any number of
+ * threads may run with them at the same time. They are copies: the weights they were made from may
+ * change or be released. */
+typedef struct fusedrnn_frozen fusedrnn_frozen;
+
+typedef struct fusedrnn_freeze_args {
+  size_t size;     /* sizeof(fusedrnn_freeze_args) */
+  int32_t cell;    /* a fusedrnn_cell */
+  int32_t compute; /* a fusedrnn_compute */
+  const DLTensor* w_ih;
+  const DLTensor* w_hh;
+  const DLTensor* b_ih; /* optional */
+  const DLTensor* b_hh; /* optional */
+} fusedrnn_freeze_args;
+
 /* Runs one layer in one direction. With `tape` not null, *tape receives what backward needs
  * (release it with fusedrnn_tape_free); with `tape` null no gates are stored. */
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args,
                                               fusedrnn_tape** tape);
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 FUSEDRNN_API void fusedrnn_tape_free(fusedrnn_tape* tape);
+
+/* Packs weights; release them with fusedrnn_frozen_free when no call uses them any more. */
+FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_freeze_args* args,
+                                             fusedrnn_frozen** frozen);
+FUSEDRNN_API void fusedrnn_frozen_free(fusedrnn_frozen* frozen);
+
+/* Inference as fusedrnn_forward. `args->cell` is that of the frozen weights; w_ih, w_hh, b_ih and
+ * b_hh are null. */
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
+                                                     const fusedrnn_forward_args* args);
+
+/* The bytes of memory that a step of `batch` sequences works in, at least 64; 0 where `frozen` is
+ * null or `batch` is negative or too large (fusedrnn_last_error() says so). Not for a real-time
+ * thread: ask once, before the first step. */
+FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int64_t batch);
+
+/* One step on the calling thread, for real-time threads: no memory is allocated, no lock taken, no
+ * system call made and no other thread waited for. The time it takes depends on the sizes alone,
+ * not on the values: denormal numbers are flushed to zero inside, and the thread's floating-point
+ * mode is as before when it returns. The bits are those of the same step of
+ * fusedrnn_frozen_forward.
+ *
+ *   x            [batch,I]
+ *   prev_states  one address [batch,H] a state: h, and for an LSTM c; null, or a null address: zero
+ *   next_states  the same, written; next_states[0] is also the step's output
+ *   workspace    fusedrnn_frozen_workspace(frozen, batch) bytes or more, aligned to 64 bytes, of
+ *                one call at a time; what it holds before and after means nothing
+ *
+ * All are dense and row-major, of the weights' dtype and aligned to it. next_states[s] may be
+ * prev_states[s]; otherwise what is written shares no memory with anything else here.
+ *
+ * FUSEDRNN_INVALID_VALUE for a null or misaligned address or a negative batch: nothing has been
+ * written then. This is all that is checked, and fusedrnn_last_error() does not change. */
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_step(const fusedrnn_frozen* frozen, int64_t batch,
+                                                  const void* x, const void* const* prev_states,
+                                                  void* const* next_states, void* workspace);
 
 /* The message of this thread's last failure; "" before the first. Valid until its next call. */
 FUSEDRNN_API const char* fusedrnn_last_error(void);

@@ -2,10 +2,11 @@
 
 Letters: T time steps, B batch, I input size, H hidden size, L layers, D directions (1 or 2),
 G gate blocks (RNN 1, GRU 3, LSTM 4). `base` is what a user calls, `stack` how layers and directions
-follow one another, `cells` what is particular to one cell.
+follow one another, `cells` what is particular to one cell, `frozen` layers with packed weights.
 """
 
 from fusedrnn.layers.base import Layer, LayerTape
 from fusedrnn.layers.cells import GRU, LSTM, RNN
+from fusedrnn.layers.frozen import Frozen
 
-__all__ = ["GRU", "LSTM", "RNN", "Layer", "LayerTape"]
+__all__ = ["GRU", "LSTM", "RNN", "Frozen", "Layer", "LayerTape"]

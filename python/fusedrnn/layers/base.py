@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _core, bf16, options
 from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.stack import Array, Stack, State
 
 
@@ -235,14 +236,36 @@ class Layer(ABC):
         ValueError, TypeError
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
         """
-        if self.bidirectional:
-            raise ValueError(f"step: expected a layer of one direction, got {self!r}")
+        self._check_one_direction("step")
         x = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype)
         state_0 = self._import_state("state", state, x.shape[0])
         y = _core.empty((1, x.shape[0], self.hidden_size), self.dtype)
         state_n, _ = self._stack.forward(self._cell(), x[None], y, state_0, save=False)
         kind = converter_to_kind_of(x_t)
         return kind(y[0]), self._export_state(state_n, kind)
+
+    def freeze(self, weight_dtype: str | None = None) -> Frozen:
+        """Pack the weights once, for inference: many short calls, or one step at a time.
+
+        Parameters
+        ----------
+        weight_dtype : {None, "bfloat16", "int8"}
+            What the weights are kept in. None: the layer's dtype, and the results are those of the
+            layer to the bit. "bfloat16" and "int8", for layers of float32, take a half and a
+            quarter of the memory, which is what a step of a large layer waits for;
+            docs/quantisation.md says what they cost in accuracy.
+
+        Returns
+        -------
+        Frozen
+            A copy: later changes of the layer do not reach it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another weight_dtype, or one that the layer's dtype does not allow.
+        """
+        return Frozen(self, weight_dtype)
 
     def _forward(
         self, x: A, state: Any, lengths: Any, resets: Any, *, save: bool
@@ -260,6 +283,10 @@ class Layer(ABC):
         kind = converter_to_kind_of(x)
         tape = LayerTape(self, self.batch_first, (steps, batch), runs, kind)
         return kind(y), self._export_state(state_n, kind), tape
+
+    def _check_one_direction(self, method: str) -> None:
+        if self.bidirectional:
+            raise ValueError(f"{method}: expected a layer of one direction, got {self!r}")
 
     @abstractmethod
     def _cell(self) -> str:

@@ -42,6 +42,24 @@ class Run:
             if array is not None:
                 yield short, f"{long}_l{self.layer}{end}", array
 
+    def forward(
+        self,
+        cell: str,
+        x: Array,
+        state: State,
+        lengths: Any,
+        resets: Any,
+        save: bool,
+        y: Array,
+        state_n: State,
+        compute_dtype: str | None,
+    ) -> Any:
+        """Run over a sequence, into y and state_n; returns the tape, or None where not saved."""
+        (h0, c0), (h_n, c_n) = state, state_n
+        inputs = (x, *self.weights, h0, c0, lengths, resets)
+        _, _, _, tape = _core.forward(cell, *inputs, self.reverse, save, y=y, h_n=h_n, c_n=c_n)
+        return tape
+
 
 class Stack:
     """Layers of one cell with their parameters."""
@@ -121,25 +139,15 @@ class Stack:
             last = layer is self.layers[-1]
             out = y if last else _core.empty((steps, batch, self.width), self.dtype)
             for run in layer:
-                w_ih, w_hh, b_ih, b_hh = run.weights
-                h0, c0 = _row(state, run)
-                h_n, c_n = _row(state_n, run)
-                _, _, _, tape = _core.forward(
+                tape = run.forward(
                     cell,
                     x,
-                    w_ih,
-                    w_hh,
-                    b_ih,
-                    b_hh,
-                    h0,
-                    c0,
+                    _row(state, run),
                     lengths,
                     resets,
-                    run.reverse,
                     save,
                     y=out[:, :, run.share],
-                    h_n=h_n,
-                    c_n=c_n,
+                    state_n=_row(state_n, run),
                     compute_dtype=self.compute_dtype,
                 )
                 tapes.append(tape)

@@ -1,0 +1,63 @@
+#include "bindings/pass_arguments.h"
+
+#include <string>
+
+#include "bindings/arguments.h"
+#include "core/error.h"
+
+namespace fusedrnn::bindings {
+
+PassInputs::PassInputs(py::handle x_object, py::handle h0_object, py::handle c0_object,
+                       py::handle lengths_object, py::handle resets_object,
+                       py::handle reverse_object)
+    : x("x", x_object, ElementKind::floating),
+      h0("h0", h0_object, ElementKind::floating),
+      c0("c0", c0_object, ElementKind::floating),
+      lengths("lengths", lengths_object, ElementKind::integer),
+      resets("resets", resets_object, ElementKind::boolean),
+      reverse(bool_argument("reverse", reverse_object)) {}
+
+void PassInputs::describe(const CellInfo& cell, fusedrnn_forward_args& args) const {
+  args.size = sizeof args;
+  args.cell = cell.cell;
+  args.reverse = reverse ? 1 : 0;
+  args.x = x.tensor();
+  args.h0 = h0.tensor();
+  args.c0 = c0.tensor();
+  args.lengths = lengths.tensor();
+  args.resets = resets.tensor();
+}
+
+void PassInputs::make_readable() {
+  for (InputArray* array : {&x, &h0, &c0, &lengths, &resets}) array->make_readable();
+}
+
+PassOutputs::PassOutputs(const CellInfo& cell, const Problem& p, py::handle y_object,
+                         py::handle h_n_object, py::handle c_n_object)
+    : y("y", y_object, p.dtype, {p.T, p.B, p.H}), h_n("h_n", h_n_object, p.dtype, {p.B, p.H}) {
+  if (cell.states > 1 || !c_n_object.is_none()) {
+    c_n.emplace("c_n", c_n_object, p.dtype, Shape{p.B, p.H});
+  }
+}
+
+void PassOutputs::describe(fusedrnn_forward_args& args) {
+  args.y = y.tensor();
+  args.h_n = h_n.tensor();
+  args.c_n = c_n ? c_n->tensor() : nullptr;
+}
+
+py::object PassOutputs::c_n_or_none() const {
+  if (c_n) return c_n->array();
+  return py::none();
+}
+
+const CellInfo& cell_argument(py::handle object) {
+  const std::string name = str_argument("cell", object);
+  const CellInfo* cell = find_cell(name);
+  if (cell == nullptr) {
+    throw_value_error(expected("cell", "one of " + cell_names(), "'" + name + "'"));
+  }
+  return *cell;
+}
+
+}  // namespace fusedrnn::bindings
