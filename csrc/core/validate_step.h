@@ -17,10 +17,10 @@ void check_batch(const fusedrnn_frozen& frozen, int64_t batch);
 
 // The arguments of a stack's step under the names that Python gives them. Null: no array given.
 struct StepTensors {
-  const DLTensor* x = nullptr;                    // x_t
-  const DLTensor* state[kMaxStates] = {};         // state, or state[0] and state[1]
-  const DLTensor* y = nullptr;                    // out[0]
-  const DLTensor* state_n[kMaxStates] = {};       // out[1], or out[1][0] and out[1][1]
+  const DLTensor* x = nullptr;               // x_t
+  const DLTensor* state[kMaxStates] = {};    // state, or state[0] and state[1]
+  const DLTensor* y = nullptr;               // out[0]
+  const DLTensor* state_n[kMaxStates] = {};  // out[1], or out[1][0] and out[1][1]
 };
 
 const char* state_name(int states, int index);

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.layers.stack import Array, Run, Stack, State
+from fusedrnn.layers.stack import Array, Run, State
 
 if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer
@@ -36,9 +36,11 @@ class Frozen:
     def __init__(self, layer: Layer, weight_dtype: str | None = None) -> None:
         compute = _compute(layer, weight_dtype)
         cell = layer._cell()
+        runs = [[FrozenRun.of(run, cell, compute) for run in k] for k in layer._stack.layers]
         # A layer in all but its parameters: each run has packed ones in their place.
         self._layer = copy.copy(layer)
-        self._layer._stack = stack = _frozen_stack(layer._stack, cell, compute)
+        self._layer._stack = copy.copy(layer._stack)
+        self._layer._stack.layers = [list(k) for k in runs]
         self.input_size = layer.input_size
         self.hidden_size = layer.hidden_size
         self.num_layers = layer.num_layers
@@ -49,7 +51,7 @@ class Frozen:
         if self.bidirectional:
             self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = _knows_nothing
         else:
-            self._steps = _core.FrozenStack([run.packed for [run] in stack.layers])
+            self._steps = _core.FrozenStack([run.packed for [run] in runs])
             self._fast_step = self._steps.fast_step()
 
     def __repr__(self) -> str:
@@ -123,7 +125,7 @@ class Frozen:
         y_out, state_out = (None, (None, None)) if out is None else self._import_out(out, batch)
         y, h, c = self._steps.step(x_t, *state_0, y_out, *state_out)
         if out is not None:
-            return out[0], out[1]
+            return tuple(out)
         kind = converter_to_kind_of(x_t)
         return kind(y), self._layer._export_state((h, c), kind)
 
@@ -148,6 +150,12 @@ class FrozenRun(Run):
 
     packed: _core.Frozen = field(repr=False)
 
+    @classmethod
+    def of(cls, run: Run, cell: str, compute: str) -> FrozenRun:
+        w_ih, w_hh, b_ih, b_hh = run.weights
+        packed = _core.freeze(cell, w_ih, w_hh, b_ih, b_hh, compute)
+        return cls(run.layer, run.reverse, run.index, run.share, (None,) * 4, packed)
+
     def forward(
         self,
         cell: str,
@@ -165,26 +173,6 @@ class FrozenRun(Run):
 
 def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:
     """The fast step where there is none."""
-
-
-def _frozen_stack(stack: Stack, cell: str, compute: str) -> Stack:
-    frozen = copy.copy(stack)
-    nothing = (None,) * 4
-    frozen.layers = [
-        [
-            FrozenRun(
-                run.layer,
-                run.reverse,
-                run.index,
-                run.share,
-                nothing,
-                _core.freeze(cell, *run.weights, compute),
-            )
-            for run in layer
-        ]
-        for layer in stack.layers
-    ]
-    return frozen
 
 
 def _compute(layer: Layer, weight_dtype: object) -> str:

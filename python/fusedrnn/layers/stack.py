@@ -55,9 +55,25 @@ class Run:
         compute_dtype: str | None,
     ) -> Any:
         """Run over a sequence, into y and state_n; returns the tape, or None where not saved."""
+        w_ih, w_hh, b_ih, b_hh = self.weights
         (h0, c0), (h_n, c_n) = state, state_n
-        inputs = (x, *self.weights, h0, c0, lengths, resets)
-        _, _, _, tape = _core.forward(cell, *inputs, self.reverse, save, y=y, h_n=h_n, c_n=c_n)
+        _, _, _, tape = _core.forward(
+            cell,
+            x,
+            w_ih,
+            w_hh,
+            b_ih,
+            b_hh,
+            h0,
+            c0,
+            lengths,
+            resets,
+            self.reverse,
+            save,
+            y=y,
+            h_n=h_n,
+            c_n=c_n,
+        )
         return tape
 
 
