@@ -383,3 +383,44 @@ def test_a_copy_is_the_same_object_and_a_pickle_is_refused(cell: str) -> None:
     assert copy.deepcopy([frozen])[0] is frozen
     with pytest.raises(TypeError, match=r"freeze\(\): packed weights .* cannot be pickled"):
         pickle.dumps(frozen)
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sixteen_bits(cell: str, dtype: str) -> None:
+    """A step rounds c where it ends, as the layer's own step does."""
+    torch = pytest.importorskip("torch")
+    layer = layer_of(cell, dtype)
+    frozen = layer.freeze()
+    x = torch.from_numpy(normal((4, 3, I))).to(getattr(torch, dtype))
+    got, state, expected = None, None, None
+    same_bits(as_floats(frozen(x)), as_floats(layer(x)))
+    for t in range(4):
+        got, expected = frozen.step(x[t], state), layer.step(x[t], state)
+        same_bits(as_floats(got), as_floats(expected))
+        assert got[0].dtype == x.dtype
+        state = got[1]
+    out = tuple(torch.empty_like(part) for part in (got[0], *as_tuple(state)))
+    out = (out[0], out[1:] if cell == "lstm" else out[1])
+    same_bits(as_floats(frozen.step(x[0], state, out=out)), as_floats(layer.step(x[0], state)))
+
+
+@cells
+def test_a_layer_of_mixed_precision_keeps_its_bits(cell: str) -> None:
+    layer = layer_of(cell, compute_dtype="bfloat16")
+    frozen = layer.freeze()
+    assert frozen.weight_dtype == "bfloat16"
+    x, state = normal((4, 3, I)), state_of(cell, 3)
+    same_step(frozen(x, state), layer(x, state))
+    same_step(frozen.step(x[0], state), layer.step(x[0], state))
+    same_step(frozen(x, state), layer_of(cell).freeze("bfloat16")(x, state))
+
+
+def as_tuple(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def as_floats(result: Any) -> Arguments:
+    y, state = result
+    parts = {"y": y, **{str(i): part for i, part in enumerate(as_tuple(state))}}
+    return {name: part.float().numpy() for name, part in parts.items()}

@@ -17,7 +17,7 @@
 namespace fusedrnn::bindings {
 namespace {
 
-fusedrnn_compute compute_argument(py::handle object) {
+fusedrnn_compute frozen_compute_argument(py::handle object) {
   const std::string name = str_argument("compute", object);
   if (name == "same") return FUSEDRNN_COMPUTE_SAME;
   if (name == "bfloat16") return FUSEDRNN_COMPUTE_BFLOAT16;
@@ -35,7 +35,7 @@ Frozen freeze(py::handle cell, py::handle w_ih_object, py::handle w_hh_object,
   fusedrnn_freeze_args args{};
   args.size = sizeof args;
   args.cell = cell_argument(cell).cell;
-  args.compute = compute_argument(compute);
+  args.compute = frozen_compute_argument(compute);
   args.w_ih = w_ih.tensor();
   args.w_hh = w_hh.tensor();
   args.b_ih = b_ih.tensor();

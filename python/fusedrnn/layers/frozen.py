@@ -47,7 +47,7 @@ class Frozen:
         self.batch_first = layer.batch_first
         self.bidirectional = layer.bidirectional
         self.dtype = layer.dtype
-        self.weight_dtype = weight_dtype or layer.dtype
+        self.weight_dtype = layer.dtype if compute == "same" else compute
         if self.bidirectional:
             self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = _knows_nothing
         else:
@@ -166,7 +166,9 @@ class FrozenRun(Run):
         save: bool,
         y: Array,
         state_n: State,
+        compute_dtype: str | None,
     ) -> Any:
+        """Run as `Run` does, without a tape; `compute_dtype` is settled, it shaped the pack."""
         (h0, c0), (h_n, c_n) = state, state_n
         self.packed.forward(x, h0, c0, lengths, resets, self.reverse, y=y, h_n=h_n, c_n=c_n)
 
@@ -178,7 +180,7 @@ def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:
 def _compute(layer: Layer, weight_dtype: object) -> str:
     """The compiled module's name of what the products are computed in."""
     if weight_dtype is None:
-        return "same"
+        return "same" if layer.compute_dtype in (None, layer.dtype) else layer.compute_dtype
     name = options.choice("weight_dtype", weight_dtype, WEIGHT_DTYPES)
     if layer.dtype != "float32":
         raise ValueError(f"weight_dtype: expected None for {layer!r}, got {name!r}")

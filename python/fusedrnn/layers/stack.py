@@ -73,6 +73,7 @@ class Run:
             y=y,
             h_n=h_n,
             c_n=c_n,
+            compute_dtype=compute_dtype,
         )
         return tape
 
