@@ -50,7 +50,7 @@ ForwardJob blank_job(const ForwardCall& call, const CellShape& shape, const Plan
   ForwardJob job{};
   job.call = &call;
   job.panels = panels_of(shape, call.problem.H);
-  job.ld_state = row_stride(call.problem.H);
+  job.ld_state = row_stride(call.problem.H, shape.row_bytes);
   job.chunk_steps = plan.chunk_steps;
   return job;
 }
@@ -167,9 +167,9 @@ class CpuBackend final : public Backend {
     job.call = &call;
     job.grid = crew.grid();
     job.panels = panels_of(shape, p.H);
-    job.ld_state = row_stride(p.H);
+    job.ld_state = row_stride(p.H, shape.row_bytes);
     job.delta_block = divide_up(p.H, shape.depth) * shape.depth;
-    job.ld_delta = row_stride(shape.deltas * job.delta_block);
+    job.ld_delta = row_stride(shape.deltas * job.delta_block, shape.row_bytes);
     std::copy_n(tape.inputs, kMaxPhases, job.inputs);
     std::copy_n(tape.states, kMaxStates, job.states);
     job.saved = tape.saved;

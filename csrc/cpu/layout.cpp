@@ -58,7 +58,7 @@ void PackedLayout::point(const Arena& arena, ForwardJob& job) const {
 
 StatesLayout::StatesLayout(Arena& arena, const CellShape& shape, const Problem& p, bool save)
     : phases_(shape.phases), states_(shape.states), mixed_(shape.mixed), input_{}, state_{} {
-  const size_t row = count(p.B, row_stride(p.H));
+  const size_t row = count(p.B, row_stride(p.H, shape.row_bytes));
   const int64_t slots = save ? p.T + 1 : 2;
   const int64_t steps = save ? p.T : 1;
   const auto rows = [&](int64_t n) { return count(n, static_cast<int64_t>(row)); };
@@ -86,7 +86,7 @@ void StatesLayout::point(const Arena& arena, ForwardJob& job) const {
 
 ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem& p,
                              const Plan& plan, bool stream)
-    : staged_(shape.staged), stream_(stream), ld_staged_(row_stride(p.I)) {
+    : staged_(shape.staged), stream_(stream), ld_staged_(row_stride(p.I, shape.row_bytes)) {
   const auto threads = static_cast<size_t>(plan.threads());
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
@@ -97,7 +97,7 @@ ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem
   projection_bytes_ = part(count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
                            shape.real_bytes);
   staged_bytes_ = staged_ ? part(count(rows, plan.chunk_steps, ld_staged_), shape.row_bytes) : 0;
-  quantised_bytes_ = shape.quantised ? part(count(rows, row_stride(p.H)), shape.row_bytes) : 0;
+  quantised_bytes_ = shape.quantised ? part(count(rows, row_stride(p.H, shape.row_bytes)), shape.row_bytes) : 0;
   scales_bytes_ = shape.quantised ? part(count(rows, plan.chunk_steps + 1), sizeof(float)) : 0;
   stream_bytes_ = stream ? part(count(shape.stream_panels * panel_units(shape), shape.gates,
                                       divide_up(std::max(p.I, p.H), shape.depth) * shape.depth),

@@ -12,10 +12,14 @@ namespace fusedrnn::cpu {
 
 size_t count(int64_t a, int64_t b = 1, int64_t c = 1);  // a*b*c; throws std::bad_alloc
 
-// Added to the stride of rows that are read side by side: powers of two would share cache sets.
-constexpr int64_t kRowPadding = 16;
+// The stride of rows of `n` numbers of at least `bytes`: whole cache lines, so that two threads never
+// write into one, and at least a line more than the numbers take, because strides of powers of two
+// would share cache sets and some kernels read a little beyond a row.
 constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
-inline int64_t row_stride(int64_t n) { return divide_up(n, kRowUnit) * kRowUnit + kRowPadding; }
+inline int64_t row_stride(int64_t n, int bytes) {
+  constexpr int64_t kLineBytes = 64;
+  return divide_up(n, kRowUnit) * kRowUnit + kLineBytes / bytes;
+}
 
 // Weights and biases as the kernels read them.
 class PackedLayout {
