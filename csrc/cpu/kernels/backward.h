@@ -215,7 +215,7 @@ class Backward {
     const int64_t source = !Work::kFirst ? time : last ? -1 : slots_.time(step + 1);
     for_tiles<kVectors>(
         Work{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
-        panels_.begin, panels_.end, rows_.begin, rows_.end);
+        panels_.begin, panels_.end, rows_.begin, rows_.end, turns(step));
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
     if constexpr (Phase > 0) walk_phases<Phase - 1>(step);
   }

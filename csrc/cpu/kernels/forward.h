@@ -400,7 +400,7 @@ class Forward {
         [&](Range panels, Packed weights) {
           for_tiles<Work::N>(Work{*this, weights, time, slots_.entering(step), slots_.leaving(step),
                                   slots_.of_step(step), chunk_row, flags, next},
-                             panels.begin, panels.end, rows_.begin, rows_.end);
+                             panels.begin, panels.end, rows_.begin, rows_.end, turns(step));
         });
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
     if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);

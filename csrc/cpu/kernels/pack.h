@@ -15,6 +15,9 @@ FUSEDRNN_MEMBER Range share(int64_t total, int64_t count, int64_t index) {
   return {share_begin(total, count, index), share_begin(total, count, index + 1)};
 }
 
+// Weights larger than a cache are read back and forth: what the last step read last is still there.
+FUSEDRNN_INLINE bool turns(int64_t step) { return (step & 1) != 0; }
+
 // W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
 // dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
 // registers.

@@ -149,23 +149,26 @@ struct Tile {
 
 // Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
 // height, calling work.run(tile); a panel's weights stay in the near cache while the rows pass over
-// them.
+// them. `turned`: the panels from the last to the first.
 template <int Vectors, class Work>
 FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t panel_end,
-                               int64_t row_begin, int64_t row_end) {
+                               int64_t row_begin, int64_t row_end, bool turned = false) {
   const int64_t rows = row_end - row_begin;
   if (rows <= 0) return;
   const int64_t tiles = (rows + tile_rows(Vectors) - 1) / tile_rows(Vectors);
   // Only a single tile can be so low that it needs several panels (see tile_panels).
   const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), Vectors) : 1;
-  for (int64_t panel = panel_begin; panel < panel_end;) {
-    const int64_t panels = panel_end - panel >= wide ? wide : 1;
+  const int64_t groups = (panel_end - panel_begin) / wide;
+  const int64_t visits = groups + (panel_end - panel_begin) % wide;  // the rest one by one
+  for (int64_t visit = 0; visit < visits; ++visit) {
+    const int64_t at = turned ? visits - 1 - visit : visit;
+    const int64_t panels = at < groups ? wide : 1;
+    const int64_t panel = panel_begin + (at < groups ? at * wide : groups * (wide - 1) + at);
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t begin = share_begin(rows, tiles, i);
       const int64_t height = share_begin(rows, tiles, i + 1) - begin;
       work.run(Tile{panel, panels, row_begin + begin, height});
     }
-    panel += panels;
   }
 }
 
