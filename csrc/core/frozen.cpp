@@ -11,7 +11,7 @@ namespace {
 
 // Weights that are larger do not stay in the cache of one core from step to step; a second core
 // brings its own cache and its own share of the memory's bandwidth.
-constexpr int64_t kThreadedBytes = int64_t{4} << 20;
+constexpr int64_t kThreadedBytes = int64_t{3} << 18;
 
 constexpr size_t kSmallestWorkspace = 64;
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.stack import Array, Run, State
@@ -77,7 +79,19 @@ class Frozen:
 
         The same bits too, unless the weights are kept in a smaller dtype.
         """
+        if lengths is None and resets is None and type(x) is np.ndarray and x.ndim == 3:
+            done = self._single_step(x, state)
+            if done is not None:
+                return done
         return self._layer(x, state, lengths, resets)
+
+    def _single_step(self, x: Any, state: Any) -> tuple[Any, Any] | None:
+        """A sequence of one step the fast way, or None where it is none or needs the checks."""
+        time = 1 if self.batch_first else 0
+        if x.shape[time] != 1:
+            return None
+        done = self._fast_step(x[:, 0] if self.batch_first else x[0], state, None)
+        return None if done is None else (done[0][:, None] if time else done[0][None], done[1])
 
     def step(
         self, x_t: A, state: Any = None, *, out: tuple[Any, Any] | None = None
