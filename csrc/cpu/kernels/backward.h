@@ -107,9 +107,8 @@ class Backward {
     const int64_t column = Cell::recurrent_delta(Cell::phase_first(Source)) * job_.delta_block;
     Product<F> product;
     product.depth = Cell::phase_gates(Source) * job_.delta_block;
-    product.weights_stride = product.depth * kVectors * W;
-    product.weights = static_cast<const Panel*>(job_.packed_transposed[Source]) +
-                      tile.panel * product.weights_stride;
+    product.set_weights(static_cast<const Panel*>(job_.packed_transposed[Source]), 0,
+                        product.depth * kVectors * W, tile);
     product.bias = nullptr;
     product.out = sums;
     product.out_row = kVectors * W;

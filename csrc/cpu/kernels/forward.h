@@ -144,8 +144,7 @@ class Forward {
     void run(Tile tile) const {
       Product<F> product;
       product.depth = round_up(f.p_.I, Dot::kDepth);
-      product.weights_stride = panel_size<F>(f.p_.I, N);
-      product.weights = weights.data + (tile.panel - weights.first) * product.weights_stride;
+      product.set_weights(weights.data, weights.first, panel_size<F>(f.p_.I, N), tile);
       product.bias_stride = N * W;
       product.bias = to<Real>(f.job_.packed_bias_ih) + tile.panel * product.bias_stride;
       product.out_row = N * W;
@@ -254,8 +253,7 @@ class Forward {
     FUSEDRNN_MEMBER void multiply_state(Tile tile, Real* sums) const {
       Product<F> product;
       product.depth = round_up(f.p_.H, Dot::kDepth);
-      product.weights_stride = panel_size<F>(f.p_.H, N);
-      product.weights = weights.data + (tile.panel - weights.first) * product.weights_stride;
+      product.set_weights(weights.data, weights.first, panel_size<F>(f.p_.H, N), tile);
       product.bias_stride = G * U;
       product.bias = to<Real>(f.job_.packed_bias_hh) + tile.panel * G * U + kFirst * U;
       product.out = sums;

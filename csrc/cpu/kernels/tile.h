@@ -32,10 +32,16 @@ FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index)
   return total / count * index + (index < rest ? index : rest);
 }
 
-// acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth.
+// High tiles take long enough over a line of weights to fetch a line of later ones beside it.
+constexpr int kFetchingRows = 4;
+constexpr int64_t kFetchBytes = 64;
+
+// acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth. What
+// lies from `ahead` on, a line for each step over k, is brought into the second-level cache.
 template <class Dot, int Panels, int M, int N, class Row, class Panel>
 FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* rows,
-                              const Panel* b, int64_t panel_stride, int64_t depth) {
+                              const Panel* b, int64_t panel_stride, int64_t depth,
+                              const char* ahead) {
   constexpr int kVectors = N / Panels;
   constexpr int kWeights = Dot::V::width * Dot::kDepth;  // numbers that one vector of units takes
   const Row* a[M];
@@ -57,8 +63,18 @@ FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* 
       for (int n = 0; n < N; ++n) acc[m][n] = Dot::add(acc[m][n], x, weights[n]);
     }
     b += kVectors * kWeights;
+    if constexpr (M >= kFetchingRows) {
+      prefetch_far(ahead);
+      ahead += kFetchBytes;
+    }
   }
 }
+
+// A part of a thread's work: `rows` from `row` on, `panels` from `panel` on. It is number `index`
+// of the tiles of these panels; the panels at `ahead` come next.
+struct Tile {
+  int64_t panel, panels, row, rows, index, ahead;
+};
 
 // A product of up to kMaxTileRows rows with one or a few panels.
 template <class F>
@@ -66,6 +82,7 @@ struct Product {
   const typename F::Row* rows[kMaxTileRows];
   const typename F::Panel* weights;
   int64_t weights_stride;  // from panel to panel
+  const char* ahead;       // weights that later tiles will read
   int64_t depth;
   const typename F::Real* bias;  // [panel][Vectors*W], what the sums begin with; null: zeros
   int64_t bias_stride;
@@ -75,6 +92,19 @@ struct Product {
   const float* scale;  // of the weights of a unit
   const int32_t* start;
   const float* row_scale;  // [row]
+
+  // Panels from number `first` on, `stride` apart. Needs the depth.
+  FUSEDRNN_MEMBER void set_weights(const typename F::Panel* panels, int64_t first, int64_t stride,
+                                   const Tile& tile) {
+    weights = panels + (tile.panel - first) * stride;
+    weights_stride = stride;
+    // The tiles of a panel share the next one out; those that are left over fetch what is there.
+    const int64_t begin = tile.index * (depth / F::Dot::kDepth) * kFetchBytes;
+    const bool left_over = begin >= stride * static_cast<int64_t>(sizeof *weights);
+    const typename F::Panel* next = panels + (tile.ahead - first) * stride;
+    ahead = left_over ? reinterpret_cast<const char*>(weights)
+                      : reinterpret_cast<const char*>(next) + begin;
+  }
 
   // Rows that lie `stride` apart. All of them: a loop to a number known at run time costs more.
   FUSEDRNN_MEMBER void set_rows(const typename F::Row* first, int64_t stride) {
@@ -107,7 +137,7 @@ __attribute__((noinline)) void run_tile(const Product<F>& product) {
     }
   }
   multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
-                                    product.depth);
+                                    product.depth, product.ahead);
   FUSEDRNN_UNROLL
   for (int p = 0; p < Panels; ++p) {
     FUSEDRNN_UNROLL
@@ -142,11 +172,6 @@ FUSEDRNN_INLINE void run_product(const Product<F>& product, int64_t rows, int64_
   }
 }
 
-// A part of a thread's work: `rows` from `row` on, `panels` from `panel` on.
-struct Tile {
-  int64_t panel, panels, row, rows;
-};
-
 // Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
 // height, calling work.run(tile); a panel's weights stay in the near cache while the rows pass over
 // them. `turned`: the panels from the last to the first.
@@ -160,14 +185,18 @@ FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t pa
   const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), Vectors) : 1;
   const int64_t groups = (panel_end - panel_begin) / wide;
   const int64_t visits = groups + (panel_end - panel_begin) % wide;  // the rest one by one
-  for (int64_t visit = 0; visit < visits; ++visit) {
+  const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
     const int64_t at = turned ? visits - 1 - visit : visit;
-    const int64_t panels = at < groups ? wide : 1;
-    const int64_t panel = panel_begin + (at < groups ? at * wide : groups * (wide - 1) + at);
+    return panel_begin + (at < groups ? at * wide : groups * (wide - 1) + at);
+  };
+  for (int64_t visit = 0; visit < visits; ++visit) {
+    const int64_t panel = first_panel(visit);
+    const int64_t panels = panel < panel_begin + groups * wide ? wide : 1;
+    const int64_t ahead = first_panel(visit + 1 < visits ? visit + 1 : visit);
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t begin = share_begin(rows, tiles, i);
       const int64_t height = share_begin(rows, tiles, i + 1) - begin;
-      work.run(Tile{panel, panels, row_begin + begin, height});
+      work.run(Tile{panel, panels, row_begin + begin, height, i, ahead});
     }
   }
 }

@@ -141,8 +141,7 @@ struct WeightGradients {
       alignas(64) Real sums[kAccumulators * W];
       Product<F> product;
       product.depth = depth;
-      product.weights_stride = depth * kWidth;
-      product.weights = packed + tile.panel * product.weights_stride;
+      product.set_weights(packed, 0, depth * kWidth, tile);
       product.bias = nullptr;
       product.out = sums;
       product.out_row = kWidth;

@@ -209,8 +209,8 @@ FUSEDRNN_INLINE VecD scale(VecD a, VecD n) {
                         _mm256_castsi256_pd(_mm256_slli_epi64(second, 52)))};
 }
 
-FUSEDRNN_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+FUSEDRNN_INLINE void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }
 
 // 24 shuffles: pairs of rows, pairs of pairs (4x4 blocks inside 128-bit lanes), then the lanes.

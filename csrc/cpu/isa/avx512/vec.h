@@ -206,8 +206,8 @@ FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
 FUSEDRNN_INLINE VecF scale(VecF a, VecF n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 FUSEDRNN_INLINE VecD scale(VecD a, VecD n) { return {_mm512_scalef_pd(a.v, n.v)}; }
 
-FUSEDRNN_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+FUSEDRNN_INLINE void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }
 
 // 64 shuffles: pairs of rows, pairs of pairs (4x4 blocks inside 128-bit lanes), then the lanes.

@@ -223,7 +223,7 @@ FUSEDRNN_INLINE VecD scale(VecD a, VecD n) {
   return {vmulq_f64(vmulq_f64(a.v, vreinterpretq_f64_s64(first)), vreinterpretq_f64_s64(second))};
 }
 
-FUSEDRNN_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // 8 shuffles: the 2x2 blocks of pairs of rows, then the blocks themselves.
 inline void Vec<float>::transpose(Vec (&r)[4]) {

@@ -19,7 +19,8 @@
 //   select(m,a,b) zero_unless(m,a)    m ? a : b, m ? a : 0
 //   low_bits_to_exponent(a)           the bits of a shifted left by the width of the fraction
 //   scale(a, n)                       a * 2^n for whole n, rounded once, |n| < 2 * the largest
-//   exponent prefetch(p)                       into the first-level cache
+//                                      exponent
+//   prefetch_far(p)                    into the second-level cache; p is any address
 #pragma once
 
 #include <cstdint>
@@ -231,6 +232,6 @@ FUSEDRNN_INLINE Vec<Real> scale(Vec<Real> a, Vec<Real> n) {
   return a * low_bits_to_exponent(half) * low_bits_to_exponent(rest);
 }
 
-FUSEDRNN_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
