@@ -1,0 +1,57 @@
+"""FUSEDRNN_LOG=plan: what the cost model chose for each call, on standard error."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+SCRIPT = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads(2)
+rng = np.random.default_rng(0)
+T, B, I, H = 50, 16, 24, 128
+x, w_ih, w_hh = (rng.standard_normal(s, dtype="float32") for s in ((T, B, I), (4 * H, I), (4 * H, H)))
+y, state, tape = fr.lstm_forward(x, w_ih, w_hh)
+fr.lstm_backward(tape, dy=y)
+"""
+
+
+def run(log: str | None) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k != "FUSEDRNN_LOG"}
+    if log is not None:
+        env["FUSEDRNN_LOG"] = log
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_nothing_is_printed_without_it() -> None:
+    for log in (None, ""):
+        done = run(log)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+
+
+def test_every_pass_is_printed_with_its_candidates() -> None:
+    done = run("plan")
+    assert done.returncode == 0, done.stderr
+    headers = re.findall(r"^fusedrnn: (\w+) lstm float32 T=50 B=16 I=24 H=128, ", done.stderr, re.M)
+    assert headers == ["forward", "backward"]
+    candidates = re.findall(r"^  ([* ]) (\d) x (\d): (\d+) kcycles; .* most in ", done.stderr, re.M)
+    grids = {(int(rows), int(units)) for _, rows, units, _ in candidates}
+    assert grids == {(1, 1), (2, 1), (1, 2)}
+    # The cheapest of each pass is the chosen one, and the header says so.
+    for part in re.split(r"^fusedrnn: ", done.stderr, flags=re.M)[1:]:
+        costs = re.findall(r"^  ([* ]) (\d) x (\d): (\d+) kcycles", part, re.M)
+        chosen = [c for c in costs if c[0] == "*"]
+        assert len(chosen) == 1
+        assert int(chosen[0][3]) == min(int(c[3]) for c in costs)
+        assert f"{chosen[0][1]} parts of the batch x {chosen[0][2]} of the units" in part
+
+
+def test_another_value_is_an_error() -> None:
+    done = run("plans")
+    assert done.returncode != 0
+    assert "FUSEDRNN_LOG: expected plan or nothing, got 'plans'" in done.stderr
