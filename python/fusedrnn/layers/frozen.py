@@ -79,7 +79,7 @@ class Frozen:
 
         The same bits too, unless the weights are kept in a smaller dtype.
         """
-        if lengths is None and resets is None and type(x) is np.ndarray and x.ndim == 3:
+        if lengths is None and resets is None:
             done = self._single_step(x, state)
             if done is not None:
                 return done
@@ -88,7 +88,7 @@ class Frozen:
     def _single_step(self, x: Any, state: Any) -> tuple[Any, Any] | None:
         """A sequence of one step the fast way, or None where it is none or needs the checks."""
         time = 1 if self.batch_first else 0
-        if x.shape[time] != 1:
+        if type(x) is not np.ndarray or x.ndim != 3 or x.shape[time] != 1:
             return None
         done = self._fast_step(x[:, 0] if self.batch_first else x[0], state, None)
         return None if done is None else (done[0][:, None] if time else done[0][None], done[1])
