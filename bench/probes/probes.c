@@ -68,7 +68,7 @@ double probe_fma(long rounds) {
   EACH_CHAIN(START)
 #undef START
   for (long round = 0; round < rounds; ++round) {
-#define ADVANCE(k)                      \
+#define ADVANCE(k)                        \
   chain##k = chain##k * factor + summand; \
   IN_REGISTER(chain##k);
     EACH_CHAIN(ADVANCE)
@@ -146,9 +146,9 @@ double probe_amx(long rounds) {
 }
 
 /* Memory that starts on a 2 MB page, on huge pages where asked for and given, written once. */
-void *probe_allocate(size_t bytes, int huge) {
+void* probe_allocate(size_t bytes, int huge) {
   const size_t page = (size_t)2 << 20;
-  void *memory = NULL;
+  void* memory = NULL;
   if (posix_memalign(&memory, page, (bytes + page - 1) / page * page) != 0) return NULL;
 #if defined(MADV_HUGEPAGE) && defined(MADV_NOHUGEPAGE)
   (void)madvise(memory, (bytes + page - 1) / page * page, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -159,12 +159,12 @@ void *probe_allocate(size_t bytes, int huge) {
   return memory;
 }
 
-void probe_release(void *memory) { free(memory); }
+void probe_release(void* memory) { free(memory); }
 
 /* Reads `bytes`, a multiple of 16 vectors, so many times. */
-double probe_read(const void *memory, size_t bytes, long rounds) {
+double probe_read(const void* memory, size_t bytes, long rounds) {
   enum { kUnroll = 16 };
-  const Words *words = memory;
+  const Words* words = memory;
   const size_t count = bytes / sizeof(Words);
   Words sum[kUnroll];
   memset(sum, 0, sizeof sum);

@@ -97,7 +97,8 @@ ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem
   projection_bytes_ = part(count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
                            shape.real_bytes);
   staged_bytes_ = staged_ ? part(count(rows, plan.chunk_steps, ld_staged_), shape.row_bytes) : 0;
-  quantised_bytes_ = shape.quantised ? part(count(rows, row_stride(p.H, shape.row_bytes)), shape.row_bytes) : 0;
+  quantised_bytes_ =
+      shape.quantised ? part(count(rows, row_stride(p.H, shape.row_bytes)), shape.row_bytes) : 0;
   scales_bytes_ = shape.quantised ? part(count(rows, plan.chunk_steps + 1), sizeof(float)) : 0;
   stream_bytes_ = stream ? part(count(shape.stream_panels * panel_units(shape), shape.gates,
                                       divide_up(std::max(p.I, p.H), shape.depth) * shape.depth),

@@ -12,9 +12,9 @@ namespace fusedrnn::cpu {
 
 size_t count(int64_t a, int64_t b = 1, int64_t c = 1);  // a*b*c; throws std::bad_alloc
 
-// The stride of rows of `n` numbers of at least `bytes`: whole cache lines, so that two threads never
-// write into one, and at least a line more than the numbers take, because strides of powers of two
-// would share cache sets and some kernels read a little beyond a row.
+// The stride of rows of `n` numbers of at least `bytes`: whole cache lines, so that two threads
+// never write into one, and at least a line more than the numbers take, because strides of powers
+// of two would share cache sets and some kernels read a little beyond a row.
 constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
 inline int64_t row_stride(int64_t n, int bytes) {
   constexpr int64_t kLineBytes = 64;

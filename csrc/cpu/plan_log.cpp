@@ -81,16 +81,16 @@ void log_plan(const char* pass, Planner planner, const CellShape& shape, const P
   std::vector<Estimate> considered;
   planner(shape, problem, threads, &considered);
   std::string text = "fusedrnn: " + problem_text(pass, problem) + ", " + isa_name(selected_isa()) +
-                     ", at most " + std::to_string(threads) + " threads: " +
-                     std::to_string(chosen.row_groups) + " parts of the batch x " +
+                     ", at most " + std::to_string(threads) +
+                     " threads: " + std::to_string(chosen.row_groups) + " parts of the batch x " +
                      std::to_string(chosen.unit_groups) + " of the units";
   if (chosen.chunk_steps > 1) {
     text += ", inputs projected " + std::to_string(chosen.chunk_steps) + " steps at a time";
   }
   text += "\n";
   for (const Estimate& e : considered) {
-    text += estimate_text(
-        e, e.row_groups == chosen.row_groups && e.unit_groups == chosen.unit_groups);
+    text +=
+        estimate_text(e, e.row_groups == chosen.row_groups && e.unit_groups == chosen.unit_groups);
   }
   std::fputs(text.c_str(), stderr);  // in one call, so that threads' lines do not mix
 }
