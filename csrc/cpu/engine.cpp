@@ -3,6 +3,7 @@
 #include "cpu/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "core/backend.h"
@@ -37,6 +38,7 @@ struct CpuFrozen final : FrozenWeights {
   Problem problem;
   Block memory;
   ForwardJob packed{};  // where the weights and biases lie
+  mutable std::atomic<uint32_t> calls{0};
 };
 
 const CellKernels& kernels_for(Isa isa, const Problem& p) {
@@ -55,8 +57,10 @@ ForwardJob blank_job(const ForwardCall& call, const CellShape& shape, const Plan
   return job;
 }
 
-void use_packed(const ForwardJob& packed, ForwardJob& job) {
+void use_packed(const CpuFrozen& frozen, ForwardJob& job) {
+  const ForwardJob& packed = frozen.packed;
   job.packed = true;
+  job.turned = frozen.calls.fetch_add(1, std::memory_order_relaxed) % 2 != 0;
   job.packed_input = packed.packed_input;
   std::copy_n(packed.packed_recurrent, kMaxPhases, job.packed_recurrent);
   job.packed_bias_ih = packed.packed_bias_ih;
@@ -89,7 +93,7 @@ class CpuBackend final : public Backend {
 
   void forward(const FrozenWeights& opaque, const ForwardCall& call) const override {
     const CpuFrozen& frozen = static_cast<const CpuFrozen&>(opaque);
-    run_forward(call, frozen.isa, &frozen.packed, nullptr);
+    run_forward(call, frozen.isa, &frozen, nullptr);
   }
 
   std::unique_ptr<FrozenWeights> freeze(const FreezeCall& freeze) const override {
@@ -115,7 +119,8 @@ class CpuBackend final : public Backend {
       const FlushDenormals mode;
       kernels.pack(job, 0);
     }
-    use_packed(job, frozen->packed);
+    frozen->packed = job;
+    frozen->packed.call = nullptr;  // it ends here
     frozen->memory = arena.release();
     return frozen;
   }
@@ -145,7 +150,7 @@ class CpuBackend final : public Backend {
 
     ForwardJob job = blank_job(call, kernels.shape, Plan{});
     job.grid = {1, 1, nullptr, nullptr};
-    use_packed(frozen.packed, job);
+    use_packed(frozen, job);
     Arena arena;
     const StepLayout layout(arena, kernels.shape, p);
     arena.use(workspace);
@@ -219,8 +224,8 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  // `packed`: weights of an earlier freeze, or null. With `tape` null nothing is kept.
-  static void run_forward(const ForwardCall& call, Isa isa, const ForwardJob* packed,
+  // `frozen`: weights packed before, or null. With `tape` null nothing is kept.
+  static void run_forward(const ForwardCall& call, Isa isa, const CpuFrozen* frozen,
                           std::unique_ptr<BackendTape>* tape) {
     const Problem& p = call.problem;
     const CellKernels& kernels = kernels_for(isa, p);
@@ -237,11 +242,11 @@ class CpuBackend final : public Backend {
     states.point(kept, job);
 
     // Weights that serve one step are not worth a place in memory.
-    const bool stream = packed == nullptr && p.T == 1;
+    const bool stream = frozen == nullptr && p.T == 1;
     const ScratchLayout buffers(scratch, shape, p, plan, stream);
-    if (packed != nullptr) {
+    if (frozen != nullptr) {
       scratch.allocate();
-      use_packed(*packed, job);
+      use_packed(*frozen, job);
     } else {
       const PackedLayout weights(scratch, shape, p.I, p.H, !stream);
       scratch.allocate();

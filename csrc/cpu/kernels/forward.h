@@ -17,9 +17,13 @@ class Forward {
     if (!f_.job.packed) pack();
     enter_first_step();
     if (f_.threads > 1) wait_at(*f_.job.grid.all);
-    for (int64_t step = 0; step < f_.p.T; ++step) {
-      if (step % f_.job.chunk_steps == 0) project(step);
-      walk_phases<0>(step);
+    if (f_.job.packed && f_.p.T == 1 && Cell::kPhases == 1) {
+      take_single_step();
+    } else {
+      for (int64_t step = 0; step < f_.p.T; ++step) {
+        if (step % f_.job.chunk_steps == 0) project(step);
+        walk_phases<0>(step);
+      }
     }
     leave_last_step();
   }
@@ -96,31 +100,56 @@ class Forward {
     const int64_t rows = steps * (f_.rows.end - f_.rows.begin);
     if constexpr (F::kStage) stage(f_, step, steps);
     for_packed<G>(f_.call.w_ih, f_.p.I, 0, f_.job.packed_input, [&](Range panels, Packed weights) {
-      for_tiles<Projection<Cell, F>::N>(Projection<Cell, F>{f_, weights, step}, panels.begin,
-                                        panels.end, 0, rows);
+      project_panels(step, rows, panels, weights);
     });
+  }
+
+  FUSEDRNN_MEMBER void project_panels(int64_t step, int64_t rows, Range panels,
+                                      Packed weights) const {
+    for_tiles<Projection<Cell, F>::N>(Projection<Cell, F>{f_, weights, step}, panels.begin,
+                                      panels.end, 0, rows);
   }
 
   template <int Phase>
   FUSEDRNN_MEMBER void walk_phases(int64_t step) {
+    using Work = Step<Cell, F, Phase>;
+    if constexpr (F::kQuantised) quantise_inputs<Phase>(step);
+    for_packed<Work::kGates>(
+        f_.call.w_hh, f_.p.H, Work::kFirst, f_.job.packed_recurrent[Phase],
+        [&](Range panels, Packed weights) { walk_panels<Phase>(step, panels, weights); });
+    if (f_.job.grid.unit_groups > 1) wait_at(*f_.job.grid.group[f_.group]);
+    if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);
+  }
+
+  template <int Phase>
+  FUSEDRNN_MEMBER void walk_panels(int64_t step, Range panels, Packed weights) const {
     const int64_t time = f_.slots.time(step);
     const uint8_t* flags = f_.call.flags == nullptr ? nullptr : f_.call.flags + time * f_.p.B;
     const uint8_t* next = flags == nullptr || step + 1 == f_.p.T
                               ? nullptr
                               : f_.call.flags + f_.slots.time(step + 1) * f_.p.B;
-    using Work = Step<Cell, F, Phase>;
-    if constexpr (F::kQuantised) quantise_inputs<Phase>(step);
     const int64_t chunk_row = step % f_.job.chunk_steps * (f_.rows.end - f_.rows.begin);
-    for_packed<Work::kGates>(
-        f_.call.w_hh, f_.p.H, Work::kFirst, f_.job.packed_recurrent[Phase],
-        [&](Range panels, Packed weights) {
-          for_tiles<Work::N>(
-              Work{f_, weights, time, f_.slots.entering(step), f_.slots.leaving(step),
-                   f_.slots.of_step(step), chunk_row, flags, next},
-              panels.begin, panels.end, f_.rows.begin, f_.rows.end, turns(step));
-        });
-    if (f_.job.grid.unit_groups > 1) wait_at(*f_.job.grid.group[f_.group]);
-    if constexpr (Phase + 1 < Cell::kPhases) walk_phases<Phase + 1>(step);
+    using Work = Step<Cell, F, Phase>;
+    for_tiles<Work::N>(Work{f_, weights, time, f_.slots.entering(step), f_.slots.leaving(step),
+                            f_.slots.of_step(step), chunk_row, flags, next},
+                       panels.begin, panels.end, f_.rows.begin, f_.rows.end, turns(step));
+  }
+
+  // One step with weights that stay packed: both products of a few panels, then those of the next
+  // ones; calls in turn go up and down, so that what a cache kept of the last call serves this one.
+  void take_single_step() {
+    if constexpr (F::kStage) stage(f_, 0, 1);
+    if constexpr (F::kQuantised) quantise_inputs<0>(0);
+    constexpr int64_t kGroup = tile_panels(1, G * kUnitVectors);
+    const int64_t panels = f_.panels.end - f_.panels.begin;
+    const int64_t groups = (panels + kGroup - 1) / kGroup;
+    for (int64_t i = 0; i < groups; ++i) {
+      const int64_t begin = f_.panels.begin + (f_.job.turned ? groups - 1 - i : i) * kGroup;
+      const int64_t end = begin + kGroup < f_.panels.end ? begin + kGroup : f_.panels.end;
+      project_panels(0, f_.rows.end - f_.rows.begin, {begin, end},
+                     {static_cast<const Panel*>(f_.job.packed_input), 0});
+      walk_panels<0>(0, {begin, end}, {static_cast<const Panel*>(f_.job.packed_recurrent[0]), 0});
+    }
   }
 
   // What the phase multiplies, quantised by each thread for itself.

@@ -81,6 +81,7 @@ struct ForwardJob {
   Grid grid;
   bool save;    // training: every slot is kept
   bool packed;  // the weights have been packed before
+  bool turned;  // a single step goes through its panels from the last to the first
   int64_t panels;
   int64_t ld_state, ld_staged;
   int64_t chunk_steps;  // steps whose input projection is computed at a time
