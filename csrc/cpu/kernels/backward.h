@@ -109,7 +109,6 @@ class Backward {
     product.depth = Cell::phase_gates(Source) * job_.delta_block;
     product.set_weights(static_cast<const Panel*>(job_.packed_transposed[Source]), 0,
                         product.depth * kVectors * W, tile);
-    product.bias = nullptr;
     product.out = sums;
     product.out_row = kVectors * W;
     product.out_panel = tile.rows * kVectors * W;

@@ -84,8 +84,9 @@ struct Product {
   int64_t weights_stride;  // from panel to panel
   const char* ahead;       // weights that later tiles will read
   int64_t depth;
-  const typename F::Real* bias;  // [panel][Vectors*W], what the sums begin with; null: zeros
-  int64_t bias_stride;
+  // [panel][Vectors*W], what the sums begin with; null: zeros.
+  const typename F::Real* bias = nullptr;
+  int64_t bias_stride = 0;
   typename F::Real* out;  // [row][Vectors*W] of the first panel
   int64_t out_row, out_panel;
   // Of a quantised product alone; `scale` and `start` lie as `bias` does.

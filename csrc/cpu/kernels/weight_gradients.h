@@ -142,7 +142,6 @@ struct WeightGradients {
       Product<F> product;
       product.depth = depth;
       product.set_weights(packed, 0, depth * kWidth, tile);
-      product.bias = nullptr;
       product.out = sums;
       product.out_row = kWidth;
       product.out_panel = tile.rows * kWidth;
