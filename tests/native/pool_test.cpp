@@ -3,6 +3,7 @@
 #include "cpu/threads/pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -141,6 +142,34 @@ void test_many_runs() {
     CHECK(run_time_loop(team, 4));
   }
 }
+
+#if defined(__linux__)
+// A worker that slept is woken on another CPU than the caller's, and may use all of them
+// afterwards.
+void test_placement() {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  struct Seen {
+    cpu_set_t allowed;
+    bool asked = false;
+  };
+  for (int round = 0; round < 5; ++round) {
+    usleep(2000);  // long enough for workers to park
+    Team team(2);
+    Seen seen[2];
+    team.run(
+        [](void* context, int thread) {
+          Seen& own = static_cast<Seen*>(context)[thread];
+          own.asked = sched_getaffinity(0, sizeof own.allowed, &own.allowed) == 0;
+        },
+        seen);
+    for (int thread = 0; thread < team.size(); ++thread) {
+      CHECK(seen[thread].asked);
+      CHECK(CPU_EQUAL(&seen[thread].allowed, &allowed));
+    }
+  }
+}
+#endif
 
 void test_more_threads_than_cpus() {
   Team team(fusedrnn::cpu::available_cpus() * 4 + 1);
@@ -327,6 +356,9 @@ int main(int argc, char** argv) {
   test_every_thread_runs_once();
   test_caller_is_thread_0();
   test_many_runs();
+#if defined(__linux__)
+  test_placement();
+#endif
   test_more_threads_than_cpus();
   test_taken_pool();
   test_many_callers();

@@ -6,6 +6,7 @@
 #include <new>
 #include <thread>
 
+#include "cpu/threads/placement.h"
 #include "cpu/threads/spin.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -41,6 +42,7 @@ struct alignas(kFalseSharingBytes) Worker {
   void* context = nullptr;
   int team_size = 0;
   int thread = 0;  // its number in every team, from 1
+  Placement placement;
 };
 
 // New threads must not run the signal handlers of the program: those belong to its own threads (in
@@ -124,6 +126,8 @@ void Pool::start(int thread, int team_size, Body body, void* context) {
   worker.body = body;
   worker.context = context;
   worker.team_size = team_size;
+  // Who finds it asleep is the only one to wake it: it sleeps until the exchange below.
+  if (worker.state.load(std::memory_order_acquire) == kParked) worker.placement.keep_off_this_cpu();
   if (worker.state.exchange(kWork, std::memory_order_acq_rel) == kParked) {
     worker.state.notify_one();
   }
@@ -151,6 +155,7 @@ void Pool::work(Worker& worker) noexcept {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "fusedrnn");
 #endif
+  worker.placement.adopt_this_thread();
   std::atomic<int>& state = worker.state;
   for (;;) {
     const auto park_at = std::chrono::steady_clock::now() + kSpinBeforeParking;
@@ -164,6 +169,7 @@ void Pool::work(Worker& worker) noexcept {
         state.wait(kParked, std::memory_order_acquire);
       }
     }
+    worker.placement.restore();
     start_others(worker.thread, worker.team_size, worker.body, worker.context);
     worker.body(worker.context, worker.thread);
     state.store(kIdle, std::memory_order_release);
