@@ -24,6 +24,8 @@ from .records import Row
 from .scenarios import STEP_INPUTS, Array, Problem, Shape, random_problem
 from .timing import perf_counter, samples
 
+# The reference that verifies results is NumPy's: its worker threads take as long to fall asleep.
+REFERENCE_SETTLE_S = 0.5
 # A call longer than this, in seconds, gets SLOW_ROUNDS rounds, and needs no warm-up.
 SLOW_CALL = 0.4
 SLOW_ROUNDS = 3
@@ -205,6 +207,7 @@ class Harness:
     def _time(self, entries: list[_Entry], scenario: str, threads: int) -> None:
         _leave_out_hopeless(entries, lambda entry: entry.estimate, least=SLOW_CALL)
         pause = max((entry.peer.settle_s for entry in entries), default=0.0)
+        pause = max(pause, REFERENCE_SETTLE_S)
         for number in range(self._settings.rounds):
             turn = number % max(len(entries), 1)
             for entry in entries[turn:] + entries[:turn]:

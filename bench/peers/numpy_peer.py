@@ -117,7 +117,7 @@ def reference(scenario: str, problem: Problem) -> dict[str, Array]:
 
 class NumPy(Peer):
     max_rounds = 2
-    settle_s = 0.05  # OpenBLAS's threads yield in a loop for 2^26 cycles before they sleep
+    settle_s = 0.5  # OpenBLAS's threads yield in a loop before they sleep; 0.05 s are not enough
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
