@@ -149,19 +149,8 @@ class FusedRnn(Peer):
         return layer
 
     def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
-        """The layer with its weights packed once, None where this build cannot."""
-        if not hasattr(self._fr.LSTM, "freeze"):
-            if self.weight_dtype:
-                raise UnavailableError("this build has no freeze")
-            return None
-        try:
-            return self._layer(problem, arrays).freeze(weight_dtype=self.weight_dtype)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            if not self.weight_dtype:
-                return None
-            raise UnavailableError(
-                f"this build has no {self.weight_dtype} weights ({error})"
-            ) from error
+        """The layer with its weights packed once; None where they are packed at every call."""
+        return self._layer(problem, arrays).freeze(weight_dtype=self.weight_dtype)
 
 
 class Functions(FusedRnn):

@@ -41,7 +41,7 @@ class Backward {
   using Panel = typename F::Panel;
   using V = typename F::V;
   using Dot = typename F::Dot;
-  using Saved = typename Choose<(Cell::kPhases > 1), Real, typename F::Saved>::type;
+  using Saved = SavedOf<Cell, F>;
   static constexpr int W = V::width;
   static constexpr int U = Cell::kUnitVectors * W;
   static constexpr int G = Cell::kGates;

@@ -79,4 +79,9 @@ struct Format {
   }
 };
 
+// What forward leaves for backward; gates that a later phase of the same step reads stay exact.
+template <class Cell, class F>
+using SavedOf = typename Choose<(Cell::kPhases > 1 || F::kQuantised), typename F::Real,
+                                typename F::Saved>::type;
+
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -32,9 +32,7 @@ struct ForwardContext {
   using Panel = typename F::Panel;
   using V = typename F::V;
   using Dot = typename F::Dot;
-  // Gates that a later phase of the same step reads stay exact.
-  using Saved =
-      typename Choose<(Cell::kPhases > 1 || F::kQuantised), Real, typename F::Saved>::type;
+  using Saved = SavedOf<Cell, F>;
   static constexpr int W = V::width;
   static constexpr int kUnitVectors = Cell::kUnitVectors;
   static constexpr int U = kUnitVectors * W;

@@ -30,8 +30,7 @@ constexpr CellKernels kernels_of() {
   shape.real_bytes = sizeof(typename F::Real);
   shape.row_bytes = sizeof(typename F::Row);
   shape.panel_bytes = sizeof(typename F::Panel);
-  shape.saved_bytes =
-      Cell::kPhases > 1 || F::kQuantised ? sizeof(typename F::Real) : sizeof(typename F::Saved);
+  shape.saved_bytes = sizeof(SavedOf<Cell, F>);
   shape.mixed = F::kMixed;
   shape.staged = F::kStage;
   shape.quantised = F::kQuantised;
