@@ -22,6 +22,7 @@ enum class Compute : int {
   same = 0,      // the problem's dtype
   bfloat16 = 1,  // both operands rounded to bfloat16
   int8 = 2,      // weights with a scale a row, activations quantised at each product; frozen only
+  tfloat32 = 3,  // both operands rounded to 10 bits of fraction; CUDA only
 };
 
 constexpr int kMaxStates = 2;  // h, and c where the cell has one

@@ -67,10 +67,21 @@ typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
   FUSEDRNN_COMPUTE_BFLOAT16 = 1,
   /* of float32: x, h, weights, and in backward the gates' gradients */
-  FUSEDRNN_COMPUTE_INT8 = 2
+  FUSEDRNN_COMPUTE_INT8 = 2,
   /* of float32, frozen weights only: weights with a scale a row, x and h with a scale a sequence,
    * found at each step. docs/quantisation.md says what the two cost in accuracy. */
+  FUSEDRNN_COMPUTE_TFLOAT32 = 3 /* of float32, on CUDA devices only: 10 bits of fraction */
 } fusedrnn_compute;
+
+/* Where a call on a CUDA device takes the memory it works in, and what a tape keeps. */
+typedef struct fusedrnn_allocator {
+  void* context;
+  /* Memory of the stream's device, aligned to 256 bytes, for use on `stream`; null where there is
+   * none. */
+  void* (*allocate)(void* context, size_t bytes, void* stream);
+  /* Once all work that used it has been put on `stream`. A tape's is released where the tape is. */
+  void (*release)(void* context, void* memory, size_t bytes, void* stream);
+} fusedrnn_allocator;
 
 /* What a forward pass must remember for its gradients. Immutable: backward may run any number of
  * times and from several threads. It refers to x, w_ih and w_hh of the forward call, which must
@@ -95,6 +106,9 @@ typedef struct fusedrnn_forward_args {
   DLTensor* h_n;           /* written */
   DLTensor* c_n;           /* written; LSTM only */
   int32_t compute;         /* a fusedrnn_compute, of backward too; a size without it means SAME */
+  int32_t reserved;        /* zero */
+  void* stream;            /* a cudaStream_t, where x is on a CUDA device; null: the default one */
+  const fusedrnn_allocator* allocator; /* optional; a tape keeps a copy of the struct */
 } fusedrnn_forward_args;
 
 typedef struct fusedrnn_backward_args {
@@ -111,6 +125,8 @@ typedef struct fusedrnn_backward_args {
   DLTensor* dh0;
   DLTensor* dc0;         /* LSTM only */
   int32_t accumulate_dx; /* nonzero: dx += instead of dx =, for the second direction of a layer */
+  int32_t reserved;      /* zero */
+  void* stream; /* as of fusedrnn_forward_args; the memory comes from the tape's allocator */
 } fusedrnn_backward_args;
 
 /* The weights of one layer in one direction, packed once for inference. Immutable: any number of

@@ -1,0 +1,63 @@
+// What core asks of the CUDA library, which it opens at run time: plain structs and functions only,
+// because the two may come from different packages and compilers.
+//
+// The library exports one symbol, kCudaPluginSymbol, of type CudaPluginEntry.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/problem.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn {
+
+// Grows by one with every change of a struct here or in problem.h. Core refuses a library of
+// another version.
+constexpr int32_t kCudaPluginVersion = 1;
+constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
+
+// Where a call runs. Work is ordered on `stream` and nothing waits for the device.
+struct CudaPlace {
+  int32_t device = 0;
+  void* stream = nullptr;                         // a cudaStream_t; null: the legacy default stream
+  const fusedrnn_allocator* allocator = nullptr;  // null: the device's own memory pool
+};
+
+// What ForwardCall::flags is made from, on the device: `flags` of a call is null here. A tensor may
+// lie in device memory, where the values of lengths are not checked but limited to 0..T, or in host
+// memory, which has been checked, and which is read before the call returns. Any strides.
+struct CudaMasks {
+  const DLTensor* lengths = nullptr;
+  const DLTensor* resets = nullptr;
+};
+
+struct CudaTape;  // the library's own; refers to x, w_ih and w_hh of its forward call
+
+struct CudaDevice {
+  char name[256];
+  int32_t capability;  // 90 for 9.0
+  int64_t memory;      // bytes
+  char unusable[256];  // why it cannot be used; empty where it can
+};
+
+struct CudaPlugin {
+  int32_t version;
+  // Devices, or the reason why there is none: a null-terminated text in `why`, and 0.
+  int32_t (*device_count)(char* why, size_t size);
+  fusedrnn_status (*describe_device)(int32_t device, CudaDevice* description);
+  // As Backend's (core/backend.h). `tape` may be null: inference.
+  fusedrnn_status (*forward)(const ForwardCall* call, const CudaMasks* masks,
+                             const CudaPlace* place, CudaTape** tape);
+  fusedrnn_status (*backward)(const CudaTape* tape, const BackwardCall* call,
+                              const CudaPlace* place);
+  void (*free_tape)(CudaTape* tape);
+  // The message of this thread's last failure.
+  const char* (*last_error)();
+  // A line about the library itself: CUDA runtime, driver, the GEMM in use.
+  const char* (*description)();
+};
+
+using CudaPluginEntry = const CudaPlugin* (*)();
+
+}  // namespace fusedrnn
