@@ -11,6 +11,9 @@ if not __package__:  # run as a script: `bench` is a package beside its folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench import plots
+from bench.gpu import plots as gpu_plots
+from bench.gpu import records as gpu_records
+from bench.gpu import report as gpu_report
 from bench.limits import Ceilings
 from bench.peers import OURS, UnavailableError, library
 from bench.records import Run, load_runs
@@ -72,35 +75,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, metavar="PAGE.md", help="write the page, and plots/ beside it"
     )
     options = parser.parse_args(arguments)
+    gpu_files = [path for path in options.files if gpu_records.is_gpu_file(path)]
+    cpu_files = [path for path in options.files if path not in gpu_files]
     try:
-        runs = load_runs(options.files)
+        cpu_runs, gpu_runs = load_runs(cpu_files), gpu_records.load_runs(gpu_files)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    named = {path.stem: run for path, run in zip(options.files, runs, strict=True)}
+    named = {path.stem: run for path, run in zip(cpu_files, cpu_runs, strict=True)}
+    gpu_named = {path.stem: run for path, run in zip(gpu_files, gpu_runs, strict=True)}
     if options.out is None:
-        print(report(named), end="")
+        print(report(named, gpu_runs=gpu_named), end="")
         return 0
     images: dict[str, list[Path]] = {}
+    folder = options.out.parent / "plots"
     try:
         for name, run in named.items():
-            images[name] = plots.draw(run, options.out.parent / "plots", name)
+            images[name] = plots.draw(run, folder, name)
+        for name, gpu_run in gpu_named.items():
+            images[name] = gpu_plots.draw(gpu_run, folder, name)
     except UnavailableError as why:
         print(f"no plots: {why}", file=sys.stderr)
-    options.out.write_text(report(named, images), encoding="utf-8")
+    options.out.write_text(report(named, images, gpu_named), encoding="utf-8")
     return 0
 
 
-def report(runs: dict[str, Run], images: dict[str, list[Path]] | None = None) -> str:
-    """The page as Markdown; `runs` by the names of their files, `images` in plots/ beside it."""
+def report(
+    runs: dict[str, Run],
+    images: dict[str, list[Path]] | None = None,
+    gpu_runs: dict[str, gpu_records.Run] | None = None,
+) -> str:
+    """The page as Markdown; runs by the names of their files, `images` in plots/ beside it."""
     overheads = [run.machine.get("timer_overhead_s", 0.0) for run in runs.values()]
-    overhead = f"{max(overheads) * 1e9:.0f} ns" if max(overheads) else "time"
+    overhead = f"{max(overheads) * 1e9:.0f} ns" if any(overheads) else "time"
     parts = [HEAD.format(noisy=NOISY, overhead=overhead)]
     for name, run in runs.items():
         groups, limits = tables(run.rows), ceilings(run)
         parts += [f"## {name}\n", _machine(run), *_overview(groups), *_probes(run)]
         parts += [f"![{path.stem}](plots/{path.name})\n" for path in (images or {}).get(name, [])]
         parts += [_section(table, limits) for table in groups]
+    parts.append(gpu_report.section(gpu_runs or {}, images))
     return "\n".join(parts)
 
 
