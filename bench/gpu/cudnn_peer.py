@@ -36,10 +36,13 @@ class Choice:
 
 def choices(case: Case) -> list[Choice]:
     """Everything that cuDNN may accept for the case."""
-    precisions = ["float32", "float16"] if case.dtype == "float16" else ["float32"]
-    math_types = [*api.MATH_TYPES] if case.dtype == "float32" else ["default", "tensor op"]
-    found = itertools.product(api.ALGORITHMS, math_types, precisions)
-    return [Choice(*chosen) for chosen in found]
+    found = [
+        Choice(algorithm, math_type, "float32")
+        for algorithm, math_type in itertools.product(api.ALGORITHMS, api.MATH_TYPES)
+    ]
+    if case.dtype == "float16":  # the standard algorithm alone can also compute in it
+        found += [Choice("standard", math_type, "float16") for math_type in api.MATH_TYPES]
+    return found
 
 
 class BestCuDnn(Peer):
@@ -54,7 +57,13 @@ class BestCuDnn(Peer):
 
     def variants(self, case: Case) -> list[Variant]:
         return [
-            Variant(str(choice), functools.partial(self._job, choice), graph=True, eager_too=True)
+            Variant(
+                str(choice),
+                functools.partial(self._job, choice),
+                graph=True,
+                eager_too=True,
+                group=choice.algorithm,
+            )
             for choice in choices(case)
         ]
 

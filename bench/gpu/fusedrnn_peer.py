@@ -18,12 +18,12 @@ class FusedRnn(Peer):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._fr = require("fusedrnn")
-        cuda = self._fr.info().get("cuda", {})
-        if not cuda.get("usable", True):
-            raise UnavailableError(f"fusedrnn cannot use a GPU here: {cuda.get('reason')}")
+        self._info = self._fr.info()
+        if not self._info.get("cuda_devices"):
+            raise UnavailableError(f"fusedrnn uses no GPU: {self._info.get('cuda', 'not built')}")
 
     def version(self) -> str:
-        return str(self._fr.__version__)
+        return f"{self._fr.__version__}, {self._info['cuda']}"
 
     def variants(self, case: Case) -> list[Variant]:
         return [Variant("graph" if self.graph else "eager", self._job, graph=self.graph)]

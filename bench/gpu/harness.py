@@ -26,13 +26,15 @@ class Settings:
 
 @dataclass
 class _Entry:
-    """A verified way to run a case."""
+    """A verified way to run a case; its plain calls first, then those that are timed."""
 
-    label: str
+    variant: Variant
+    job: Job
     calls: Sequence[Callable[[], Any]]
     error: float
     estimate: float
-    keep: Any
+    label: str = ""
+    graphs: Any = None
 
 
 class Harness:
@@ -79,53 +81,66 @@ class Harness:
             variants = peer.variants(case)
         except UnavailableError as why:
             return replace(row, status="unsupported", message=str(why)), None
-        best: _Entry | None = None
         reasons: Counter[str] = Counter()
-        wrong = 0
-        for variant in variants:
+        screened = self._screened(variants, case, problems, expected, reasons)
+        best: _Entry | None = None
+        for entry in screened:
             try:
-                entry = self._entry(variant, case, problems, expected)
-            except MismatchError as why:
-                wrong += 1
-                reasons[f"wrong: {why}"] += 1
+                self._capture(entry, case, expected)
+            except Exception as why:  # as in _screened
+                reasons[_reason(why)] += 1
                 continue
-            except Exception as why:  # a way that a library refuses must not end the run
-                reasons[f"{type(why).__name__}: {_first_line(why)}"] += 1
-                continue
-            finally:
-                gc.collect()  # memory of the way before
             if best is None or entry.estimate < best.estimate:
                 best = entry
         if best is None:
-            status = "wrong" if wrong else "failed"
+            status = "wrong" if any(r.startswith("wrong") for r in reasons) else "failed"
             return replace(row, status=status, message="; ".join(reasons)), None
         row = replace(row, choice=best.label, rejected=dict(reasons), error=best.error)
         return replace(row, calls=self._calls(best) * self._settings.rounds), best
 
-    def _entry(
-        self, variant: Variant, case: Case, problems: list[Problem], expected: dict[str, Any]
-    ) -> _Entry:
-        job: Job = variant.make(problems)
-        error = verify(job.collect(job.calls[0]()), expected, case.precision)
-        label, calls = variant.label, job.calls
-        keep: list[Any] = [job]
-        if variant.graph:
+    def _screened(
+        self,
+        variants: Sequence[Variant],
+        case: Case,
+        problems: list[Problem],
+        expected: dict[str, Any],
+        reasons: Counter[str],
+    ) -> list[_Entry]:
+        """The right ways, of each group the fastest one; why others are none goes to `reasons`."""
+        found: dict[str, _Entry] = {}
+        for variant in variants:
             try:
-                calls, first, graphs = self._captured(job)
-            except Exception as why:
-                if not variant.eager_too:
-                    raise
-                label += f" (not captured: {_first_line(why)})"
-            else:
-                error = max(error, verify(job.collect(first), expected, case.precision))
-                keep.append(graphs)
-        self._clock.seconds(calls, len(calls))
-        estimate = median(self._clock.seconds(calls, 3))
-        return _Entry(label, calls, error, estimate, keep)
+                job: Job = variant.make(problems)
+                error = verify(job.collect(job.calls[0]()), expected, case.precision)
+                estimate = median(self._clock.seconds(job.calls, 3))
+            except Exception as why:  # a way that a library refuses must not end the run
+                reasons[_reason(why)] += 1
+                continue
+            entry = _Entry(variant, job, job.calls, error, estimate, variant.label)
+            group = variant.group or variant.label
+            if group not in found or estimate < found[group].estimate:
+                found[group] = entry
+            del job, entry
+            gc.collect()  # the memory of a way that lost
+        return [*found.values()]
 
-    def _captured(self, job: Job) -> tuple[list[Callable[[], Any]], Any, list[Any]]:
-        captured = [self._clock.capture(call) for call in job.calls]
-        return [replay for replay, _ in captured], captured[0][1], [r for _, r in captured]
+    def _capture(self, entry: _Entry, case: Case, expected: dict[str, Any]) -> None:
+        """Turn the calls into graphs where the way asks for it, and time them anew."""
+        if not entry.variant.graph:
+            return
+        try:
+            captured = [self._clock.capture(call) for call in entry.job.calls]
+        except Exception as why:
+            if not entry.variant.eager_too:
+                raise
+            entry.label += f" (not captured: {_first_line(why)})"
+            return
+        entry.graphs = captured  # a graph's memory lives as long as its result
+        error = verify(entry.job.collect(captured[0][1]), expected, case.precision)
+        entry.error = max(entry.error, error)
+        entry.calls = [replay for replay, _ in captured]
+        self._clock.seconds(entry.calls, len(captured))
+        entry.estimate = median(self._clock.seconds(entry.calls, 3))
 
     def _calls(self, entry: _Entry) -> int:
         return calls_in(self._settings.round_time, entry.estimate)
@@ -142,6 +157,12 @@ class Harness:
                 seconds = self._clock.seconds(entry.calls, self._calls(entry))
                 rounds[name].append(median(seconds))
         return rounds
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MismatchError):
+        return f"wrong: {error}"
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

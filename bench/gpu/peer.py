@@ -27,13 +27,16 @@ class Job:
 class Variant:
     """A way to run a case; its calls are replayed as CUDA graphs where `graph`.
 
-    `eager_too`: where the call cannot be captured, its plain calls are timed instead.
+    `eager_too`: where the call cannot be captured, its plain calls are timed instead. Ways of one
+    `group` launch the same kernels but for their arithmetic: of those, the fastest plain call alone
+    is captured.
     """
 
     label: str
     make: Callable[[Sequence[Problem]], Job]
     graph: bool = False
     eager_too: bool = False
+    group: str = ""
 
 
 class Peer(abc.ABC):

@@ -97,7 +97,7 @@ def verify(actual: dict[str, Any], expected: dict[str, Any], precision: str) -> 
     of_outputs, of_gradients = TOLERANCES[precision]
     worst = 0.0
     for name, exact in expected.items():
-        got = actual[name]
+        got = actual[name].detach()
         if tuple(got.shape) != tuple(exact.shape):
             raise MismatchError(f"{name}: expected {tuple(exact.shape)}, got {tuple(got.shape)}")
         error = float((got.double() - exact).norm() / exact.norm())
