@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ import torch
 import fusedrnn
 from bench import report
 from bench import scenarios as cpu_scenarios
-from bench.gpu import cudnn_layout, device, plots, run
+from bench.gpu import cudnn_api as api
+from bench.gpu import cudnn_layout, cudnn_peer, device, plots, run
 from bench.gpu import report as gpu_report
+from bench.gpu.cudnn_peer import BestCuDnn
 from bench.gpu.fusedrnn_peer import FusedRnn
 from bench.gpu.harness import Harness, Settings
 from bench.gpu.peer import Job, Peer, UnavailableError, Variant
@@ -29,6 +32,7 @@ from bench.gpu.summary import NOT_MEASURED, case_line, milliseconds, ratio, summ
 from bench.gpu.timing import calls_in
 from bench.peers.numpy_peer import reference as numpy_reference
 from bench.scenarios import Shape
+from fake_cudnn import FakeCuDnn
 
 SMOKE = CASE_SETS["smoke"]
 TINY = Case("training", "float32", Shape("lstm", 3, 2, 32))
@@ -436,7 +440,7 @@ def test_the_driver_is_asked_once_and_may_be_silent() -> None:
     assert device.clocks(lambda arguments: "") == {}
 
 
-# cuDNN's layout of weights
+# cuDNN, through a fake of its library
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
@@ -464,3 +468,55 @@ def test_weights_survive_any_layout(cell: str, gates: int) -> None:
         assert torch.equal(found[name], tensors[name])
     first = places[0, "matrix"].view(space)
     assert torch.equal(first, tensors["w_ih"][:hidden])
+
+
+@pytest.fixture
+def no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = types.SimpleNamespace(cuda_stream=0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+
+
+FLOAT32 = [case for case in SMOKE if case.precision == "float32"]
+
+
+@pytest.mark.usefixtures("no_stream")
+@pytest.mark.parametrize("case", FLOAT32, ids=str)
+def test_cudnn_is_called_as_its_prototypes_say(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [cudnn_peer.Choice(algorithm, "fma", "float32") for algorithm in api.ALGORITHMS]
+    monkeypatch.setattr(cudnn_peer, "choices", lambda case: ways)
+    library = FakeCuDnn()
+    (row,) = rows_of(BestCuDnn("cudnn", library), case=case, rounds=1)  # type: ignore[arg-type]
+    assert (row.status, row.message, row.rejected) == ("ok", "", {})
+    assert row.choice in map(str, ways)
+    assert library.calls.count("cudnnSetRNNDescriptor_v8") == len(ways)
+    assert library.calls.count("cudnnBuildRNNDynamic") == 1
+    assert library.live == []  # every descriptor was destroyed
+
+
+@pytest.mark.usefixtures("no_stream")
+def test_what_cudnn_refuses_is_said_and_left_out() -> None:
+    library = FakeCuDnn(refuse="cudnnBuildRNNDynamic")
+    peer = BestCuDnn("cudnn", library)  # type: ignore[arg-type]
+    (row,) = rows_of(peer, case=FLOAT32[0], rounds=1)
+    assert row.status == "ok"
+    assert row.rejected == {"CuDnnError: cudnnBuildRNNDynamic: not supported": 4}
+    assert peer.version() == "9.28.0"
+
+
+def test_cudnn_is_tried_in_every_way() -> None:
+    found = {
+        precision: cudnn_peer.choices(replace(TINY, precision=precision))
+        for precision in ("float32", "tfloat32", "bfloat16", "float16")
+    }
+    assert [len(choices) for choices in found.values()] == [16, 16, 16, 20]
+    for choices in found.values():
+        assert len(set(choices)) == len(choices)
+        assert {choice.algorithm for choice in choices} == set(api.ALGORITHMS)
+        assert {choice.math_type for choice in choices} == set(api.MATH_TYPES)
+    half = [choice for choice in found["float16"] if choice.math_precision == "float16"]
+    assert {choice.algorithm for choice in half} == {"standard"}
+
+
+def test_without_cudnn_the_peer_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="cuDNN 9 is not installed"):
+        api.load("/nowhere/libcudnn.so.9")

@@ -111,7 +111,6 @@ class Layer:
             out |= {"dc0": data["c0"].new_zeros(data["c0"].shape)} if "c0" in data else {}
             out |= {"weights": self._weights.new_zeros(self._weights.shape)}
         names = {name: tensor.data_ptr() for name, tensor in (data | out).items()}
-        self._lengths = lengths
 
         def call() -> dict[str, Any]:
             stream = self._torch.cuda.current_stream().cuda_stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -120,8 +119,7 @@ class Harness:
             group = variant.group or variant.label
             if group not in found or estimate < found[group].estimate:
                 found[group] = entry
-            del job, entry
-            gc.collect()  # the memory of a way that lost
+            del job, entry  # the memory of a way that lost
         return [*found.values()]
 
     def _capture(self, entry: _Entry, case: Case, expected: dict[str, Any]) -> None:
