@@ -26,7 +26,3 @@ if(FUSEDRNN_CUDA_WANTED)
     message(FATAL_ERROR "FUSEDRNN_CUDA=${FUSEDRNN_CUDA}: ${reason}")
   endif()
 endif()
-
-if(FUSEDRNN_CUDA_EMULATOR)
-  add_subdirectory(tests/emulator)
-endif()
