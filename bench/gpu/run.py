@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: `bench` is a package two folders up
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
@@ -38,10 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = device.facts()
     out = options.out or RESULTS / f"{_slug(str(facts.get('gpu', 'gpu')))}.json"
     try:
-        before = load_runs([out])[0] if options.merge and out.exists() else None
+        keep = (options.merge or options.resume) and out.exists()
+        before = load_runs([out])[0] if keep else None
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    cases = parse_cases(options.cases)
+    if options.resume and before is not None:
+        cases = [case for case in cases if case not in set(before.cases)]
     peers, skipped = _load(options.peers)
     settings = Settings(rounds=options.rounds, round_time=options.round_time)
     clock = CudaClock()
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings=harness.settings_record(),
         peers={peer.name: peer.version() for peer in peers},
         skipped=skipped,
-        ceilings=device.ceilings(clock) if options.ceilings else {},
+        ceilings=_ceilings(clock, before) if options.ceilings else {},
     )
     try:
         saved = measure(
@@ -65,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(summary_lines(saved)))
     print(f"written: {out}")
     return 1 if any(row.status in ("wrong", "failed") for row in saved.rows) else 0
+
+
+def _ceilings(clock: CudaClock, before: Run | None) -> dict[str, Any]:
+    """Rates of this GPU; those that the file holds need no second measurement."""
+    return before.ceilings if before and before.ceilings else device.ceilings(clock)
 
 
 def measure(
@@ -163,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--time-limit", type=float, default=0, metavar="S", help="start no case later than this")
     add("--out", type=Path, metavar="FILE.json", help="default bench/results/GPU.json")
     add("--merge", action="store_true", help="keep the cases of that file that do not run now")
+    add("--resume", action="store_true", help="the same, and run only cases that it lacks")
     add("--no-ceilings", dest="ceilings", action="store_false", help="no copy, no products")
     add("--list", action="store_true", help="list cases and peers, and stop")
     return parser

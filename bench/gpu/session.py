@@ -1,0 +1,164 @@
+"""Runs parts of work one after the other within a time limit, and keeps what each one leaves.
+
+A part is a command. It may fail or take too long without ending the session; what it wrote is on
+the disk by then, and so is the record of all parts before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+# Lines of the summary in all, and seconds that a part needs to be worth a start.
+MOST_LINES = 100
+LEAST_SECONDS = 5.0
+# Between the request to end and the end by force.
+GRACE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command.
+
+    `command` gets the seconds that the part has: `most`, or what is left of the session. It runs
+    only after the parts named in `needs` have succeeded. `summarise` makes lines of its output.
+    """
+
+    name: str
+    command: Callable[[float], Sequence[str]]
+    most: float
+    needs: tuple[str, ...] = ()
+    summarise: Callable[[str], list[str]] = lambda text: last_lines(text, 6)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a part: `ok`, `failed`, `out of time` or `skipped`, and a word on it."""
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    message: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+def run_parts(
+    parts: Sequence[Part],
+    folder: Path,
+    limit: float,
+    environment: Mapping[str, str] | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> list[Outcome]:
+    """Run what the limit (in seconds) leaves time for; session.json is written after each part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started = now()
+    outcomes: list[Outcome] = []
+    for number, part in enumerate(parts):
+        left = limit - (now() - started)
+        outcome = _blocked(part, outcomes, left) or _run(
+            part, min(part.most, left), folder / f"{number}-{part.name}.log", environment, now
+        )
+        outcomes.append(outcome)
+        print(f"{now() - started:6.1f} s  {outcome.name}: {outcome.status}", flush=True)
+        _save(outcomes, folder)
+    return outcomes
+
+
+def _blocked(part: Part, outcomes: Sequence[Outcome], left: float) -> Outcome | None:
+    """Why the part does not run, None where it can."""
+    succeeded = {outcome.name for outcome in outcomes if outcome.status == "ok"}
+    missing = [name for name in part.needs if name not in succeeded]
+    if missing:
+        return Outcome(part.name, "skipped", message=f"needs {', '.join(missing)}")
+    if left < LEAST_SECONDS:
+        return Outcome(part.name, "skipped", message="no time left")
+    return None
+
+
+def _run(
+    part: Part,
+    seconds: float,
+    log: Path,
+    environment: Mapping[str, str] | None,
+    now: Callable[[], float],
+) -> Outcome:
+    started = now()
+    with log.open("w", encoding="utf-8") as output:
+        try:
+            process = subprocess.Popen(
+                list(part.command(seconds)),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=None if environment is None else dict(environment),
+                start_new_session=True,  # so that what it started ends with it
+            )
+        except OSError as error:
+            return Outcome(part.name, "failed", message=str(error))
+        try:
+            code = process.wait(seconds)
+            status, message = ("ok", "") if code == 0 else ("failed", f"exit code {code}")
+        except subprocess.TimeoutExpired:
+            _end(process)
+            status, message = "out of time", f"ended after {seconds:.0f} s"
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return Outcome(part.name, status, round(now() - started, 1), message, part.summarise(text))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all that it started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, kind)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _save(outcomes: Sequence[Outcome], folder: Path) -> None:
+    partial = folder / "session.partial"
+    records = [asdict(outcome) for outcome in outcomes]
+    partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "session.json")
+
+
+def summary(outcomes: Sequence[Outcome], most: int = MOST_LINES) -> list[str]:
+    """A line a part, then each part's own lines, all together at most so many.
+
+    Where there are too many, the longest parts lose lines first.
+    """
+    heads = [
+        f"{o.name}: {o.status}, {o.seconds:.0f} s" + (f": {o.message}" if o.message else "")
+        for o in outcomes
+    ]
+    bodies = [list(o.lines) for o in outcomes]
+    cut = [0] * len(bodies)
+
+    def total() -> int:
+        return len(heads) + sum(map(len, bodies)) + sum(n > 0 for n in cut)
+
+    while total() > most and any(bodies):
+        longest = max(range(len(bodies)), key=lambda n: len(bodies[n]))
+        bodies[longest].pop()
+        cut[longest] += 1
+    lines = []
+    for head, body, lost in zip(heads, bodies, cut, strict=True):
+        lines += [head, *(f"  {line}" for line in body)]
+        lines += [f"  ... {lost} more lines in the log"] if lost else []
+    return lines
+
+
+def last_lines(text: str, count: int, width: int = 180) -> list[str]:
+    """The last lines that are not empty, none too long."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [line[:width] for line in lines[-count:]]
