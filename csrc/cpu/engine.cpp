@@ -16,7 +16,7 @@
 
 namespace fusedrnn::cpu {
 
-void wait_at(Barrier& barrier) { barrier.wait(); }
+void wait_at(Barrier& barrier) noexcept { barrier.wait(); }
 
 namespace {
 

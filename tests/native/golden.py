@@ -56,8 +56,8 @@ class Shape(NamedTuple):
     full: bool = True  # with biases, initial states, lengths and resets
 
 
-# Batches below, at and above a full tile, and a matrix unit's block of 32 rows; sizes around one, two and four vectors of every
-# instruction set; the last ones are large enough for two threads to pay.
+# Batches below, at and above a full tile, and a matrix unit's block of 32 rows; sizes around one,
+# two and four vectors of every instruction set; the last one is large enough for two threads to pay.
 SHAPES = [
     Shape(1, 1, 1, 1),
     Shape(3, 1, 5, 3, full=False),

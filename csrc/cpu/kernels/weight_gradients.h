@@ -85,7 +85,7 @@ struct WeightGradients {
             const int height = static_cast<int>(H - unit < kRows ? H - unit : kRows);
             const Row* operand = delta(row) + blocks[g] * deltas.block + unit;
             if constexpr (PairUnit::kPresent) {
-              PairUnit::pack_columns(operand, deltas.ld, depth, packed_deltas);
+              PairUnit::pack_transposed(operand, deltas.ld, depth, packed_deltas);
               operand = packed_deltas;
             } else if constexpr (K > 1) {
               pack_deltas(operand, depth, packed_deltas);

@@ -31,7 +31,11 @@ class TileRegisters {
 
   // For blocks of `height` rows.
   FUSEDRNN_MEMBER void configure(int64_t height) {
-    if (height == height_) return;
+    if (height != height_) reconfigure(height);
+  }
+
+ private:
+  __attribute__((noinline)) void reconfigure(int64_t height) {
     height_ = height;
     const bool split = height > kTileRows;
     const auto upper = static_cast<uint8_t>(split ? kTileRows : height);
@@ -48,7 +52,6 @@ class TileRegisters {
     configure_tiles(configuration);
   }
 
- private:
   int64_t height_ = 0;
 };
 
@@ -207,10 +210,11 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
 
   // Columns [0, kRows) of rows [0, depth) of bfloat16 numbers, transposed into the tiles that
   // add_block() multiplies: [column / 16][k / 32][16][32], zero beyond `depth`.
-  static void pack_columns(const Bf16* src, int64_t stride, int64_t depth, Bf16* packed) {
+  static void pack_transposed(const Bf16* src, int64_t stride, int64_t depth, Bf16* packed) {
     for (int half = 0; half < 2; ++half, src += kTileRows) {
       for (int64_t k = 0; k < depth; k += kDepth, packed += kTileRows * kDepth) {
         Vec<float> pairs[kTileRows];  // of k, one a lane and column
+        FUSEDRNN_UNROLL
         for (int i = 0; i < kTileRows; ++i) {
           const int64_t at = k + 2 * i;
           const __m512i low = at < depth ? words(src + at * stride) : _mm512_setzero_si512();
@@ -219,6 +223,7 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
           pairs[i] = {_mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)))};
         }
         Vec<float>::transpose(pairs);
+        FUSEDRNN_UNROLL
         for (int i = 0; i < kTileRows; ++i) {
           _mm512_storeu_ps(reinterpret_cast<float*>(packed + i * kDepth), pairs[i].v);
         }
@@ -226,7 +231,7 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
     }
   }
 
-  // out[m][n] (+)= sum over k of a[k][m] * b[k][n], m < height, n < columns; a as pack_columns()
+  // out[m][n] (+)= sum over k of a[k][m] * b[k][n], m < height, n < columns; a as pack_transposed()
   // leaves it, b a panel of the weight gradients' inputs.
   static void add_block(const Bf16* a, const Bf16* b, int64_t depth, float* out, int64_t stride,
                         int height, int64_t columns, bool add) {
