@@ -300,6 +300,25 @@ def test_what_is_no_number_spoils_its_own_sequence(
 
 @variants
 @precisions
+def test_what_a_call_leaves_in_memory_does_not_reach_the_next(
+    cell: str, options: Arguments, precision: Precision
+) -> None:
+    for shape in ({"batch": 5, "hidden_size": 17}, {"batch": 20, "hidden_size": 3}):
+        problem, upstream = half_problem(cell, precision, steps=3, input_size=5, **shape, seed=13)
+        results = []
+        for spoilt in (False, True, False):
+            call = {
+                name: np.full_like(value, np.nan) if spoilt else value
+                for name, value in problem.items()
+            }
+            got, tape = forward(cell, **call, **options, **precision.options)
+            results.append(got | backward(cell, tape, **upstream))
+            del tape
+        same_bits(results[2], results[0])
+
+
+@variants
+@precisions
 def test_any_number_of_threads_gives_the_same_bits(
     cell: str, options: Arguments, precision: Precision
 ) -> None:

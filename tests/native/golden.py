@@ -57,7 +57,7 @@ class Shape(NamedTuple):
 
 
 # Batches below, at and above a full tile, and a matrix unit's block of 32 rows; sizes around one,
-# two and four vectors of every instruction set; the last one is large enough for two threads to pay.
+# two and four vectors of every instruction set; the last one is large enough for two threads.
 SHAPES = [
     Shape(1, 1, 1, 1),
     Shape(3, 1, 5, 3, full=False),
