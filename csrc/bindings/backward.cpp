@@ -6,6 +6,7 @@
 #include "bindings/array_export.h"
 #include "bindings/array_import.h"
 #include "bindings/cuda_memory.h"
+#include "bindings/device_array.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
 #include "bindings/tape.h"
@@ -85,6 +86,12 @@ py::dict backward(py::handle tape_object, py::handle dy_object, py::handle dh_n_
   gradients["db_hh"] = db_hh.array();
   gradients["dh0"] = dh0.array();
   if (dc0) gradients["dc0"] = dc0->array();
+  if (place.on_cuda()) {
+    const py::tuple read = py::make_tuple(tape_object, dy.owner(), dh_n.owner(), dc_n.owner());
+    for (const auto& [name, gradient] : gradients) {
+      keep_inputs(py::reinterpret_borrow<py::object>(gradient), read);
+    }
+  }
   return gradients;
 }
 

@@ -85,13 +85,15 @@ py::tuple DeviceArray::dlpack_device() const {
   return py::make_tuple(int32_t{kDLCUDA}, block_->device());
 }
 
+void keep_inputs(const py::object& result, const py::tuple& inputs) {
+  if (py::isinstance<DeviceArray>(result)) py::cast<DeviceArray&>(result).keep(inputs);
+}
+
 void register_device_array(py::module_& m) {
   py::class_<DeviceArray>(m, "DeviceArray", py::is_final(),
                           "Memory on a CUDA device as a DLPack producer.")
       .def(py::init<py::handle, py::handle, py::handle, py::handle>(), py::arg("shape"),
            py::arg("dtype"), py::arg("device"), py::arg("stream"))
-      .def("keep", &DeviceArray::keep, py::arg("inputs"),
-           "Keeps the inputs of the call that writes the array alive for as long as the array.")
       .def("__dlpack__", &DeviceArray::dlpack, py::kw_only(), py::arg("stream") = py::none(),
            py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
            py::arg("copy") = py::none())

@@ -29,8 +29,6 @@ class DeviceArray {
                            py::handle device, py::handle copy);
   py::tuple dlpack_device() const;
 
-  // What must live as long as anybody holds the array: the inputs of the call that writes it, whose
-  // library does not know of that work.
   void keep(py::object inputs) { inputs_ = std::move(inputs); }
 
  private:
@@ -39,5 +37,9 @@ class DeviceArray {
   Dtype dtype_;
   py::object inputs_ = py::none();
 };
+
+// Of a call whose arrays belong to such a library, which does not know of the work that reads the
+// inputs: where `result` is a DeviceArray they live as long as anybody holds it.
+void keep_inputs(const py::object& result, const py::tuple& inputs);
 
 }  // namespace fusedrnn::bindings

@@ -57,6 +57,10 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
   }
   throw_on_failure(status, memory.get());
   std::unique_ptr<fusedrnn_tape, FreeTape> handle(tape);
+  if (place.on_cuda()) {
+    outputs.keep(
+        py::make_tuple(inputs.owners(), w_ih.owner(), w_hh.owner(), b_ih.owner(), b_hh.owner()));
+  }
   py::object saved = py::none();
   if (save) {
     saved = py::cast(Tape{memory, std::move(handle), inputs.x.owner(), w_ih.owner(), w_hh.owner(),

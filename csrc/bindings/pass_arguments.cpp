@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bindings/arguments.h"
+#include "bindings/device_array.h"
 #include "core/error.h"
 
 namespace fusedrnn::bindings {
@@ -32,6 +33,10 @@ void PassInputs::make_readable() {
   for (InputArray* array : {&x, &h0, &c0, &lengths, &resets}) array->make_readable();
 }
 
+py::tuple PassInputs::owners() const {
+  return py::make_tuple(x.owner(), h0.owner(), c0.owner(), lengths.owner(), resets.owner());
+}
+
 PassOutputs::PassOutputs(const CellInfo& cell, const Problem& p, py::handle y_object,
                          py::handle h_n_object, py::handle c_n_object, const Place* place)
     : y("y", y_object, p.dtype, {p.T, p.B, p.H}, place),
@@ -50,6 +55,12 @@ void PassOutputs::describe(fusedrnn_forward_args& args) {
 py::object PassOutputs::c_n_or_none() const {
   if (c_n) return c_n->array();
   return py::none();
+}
+
+void PassOutputs::keep(const py::tuple& inputs) const {
+  keep_inputs(y.array(), inputs);
+  keep_inputs(h_n.array(), inputs);
+  if (c_n) keep_inputs(c_n->array(), inputs);
 }
 
 const CellInfo& cell_argument(py::handle object) {

@@ -28,6 +28,9 @@ struct PassInputs {
 
   // Once core has accepted them.
   void make_readable();
+
+  // What holds their memory.
+  py::tuple owners() const;
 };
 
 struct PassOutputs {
@@ -40,6 +43,9 @@ struct PassOutputs {
   void describe(fusedrnn_forward_args& args);
 
   py::object c_n_or_none() const;
+
+  // For as long as the results live (see keep_inputs).
+  void keep(const py::tuple& inputs) const;
 };
 
 const CellInfo& cell_argument(py::handle object);

@@ -79,10 +79,11 @@ const CudaPlugin* find_cuda_plugin(std::string& why) {
   const std::lock_guard lock(mutex);
   if (!tried) {
     tried = true;
+    reason.clear();
     const Candidate file = candidate();
     std::string trouble;
     opened.store(open_plugin(file, trouble), std::memory_order_release);
-    reason = file.source + trouble;
+    if (!trouble.empty()) reason = file.source + trouble;
   }
   why = reason;
   return opened.load(std::memory_order_relaxed);

@@ -51,7 +51,6 @@ class LentArray:
 @final
 class DeviceArray:
     def __init__(self, shape: tuple[int, ...], dtype: str, device: int, stream: int) -> None: ...
-    def keep(self, inputs: Any) -> None: ...
     def __dlpack__(
         self,
         *,

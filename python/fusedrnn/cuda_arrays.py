@@ -1,9 +1,9 @@
 """What the compiled module asks of the library that an array on a CUDA device comes from.
 
 PyTorch and CuPy say which stream is current, make results and lend memory from their own pools. A
-library that is known through DLPack alone, as JAX is, has no stream to name: its arrays are read and
-written in the order of the legacy default stream, with which DLPack's protocol orders theirs, and
-results lie in memory of the device's own pool. `register` makes another library known.
+library that is known through DLPack alone, as JAX is, has no stream to name: its arrays are read
+and written in the order of the legacy default stream, with which DLPack's protocol orders theirs,
+and results lie in memory of the device's own pool. `register` makes another library known.
 
 No library is imported here: the one that made an array already is.
 """
@@ -26,7 +26,8 @@ Version = tuple[int, int]
 class CudaKind(Protocol):
     """One library's arrays on CUDA devices, as this package needs them.
 
-    Methods may be called from any thread, with the GIL held.
+    Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
+    be None: memory then comes from the device's own pool.
     """
 
     def current_stream(self, device: int) -> int:
@@ -51,11 +52,11 @@ class CudaKind(Protocol):
         The compiled module then says what is wrong with the array.
         """
 
-    def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any] | None:
+    def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         """Return the address of memory for use on `stream`, and an object that owns it.
 
-        Aligned to 256 bytes. When the owner is gone the memory may be given to others, for work that
-        is put on `stream` from then on. To raise is to have none left.
+        Aligned to 256 bytes. When the owner is gone the memory may be given to others, for work
+        that is put on `stream` from then on. To raise is to have none left.
         """
 
 

@@ -1,10 +1,10 @@
 """Which kind of array a result should be.
 
 Arrays come in as NumPy arrays or through the DLPack protocol, and the compiled module reads them
-where they lie. On the CPU results are made as NumPy arrays and handed back as the kind of array that
-`x` was, again without a copy; those of bfloat16, which NumPy cannot export, by the compiled module's
-own `__dlpack__`. On a CUDA device the library of `x` makes them (`fusedrnn.cuda_arrays`), or where
-it offers no way to, its `from_dlpack` takes them over.
+where they lie. On the CPU results are made as NumPy arrays and handed back as the kind of array
+that `x` was, again without a copy; those of bfloat16, which NumPy cannot export, by the compiled
+module's own `__dlpack__`. On a CUDA device the library of `x` makes them (`fusedrnn.cuda_arrays`),
+or where it offers no way to, its `from_dlpack` takes them over.
 """
 
 from __future__ import annotations

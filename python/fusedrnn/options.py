@@ -68,7 +68,7 @@ def dtype(value: object) -> str:
 
 
 def compute_dtype(value: object) -> str | None:
-    """The same, or None, or tfloat32. Whether it goes with the arrays, the compiled module knows."""
+    """The same, tfloat32 or None. Whether it goes with the arrays, the compiled module knows."""
     name = value if isinstance(value, str) and value == TFLOAT32 else _dtype_name(value)
     if name is None and value is not None:
         wanted = f"None, {_either((*DTYPES, TFLOAT32))}"
