@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "cuda/device/launch.h"
+#include "cuda/device/math.h"
 #include "cuda/device/shared.h"
 #include "cuda/device/sync.h"
 #include "cuda/device/thread.h"
@@ -79,7 +80,7 @@ FUSEDRNN_DEVICE void multiply_tiles(const device::Shared<Real>& a, const device:
 #pragma unroll
     for (int i = 0; i < R; ++i) {
 #pragma unroll
-      for (int j = 0; j < kColumns; ++j) sums[i][j] += left[i] * right[j];
+      for (int j = 0; j < kColumns; ++j) sums[i][j] = device::fma(left[i], right[j], sums[i][j]);
     }
   }
 }
