@@ -105,6 +105,8 @@ void KeptMemory::release() noexcept {
     } else if (has_allocator_) {
       wait_for_uses(stream_);
       allocator_.release(allocator_.context, data_, bytes_, stream_);
+    } else if (uses_.empty()) {
+      cudaFreeAsync(data_, stream_);  // the forward call failed, and its stream is still there
     } else {
       // The caller's streams may be gone; their events are not.
       const cudaStream_t stream = device_at(device_).release_stream();
