@@ -1,5 +1,6 @@
 // Functions of one real number, with errors of at most 2 ulp (float) and 1 ulp (double) for exp and
-// tanh, 4 and 3 for sigmoid.
+// tanh, 4 and 3 for sigmoid. Call them by their qualified names (device::exp): the global namespace
+// has its own.
 #pragma once
 
 #include "cuda/device/inline.h"

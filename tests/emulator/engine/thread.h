@@ -1,0 +1,38 @@
+// A thread of a kernel: a fiber, and what it waits for.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/barrier.h"
+#include "engine/fiber.h"
+
+namespace fusedrnn::emulator {
+
+struct Block;
+
+struct Thread {
+  enum class State : uint8_t { ready, waiting, ended };
+
+  Block* block = nullptr;
+  int index = 0;
+  State state = State::ready;
+  bool begun = false;
+  const Barrier* barrier = nullptr;  // while it waits
+  Where where;                       // of the wait
+  Fiber fiber;
+};
+
+// The thread whose code runs; null on the host.
+inline Thread* current_thread = nullptr;
+
+// Ends the launch with an error that names its kernel, block and thread.
+[[noreturn]] void fail(const std::string& what);
+
+// The thread that calls a function of device/, which the host must not.
+[[noreturn]] void fail_on_host();
+inline Thread& self() {
+  if (current_thread == nullptr) fail_on_host();
+  return *current_thread;
+}
+
+}  // namespace fusedrnn::emulator
