@@ -56,7 +56,7 @@ void run_memset(void* address, int value, size_t bytes) {
 void* allocate_in_graph(Runtime& r, CUstream_st& stream, size_t bytes) {
   Allocation& allocation = r.memory.allocate(bytes, stream.device);
   allocation.state = Allocation::State::graphs;
-  stream.capture->graph->memory.push_back(allocation.data);
+  stream.capture->graph->content->memory.push_back(allocation.data);
   add_node(stream, [&r, address = allocation.data] {
     Allocation& own = r.memory.at(address);
     require(!own.held, cudaErrorInvalidValue,

@@ -1,4 +1,4 @@
-// The runtime's calls about streams, events, captures and graphs.
+// The runtime's calls about streams and events.
 #include "engine/capture.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
@@ -69,7 +69,12 @@ cudaError_t cudaStreamGetFlags(cudaStream_t stream, unsigned* flags) {
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-  return call([&](Runtime&) { submit(stream_of(stream), [=] { function(data); }); });
+  return call([&](Runtime&) {
+    submit(stream_of(stream), [=] {
+      const NothingOfCuda guard;
+      function(data);
+    });
+  });
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -122,79 +127,5 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
       require(own.recorded->done, cudaErrorNotReady, "");
     }
     *milliseconds = 0.001f;  // the emulator's work takes no time that means anything
-  });
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-  return call([&](Runtime&) { begin_capture(stream_of(stream), mode); });
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  return call([&](Runtime&) {
-    *graph = nullptr;
-    *graph = new CUgraph_st{end_capture(stream_of(stream))};
-  });
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  return call([&](Runtime&) {
-    const CUstream_st& own = stream_of(stream);
-    *status = cudaStreamCaptureStatusNone;
-    if (own.capture != nullptr) {
-      *status =
-          own.capture->invalid ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
-    } else if (own.legacy) {
-      for (const CUstream_st* other : live_streams()) {
-        require(other->capture == nullptr || (other->flags & cudaStreamNonBlocking) != 0,
-                cudaErrorStreamCaptureImplicit, "");
-      }
-    }
-  });
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  return call([&](Runtime&) { *mode = exchange_thread_mode(*mode); });
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
-  return call([&](Runtime&) {
-    require(graph != nullptr, cudaErrorInvalidValue, "no graph");
-    *exec = new CUgraphExec_st{graph->content, nullptr};
-  });
-}
-
-cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream) {
-  return call([&](Runtime&) {
-    require(exec != nullptr, cudaErrorInvalidValue, "no executable graph");
-    enqueue(stream_of(stream), {});
-  });
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  return call([&](Runtime&) {
-    require(exec != nullptr, cudaErrorInvalidValue, "no executable graph");
-    launch_graph(*exec, stream_of(stream));
-  });
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-  return call([&](Runtime&) {
-    require(exec != nullptr, cudaErrorInvalidValue, "no executable graph");
-    delete exec;
-  });
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  return call([&](Runtime&) {
-    require(graph != nullptr, cudaErrorInvalidValue, "no graph");
-    delete graph;
-  });
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
-  return call([&](Runtime&) {
-    require(graph != nullptr, cudaErrorInvalidValue, "no graph");
-    require(nodes == nullptr, cudaErrorNotSupported, "the emulator counts nodes, and names none");
-    *count = graph->content->nodes.size();
   });
 }

@@ -51,6 +51,19 @@ bool all_joined(const GraphContent& graph, const std::vector<size_t>& last) {
 
 GraphContent::~GraphContent() {
   for (const void* address : memory) runtime().memory.release(address);
+  for (const auto& [object, count] : objects) release(object, count);
+}
+
+void release(cudaUserObject_t object, unsigned count) {
+  require(count <= object->references, cudaErrorInvalidValue,
+          "more references to a user object released than there are");
+  object->references -= count;
+  if (object->references != 0) return;
+  {
+    const NothingOfCuda guard;
+    object->destroy(object->data);
+  }
+  delete object;
 }
 
 void invalidate(Capture& capture, cudaError_t code, const char* what) {
@@ -91,16 +104,20 @@ cudaStreamCaptureMode exchange_thread_mode(cudaStreamCaptureMode mode) {
 }
 
 void begin_capture(CUstream_st& stream, cudaStreamCaptureMode mode) {
+  static uint64_t next_id = 1;
   require(!stream.legacy, cudaErrorStreamCaptureUnsupported, "capture of the legacy stream");
   require(stream.capture == nullptr, cudaErrorInvalidValue, "the stream is captured already");
   stream.capture = std::make_shared<Capture>();
+  stream.capture->id = next_id++;
+  stream.capture->graph = std::make_unique<CUgraph_st>();
+  stream.capture->graph->content = std::make_shared<GraphContent>();
   stream.capture->mode = mode;
   stream.capture->thread = std::this_thread::get_id();
   stream.capture->origin = &stream;
   stream.capture_last.clear();
 }
 
-std::shared_ptr<GraphContent> end_capture(CUstream_st& stream) {
+std::unique_ptr<CUgraph_st> end_capture(CUstream_st& stream) {
   const std::shared_ptr<Capture> capture = stream.capture;
   require(capture != nullptr, cudaErrorInvalidValue, "the stream is not captured");
   require(capture->origin == &stream, cudaErrorStreamCaptureUnmatched, "");
@@ -116,15 +133,16 @@ std::shared_ptr<GraphContent> end_capture(CUstream_st& stream) {
     }
   }
   require(!capture->invalid, cudaErrorStreamCaptureInvalidated, "");
-  require(all_joined(*capture->graph, last), cudaErrorStreamCaptureUnjoined, "");
-  return capture->graph;
+  require(all_joined(*capture->graph->content, last), cudaErrorStreamCaptureUnjoined, "");
+  return std::move(capture->graph);
 }
 
 void add_node(CUstream_st& stream, std::function<void()> run) {
   Capture& capture = *stream.capture;
   require(!capture.invalid, cudaErrorStreamCaptureInvalidated, "");
-  capture.graph->nodes.push_back({std::move(run), stream.capture_last});
-  stream.capture_last = {capture.graph->nodes.size() - 1};
+  std::vector<GraphNode>& nodes = capture.graph->content->nodes;
+  nodes.push_back({std::move(run), stream.capture_last});
+  stream.capture_last = {nodes.size() - 1};
 }
 
 void launch_graph(CUgraphExec_st& exec, CUstream_st& stream) {

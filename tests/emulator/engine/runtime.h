@@ -43,12 +43,23 @@ int current_device();
 void set_current_device(int device);
 void set_last_error(const Fault& fault);
 
+// While it lives, calls of the runtime fail: the thread is in a function that the runtime called.
+class NothingOfCuda {
+ public:
+  NothingOfCuda() { ++depth; }
+  ~NothingOfCuda() { --depth; }
+  NothingOfCuda(const NothingOfCuda&) = delete;
+  NothingOfCuda& operator=(const NothingOfCuda&) = delete;
+  static inline thread_local int depth = 0;
+};
+
 // The frame of every call of the runtime.
 template <class Body>
 cudaError_t call(const Body& body) noexcept {
   Runtime& r = runtime();
   const std::lock_guard<std::recursive_mutex> guard(r.lock);
   try {
+    if (NothingOfCuda::depth != 0) throw Fault{cudaErrorNotPermitted, ""};
     if (r.sticky.code != cudaSuccess) throw Fault(r.sticky);
     body(r);
     return cudaSuccess;
