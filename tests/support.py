@@ -66,40 +66,46 @@ class Host:
     def read(self, results: dict[str, Any]) -> dict[str, Any]:
         return results
 
+    def precision(self, precision: Any) -> Any:
+        """A `half_support.Precision` as it is here."""
+        return precision
 
-_place: list[Any] = [Host()]
+
+_places: list[Any] = [Host()]
+
+
+def place() -> Any:
+    """Where the functions run now."""
+    return _places[-1]
 
 
 @contextlib.contextmanager
-def running_on(place: Any) -> Iterator[None]:
+def running_on(other: Any) -> Iterator[None]:
     """Another place with these methods, between the tests' NumPy arrays and the functions."""
-    _place.append(place)
+    _places.append(other)
     try:
         yield
     finally:
-        _place.pop()
+        _places.pop()
 
 
 def infer(cell: str, **arguments: Any) -> dict[str, Any]:
     """Outputs of the function by name: y, h_n (and c_n)."""
-    place = _place[-1]
-    y, state = getattr(fr, cell)(**place.give(arguments))
-    return place.read(outputs(y, state))
+    y, state = getattr(fr, cell)(**place().give(arguments))
+    return place().read(outputs(y, state))
 
 
 def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
     """Outputs by name, and the tape."""
-    place = _place[-1]
-    y, state, tape = getattr(fr, f"{cell}_forward")(**place.give(arguments))
-    return place.read(outputs(y, state)), tape
+    y, state, tape = getattr(fr, f"{cell}_forward")(**place().give(arguments))
+    return place().read(outputs(y, state)), tape
 
 
 def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
     """Gradients by name."""
-    place = _place[-1]
-    grads = getattr(fr, f"{cell}_backward")(tape, **place.give(upstream))
+    grads = getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))
     names = [field.name for field in dataclasses.fields(grads)]
-    return place.read({name: getattr(grads, name) for name in names})
+    return place().read({name: getattr(grads, name) for name in names})
 
 
 def outputs(y: Any, state: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gpu_libraries import Emulated, Library, installed
 
 import fusedrnn
-from gpu_libraries import Emulated, Library, installed
 from support import running_on
 
 
@@ -36,7 +36,8 @@ def library(request: pytest.FixtureRequest) -> Library:
 @pytest.fixture(autouse=True)
 def _on_the_device(library: Library, request: pytest.FixtureRequest) -> Iterator[None]:
     """What `support` calls, it calls with arrays of the library."""
-    dtype = request.node.callspec.params.get("dtype", "float32")
+    params = request.node.callspec.params
+    dtype = params["precision"].dtype if "precision" in params else params.get("dtype", "float32")
     if dtype not in library.dtypes:
         pytest.skip(f"{library.name} has no {dtype}")
     with running_on(library):

@@ -15,10 +15,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-
 from emulator.array import EmulatedArray, EmulatedKind
 from emulator.library import Emulator
 from emulator.stream import Stream
+
+import reference
 from fusedrnn import cuda_arrays
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -53,6 +54,21 @@ class Library(ABC):
     def read(self, results: dict[str, Any]) -> dict[str, Any]:
         assert all(self.is_own(array) for array in results.values())
         return {name: self.values(array) for name, array in results.items()}
+
+    def precision(self, precision: Any) -> Any:
+        """Gates are kept as they are; the gradients of float16's enter products as tfloat32.
+
+        That cuts them off behind 10 bits, or rounds them, as the hardware has it.
+        """
+        if precision.compute is not None:
+            return precision._replace(rounding=reference.COMPUTED_IN_ON_CUDA[precision.compute])
+        rounding = reference.STORED_IN_ON_CUDA[precision.dtype]
+        bound = 2.0**-10 if precision.dtype == "float16" else precision.bound
+        return precision._replace(rounding=rounding, bound=bound)
+
+    def transposed(self, array: Any, axes: tuple[int, ...]) -> Any:
+        """A view with its axes in another order."""
+        return array.transpose(*axes)
 
     def copy_into(self, array: Any, values: Any) -> None:
         """New values in the same memory, written on the current stream."""
@@ -93,6 +109,9 @@ class Torch(Library):
 
     def is_own(self, array: Any) -> bool:
         return isinstance(array, self.torch.Tensor) and str(array.device) == "cuda:0"
+
+    def transposed(self, array: Any, axes: tuple[int, ...]) -> Any:
+        return array.permute(*axes)
 
     def copy_into(self, array: Any, values: Any) -> None:
         array.copy_(self.array(values))
