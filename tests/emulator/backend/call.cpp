@@ -38,6 +38,10 @@ DeviceArray::DeviceArray(const Array& host, Order order)
   bytes_ = static_cast<size_t>(elements * item_);
   memory_ = emulator_allocate(bytes_);
   if (memory_ == nullptr) throw std::runtime_error("emulator_allocate");
+  write(host);
+}
+
+void DeviceArray::write(const Array& host) {
   std::vector<unsigned char> image(bytes_, 0xff);
   for_rows([&](size_t at_host, size_t at_device, size_t bytes) {
     std::memcpy(image.data() + at_device, host.bytes.data() + at_host, bytes);
@@ -202,6 +206,14 @@ fusedrnn_status Call::backward(void* stream) {
 void Call::free_tape() {
   if (tape_ != nullptr) plugin().free_tape(tape_);
   tape_ = nullptr;
+}
+
+void Call::write(const Case& other) {
+  for (const auto& [name, array] : inputs_) array->write(other.arguments.at(name));
+  for (auto& [name, array] : host_masks_) array.bytes = other.arguments.at(name).bytes;
+  for (auto& [name, tensor] : masks_) {
+    if (options_.host_masks) tensor.data = host_masks_.at(name).bytes.data();
+  }
 }
 
 Arrays Call::outputs() const {

@@ -38,6 +38,7 @@ class DeviceArray {
   fusedrnn::Sequence sequence() const { return {data(), t_stride_, b_stride_}; }
   fusedrnn::Matrix matrix() const { return {data(), b_stride_}; }
   Array read() const;
+  void write(const Array& host);
 
  private:
   template <class Copy>
@@ -74,15 +75,16 @@ class Call {
   fusedrnn_status backward() { return backward(options_.stream); }
   fusedrnn_status backward(void* stream);
   void free_tape();
+  // Other values in all inputs, of the same shapes, at the same addresses.
+  void write(const Case& other);
   // What the calls have written so far.
   Arrays outputs() const;
 
-  // With x and dy changed before the call is made.
+  // To change before the call is made.
   fusedrnn::ForwardCall& forward_call() { return forward_; }
   fusedrnn::BackwardCall& backward_call() { return backward_; }
 
  private:
-  void* input(const std::string& name);
   const DeviceArray* add_input(const std::string& name, Order order);
   const DeviceArray* add_output(const std::string& name, Order order, double fill);
   const DLTensor* mask(const std::string& name);

@@ -2,6 +2,7 @@
 // memory. It is stricter than the real one: descriptors must be complete and consistent, alignments
 // true, the algorithm that of the very product, and the workspace the caller's own (it is written).
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -63,6 +64,8 @@ int set(T& field, const void* value, size_t size, const char* name) {
   std::memcpy(&field, value, size);
   return kSuccess;
 }
+
+std::atomic<int64_t> products{0};
 
 // --- numbers ---
 
@@ -233,6 +236,9 @@ bool aligned(const void* data, const Layout& layout, uint64_t to) {
 
 EXPORT size_t cublasLtGetVersion() { return 139901; }
 
+// How many products have been asked for.
+EXPORT int64_t fake_cublaslt_products() { return products; }
+
 EXPORT int cublasLtCreate(Handle** handle) {
   *handle = new Handle();
   return kSuccess;
@@ -339,6 +345,7 @@ EXPORT int cublasLtMatmul(Handle* handle, Desc* desc, const void* alpha, const v
   static std::mutex mutex;
   static std::list<Work> works;
   const std::lock_guard lock(mutex);
+  ++products;
   works.push_back({*desc, *la, *lb, *ld, sizes, read(alpha, desc->scale, 0),
                    read(beta, desc->scale, 0), a, b, d, workspace});
   return emulator_call_on(stream, multiply, &works.back()) == 0 ? kSuccess : kExecutionFailed;
