@@ -188,7 +188,7 @@ void test_many_sequences() {
 }
 
 // Sums over very many rows must not lose what a single running sum would.
-void test_sums_of_many_rows_are_exact() {
+void test_sums_of_many_rows() {
   Case one = random_case({.cell = FUSEDRNN_RNN_IDENTITY,
                           .T = 1,
                           .B = 40000,
@@ -196,15 +196,18 @@ void test_sums_of_many_rows_are_exact() {
                           .H = 1,
                           .lengths = false,
                           .resets = false});
-  const Arrays got = train(one);
+  Array &x = one.arguments.at("x"), &dy = one.arguments.at("dy");
+  one.arguments.erase("dh_n");
   double bias = 0, weight = 0;
   for (int64_t b = 0; b < 40000; ++b) {
-    const double d = one.arguments.at("dy")[b] + one.arguments.at("dh_n")[b];
-    bias += d;
-    weight += d * one.arguments.at("x")[b];
+    set_number(x, b, std::abs(x[b]));
+    set_number(dy, b, std::abs(dy[b]));
+    bias += dy[b];
+    weight += dy[b] * x[b];
   }
-  CHECK(std::abs(got.at("db_ih")[0] - bias) < 2e-6 * std::abs(bias) + 1e-4);
-  CHECK(std::abs(got.at("dw_ih")[0] - weight) < 2e-6 * std::abs(weight) + 1e-4);
+  const Arrays got = train(one);
+  CHECK(std::abs(got.at("db_ih")[0] - bias) < 1e-6 * bias);
+  CHECK(std::abs(got.at("dw_ih")[0] - weight) < 1e-6 * weight);
 }
 
 // --- refusals ---
@@ -256,7 +259,7 @@ int main() {
   test_outputs_that_are_not_wanted();
   test_inputs_that_are_not_given_are_zeros();
   test_many_sequences();
-  test_sums_of_many_rows_are_exact();
+  test_sums_of_many_rows();
   test_refusals();
   test_devices();
   CHECK_EQUAL(std::string(emulator_last_error()), "");
