@@ -145,6 +145,10 @@ int emulator_wait_for_stream(void* stream, void* other) {
   return error;
 }
 
+int emulator_call_on(void* stream, void (*function)(void*), void* data) {
+  return cudaLaunchHostFunc(stream_of(stream), function, data);
+}
+
 int emulator_begin_capture(void* stream) {
   return cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeGlobal);
 }

@@ -38,6 +38,9 @@ EMULATOR_EXPORT int emulator_synchronize_device(void);
 // Work of `stream` queued from now on follows what `other` has been given.
 EMULATOR_EXPORT int emulator_wait_for_stream(void* stream, void* other);
 
+// Queues a call of a function of the host's, which may read and write the device's memory.
+EMULATOR_EXPORT int emulator_call_on(void* stream, void (*function)(void*), void* data);
+
 // Capture of a stream: the executable graph, or null.
 EMULATOR_EXPORT int emulator_begin_capture(void* stream);
 EMULATOR_EXPORT void* emulator_end_capture(void* stream);
