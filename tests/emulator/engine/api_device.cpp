@@ -53,8 +53,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return call([&](Runtime&) { *version = kVersion; });
 }
 
+// None, as CUDA says it: libraries that would need one are then not looked for.
 cudaError_t cudaDriverGetVersion(int* version) {
-  return call([&](Runtime&) { *version = kVersion; });
+  return call([&](Runtime&) { *version = 0; });
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {

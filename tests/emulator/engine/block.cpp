@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/kernel_run.h"
+#include "engine/weak_memory.h"
 
 namespace fusedrnn::emulator {
 namespace {
@@ -26,7 +27,22 @@ void check_same_place(const Barrier& barrier, const Where& where) {
 
 void Warp::sync(const Where& where) {
   if (lane_ended) fail("sync_warp or a shuffle at " + describe(where) + ": lanes have ended");
+  show_to_block(self());
   barrier.arrive_and_wait(lanes, where);
+}
+
+const Warp::Offer& exchange(const void* bytes, size_t size, const char* what, const Where& where) {
+  Thread& thread = self();
+  Warp& warp = thread.block->warp_of(thread);
+  if (warp.lanes != kWarpThreads) {
+    fail(std::string(what) + " at " + describe(where) + ": the warp has " +
+         std::to_string(warp.lanes) + " of 32 lanes");
+  }
+  check_same_place(warp.barrier, where);
+  Warp::Offer& offer = warp.offers[warp.barrier.phase() % 2];
+  std::memcpy(offer.bytes[thread.index % kWarpThreads], bytes, size);
+  warp.sync(where);
+  return offer;
 }
 
 Block::Block(KernelRun* owner, int threads_of_block, size_t shared_bytes_of_block)
@@ -38,7 +54,7 @@ Block::Block(KernelRun* owner, int threads_of_block, size_t shared_bytes_of_bloc
       shared(aligned(shared_storage.data())),
       shared_bytes(shared_bytes_of_block) {
   for (int i = 0; i < kNamedBarriers; ++i) {
-    named.emplace_back("the named barrier " + std::to_string(i));
+    named.emplace_back("the named barrier", i);
   }
 }
 
@@ -52,11 +68,14 @@ void Block::begin(Index3 at) {
     thread.state = Thread::State::ready;
     thread.begun = false;
     thread.barrier = nullptr;
+    thread.copies.clear();
+    thread.arrived_in_cluster = false;
   }
   for (size_t i = 0; i < warps.size(); ++i) {
     warps[i].lanes = std::min(kWarpThreads, thread_count - static_cast<int>(i) * kWarpThreads);
     warps[i].lane_ended = false;
   }
+  for (Barrier& one : named) one.reset();  // arrivals that nobody waited for end with the block
   std::memset(shared, kPoison, shared_bytes);
 }
 
@@ -66,6 +85,7 @@ void Block::sync(const Where& where) {
          std::to_string(thread_count) + " threads of the block have ended");
   }
   check_same_place(barrier, where);
+  show_to_block(self());
   barrier.arrive_and_wait(thread_count, where);
 }
 
@@ -77,10 +97,13 @@ Barrier& Block::named_barrier(int id, int count) {
     fail("named barrier " + std::to_string(id) + ": expected a multiple of 32 threads, got " +
          std::to_string(count));
   }
+  show_to_block(self());
   return named[static_cast<size_t>(id)];
 }
 
 void Block::thread_ended(Thread& thread) {
+  if (thread.copies.under_way()) fail("ended with asynchronous copies that it has not waited for");
+  show_to_block(thread);
   ++ended;
   Warp& warp = warp_of(thread);
   warp.lane_ended = true;

@@ -61,6 +61,7 @@ void KernelRun::run_group(const std::vector<int64_t>& group) {
   ready_first_ = 0;
   for (size_t i = 0; i < group.size(); ++i) {
     Block& block = *blocks_[i];
+    block.slot = static_cast<int>(i);
     block.begin(index_of(group[i]));
     for (int t = 0; t < block.thread_count; ++t) {
       ready_.push_back(&block.threads[static_cast<size_t>(t)]);
@@ -81,7 +82,22 @@ void KernelRun::run_until_ended() {
     run_thread(*thread);
   }
   current_thread = nullptr;
-  if (!error_.empty()) clear();
+  if (error_.empty() && !copies_.empty()) {
+    error_ = "kernel " + kernel_.name + ": ended with bulk copies under way";
+  }
+  if (error_.empty()) {
+    publish_stores();
+  } else {
+    clear();
+  }
+}
+
+// The end of a kernel is a fence.
+void KernelRun::publish_stores() {
+  for (const auto& block : blocks_) {
+    block->stores.publish();
+    block->loaded.clear();
+  }
 }
 
 Thread* KernelRun::next_ready() {
@@ -143,8 +159,23 @@ void KernelRun::poll(const char* what, const Where& where) {
   if (++polls_ > kMostPolls) {
     fail(std::string("waits for ever in ") + what + " at " + describe(where));
   }
+  run_a_copy();
   ready_.push_back(&self());
   Fiber::suspend();
+}
+
+void KernelRun::maybe_let_others_run() {
+  if (random() == nullptr || !random_.one_in(2)) return;
+  ready_.push_back(&self());
+  Fiber::suspend();
+}
+
+void KernelRun::run_a_copy() {
+  if (copies_.empty()) return;
+  const size_t chosen = random() == nullptr ? 0 : random_.below(copies_.size());
+  const std::function<void()> copy = std::move(copies_[chosen]);
+  copies_.erase(copies_.begin() + static_cast<std::ptrdiff_t>(chosen));
+  copy();
 }
 
 void KernelRun::fail(const std::string& what) {

@@ -30,7 +30,9 @@ class KernelRun {
   // For the thread that runs.
   void wait_at(const Barrier& barrier, const Where& where);  // until woken
   void poll(const char* what, const Where& where);           // lets others run, then goes on
-  void progress() { polls_ = 0; }                            // something that a poll may wait for
+  void maybe_let_others_run();                               // with a seed
+  void add_copy(std::function<void()> copy) { copies_.push_back(std::move(copy)); }
+  void progress() { polls_ = 0; }  // something that a poll may wait for
 
   void wake(Thread& thread);
   [[noreturn]] void fail(const std::string& what);
@@ -43,6 +45,8 @@ class KernelRun {
   void run_until_ended();
   Thread* next_ready();
   void run_thread(Thread& thread);
+  void run_a_copy();
+  void publish_stores();
   void report_deadlock();
   void clear();
   Index3 index_of(int64_t block) const;
@@ -58,6 +62,7 @@ class KernelRun {
   size_t ready_first_ = 0;
   size_t live_ = 0;
   uint64_t polls_ = 0;
+  std::vector<std::function<void()>> copies_;  // under way
   std::string error_;
 };
 

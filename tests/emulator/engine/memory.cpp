@@ -74,7 +74,7 @@ Allocation* Memory::holding(const void* address) {
 
 void Memory::release(const void* address) {
   const auto found = live_.find(reinterpret_cast<uintptr_t>(address));
-  if (found == live_.end()) return;
+  if (found == live_.end() || --found->second.holders > 0) return;
   const Released released{found->second.data, found->second.bytes};
   live_bytes_ -= released.bytes;
   live_.erase(found);

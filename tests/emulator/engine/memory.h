@@ -23,6 +23,7 @@ struct Allocation {
   int device = 0;
   State state = State::live;
   bool held = false;  // by the graph that owns it, which runs: between its two nodes
+  int holders = 1;    // an array and a graph may both need it; the last to release it ends it
 };
 
 class Memory {

@@ -4,7 +4,9 @@
 #include <cstdint>
 
 #include "engine/barrier.h"
+#include "engine/copies.h"
 #include "engine/fiber.h"
+#include "engine/store_buffer.h"
 
 namespace fusedrnn::emulator {
 
@@ -19,6 +21,10 @@ struct Thread {
   bool begun = false;
   const Barrier* barrier = nullptr;  // while it waits
   Where where;                       // of the wait
+  ByteOverlay stores;                // weak ones that no other thread sees yet
+  ThreadCopies copies;
+  bool arrived_in_cluster = false;  // and has not waited since
+  uint64_t cluster_phase = 0;
   Fiber fiber;
 };
 

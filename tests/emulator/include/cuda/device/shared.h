@@ -12,17 +12,27 @@ namespace fusedrnn::cuda::device {
 template <class T>
 class Shared {
  public:
-  Shared(T* data, int count) : data_(data), count_(count) {}
+  // `owner`: the block whose memory it is, where that is another one.
+  Shared(T* data, int count, const emulator::Block* owner = nullptr)
+      : data_(data), count_(count), owner_(owner) {}
 
   T& operator[](int i) const {
     if (i < 0 || i >= count_) out_of_range("index", i);
+    check_owner();
     return data_[i];
   }
   Shared offset(int n) const {
     if (n < 0 || n > count_) out_of_range("offset", n);
-    return Shared(data_ + n, count_ - n);
+    return Shared(data_ + n, count_ - n, owner_);
   }
   T* data() const { return data_; }
+
+  // The emulator's own.
+  int count() const { return count_; }
+  void check_range(int n) const {
+    if (n < 0 || n > count_) out_of_range("a range of", n);
+    check_owner();
+  }
 
  private:
   [[noreturn]] __attribute__((noinline)) void out_of_range(const char* what, int i) const {
@@ -30,8 +40,15 @@ class Shared {
                    std::to_string(count_) + " elements");
   }
 
+  void check_owner() const {
+    if (owner_ != nullptr && owner_->ended == owner_->thread_count) {
+      emulator::fail("shared memory of another block, which has ended");
+    }
+  }
+
   T* data_;
   int count_;
+  const emulator::Block* owner_;
 };
 
 class SharedMemory {

@@ -13,24 +13,9 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 
 namespace shuffle_detail {
 
-// Offers `value` and returns those of all lanes.
-template <class T>
-const emulator::Warp::Offer& exchange(T value, const emulator::Where& where) {
-  static_assert(sizeof(T) <= sizeof(emulator::Warp::Offer::bytes[0]));
-  emulator::Thread& self = emulator::self();
-  emulator::Warp& warp = self.block->warp_of(self);
-  if (warp.lanes != emulator::kWarpThreads) {
-    emulator::fail("a shuffle at " + emulator::describe(where) + ": the warp has " +
-                   std::to_string(warp.lanes) + " of 32 lanes");
-  }
-  emulator::Warp::Offer& offer = warp.offers[warp.barrier.phase() % 2];
-  std::memcpy(offer.bytes[self.index % emulator::kWarpThreads], &value, sizeof value);
-  warp.sync(where);
-  return offer;
-}
-
 template <class T>
 T take(const emulator::Warp::Offer& offer, int from) {
+  static_assert(sizeof(T) <= sizeof offer.bytes[0]);
   T value;
   std::memcpy(&value, offer.bytes[from], sizeof value);
   return value;
@@ -41,7 +26,7 @@ T take(const emulator::Warp::Offer& offer, int from) {
 template <class T>
 FUSEDRNN_DEVICE T shuffle(T value, int from,
                           const emulator::Where& where = emulator::Where::current()) {
-  return shuffle_detail::take<T>(shuffle_detail::exchange(value, where),
+  return shuffle_detail::take<T>(emulator::exchange(&value, sizeof value, "a shuffle", where),
                                  from % emulator::kWarpThreads);
 }
 
@@ -50,19 +35,22 @@ FUSEDRNN_DEVICE T shuffle_down(T value, int delta,
                                const emulator::Where& where = emulator::Where::current()) {
   const int own = emulator::self().index % emulator::kWarpThreads;
   const int from = own + delta < emulator::kWarpThreads ? own + delta : own;
-  return shuffle_detail::take<T>(shuffle_detail::exchange(value, where), from);
+  return shuffle_detail::take<T>(emulator::exchange(&value, sizeof value, "a shuffle", where),
+                                 from);
 }
 
 template <class T>
 FUSEDRNN_DEVICE T shuffle_xor(T value, int mask,
                               const emulator::Where& where = emulator::Where::current()) {
   const int from = (emulator::self().index ^ mask) % emulator::kWarpThreads;
-  return shuffle_detail::take<T>(shuffle_detail::exchange(value, where), from);
+  return shuffle_detail::take<T>(emulator::exchange(&value, sizeof value, "a shuffle", where),
+                                 from);
 }
 
 FUSEDRNN_DEVICE unsigned ballot(bool predicate,
                                 const emulator::Where& where = emulator::Where::current()) {
-  const emulator::Warp::Offer& offer = shuffle_detail::exchange(predicate, where);
+  const emulator::Warp::Offer& offer =
+      emulator::exchange(&predicate, sizeof predicate, "a ballot", where);
   unsigned bits = 0;
   for (int i = 0; i < emulator::kWarpThreads; ++i) {
     bits |= static_cast<unsigned>(shuffle_detail::take<bool>(offer, i)) << i;
