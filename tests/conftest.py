@@ -29,9 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "gpu: runs on a GPU, or with --cuda=emulator over the host's"
-    )
+    config.addinivalue_line("markers", "gpu: runs on a GPU, or over the emulator")
     if config.getoption("--cuda") == "emulator":
         from emulated_library import find_or_build  # noqa: PLC0415
 

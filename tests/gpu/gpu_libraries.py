@@ -15,11 +15,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+import reference
 from emulator.array import EmulatedArray, EmulatedKind
 from emulator.library import Emulator
 from emulator.stream import Stream
-
-import reference
 from fusedrnn import cuda_arrays
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -85,6 +85,10 @@ class Library(ABC):
     def live_bytes(self) -> int:
         """Device memory in use, by arrays and by work."""
         raise NotImplementedError
+
+    def schedules(self, count: int) -> Iterator[contextlib.AbstractContextManager[None]]:
+        """Contexts in which the device may take what is not ordered in another order."""
+        return (contextlib.nullcontext() for _ in range(count))
 
 
 class Torch(Library):
@@ -212,6 +216,7 @@ class Emulated(Library):
     """Arrays of the emulator, over the library that it was built into."""
 
     name = "emulated"
+    few = 6  # runs where a GPU has many
 
     def __init__(self, path: Path) -> None:
         self.emulator = Emulator(path)
@@ -233,8 +238,9 @@ class Emulated(Library):
 
     @contextlib.contextmanager
     def stream(self) -> Iterator[int]:
-        self.emulator.synchronize()
-        with Stream(self.emulator) as stream:
+        stream = Stream(self.emulator)
+        stream.wait_for(Stream.current(self.emulator))
+        with stream:
             yield stream.handle
         stream.synchronize()
 
@@ -250,6 +256,9 @@ class Emulated(Library):
 
     def live_bytes(self) -> int:
         return self.emulator.live_bytes()
+
+    def schedules(self, count: int) -> Iterator[contextlib.AbstractContextManager[None]]:
+        return (self.emulator.seed(seed) for seed in range(min(count, self.few)))
 
 
 def installed() -> list[Library]:

@@ -1,4 +1,4 @@
-"""Arrays of the device: every layout, masks on either side, other protocols, and what is refused."""
+"""Arrays of the device: layouts, masks on either side, other protocols, and what is refused."""
 
 from __future__ import annotations
 
