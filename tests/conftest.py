@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 GPU_TESTS = Path(__file__).parent / "gpu"
+EMULATOR_TESTS = Path(__file__).parent / "emulator"  # of the emulator alone: ctest runs them
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.register_profile("emulator", deadline=None, derandomize=True, max_examples=6)
@@ -39,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if collection_path == GPU_TESTS and not runs_on_device(config) else None
+    without = [EMULATOR_TESTS] if runs_on_device(config) else [EMULATOR_TESTS, GPU_TESTS]
+    return True if collection_path in without else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers

@@ -27,13 +27,6 @@ py::object masked_array_type() {
       .get_stored();
 }
 
-// Autograd's tensors refuse to be exported, but what they hold may be read.
-py::object without_gradient(py::handle object) {
-  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
-  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
-  return object.attr("detach")();
-}
-
 // A list or tuple of Python ints. A copy as a tuple first: __index__ of an element may change the
 // list.
 py::array integers(const char* name, py::handle sequence) {
@@ -50,6 +43,12 @@ py::array integers(const char* name, py::handle sequence) {
 }
 
 }  // namespace
+
+py::object without_gradient(py::handle object) {
+  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
+  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
+  return object.attr("detach")();
+}
 
 bool is_numpy(const char* name, py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;

@@ -54,6 +54,9 @@ class InputArray {
   py::object source_;       // that array
 };
 
+// Autograd's tensors refuse to be exported, but what they hold may be read.
+py::object without_gradient(py::handle object);
+
 // Throws for masked arrays, whose mask nobody would look at.
 bool is_numpy(const char* name, py::handle object);
 

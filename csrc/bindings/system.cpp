@@ -10,6 +10,7 @@
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
+#include "core/cuda_devices.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/system.h"
@@ -75,6 +76,12 @@ void register_system(py::module_& m) {
   m.def(
       "set_cuda_library", [](py::handle path) { set_cuda_library(str_argument("path", path)); },
       py::arg("path"), "Where the CUDA library is, unless the environment says otherwise.");
+  m.def(
+      "require_cuda_device",
+      [](py::handle name, int32_t device) {
+        require_cuda_device(str_argument("name", name).c_str(), {kDLCUDA, device});
+      },
+      py::arg("name"), py::arg("device"), "Throws where the CUDA device cannot be used.");
   m.def("activation", &activation, py::arg("name"), py::arg("array"),
         "The engine's own exp, sigmoid or tanh of a vector, in the instruction set in use.");
 }

@@ -11,12 +11,16 @@ No library is imported here: the one that made an array already is.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fusedrnn import _core
+from fusedrnn import _core, bf16
 
+CUDA = 2  # DLPack's number of the devices
 LEGACY_DEFAULT_STREAM = 1  # as DLPack and CUDA write it
 NO_ORDER = -1  # DLPack's: the consumer asks for none
 
@@ -27,7 +31,8 @@ class CudaKind(Protocol):
     """One library's arrays on CUDA devices, as this package needs them.
 
     Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
-    be None: memory then comes from the device's own pool.
+    be None: memory then comes from the device's own pool. Arrays have `shape`; those of `empty` can
+    be indexed with integers and slices for views that write through.
     """
 
     def current_stream(self, device: int) -> int:
@@ -47,10 +52,19 @@ class CudaKind(Protocol):
         """
 
     def contiguous(self, array: Any) -> Any:
-        """Return a copy with a dense last axis, made on the current stream; None if there is none.
+        """Return a dense copy, made on the current stream; None where the library cannot copy.
 
         The compiled module then says what is wrong with the array.
         """
+
+    def write(self, array: Any, values: NDArray[Any]) -> None:
+        """Set a dense array to these values, of its shape and width; for parameters of layers.
+
+        Those of bfloat16 come as they do in `fusedrnn.bf16`: 16 bits each, to be viewed.
+        """
+
+    def read(self, array: Any) -> NDArray[Any]:
+        """Return the values on the host, those of bfloat16 as in `write`."""
 
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         """Return the address of memory for use on `stream`, and an object that owns it.
@@ -81,7 +95,21 @@ class TorchKind:
             return lend_array(array, stream, max_version)
 
     def contiguous(self, array: Any) -> Any:
-        return array.clone(memory_format=self._torch.contiguous_format)
+        return array.detach().clone(memory_format=self._torch.contiguous_format)
+
+    def write(self, array: Any, values: NDArray[Any]) -> None:
+        torch = self._torch
+        if array.dtype == torch.bfloat16:
+            array, values = array.view(torch.int16), values.view(np.int16)
+        array.copy_(torch.from_numpy(values))
+
+    def read(self, array: Any) -> NDArray[Any]:
+        torch, values = self._torch, array.detach()
+        if values.dtype == torch.bfloat16:
+            bits: NDArray[Any] = values.contiguous().view(torch.int16).cpu().numpy()
+            return bits.view(bf16.BITS)
+        numbers: NDArray[Any] = values.cpu().numpy()
+        return numbers
 
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         owner = self.empty((nbytes,), "uint8", device)  # on the current stream, which is this one
@@ -107,7 +135,14 @@ class CupyKind:
 
     def contiguous(self, array: Any) -> Any:
         with array.device:
-            return self._cupy.ascontiguousarray(array)
+            return array.copy(order="C")
+
+    def write(self, array: Any, values: NDArray[Any]) -> None:
+        array.set(values.view(array.dtype))
+
+    def read(self, array: Any) -> NDArray[Any]:
+        values: NDArray[Any] = self._cupy.asnumpy(array)
+        return values
 
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         with self._cupy.cuda.Device(device):
@@ -132,6 +167,9 @@ class DLPackKind:
     def contiguous(self, array: Any) -> Any:
         return None
 
+    def read(self, array: Any) -> NDArray[Any]:
+        return np.asarray(array)
+
 
 def lend_array(array: Any, stream: int, max_version: Version) -> Any:
     """Call `array.__dlpack__`, without a version where it knows none."""
@@ -141,9 +179,9 @@ def lend_array(array: Any, stream: int, max_version: Version) -> Any:
         return array.__dlpack__(stream=stream)
 
 
+OF_DLPACK = DLPackKind()
 _registered: dict[type, Any] = {}
-_of_dlpack = DLPackKind()
-_makers = {"torch": TorchKind, "cupy": CupyKind}
+_makers = {"cupy": CupyKind, "torch": TorchKind}
 
 
 def register(array_type: type, kind: CudaKind) -> None:
@@ -156,14 +194,56 @@ def register(array_type: type, kind: CudaKind) -> None:
     _registered[array_type] = kind
 
 
+def is_on_cuda(array: Any) -> bool:
+    """Whether the array says that it lies on a CUDA device."""
+    where = getattr(array, "__dlpack_device__", None)
+    if where is None:
+        return False
+    kind, _ = where()
+    return bool(kind == CUDA)
+
+
 def kind_of(array: Any) -> Any:
     """Return the kind of an array on a CUDA device."""
-    for base in type(array).__mro__:
+    return _kind_of_type(type(array))
+
+
+def kind_for_parameters(array_type: Any) -> Any:
+    """Return the kind of a layer's parameters: by default CuPy's if it is installed, or PyTorch's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `array_type` is no type, or one of a library that cannot hold them.
+    ImportError
+        Where there is neither of the two.
+    """
+    if array_type is None:
+        for package, make in _makers.items():
+            if find_spec(package) is not None:
+                return make(import_module(package))
+        raise ImportError(
+            "array_type: layers on CUDA devices keep their parameters in arrays of CuPy or "
+            "PyTorch, of which neither is installed"
+        )
+    if not isinstance(array_type, type):
+        raise TypeError(f"array_type: expected a type, got {type(array_type).__name__}")
+    kind = _kind_of_type(array_type)
+    if kind is OF_DLPACK:
+        raise ValueError(
+            "array_type: expected torch.Tensor, cupy.ndarray or a type that was given to "
+            f"fusedrnn.cuda_arrays.register, got {array_type.__name__}"
+        )
+    return kind
+
+
+def _kind_of_type(array_type: type) -> Any:
+    for base in array_type.__mro__:
         kind = _registered.get(base) or _builtin(base)
         if kind is not None:
-            _registered[type(array)] = kind
+            _registered[array_type] = kind
             return kind
-    return _of_dlpack
+    return OF_DLPACK
 
 
 def _builtin(base: type) -> Any:
