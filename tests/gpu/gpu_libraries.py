@@ -7,9 +7,10 @@ results NumPy arrays again.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from emulator.array import EmulatedArray, EmulatedKind
 from emulator.library import Emulator
 from emulator.stream import Stream
 from fusedrnn import cuda_arrays
+from support import BOUND, LAYERS, check
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 ALL_DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -54,6 +56,18 @@ class Library(ABC):
     def read(self, results: dict[str, Any]) -> dict[str, Any]:
         assert all(self.is_own(array) for array in results.values())
         return {name: self.values(array) for name, array in results.items()}
+
+    def check_alike(self, got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        """A product of another shape may be another kernel's, which sums in another order."""
+        for name, value in expected.items():
+            check({name: got[name]}, {name: value}, BOUND[value.dtype.name])
+
+    def layer(self, cell: str, *sizes: int, **options: Any) -> Any:
+        return OnDevice(self, LAYERS[cell](*sizes, **options, **self.layer_options()))
+
+    def layer_options(self) -> dict[str, Any]:
+        """Of layers whose parameters are arrays of the library."""
+        raise NotImplementedError
 
     def precision(self, precision: Any) -> Any:
         """Gates are kept as they are; the gradients of float16's enter products as tfloat32.
@@ -91,6 +105,60 @@ class Library(ABC):
         return (contextlib.nullcontext() for _ in range(count))
 
 
+class OnDevice:
+    """A layer on the device for tests with NumPy arrays, as `Library` is for functions."""
+
+    def __init__(self, library: Library, layer: Any) -> None:
+        self.library, self.layer = library, layer
+
+    def __repr__(self) -> str:
+        return repr(self.layer)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnDevice:
+        return OnDevice(self.library, copy.deepcopy(self.layer, memo))
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._read(self.layer(*self._give(arguments), **self._give(named)))
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        y, state, tape = self.layer.forward(*self._give(arguments), **self._give(named))
+        return self._read(y), self._read(state), tape
+
+    def backward(self, tape: Any, *arguments: Any, **named: Any) -> Any:
+        return self._read(self.layer.backward(tape, *self._give(arguments), **self._give(named)))
+
+    def step(self, *arguments: Any) -> Any:
+        return self._read(self.layer.step(*self._give(arguments)))
+
+    def parameters(self) -> Any:
+        return self._read(self.layer.parameters())
+
+    def state_dict(self) -> Any:
+        return self._read(self.layer.state_dict())
+
+    def load_state_dict(self, values: Any) -> None:
+        self.layer.load_state_dict(values)
+
+    def _give(self, value: Any) -> Any:
+        return _mapped(lambda a: self.library.array(a) if isinstance(a, np.ndarray) else a, value)
+
+    def _read(self, value: Any) -> Any:
+        def read(array: Any) -> Any:
+            assert self.library.is_own(array)
+            return self.library.values(array)
+
+        return _mapped(read, value)
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Of all arrays in tuples, lists and dicts."""
+    if isinstance(value, dict):
+        return {name: _mapped(function, item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_mapped(function, item) for item in value)
+    return function(value)
+
+
 class Torch(Library):
     name = "torch"
 
@@ -110,6 +178,9 @@ class Torch(Library):
         if array.dtype == self.torch.bfloat16:
             return array.view(self.torch.int16).cpu().numpy().view(BFLOAT16)
         return array.cpu().numpy()
+
+    def layer_options(self) -> dict[str, Any]:
+        return {"device": "cuda", "array_type": self.torch.Tensor}
 
     def is_own(self, array: Any) -> bool:
         return isinstance(array, self.torch.Tensor) and str(array.device) == "cuda:0"
@@ -156,6 +227,9 @@ class Cupy(Library):
 
     def values(self, array: Any) -> Any:
         return self.cupy.asnumpy(array)
+
+    def layer_options(self) -> dict[str, Any]:
+        return {"device": "cuda", "array_type": self.cupy.ndarray}
 
     def is_own(self, array: Any) -> bool:
         return isinstance(array, self.cupy.ndarray) and array.device.id == 0
@@ -229,6 +303,9 @@ class Emulated(Library):
         values = array.to_numpy()
         assert self.emulator.last_error() == ""
         return values
+
+    def layer_options(self) -> dict[str, Any]:
+        return {"device": "cuda", "array_type": EmulatedArray}
 
     def is_own(self, array: Any) -> bool:
         return isinstance(array, EmulatedArray) and array.device == 0

@@ -85,10 +85,14 @@ class Cuda:
 
     is_cuda = True
 
-    def __init__(self, index: int, kind: Any) -> None:
+    def __init__(self, index: int, array_type: Any) -> None:
         self.name = f"cuda:{index}"
         self._index = index
-        self._kind = kind
+        self._array_type = array_type
+        self._kind = cuda_arrays.kind_for_parameters(array_type)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cuda, (self._index, self._array_type)  # the kind knows a module, which has no copies
 
     def read(self, name: str, value: Any, shape: tuple[int | None, ...], dtype: str) -> Array:
         _core.check_on_cuda(name, value, shape, dtype, self._index)
@@ -141,7 +145,7 @@ def find(device: object, array_type: object) -> Device:
         raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     number = int(index or 0)
     _core.require_cuda_device("device", number)
-    return Cuda(number, cuda_arrays.kind_for_parameters(array_type))
+    return Cuda(number, array_type)
 
 
 def on_host(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
