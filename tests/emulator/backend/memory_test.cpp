@@ -127,7 +127,8 @@ void test_a_tape_outlives_its_streams() {
     first.reset();
     call.free_tape();
     // Whatever comes next may take the memory of the tape, once it is free.
-    const Case other = random_case({.cell = FUSEDRNN_GRU, .T = 20, .seed = static_cast<unsigned>(seed)});
+    const Case other =
+        random_case({.cell = FUSEDRNN_GRU, .T = 20, .seed = static_cast<unsigned>(seed)});
     Call next(other, {});
     require(next.forward(), other);
     check_same(call.outputs(), expected, "when the tape was freed while the call ran");

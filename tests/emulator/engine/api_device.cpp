@@ -53,9 +53,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return call([&](Runtime&) { *version = kVersion; });
 }
 
-// None, as CUDA says it: libraries that would need one are then not looked for.
+// Where there is none, libraries that would need one are not looked for.
 cudaError_t cudaDriverGetVersion(int* version) {
-  return call([&](Runtime&) { *version = 0; });
+  return call([&](Runtime& r) { *version = r.driver; });
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
