@@ -32,14 +32,17 @@ struct Word;
 template <>
 struct Word<4> {
   using Bits = uint32_t;
+  using Vector = unsigned;  // what CUDA's own functions take
 };
 template <>
 struct Word<8> {
   using Bits = uint64_t;
+  using Vector = uint2;
 };
 template <>
 struct Word<16> {
   using Bits = Bits128;
+  using Vector = uint4;
 };
 template <class T>
 using BitsOf = typename Word<static_cast<int>(sizeof(T))>::Bits;
@@ -181,11 +184,13 @@ FUSEDRNN_DEVICE T wait_until(const T* p, const Done& done) {
 // bytes.
 template <class T>
 FUSEDRNN_DEVICE T load_streaming(const T* p) {
-  return __ldcs(p);
+  using Vector = typename memory_detail::Word<static_cast<int>(sizeof(T))>::Vector;
+  return memory_detail::cast<T>(__ldcs(reinterpret_cast<const Vector*>(p)));
 }
 template <class T>
 FUSEDRNN_DEVICE void store_streaming(T* p, T value) {
-  __stcs(p, value);
+  using Vector = typename memory_detail::Word<static_cast<int>(sizeof(T))>::Vector;
+  __stcs(reinterpret_cast<Vector*>(p), memory_detail::cast<Vector>(value));
 }
 
 }  // namespace fusedrnn::cuda::device

@@ -9,7 +9,7 @@ uint64_t Barrier::arrive(int expected, const Where& where) {
     first_arrival_ = where;
     expected_ = expected;
   } else if (expected_ != expected) {
-    fail(name_ + " at " + emulator::describe(where) + ": of " + std::to_string(expected) +
+    fail(name() + " at " + emulator::describe(where) + ": of " + std::to_string(expected) +
          " threads, but others arrived for " + std::to_string(expected_));
   }
   const uint64_t phase = phase_;
@@ -32,8 +32,17 @@ void Barrier::complete() {
   waiting_.clear();
 }
 
+void Barrier::reset() {
+  arrived_ = 0;
+  waiting_.clear();
+}
+
+std::string Barrier::name() const {
+  return number_ < 0 ? name_ : std::string(name_) + " " + std::to_string(number_);
+}
+
 std::string Barrier::describe() const {
-  return name_ + " (" + std::to_string(arrived_) + " of " + std::to_string(expected_) +
+  return name() + " (" + std::to_string(arrived_) + " of " + std::to_string(expected_) +
          " arrivals)";
 }
 

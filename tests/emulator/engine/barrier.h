@@ -13,24 +13,27 @@ using Where = std::source_location;
 
 class Barrier {
  public:
-  explicit Barrier(std::string name) : name_(std::move(name)) {}
+  // `number`: of those of the same name; -1 where it is the only one.
+  explicit Barrier(const char* name, int number = -1) : name_(name), number_(number) {}
 
   // One of `expected` arrivals. Returns the phase that the last of them ends.
   uint64_t arrive(int expected, const Where& where);
   // Until that phase has ended.
   void wait(uint64_t phase, const Where& where);
   void arrive_and_wait(int expected, const Where& where) { wait(arrive(expected, where), where); }
+  void reset();  // forgets arrivals; nobody waits
   // Ends the phase whatever the number of arrivals.
   void complete();
 
   uint64_t phase() const { return phase_; }
   int arrived() const { return arrived_; }
   const Where& first_arrival() const { return first_arrival_; }
-  const std::string& name() const { return name_; }
+  std::string name() const;
   std::string describe() const;  // name and counts
 
  private:
-  std::string name_;
+  const char* name_;
+  int number_;
   uint64_t phase_ = 0;
   int arrived_ = 0, expected_ = 0;
   Where first_arrival_;

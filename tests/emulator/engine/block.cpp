@@ -54,7 +54,7 @@ Block::Block(KernelRun* owner, int threads_of_block, size_t shared_bytes_of_bloc
       shared(aligned(shared_storage.data())),
       shared_bytes(shared_bytes_of_block) {
   for (int i = 0; i < kNamedBarriers; ++i) {
-    named.emplace_back("the named barrier " + std::to_string(i));
+    named.emplace_back("the named barrier", i);
   }
 }
 
@@ -75,6 +75,7 @@ void Block::begin(Index3 at) {
     warps[i].lanes = std::min(kWarpThreads, thread_count - static_cast<int>(i) * kWarpThreads);
     warps[i].lane_ended = false;
   }
+  for (Barrier& one : named) one.reset();  // arrivals that nobody waited for end with the block
   std::memset(shared, kPoison, shared_bytes);
 }
 

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstring>
-#include <deque>
 #include <vector>
 
 namespace fusedrnn::emulator {
@@ -24,7 +23,7 @@ class ThreadCopies {
   void wait(int groups_left) {
     while (groups_.size() > static_cast<size_t>(groups_left)) {
       for (const Copy& copy : groups_.front()) std::memcpy(copy.to, copy.from, copy.bytes);
-      groups_.pop_front();
+      groups_.erase(groups_.begin());
     }
   }
   bool under_way() const { return !open_.empty() || !groups_.empty(); }
@@ -35,7 +34,7 @@ class ThreadCopies {
 
  private:
   std::vector<Copy> open_;
-  std::deque<std::vector<Copy>> groups_;
+  std::vector<std::vector<Copy>> groups_;
 };
 
 }  // namespace fusedrnn::emulator
