@@ -175,6 +175,11 @@ void emulator_set_driver(int version) {
   runtime().driver = version;
 }
 
+void emulator_set_capability(int capability) {
+  const Guard guard(runtime().lock);
+  runtime().capability = capability;
+}
+
 int emulator_set_devices(int count) {
   const Guard guard(runtime().lock);
   if (count < 0) return cudaErrorInvalidValue;

@@ -50,6 +50,8 @@ EMULATOR_EXPORT int emulator_release_graph(void* graph);
 EMULATOR_EXPORT int emulator_set_devices(int count);
 // What cudaDriverGetVersion says: 0 at first.
 EMULATOR_EXPORT void emulator_set_driver(int version);
+// The compute capability of all devices: 90, that is 9.0, at first.
+EMULATOR_EXPORT void emulator_set_capability(int capability);
 EMULATOR_EXPORT int emulator_set_device(int device);
 EMULATOR_EXPORT int emulator_get_device(void);
 
