@@ -34,7 +34,7 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define FUSEDRNN_CELL_FN static __host__ __device__ __forceinline__
+#define FUSEDRNN_CELL_FN static __device__ __forceinline__
 #else
 #define FUSEDRNN_CELL_FN static inline __attribute__((always_inline))
 #endif

@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <bit>
-#include <cmath>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <stdexcept>
@@ -17,133 +14,17 @@
 #include "check.h"
 #include "cpu/isa/detect.h"
 #include "fusedrnn/fusedrnn.h"
+#include "golden_file.h"
 
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "as golden.py writes");
+using golden::Array;
+using golden::Arrays;
+using golden::Case;
+using golden::Reader;
 
 // What ctest takes for "not on this machine".
 constexpr int kSkipped = 77;
-
-// --- the file ---
-
-class Reader {
- public:
-  explicit Reader(const char* path) : file_(path, std::ios::binary) {
-    file_.exceptions(std::ios::badbit | std::ios::failbit | std::ios::eofbit);
-  }
-  int64_t number() { return value<int64_t>(); }
-  double real() { return value<double>(); }
-  std::string text() {
-    std::string value(static_cast<size_t>(number()), '\0');
-    bytes(value.data(), value.size());
-    return value;
-  }
-  void bytes(void* to, size_t count) {
-    file_.read(static_cast<char*>(to), static_cast<std::streamsize>(count));
-  }
-
- private:
-  template <class T>
-  T value() {
-    T read{};
-    bytes(&read, sizeof read);
-    return read;
-  }
-
-  std::ifstream file_;
-};
-
-// A dense array that owns its values.
-struct Array {
-  std::vector<int64_t> shape;
-  DLDataType type;
-  std::vector<unsigned char> bytes;
-
-  Array(std::vector<int64_t> dimensions, DLDataType element)
-      : shape(std::move(dimensions)), type(element) {
-    // All ones: NaN, as long as nobody writes.
-    bytes.assign(static_cast<size_t>(count()) * element.bits / 8, 0xff);
-  }
-  int64_t count() const {
-    int64_t product = 1;
-    for (const int64_t size : shape) product *= size;
-    return product;
-  }
-  double operator[](int64_t i) const {
-    if (type.code == kDLBfloat) return std::bit_cast<float>(uint32_t{at<uint16_t>(i)} << 16);
-    if (type.bits == 16) return half(at<uint16_t>(i));
-    return type.bits == 32 ? at<float>(i) : at<double>(i);
-  }
-  DLTensor tensor() {
-    DLTensor t{};
-    t.data = bytes.data();
-    t.device = {kDLCPU, 0};
-    t.ndim = static_cast<int32_t>(shape.size());
-    t.dtype = type;
-    t.shape = shape.data();
-    return t;
-  }
-
- private:
-  template <class T>
-  T at(int64_t i) const {
-    T value;
-    memcpy(&value, bytes.data() + static_cast<size_t>(i) * sizeof value, sizeof value);
-    return value;
-  }
-  static double half(uint16_t bits) {
-    const int exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
-    const double magnitude = exponent == 31  ? NAN  // or infinity, as wrong here
-                             : exponent == 0 ? std::ldexp(fraction, -24)
-                                             : std::ldexp(1024 + fraction, exponent - 25);
-    return (bits & 0x8000) != 0 ? -magnitude : magnitude;
-  }
-};
-
-using Arrays = std::map<std::string, Array>;
-
-struct Case {
-  std::string name;
-  double bound;
-  int32_t cell, reverse, compute;
-  Arrays arguments, results;
-};
-
-DLDataType type_of(const std::string& name) {
-  if (name == "float32") return {kDLFloat, 32, 1};
-  if (name == "float64") return {kDLFloat, 64, 1};
-  if (name == "bfloat16") return {kDLBfloat, 16, 1};
-  if (name == "float16") return {kDLFloat, 16, 1};
-  if (name == "int64") return {kDLInt, 64, 1};
-  if (name == "bool") return {kDLBool, 8, 1};
-  throw std::runtime_error("golden.py: unknown type " + name);
-}
-
-Arrays read_arrays(Reader& reader) {
-  Arrays arrays;
-  for (int64_t left = reader.number(); left > 0; --left) {
-    const std::string name = reader.text(), type = reader.text();
-    std::vector<int64_t> shape(static_cast<size_t>(reader.number()));
-    for (int64_t& size : shape) size = reader.number();
-    Array array(shape, type_of(type));
-    reader.bytes(array.bytes.data(), array.bytes.size());
-    arrays.emplace(name, std::move(array));
-  }
-  return arrays;
-}
-
-Case read_case(Reader& reader) {
-  Case one{};
-  one.name = reader.text();
-  one.bound = reader.real();
-  one.cell = static_cast<int32_t>(reader.number());
-  one.reverse = static_cast<int32_t>(reader.number());
-  one.compute = static_cast<int32_t>(reader.number());
-  one.arguments = read_arrays(reader);
-  one.results = read_arrays(reader);
-  return one;
-}
 
 // --- a call ---
 
@@ -247,20 +128,10 @@ Arrays train(Case& one) {
 
 // --- the comparison ---
 
-// By norm, as everywhere; NaN where the call left or made one.
-double relative_error(const Array& got, const Array& expected) {
-  double difference = 0, norm = 0;
-  for (int64_t i = 0; i < expected.count(); ++i) {
-    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  return std::sqrt(difference) / (norm > 0 ? std::sqrt(norm) : 1);
-}
-
 void check_close(const Case& one, const Arrays& got) {
   CHECK_EQUAL(got.size(), one.results.size());
   for (const auto& [name, array] : got) {
-    const double error = relative_error(array, one.results.at(name));
+    const double error = golden::relative_error(array, one.results.at(name));
     if (!(error <= one.bound)) {
       std::ostringstream what;
       what << one.name << ": " << name << ": relative error " << error << ", bound " << one.bound;
@@ -314,7 +185,7 @@ int main(int argc, char** argv) {
   Reader reader(argv[1]);
   const int64_t cases = reader.number();
   for (int64_t i = 0; i < cases; ++i) {
-    Case one = read_case(reader);
+    Case one = golden::read_case(reader);
     test(one);
   }
   CHECK(cases > 0);

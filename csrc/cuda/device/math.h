@@ -1,0 +1,28 @@
+// Functions of one real number, with errors of at most 2 ulp (float) and 1 ulp (double) for exp and
+// tanh, 4 and 3 for sigmoid. Call them by their qualified names (device::exp): the global namespace
+// has its own.
+#pragma once
+
+#include "cuda/device/inline.h"
+
+namespace fusedrnn::cuda::device {
+
+FUSEDRNN_DEVICE float exp(float x) { return ::expf(x); }
+FUSEDRNN_DEVICE double exp(double x) { return ::exp(x); }
+
+FUSEDRNN_DEVICE float tanh(float x) { return ::tanhf(x); }
+FUSEDRNN_DEVICE double tanh(double x) { return ::tanh(x); }
+
+// 1 / (1 + exp(-x)), 0 where exp overflows.
+FUSEDRNN_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + ::expf(-x)); }
+FUSEDRNN_DEVICE double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
+
+// a * b + c, rounded once.
+FUSEDRNN_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+FUSEDRNN_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
+
+// a > b ? a : b, which is b where either is NaN: as the CPU's vectors have it.
+FUSEDRNN_DEVICE float max(float a, float b) { return a > b ? a : b; }
+FUSEDRNN_DEVICE double max(double a, double b) { return a > b ? a : b; }
+
+}  // namespace fusedrnn::cuda::device

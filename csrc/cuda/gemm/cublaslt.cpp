@@ -1,0 +1,228 @@
+// Everything of ours is row-major, everything of cuBLASLt's column-major: it is asked for the
+// transposed product, c^T = b^T a^T, and reads our rows as its columns. So its A is our b.
+#include "cuda/gemm/cublaslt.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+using namespace cublaslt;
+
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
+constexpr size_t kMostPlans = 2048;
+
+void require(Status status, const char* what) {
+  if (status == kSuccess) return;
+  throw Error(FUSEDRNN_INTERNAL, std::string(what) + ": status " + std::to_string(status));
+}
+
+DataType data_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float64:
+      return kR64F;
+    case Dtype::bfloat16:
+      return kR16BF;
+    case Dtype::float16:
+      return kR16F;
+    case Dtype::float32:
+      break;
+  }
+  return kR32F;
+}
+
+// The power of two, up to 16, that an address and the strides from it are multiples of: what
+// kernels with wide loads ask for.
+uint32_t alignment_of(const void* data, int64_t batch_stride, Dtype dtype) {
+  const auto item = static_cast<uint64_t>(dtype == Dtype::float64   ? 8
+                                          : dtype == Dtype::float32 ? 4
+                                                                    : 2);
+  const uint64_t bits = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(data)) |
+                        static_cast<uint64_t>(batch_stride) * item | 16;
+  return static_cast<uint32_t>(bits & -bits);
+}
+
+struct Alignments {
+  uint32_t a, b, c;
+};
+
+Alignments alignments_of(const Product& p) {
+  return {alignment_of(p.a.data, p.a.batch_stride, p.operand),
+          alignment_of(p.b.data, p.b.batch_stride, p.operand),
+          alignment_of(p.c.data, p.c.batch_stride, p.result)};
+}
+
+// All that a plan depends on, as bytes.
+std::string key_of(const Product& p) {
+  const Alignments alignments = alignments_of(p);
+  const int64_t fields[] = {p.m,
+                            p.n,
+                            p.k,
+                            p.batch,
+                            p.a.stride,
+                            p.a.transposed,
+                            p.a.batch_stride,
+                            p.b.stride,
+                            p.b.transposed,
+                            p.b.batch_stride,
+                            p.c.stride,
+                            p.c.batch_stride,
+                            static_cast<int64_t>(p.operand),
+                            static_cast<int64_t>(p.result),
+                            p.tfloat32,
+                            p.accumulate,
+                            alignments.a,
+                            alignments.b,
+                            alignments.c};
+  return {reinterpret_cast<const char*>(fields), sizeof fields};
+}
+
+// A descriptor that is destroyed with its owner.
+template <class T>
+class Owned {
+ public:
+  explicit Owned(Status (*destroy)(T)) : destroy_(destroy) {}
+  ~Owned() {
+    if (value_ != nullptr) destroy_(value_);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  T get() const { return value_; }
+  T* address() { return &value_; }
+
+ private:
+  Status (*destroy_)(T);
+  T value_ = nullptr;
+};
+
+}  // namespace
+
+struct CublasLtGemm::Plan {
+  explicit Plan(const Api& api)
+      : desc(api.desc_destroy),
+        a(api.layout_destroy),
+        b(api.layout_destroy),
+        c(api.layout_destroy) {}
+
+  Owned<MatmulDesc> desc;
+  Owned<MatrixLayout> a, b, c;  // cuBLASLt's A, B and both C and D
+  Algo algo{};
+  bool possible = false;
+};
+
+namespace {
+
+// Rows of n elements in our sense: columns of n in cuBLASLt's.
+struct Rows {
+  int64_t n, rows, stride, batch_stride;
+};
+
+void make_layout(const Api& api, const Rows& rows, int64_t batch, Dtype dtype,
+                 Owned<MatrixLayout>& layout) {
+  require(api.layout_create(layout.address(), data_type(dtype), static_cast<uint64_t>(rows.n),
+                            static_cast<uint64_t>(rows.rows), rows.stride),
+          "cublasLtMatrixLayoutCreate");
+  if (batch == 1) return;
+  const auto count = static_cast<int32_t>(batch);
+  require(api.layout_set(layout.get(), kBatchCount, &count, sizeof count), "BATCH_COUNT");
+  require(api.layout_set(layout.get(), kStridedBatchOffset, &rows.batch_stride,
+                         sizeof rows.batch_stride),
+          "STRIDED_BATCH_OFFSET");
+}
+
+// An operand of m rows of n, or stored as its transpose.
+Rows rows_of(const Operand& operand, int64_t m, int64_t n) {
+  if (operand.transposed) std::swap(m, n);
+  return {n, m, operand.stride, operand.batch_stride};
+}
+
+void set_preference(const Api& api, Preference preference, const Product& p) {
+  const auto set = [&](PreferenceAttribute attribute, auto value) {
+    require(api.preference_set(preference, attribute, &value, sizeof value),
+            "cublasLtMatmulPreferenceSetAttribute");
+  };
+  const Alignments alignments = alignments_of(p);
+  set(kMaxWorkspaceBytes, uint64_t{kWorkspaceBytes});
+  set(kReductionSchemeMask, kReductionComputeType);
+  set(kMinAlignmentA, alignments.b);
+  set(kMinAlignmentB, alignments.a);
+  set(kMinAlignmentC, alignments.c);
+  set(kMinAlignmentD, alignments.c);
+}
+
+void set_operation(const Api& api, MatmulDesc desc, MatmulDescAttribute which,
+                   const Operand& operand) {
+  const int32_t operation = operand.transposed ? kT : kN;
+  require(api.desc_set(desc, which, &operation, sizeof operation),
+          "cublasLtMatmulDescSetAttribute");
+}
+
+}  // namespace
+
+CublasLtGemm::CublasLtGemm(const Library& library) : api_(library.api) {
+  require(api_.create(&handle_), "cublasLtCreate");
+}
+
+size_t CublasLtGemm::workspace_bytes() const { return kWorkspaceBytes; }
+
+void CublasLtGemm::run(const Product& p, void* workspace, cudaStream_t stream) {
+  const std::shared_ptr<const Plan> plan = plan_of(p);
+  if (!plan->possible) {
+    plain_.run(p, nullptr, stream);
+    return;
+  }
+  const float one = 1, zero = 0;
+  const double one_64 = 1, zero_64 = 0;
+  const bool wide = p.operand == Dtype::float64;
+  const void* const alpha = wide ? static_cast<const void*>(&one_64) : &one;
+  const void* const beta = p.accumulate ? alpha : wide ? static_cast<const void*>(&zero_64) : &zero;
+  require(api_.matmul(handle_, plan->desc.get(), alpha, p.b.data, plan->a.get(), p.a.data,
+                      plan->b.get(), beta, p.c.data, plan->c.get(), p.c.data, plan->c.get(),
+                      &plan->algo, workspace, kWorkspaceBytes, stream),
+          "cublasLtMatmul");
+}
+
+std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::plan_of(const Product& product) {
+  const std::string key = key_of(product);
+  const std::lock_guard lock(mutex_);
+  const auto found = plans_.find(key);
+  if (found != plans_.end()) return found->second;
+  if (plans_.size() == kMostPlans) plans_.clear();  // calls that run hold on to theirs
+  return plans_[key] = make_plan(product);
+}
+
+std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::make_plan(const Product& p) const {
+  auto plan = std::make_shared<Plan>(api_);
+  // Sizes beyond int32 are beyond most of its kernels.
+  constexpr int64_t kLargest = (int64_t{1} << 31) - 1;
+  if (std::max({p.m, p.n, p.k, p.batch}) > kLargest) return plan;
+
+  const bool wide = p.operand == Dtype::float64;
+  require(api_.desc_create(plan->desc.address(),
+                           wide         ? k64F
+                           : p.tfloat32 ? k32FFastTF32
+                                        : k32F,
+                           wide ? kR64F : kR32F),
+          "cublasLtMatmulDescCreate");
+  set_operation(api_, plan->desc.get(), kTransA, p.b);
+  set_operation(api_, plan->desc.get(), kTransB, p.a);
+  make_layout(api_, rows_of(p.b, p.k, p.n), p.batch, p.operand, plan->a);
+  make_layout(api_, rows_of(p.a, p.m, p.k), p.batch, p.operand, plan->b);
+  make_layout(api_, {p.n, p.m, p.c.stride, p.c.batch_stride}, p.batch, p.result, plan->c);
+
+  Owned<Preference> preference(api_.preference_destroy);
+  require(api_.preference_create(preference.address()), "cublasLtMatmulPreferenceCreate");
+  set_preference(api_, preference.get(), p);
+  HeuristicResult result{};
+  int found = 0;
+  const Status status =
+      api_.heuristic(handle_, plan->desc.get(), plan->a.get(), plan->b.get(), plan->c.get(),
+                     plan->c.get(), preference.get(), 1, &result, &found);
+  plan->possible = status == kSuccess && found > 0 && result.state == kSuccess;
+  plan->algo = result.algo;
+  return plan;
+}
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,88 @@
+#include "cuda/kernels/copy.h"
+
+#include "core/error.h"
+#include "cuda/device/launch.h"
+#include "cuda/kernels/elements.h"
+#include "cuda/kernels/format.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+template <class From, class To>
+__global__ void __launch_bounds__(kElementBlock) copy_kernel(Copy c) {
+  for_elements(c.T * c.B, c.n, [&](int64_t row, int64_t i) {
+    const int64_t t = row / c.B, b = row - t * c.B;
+    const bool read =
+        c.from.data != nullptr && (c.flags == nullptr || (c.flags[row] & c.mask) == c.wanted);
+    using Real = decltype(device::load(static_cast<const From*>(nullptr)));
+    Real value = 0;
+    if (read) {
+      value = device::load(static_cast<const From*>(c.from.data) + t * c.from.t_stride +
+                           b * c.from.b_stride + i);
+    }
+    To* const to = static_cast<To*>(c.to.data) + t * c.to.t_stride + b * c.to.b_stride + i;
+    if (c.accumulate) value += device::load(to);
+    device::store(to, value);
+  });
+}
+
+template <class From, class To>
+void launch_copy(const Copy& copy, cudaStream_t stream) {
+  device::launch(copy_kernel<From, To>, shape_of_elements(copy.T * copy.B, copy.n, "copy_rows"),
+                 stream, copy);
+}
+
+template <class Edge, class Real>
+__global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
+  for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
+    Real sum = static_cast<const Real*>(g.carry)[b * g.n + i];
+    const bool cut = g.flags != nullptr && (g.flags[b] & kCut) != 0;
+    if (!cut) sum += static_cast<const Real*>(g.product)[b * g.ld_product + i];
+    device::store(static_cast<Edge*>(g.to.data) + b * g.to.stride + i, sum);
+  });
+}
+
+template <class Edge, class Real>
+void launch_initial_gradient(const InitialGradient& gradient, cudaStream_t stream) {
+  device::launch(initial_gradient_kernel<Edge, Real>,
+                 shape_of_elements(gradient.B, gradient.n, "initial_gradient"), stream, gradient);
+}
+
+}  // namespace
+
+void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream) {
+  if (from == Dtype::float64 && to == Dtype::float64) {
+    launch_copy<double, double>(copy, stream);
+  } else if (from == Dtype::float32 && to == Dtype::float32) {
+    launch_copy<float, float>(copy, stream);
+  } else if (from == Dtype::float32 && to == Dtype::bfloat16) {
+    launch_copy<float, Bf16>(copy, stream);
+  } else if (from == Dtype::float32 && to == Dtype::float16) {
+    launch_copy<float, Half>(copy, stream);
+  } else if (from == Dtype::bfloat16 && to == Dtype::float32) {
+    launch_copy<Bf16, float>(copy, stream);
+  } else if (from == Dtype::bfloat16 && to == Dtype::bfloat16) {
+    launch_copy<Bf16, Bf16>(copy, stream);
+  } else if (from == Dtype::float16 && to == Dtype::float32) {
+    launch_copy<Half, float>(copy, stream);
+  } else if (from == Dtype::float16 && to == Dtype::float16) {
+    launch_copy<Half, Half>(copy, stream);
+  } else {
+    throw Error(FUSEDRNN_INTERNAL, "copy_rows: no kernel for this pair of types");
+  }
+}
+
+void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream) {
+  switch (to) {
+    case Dtype::float32:
+      return launch_initial_gradient<float, float>(gradient, stream);
+    case Dtype::float64:
+      return launch_initial_gradient<double, double>(gradient, stream);
+    case Dtype::bfloat16:
+      return launch_initial_gradient<Bf16, float>(gradient, stream);
+    case Dtype::float16:
+      return launch_initial_gradient<Half, float>(gradient, stream);
+  }
+}
+
+}  // namespace fusedrnn::cuda

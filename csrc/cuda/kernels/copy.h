@@ -1,0 +1,40 @@
+// Rows from one place, type and stride to another.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "core/problem.h"
+
+namespace fusedrnn::cuda {
+
+// [T,B,n] with a dense last axis; strides in elements, any sign.
+struct Copy {
+  int64_t T = 1, B = 1, n = 0;
+  Sequence from;  // null: zeros
+  Sequence to;
+  // Zeros for the rows whose flags, cut down to `mask`, are not `wanted`. Null flags: every row.
+  const uint8_t* flags = nullptr;
+  uint8_t mask = 0, wanted = 0;
+  bool accumulate = false;  // to += from
+};
+
+// Rounds to nearest where `to` is narrower. The types are one, or one is float32 and the other has
+// 16 bits. Where `accumulate`, in float32 or float64, rounded once.
+void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
+
+// to[b] = carry[b] + product[b], without the product where the state of b was cut: the gradient of
+// the initial h. All rows have n elements; `carry` and `product` are dense Real.
+struct InitialGradient {
+  int64_t B, n;
+  const void* carry;
+  const void* product;
+  int64_t ld_product;
+  const uint8_t* flags;  // of the first step, or null
+  Matrix to;
+};
+
+void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream);
+
+}  // namespace fusedrnn::cuda

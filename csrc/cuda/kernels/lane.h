@@ -1,0 +1,35 @@
+// The vector type of the cells on the GPU: one hidden unit of one sequence, a thread's own.
+#pragma once
+
+#include "cuda/device/math.h"
+
+namespace fusedrnn::cuda {
+
+template <class Real>
+struct Lane {
+  Real value;
+
+  static FUSEDRNN_DEVICE Lane set(Real x) { return {x}; }
+  static FUSEDRNN_DEVICE Lane zero() { return {Real(0)}; }
+
+  FUSEDRNN_DEVICE Lane operator-() const { return {-value}; }
+  friend FUSEDRNN_DEVICE Lane operator+(Lane a, Lane b) { return {a.value + b.value}; }
+  friend FUSEDRNN_DEVICE Lane operator-(Lane a, Lane b) { return {a.value - b.value}; }
+  friend FUSEDRNN_DEVICE Lane operator*(Lane a, Lane b) { return {a.value * b.value}; }
+  friend FUSEDRNN_DEVICE Lane operator/(Lane a, Lane b) { return {a.value / b.value}; }
+  friend FUSEDRNN_DEVICE bool operator<(Lane a, Lane b) { return a.value < b.value; }
+
+  friend FUSEDRNN_DEVICE Lane fma(Lane a, Lane b, Lane c) {
+    return {device::fma(a.value, b.value, c.value)};
+  }
+  friend FUSEDRNN_DEVICE Lane fnma(Lane a, Lane b, Lane c) {
+    return {device::fma(-a.value, b.value, c.value)};
+  }
+  friend FUSEDRNN_DEVICE Lane select(bool mask, Lane a, Lane b) { return mask ? a : b; }
+  friend FUSEDRNN_DEVICE Lane sigmoid(Lane x) { return {device::sigmoid(x.value)}; }
+  friend FUSEDRNN_DEVICE Lane tanh(Lane x) { return {device::tanh(x.value)}; }
+  // The operands stand so that NaN comes through.
+  friend FUSEDRNN_DEVICE Lane relu(Lane x) { return {device::max(Real(0), x.value)}; }
+};
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,41 @@
+// lengths and resets as one flag byte (StepFlag) for each step of each sequence.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace fusedrnn::cuda {
+
+// Integers of 1 to 8 bytes in device memory.
+struct DeviceIntegers {
+  const void* data = nullptr;  // null: not given
+  int bytes = 0;
+  bool is_signed = false;
+  int64_t stride = 0;  // in elements
+};
+
+struct MaskArrays {
+  int64_t T, B;
+  bool reverse;
+  DeviceIntegers lengths;           // [B]; limited to 0..T
+  const uint8_t* resets = nullptr;  // [T,B], any strides; null: none
+  int64_t reset_t_stride = 0, reset_b_stride = 0;
+  uint8_t* flags;  // [T,B], written
+};
+
+void make_flags(const MaskArrays& masks, cudaStream_t stream);
+
+// Values that travel inside a launch: a launch that is part of a graph then refers to no host
+// memory. Below 4 KiB, which is what every driver accepts as parameters.
+constexpr int kCarriedWords = 440;
+struct CarriedWords {
+  uint64_t words[kCarriedWords];
+};
+
+// to[i] = words[i] for i < count.
+void write_words(const CarriedWords& carried, int64_t count, uint64_t* to, cudaStream_t stream);
+// to[i] = bit i of the words, for i < count.
+void write_bits(const CarriedWords& carried, int64_t count, uint8_t* to, cudaStream_t stream);
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,87 @@
+#include "cuda/masks.h"
+
+#include <algorithm>
+
+#include "core/tensor.h"
+#include "cuda/kernels/masks.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+bool on_host(const DLTensor* t) {
+  return t != nullptr && t->device.device_type != kDLCUDA &&
+         t->device.device_type != kDLCUDAManaged;
+}
+
+}  // namespace
+
+Masks::Masks(const CudaMasks& masks, const Problem& problem)
+    : masks_(masks),
+      problem_(problem),
+      host_lengths_(on_host(masks.lengths)),
+      host_resets_(on_host(masks.resets)) {}
+
+void Masks::reserve(Layout& layout) {
+  if (host_lengths_) lengths_ = layout.reserve({problem_.B}, sizeof(uint64_t));
+  if (host_resets_) resets_ = layout.reserve({problem_.T, problem_.B}, 1);
+}
+
+void Masks::make_flags(char* memory, uint8_t* flags, cudaStream_t stream) const {
+  MaskArrays arrays{};
+  arrays.T = problem_.T;
+  arrays.B = problem_.B;
+  arrays.reverse = problem_.reverse;
+  arrays.flags = flags;
+  if (host_lengths_) {
+    auto* const sent = reinterpret_cast<uint64_t*>(memory + lengths_);
+    send_lengths(sent, stream);
+    arrays.lengths = {sent, sizeof(uint64_t), false, 1};
+  } else if (masks_.lengths != nullptr) {
+    const DLTensor& t = *masks_.lengths;
+    arrays.lengths = {data_of(t), t.dtype.bits / 8, t.dtype.code == kDLInt, stride_of(t, 0)};
+  }
+  if (host_resets_) {
+    auto* const sent = reinterpret_cast<uint8_t*>(memory + resets_);
+    send_resets(sent, stream);
+    arrays.resets = sent;
+    arrays.reset_t_stride = problem_.B;
+    arrays.reset_b_stride = 1;
+  } else if (masks_.resets != nullptr) {
+    arrays.resets = static_cast<const uint8_t*>(data_of(*masks_.resets));
+    arrays.reset_t_stride = stride_of(*masks_.resets, 0);
+    arrays.reset_b_stride = stride_of(*masks_.resets, 1);
+  }
+  cuda::make_flags(arrays, stream);
+}
+
+void Masks::send_lengths(uint64_t* to, cudaStream_t stream) const {
+  for (int64_t begin = 0; begin < problem_.B; begin += kCarriedWords) {
+    CarriedWords carried{};
+    const int64_t count = std::min<int64_t>(problem_.B - begin, kCarriedWords);
+    for (int64_t i = 0; i < count; ++i) {
+      // Limited although checked: another thread may write the caller's memory.
+      const int64_t length = read_integer(*masks_.lengths, begin + i);
+      carried.words[i] = static_cast<uint64_t>(std::clamp<int64_t>(length, 0, problem_.T));
+    }
+    write_words(carried, count, to + begin, stream);
+  }
+}
+
+void Masks::send_resets(uint8_t* to, cudaStream_t stream) const {
+  constexpr int64_t kBits = int64_t{kCarriedWords} * 64;
+  const auto* const data = static_cast<const uint8_t*>(data_of(*masks_.resets));
+  const int64_t t_stride = stride_of(*masks_.resets, 0), b_stride = stride_of(*masks_.resets, 1);
+  const int64_t total = problem_.T * problem_.B;
+  for (int64_t begin = 0; begin < total; begin += kBits) {
+    CarriedWords carried{};
+    const int64_t count = std::min(total - begin, kBits);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t t = (begin + i) / problem_.B, b = (begin + i) % problem_.B;
+      const uint64_t bit = data[t * t_stride + b * b_stride] != 0;
+      carried.words[i / 64] |= bit << (i % 64);
+    }
+    write_bits(carried, count, to + begin, stream);
+  }
+}
+
+}  // namespace fusedrnn::cuda

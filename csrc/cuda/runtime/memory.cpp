@@ -1,0 +1,122 @@
+#include "cuda/runtime/memory.h"
+
+#include <string>
+
+#include "core/error.h"
+#include "cuda/device/check.h"
+#include "cuda/runtime/capture_mode.h"
+#include "cuda/runtime/graph_memory.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+void* allocate_from_caller(const Place& place, size_t bytes) {
+  const fusedrnn_allocator& allocator = *place.allocator();
+  void* const memory = allocator.allocate(allocator.context, bytes, place.stream());
+  if (memory == nullptr) throw_out_of_memory(place, bytes);
+  return memory;
+}
+
+}  // namespace
+
+// --- of a call ---
+
+CallMemory::CallMemory(const Place& place, size_t bytes) : place_(place), bytes_(bytes) {
+  if (place.allocator() != nullptr) {
+    data_ = allocate_from_caller(place, bytes);
+  } else if (place.capturing()) {
+    shared_ = GraphMemory::make(place, bytes);
+    data_ = shared_->data();
+  } else {
+    data_ = allocate_from_pool(place, bytes, place.stream());
+  }
+}
+
+CallMemory::~CallMemory() {
+  if (place_.allocator() != nullptr) {
+    place_.allocator()->release(place_.allocator()->context, data_, bytes_, place_.stream());
+  } else if (shared_ != nullptr) {
+    shared_->drop();
+  } else {
+    cudaFreeAsync(data_, place_.stream());
+  }
+}
+
+// --- of a tape ---
+
+KeptMemory::KeptMemory(const Place& place, size_t bytes)
+    : device_(place.device().ordinal()),
+      stream_(place.stream()),
+      bytes_(bytes),
+      has_allocator_(place.allocator() != nullptr) {
+  if (has_allocator_) {
+    allocator_ = *place.allocator();
+    data_ = allocate_from_caller(place, bytes);
+  } else if (place.capturing()) {
+    shared_ = GraphMemory::make(place, bytes);
+    data_ = shared_->data();
+  } else {
+    data_ = allocate_from_pool(place, bytes, stream_);
+  }
+}
+
+KeptMemory::~KeptMemory() { release(); }
+
+void KeptMemory::enter(const Place& place) {
+  if (place.capturing()) {
+    // Events of outside may not be waited for. What is captured runs after the capture, and the
+    // caller orders it as it orders x and the weights.
+    if (shared_ != nullptr) shared_->share_with(place.captured_graph());
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  if (place.stream() == stream_ || uses_.empty()) return;
+  check(cudaStreamWaitEvent(place.stream(), uses_.front().done, 0), "cudaStreamWaitEvent");
+}
+
+void KeptMemory::leave(const Place& place) {
+  if (place.capturing()) return;
+  const std::lock_guard lock(mutex_);
+  Use* use = nullptr;
+  for (Use& known : uses_) {
+    if (known.stream == place.stream()) use = &known;
+  }
+  if (use == nullptr) {
+    cudaEvent_t done = nullptr;
+    check(cudaEventCreateWithFlags(&done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    uses_.push_back({place.stream(), done});
+    use = &uses_.back();
+  }
+  check(cudaEventRecord(use->done, place.stream()), "cudaEventRecord");
+}
+
+void KeptMemory::wait_for_uses(cudaStream_t stream) noexcept {
+  for (const Use& use : uses_) {
+    if (use.stream != stream) cudaStreamWaitEvent(stream, use.done, 0);
+  }
+}
+
+void KeptMemory::release() noexcept {
+  try {
+    const CurrentDevice current(device_);
+    const RelaxedCapture relaxed;
+    if (shared_ != nullptr) {
+      shared_->drop();
+    } else if (has_allocator_) {
+      wait_for_uses(stream_);
+      allocator_.release(allocator_.context, data_, bytes_, stream_);
+    } else if (uses_.empty()) {
+      cudaFreeAsync(data_, stream_);  // the forward call failed, and its stream is still there
+    } else {
+      // The caller's streams may be gone; their events are not.
+      const cudaStream_t stream = device_at(device_).release_stream();
+      wait_for_uses(stream);
+      cudaFreeAsync(data_, stream);
+    }
+    for (const Use& use : uses_) cudaEventDestroy(use.done);
+  } catch (...) {
+    // The runtime has ended, and the memory with it.
+  }
+}
+
+}  // namespace fusedrnn::cuda

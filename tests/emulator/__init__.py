@@ -1,0 +1,1 @@
+"""Arrays and streams of the emulated devices, for tests on machines without a GPU."""

@@ -1,0 +1,230 @@
+#include "call.h"
+
+#include <stdexcept>
+
+#include "emulator.h"
+
+extern "C" const fusedrnn::CudaPlugin* fusedrnn_cuda_plugin();
+
+namespace backend_test {
+
+using namespace fusedrnn;
+
+const CudaPlugin& plugin() { return *fusedrnn_cuda_plugin(); }
+
+// --- arrays ---
+
+DeviceArray::DeviceArray(const Array& host, Order order)
+    : shape_(host.shape), type_(host.type), item_(host.type.bits / 8) {
+  const size_t rank = shape_.size();
+  n_ = shape_[rank - 1];
+  if (rank > 1) rows_ = shape_[rank - 2];
+  if (rank > 2) steps_ = shape_[rank - 3];
+  b_stride_ = n_;
+  t_stride_ = rows_ * n_;
+  int64_t elements = steps_ * rows_ * n_;
+  if (order == Order::padded && rank > 1) {
+    b_stride_ = n_ + 3;
+    t_stride_ = rows_ * b_stride_ + 5;
+    elements = steps_ * t_stride_;
+  } else if (order == Order::batch_first && rank > 2) {
+    b_stride_ = steps_ * n_;
+    t_stride_ = n_;
+  } else if (order == Order::backwards && rank > 1) {
+    b_stride_ = -b_stride_;
+    t_stride_ = -t_stride_;
+    first_ = static_cast<size_t>((steps_ * rows_ - 1) * n_ * item_);
+  }
+  bytes_ = static_cast<size_t>(elements * item_);
+  memory_ = emulator_allocate(bytes_);
+  if (memory_ == nullptr) throw std::runtime_error("emulator_allocate");
+  write(host);
+}
+
+void DeviceArray::write(const Array& host) {
+  std::vector<unsigned char> image(bytes_, 0xff);
+  for_rows([&](size_t at_host, size_t at_device, size_t bytes) {
+    std::memcpy(image.data() + at_device, host.bytes.data() + at_host, bytes);
+  });
+  emulator_copy_to_device(memory_, image.data(), bytes_);
+}
+
+DeviceArray::~DeviceArray() { emulator_release(memory_); }
+
+template <class Copy>
+void DeviceArray::for_rows(const Copy& copy) const {
+  for (int64_t t = 0; t < steps_; ++t) {
+    for (int64_t b = 0; b < rows_; ++b) {
+      const int64_t device = static_cast<int64_t>(first_) + (t * t_stride_ + b * b_stride_) * item_;
+      copy(static_cast<size_t>((t * rows_ + b) * n_ * item_), static_cast<size_t>(device),
+           static_cast<size_t>(n_ * item_));
+    }
+  }
+}
+
+Array DeviceArray::read() const {
+  Array host(shape_, type_);
+  std::vector<unsigned char> image(bytes_);
+  if (emulator_copy_from_device(image.data(), memory_, bytes_) != 0) {
+    throw std::runtime_error(emulator_last_error());
+  }
+  for_rows([&](size_t at_host, size_t at_device, size_t bytes) {
+    std::memcpy(host.bytes.data() + at_host, image.data() + at_device, bytes);
+  });
+  return host;
+}
+
+// --- calls ---
+
+namespace {
+
+Dtype dtype_of(DLDataType type) {
+  if (type.code == kDLBfloat) return Dtype::bfloat16;
+  return type.bits == 16 ? Dtype::float16 : type.bits == 32 ? Dtype::float32 : Dtype::float64;
+}
+
+Array filled(const std::vector<int64_t>& shape, DLDataType type, double value) {
+  Array array(shape, type);
+  if (std::isnan(value)) return array;
+  for (size_t i = 0; i < array.bytes.size(); i += type.bits / 8) {
+    const auto one = static_cast<float>(value);
+    if (type.bits == 64) {
+      std::memcpy(array.bytes.data() + i, &value, sizeof value);
+    } else if (type.bits == 32) {
+      std::memcpy(array.bytes.data() + i, &one, sizeof one);
+    } else {
+      const uint16_t bits = value == 0 ? 0 : type.code == kDLBfloat ? 0x3f80 : 0x3c00;
+      std::memcpy(array.bytes.data() + i, &bits, sizeof bits);
+    }
+  }
+  return array;
+}
+
+}  // namespace
+
+Call::Call(const Case& one, const Options& options) : case_(one), options_(options) {
+  const Array& x = one.arguments.at("x");
+  const Array& w_hh = one.arguments.at("w_hh");
+  Problem& p = forward_.problem;
+  p.cell = static_cast<Cell>(one.cell);
+  p.dtype = dtype_of(x.type);
+  p.reverse = one.reverse != 0;
+  p.compute = one.compute != 0 ? Compute::bfloat16 : options.compute;
+  p.T = x.shape[0];
+  p.B = x.shape[1];
+  p.I = x.shape[2];
+  p.H = w_hh.shape[1];
+  prepare_forward();
+  prepare_backward();
+}
+
+Call::~Call() { free_tape(); }
+
+const DeviceArray* Call::add_input(const std::string& name, Order order) {
+  const auto found = case_.arguments.find(name);
+  if (found == case_.arguments.end()) return nullptr;
+  return (inputs_[name] = std::make_unique<DeviceArray>(found->second, order)).get();
+}
+
+const DeviceArray* Call::add_output(const std::string& name, Order order, double fill) {
+  const auto found = case_.results.find(name);
+  if (found == case_.results.end()) return nullptr;
+  const Array host = filled(found->second.shape, case_.arguments.at("x").type, fill);
+  return (outputs_[name] = std::make_unique<DeviceArray>(host, order)).get();
+}
+
+const DLTensor* Call::mask(const std::string& name) {
+  const auto found = case_.arguments.find(name);
+  if (found == case_.arguments.end()) return nullptr;
+  Array& host = host_masks_.emplace(name, found->second).first->second;
+  DLTensor& tensor = masks_[name] = host.tensor();
+  if (!options_.host_masks) {
+    tensor.data = add_input(name, Order::dense)->data();
+    tensor.device = {kDLCUDA, options_.device};
+  }
+  return &tensor;
+}
+
+namespace {
+
+Sequence sequence_of(const DeviceArray* array) { return array ? array->sequence() : Sequence{}; }
+Matrix matrix_of(const DeviceArray* array) { return array ? array->matrix() : Matrix{}; }
+void* vector_of(const DeviceArray* array) { return array ? array->data() : nullptr; }
+
+}  // namespace
+
+void Call::prepare_forward() {
+  const Order order = options_.order;
+  forward_.x = sequence_of(add_input("x", order));
+  forward_.w_ih = matrix_of(add_input("w_ih", order));
+  forward_.w_hh = matrix_of(add_input("w_hh", order));
+  forward_.b_ih = vector_of(add_input("b_ih", order));
+  forward_.b_hh = vector_of(add_input("b_hh", order));
+  forward_.state_0[0] = matrix_of(add_input("h0", order));
+  forward_.state_0[1] = matrix_of(add_input("c0", order));
+  forward_.y = sequence_of(add_output("y", order, NAN));
+  forward_.state_n[0] = matrix_of(add_output("h_n", order, NAN));
+  forward_.state_n[1] = matrix_of(add_output("c_n", order, NAN));
+  call_masks_ = {mask("lengths"), mask("resets")};
+}
+
+void Call::prepare_backward() {
+  const Order order = options_.order;
+  backward_.problem = forward_.problem;
+  backward_.x = forward_.x;
+  backward_.w_ih = forward_.w_ih;
+  backward_.w_hh = forward_.w_hh;
+  backward_.dy = sequence_of(add_input("dy", order));
+  backward_.dstate_n[0] = matrix_of(add_input("dh_n", order));
+  backward_.dstate_n[1] = matrix_of(add_input("dc_n", order));
+  backward_.accumulate_dx = options_.accumulate_dx;
+  backward_.dx = sequence_of(add_output("dx", order, options_.accumulate_dx ? 1 : NAN));
+  backward_.dw_ih = matrix_of(add_output("dw_ih", order, NAN));
+  backward_.dw_hh = matrix_of(add_output("dw_hh", order, NAN));
+  backward_.db_ih = vector_of(add_output("db_ih", order, NAN));
+  backward_.db_hh = vector_of(add_output("db_hh", order, NAN));
+  backward_.dstate_0[0] = matrix_of(add_output("dh0", order, NAN));
+  backward_.dstate_0[1] = matrix_of(add_output("dc0", order, NAN));
+}
+
+fusedrnn_status Call::infer() {
+  const CudaPlace place{options_.device, options_.stream, options_.allocator};
+  return plugin().forward(&forward_, &call_masks_, &place, nullptr);
+}
+
+fusedrnn_status Call::forward() {
+  free_tape();
+  const CudaPlace place{options_.device, options_.stream, options_.allocator};
+  return plugin().forward(&forward_, &call_masks_, &place, &tape_);
+}
+
+fusedrnn_status Call::backward(void* stream) {
+  const CudaPlace place{options_.device, stream, options_.allocator};
+  return plugin().backward(tape_, &backward_, &place);
+}
+
+void Call::free_tape() {
+  if (tape_ != nullptr) plugin().free_tape(tape_);
+  tape_ = nullptr;
+}
+
+void Call::write(const Case& other) {
+  for (const auto& [name, array] : inputs_) array->write(other.arguments.at(name));
+  for (auto& [name, array] : host_masks_) array.bytes = other.arguments.at(name).bytes;
+  for (auto& [name, tensor] : masks_) {
+    if (options_.host_masks) tensor.data = host_masks_.at(name).bytes.data();
+  }
+}
+
+Arrays Call::outputs() const {
+  Arrays arrays;
+  for (const auto& [name, array] : outputs_) arrays.emplace(name, array->read());
+  return arrays;
+}
+
+void require(fusedrnn_status status, const Case& one) {
+  if (status == FUSEDRNN_OK) return;
+  throw std::runtime_error(one.name + ": " + plugin().last_error());
+}
+
+}  // namespace backend_test

@@ -1,0 +1,36 @@
+// Whole calls and how their results compare.
+#pragma once
+
+#include "call.h"
+#include "check.h"
+
+namespace backend_test {
+
+inline Arrays train(const Case& one, const Options& options = {}) {
+  Call call(one, options);
+  require(call.forward(), one);
+  require(call.backward(), one);
+  return call.outputs();
+}
+
+// All that `some` has is in `all`, bit by bit.
+inline void check_same(const Arrays& some, const Arrays& all, const std::string& who) {
+  CHECK(!some.empty());
+  for (const auto& [name, array] : some) {
+    if (array.bytes != all.at(name).bytes) {
+      check::fail(__FILE__, __LINE__, name + " differs " + who);
+    }
+  }
+}
+
+inline void check_finite(const Arrays& arrays, const std::string& where) {
+  for (const auto& [name, array] : arrays) {
+    for (int64_t i = 0; i < array.count(); ++i) {
+      if (std::isfinite(array[i])) continue;
+      check::fail(__FILE__, __LINE__, name + " is not finite " + where);
+      break;
+    }
+  }
+}
+
+}  // namespace backend_test

@@ -1,0 +1,98 @@
+// Every case of tests/native/golden.py through the emulated CUDA library: forward, inference and
+// backward, with arrays in several orders in memory.
+
+#include <iostream>
+#include <sstream>
+#include <string>
+
+#include "call.h"
+#include "check.h"
+#include "emulator.h"
+
+namespace {
+
+using namespace backend_test;
+
+void check_close(const Case& one, const Arrays& got, double bound, const char* how) {
+  for (const auto& [name, array] : got) {
+    const double error = golden::relative_error(array, one.results.at(name));
+    if (!(error <= bound)) {
+      std::ostringstream what;
+      what << one.name << how << ": " << name << ": relative error " << error << ", bound "
+           << bound;
+      check::fail(__FILE__, __LINE__, what.str());
+    }
+  }
+}
+
+void check_same(const Case& one, const Arrays& some, const Arrays& all, const char* who) {
+  for (const auto& [name, array] : some) {
+    if (array.bytes != all.at(name).bytes) {
+      check::fail(__FILE__, __LINE__, one.name + ": " + name + " differs " + who);
+    }
+  }
+}
+
+Arrays train(const Case& one, const Options& options) {
+  Call call(one, options);
+  require(call.forward(), one);
+  require(call.backward(), one);
+  return call.outputs();
+}
+
+// What a forward call writes, of all outputs.
+Arrays forward_outputs(const Arrays& all) {
+  Arrays some;
+  for (const char* name : {"y", "h_n", "c_n"}) {
+    const auto found = all.find(name);
+    if (found != all.end()) some.emplace(*found);
+  }
+  return some;
+}
+
+void test(const Case& one, int64_t number) {
+  const Arrays dense = train(one, {});
+  check_close(one, dense, one.bound, "");
+  Options options;
+  options.host_masks = true;
+  Call inference(one, options);
+  require(inference.infer(), one);
+  check_same(one, forward_outputs(inference.outputs()), dense, "between inference and training");
+
+  // The others take turns.
+  options.order = number % 3 == 0   ? Order::padded
+                  : number % 3 == 1 ? Order::batch_first
+                                    : Order::backwards;
+  options.host_masks = false;
+  check_close(one, train(one, options), one.bound, ", other strides");
+
+  const bool float32 = one.arguments.at("x").type.bits == 32 && one.compute == 0;
+  if (float32) {
+    options.order = Order::dense;
+    options.compute = fusedrnn::Compute::tfloat32;
+    check_close(one, train(one, options), 5e-3, " with tfloat32");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::cerr << "usage: backend_golden_test FILE [EVERY]: each EVERYth case\n";
+    return 2;
+  }
+  const int64_t every = argc > 2 ? std::stoll(argv[2]) : 1;
+  golden::Reader reader(argv[1]);
+  const int64_t cases = reader.number();
+  int64_t tested = 0;
+  for (int64_t i = 0; i < cases; ++i) {
+    const Case one = golden::read_case(reader);
+    if (i % every != 0) continue;
+    test(one, tested++);
+  }
+  CHECK(tested > 0);
+  CHECK_EQUAL(std::string(emulator_last_error()), "");
+  std::cout << tested << " cases, " << emulator_launches() << " launches, "
+            << plugin().description() << "\n";
+  return check::result();
+}

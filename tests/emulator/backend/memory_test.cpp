@@ -1,0 +1,368 @@
+// Memory, streams and graphs: what is allocated is released, in order, and calls on any stream, or
+// captured, give what they give alone.
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "compare.h"
+#include "emulator.h"
+#include "random_case.h"
+
+namespace {
+
+using namespace backend_test;
+
+struct Stream {
+  void* handle = emulator_new_stream();
+  ~Stream() { emulator_end_stream(handle); }
+};
+
+// --- the caller's allocator ---
+
+// Counts, and refuses the allocation after `left` more.
+struct Allocator {
+  int64_t live = 0, allocations = 0, left = -1;
+  size_t refused = 0;
+  fusedrnn_allocator interface{this,
+                               [](void* self, size_t bytes, void*) {
+                                 return static_cast<Allocator*>(self)->allocate(bytes);
+                               },
+                               [](void* self, void* memory, size_t, void* stream) {
+                                 --static_cast<Allocator*>(self)->live;
+                                 emulator_release_on(memory, 0, stream);
+                               }};
+
+  void* allocate(size_t bytes) {
+    if (left == 0) {
+      refused = bytes;
+      return nullptr;
+    }
+    --left;
+    ++live;
+    ++allocations;
+    return emulator_allocate(bytes);
+  }
+};
+
+void test_allocator_of_the_caller() {
+  const Case one = random_case({});
+  Allocator allocator;
+  check_same(train(one, {.allocator = &allocator.interface}), train(one),
+             "with an allocator of the caller's");
+  CHECK_EQUAL(allocator.allocations, 3);  // what the tape keeps, and a workspace a call
+  CHECK_EQUAL(allocator.live, 0);
+}
+
+// Nothing is written, nothing leaks, and the message says how much was asked for.
+void test_no_memory_from_the_allocator() {
+  const Case one = random_case({});
+  const Stream stream;
+  for (int64_t allowed = 0; allowed < 2; ++allowed) {
+    Allocator allocator;
+    allocator.left = allowed;
+    Call call(one, {.stream = stream.handle, .allocator = &allocator.interface});
+    CHECK(call.forward() == FUSEDRNN_OUT_OF_MEMORY);
+    CHECK_EQUAL(std::string(plugin().last_error()),
+                "out of memory: " + std::to_string(allocator.refused) + " bytes on cuda:0");
+    CHECK_EQUAL(allocator.live, 0);
+    CHECK(std::isnan(call.outputs().at("y")[0]));
+  }
+  Allocator allocator;
+  Call call(one, {.allocator = &allocator.interface});
+  require(call.forward(), one);
+  allocator.left = 0;
+  CHECK(call.backward() == FUSEDRNN_OUT_OF_MEMORY);
+  CHECK(std::isnan(call.outputs().at("dx")[0]));
+  allocator.left = -1;
+  require(call.backward(), one);  // the tape is as it was
+  check_same(call.outputs(), train(one), "after a failure");
+  call.free_tape();
+  CHECK_EQUAL(allocator.live, 0);
+}
+
+void test_no_memory_from_the_pool() {
+  const Case one = random_case({});
+  for (int64_t allowed = 0; allowed < 2; ++allowed) {
+    Call call(one, {});
+    const size_t before = emulator_live_bytes();
+    emulator_fail_allocation_after(allowed);
+    CHECK(call.forward() == FUSEDRNN_OUT_OF_MEMORY);
+    emulator_fail_allocation_after(-1);
+    CHECK(std::string(plugin().last_error()).starts_with("out of memory: "));
+    CHECK_EQUAL(emulator_live_bytes(), before);
+    require(call.forward(), one);
+  }
+}
+
+// --- tapes ---
+
+void test_a_tape_serves_many_calls() {
+  for (const fusedrnn_cell cell : {FUSEDRNN_GRU, FUSEDRNN_GRU_RESET_BEFORE, FUSEDRNN_LSTM}) {
+    const Case one = random_case({.cell = cell, .reverse = true});
+    const Arrays expected = train(one);
+    Call call(one, {});
+    require(call.forward(), one);
+    for (int i = 0; i < 5; ++i) require(call.backward(), one);
+    check_same(call.outputs(), expected, "after the fifth backward pass");
+  }
+}
+
+// Forward on one stream, which then ends; backward on others; the tape is freed while they run.
+void test_a_tape_outlives_its_streams() {
+  const Case one = random_case({.cell = FUSEDRNN_GRU, .T = 20});
+  const Arrays expected = train(one);
+  const size_t before = emulator_live_bytes();
+  for (uint64_t seed = 1; seed < 6; ++seed) {
+    emulator_set_seed(seed);
+    const Stream second, third;
+    auto first = std::make_unique<Stream>();
+    Call call(one, {.stream = first->handle});
+    require(call.forward(), one);
+    require(call.backward(second.handle), one);
+    emulator_synchronize(second.handle);
+    check_same(call.outputs(), expected, "on another stream");
+    require(call.backward(third.handle), one);
+    first.reset();
+    call.free_tape();
+    // Whatever comes next may take the memory of the tape, once it is free.
+    const Case other =
+        random_case({.cell = FUSEDRNN_GRU, .T = 20, .seed = static_cast<unsigned>(seed)});
+    Call next(other, {});
+    require(next.forward(), other);
+    check_same(call.outputs(), expected, "when the tape was freed while the call ran");
+  }
+  emulator_set_seed(0);
+  CHECK_EQUAL(emulator_live_bytes(), before);
+}
+
+void test_two_streams_at_once() {
+  const Case a = random_case({.T = 12, .seed = 1}), b = random_case({.T = 12, .seed = 2});
+  const Arrays expected_a = train(a), expected_b = train(b);
+  for (uint64_t seed = 1; seed < 6; ++seed) {
+    emulator_set_seed(seed);
+    const Stream first, second;
+    Call call_a(a, {.stream = first.handle}), call_b(b, {.stream = second.handle});
+    require(call_a.forward(), a);
+    require(call_b.forward(), b);
+    require(call_b.backward(), b);
+    require(call_a.backward(), a);
+    check_same(call_a.outputs(), expected_a, "beside another stream");
+    check_same(call_b.outputs(), expected_b, "beside another stream");
+  }
+  emulator_set_seed(0);
+}
+
+void test_many_threads() {
+  const Case a = random_case({.T = 16, .seed = 1});
+  const Case b = random_case({.cell = FUSEDRNN_GRU, .T = 16, .seed = 2});
+  const Arrays expected_a = train(a), expected_b = train(b);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const Case& one = i % 2 == 0 ? a : b;
+      const Stream stream;
+      for (int turn = 0; turn < 4; ++turn) {
+        check_same(train(one, {.stream = stream.handle}), i % 2 == 0 ? expected_a : expected_b,
+                   "beside other threads");
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// --- graphs ---
+
+// How many products the library has asked its fake cuBLASLt for: a replayed graph asks for none.
+int64_t products_asked_for() {
+  const char* const path = std::getenv("FUSEDRNN_CUBLASLT");
+  if (path == nullptr) return -1;
+  void* const library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return 0;  // none so far
+  const auto count = reinterpret_cast<int64_t (*)()>(dlsym(library, "fake_cublaslt_products"));
+  return count();
+}
+
+// Hands out what was released before, as frameworks' allocators do.
+class CachingAllocator {
+ public:
+  ~CachingAllocator() {
+    for (const Block& block : blocks_) emulator_release(block.memory);
+  }
+  fusedrnn_allocator interface{
+      this,
+      [](void* self, size_t bytes, void*) {
+        return static_cast<CachingAllocator*>(self)->allocate(bytes);
+      },
+      [](void* self, void* memory, size_t, void*) {
+        for (Block& block : static_cast<CachingAllocator*>(self)->blocks_) {
+          if (block.memory == memory) block.used = false;
+        }
+      }};
+
+ private:
+  struct Block {
+    size_t bytes;
+    void* memory;
+    bool used;
+  };
+
+  void* allocate(size_t bytes) {
+    for (Block& block : blocks_) {
+      if (block.used || block.bytes != bytes) continue;
+      block.used = true;
+      return block.memory;
+    }
+    blocks_.push_back({bytes, emulator_allocate(bytes), true});
+    return blocks_.back().memory;
+  }
+
+  std::vector<Block> blocks_;
+};
+
+// Whatever lies at the addresses by then is what a replayed graph reads.
+void test_calls_that_come_again_are_replayed() {
+  for (const bool reverse : {false, true}) {
+    for (const bool host_masks : {false, true}) {
+      CachingAllocator allocator;
+      const Spec spec{.cell = FUSEDRNN_GRU_RESET_BEFORE, .T = 20, .reverse = reverse};
+      const Case first = random_case(spec);
+      const Stream stream;
+      Call call(
+          first,
+          {.stream = stream.handle, .allocator = &allocator.interface, .host_masks = host_masks});
+      for (unsigned turn = 0; turn < 5; ++turn) {
+        Spec other = spec;
+        other.seed = turn + 2;
+        const Case one = random_case(other);
+        const Arrays expected = train(one);
+        call.write(one);
+        const int64_t before = products_asked_for();
+        require(call.forward(), one);
+        require(call.backward(), one);
+        const int64_t asked = products_asked_for() - before;
+        check_same(call.outputs(), expected, "in turn " + std::to_string(turn));
+        // The first time it runs, the second it is captured.
+        if (std::getenv("FUSEDRNN_CUBLASLT") != nullptr) CHECK_EQUAL(asked > 0, turn < 2);
+        call.free_tape();
+      }
+    }
+  }
+}
+
+// --- the caller's captures ---
+
+void test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there() {
+  const Spec spec{.cell = FUSEDRNN_GRU, .T = 7};
+  const Case one = random_case(spec),
+             other = random_case({.cell = FUSEDRNN_GRU, .T = 7, .seed = 5});
+  const Arrays expected = train(one), expected_other = train(other);
+  const size_t before = emulator_live_bytes();
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    emulator_set_seed(seed);
+    const Stream stream;
+    Call call(one, {.stream = stream.handle});
+    CHECK_EQUAL(emulator_begin_capture(stream.handle), 0);
+    require(call.forward(), one);
+    require(call.backward(), one);
+    call.free_tape();
+    void* const graph = emulator_end_capture(stream.handle);
+    CHECK(graph != nullptr);
+    CHECK(std::isnan(call.outputs().at("y")[0]));  // nothing has run
+    for (int i = 0; i < 3; ++i) {
+      call.write(i == 1 ? other : one);
+      CHECK_EQUAL(emulator_launch_graph(graph, stream.handle), 0);
+      // A call that runs beside it has memory of its own.
+      Call beside(one, {});
+      require(beside.forward(), one);
+      check_same(call.outputs(), i == 1 ? expected_other : expected,
+                 "in launch " + std::to_string(i));
+    }
+    emulator_release_graph(graph);
+  }
+  emulator_set_seed(0);
+  train(one);  // what graphs leave behind is released by the next call
+  CHECK_EQUAL(emulator_live_bytes(), before);
+}
+
+void test_a_captured_forward_call_leaves_a_tape() {
+  const Case one = random_case({.T = 7});
+  const Arrays expected = train(one);
+  const size_t before = emulator_live_bytes();
+  {
+    const Stream stream;
+    Call call(one, {.stream = stream.handle});
+    CHECK_EQUAL(emulator_begin_capture(stream.handle), 0);
+    require(call.forward(), one);
+    void* const graph = emulator_end_capture(stream.handle);
+    CHECK_EQUAL(emulator_launch_graph(graph, stream.handle), 0);
+    require(call.backward(), one);
+    check_same(call.outputs(), expected, "from a tape that was captured");
+    emulator_release_graph(graph);
+    require(call.backward(), one);  // the tape is still there
+    check_same(call.outputs(), expected, "after the graph of its forward call");
+  }
+  train(one);
+  CHECK_EQUAL(emulator_live_bytes(), before);
+}
+
+void test_a_failure_in_a_capture() {
+  const Case one = random_case({});
+  const Stream stream;
+  Call call(one, {.stream = stream.handle});
+  CHECK_EQUAL(emulator_begin_capture(stream.handle), 0);
+  emulator_fail_allocation_after(0);
+  CHECK(call.forward() == FUSEDRNN_OUT_OF_MEMORY);
+  emulator_fail_allocation_after(-1);
+  require(call.forward(), one);  // the capture goes on
+  void* const graph = emulator_end_capture(stream.handle);
+  CHECK(graph != nullptr);
+  emulator_release_graph(graph);
+}
+
+void test_memory_does_not_grow() {
+  const Case one = random_case({.T = 20});
+  Call call(one, {});
+  size_t after_ten = 0;
+  for (int i = 0; i < 40; ++i) {
+    require(call.forward(), one);
+    require(call.backward(), one);
+    call.free_tape();
+    if (i == 9) after_ten = emulator_live_bytes();
+  }
+  CHECK_EQUAL(emulator_live_bytes(), after_ten);
+}
+
+// More kinds of calls than there are graphs to keep.
+void test_graphs_are_forgotten() {
+  for (int turn = 0; turn < 2; ++turn) {
+    for (int64_t T = 20; T < 90; ++T) {
+      const Case one = random_case({.cell = FUSEDRNN_RNN_TANH, .T = T, .B = 1, .I = 1, .H = 1});
+      Call call(one, {});
+      require(call.infer(), one);
+      require(call.infer(), one);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  test_allocator_of_the_caller();
+  test_no_memory_from_the_allocator();
+  test_no_memory_from_the_pool();
+  test_a_tape_serves_many_calls();
+  test_a_tape_outlives_its_streams();
+  test_two_streams_at_once();
+  test_many_threads();
+  test_calls_that_come_again_are_replayed();
+  test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there();
+  test_a_captured_forward_call_leaves_a_tape();
+  test_a_failure_in_a_capture();
+  test_memory_does_not_grow();
+  test_graphs_are_forgotten();
+  CHECK_EQUAL(std::string(emulator_last_error()), "");
+  return check::result();
+}

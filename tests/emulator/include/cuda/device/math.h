@@ -1,0 +1,25 @@
+// The emulator's cuda/device/math.h.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/device/inline.h"
+
+namespace fusedrnn::cuda::device {
+
+FUSEDRNN_DEVICE float exp(float x) { return std::exp(x); }
+FUSEDRNN_DEVICE double exp(double x) { return std::exp(x); }
+
+FUSEDRNN_DEVICE float tanh(float x) { return std::tanh(x); }
+FUSEDRNN_DEVICE double tanh(double x) { return std::tanh(x); }
+
+FUSEDRNN_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+FUSEDRNN_DEVICE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+FUSEDRNN_DEVICE float fma(float a, float b, float c) { return std::fma(a, b, c); }
+FUSEDRNN_DEVICE double fma(double a, double b, double c) { return std::fma(a, b, c); }
+
+FUSEDRNN_DEVICE float max(float a, float b) { return a > b ? a : b; }
+FUSEDRNN_DEVICE double max(double a, double b) { return a > b ? a : b; }
+
+}  // namespace fusedrnn::cuda::device
