@@ -63,7 +63,7 @@ class Memory {
   std::map<uintptr_t, Allocation> live_;  // by the first address
   std::deque<Released> quarantine_;
   size_t quarantined_bytes_ = 0;
-  size_t quarantine_limit_ = size_t{8} << 20;
+  size_t quarantine_limit_ = size_t{1} << 20;  // compared at every wait
   std::map<size_t, std::vector<unsigned char*>>
       unused_;  // by size; the last released is used first
   size_t live_bytes_ = 0;
