@@ -3,7 +3,8 @@
 Builds the package for the GPU of this machine, then, most valuable first: small problems against
 the reference, the GPU's tests, probes of the hardware, the most telling part of the table beside
 PyTorch and cuDNN, compute-sanitizer over the small problems, the rest of the table. Nothing is
-downloaded: it needs nvcc, CMake, pybind11, PyTorch with CUDA, and pytest.
+downloaded: it needs nvcc, CMake, pybind11, PyTorch with CUDA, and what the tests import. Python
+packages that the machine lacks may lie in build/site (`pip install --target build/site pybind11`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.parts:
         chosen = [part for part in chosen if part.name in options.parts]
     environment = dict(os.environ) | {
-        "PYTHONPATH": str(package),
+        "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "build" / "site")]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -170,7 +170,7 @@ def test_the_command_runs_the_parts_it_is_told(
     assert gpu_session.main([*words, "--parts", "smoke"]) == 0
     assert (tmp_path / "out" / "summary.txt").read_text().splitlines() == [
         "smoke: ok, 0 s",
-        f"  {tmp_path / 'b' / 'package'}",
+        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'}",
     ]
     assert gpu_session.main(words) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out

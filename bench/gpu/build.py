@@ -58,8 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     if "fusedrnn_probes" in told:  # whose failure costs no more than the probes
         subprocess.run([*step, "fusedrnn_probes"], check=False)
     shown = "import fusedrnn; print(*fusedrnn.info().items(), sep='\\n')"
-    environment = dict(os.environ) | {"PYTHONPATH": str(package)}
-    subprocess.run([sys.executable, "-c", shown], check=True, env=environment)
+    found = f"import sys; sys.path.insert(0, {str(package)!r}); {shown}"
+    subprocess.run([sys.executable, "-c", found], check=True)
     return 0
 
 

@@ -9,6 +9,8 @@ namespace {
 // Polls without anything happening that could end one.
 constexpr uint64_t kMostPolls = uint64_t{1} << 21;
 
+struct Failed {};  // what a thread that fails ends by
+
 std::string text(const Index3& i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
 }
@@ -127,15 +129,13 @@ void KernelRun::run_thread(Thread& thread) {
 void KernelRun::enter(void* argument) {
   Thread& thread = *static_cast<Thread*>(argument);
   KernelRun& run = *thread.block->run;
-  std::string thrown;
   try {
     run.kernel_.body();
-  } catch (const std::exception& error) {
-    thrown = error.what();
+    thread.block->thread_ended(thread);
+  } catch (const Failed&) {
+    return;
   }
-  if (!thrown.empty()) run.fail("an exception: " + thrown);
   thread.state = Thread::State::ended;
-  thread.block->thread_ended(thread);
   run.progress();
   --run.live_;
 }
@@ -180,7 +180,7 @@ void KernelRun::run_a_copy() {
 
 void KernelRun::fail(const std::string& what) {
   error_ = "kernel " + kernel_.name + ", " + name_of(self()) + ": " + what;
-  for (;;) Fiber::suspend();  // never resumed
+  throw Failed{};
 }
 
 void KernelRun::report_deadlock() {
