@@ -1,18 +1,68 @@
-"""Settings of every test: Hypothesis repeats the same examples, and a run says what it ran on."""
+"""Settings of every test: Hypothesis repeats the same examples, and a run says what it ran on.
+
+The tests in gpu/ run over the emulator (`pytest --cuda=emulator`) or on a GPU (`pytest -m gpu`);
+otherwise they are not collected.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import hypothesis
+import pytest
 
-import fusedrnn
+GPU_TESTS = Path(__file__).parent / "gpu"
+EMULATOR_TESTS = Path(__file__).parent / "emulator"  # of the emulator alone: ctest runs them
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("emulator", deadline=None, derandomize=True, max_examples=6)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def pytest_report_header() -> str:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cuda",
+        choices=["emulator"],
+        help="run the GPU's tests, and these alone, over the emulator, which is built where needed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: runs on a GPU, or over the emulator")
+    if config.getoption("--cuda") == "emulator":
+        from emulated_library import find_or_build  # noqa: PLC0415
+
+        # Before the package looks for a CUDA library, which it does once.
+        os.environ["FUSEDRNN_CUDA_LIBRARY"] = str(find_or_build())
+        hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "emulator"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    without = [EMULATOR_TESTS] if runs_on_device(config) else [EMULATOR_TESTS, GPU_TESTS]
+    return True if collection_path in without else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if GPU_TESTS in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+    if config.getoption("--cuda") is None:
+        return
+    others = [item for item in items if item.get_closest_marker("gpu") is None]
+    items[:] = [item for item in items if item.get_closest_marker("gpu") is not None]
+    config.hook.pytest_deselected(items=others)
+
+
+def runs_on_device(config: pytest.Config) -> bool:
+    return config.getoption("--cuda") is not None or config.getoption("-m") == "gpu"
+
+
+def pytest_report_header() -> list[str]:
+    import fusedrnn  # noqa: PLC0415
+
     known = fusedrnn.info()
-    return f"fusedrnn {known['version']}: isa {known['isa']}, threads {known['threads']}"
+    header = [f"fusedrnn {known['version']}: isa {known['isa']}, threads {known['threads']}"]
+    return header + [f"cuda: {device}" for device in known["cuda_devices"]]

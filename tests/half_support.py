@@ -10,7 +10,16 @@ import pytest
 
 import reference
 from reference import COMPUTED_IN, STORED_IN, Rounding
-from support import Arguments, backward, check, forward, joined, problem_of, with_zero_biases
+from support import (
+    Arguments,
+    backward,
+    check,
+    forward,
+    joined,
+    place,
+    problem_of,
+    with_zero_biases,
+)
 
 # Bits of the significand, the hidden one included: roundings are off by 2^-bits at most.
 UNIT = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -61,6 +70,7 @@ def check_rounded(
     grads = backward(cell, tape, **upstream)
     for results in (got, grads):
         assert {value.dtype for value in results.values()} == {problem["x"].dtype}
+    precision = place().precision(precision)
     rounding = {"rounding": precision.rounding}
     expected = reference.forward(cell, **problem, **options, **rounding)
     full = with_zero_biases(problem)

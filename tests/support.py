@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,22 +57,62 @@ def stack_of(cell: str, dtype: str, **shape: Any) -> tuple[Arguments, Arguments]
     return cast(problem, dtype), cast(upstream, dtype)
 
 
+class Host:
+    """Where `infer`, `forward` and `backward` run: arguments and results as they are."""
+
+    def give(self, arguments: Arguments) -> Arguments:
+        return arguments
+
+    def read(self, results: dict[str, Any]) -> dict[str, Any]:
+        return results
+
+    def check_alike(self, got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        """Results of the same sums from calls of other shapes."""
+        same_bits(got, expected)
+
+    def layer(self, cell: str, *sizes: int, **options: Any) -> Any:
+        return LAYERS[cell](*sizes, **options)
+
+    def precision(self, precision: Any) -> Any:
+        """A `half_support.Precision` as it is here."""
+        return precision
+
+
+_places: list[Any] = [Host()]
+
+
+def place() -> Any:
+    """Where the functions run now."""
+    return _places[-1]
+
+
+@contextlib.contextmanager
+def running_on(other: Any) -> Iterator[None]:
+    """Another place with these methods, between the tests' NumPy arrays and the functions."""
+    _places.append(other)
+    try:
+        yield
+    finally:
+        _places.pop()
+
+
 def infer(cell: str, **arguments: Any) -> dict[str, Any]:
     """Outputs of the function by name: y, h_n (and c_n)."""
-    y, state = getattr(fr, cell)(**arguments)
-    return outputs(y, state)
+    y, state = getattr(fr, cell)(**place().give(arguments))
+    return place().read(outputs(y, state))
 
 
 def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
     """Outputs by name, and the tape."""
-    y, state, tape = getattr(fr, f"{cell}_forward")(**arguments)
-    return outputs(y, state), tape
+    y, state, tape = getattr(fr, f"{cell}_forward")(**place().give(arguments))
+    return place().read(outputs(y, state)), tape
 
 
 def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
     """Gradients by name."""
-    grads = getattr(fr, f"{cell}_backward")(tape, **upstream)
-    return {field.name: getattr(grads, field.name) for field in dataclasses.fields(grads)}
+    grads = getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))
+    names = [field.name for field in dataclasses.fields(grads)]
+    return place().read({name: getattr(grads, name) for name in names})
 
 
 def outputs(y: Any, state: Any) -> dict[str, Any]:

@@ -147,12 +147,27 @@ def test_what_does_not_go_with_the_arrays(cell: str, dtype: str) -> None:
 
 
 @cells
+@every_dtype
+def test_tfloat32_is_for_cuda_devices(cell: str, dtype: str) -> None:
+    problem, _ = problem_of(cell, dtype)
+    where = " on the CPU" if dtype == "float32" else ""
+    wanted = f"{ALLOWED[dtype]} with arrays of {dtype}{where}"
+    message = f"compute_dtype: expected {wanted}, got 'tfloat32'"
+    for function in (cell, f"{cell}_forward"):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            getattr(fr, function)(**problem, compute_dtype="tfloat32")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LAYERS[cell](3, 4, dtype=dtype, compute_dtype="tfloat32")
+
+
+@cells
 @pytest.mark.parametrize("value", ["int8", "brain", "", 3, ">f4", np.int16, True, "float8_e5m2"])
 def test_what_it_never_is(cell: str, value: Any) -> None:
     problem, _ = problem_of(cell, "float32")
     shown = repr(value) if isinstance(value, str) else str(value)
     message = (
-        f"compute_dtype: expected None, 'float32', 'float64', 'bfloat16' or 'float16', got {shown}"
+        "compute_dtype: expected None, 'float32', 'float64', 'bfloat16', 'float16' or 'tfloat32', "
+        f"got {shown}"
     )
     for call in (getattr(fr, cell), getattr(fr, f"{cell}_forward")):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -265,20 +265,34 @@ CPU, CUDA, CUDA_HOST, ROCM = 1, 2, 3, 10
 
 @pytest.mark.parametrize("versioned", [False, True])
 def test_other_devices(versioned: bool) -> None:
-    x = problem("gru")["x"]
-    for device, shown in [((CUDA, 0), "cuda:0"), ((CUDA, 3), "cuda:3"), ((ROCM, 1), "rocm:1")]:
-        message = f"x: expected an array on the CPU, got one on {shown}"
-        polite = Producer(x, versioned, device=device)
+    arguments = problem("gru")
+    for device, shown in [((ROCM, 1), "rocm:1"), ((99, 0), "DLPack device type 99:0")]:
+        message = f"x: expected an array on the CPU or a CUDA device, got one on {shown}"
+        polite = Producer(arguments["x"], versioned, device=device)
         rejected("gru", TypeError, message, x=polite)
         assert polite.lent == 0  # its memory was not asked for
-        quiet = Producer(x, versioned, device=device, says_device=(CPU, 0))
-        rejected("gru", TypeError, message, x=quiet)
-        gc.collect()
-        assert quiet.deleted == quiet.lent == 2
-    message = "x: expected an array on the CPU, got one on DLPack device type 99:0"
-    rejected("gru", TypeError, message, x=Producer(x, versioned, device=(99, 0)))
-    pinned = Producer(x, versioned, device=(CUDA_HOST, 0))
-    same_bits(infer("gru", **problem("gru") | {"x": pinned}), infer("gru", **problem("gru")))
+    for device, shown in [((CUDA, 0), "cuda:0"), ((CUDA, 3), "cuda:3"), ((ROCM, 1), "rocm:1")]:
+        message = f"w_ih: expected an array on the CPU (the device of x), got one on {shown}"
+        polite = Producer(arguments["w_ih"], versioned, device=device)
+        rejected("gru", TypeError, message, w_ih=polite)
+        assert polite.lent == 0
+        got = f"Producer on {shown} whose __dlpack_device__ says cpu"
+        for name in ("x", "w_ih"):
+            quiet = Producer(arguments[name], versioned, device=device, says_device=(CPU, 0))
+            message = f"{name}: expected an array that DLPack can export, got {got}"
+            rejected("gru", TypeError, message, **{name: quiet})
+            gc.collect()
+            assert quiet.deleted == quiet.lent == 2
+    pinned = Producer(arguments["x"], versioned, device=(CUDA_HOST, 0))
+    same_bits(infer("gru", **arguments | {"x": pinned}), infer("gru", **arguments))
+
+
+@pytest.mark.parametrize("name", ["lengths", "resets"])
+def test_masks_on_another_device(name: str) -> None:
+    arguments = problem("gru")
+    there = Producer(arguments[name], True, device=(CUDA, 1))
+    message = f"{name}: expected an array on the CPU (the device of x), got one on cuda:1"
+    rejected("gru", TypeError, message, **{name: there})
 
 
 @pytest.mark.parametrize("version", [(2, 0), (0, 8), (2**32 - 1, 7)])

@@ -57,8 +57,15 @@ def test_dtypes(cell: str, dtype: Any) -> None:
 
 @cells
 def test_devices_and_seeds(cell: str) -> None:
-    with pytest.raises(ValueError, match=r"^device: expected 'cpu', got 'cuda'$"):
-        LAYERS[cell](3, 4, device="cuda")
+    for device in ("gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cudax"):
+        wanted = "^device: expected 'cpu', 'cuda' or 'cuda:N', got "
+        with pytest.raises(ValueError, match=f"{wanted}'{device}'$"):
+            LAYERS[cell](3, 4, device=device)
+    with pytest.raises(RuntimeError, match=r"^device: cuda:63 cannot be used: "):
+        LAYERS[cell](3, 4, device="cuda:63")
+    message = r"^array_type: expected None for a layer on the CPU, got a type$"
+    with pytest.raises(ValueError, match=message):
+        LAYERS[cell](3, 4, array_type=np.ndarray)
     with pytest.raises(TypeError, match=r"^device: expected a str, got int$"):
         LAYERS[cell](3, 4, device=0)
     with pytest.raises(ValueError, match=r"^seed: expected at least 0, got -1$"):

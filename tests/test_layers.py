@@ -22,6 +22,7 @@ from support import (
     check,
     dtypes,
     outputs,
+    place,
     same_bits,
     stack_of,
     variants,
@@ -40,7 +41,8 @@ def layer_and_problem(
     problem, upstream = stack_of(cell, dtype, **shape)
     parameters = problem.pop("parameters")
     hidden_size = parameters["weight_hh_l0"].shape[1]
-    layer = LAYERS[cell](
+    layer = place().layer(
+        cell,
         problem["x"].shape[2],
         hidden_size,
         sum(name.startswith("weight_hh") and name[-1].isdigit() for name in parameters),
@@ -160,10 +162,10 @@ def test_layouts_give_the_same_bits(cell: str, dtype: str) -> None:
     grads = layer.backward(tape, **above)
     layer, given, above = layer_and_problem(cell, dtype, batch_first=True, **shape)
     y2, state2, tape = layer.forward(**given)
-    same_bits(outputs(y2.swapaxes(0, 1), state2), outputs(y, state))
+    place().check_alike(outputs(y2.swapaxes(0, 1), state2), outputs(y, state))
     grads2 = layer.backward(tape, **above)
     grads2["x"] = grads2["x"].swapaxes(0, 1)
-    same_bits(grads2, grads)
+    place().check_alike(grads2, grads)
 
 
 @cells
@@ -180,8 +182,8 @@ def test_step_by_step(cell: str, dtype: str, batch_first: bool) -> None:
         for t in range(4):
             at = (slice(None), t) if batch_first else t
             y_t, state = layer.step(given["x"][at], state)
-            same_bits({"y": y_t}, {"y": y[at]})
-        same_bits(outputs(y, state), outputs(y, last))
+            place().check_alike({"y": y_t}, {"y": y[at]})
+        place().check_alike(outputs(y, state), outputs(y, last))
 
 
 @cells
@@ -190,7 +192,7 @@ def test_carried_state_continues_a_run(cell: str) -> None:
     y, last = layer(given["x"])
     first, state = layer(given["x"][:3])
     rest, state = layer(given["x"][3:], state)
-    same_bits(outputs(np.concatenate([first, rest]), state), outputs(y, last))
+    place().check_alike(outputs(np.concatenate([first, rest]), state), outputs(y, last))
 
 
 def test_half_a_pair_is_zero_in_the_other_half() -> None:
@@ -225,7 +227,7 @@ def test_absent_upstream_gradients_are_zero(cell: str) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_parameters(cell: str, bias: bool, bidirectional: bool) -> None:
-    layer = LAYERS[cell](3, 5, 2, bias=bias, bidirectional=bidirectional, seed=0)
+    layer = place().layer(cell, 3, 5, 2, bias=bias, bidirectional=bidirectional, seed=0)
     rows, width = {"rnn": 5, "gru": 15, "lstm": 20}[cell], 10 if bidirectional else 5
     expected: dict[str, tuple[int, ...]] = {}
     for k, inputs in enumerate([3, width]):
@@ -268,11 +270,10 @@ def test_parameters_are_live_and_state_dicts_are_copies(cell: str) -> None:
 @cells
 def test_state_dict_of_the_other_dtype_is_cast(cell: str) -> None:
     for here, there in (DTYPES, DTYPES[::-1]):
-        source = LAYERS[cell](2, 3, dtype=there, seed=0)
-        layer = LAYERS[cell](2, 3, dtype=here, seed=1)
-        live = layer.parameters()
+        source = place().layer(cell, 2, 3, dtype=there, seed=0)
+        layer = place().layer(cell, 2, 3, dtype=here, seed=1)
         layer.load_state_dict(source.state_dict())
-        same_bits(live, cast(source.parameters(), here))
+        same_bits(layer.parameters(), cast(source.parameters(), here))
 
 
 def test_a_layer_may_load_its_own_parameters_in_another_order() -> None:

@@ -36,15 +36,24 @@ int64_t int_argument(const char* name, py::handle object, const std::string& whe
   return value;
 }
 
-int32_t compute_argument(py::handle object, Dtype dtype) {
+int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   if (object.is_none()) return FUSEDRNN_COMPUTE_SAME;
   const std::string name = str_argument("compute_dtype", object);
   const std::string own = dtype_name(dtype);
   if (name == own) return FUSEDRNN_COMPUTE_SAME;
-  if (name == "bfloat16" && dtype == Dtype::float32) return FUSEDRNN_COMPUTE_BFLOAT16;
-  const std::string wanted =
-      dtype == Dtype::float32 ? "None, 'float32' or 'bfloat16'" : "None or '" + own + "'";
-  throw_value_error(expected("compute_dtype", wanted + " with arrays of " + own, "'" + name + "'"));
+  const bool is_tfloat32 = name == kTfloat32;
+  if (dtype == Dtype::float32) {
+    if (name == "bfloat16") return FUSEDRNN_COMPUTE_BFLOAT16;
+    if (is_tfloat32 && on_cuda) return FUSEDRNN_COMPUTE_TFLOAT32;
+  }
+  std::string wanted = "None or '" + own + "'";
+  if (dtype == Dtype::float32) {
+    wanted =
+        on_cuda ? "None, 'float32', 'bfloat16' or 'tfloat32'" : "None, 'float32' or 'bfloat16'";
+  }
+  wanted += " with arrays of " + own;
+  if (is_tfloat32 && dtype == Dtype::float32) wanted += " on the CPU";
+  throw_value_error(expected("compute_dtype", wanted, "'" + name + "'"));
 }
 
 std::string type_name(py::handle object) {

@@ -19,8 +19,11 @@ std::string str_argument(const char* name, py::handle object);
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const char* name, py::handle object, const std::string& where = "");
 
+// float32 with 10 bits of fraction, which operands of products on CUDA devices may have.
+constexpr const char* kTfloat32 = "tfloat32";
+
 // A fusedrnn_compute, from None or the name of a type, for arrays of `dtype`.
-int32_t compute_argument(py::handle object, Dtype dtype);
+int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda);
 
 // "list", "Tensor", ...: the name of an object's type, for messages.
 std::string type_name(py::handle object);

@@ -56,13 +56,29 @@ py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> sha
 }
 
 OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
-                         std::initializer_list<int64_t> shape)
-    : array_(object.is_none() ? empty_array(numpy_dtype(dtype), shape)
-                              : writable_numpy(name, object)) {
-  view_.set(name, array_, ElementKind::floating);
+                         std::initializer_list<int64_t> shape, const Place* place) {
+  if (place != nullptr && place->on_cuda()) {
+    array_ =
+        object.is_none() ? place->empty(dtype, shape) : py::reinterpret_borrow<py::object>(object);
+    set_on_device(name, *place);
+    return;
+  }
+  const py::array array =
+      object.is_none() ? empty_array(numpy_dtype(dtype), shape) : writable_numpy(name, object);
+  array_ = array;
+  view_.set(name, array, ElementKind::floating);
   if (!view_.is_regular()) {
     throw_value_error(expected(name, "strides that are multiples of the element's size", "others"));
   }
+}
+
+// New arrays were made on the place's own stream, and so were those that the layers give.
+void OutputArray::set_on_device(const char* name, const Place& place) {
+  constexpr int64_t kNoOrder = -1;
+  const DLDevice device = producer_device(name, array_);
+  check_device(name, device, {kDLCUDA, place.device()}, "x");
+  lent_.emplace(import_dlpack_on_cuda(name, array_, kNoOrder));
+  view_.set(name, lent_->tensor());
 }
 
 }  // namespace fusedrnn::bindings

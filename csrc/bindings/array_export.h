@@ -6,9 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 
 #include "bindings/array_view.h"
+#include "bindings/dlpack_import.h"
+#include "bindings/place.h"
 #include "core/problem.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -23,18 +26,22 @@ py::capsule allocate(size_t bytes);
 py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> shape);
 py::array empty_array(const py::dtype& dtype, std::span<const int64_t> shape);
 
-// A result: a NumPy array that the caller gave, or a new one where `object` is None.
+// A result: an array that the caller gave, or where `object` is None a new one; of NumPy on the
+// CPU, on a CUDA device of x's library.
 class OutputArray {
  public:
   OutputArray(const char* name, py::handle object, Dtype dtype,
-              std::initializer_list<int64_t> shape);
+              std::initializer_list<int64_t> shape, const Place* place = nullptr);
 
   DLTensor* tensor() { return &view_.tensor; }
-  const py::array& array() const { return array_; }
+  const py::object& array() const { return array_; }
 
  private:
+  void set_on_device(const char* name, const Place& place);
+
   ArrayView view_;
-  py::array array_;
+  py::object array_;
+  std::optional<ManagedTensor> lent_;  // on a CUDA device: the array's memory
 };
 
 }  // namespace fusedrnn::bindings

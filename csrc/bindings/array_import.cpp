@@ -8,9 +8,11 @@
 
 #include "bindings/arguments.h"
 #include "bindings/array_export.h"
+#include "bindings/cuda_interface.h"
 #include "bindings/dlpack_import.h"
 #include "bindings/numpy_types.h"
 #include "core/copy.h"
+#include "core/device.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -23,13 +25,6 @@ py::object masked_array_type() {
       .call_once_and_store_result(
           [] { return py::object(py::module_::import("numpy.ma").attr("MaskedArray")); })
       .get_stored();
-}
-
-// Autograd's tensors refuse to be exported, but what they hold may be read.
-py::object without_gradient(py::handle object) {
-  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
-  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
-  return object.attr("detach")();
 }
 
 // A list or tuple of Python ints. A copy as a tuple first: __index__ of an element may change the
@@ -49,6 +44,12 @@ py::array integers(const char* name, py::handle sequence) {
 
 }  // namespace
 
+py::object without_gradient(py::handle object) {
+  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
+  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
+  return object.attr("detach")();
+}
+
 bool is_numpy(const char* name, py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
   const bool exact = py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(object.ptr());
@@ -58,7 +59,7 @@ bool is_numpy(const char* name, py::handle object) {
   return true;
 }
 
-InputArray::InputArray(const char* name, py::handle object, ElementKind kind)
+InputArray::InputArray(const char* name, py::handle object, ElementKind kind, Place* place)
     : name_(name), kind_(kind) {
   if (object.is_none()) {
     given_ = false;
@@ -73,12 +74,39 @@ InputArray::InputArray(const char* name, py::handle object, ElementKind kind)
     view_.set(name, array, kind);
     owner_ = array;
   } else {
-    set_dlpack(object);
+    set(object, place);
   }
+  if (place != nullptr) place->settle();
 }
 
-void InputArray::set_dlpack(py::handle object) {
-  auto lent = std::make_unique<ManagedTensor>(import_dlpack(name_, without_gradient(object)));
+void InputArray::set(py::handle object, Place* place) {
+  const py::object source = without_gradient(object);
+  if (place != nullptr && !py::hasattr(source, "__dlpack__") && has_cuda_interface(source)) {
+    owner_ = view_cuda_interface(name_, source, *place, view_, read_only_);
+  } else {
+    const DLDevice device = producer_device(name_, source);
+    if (place == nullptr) {
+      check_on_cpu(name_, device);
+    } else {
+      place->admit(name_, source, device);
+    }
+    set_dlpack(source, device, place);
+  }
+  if (is_host(view_.tensor.device)) return;
+  place_ = place;
+  source_ = source;
+}
+
+void InputArray::set_dlpack(py::handle object, DLDevice device, const Place* place) {
+  auto lent = std::make_unique<ManagedTensor>(
+      is_host(device) ? import_dlpack(name_, object)
+                      : import_dlpack_on_cuda(name_, object, dlpack_stream(place->stream())));
+  const DLDevice found = lent->tensor().device;
+  if (!same_place(found, device)) {
+    throw_type_error(expected(name_, "an array that DLPack can export",
+                              type_name(object) + " on " + device_name(found) +
+                                  " whose __dlpack_device__ says " + device_name(device)));
+  }
   view_.set(name_, lent->tensor());
   read_only_ = lent->read_only();
   owner_ = py::capsule(lent.get(), [](void* p) { delete static_cast<ManagedTensor*>(p); });
@@ -89,7 +117,18 @@ void InputArray::make_readable() {
   if (!given_) return;
   // core reads lengths and resets one by one, wherever they lie.
   const bool readable = kind_ == ElementKind::floating ? view_.is_dense() : view_.is_regular();
-  if (!readable) copy();
+  if (readable) return;
+  if (place_ == nullptr) {
+    copy();
+  } else {
+    copy_on_device();
+  }
+}
+
+// By the array's own library, on its current stream, with which DLPack's protocol then orders ours.
+void InputArray::copy_on_device() {
+  const py::object copy = cuda_kind_of(source_).attr("contiguous")(source_);
+  if (!copy.is_none()) set(copy, place_);  // else core says what is wrong with it
 }
 
 void InputArray::make_contiguous() {

@@ -1,9 +1,11 @@
-// Arguments that are arrays: NumPy's natively, all others through DLPack.
+// Arguments that are arrays: NumPy's natively, all others through DLPack, or on a CUDA device the
+// CUDA Array Interface.
 #pragma once
 
 #include <pybind11/numpy.h>
 
 #include "bindings/array_view.h"
+#include "bindings/place.h"
 #include "core/tensor_checks.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -15,14 +17,17 @@ namespace py = pybind11;
 class InputArray {
  public:
   // None: the argument was not given. Where integers are expected, a list or tuple of them will do.
-  InputArray(const char* name, py::handle object, ElementKind kind);
+  // Without a place, in the memory of the CPU alone; with one, where the place is (which the first
+  // array decides).
+  InputArray(const char* name, py::handle object, ElementKind kind, Place* place = nullptr);
 
   const char* name() const { return name_; }
   // Null where the argument was not given.
   const DLTensor* tensor() const { return given_ ? &view_.tensor : nullptr; }
 
-  // Copies what core cannot read as it lies. Only for tensors that core has accepted with
-  // Layout::any, so that nobody makes it copy what does not fit in memory.
+  // Copies what core cannot read as it lies; an array on a device with its own library. Only for
+  // tensors that core has accepted with Layout::any, so that nobody makes it copy what does not fit
+  // in memory.
   void make_readable();
   // The same, for a reader that knows no strides.
   void make_contiguous();
@@ -34,8 +39,10 @@ class InputArray {
   py::array as_numpy() const;
 
  private:
-  void set_dlpack(py::handle object);
+  void set(py::handle object, Place* place);
+  void set_dlpack(py::handle object, DLDevice device, const Place* place);
   void copy();
+  void copy_on_device();
 
   const char* name_;
   ElementKind kind_;
@@ -43,7 +50,12 @@ class InputArray {
   bool read_only_ = false;
   ArrayView view_;
   py::object owner_ = py::none();
+  Place* place_ = nullptr;  // of an array on a device; else null
+  py::object source_;       // that array
 };
+
+// Autograd's tensors refuse to be exported, but what they hold may be read.
+py::object without_gradient(py::handle object);
 
 // Throws for masked arrays, whose mask nobody would look at.
 bool is_numpy(const char* name, py::handle object);

@@ -9,6 +9,7 @@
 #include "bindings/arguments.h"
 #include "bindings/array_export.h"
 #include "bindings/array_import.h"
+#include "bindings/dlpack_import.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "core/dtype.h"
@@ -56,6 +57,22 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape_o
   return type.attr("view")(object, type);  // not the subclass's own view()
 }
 
+// Nothing is ordered: no element is read.
+void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_object,
+                   py::handle dtype_object, int32_t device) {
+  constexpr int64_t kNoOrder = -1;
+  const std::string name = str_argument("name", name_object);
+  const std::vector<int64_t> shape = shape_argument(shape_object, true);
+  const std::string dtype = str_argument("dtype", dtype_object);
+  const bool numpy = py::isinstance<py::array>(object);
+  const DLDevice found = numpy ? DLDevice{kDLCPU, 0} : producer_device(name.c_str(), object);
+  check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
+  const py::object array = without_gradient(object);
+  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), array, kNoOrder);
+  check_tensor(name.c_str(), lent.tensor(), dtype.c_str(), shape.data(),
+               static_cast<int>(shape.size()));
+}
+
 py::array empty(py::handle shape_object, py::handle dtype_object) {
   const std::vector<int64_t> shape = shape_argument(shape_object, false);
   const std::string name = str_argument("dtype", dtype_object);
@@ -71,11 +88,11 @@ py::array empty(py::handle shape_object, py::handle dtype_object) {
   return empty_array(numpy_dtype(info->dtype), shape);
 }
 
-void check_compute_dtype(py::handle dtype_object, py::handle compute_dtype) {
+void check_compute_dtype(py::handle dtype_object, py::handle compute_dtype, bool on_cuda) {
   const std::string name = str_argument("dtype", dtype_object);
   const DtypeInfo* info = find_dtype(name);
   if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
-  compute_argument(compute_dtype, info->dtype);
+  compute_argument(compute_dtype, info->dtype, on_cuda);
 }
 
 }  // namespace
@@ -84,9 +101,13 @@ void register_arrays(py::module_& m) {
   m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
         py::arg("dtype") = py::none(),
         "obj as a NumPy array, without a copy; read-only where its owner lends it so.");
+  m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
+        py::arg("dtype"), py::arg("device"),
+        "Throws where obj is no such array on that CUDA device, the device of a layer.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
         "An uninitialised array, 64-byte aligned; of bfloat16 one of a single field of its bits.");
   m.def("check_compute_dtype", &check_compute_dtype, py::arg("dtype"), py::arg("compute_dtype"),
+        py::arg("on_cuda") = false,
         "Throws where arrays of dtype cannot be computed with in compute_dtype.");
 }
 

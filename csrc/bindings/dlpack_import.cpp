@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/place.h"
 #include "core/error.h"
 #include "core/tensor_checks.h"
 
@@ -26,26 +27,13 @@ constexpr const char* kVersioned = "dltensor_versioned";
   throw py::error_already_set();
 }
 
-void check_producer_device(const char* name, py::handle object) {
-  if (!py::hasattr(object, "__dlpack_device__")) return;  // older than that method
-  try {
-    const auto device = object.attr("__dlpack_device__")();
-    const auto [type, id] = py::cast<std::pair<int32_t, int32_t>>(device);
-    check_device(name, {type, id});
-  } catch (py::error_already_set& error) {
-    rethrow(error, name, "__dlpack_device__", object);
-  } catch (const py::cast_error&) {
-    throw_type_error(expected(name, "an array that DLPack can export",
-                              type_name(object) + " whose __dlpack_device__ is no pair of ints"));
-  }
-}
+py::tuple own_version() { return py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION); }
 
 py::object call_dlpack(const char* name, py::handle object) {
   try {
     const py::object method = object.attr("__dlpack__");
     try {
-      return method(py::arg("max_version") =
-                        py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION));
+      return method(py::arg("max_version") = own_version());
     } catch (const py::error_already_set& error) {
       if (!error.matches(PyExc_TypeError)) throw;  // a TypeError: the method may know no versions
     }
@@ -53,6 +41,12 @@ py::object call_dlpack(const char* name, py::handle object) {
   } catch (py::error_already_set& error) {
     rethrow(error, name, "__dlpack__", object);
   }
+}
+
+ManagedTensor taken_out(const char* name, const py::object& capsule) {
+  ManagedTensor lent(name, capsule);
+  lent.check_version(name);
+  return lent;
 }
 
 }  // namespace
@@ -100,15 +94,36 @@ bool ManagedTensor::read_only() const {
   return legacy_ != nullptr || (versioned_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
 }
 
-ManagedTensor import_dlpack(const char* name, py::handle object) {
+DLDevice producer_device(const char* name, py::handle object) {
   if (!py::hasattr(object, "__dlpack__")) {
     throw_type_error(
         expected(name, "an array (NumPy, or an object with __dlpack__)", type_name(object)));
   }
-  check_producer_device(name, object);
-  ManagedTensor lent(name, call_dlpack(name, object));
-  lent.check_version(name);
-  return lent;
+  if (!py::hasattr(object, "__dlpack_device__")) return {kDLCPU, 0};
+  try {
+    const auto device = object.attr("__dlpack_device__")();
+    const auto [type, id] = py::cast<std::pair<int32_t, int32_t>>(device);
+    return {type, id};
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack_device__", object);
+  } catch (const py::cast_error&) {
+    throw_type_error(expected(name, "an array that DLPack can export",
+                              type_name(object) + " whose __dlpack_device__ is no pair of ints"));
+  }
+}
+
+ManagedTensor import_dlpack(const char* name, py::handle object) {
+  return taken_out(name, call_dlpack(name, object));
+}
+
+ManagedTensor import_dlpack_on_cuda(const char* name, py::handle object, int64_t stream) {
+  py::object capsule;
+  try {
+    capsule = cuda_kind_of(object).attr("lend")(object, stream, own_version());
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack__", object);
+  }
+  return taken_out(name, capsule);
 }
 
 }  // namespace fusedrnn::bindings

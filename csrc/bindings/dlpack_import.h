@@ -33,8 +33,16 @@ class ManagedTensor {
   DLManagedTensorVersioned* versioned_ = nullptr;
 };
 
-// Calls __dlpack_device__, then __dlpack__: of this library's version, or without arguments for
-// producers that know none. Throws where `object` has no __dlpack__, is not on the CPU or raises.
+// Where __dlpack_device__ says that the array lies; the CPU where there is no such method, which is
+// older than other devices. Throws where `object` is no array.
+DLDevice producer_device(const char* name, py::handle object);
+
+// Calls __dlpack__: of this library's version, or without it for producers that know none. Throws
+// where it raises.
 ManagedTensor import_dlpack(const char* name, py::handle object);
+
+// The same of an array on a CUDA device, through its kind (fusedrnn.cuda_arrays). Work on `stream`,
+// written as in DLPack's protocol, waits for that which writes the array.
+ManagedTensor import_dlpack_on_cuda(const char* name, py::handle object, int64_t stream);
 
 }  // namespace fusedrnn::bindings

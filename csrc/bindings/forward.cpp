@@ -5,8 +5,9 @@
 
 #include "bindings/arguments.h"
 #include "bindings/array_import.h"
-#include "bindings/errors.h"
+#include "bindings/cuda_memory.h"
 #include "bindings/pass_arguments.h"
+#include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
 #include "bindings/tape.h"
@@ -23,11 +24,12 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
                   py::handle compute_dtype) {
   const CellInfo& cell = cell_argument(cell_object);
   const bool save = bool_argument("save", save_object);
-  PassInputs inputs(x_object, h0_object, c0_object, lengths_object, resets_object, reverse);
-  InputArray w_ih("w_ih", w_ih_object, ElementKind::floating);
-  InputArray w_hh("w_hh", w_hh_object, ElementKind::floating);
-  InputArray b_ih("b_ih", b_ih_object, ElementKind::floating);
-  InputArray b_hh("b_hh", b_hh_object, ElementKind::floating);
+  Place place;
+  PassInputs inputs(x_object, h0_object, c0_object, lengths_object, resets_object, reverse, &place);
+  InputArray w_ih("w_ih", w_ih_object, ElementKind::floating, &place);
+  InputArray w_hh("w_hh", w_hh_object, ElementKind::floating, &place);
+  InputArray b_ih("b_ih", b_ih_object, ElementKind::floating, &place);
+  InputArray b_hh("b_hh", b_hh_object, ElementKind::floating, &place);
 
   fusedrnn_forward_args args{};
   inputs.describe(cell, args);
@@ -36,12 +38,16 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
   args.b_ih = b_ih.tensor();
   args.b_hh = b_hh.tensor();
   const Problem p = check_forward_inputs(args, Layout::any);
-  args.compute = compute_argument(compute_dtype, p.dtype);
+  args.compute = compute_argument(compute_dtype, p.dtype, place.on_cuda());
   inputs.make_readable();
   for (InputArray* array : {&w_ih, &w_hh, &b_ih, &b_hh}) array->make_readable();
 
-  PassOutputs outputs(cell, p, y_object, h_n_object, c_n_object);
+  PassOutputs outputs(cell, p, y_object, h_n_object, c_n_object, &place);
   outputs.describe(args);
+  // What a call leaves on a device refers to it until the tape is gone.
+  const std::shared_ptr<CudaMemory> memory = memory_of(place);
+  args.allocator = memory ? memory->allocator() : nullptr;
+  args.stream = place.stream();
 
   fusedrnn_tape* tape = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
@@ -49,10 +55,17 @@ py::tuple forward(py::handle cell_object, py::handle x_object, py::handle w_ih_o
     const ReleasedGil no_gil;
     status = fusedrnn_forward(&args, save ? &tape : nullptr);
   }
-  throw_on_failure(status);
+  throw_on_failure(status, memory.get());
   std::unique_ptr<fusedrnn_tape, FreeTape> handle(tape);
+  if (place.on_cuda()) {
+    outputs.keep(
+        py::make_tuple(inputs.owners(), w_ih.owner(), w_hh.owner(), b_ih.owner(), b_hh.owner()));
+  }
   py::object saved = py::none();
-  if (save) saved = py::cast(Tape{std::move(handle), inputs.x.owner(), w_ih.owner(), w_hh.owner()});
+  if (save) {
+    saved = py::cast(Tape{memory, std::move(handle), inputs.x.owner(), w_ih.owner(), w_hh.owner(),
+                          std::move(place)});
+  }
   return py::make_tuple(outputs.y.array(), outputs.h_n.array(), outputs.c_n_or_none(), saved);
 }
 

@@ -23,5 +23,6 @@ PYBIND11_MODULE(_core, m) {
   fusedrnn::bindings::register_frozen_stack(m);
   fusedrnn::bindings::register_arrays(m);
   fusedrnn::bindings::register_dlpack_export(m);
+  fusedrnn::bindings::register_device_array(m);
   fusedrnn::bindings::register_system(m);
 }

@@ -10,6 +10,8 @@
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
+#include "core/cuda_devices.h"
+#include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/system.h"
 #include "core/tensor.h"
@@ -71,6 +73,15 @@ void register_system(py::module_& m) {
   m.def("set_num_threads", &set_threads, py::arg("n"),
         "Sets the largest number of threads a call may use, the calling one included.");
   m.def("get_num_threads", &get_num_threads, "That number.");
+  m.def(
+      "set_cuda_library", [](py::handle path) { set_cuda_library(str_argument("path", path)); },
+      py::arg("path"), "Where the CUDA library is, unless the environment says otherwise.");
+  m.def(
+      "require_cuda_device",
+      [](py::handle name, int32_t device) {
+        require_cuda_device(str_argument("name", name).c_str(), {kDLCUDA, device});
+      },
+      py::arg("name"), py::arg("device"), "Throws where the CUDA device cannot be used.");
   m.def("activation", &activation, py::arg("name"), py::arg("array"),
         "The engine's own exp, sigmoid or tanh of a vector, in the instruction set in use.");
 }

@@ -1,9 +1,18 @@
 #include "bindings/tape.h"
 
+#include "bindings/arguments.h"
 #include "core/cell_info.h"
 #include "core/tensor.h"
 
 namespace fusedrnn::bindings {
+namespace {
+
+const char* compute_name(const Problem& p) {
+  if (p.compute == Compute::bfloat16) return dtype_name(Dtype::bfloat16);
+  return p.compute == Compute::tfloat32 ? kTfloat32 : dtype_name(p.dtype);
+}
+
+}  // namespace
 
 void register_tape(py::module_& m) {
   py::class_<Tape>(
@@ -26,11 +35,7 @@ void register_tape(py::module_& m) {
           "dtype", [](const Tape& tape) { return dtype_name(tape.handle->call.problem.dtype); },
           "Name of the element type of x and of all else.")
       .def_property_readonly(
-          "compute_dtype",
-          [](const Tape& tape) {
-            const Problem& p = tape.handle->call.problem;
-            return dtype_name(p.compute == Compute::bfloat16 ? Dtype::bfloat16 : p.dtype);
-          },
+          "compute_dtype", [](const Tape& tape) { return compute_name(tape.handle->call.problem); },
           "Name of the type that the products' operands are rounded to.");
 }
 

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/cuda_calls.h"
+#include "core/device.h"
 #include "core/empty.h"
 #include "core/flags.h"
 #include "core/guarded.h"
@@ -15,33 +17,50 @@
 namespace fusedrnn {
 namespace {
 
-void forward(const fusedrnn_forward_args& args, fusedrnn_tape** tape) {
-  ForwardCall call = check_forward(args);
+void forward_on_cpu(const fusedrnn_forward_args& args, ForwardCall& call, fusedrnn_tape* kept) {
   std::vector<uint8_t> flags = step_flags(call.problem, args.lengths, args.resets);
   call.flags = flags.empty() ? nullptr : flags.data();
-  auto kept = tape == nullptr ? nullptr : std::make_unique<fusedrnn_tape>();
   if (is_empty(call.problem)) {
     forward_empty(call);
   } else {
-    cpu_backend().forward(call, kept ? &kept->backend : nullptr);
+    cpu_backend().forward(call, kept == nullptr ? nullptr : &kept->backend);
+  }
+  if (kept != nullptr) kept->flags = std::move(flags);
+}
+
+void forward(const fusedrnn_forward_args& args, fusedrnn_tape** tape) {
+  ForwardCall call = check_forward(args);
+  auto kept = tape == nullptr ? nullptr : std::make_unique<fusedrnn_tape>();
+  if (is_cuda(args.x->device)) {
+    forward_on_cuda(args, call, kept.get());
+  } else {
+    forward_on_cpu(args, call, kept.get());
   }
   if (!kept) return;
   kept->call.problem = call.problem;
   kept->call.x = call.x;
   kept->call.w_ih = call.w_ih;
   kept->call.w_hh = call.w_hh;
-  kept->flags = std::move(flags);
+  kept->device = args.x->device;
   *tape = kept.release();
 }
 
-void backward(const fusedrnn_backward_args& args) {
-  const fusedrnn_tape& tape = not_null("tape", args.tape);
-  BackwardCall call = check_backward(args, tape.call);
+void backward_on_cpu(const fusedrnn_tape& tape, BackwardCall& call) {
   call.flags = tape.flags.empty() ? nullptr : tape.flags.data();
   if (is_empty(call.problem)) {
     backward_empty(call);
   } else {
     cpu_backend().backward(*tape.backend, call);
+  }
+}
+
+void backward(const fusedrnn_backward_args& args) {
+  const fusedrnn_tape& tape = not_null("tape", args.tape);
+  BackwardCall call = check_backward(args, tape);
+  if (is_cuda(tape.device)) {
+    backward_on_cuda(args, tape, call);
+  } else {
+    backward_on_cpu(tape, call);
   }
 }
 

@@ -46,7 +46,9 @@ struct CudaPlugin {
   // Devices, or the reason why there is none: a null-terminated text in `why`, and 0.
   int32_t (*device_count)(char* why, size_t size);
   fusedrnn_status (*describe_device)(int32_t device, CudaDevice* description);
-  // As Backend's (core/backend.h). `tape` may be null: inference.
+  // As Backend's (core/backend.h), for problems without steps or sequences too: there the states
+  // pass from state_0 to state_n, in backward from dstate_n to dstate_0, and the gradients of
+  // weights and biases are zeros. `tape` may be null: inference.
   fusedrnn_status (*forward)(const ForwardCall* call, const CudaMasks* masks,
                              const CudaPlace* place, CudaTape** tape);
   fusedrnn_status (*backward)(const CudaTape* tape, const BackwardCall* call,
@@ -56,6 +58,13 @@ struct CudaPlugin {
   const char* (*last_error)();
   // A line about the library itself: CUDA runtime, driver, the GEMM in use.
   const char* (*description)();
+  // Memory of the device's own pool, for results of callers that have no allocator.
+  fusedrnn_status (*allocate)(int32_t device, size_t bytes, void* stream, void** memory);
+  void (*release)(int32_t device, void* memory, void* stream);  // after the work on `stream`
+  // What is put on `later` from now on waits for what is on `earlier` now; no one else waits.
+  fusedrnn_status (*order)(int32_t device, void* earlier, void* later);
+  // The device that memory lies on; -1 for the host's.
+  fusedrnn_status (*device_of)(const void* memory, int32_t* device);
 };
 
 using CudaPluginEntry = const CudaPlugin* (*)();

@@ -1,5 +1,8 @@
 #include "core/system.h"
 
+#include <utility>
+
+#include "core/cuda_devices.h"
 #include "cpu/engine.h"
 #include "cpu/isa/detect.h"
 #include "cpu/threads/pool.h"
@@ -28,7 +31,9 @@ SystemInfo system_info() {
   info.isas_compiled = isa_names(cpu::compiled_isas());
   info.threads = cpu::get_num_threads();
   info.cpus_available = cpu::available_cpus();
-  info.cuda = "this build has no CUDA backend";
+  CudaSummary cuda = cuda_summary();
+  info.cuda_devices = std::move(cuda.devices);
+  info.cuda = std::move(cuda.about);
   return info;
 }
 

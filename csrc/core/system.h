@@ -18,7 +18,7 @@ struct SystemInfo {
   int threads = 0;
   int cpus_available = 0;
   std::vector<std::string> cuda_devices;
-  std::string cuda;  // why there are none; "" where there are
+  std::string cuda;  // the CUDA library, or why no device can be used
 };
 SystemInfo system_info();
 

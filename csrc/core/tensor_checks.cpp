@@ -2,11 +2,19 @@
 
 #include <cstdlib>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
 namespace fusedrnn {
+namespace {
+
+std::string place_name(DLDevice device) {
+  return is_host(device) ? "the CPU" : device_name(device);
+}
+
+}  // namespace
 
 std::string expected(const char* name, const std::string& what, const std::string& got) {
   return std::string(name) + ": expected " + what + ", got " + got;
@@ -17,10 +25,22 @@ const DLTensor& required(const char* name, const DLTensor* t) {
   return *t;
 }
 
-void check_device(const char* name, DLDevice device) {
-  const int32_t type = device.device_type;
-  if (type == kDLCPU || type == kDLCUDAHost || type == kDLROCMHost) return;
+void check_on_cpu(const char* name, DLDevice device) {
+  if (is_host(device)) return;
   throw_type_error(expected(name, "an array on the CPU", "one on " + device_name(device)));
+}
+
+void check_usable_device(const char* name, DLDevice device) {
+  if (is_host(device) || is_cuda(device)) return;
+  throw_type_error(
+      expected(name, "an array on the CPU or a CUDA device", "one on " + device_name(device)));
+}
+
+void check_device(const char* name, DLDevice device, DLDevice wanted, const char* whose) {
+  if (same_place(device, wanted)) return;
+  throw_type_error(expected(name,
+                            "an array on " + place_name(wanted) + " (the device of " + whose + ")",
+                            "one on " + place_name(device)));
 }
 
 void check_header(const char* name, const DLTensor& t) {
@@ -36,7 +56,6 @@ void check_header(const char* name, const DLTensor& t) {
     if (t.shape[i] >= 0) continue;
     throw_value_error(expected(name, "dimensions of at least 0", "shape " + shape_text(t)));
   }
-  check_device(name, t.device);
 }
 
 bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths) {

@@ -27,9 +27,13 @@ enum class ElementKind { floating, integer, boolean, any };
 
 const DLTensor& required(const char* name, const DLTensor* t);
 
-void check_device(const char* name, DLDevice device);
+void check_on_cpu(const char* name, DLDevice device);
+// Of the array that decides where a call runs.
+void check_usable_device(const char* name, DLDevice device);
+// Of the others: where `whose` lies.
+void check_device(const char* name, DLDevice device, DLDevice wanted, const char* whose);
 
-// What must hold before anything else of a tensor may be looked at: a shape, and CPU memory.
+// What must hold before anything else of a tensor may be looked at: a shape.
 void check_header(const char* name, const DLTensor& t);
 
 bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths);
@@ -45,8 +49,8 @@ void check_data(const char* name, const DLTensor& t);     // not null where ther
 void check_strides(const char* name, const DLTensor& t);  // no offset overflows
 void check_dense(const char* name, const DLTensor& t);    // dense last axis, aligned
 
-// All that can be said of a tensor without a call: on the CPU, of a size that memory can hold,
-// `dtype` and `shape` as expected (null dtype, rank -1: any; -1 in a shape: any extent).
+// All that can be said of a tensor without a call, but for where it lies: of a size that memory can
+// hold, `dtype` and `shape` as expected (null dtype, rank -1: any; -1 in a shape: any extent).
 void check_tensor(const char* name, const DLTensor& t, const char* dtype, const int64_t* shape,
                   int rank);
 

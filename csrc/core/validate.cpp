@@ -1,11 +1,14 @@
 #include "core/validate.h"
 
-#include <cstddef>
 #include <utility>
 
+#include "core/args_fields.h"
 #include "core/cell_info.h"
+#include "core/device.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/footprint.h"
+#include "core/tape.h"
 #include "core/tensor.h"
 #include "core/tensor_checks.h"
 
@@ -21,21 +24,33 @@ void check_dtype(const char* name, const DLTensor& t, Dtype dtype, const char* w
   throw_type_error(expected(name, wanted + whose + ")", dtype_name(t.dtype)));
 }
 
-void check_floats(const char* name, const DLTensor& t, Dtype dtype, Shape shape, Layout layout,
-                  const char* dtype_of = "x") {
+// What the floating arrays of a call have in common.
+struct Common {
+  Dtype dtype;
+  DLDevice device;
+  const char* whose;  // the argument that decided both
+  Layout layout;
+};
+
+void check_floats(const char* name, const DLTensor& t, const Common& common, Shape shape) {
   check_header(name, t);
-  check_dtype(name, t, dtype, dtype_of);
+  check_device(name, t.device, common.device, common.whose);
+  check_dtype(name, t, common.dtype, common.whose);
   check_shape(name, t, shape);
   check_data(name, t);
-  if (layout == Layout::dense) {
+  if (common.layout == Layout::dense) {
     check_strides(name, t);
     check_dense(name, t);
   }
 }
 
-void check_optional(const char* name, const DLTensor* t, Dtype dtype, Shape shape, Layout layout,
-                    const char* dtype_of = "x") {
-  if (t != nullptr) check_floats(name, *t, dtype, shape, layout, dtype_of);
+void check_optional(const char* name, const DLTensor* t, const Common& common, Shape shape) {
+  if (t != nullptr) check_floats(name, *t, common, shape);
+}
+
+// Of lengths and resets, which may stay in host memory beside arrays on a device.
+void check_mask_device(const char* name, const DLTensor& t, const Common& common) {
+  if (!is_host(t.device)) check_device(name, t.device, common.device, common.whose);
 }
 
 void check_absent(const char* name, const DLTensor* t, const std::string& why) {
@@ -48,15 +63,17 @@ void check_absent(const char* name, const DLTensor* t, const Problem& problem) {
   check_absent(name, t, std::string(find_cell(problem.cell)->name) + " has no cell state");
 }
 
-void check_lengths(const DLTensor& t, const Problem& p, Layout layout) {
+void check_lengths(const DLTensor& t, const Problem& p, const Common& common) {
   check_header("lengths", t);
+  check_mask_device("lengths", t, common);
   if (!has_type(t, kDLInt, {8, 16, 32, 64}) && !has_type(t, kDLUInt, {8, 16, 32, 64})) {
     throw_wrong_dtype("lengths", ElementKind::integer, dtype_name(t.dtype));
   }
   check_shape("lengths", t, {p.B});
   check_data("lengths", t);
-  if (layout == Layout::any) return;
+  if (common.layout == Layout::any) return;
   check_strides("lengths", t);
+  if (is_cuda(t.device)) return;
   for (int64_t b = 0; b < p.B; ++b) {
     const int64_t length = read_integer(t, b);
     if (length >= 0 && length <= p.T) continue;
@@ -65,14 +82,15 @@ void check_lengths(const DLTensor& t, const Problem& p, Layout layout) {
   }
 }
 
-void check_resets(const DLTensor& t, const Problem& p, Layout layout) {
+void check_resets(const DLTensor& t, const Problem& p, const Common& common) {
   check_header("resets", t);
+  check_mask_device("resets", t, common);
   if (!has_type(t, kDLBool, {8})) {
     throw_wrong_dtype("resets", ElementKind::boolean, dtype_name(t.dtype));
   }
   check_shape("resets", t, {p.T, p.B});
   check_data("resets", t);
-  if (layout == Layout::dense) check_strides("resets", t);
+  if (common.layout == Layout::dense) check_strides("resets", t);
 }
 
 // H as the two weights say it. Where they disagree, the one that two facts speak against is to
@@ -99,12 +117,15 @@ void check_sizes(const Problem& p) {
                     sizes + " are too large");
 }
 
-// Structs of callers that were compiled before their last fields existed are accepted: `oldest` is
-// the smallest size that ever was.
-void check_struct_size(const char* name, size_t size, size_t expected_size, size_t oldest) {
-  if (size == expected_size || size == oldest) return;
-  throw_value_error(expected(name, "size = " + std::to_string(expected_size) + " (its sizeof)",
-                             std::to_string(size)));
+// A stream or an allocator that nobody would use.
+void check_place(const fusedrnn_forward_args& args, DLDevice device) {
+  if (is_cuda(device)) return;
+  if (stream_of(args) != nullptr) {
+    throw_value_error(expected("stream", "null with arrays on the CPU", "a stream"));
+  }
+  if (allocator_of(args) != nullptr) {
+    throw_value_error(expected("allocator", "null with arrays on the CPU", "an allocator"));
+  }
 }
 
 const CellInfo& known_cell(int32_t cell) {
@@ -115,31 +136,48 @@ const CellInfo& known_cell(int32_t cell) {
   return *info;
 }
 
-int32_t compute_of(const fusedrnn_forward_args& args) {
-  const bool has_field = args.size > offsetof(fusedrnn_forward_args, compute);
-  return has_field ? args.compute : int32_t{FUSEDRNN_COMPUTE_SAME};
+const char* compute_name(int32_t compute) {
+  switch (compute) {
+    case FUSEDRNN_COMPUTE_SAME:
+      return "FUSEDRNN_COMPUTE_SAME";
+    case FUSEDRNN_COMPUTE_BFLOAT16:
+      return "FUSEDRNN_COMPUTE_BFLOAT16";
+    case FUSEDRNN_COMPUTE_INT8:
+      return "FUSEDRNN_COMPUTE_INT8";
+    case FUSEDRNN_COMPUTE_TFLOAT32:
+      return "FUSEDRNN_COMPUTE_TFLOAT32";
+    default:
+      return nullptr;
+  }
 }
 
-Compute known_compute(int32_t compute, Dtype dtype) {
-  if (compute == FUSEDRNN_COMPUTE_SAME) return Compute::same;
-  if (compute != FUSEDRNN_COMPUTE_BFLOAT16 && compute != FUSEDRNN_COMPUTE_INT8) {
+Compute known_compute(int32_t compute, Dtype dtype, DLDevice device) {
+  const char* name = compute_name(compute);
+  if (name == nullptr) {
     throw_value_error(expected("compute", "a fusedrnn_compute", std::to_string(compute)));
   }
-  const bool is_int8 = compute == FUSEDRNN_COMPUTE_INT8;
-  if (dtype == Dtype::float32) return is_int8 ? Compute::int8 : Compute::bfloat16;
-  if (dtype == Dtype::bfloat16 && !is_int8) return Compute::same;  // its operands are nothing else
-  throw_value_error(
-      expected("compute", "FUSEDRNN_COMPUTE_SAME with arrays of " + std::string(dtype_name(dtype)),
-               is_int8 ? "FUSEDRNN_COMPUTE_INT8" : "FUSEDRNN_COMPUTE_BFLOAT16"));
+  if (compute == FUSEDRNN_COMPUTE_SAME) return Compute::same;
+  if (dtype == Dtype::bfloat16 && compute == FUSEDRNN_COMPUTE_BFLOAT16) {
+    return Compute::same;  // its operands are nothing else
+  }
+  if (dtype != Dtype::float32) {
+    throw_value_error(expected(
+        "compute", "FUSEDRNN_COMPUTE_SAME with arrays of " + std::string(dtype_name(dtype)), name));
+  }
+  if (compute == FUSEDRNN_COMPUTE_TFLOAT32 && !is_cuda(device)) {
+    throw_value_error(
+        expected("compute", "what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16)", name));
+  }
+  return static_cast<Compute>(compute);
 }
 
 // Without packed weights nothing is quantised.
-Compute passing_compute(int32_t compute, Dtype dtype) {
+Compute passing_compute(int32_t compute, Dtype dtype, DLDevice device) {
   if (compute == FUSEDRNN_COMPUTE_INT8) {
     throw_value_error(
         expected("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8"));
   }
-  return known_compute(compute, dtype);
+  return known_compute(compute, dtype, device);
 }
 
 // What x and the call's options say of a problem's steps.
@@ -162,28 +200,37 @@ void read_hidden_size(const DLTensor& w_ih, const DLTensor& w_hh, const CellInfo
   }
 }
 
+// Frozen weights are the CPU's: a GPU reads weights as they lie.
+void check_freezable(const DLTensor& w_ih) {
+  if (is_host(w_ih.device)) return;
+  throw_type_error(expected("w_ih",
+                            "weights to freeze on the CPU (on a CUDA device pass them as "
+                            "they are to every call)",
+                            "an array on " + device_name(w_ih.device)));
+}
+
 struct Weights {
   const DLTensor *w_ih, *w_hh, *b_ih, *b_hh;
 };
 
-void check_weights(const Weights& w, const CellInfo& cell, const Problem& p, Layout layout,
-                   const char* dtype_of) {
+void check_weights(const Weights& w, const CellInfo& cell, const Problem& p, const Common& common) {
   const int64_t rows = cell.gates * p.H;
-  check_floats("w_ih", *w.w_ih, p.dtype, {rows, p.I}, layout, dtype_of);
-  check_floats("w_hh", *w.w_hh, p.dtype, {rows, p.H}, layout, dtype_of);
-  check_optional("b_ih", w.b_ih, p.dtype, {rows}, layout, dtype_of);
-  check_optional("b_hh", w.b_hh, p.dtype, {rows}, layout, dtype_of);
+  check_floats("w_ih", *w.w_ih, common, {rows, p.I});
+  check_floats("w_hh", *w.w_hh, common, {rows, p.H});
+  check_optional("b_ih", w.b_ih, common, {rows});
+  check_optional("b_hh", w.b_hh, common, {rows});
 }
 
-void check_states_and_masks(const fusedrnn_forward_args& args, const Problem& p, Layout layout) {
-  check_optional("h0", args.h0, p.dtype, {p.B, p.H}, layout);
+void check_states_and_masks(const fusedrnn_forward_args& args, const Problem& p,
+                            const Common& common) {
+  check_optional("h0", args.h0, common, {p.B, p.H});
   if (find_cell(p.cell)->states > 1) {
-    check_optional("c0", args.c0, p.dtype, {p.B, p.H}, layout);
+    check_optional("c0", args.c0, common, {p.B, p.H});
   } else {
     check_absent("c0", args.c0, p);
   }
-  if (args.lengths != nullptr) check_lengths(*args.lengths, p, layout);
-  if (args.resets != nullptr) check_resets(*args.resets, p, layout);
+  if (args.lengths != nullptr) check_lengths(*args.lengths, p, common);
+  if (args.resets != nullptr) check_resets(*args.resets, p, common);
 }
 
 Sequence as_sequence(const DLTensor* t) {
@@ -206,8 +253,7 @@ bool steps_fit(const Problem& p) {
 }
 
 Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
-  check_struct_size("fusedrnn_forward_args", args.size, sizeof args,
-                    offsetof(fusedrnn_forward_args, compute));
+  check_fields(args);
   const CellInfo& cell = known_cell(args.cell);
   const DLTensor& x = required("x", args.x);
   const DLTensor& w_ih = required("w_ih", args.w_ih);
@@ -215,8 +261,11 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
   Problem p;
   p.cell = cell.cell;
   check_header("x", x);
+  check_usable_device("x", x.device);
+  check_place(args, x.device);
   p.dtype = floating_dtype("x", x);
-  p.compute = passing_compute(compute_of(args), p.dtype);
+  p.compute = passing_compute(compute_of(args), p.dtype, x.device);
+  const Common common{p.dtype, x.device, "x", layout};
   read_steps(args, p);
   p.I = x.shape[2];
   if (p.I == 0) {
@@ -224,16 +273,15 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout) {
   }
   read_hidden_size(w_ih, w_hh, cell, p);
   check_sizes(p);
-  check_floats("x", x, p.dtype, {p.T, p.B, p.I}, layout);
-  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, layout, "x");
-  check_states_and_masks(args, p, layout);
+  check_floats("x", x, common, {p.T, p.B, p.I});
+  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, common);
+  check_states_and_masks(args, p, common);
   return p;
 }
 
 Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& frozen,
                              Layout layout) {
-  check_struct_size("fusedrnn_forward_args", args.size, sizeof args,
-                    offsetof(fusedrnn_forward_args, compute));
+  check_fields(args);
   const CellInfo& cell = *find_cell(frozen.cell);
   if (args.cell != frozen.cell) {
     throw_value_error(expected("cell",
@@ -242,7 +290,7 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& f
   }
   if (compute_of(args) != FUSEDRNN_COMPUTE_SAME) {
     throw_value_error(expected("compute", "FUSEDRNN_COMPUTE_SAME (the weights are frozen)",
-                               std::to_string(args.compute)));
+                               std::to_string(compute_of(args))));
   }
   for (const auto& [name, weight] : {std::pair{"w_ih", args.w_ih}, std::pair{"w_hh", args.w_hh},
                                      std::pair{"b_ih", args.b_ih}, std::pair{"b_hh", args.b_hh}}) {
@@ -251,17 +299,24 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& f
   const DLTensor& x = required("x", args.x);
   Problem p = frozen;
   check_header("x", x);
+  check_device("x", x.device, {kDLCPU, 0}, "the frozen weights");
+  check_place(args, x.device);
   check_dtype("x", x, p.dtype, "the weights");
+  const Common common{p.dtype, x.device, "x", layout};
   read_steps(args, p);
   check_shape("x", x, {p.T, p.B, p.I});
   check_sizes(p);
-  check_floats("x", x, p.dtype, {p.T, p.B, p.I}, layout);
-  check_states_and_masks(args, p, layout);
+  check_floats("x", x, common, {p.T, p.B, p.I});
+  check_states_and_masks(args, p, common);
   return p;
 }
 
 FreezeCall check_freeze(const fusedrnn_freeze_args& args, Layout layout) {
-  check_struct_size("fusedrnn_freeze_args", args.size, sizeof args, sizeof args);
+  if (args.size != sizeof args) {
+    throw_value_error(expected("fusedrnn_freeze_args",
+                               "size = " + std::to_string(sizeof args) + " (its sizeof)",
+                               std::to_string(args.size)));
+  }
   const CellInfo& cell = known_cell(args.cell);
   const DLTensor& w_ih = required("w_ih", args.w_ih);
   const DLTensor& w_hh = required("w_hh", args.w_hh);
@@ -269,15 +324,17 @@ FreezeCall check_freeze(const fusedrnn_freeze_args& args, Layout layout) {
   Problem& p = call.problem;
   p.cell = cell.cell;
   check_header("w_ih", w_ih);
+  check_freezable(w_ih);
   p.dtype = floating_dtype("w_ih", w_ih);
-  p.compute = known_compute(args.compute, p.dtype);
+  p.compute = known_compute(args.compute, p.dtype, w_ih.device);
+  const Common common{p.dtype, w_ih.device, "w_ih", layout};
   read_hidden_size(w_ih, w_hh, cell, p);
   p.I = w_ih.shape[1];
   if (p.I == 0) {
     throw_value_error(expected("w_ih", "an input size of at least 1", "shape " + shape_text(w_ih)));
   }
   check_sizes(p);
-  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, layout, "w_ih");
+  check_weights({&w_ih, &w_hh, args.b_ih, args.b_hh}, cell, p, common);
   if (layout == Layout::any) return call;
   call.w_ih = as_matrix(&w_ih);
   call.w_hh = as_matrix(&w_hh);
@@ -291,11 +348,12 @@ ForwardCall check_forward(const fusedrnn_forward_args& args, const Problem* froz
   const Problem p = call.problem = frozen == nullptr
                                        ? check_forward_inputs(args, Layout::dense)
                                        : check_forward_inputs(args, *frozen, Layout::dense);
+  const Common common{p.dtype, args.x->device, "x", Layout::dense};
   const bool has_c = find_cell(p.cell)->states > 1;
-  check_floats("y", required("y", args.y), p.dtype, {p.T, p.B, p.H}, Layout::dense);
-  check_floats("h_n", required("h_n", args.h_n), p.dtype, {p.B, p.H}, Layout::dense);
+  check_floats("y", required("y", args.y), common, {p.T, p.B, p.H});
+  check_floats("h_n", required("h_n", args.h_n), common, {p.B, p.H});
   if (has_c) {
-    check_floats("c_n", required("c_n", args.c_n), p.dtype, {p.B, p.H}, Layout::dense);
+    check_floats("c_n", required("c_n", args.c_n), common, {p.B, p.H});
   } else {
     check_absent("c_n", args.c_n, p);
   }
@@ -319,12 +377,26 @@ ForwardCall check_forward(const fusedrnn_forward_args& args, const Problem* froz
   return call;
 }
 
-void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& p, Layout layout) {
-  check_struct_size("fusedrnn_backward_args", args.size, sizeof args, sizeof args);
-  check_optional("dy", args.dy, p.dtype, {p.T, p.B, p.H}, layout);
-  check_optional("dh_n", args.dh_n, p.dtype, {p.B, p.H}, layout);
+namespace {
+
+Common common_of(const fusedrnn_tape& tape, Layout layout) {
+  return {tape.call.problem.dtype, tape.device, "x", layout};
+}
+
+}  // namespace
+
+void check_backward_inputs(const fusedrnn_backward_args& args, const fusedrnn_tape& tape,
+                           Layout layout) {
+  const Problem& p = tape.call.problem;
+  const Common common = common_of(tape, layout);
+  check_fields(args);
+  if (stream_of(args) != nullptr && !is_cuda(tape.device)) {
+    throw_value_error(expected("stream", "null with arrays on the CPU", "a stream"));
+  }
+  check_optional("dy", args.dy, common, {p.T, p.B, p.H});
+  check_optional("dh_n", args.dh_n, common, {p.B, p.H});
   if (find_cell(p.cell)->states > 1) {
-    check_optional("dc_n", args.dc_n, p.dtype, {p.B, p.H}, layout);
+    check_optional("dc_n", args.dc_n, common, {p.B, p.H});
   } else {
     check_absent("dc_n", args.dc_n, p);
   }
@@ -333,19 +405,21 @@ void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& p,
   }
 }
 
-BackwardCall check_backward(const fusedrnn_backward_args& args, const ForwardCall& forward) {
+BackwardCall check_backward(const fusedrnn_backward_args& args, const fusedrnn_tape& tape) {
+  const ForwardCall& forward = tape.call;
   const Problem& p = forward.problem;
+  const Common common = common_of(tape, Layout::dense);
   const CellInfo& cell = *find_cell(p.cell);
   const int64_t rows = cell.gates * p.H;
-  check_backward_inputs(args, p, Layout::dense);
-  check_optional("dx", args.dx, p.dtype, {p.T, p.B, p.I}, Layout::dense);
-  check_optional("dw_ih", args.dw_ih, p.dtype, {rows, p.I}, Layout::dense);
-  check_optional("dw_hh", args.dw_hh, p.dtype, {rows, p.H}, Layout::dense);
-  check_optional("db_ih", args.db_ih, p.dtype, {rows}, Layout::dense);
-  check_optional("db_hh", args.db_hh, p.dtype, {rows}, Layout::dense);
-  check_optional("dh0", args.dh0, p.dtype, {p.B, p.H}, Layout::dense);
+  check_backward_inputs(args, tape, Layout::dense);
+  check_optional("dx", args.dx, common, {p.T, p.B, p.I});
+  check_optional("dw_ih", args.dw_ih, common, {rows, p.I});
+  check_optional("dw_hh", args.dw_hh, common, {rows, p.H});
+  check_optional("db_ih", args.db_ih, common, {rows});
+  check_optional("db_hh", args.db_hh, common, {rows});
+  check_optional("dh0", args.dh0, common, {p.B, p.H});
   if (cell.states > 1) {
-    check_optional("dc0", args.dc0, p.dtype, {p.B, p.H}, Layout::dense);
+    check_optional("dc0", args.dc0, common, {p.B, p.H});
   } else {
     check_absent("dc0", args.dc0, p);
   }

@@ -19,7 +19,7 @@ bool steps_fit(const Problem& problem);
 
 // The inputs alone; the outputs may be null.
 Problem check_forward_inputs(const fusedrnn_forward_args& args, Layout layout);
-void check_backward_inputs(const fusedrnn_backward_args& args, const Problem& problem,
+void check_backward_inputs(const fusedrnn_backward_args& args, const fusedrnn_tape& tape,
                            Layout layout);
 
 // The same of a call with frozen weights, which has no weights of its own.
@@ -29,10 +29,10 @@ Problem check_forward_inputs(const fusedrnn_forward_args& args, const Problem& f
 // With Layout::any the call has a problem and no weights.
 FreezeCall check_freeze(const fusedrnn_freeze_args& args, Layout layout);
 
-// Inputs and outputs. The caller sets `flags`; in a BackwardCall x, w_ih and w_hh are those of
-// `forward`, the call that left the tape.
-// With `frozen` not null, the weights are those of that problem.
+// Inputs and outputs. The caller sets `flags`; in a BackwardCall x, w_ih and w_hh are those of the
+// call that left the tape. With `frozen` not null, the weights are those of that problem.
+// Values of lengths are read where they lie in the CPU's memory; a CUDA library limits the others.
 ForwardCall check_forward(const fusedrnn_forward_args& args, const Problem* frozen = nullptr);
-BackwardCall check_backward(const fusedrnn_backward_args& args, const ForwardCall& forward);
+BackwardCall check_backward(const fusedrnn_backward_args& args, const fusedrnn_tape& tape);
 
 }  // namespace fusedrnn

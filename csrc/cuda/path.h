@@ -1,5 +1,5 @@
-// The ways to compute a problem. Today there is one, the general path, which takes every problem;
-// paths that keep the weights on the chip will stand before it.
+// The ways to compute a problem. Today there is one, the general path, which takes every problem
+// that has steps and sequences; paths that keep the weights on the chip will stand before it.
 #pragma once
 
 #include <memory>
@@ -26,6 +26,7 @@ struct Path {
                   std::unique_ptr<CudaTape>* tape);
 };
 
+extern const Path kEmptyPath;  // without steps or without sequences
 extern const Path kGeneralPath;
 
 // The first that takes the problem.

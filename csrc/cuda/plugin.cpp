@@ -11,6 +11,7 @@
 #include "cuda/path.h"
 #include "cuda/runtime/device.h"
 #include "cuda/runtime/place.h"
+#include "cuda/services.h"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -66,8 +67,28 @@ const char* description() {
   return status == FUSEDRNN_OK ? text.c_str() : last_error();
 }
 
+fusedrnn_status allocate(int32_t device, size_t bytes, void* stream, void** memory) {
+  return guarded(
+      [&] { *memory = allocate_result(device, bytes, static_cast<cudaStream_t>(stream)); });
+}
+
+void release(int32_t device, void* memory, void* stream) {
+  release_result(device, memory, static_cast<cudaStream_t>(stream));
+}
+
+fusedrnn_status order(int32_t device, void* earlier, void* later) {
+  return guarded([&] {
+    order_streams(device, static_cast<cudaStream_t>(earlier), static_cast<cudaStream_t>(later));
+  });
+}
+
+fusedrnn_status device_of(const void* memory, int32_t* device) {
+  return guarded([&] { *device = device_of_address(memory); });
+}
+
 constexpr CudaPlugin kPlugin = {kCudaPluginVersion, device_count, describe,   forward,
-                                backward,           free_tape,    last_error, description};
+                                backward,           free_tape,    last_error, description,
+                                allocate,           release,      order,      device_of};
 
 }  // namespace
 }  // namespace fusedrnn::cuda

@@ -9,9 +9,11 @@
     frozen = layer.freeze()                                 # weights packed once, for streaming
     y_t, state = frozen.step(x_t, state)
 
-Arrays may be NumPy's, or anything on the CPU with `__dlpack__`; results are of the kind of `x`.
+Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
+kind of `x`.
 """
 
+from fusedrnn import cuda_library
 from fusedrnn._core import get_num_threads, set_num_threads
 from fusedrnn.functional import (
     gru,
@@ -52,3 +54,5 @@ __all__ = [
     "rnn_forward",
     "set_num_threads",
 ]
+
+cuda_library.use_installed()

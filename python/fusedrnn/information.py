@@ -19,8 +19,9 @@ def info() -> dict[str, Any]:
     -------
     dict
         "version"; "isa", the CPU instruction set in use, "isas_available" and "isas_compiled";
-        "threads", the most that a call uses, and "cpus_available"; "cuda_devices", and under "cuda"
-        why there are none; "python" and "numpy", their versions.
+        "threads", the most that a call uses, and "cpus_available"; "cuda_devices", those that can
+        be used, and under "cuda" the CUDA library, or why there is none; "python" and "numpy",
+        their versions.
     """
     return {**_core.info(), "python": platform.python_version(), "numpy": np.__version__}
 

@@ -1,9 +1,10 @@
 """Which kind of array a result should be.
 
 Arrays come in as NumPy arrays or through the DLPack protocol, and the compiled module reads them
-where they lie. Results are made as NumPy arrays and handed back as the kind of array that `x` was,
-again without a copy; those of bfloat16, which NumPy cannot export, by the compiled module's own
-`__dlpack__`.
+where they lie. On the CPU results are made as NumPy arrays and handed back as the kind of array
+that `x` was, again without a copy; those of bfloat16, which NumPy cannot export, by the compiled
+module's own `__dlpack__`. On a CUDA device the library of `x` makes them (`fusedrnn.cuda_arrays`),
+or where it offers no way to, its `from_dlpack` takes them over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ A = TypeVar("A")  # the kind of array that x is, which the results are as well
 
 
 def converter_to_kind_of(x: A) -> Callable[[Any], A]:
-    """How a NumPy result becomes an array of the kind of `x`, sharing its memory.
+    """How a result of the compiled module becomes an array of the kind of `x`, sharing its memory.
 
     NumPy arrays stay as they are. Other arrays with `__dlpack__` are given to `from_dlpack` of
     their array API namespace (`x.__array_namespace__()`; JAX), or else of the top-level package of
@@ -29,8 +30,14 @@ def converter_to_kind_of(x: A) -> Callable[[Any], A]:
     NumPy array. No package is imported for this, for the one that made `x` already is; only a NumPy
     array of bfloat16 asks for ml_dtypes.
     """
-    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+    if isinstance(x, np.ndarray):
         return bf16.for_numpy
+    return partial(_export, _from_dlpack_of(x))
+
+
+def _from_dlpack_of(x: A) -> Callable[[Any], A] | None:
+    if not hasattr(x, "__dlpack__"):
+        return None
     namespace = getattr(x, "__array_namespace__", None)
     candidates = [] if namespace is None else [namespace()]
     for base in type(x).__mro__:
@@ -38,9 +45,15 @@ def converter_to_kind_of(x: A) -> Callable[[Any], A]:
     for module in candidates:
         from_dlpack: Callable[[Any], A] | None = getattr(module, "from_dlpack", None)
         if from_dlpack is not None:
-            return partial(_export, from_dlpack)
-    return bf16.for_numpy
+            return from_dlpack
+    return None
 
 
-def _export(from_dlpack: Callable[[Any], A], array: Any) -> A:
-    return from_dlpack(array if array.dtype.kind == "f" else _core.LentArray(array))
+def _export(from_dlpack: Callable[[Any], A] | None, array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        if from_dlpack is None:
+            return bf16.for_numpy(array)
+        return from_dlpack(array if array.dtype.kind == "f" else _core.LentArray(array))
+    if isinstance(array, _core.DeviceArray) and from_dlpack is not None:
+        return from_dlpack(array)
+    return array  # made by the library of x

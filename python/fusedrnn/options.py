@@ -8,6 +8,7 @@ import numpy as np
 
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 
 def rnn_cell(nonlinearity: object) -> str:
@@ -67,10 +68,10 @@ def dtype(value: object) -> str:
 
 
 def compute_dtype(value: object) -> str | None:
-    """The same, or None. Whether it goes with the arrays, the compiled module knows."""
-    name = _dtype_name(value)
+    """The same, tfloat32 or None. Whether it goes with the arrays, the compiled module knows."""
+    name = value if isinstance(value, str) and value == TFLOAT32 else _dtype_name(value)
     if name is None and value is not None:
-        wanted = f"None, {_either(DTYPES)}"
+        wanted = f"None, {_either((*DTYPES, TFLOAT32))}"
         raise ValueError(f"compute_dtype: expected {wanted}, got {_shown(value)}")
     return name
 

@@ -97,6 +97,12 @@ class EmulatedArray:
     def transpose(self, *axes: int) -> EmulatedArray:
         return self._like(self._host_shape().transpose(*axes))
 
+    def swapaxes(self, first: int, second: int) -> EmulatedArray:
+        return self._like(self._host_shape().swapaxes(first, second))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmulatedArray:
+        return EmulatedArray.from_numpy(self.emulator, self.to_numpy(), self.device)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return capsule.CUDA, self.device
 
@@ -213,6 +219,12 @@ class EmulatedKind:
             Stream.current(self._emulator).handle,
         )
         return copy
+
+    def write(self, array: EmulatedArray, values: np.ndarray[Any, Any]) -> None:
+        array.write(values.view(array.dtype))
+
+    def read(self, array: EmulatedArray) -> np.ndarray[Any, Any]:
+        return array.to_numpy()
 
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Block]:
         current = Stream.current(self._emulator)

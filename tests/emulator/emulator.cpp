@@ -170,6 +170,16 @@ int emulator_release_graph(void* graph) {
   return cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
 }
 
+void emulator_set_driver(int version) {
+  const Guard guard(runtime().lock);
+  runtime().driver = version;
+}
+
+void emulator_set_capability(int capability) {
+  const Guard guard(runtime().lock);
+  runtime().capability = capability;
+}
+
 int emulator_set_devices(int count) {
   const Guard guard(runtime().lock);
   if (count < 0) return cudaErrorInvalidValue;

@@ -48,6 +48,10 @@ EMULATOR_EXPORT int emulator_launch_graph(void* graph, void* stream);
 EMULATOR_EXPORT int emulator_release_graph(void* graph);
 
 EMULATOR_EXPORT int emulator_set_devices(int count);
+// What cudaDriverGetVersion says: 0 at first.
+EMULATOR_EXPORT void emulator_set_driver(int version);
+// The compute capability of all devices: 90, that is 9.0, at first.
+EMULATOR_EXPORT void emulator_set_capability(int capability);
 EMULATOR_EXPORT int emulator_set_device(int device);
 EMULATOR_EXPORT int emulator_get_device(void);
 

@@ -264,8 +264,15 @@ static void test_messages(Problem* p) {
 
   p->in[X].tensor.device.device_type = kDLCUDA;
   expect(fusedrnn_forward(&p->forward, &tape), FUSEDRNN_INVALID_TYPE,
-         "x: expected an array on the CPU, got one on cuda:0");
+         "w_ih: expected an array on cuda:0 (the device of x), got one on the CPU");
+  p->in[X].tensor.device.device_type = kDLMetal;
+  expect(fusedrnn_forward(&p->forward, &tape), FUSEDRNN_INVALID_TYPE,
+         "x: expected an array on the CPU or a CUDA device, got one on metal:0");
   p->in[X].tensor.device.device_type = kDLCPU;
+  p->in[W_HH].tensor.device.device_type = kDLCUDA;
+  expect(fusedrnn_forward(&p->forward, &tape), FUSEDRNN_INVALID_TYPE,
+         "w_hh: expected an array on the CPU (the device of x), got one on cuda:0");
+  p->in[W_HH].tensor.device.device_type = kDLCPU;
 
   p->in[X].tensor.dtype.lanes = 2;
   expect(fusedrnn_forward(&p->forward, &tape), FUSEDRNN_INVALID_TYPE,
@@ -314,6 +321,40 @@ static void test_compute(Problem* p) {
   CHECK(fusedrnn_forward(&args, NULL) == FUSEDRNN_OK);
 }
 
+/* stream, allocator, and what must be zero until it has a meaning. */
+static void test_fields_of_devices(Problem* p) {
+  fusedrnn_forward_args args = p->forward;
+  args.reserved = 1;
+  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE, "reserved: expected 0, got 1");
+  args.reserved = 0;
+  args.stream = &args;
+  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE,
+         "stream: expected null with arrays on the CPU, got a stream");
+  args.stream = NULL;
+  const fusedrnn_allocator allocator = {0};
+  args.allocator = &allocator;
+  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE,
+         "allocator: expected null with arrays on the CPU, got an allocator");
+  /* Callers from before the fields, where `reserved` was padding. */
+  args.reserved = -1;
+  args.size = offsetof(fusedrnn_forward_args, stream);
+  fusedrnn_tape* tape = NULL;
+  CHECK(fusedrnn_forward(&args, &tape) == FUSEDRNN_OK);
+
+  fusedrnn_backward_args backward = p->backward;
+  backward.tape = tape;
+  backward.reserved = 2;
+  expect(fusedrnn_backward(&backward), FUSEDRNN_INVALID_VALUE, "reserved: expected 0, got 2");
+  backward.reserved = 0;
+  backward.stream = &backward;
+  expect(fusedrnn_backward(&backward), FUSEDRNN_INVALID_VALUE,
+         "stream: expected null with arrays on the CPU, got a stream");
+  backward.reserved = -1;
+  backward.size = offsetof(fusedrnn_backward_args, stream);
+  CHECK(fusedrnn_backward(&backward) == FUSEDRNN_OK);
+  fusedrnn_tape_free(tape);
+}
+
 static void test_library(void) {
   CHECK(strcmp(fusedrnn_version(), FUSEDRNN_VERSION) == 0);
   CHECK(fusedrnn_abi_version() == FUSEDRNN_ABI_VERSION);
@@ -354,6 +395,8 @@ int main(void) {
   test_messages(p);
   set_up(p, FUSEDRNN_LSTM, 0);
   test_compute(p);
+  set_up(p, FUSEDRNN_LSTM, 0);
+  test_fields_of_devices(p);
   test_no_steps_in_16_bits(FUSEDRNN_LSTM, (DLDataType){kDLBfloat, 16, 1});
   test_no_steps_in_16_bits(FUSEDRNN_GRU, (DLDataType){kDLFloat, 16, 1});
   free(p);

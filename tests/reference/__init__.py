@@ -12,14 +12,24 @@ With `rounding=STORED_IN["bfloat16"]` it rounds where the package does.
 """
 
 from .problems import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
-from .rounding import COMPUTED_IN, EXACT, STORED_IN, Rounding, rounded
+from .rounding import (
+    COMPUTED_IN,
+    COMPUTED_IN_ON_CUDA,
+    EXACT,
+    STORED_IN,
+    STORED_IN_ON_CUDA,
+    Rounding,
+    rounded,
+)
 from .sequence import forward, gradients
 from .stack import stack, stack_gradients
 
 __all__ = [
     "COMPUTED_IN",
+    "COMPUTED_IN_ON_CUDA",
     "EXACT",
     "STORED_IN",
+    "STORED_IN_ON_CUDA",
     "VARIANTS",
     "VARIANT_IDS",
     "Rounding",

@@ -69,3 +69,9 @@ STORED_IN = {
 COMPUTED_IN = {
     "bfloat16": Rounding(operand=_TO_BFLOAT16, gates=_TO_BFLOAT16, delta=_TO_BFLOAT16),
 }
+
+# The same on a CUDA device, where gates are kept as they are.
+STORED_IN_ON_CUDA = {
+    name: rounding._replace(gates=_exactly) for name, rounding in STORED_IN.items()
+}
+COMPUTED_IN_ON_CUDA = {"bfloat16": COMPUTED_IN["bfloat16"]._replace(gates=_exactly)}

@@ -8,6 +8,7 @@
 #include "cuda/gemm/cublaslt.h"
 #include "cuda/gemm/find_cublaslt.h"
 #include "cuda/gemm/plain.h"
+#include "cuda/runtime/capture_mode.h"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -55,6 +56,7 @@ Gemm& gemm_of_device(int device) {
   const std::lock_guard lock(mutex);
   Gemm*& gemm = (*gemms)[device];
   if (gemm == nullptr) {
+    const RelaxedCapture relaxed;  // a handle may allocate
     const cublaslt::Library* const library = choice().library;
     gemm = library != nullptr ? static_cast<Gemm*>(new CublasLtGemm(*library)) : new PlainGemm();
   }

@@ -1,14 +1,23 @@
 #include "cuda/general/forward.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "cuda/kernels/copy.h"
 
 namespace fusedrnn::cuda {
 namespace {
 
-// Inference needs the projected inputs only until their step has been taken.
-constexpr int64_t kChunkBytes = int64_t{128} << 20;
+// Inference needs the projected inputs only until their step has been taken: so many bytes of them
+// are held at a time, or what FUSEDRNN_CUDA_CHUNK_BYTES says.
+int64_t chunk_bytes() {
+  static const int64_t bytes = [] {
+    const char* const text = std::getenv("FUSEDRNN_CUDA_CHUNK_BYTES");
+    const int64_t asked = text == nullptr ? 0 : std::atoll(text);
+    return asked > 0 ? asked : int64_t{128} << 20;
+  }();
+  return bytes;
+}
 
 }  // namespace
 
@@ -24,7 +33,7 @@ int64_t GeneralForward::chunk_steps(const Problem& p, const Unit& unit, bool sav
   if (save) return p.T;
   const int64_t gates = unit.cells[p.cell].shape.gates;
   const int64_t row_bytes = row_stride(gates * p.H) * static_cast<int64_t>(item_bytes(unit.real));
-  const int64_t rows = std::max<int64_t>(kChunkBytes / row_bytes, 1);
+  const int64_t rows = std::max<int64_t>(chunk_bytes() / row_bytes, 1);
   return std::clamp<int64_t>(rows / p.B, 1, p.T);
 }
 

@@ -26,6 +26,14 @@ __global__ void __launch_bounds__(kElementBlock)
   });
 }
 
+// An index that is not known to the compiler would put the array in local memory.
+FUSEDRNN_DEVICE int block_of(const int (&blocks)[kMaxGates], int64_t gate) {
+  int block = 0;
+#pragma unroll
+  for (int g = 0; g < kMaxGates; ++g) block = g == gate ? blocks[g] : block;
+  return block;
+}
+
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) sum_biases(BiasGradients g, int64_t parts) {
   const auto sum = [&](int block, int64_t unit) {
@@ -38,10 +46,12 @@ __global__ void __launch_bounds__(kElementBlock) sum_biases(BiasGradients g, int
   for_elements(g.cell.gates, g.H, [&](int64_t gate, int64_t unit) {
     const int64_t at = gate * g.H + unit;
     if (g.db_ih != nullptr) {
-      device::store(static_cast<Edge*>(g.db_ih) + at, sum(g.cell.input_delta[gate], unit));
+      device::store(static_cast<Edge*>(g.db_ih) + at,
+                    sum(block_of(g.cell.input_delta, gate), unit));
     }
     if (g.db_hh != nullptr) {
-      device::store(static_cast<Edge*>(g.db_hh) + at, sum(g.cell.recurrent_delta[gate], unit));
+      device::store(static_cast<Edge*>(g.db_hh) + at,
+                    sum(block_of(g.cell.recurrent_delta, gate), unit));
     }
   });
 }

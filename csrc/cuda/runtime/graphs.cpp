@@ -9,9 +9,10 @@
 namespace fusedrnn::cuda {
 namespace {
 
-constexpr size_t kMostEntries = 64;      // of a device
+// Of a device. A launch of a graph takes about a kilobyte.
+constexpr size_t kMostEntries = 64;
+constexpr int64_t kMostLaunches = 100000;
 constexpr int64_t kFewestLaunches = 12;  // that are worth a graph
-constexpr int64_t kMostLaunches = 20000;
 
 bool enabled() {
   static const bool value = [] {
@@ -25,16 +26,17 @@ bool enabled() {
 
 void GraphCache::run(const GraphKey& key, int64_t launches, cudaStream_t stream, const Work& work) {
   const bool worth = launches >= kFewestLaunches && launches <= kMostLaunches;
-  if (!worth || !enabled() || !replay(key, stream, work)) work(stream);
+  if (!worth || !enabled() || !replay(key, launches, stream, work)) work(stream);
 }
 
 // False where the work is still to be done. The lock is held while a graph is launched, so that
 // nobody removes it; other threads wait for a capture, which puts nothing on the device.
-bool GraphCache::replay(const GraphKey& key, cudaStream_t stream, const Work& work) {
+bool GraphCache::replay(const GraphKey& key, int64_t launches, cudaStream_t stream,
+                        const Work& work) {
   const std::lock_guard lock(mutex_);
   Entry* const entry = find(key.bytes());
   if (entry == nullptr) {
-    remember(key.bytes());
+    remember(key.bytes(), launches);
     return false;
   }
   if (entry->refused) return false;
@@ -54,15 +56,20 @@ GraphCache::Entry* GraphCache::find(const std::string& key) {
   return &entries_.front();
 }
 
-void GraphCache::remember(const std::string& key) {
-  if (entries_.size() == kMostEntries) {
-    Entry& oldest = entries_.back();
-    by_key_.erase(oldest.key);
-    if (oldest.graph != nullptr) cudaGraphExecDestroy(oldest.graph);
-    entries_.pop_back();
-  }
-  entries_.push_front({key});
+void GraphCache::remember(const std::string& key, int64_t launches) {
+  while (entries_.size() == kMostEntries || launches_ + launches > kMostLaunches) forget_oldest();
+  entries_.push_front({key, launches});
   by_key_.emplace(entries_.front().key, entries_.begin());
+  launches_ += launches;
+}
+
+void GraphCache::forget_oldest() {
+  Entry& oldest = entries_.back();
+  by_key_.erase(oldest.key);
+  launches_ -= oldest.launches;
+  // A graph that still runs is destroyed when it has ended.
+  if (oldest.graph != nullptr) cudaGraphExecDestroy(oldest.graph);
+  entries_.pop_back();
 }
 
 // Null where the runtime refuses: the work then runs as it is, and tells what is wrong.

@@ -40,24 +40,25 @@ class GraphCache {
   // as it is; at the second it is captured; from then on replayed.
   void run(const GraphKey& key, int64_t launches, cudaStream_t stream, const Work& work);
 
-  size_t size() const { return entries_.size(); }
-
  private:
   struct Entry {
     std::string key;
+    int64_t launches;
     cudaGraphExec_t graph = nullptr;  // null: seen once, or not to be captured
     bool refused = false;             // by the runtime
   };
   using Entries = std::list<Entry>;  // the latest first
 
-  bool replay(const GraphKey& key, cudaStream_t stream, const Work& work);
+  bool replay(const GraphKey& key, int64_t launches, cudaStream_t stream, const Work& work);
   Entry* find(const std::string& key);
-  void remember(const std::string& key);
+  void remember(const std::string& key, int64_t launches);
+  void forget_oldest();
   cudaGraphExec_t capture(const Work& work);
 
   const cudaStream_t capture_stream_;
   std::mutex mutex_;
   Entries entries_;
+  int64_t launches_ = 0;  // of all entries
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
 };
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
 
-from numpy.typing import NDArray
-
 from fusedrnn import _core, bf16, options
-from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn.interop import A
+from fusedrnn.layers import devices
+from fusedrnn.layers.devices import Array, Results
 from fusedrnn.layers.frozen import Frozen
-from fusedrnn.layers.stack import Array, Stack, State
+from fusedrnn.layers.stack import Stack, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class LayerTape(Generic[A]):
     batch_first: bool = field(repr=False)
     shape: tuple[int, int] = field(repr=False)  # T, B
     runs: tuple[_core.Tape, ...] = field(repr=False)
-    to_kind: Callable[[Any], A] = field(repr=False)
+    results: Results[A] = field(repr=False)
 
 
 class Layer(ABC):
@@ -55,6 +55,7 @@ class Layer(ABC):
         dtype: Any = "float32",
         compute_dtype: Any = None,
         device: str = "cpu",
+        array_type: type | None = None,
         seed: int | None = None,
     ) -> None:
         self.input_size = options.positive("input_size", input_size)
@@ -65,8 +66,9 @@ class Layer(ABC):
         self.bidirectional = options.flag("bidirectional", bidirectional)
         self.dtype = options.dtype(dtype)
         self.compute_dtype = options.compute_dtype(compute_dtype)
-        _core.check_compute_dtype(self.dtype, self.compute_dtype)
-        self.device = options.choice("device", device, ("cpu",))
+        self._device = devices.find(device, array_type)
+        self.device = self._device.name
+        _core.check_compute_dtype(self.dtype, self.compute_dtype, self._device.is_cuda)
         self._stack = Stack(
             self.input_size,
             self.hidden_size,
@@ -78,6 +80,7 @@ class Layer(ABC):
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
             seed=options.seed(seed),
+            device=self._device,
         )
 
     def __repr__(self) -> str:
@@ -85,29 +88,32 @@ class Layer(ABC):
         shown += [f"{name}={value!r}" for name, value in self._unusual().items()]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def parameters(self) -> dict[str, NDArray[Any]]:
+    def parameters(self) -> dict[str, Array]:
         """Return the parameters by name, to be changed in place: ``p[...] = new``.
 
         weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
-        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. NumPy
-        arrays; those of a bfloat16 layer are of `ml_dtypes.bfloat16`.
+        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. On the
+        CPU NumPy arrays, those of a bfloat16 layer of `ml_dtypes.bfloat16`; on a CUDA device arrays
+        of `array_type`.
 
         Raises
         ------
         ImportError
-            For a bfloat16 layer where the package ml_dtypes is missing.
+            For a bfloat16 layer on the CPU where the package ml_dtypes is missing.
         """
         parameters = self._stack.parameters()
-        return {name: bf16.for_numpy(value) for name, value in parameters.items()}
+        return {name: self._device.show(value) for name, value in parameters.items()}
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters by name."""
-        return {name: value.copy() for name, value in self.parameters().items()}
+        parameters = self._stack.parameters()
+        return {name: self._device.copy(value) for name, value in parameters.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Set every parameter, from arrays of any kind, such as a `torch.nn` layer's state dict.
 
-        Values of another floating dtype are cast to the layer's.
+        Values of another floating dtype are cast to the layer's. Those on a device travel by way
+        of the host, which waits for them.
 
         Raises
         ------
@@ -127,13 +133,13 @@ class Layer(ABC):
             )
         loaded = {}
         for name, parameter in parameters.items():
-            value = _core.as_array(name, state_dict[name], shape=parameter.shape)
+            value = devices.on_host(name, state_dict[name], tuple(parameter.shape))
             if value.dtype.kind not in "fV":  # V: bfloat16, for as_array takes nothing else of it
                 raise TypeError(f"{name}: expected a floating dtype, got {value.dtype.name}")
             # A copy even of the same dtype: the values may be views of these very parameters.
             loaded[name] = bf16.cast(value, self.dtype)
         for name, value in loaded.items():
-            parameters[name][...] = value
+            self._device.write(parameters[name], value)
 
     def __call__(
         self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
@@ -143,7 +149,9 @@ class Layer(ABC):
         Parameters
         ----------
         x : array [T, B, I], or [B, T, I] with ``batch_first=True``
-            Of the layer's dtype. NumPy, or anything on the CPU with `__dlpack__`.
+            Of the layer's dtype, and on its device. NumPy, or anything with `__dlpack__`; on a CUDA
+            device of PyTorch, CuPy or a library made known to `fusedrnn.cuda_arrays`, and not
+            necessarily that of the parameters.
         state : array [L*D, B, H], optional
             The state before the first step, layer by layer, forward before reverse; zero where
             absent. For an LSTM a pair (h, c) of them, each of which may be None.
@@ -207,13 +215,14 @@ class Layer(ABC):
         steps, batch = tape.shape
         if dy is not None:
             axes = (batch, steps) if tape.batch_first else (steps, batch)
-            dy = _core.as_array("dy", dy, (*axes, self._stack.width), self.dtype)
+            dy = self._device.read("dy", dy, (*axes, self._stack.width), self.dtype)
             dy = dy.swapaxes(0, 1) if tape.batch_first else dy
         dstate_n = self._import_state("dstate", dstate, batch)
-        dx, target = self._empty_sequence(steps, batch, self.input_size, tape.batch_first)
-        gradients, (dh0, dc0) = self._stack.backward(tape.runs, target, dy, dstate_n)
+        results = tape.results
+        dx, target = self._empty_sequence(results, steps, batch, self.input_size, tape.batch_first)
+        gradients, (dh0, dc0) = self._stack.backward(tape.runs, target, dy, dstate_n, results)
         everything = gradients | {"x": dx, "h0": dh0} | ({"c0": dc0} if self._has_c else {})
-        return {name: tape.to_kind(value) for name, value in everything.items()}
+        return {name: results.hand_over(value) for name, value in everything.items()}
 
     def step(self, x_t: A, state: Any = None) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
@@ -237,12 +246,12 @@ class Layer(ABC):
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
         """
         self._check_one_direction("step")
-        x = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype)
+        x = self._device.read("x_t", x_t, (None, self.input_size), self.dtype)
         state_0 = self._import_state("state", state, x.shape[0])
-        y = _core.empty((1, x.shape[0], self.hidden_size), self.dtype)
-        state_n, _ = self._stack.forward(self._cell(), x[None], y, state_0, save=False)
-        kind = converter_to_kind_of(x_t)
-        return kind(y[0]), self._export_state(state_n, kind)
+        results = self._device.results_like(x_t)
+        y = results.empty((1, x.shape[0], self.hidden_size), self.dtype)
+        state_n, _ = self._stack.forward(self._cell(), x[None], y, state_0, results, save=False)
+        return results.hand_over(y[0]), self._export_state(state_n, results.hand_over)
 
     def freeze(self, weight_dtype: str | None = None) -> Frozen:
         """Pack the weights once, for inference: many short calls, or one step at a time.
@@ -263,26 +272,32 @@ class Layer(ABC):
         Raises
         ------
         ValueError, TypeError
-            For another weight_dtype, or one that the layer's dtype does not allow.
+            For another weight_dtype, or one that the layer's dtype does not allow; and for a layer
+            on a CUDA device, which reads its weights as they lie.
         """
+        if self._device.is_cuda:
+            raise ValueError(
+                f"freeze: expected a layer on the CPU, got {self!r}; on a CUDA device call the "
+                "layer itself, or its step"
+            )
         return Frozen(self, weight_dtype)
 
     def _forward(
         self, x: A, state: Any, lengths: Any, resets: Any, *, save: bool
     ) -> tuple[A, Any, LayerTape[A]]:
-        source = _core.as_array("x", x, (None, None, self.input_size), self.dtype)
+        source = self._device.read("x", x, (None, None, self.input_size), self.dtype)
         source = source.swapaxes(0, 1) if self.batch_first else source
         steps, batch, _ = source.shape
         if resets is not None and self.batch_first:
-            resets = _core.as_array("resets", resets, (batch, steps), "bool").T
+            resets = self._device.read_mask("resets", resets, (batch, steps)).swapaxes(0, 1)
         state_0 = self._import_state("state", state, batch)
-        y, target = self._empty_sequence(steps, batch, self._stack.width, self.batch_first)
+        results = self._device.results_like(x)
+        y, target = self._empty_sequence(results, steps, batch, self._stack.width, self.batch_first)
         state_n, runs = self._stack.forward(
-            self._cell(), source, target, state_0, lengths, resets, save=save
+            self._cell(), source, target, state_0, results, lengths, resets, save=save
         )
-        kind = converter_to_kind_of(x)
-        tape = LayerTape(self, self.batch_first, (steps, batch), runs, kind)
-        return kind(y), self._export_state(state_n, kind), tape
+        tape = LayerTape(self, self.batch_first, (steps, batch), runs, results)
+        return results.hand_over(y), self._export_state(state_n, results.hand_over), tape
 
     def _check_one_direction(self, method: str) -> None:
         if self.bidirectional:
@@ -301,18 +316,19 @@ class Layer(ABC):
             "bidirectional": False,
             "dtype": "float32",
             "compute_dtype": None,
+            "device": "cpu",
         }
         given = {name: getattr(self, name) for name in usual}
         return {name: value for name, value in given.items() if value != usual[name]}
 
     def _empty_sequence(
-        self, steps: int, batch: int, width: int, batch_first: bool
+        self, results: Results[Any], steps: int, batch: int, width: int, batch_first: bool
     ) -> tuple[Array, Array]:
         """A new array as its user sees it, and the view [T,B,width] of it that is written."""
         if not batch_first:
-            array = _core.empty((steps, batch, width), self.dtype)
+            array = results.empty((steps, batch, width), self.dtype)
             return array, array
-        array = _core.empty((batch, steps, width), self.dtype)
+        array = results.empty((batch, steps, width), self.dtype)
         return array, array.swapaxes(0, 1)
 
     def _import_state(self, name: str, state: Any, batch: int) -> State:
@@ -334,7 +350,7 @@ class Layer(ABC):
         if value is None:
             return None
         shape = (self._stack.num_runs, batch, self.hidden_size)
-        return _core.as_array(name, value, shape, self.dtype)
+        return self._device.read(name, value, shape, self.dtype)
 
     def _export_state(self, state: State, kind: Callable[[Any], A]) -> Any:
         h, c = state

@@ -25,10 +25,17 @@ class RNN(Layer):
     dtype : {"float32", "float64", "bfloat16", "float16"}
         Of everything: parameters, x, y, states, gradients. In the 16-bit types sums, gates and the
         cell state within a call are float32.
-    compute_dtype : {"bfloat16"}, optional
-        Of a float32 layer: round the operands of every matrix product to bfloat16, forward and
-        backward, and keep all else in float32. None, or the dtype itself, is plain.
-    device : {"cpu"}
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
+        device to tfloat32, forward and backward, and keep all else in float32. None, or the dtype
+        itself, is plain.
+    device : str
+        "cpu", or a CUDA device: "cuda" (the first) or "cuda:N". Parameters, x, y, states and
+        gradients all lie there.
+    array_type : type, optional
+        Of the parameters on a CUDA device: `cupy.ndarray`, `torch.Tensor` or a type made known to
+        `fusedrnn.cuda_arrays`; by default the first of these that is installed. Results are of the
+        kind of x whatever it is.
     seed : int, optional
         Of the initial parameters, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch; from the
         operating system where absent.
@@ -37,6 +44,8 @@ class RNN(Layer):
     ------
     ValueError, TypeError
         A wrong value or type; the message names the argument.
+    RuntimeError
+        A CUDA device that cannot be used; the message says why.
     """
 
     _gates = 1
@@ -54,6 +63,7 @@ class RNN(Layer):
         dtype: Any = "float32",
         compute_dtype: Any = None,
         device: str = "cpu",
+        array_type: type | None = None,
         seed: int | None = None,
     ) -> None:
         self.nonlinearity = options.choice("nonlinearity", nonlinearity, options.NONLINEARITIES)
@@ -67,6 +77,7 @@ class RNN(Layer):
             dtype=dtype,
             compute_dtype=compute_dtype,
             device=device,
+            array_type=array_type,
             seed=seed,
         )
 
@@ -104,6 +115,7 @@ class GRU(Layer):
         dtype: Any = "float32",
         compute_dtype: Any = None,
         device: str = "cpu",
+        array_type: type | None = None,
         seed: int | None = None,
     ) -> None:
         self.reset_after = options.flag("reset_after", reset_after)
@@ -117,6 +129,7 @@ class GRU(Layer):
             dtype=dtype,
             compute_dtype=compute_dtype,
             device=device,
+            array_type=array_type,
             seed=seed,
         )
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.layers.stack import Array, Run, State
+from fusedrnn.layers.devices import Array
+from fusedrnn.layers.stack import Run, State
 
 if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusedrnn import _core
 from fusedrnn.bf16 import cast
+from fusedrnn.layers.devices import Array, Device, Results
 
-Array = NDArray[Any]
 State = tuple[Array | None, Array | None]
 
 # The functions' names of a run's weights, and PyTorch's, in PyTorch's order.
@@ -94,6 +93,7 @@ class Stack:
         dtype: str,
         compute_dtype: str | None,
         seed: int | None,
+        device: Device,
     ) -> None:
         self.hidden_size = hidden_size
         self.has_c = has_c
@@ -118,7 +118,9 @@ class Stack:
                 index = layer * directions + direction
                 share = slice(direction * hidden_size, (direction + 1) * hidden_size)
                 weights = tuple(
-                    None if shape is None else cast(random.uniform(-bound, bound, shape), dtype)
+                    None
+                    if shape is None
+                    else device.parameter(cast(random.uniform(-bound, bound, shape), dtype))
                     for shape in shapes
                 )
                 self.layers[-1].append(Run(layer, direction == 1, index, share, weights))
@@ -128,10 +130,10 @@ class Stack:
         runs = (run for layer in self.layers for run in layer)
         return {name: array for run in runs for _, name, array in run.parameters()}
 
-    def empty_state(self, batch: int) -> State:
+    def empty_state(self, batch: int, results: Results[Any]) -> State:
         shape = (self.num_runs, batch, self.hidden_size)
-        h = _core.empty(shape, self.dtype)
-        return h, _core.empty(shape, self.dtype) if self.has_c else None
+        h = results.empty(shape, self.dtype)
+        return h, results.empty(shape, self.dtype) if self.has_c else None
 
     def forward(
         self,
@@ -139,6 +141,7 @@ class Stack:
         x: Array,
         y: Array,
         state: State,
+        results: Results[Any],
         lengths: Any = None,
         resets: Any = None,
         *,
@@ -150,11 +153,11 @@ class Stack:
         each run's tape, which is None unless it is to be saved.
         """
         steps, batch, _ = x.shape
-        state_n = self.empty_state(batch)
+        state_n = self.empty_state(batch, results)
         tapes = []
         for layer in self.layers:
             last = layer is self.layers[-1]
-            out = y if last else _core.empty((steps, batch, self.width), self.dtype)
+            out = y if last else results.empty((steps, batch, self.width), self.dtype)
             for run in layer:
                 tape = run.forward(
                     cell,
@@ -172,7 +175,12 @@ class Stack:
         return state_n, tuple(tapes)
 
     def backward(
-        self, tapes: tuple[Any, ...], dx: Array, dy: Array | None, dstate: State
+        self,
+        tapes: tuple[Any, ...],
+        dx: Array,
+        dy: Array | None,
+        dstate: State,
+        results: Results[Any],
     ) -> tuple[dict[str, Array], State]:
         """Go back through all layers, the first into dx [T,B,I].
 
@@ -180,15 +188,15 @@ class Stack:
         Returns the parameters' gradients by name, and that of the state before the first step.
         """
         steps, batch, _ = dx.shape
-        dstate_0 = self.empty_state(batch)
+        dstate_0 = self.empty_state(batch, results)
         gradients = {}
         for layer in reversed(self.layers):
             first = layer is self.layers[0]
-            below = dx if first else _core.empty((steps, batch, self.width), self.dtype)
+            below = dx if first else results.empty((steps, batch, self.width), self.dtype)
             for run in layer:
                 dh_n, dc_n = _row(dstate, run)
                 dh0, dc0 = _row(dstate_0, run)
-                results = _core.backward(
+                computed = _core.backward(
                     tapes[run.index],
                     None if dy is None else dy[:, :, run.share],
                     dh_n,
@@ -199,7 +207,7 @@ class Stack:
                     dc0=dc0,
                 )
                 for short, name, _ in run.parameters():
-                    gradients[name] = results[f"d{short}"]
+                    gradients[name] = computed[f"d{short}"]
             dy = below
         return {name: gradients[name] for name in self.parameters()}, dstate_0
 

@@ -232,6 +232,37 @@ void test_refusals() {
   require(call.infer(), one);  // and the next call is none the worse for it
 }
 
+// The caller's current device stays.
+void test_another_device() {
+  emulator_set_devices(3);
+  const Case one = random_case({});
+  const Arrays expected = train(one);
+  emulator_set_device(1);  // where arrays are made
+  {
+    Call call(one, {.device = 1});
+    emulator_set_device(0);
+    require(call.forward(), one);
+    require(call.backward(), one);
+    CHECK_EQUAL(emulator_get_device(), 0);
+    emulator_set_device(1);
+    check_same(call.outputs(), expected, "on another device");
+  }
+  emulator_set_device(0);
+
+  emulator_set_capability(75);
+  Call call(one, {.device = 2});
+  CHECK_EQUAL(refusal(call, FUSEDRNN_UNAVAILABLE),
+              "cuda:2: too old: compute capability 7.5, at least 8.0 is needed");
+  CHECK_EQUAL(emulator_get_device(), 0);
+  fusedrnn::CudaDevice device{};
+  CHECK(plugin().describe_device(2, &device) == FUSEDRNN_OK);
+  CHECK_EQUAL(std::string(device.unusable),
+              "too old: compute capability 7.5, at least 8.0 is needed");
+  CHECK_EQUAL(device.capability, 75);
+  emulator_set_capability(90);
+  emulator_set_devices(1);
+}
+
 void test_devices() {
   char why[128] = "";
   CHECK(plugin().device_count(why, sizeof why) > 0);
@@ -261,6 +292,7 @@ int main() {
   test_many_sequences();
   test_sums_of_many_rows();
   test_refusals();
+  test_another_device();
   test_devices();
   CHECK_EQUAL(std::string(emulator_last_error()), "");
   return check::result();

@@ -140,7 +140,7 @@ const DLTensor* Call::mask(const std::string& name) {
   DLTensor& tensor = masks_[name] = host.tensor();
   if (!options_.host_masks) {
     tensor.data = add_input(name, Order::dense)->data();
-    tensor.device = {kDLCUDA, 0};
+    tensor.device = {kDLCUDA, options_.device};
   }
   return &tensor;
 }
@@ -188,18 +188,18 @@ void Call::prepare_backward() {
 }
 
 fusedrnn_status Call::infer() {
-  const CudaPlace place{0, options_.stream, options_.allocator};
+  const CudaPlace place{options_.device, options_.stream, options_.allocator};
   return plugin().forward(&forward_, &call_masks_, &place, nullptr);
 }
 
 fusedrnn_status Call::forward() {
   free_tape();
-  const CudaPlace place{0, options_.stream, options_.allocator};
+  const CudaPlace place{options_.device, options_.stream, options_.allocator};
   return plugin().forward(&forward_, &call_masks_, &place, &tape_);
 }
 
 fusedrnn_status Call::backward(void* stream) {
-  const CudaPlace place{0, stream, options_.allocator};
+  const CudaPlace place{options_.device, stream, options_.allocator};
   return plugin().backward(tape_, &backward_, &place);
 }
 

@@ -54,6 +54,7 @@ class DeviceArray {
 
 struct Options {
   Order order = Order::dense;
+  int32_t device = 0;
   void* stream = nullptr;
   const fusedrnn_allocator* allocator = nullptr;
   bool host_masks = false;

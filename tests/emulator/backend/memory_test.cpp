@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 #include "compare.h"
@@ -127,7 +128,8 @@ void test_a_tape_outlives_its_streams() {
     first.reset();
     call.free_tape();
     // Whatever comes next may take the memory of the tape, once it is free.
-    const Case other = random_case({.cell = FUSEDRNN_GRU, .T = 20, .seed = static_cast<unsigned>(seed)});
+    const Case other =
+        random_case({.cell = FUSEDRNN_GRU, .T = 20, .seed = static_cast<unsigned>(seed)});
     Call next(other, {});
     require(next.forward(), other);
     check_same(call.outputs(), expected, "when the tape was freed while the call ran");
@@ -151,6 +153,24 @@ void test_two_streams_at_once() {
     check_same(call_b.outputs(), expected_b, "beside another stream");
   }
   emulator_set_seed(0);
+}
+
+void test_many_threads() {
+  const Case a = random_case({.T = 16, .seed = 1});
+  const Case b = random_case({.cell = FUSEDRNN_GRU, .T = 16, .seed = 2});
+  const Arrays expected_a = train(a), expected_b = train(b);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const Case& one = i % 2 == 0 ? a : b;
+      const Stream stream;
+      for (int turn = 0; turn < 4; ++turn) {
+        check_same(train(one, {.stream = stream.handle}), i % 2 == 0 ? expected_a : expected_b,
+                   "beside other threads");
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 // --- graphs ---
@@ -336,6 +356,7 @@ int main() {
   test_a_tape_serves_many_calls();
   test_a_tape_outlives_its_streams();
   test_two_streams_at_once();
+  test_many_threads();
   test_calls_that_come_again_are_replayed();
   test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there();
   test_a_captured_forward_call_leaves_a_tape();

@@ -17,7 +17,7 @@ void check_device(const Runtime& r, int device) {
   require(device >= 0 && device < r.devices, cudaErrorInvalidDevice, "");
 }
 
-int value_of(cudaDeviceAttr attribute) {
+int value_of(const Runtime& r, cudaDeviceAttr attribute) {
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock:
       return kThreadsOfBlock;
@@ -32,9 +32,9 @@ int value_of(cudaDeviceAttr attribute) {
     case cudaDevAttrMaxThreadsPerMultiProcessor:
       return kThreadsOfMultiprocessor;
     case cudaDevAttrComputeCapabilityMajor:
-      return 9;
+      return r.capability / 10;
     case cudaDevAttrComputeCapabilityMinor:
-      return 0;
+      return r.capability % 10;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       return kSharedOfMultiprocessor;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
@@ -53,9 +53,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return call([&](Runtime&) { *version = kVersion; });
 }
 
-// None, as CUDA says it: libraries that would need one are then not looked for.
+// Where there is none, libraries that would need one are not looked for.
 cudaError_t cudaDriverGetVersion(int* version) {
-  return call([&](Runtime&) { *version = 0; });
+  return call([&](Runtime& r) { *version = r.driver; });
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -92,7 +92,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->warpSize = kWarpThreads;
     properties->maxThreadsPerBlock = kThreadsOfBlock;
     properties->maxThreadsPerMultiProcessor = kThreadsOfMultiprocessor;
-    properties->major = 9;
+    properties->major = r.capability / 10;
+    properties->minor = r.capability % 10;
     properties->multiProcessorCount = kMultiprocessors;
     properties->l2CacheSize = 50 << 20;
     properties->cooperativeLaunch = 1;
@@ -104,7 +105,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   return call([&](Runtime& r) {
     check_device(r, device);
-    *value = value_of(attribute);
+    *value = value_of(r, attribute);
   });
 }
 

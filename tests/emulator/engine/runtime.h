@@ -18,6 +18,8 @@ struct Runtime {
   Memory memory;
   Queue queue;
   int devices = 1;
+  int driver = 0;       // its version: none, as CUDA says it
+  int capability = 90;  // of all devices
   uint64_t seed = 0;
   int64_t launches = 0;
   uint64_t orders_drawn = 0;      // since the seed was set

@@ -1,0 +1,22 @@
+// What core asks of a device beside passes: memory for results, order between streams, and where an
+// address lies.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fusedrnn::cuda {
+
+// From the device's own pool, for use on `stream`; released in the order of a stream.
+void* allocate_result(int32_t device, size_t bytes, cudaStream_t stream);
+void release_result(int32_t device, void* memory, cudaStream_t stream) noexcept;
+
+// What is put on `later` from now on waits for what is on `earlier` now.
+void order_streams(int32_t device, cudaStream_t earlier, cudaStream_t later);
+
+// -1 for memory of the host.
+int32_t device_of_address(const void* memory);
+
+}  // namespace fusedrnn::cuda

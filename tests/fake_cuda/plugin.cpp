@@ -1,0 +1,214 @@
+// A CUDA library that computes nothing, for tests of the side that calls it: it writes down what it
+// is given, takes memory as a real one would and fills results with constants. Its "device memory"
+// is the host's.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "core/cuda_plugin.h"
+
+namespace fusedrnn {
+
+struct CudaTape {
+  Problem problem;
+  int32_t device;
+  void* stream;
+  fusedrnn_allocator allocator;
+  bool has_allocator;
+  void* memory;
+};
+
+namespace {
+
+constexpr size_t kScratch = 512, kKept = 1024;
+
+std::string journal;  // calls, a line each
+std::string error;
+long outstanding = 0;  // blocks of allocate() that have not been released
+
+template <class... Values>
+void note(const char* format, Values... values) {
+  char line[512];
+  std::snprintf(line, sizeof line, format, values...);
+  journal += std::string(line) + "\n";
+}
+
+long setting(const char* name, long usual) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? usual : std::atol(text);
+}
+
+fusedrnn_status fail(fusedrnn_status status, const char* text) {
+  error = text;
+  return status;
+}
+
+long number(const void* address) { return static_cast<long>(reinterpret_cast<intptr_t>(address)); }
+
+void fill(const Sequence& s, int64_t T, int64_t B, int64_t n, float value) {
+  if (s.data == nullptr) return;
+  for (int64_t t = 0; t < T; ++t) {
+    for (int64_t b = 0; b < B; ++b) {
+      std::fill_n(static_cast<float*>(s.data) + t * s.t_stride + b * s.b_stride, n, value);
+    }
+  }
+}
+
+void fill(const Matrix& m, int64_t rows, int64_t n, float value) {
+  fill({m.data, m.stride, 0}, rows, 1, n, value);
+}
+
+const char* where(const DLTensor* t) {
+  if (t == nullptr) return "none";
+  return t->device.device_type == kDLCUDA ? "device" : "host";
+}
+
+void* take(const fusedrnn_allocator* allocator, size_t bytes, void* stream) {
+  return allocator == nullptr ? std::malloc(bytes)
+                              : allocator->allocate(allocator->context, bytes, stream);
+}
+
+void give(const fusedrnn_allocator* allocator, void* memory, size_t bytes, void* stream) {
+  if (allocator == nullptr) {
+    std::free(memory);
+  } else {
+    allocator->release(allocator->context, memory, bytes, stream);
+  }
+}
+
+int32_t device_count(char* why, size_t size) {
+  const long count = setting("FAKE_CUDA_DEVICES", 2);
+  if (count == 0) std::snprintf(why, size, "there is no CUDA driver here");
+  return static_cast<int32_t>(count);
+}
+
+fusedrnn_status describe_device(int32_t device, CudaDevice* description) {
+  if (device == setting("FAKE_CUDA_LOST", -1)) return fail(FUSEDRNN_UNAVAILABLE, "it is lost");
+  std::snprintf(description->name, sizeof description->name, "Fake %d", static_cast<int>(device));
+  description->capability = device == 1 ? 52 : 90;
+  description->memory = int64_t{3} << 29;
+  description->unusable[0] = '\0';
+  if (device == 1) {
+    std::snprintf(description->unusable, sizeof description->unusable, "it is too old");
+  }
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status forward(const ForwardCall* call, const CudaMasks* masks, const CudaPlace* place,
+                        CudaTape** tape) {
+  const Problem& p = call->problem;
+  note(
+      "forward cell=%d dtype=%d compute=%d shape=%ld,%ld,%ld,%ld device=%d stream=%ld allocator=%d "
+      "lengths=%s resets=%s flags=%d tape=%d",
+      static_cast<int>(p.cell), static_cast<int>(p.dtype), static_cast<int>(p.compute),
+      static_cast<long>(p.T), static_cast<long>(p.B), static_cast<long>(p.I),
+      static_cast<long>(p.H), static_cast<int>(place->device), number(place->stream),
+      place->allocator != nullptr, where(masks->lengths), where(masks->resets),
+      call->flags != nullptr, tape != nullptr);
+  void* scratch = take(place->allocator, kScratch, place->stream);
+  void* kept = scratch == nullptr ? nullptr : take(place->allocator, kKept, place->stream);
+  if (scratch != nullptr) give(place->allocator, scratch, kScratch, place->stream);
+  if (kept == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
+  fill(call->y, p.T, p.B, p.H, 1);
+  fill(call->state_n[0], p.B, p.H, 2);
+  fill(call->state_n[1], p.B, p.H, 3);
+  if (tape == nullptr) {
+    give(place->allocator, kept, kKept, place->stream);
+    return FUSEDRNN_OK;
+  }
+  *tape = new CudaTape{p, place->device, place->stream, {}, place->allocator != nullptr, kept};
+  if (place->allocator != nullptr) (*tape)->allocator = *place->allocator;
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status backward(const CudaTape* tape, const BackwardCall* call, const CudaPlace* place) {
+  const Problem& p = call->problem;
+  note("backward device=%d stream=%ld tape_stream=%ld allocator=%d dy=%d accumulate=%d",
+       static_cast<int>(place->device), number(place->stream), number(tape->stream),
+       place->allocator != nullptr && place->allocator->context == tape->allocator.context,
+       call->dy.data != nullptr, call->accumulate_dx);
+  void* scratch = take(place->allocator, kScratch, place->stream);
+  if (scratch == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
+  give(place->allocator, scratch, kScratch, place->stream);
+  const int64_t rows = p.H;  // of the vanilla cells, which the tests use
+  fill(call->dx, p.T, p.B, p.I, 4);
+  fill(call->dw_ih, rows, p.I, 5);
+  fill(call->dw_hh, rows, p.H, 6);
+  fill({call->db_ih, rows}, 1, rows, 7);
+  fill({call->db_hh, rows}, 1, rows, 8);
+  fill(call->dstate_0[0], p.B, p.H, 9);
+  return FUSEDRNN_OK;
+}
+
+void free_tape(CudaTape* tape) {
+  note("free_tape");
+  give(tape->has_allocator ? &tape->allocator : nullptr, tape->memory, kKept, tape->stream);
+  delete tape;
+}
+
+const char* last_error() { return error.c_str(); }
+const char* description() { return "a library that computes nothing"; }
+
+fusedrnn_status allocate(int32_t device, size_t bytes, void* stream, void** memory) {
+  note("allocate device=%d bytes=%ld stream=%ld", static_cast<int>(device),
+       static_cast<long>(bytes), number(stream));
+  *memory = std::malloc(bytes);
+  if (*memory == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
+  ++outstanding;
+  return FUSEDRNN_OK;
+}
+
+void release(int32_t, void* memory, void*) {
+  std::free(memory);
+  --outstanding;
+}
+
+fusedrnn_status order(int32_t device, void* earlier, void* later) {
+  note("order device=%d %ld before %ld", static_cast<int>(device), number(earlier), number(later));
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status device_of(const void*, int32_t* device) {
+  *device = static_cast<int32_t>(setting("FAKE_CUDA_DEVICE_OF", 0));
+  return FUSEDRNN_OK;
+}
+
+}  // namespace
+}  // namespace fusedrnn
+
+extern "C" {
+
+__attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda_plugin() {
+  using namespace fusedrnn;
+  static const CudaPlugin plugin = {
+      static_cast<int32_t>(setting("FAKE_CUDA_VERSION", kCudaPluginVersion)),
+      device_count,
+      describe_device,
+      forward,
+      backward,
+      free_tape,
+      last_error,
+      description,
+      allocate,
+      release,
+      order,
+      device_of,
+  };
+  return &plugin;
+}
+
+// What has been noted since the last time.
+__attribute__((visibility("default"))) const char* fake_cuda_journal() {
+  static std::string taken;
+  taken.swap(fusedrnn::journal);
+  fusedrnn::journal.clear();
+  return taken.c_str();
+}
+
+__attribute__((visibility("default"))) long fake_cuda_outstanding() {
+  return fusedrnn::outstanding;
+}
+
+}  // extern "C"
