@@ -34,8 +34,8 @@ namespace fusedrnn::cpu {
 
 class Barrier;
 
-// Out of line, in the engine: kernels call no inline function that they share with other units. What
-// could throw would give them the runtime's unwinding, too.
+// Out of line, in the engine: kernels call no inline function that they share with other units.
+// What could throw would give them the runtime's unwinding, too.
 void wait_at(Barrier& barrier) noexcept;
 
 constexpr int kMaxPhases = 2;
