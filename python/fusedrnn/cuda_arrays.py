@@ -10,6 +10,7 @@ No library is imported here: the one that made an array already is.
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -225,9 +226,9 @@ def kind_for_parameters(array_type: Any) -> Any:
         Where there is neither of the two.
     """
     if array_type is None:
-        for package, make in _makers.items():
+        for package in _makers:
             if find_spec(package) is not None:
-                return make(import_module(package))
+                return _kind_of_package(package)
         raise ImportError(
             "array_type: layers on CUDA devices keep their parameters in arrays of CuPy or "
             "PyTorch, of which neither is installed"
@@ -254,5 +255,9 @@ def _kind_of_type(array_type: type) -> Any:
 
 def _builtin(base: type) -> Any:
     package = base.__module__.partition(".")[0]
-    make = _makers.get(package)
-    return make(sys.modules[package]) if make is not None and package in sys.modules else None
+    return _kind_of_package(package) if package in _makers and package in sys.modules else None
+
+
+@functools.cache
+def _kind_of_package(package: str) -> Any:
+    return _makers[package](import_module(package))
