@@ -155,7 +155,7 @@ def test_inference_and_forward_give_the_same_bits(cell: str, dtype: str) -> None
 
 @cells
 @dtypes
-def test_layouts_give_the_place().check_alike(cell: str, dtype: str) -> None:
+def test_layouts_give_the_same_bits(cell: str, dtype: str) -> None:
     shape: dict[str, Any] = {"steps": 6, "batch": 5, "hidden_size": 9, **HARD, "seed": 3}
     layer, given, above = layer_and_problem(cell, dtype, **shape)
     y, state, tape = layer.forward(**given)
