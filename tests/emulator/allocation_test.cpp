@@ -90,6 +90,23 @@ void test_memory_of_streams() {
   CHECK_SOME_ORDER_IS_WRONG([&] { return works_between(first, second, false); });
 }
 
+// What another stream writes before the allocating stream has come to the allocation may be lost.
+bool written_early(cudaStream_t owner, cudaStream_t user) {
+  const DeviceArray<float> x(4, 1.0f), out(4, 0.0f);
+  float* memory = nullptr;
+  ok(cudaMallocAsync(&memory, 16, owner));
+  copy(x.data(), memory, user);
+  order(user, owner);
+  copy(memory, out.data(), owner);
+  ok(cudaFreeAsync(memory, owner));
+  return out.read() == std::vector<float>(4, 1.0f);
+}
+
+void test_memory_used_too_early() {
+  const TestStream first, second;
+  CHECK_SOME_ORDER_IS_WRONG([&] { return written_early(first, second); });
+}
+
 void test_ranges() {
   float* const memory = allocated(4);
   float host[8] = {};
@@ -153,6 +170,7 @@ int main() {
   test_use_after_release();
   test_wrong_releases();
   test_memory_of_streams();
+  test_memory_used_too_early();
   test_ranges();
   test_running_out();
   test_addresses();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/watchdog.h"
+
 namespace fusedrnn::emulator {
 namespace {
 
@@ -27,6 +29,7 @@ KernelRun::KernelRun(const Kernel& kernel, uint64_t seed)
     : kernel_(kernel), kernel_seed_(seed), random_(seed) {}
 
 std::string KernelRun::execute() {
+  const Watchdog watchdog(kernel_.name.c_str());
   const auto& shape = kernel_.shape;
   const int64_t blocks = int64_t{shape.grid_x} * shape.grid_y * shape.grid_z;
   const int64_t together = shape.cooperative ? blocks : shape.cluster;
@@ -118,6 +121,7 @@ Thread* KernelRun::next_ready() {
 
 void KernelRun::run_thread(Thread& thread) {
   current_thread = &thread;
+  Watchdog::runs(thread);
   if (thread.begun) {
     thread.fiber.resume();
   } else {
