@@ -1,11 +1,17 @@
 """The cells as functions: one layer in one direction, forward and backward.
 
 Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
-Arrays are NumPy arrays or anything on the CPU with `__dlpack__` (PyTorch, JAX, ...), read without a
-copy where their last axis is dense. Results, gradients too, are of the kind of `x`
-(`fusedrnn.interop` says how that is found), and of its dtype: float32, float64, bfloat16 (in NumPy
-by the package ml_dtypes) or float16, one a call. They are no part of PyTorch's graph, whether or
-not a tensor given requires a gradient.
+Arrays are NumPy arrays or anything with `__dlpack__` (PyTorch, JAX, CuPy, ...), read without a copy
+where their last axis is dense. Results, gradients too, are of the kind of `x` (`fusedrnn.interop`
+says how that is found), on its device, and of its dtype: float32, float64, bfloat16 (in NumPy by
+the package ml_dtypes) or float16, one a call. They are no part of PyTorch's graph, whether or not a
+tensor given requires a gradient.
+
+All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths` and `resets` alone
+may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current stream
+of the library of `x`, results and memory come from that library, and nothing waits for the device;
+so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA graph.
+`fusedrnn.cuda_arrays` has what is asked of a library.
 
 The 16-bit types are for storage: matrix products, gates and the cell state within a call are
 float32. docs/math.md says what is rounded where.
@@ -58,9 +64,10 @@ def rnn(
         in reverse from t to t-1. Beyond `lengths` a reset does nothing.
     reverse : bool
         From step ``lengths[b] - 1`` to 0, instead of upwards.
-    compute_dtype : {"bfloat16"}, optional
-        With float32 arrays: round the operands of every matrix product to bfloat16, here and in
-        backward, and keep all else in float32. None, or the dtype of `x` itself, is plain.
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
+        device to tfloat32, here and in backward, and keep all else in float32. None, or the dtype
+        of `x` itself, is plain.
 
     Returns
     -------
@@ -74,6 +81,11 @@ def rnn(
     ValueError, TypeError
         A wrong shape, range, dtype or device; the message names the argument, what was expected
         and what came. Nothing has been computed then.
+    RuntimeError
+        A CUDA device that cannot be used; the message says why.
+    MemoryError
+        No memory for results, tape or work; on a CUDA device the cause is what the allocator of
+        the library of `x` raised.
 
     References
     ----------

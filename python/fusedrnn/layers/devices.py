@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
 import numpy as np
@@ -16,12 +15,16 @@ from fusedrnn.interop import A, converter_to_kind_of
 Array = Any
 
 
-@dataclass(frozen=True)
 class Results(Generic[A]):
     """Arrays of one call: how they are made, and handed over as the kind of its `x`."""
 
-    empty: Callable[[tuple[int, ...], str], Array]
-    hand_over: Callable[[Array], A]
+    __slots__ = ("empty", "hand_over")
+
+    def __init__(
+        self, empty: Callable[[tuple[int, ...], str], Array], hand_over: Callable[[Array], A]
+    ) -> None:
+        self.empty = empty
+        self.hand_over = hand_over
 
 
 class Device(Protocol):
