@@ -10,6 +10,7 @@ No library is imported here: the one that made an array already is.
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from fusedrnn import _core, bf16
 
-CUDA = 2  # DLPack's number of the devices
+CUDA, CUDA_MANAGED = 2, 13  # DLPack's numbers of the devices
 LEGACY_DEFAULT_STREAM = 1  # as DLPack and CUDA write it
 NO_ORDER = -1  # DLPack's: the consumer asks for none
 
@@ -79,8 +80,12 @@ class TorchKind:
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
+        # Asked for each array of a call: where PyTorch has it, without an object for the stream.
+        self._raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
     def current_stream(self, device: int) -> int:
+        if self._raw_stream is not None:
+            return int(self._raw_stream(device))
         return int(self._torch.cuda.current_stream(device).cuda_stream)
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: int) -> Any:
@@ -91,6 +96,8 @@ class TorchKind:
         device = array.device.index
         if stream == (self.current_stream(device) or LEGACY_DEFAULT_STREAM):
             stream = NO_ORDER
+        if device == self._torch.cuda.current_device():
+            return lend_array(array, stream, max_version)
         with self._torch.cuda.device(device):  # it lends from the current device alone
             return lend_array(array, stream, max_version)
 
@@ -200,7 +207,7 @@ def is_on_cuda(array: Any) -> bool:
     if where is None:
         return False
     kind, _ = where()
-    return bool(kind == CUDA)
+    return kind in {CUDA, CUDA_MANAGED}
 
 
 def kind_of(array: Any) -> Any:
@@ -219,9 +226,9 @@ def kind_for_parameters(array_type: Any) -> Any:
         Where there is neither of the two.
     """
     if array_type is None:
-        for package, make in _makers.items():
+        for package in _makers:
             if find_spec(package) is not None:
-                return make(import_module(package))
+                return _kind_of_package(package)
         raise ImportError(
             "array_type: layers on CUDA devices keep their parameters in arrays of CuPy or "
             "PyTorch, of which neither is installed"
@@ -248,5 +255,9 @@ def _kind_of_type(array_type: type) -> Any:
 
 def _builtin(base: type) -> Any:
     package = base.__module__.partition(".")[0]
-    make = _makers.get(package)
-    return make(sys.modules[package]) if make is not None and package in sys.modules else None
+    return _kind_of_package(package) if package in _makers and package in sys.modules else None
+
+
+@functools.cache
+def _kind_of_package(package: str) -> Any:
+    return _makers[package](import_module(package))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ import reference
 from emulator.array import EmulatedArray, EmulatedKind
 from emulator.library import Emulator
 from emulator.stream import Stream
+from fake_dlpack import Managed
 from fusedrnn import cuda_arrays
 from support import BOUND, LAYERS, check
 
@@ -333,6 +335,22 @@ class Emulated(Library):
 
     def live_bytes(self) -> int:
         return self.emulator.live_bytes()
+
+    def new_stream(self) -> Stream:
+        return Stream(self.emulator)
+
+    def borrowed_values(self, dlpack: Any, like: Any) -> Any:
+        """What an older DLPack capsule lends, a dense array of the form of `like`."""
+        get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        get_pointer.restype = ctypes.c_void_p
+        get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+        tensor = Managed.from_address(get_pointer(dlpack, b"dltensor")).tensor
+        assert tuple(tensor.shape[: tensor.ndim]) == like.shape
+        values = np.empty_like(like)
+        self.emulator.call(
+            "copy_from_device", values.ctypes.data, tensor.data + tensor.byte_offset, values.nbytes
+        )
+        return values
 
     def schedules(self, count: int) -> Iterator[contextlib.AbstractContextManager[None]]:
         return (self.emulator.seed(seed) for seed in range(min(count, self.few)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from gpu_libraries import Library
+from gpu_libraries import Emulated, Library
 
 import fusedrnn as fr
 import oracle
@@ -23,6 +24,7 @@ from support import (
     forward,
     infer,
     joined,
+    outputs,
     problem_of,
     running_on,
     same_bits,
@@ -183,6 +185,66 @@ def test_the_cuda_array_interface(library: Library, cell: str) -> None:
     shown = {name: Interface(array) for name, array in given.items() if name != "x"}
     y, *_ = getattr(fr, cell)(given["x"], **shown)
     same_bits({"y": library.values(y)}, {"y": expected["y"]})
+
+
+class Borrowed:
+    """An array of a library that is known through DLPack alone, as its `from_dlpack` makes it.
+
+    That gives a stream of its own to the producer, as JAX's does.
+    """
+
+    stream: Any = None
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        handle = None if self.stream is None else self.stream.handle
+        self.capsule = None if handle is None else array.__dlpack__(stream=handle)
+
+    def __array_namespace__(self) -> Any:
+        return Namespace
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array.__dlpack__(**options)
+
+
+class Namespace:
+    from_dlpack = Borrowed
+
+
+@cells
+def test_a_library_that_is_known_through_dlpack_alone(
+    library: Library, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream waits for the results, which live as long as it holds them."""
+    if not isinstance(library, Emulated):
+        pytest.skip("on a GPU this library is JAX")
+    arguments = problem(cell)
+    dy = np.ones((T, B, H), "float32")
+    expected, tape = forward(cell, **arguments)
+    expected_grads = backward(cell, tape, dy=dy)
+    del tape
+    gc.collect()
+    before = library.live_bytes()
+    for schedule in library.schedules(6):
+        with schedule:
+            given = {name: Borrowed(array) for name, array in library.give(arguments).items()}
+            above = Borrowed(library.array(dy))
+            monkeypatch.setattr(Borrowed, "stream", library.new_stream())
+            y, state, tape = getattr(fr, f"{cell}_forward")(**given)
+            grads = vars(getattr(fr, f"{cell}_backward")(tape, above))
+            Borrowed.stream.synchronize()
+            results = outputs(y, state) | grads
+            assert {type(array) for array in results.values()} == {Borrowed}
+            for name, value in (expected | expected_grads).items():
+                got = library.borrowed_values(results[name].capsule, value)
+                same_bits({name: got}, {name: value})
+            monkeypatch.setattr(Borrowed, "stream", None)
+            del given, above, y, state, tape, grads, results
+            gc.collect()
+            assert library.live_bytes() == before
 
 
 @variants
