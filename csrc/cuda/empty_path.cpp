@@ -1,7 +1,7 @@
 // Problems without steps or without sequences: states pass through, and sums over nothing are zero.
 #include "core/empty.h"
 #include "cuda/kernels/copy.h"
-#include "cuda/kernels/unit.h"
+#include "cuda/kernels/step.h"
 #include "cuda/path.h"
 
 namespace fusedrnn::cuda {

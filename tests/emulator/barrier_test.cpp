@@ -29,6 +29,13 @@ void test_block_barriers() {
               "sync_threads", "barriers.h:");
 }
 
+// In order, the threads that wait come first; the first that ends is the error.
+void test_the_thread_that_ended_is_named() {
+  CHECK_ERROR(error_of_launch(ends_behind_others, {.name = "behind"}),
+              "kernel behind, block (0, 0, 0), thread 32: ended where others wait for it at "
+              "sync_threads (32 of 128 arrivals), barriers.h:");
+}
+
 void test_warp_barriers() {
   const DeviceArray<float> out(128);
   CHECK_ERROR(
@@ -108,6 +115,7 @@ int main() {
     test_warp_barriers();
     test_wrong_named_barriers();
   });
+  test_the_thread_that_ended_is_named();
   test_forgotten_barrier();
   test_shared_memory();
   test_shapes();

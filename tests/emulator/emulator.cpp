@@ -234,5 +234,6 @@ const char* emulator_last_error() {
 void emulator_reset_error() {
   const Guard guard(runtime().lock);
   runtime().sticky = {cudaSuccess, ""};
+  runtime().memory.repair();
   cudaGetLastError();
 }

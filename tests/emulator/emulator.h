@@ -69,7 +69,7 @@ EMULATOR_EXPORT int64_t emulator_launches(void);   // kernels that ran
 // What an error returned by a function here, or by the runtime, says on this thread.
 EMULATOR_EXPORT const char* emulator_error_text(int error);
 // The text of the error that no call survives, "" where there is none; and its end: what was queued
-// is discarded, memory stays.
+// is discarded, memory stays, and guards are whole again.
 EMULATOR_EXPORT const char* emulator_last_error(void);
 EMULATOR_EXPORT void emulator_reset_error(void);
 

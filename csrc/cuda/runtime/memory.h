@@ -33,7 +33,8 @@ class CallMemory {
 };
 
 // What a tape keeps. Calls on any stream may use it, between enter() and leave(); it is released
-// after the work of all of them.
+// after the work of all of them. A graph of the caller's that holds a backward call alone does not
+// hold its tape: as x and the weights, that must stay for as long as the graph is launched.
 class KeptMemory {
  public:
   KeptMemory(const Place& place, size_t bytes);

@@ -3,8 +3,14 @@
 
 #include "call.h"
 #include "check.h"
+#include "emulator.h"
 
 namespace backend_test {
+
+struct Stream {
+  void* handle = emulator_new_stream();
+  ~Stream() { emulator_end_stream(handle); }
+};
 
 inline Arrays train(const Case& one, const Options& options = {}) {
   Call call(one, options);

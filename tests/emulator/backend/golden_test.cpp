@@ -5,8 +5,7 @@
 #include <sstream>
 #include <string>
 
-#include "call.h"
-#include "check.h"
+#include "compare.h"
 #include "emulator.h"
 
 namespace {
@@ -23,21 +22,6 @@ void check_close(const Case& one, const Arrays& got, double bound, const char* h
       check::fail(__FILE__, __LINE__, what.str());
     }
   }
-}
-
-void check_same(const Case& one, const Arrays& some, const Arrays& all, const char* who) {
-  for (const auto& [name, array] : some) {
-    if (array.bytes != all.at(name).bytes) {
-      check::fail(__FILE__, __LINE__, one.name + ": " + name + " differs " + who);
-    }
-  }
-}
-
-Arrays train(const Case& one, const Options& options) {
-  Call call(one, options);
-  require(call.forward(), one);
-  require(call.backward(), one);
-  return call.outputs();
 }
 
 // What a forward call writes, of all outputs.
@@ -57,7 +41,8 @@ void test(const Case& one, int64_t number) {
   options.host_masks = true;
   Call inference(one, options);
   require(inference.infer(), one);
-  check_same(one, forward_outputs(inference.outputs()), dense, "between inference and training");
+  check_same(forward_outputs(inference.outputs()), dense,
+             one.name + " between inference and training");
 
   // The others take turns.
   options.order = number % 3 == 0   ? Order::padded

@@ -36,7 +36,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     CUstream_st& own = stream_of(stream);
     require(&own == stream, cudaErrorInvalidResourceHandle, "a default stream is not destroyed");
     refuse_in_capture(own, "cudaStreamDestroy");
-    own.destroyed = true;
+    destroy(own);
   });
 }
 
@@ -86,12 +86,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  return call([&](Runtime&) {
-    CUevent_st& own = event_of(event);
-    own.destroyed = true;
-    own.capture = nullptr;
-    own.recorded = nullptr;
-  });
+  return call([&](Runtime&) { destroy(event_of(event)); });
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/watchdog.h"
+
 namespace fusedrnn::emulator {
 namespace {
 
 // Polls without anything happening that could end one.
 constexpr uint64_t kMostPolls = uint64_t{1} << 21;
+
+struct Failed {};  // what a thread that fails ends by
 
 std::string text(const Index3& i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
@@ -25,6 +29,7 @@ KernelRun::KernelRun(const Kernel& kernel, uint64_t seed)
     : kernel_(kernel), kernel_seed_(seed), random_(seed) {}
 
 std::string KernelRun::execute() {
+  const Watchdog watchdog(kernel_.name.c_str());
   const auto& shape = kernel_.shape;
   const int64_t blocks = int64_t{shape.grid_x} * shape.grid_y * shape.grid_z;
   const int64_t together = shape.cooperative ? blocks : shape.cluster;
@@ -116,6 +121,7 @@ Thread* KernelRun::next_ready() {
 
 void KernelRun::run_thread(Thread& thread) {
   current_thread = &thread;
+  Watchdog::runs(thread);
   if (thread.begun) {
     thread.fiber.resume();
   } else {
@@ -127,15 +133,13 @@ void KernelRun::run_thread(Thread& thread) {
 void KernelRun::enter(void* argument) {
   Thread& thread = *static_cast<Thread*>(argument);
   KernelRun& run = *thread.block->run;
-  std::string thrown;
   try {
     run.kernel_.body();
-  } catch (const std::exception& error) {
-    thrown = error.what();
+    thread.block->thread_ended(thread);
+  } catch (const Failed&) {
+    return;
   }
-  if (!thrown.empty()) run.fail("an exception: " + thrown);
   thread.state = Thread::State::ended;
-  thread.block->thread_ended(thread);
   run.progress();
   --run.live_;
 }
@@ -180,7 +184,7 @@ void KernelRun::run_a_copy() {
 
 void KernelRun::fail(const std::string& what) {
   error_ = "kernel " + kernel_.name + ", " + name_of(self()) + ": " + what;
-  for (;;) Fiber::suspend();  // never resumed
+  throw Failed{};
 }
 
 void KernelRun::report_deadlock() {

@@ -41,10 +41,10 @@ Allocation& Memory::allocate(size_t bytes, int device) {
 }
 
 unsigned char* Memory::take(size_t bytes) {
-  const auto found = unused_.find(rounded(bytes));
-  if (found != unused_.end()) {
-    unsigned char* const data = found->second;
-    unused_.erase(found);
+  std::vector<unsigned char*>& unused = unused_[rounded(bytes)];
+  if (!unused.empty()) {
+    unsigned char* const data = unused.back();
+    unused.pop_back();
     return data;
   }
   void* const block = std::aligned_alloc(kAlignment, rounded(bytes) + 2 * kGuard);
@@ -95,7 +95,7 @@ void Memory::set_quarantine(size_t bytes) {
 }
 
 void Memory::leave_quarantine(const Released& released) {
-  unused_.emplace(rounded(released.bytes), released.data);
+  unused_[rounded(released.bytes)].push_back(released.data);
   if (!poisoned(released.data - kGuard, rounded(released.bytes) + 2 * kGuard)) {
     throw Fault{cudaErrorIllegalAddress, "written after its release: " + described(released.bytes)};
   }
@@ -121,6 +121,17 @@ void Memory::check_released() const {
       throw Fault{cudaErrorIllegalAddress,
                   "written after its release: " + described(released.bytes)};
     }
+  }
+}
+
+void Memory::repair() {
+  for (const auto& [address, allocation] : live_) {
+    poison(allocation.data - kGuard, kGuard);
+    poison(allocation.data + allocation.bytes,
+           rounded(allocation.bytes) - allocation.bytes + kGuard);
+  }
+  for (const Released& released : quarantine_) {
+    poison(released.data - kGuard, rounded(released.bytes) + 2 * kGuard);
   }
 }
 

@@ -39,6 +39,7 @@ class Memory {
   // Throws Fault where memory was written that nobody owned.
   void check_guards() const;
   void check_released() const;
+  void repair();  // what they found
 
   // As work runs: that [address, address + bytes) lies in one allocation, or in none.
   void check_range(const void* address, size_t bytes, const char* what);
@@ -62,8 +63,9 @@ class Memory {
   std::map<uintptr_t, Allocation> live_;  // by the first address
   std::deque<Released> quarantine_;
   size_t quarantined_bytes_ = 0;
-  size_t quarantine_limit_ = size_t{8} << 20;
-  std::multimap<size_t, unsigned char*> unused_;  // by size
+  size_t quarantine_limit_ = size_t{1} << 20;  // compared at every wait
+  std::map<size_t, std::vector<unsigned char*>>
+      unused_;  // by size; the last released is used first
   size_t live_bytes_ = 0;
   int64_t fail_after_ = -1;
 };

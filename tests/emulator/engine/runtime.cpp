@@ -20,7 +20,7 @@ Runtime::Runtime() { set_seed(seed_of_environment()); }
 
 void Runtime::set_seed(uint64_t value) {
   seed = value;
-  launches = 0;
+  orders_drawn = 0;
   queue.set_seed(value);
 }
 

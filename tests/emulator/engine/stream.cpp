@@ -2,16 +2,21 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
 
 #include "engine/runtime.h"
 
 namespace fusedrnn::emulator {
 namespace {
 
-// Handles are never given out twice, so that a stale one is found.
 struct Handles {
-  std::vector<std::unique_ptr<CUstream_st>> streams;
-  std::vector<std::unique_ptr<CUevent_st>> events;
+  std::unordered_map<const void*, std::unique_ptr<CUstream_st>> streams;
+  std::unordered_map<const void*, std::unique_ptr<CUevent_st>> events;
+  std::vector<CUstream_st*> in_order;  // streams that may still have work; first made, first here
+  // Those that have been destroyed are kept, and their handles never given out again, so that a
+  // stale one is found.
+  std::vector<std::unique_ptr<CUstream_st>> ended_streams;
+  std::vector<std::unique_ptr<CUevent_st>> ended_events;
   std::map<int, CUstream_st*> legacy;  // by device
 };
 
@@ -60,45 +65,60 @@ void unite(std::vector<size_t>& nodes, const std::vector<size_t>& more) {
 }  // namespace
 
 CUstream_st& new_stream(unsigned flags, bool legacy) {
-  handles().streams.push_back(std::make_unique<CUstream_st>());
-  CUstream_st& stream = *handles().streams.back();
-  stream.device = current_device();
-  stream.flags = flags;
-  stream.legacy = legacy;
-  return stream;
+  auto stream = std::make_unique<CUstream_st>();
+  stream->device = current_device();
+  stream->flags = flags;
+  stream->legacy = legacy;
+  CUstream_st& own = *stream;
+  handles().in_order.push_back(&own);
+  handles().streams.emplace(&own, std::move(stream));
+  return own;
+}
+
+void destroy(CUstream_st& stream) {
+  const auto found = handles().streams.find(&stream);
+  handles().ended_streams.push_back(std::move(found->second));
+  handles().streams.erase(found);
+  stream.destroyed = true;
 }
 
 CUevent_st& new_event(unsigned flags) {
-  handles().events.push_back(std::make_unique<CUevent_st>());
-  CUevent_st& event = *handles().events.back();
-  event.device = current_device();
-  event.timing = (flags & cudaEventDisableTiming) == 0;
-  return event;
+  auto event = std::make_unique<CUevent_st>();
+  event->device = current_device();
+  event->timing = (flags & cudaEventDisableTiming) == 0;
+  CUevent_st& own = *event;
+  handles().events.emplace(&own, std::move(event));
+  return own;
 }
 
-std::vector<CUstream_st*> live_streams() {
-  std::vector<CUstream_st*> live;
-  for (const auto& stream : handles().streams) {
-    if (!stream->destroyed || (stream->last != nullptr && !stream->last->done)) {
-      live.push_back(stream.get());
-    }
-  }
-  return live;
+void destroy(CUevent_st& event) {
+  const auto found = handles().events.find(&event);
+  event.capture = nullptr;
+  event.capture_nodes.clear();
+  event.recorded = nullptr;
+  handles().ended_events.push_back(std::move(found->second));
+  handles().events.erase(found);
+}
+
+const std::vector<CUstream_st*>& live_streams() {
+  std::vector<CUstream_st*>& streams = handles().in_order;
+  std::erase_if(streams, [](const CUstream_st* stream) {
+    return stream->destroyed && (stream->last == nullptr || stream->last->done);
+  });
+  return streams;
 }
 
 CUstream_st& stream_of(cudaStream_t handle) {
   if (handle == nullptr || handle == cudaStreamLegacy) return legacy_stream(current_device());
   if (handle == cudaStreamPerThread) return stream_of_thread(current_device());
-  for (const auto& stream : handles().streams) {
-    if (stream.get() == handle && !stream->destroyed) return *stream;
-  }
+  const auto found = handles().streams.find(handle);
+  if (found != handles().streams.end()) return *found->second;
   throw Fault{cudaErrorInvalidResourceHandle, "a stream that does not exist"};
 }
 
 CUevent_st& event_of(cudaEvent_t handle) {
-  for (const auto& event : handles().events) {
-    if (event.get() == handle && !event->destroyed) return *event;
-  }
+  const auto found = handles().events.find(handle);
+  if (found != handles().events.end()) return *found->second;
   throw Fault{cudaErrorInvalidResourceHandle, "an event that does not exist"};
 }
 
@@ -172,7 +192,8 @@ void synchronize(CUstream_st& stream) {
 void synchronize_device(int device) {
   Runtime& r = runtime();
   r.drive([&] {
-    for (const CUstream_st* stream : live_streams()) {
+    const std::vector<CUstream_st*> streams = live_streams();
+    for (const CUstream_st* stream : streams) {
       if (stream->device == device) r.queue.run_until(stream->last);
     }
     r.memory.check_guards();

@@ -24,7 +24,6 @@ struct CUstream_st {
 struct CUevent_st {
   int device = 0;
   bool timing = true;
-  bool destroyed = false;
   fusedrnn::emulator::Work recorded;  // null: never
   // Where it was last recorded in a capture.
   std::shared_ptr<fusedrnn::emulator::Capture> capture;
@@ -39,7 +38,11 @@ CUevent_st& event_of(cudaEvent_t handle);
 
 CUstream_st& new_stream(unsigned flags, bool legacy = false);
 CUevent_st& new_event(unsigned flags);
-std::vector<CUstream_st*> live_streams();
+// Their handles are no longer valid; work that was given to the stream still runs.
+void destroy(CUstream_st& stream);
+void destroy(CUevent_st& event);
+// Those that exist, or still have work to do, in the order in which they were made.
+const std::vector<CUstream_st*>& live_streams();
 
 // Queues work behind what the stream's order asks for, or adds it to the graph that is captured.
 void submit(CUstream_st& stream, std::function<void()> run);

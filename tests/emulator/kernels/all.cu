@@ -6,6 +6,7 @@
 #include "kernels/mma.h"
 #include "kernels/plain.h"
 #include "kernels/shared.h"
+#include "kernels/steps.h"
 
 namespace fusedrnn::cuda::kernels {
 

@@ -84,6 +84,12 @@ __global__ void waits_for_a_flag(const uint32_t* flag) {
   device::wait_until(flag, [](uint32_t value) { return value == 1; });
 }
 
+// The wait of a kernel that knows nothing of device/.
+__global__ void waits_plainly(const volatile uint32_t* flag) {
+  while (*flag != 1) {
+  }
+}
+
 __global__ void raises_weakly(uint32_t* flag) {
   if (device::block_x() == 0) {
     device::store_weak(flag, 1u);
