@@ -23,7 +23,9 @@ def libraries(emulated: bool) -> dict[str, Library]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     known = libraries(metafunc.config.getoption("--cuda") == "emulator")
-    assert known, f"no array library finds a GPU here; fusedrnn says: {fusedrnn.info()['cuda']}"
+    if not known:
+        why = fusedrnn.info()["cuda"]
+        raise pytest.UsageError(f"no array library finds a GPU here; fusedrnn says: {why}")
     metafunc.parametrize("library", known.values(), ids=list(known), scope="session")
 
 
