@@ -117,12 +117,24 @@ def test_optional_inputs(
     check_rounded(cell, problem, upstream, precision, **options)
 
 
-# Odd and even, for products that take numbers in pairs; around every width of a vector.
+# Odd and even, for products that take numbers in pairs; around every width of a vector; batches
+# around the blocks of 16 and 32 rows that matrix units take.
 @variants
 @precisions
 @pytest.mark.parametrize(
     ("hidden_size", "batch", "input_size", "steps"),
-    [(1, 1, 1, 3), (2, 13, 5, 6), (7, 2, 33, 6), (16, 5, 16, 6), (31, 3, 2, 5), (33, 8, 66, 1)],
+    [
+        (1, 1, 1, 3),
+        (2, 13, 5, 6),
+        (7, 2, 33, 6),
+        (16, 5, 16, 6),
+        (31, 3, 2, 5),
+        (33, 8, 66, 1),
+        (32, 16, 33, 3),
+        (48, 17, 64, 3),
+        (65, 33, 20, 2),
+        (20, 75, 40, 4),
+    ],
 )
 def test_sizes(
     cell: str,
@@ -288,12 +300,34 @@ def test_what_is_no_number_spoils_its_own_sequence(
 
 @variants
 @precisions
+def test_what_a_call_leaves_in_memory_does_not_reach_the_next(
+    cell: str, options: Arguments, precision: Precision
+) -> None:
+    for shape in ({"batch": 5, "hidden_size": 17}, {"batch": 20, "hidden_size": 3}):
+        problem, upstream = half_problem(cell, precision, steps=3, input_size=5, **shape, seed=13)
+        results = []
+        for spoilt in (False, True, False):
+            call = {
+                name: np.full_like(value, np.nan) if spoilt else value
+                for name, value in problem.items()
+            }
+            got, tape = forward(cell, **call, **options, **precision.options)
+            results.append(got | backward(cell, tape, **upstream))
+            del tape
+        same_bits(results[2], results[0])
+
+
+@variants
+@precisions
 def test_any_number_of_threads_gives_the_same_bits(
     cell: str, options: Arguments, precision: Precision
 ) -> None:
     before = fr.get_num_threads()
     for shape in (
         {"steps": 9, "batch": 7, "input_size": 37, "hidden_size": 67},
+        # Cut into shares of fewer sequences than a matrix unit takes.
+        {"steps": 30, "batch": 5, "input_size": 40, "hidden_size": 67},
+        {"steps": 6, "batch": 40, "input_size": 20, "hidden_size": 40},
         {"steps": 1, "batch": 1, "input_size": 64, "hidden_size": 130},
     ):
         problem, upstream = half_problem(cell, precision, **shape, **HARD, seed=6)

@@ -344,7 +344,7 @@ def test_the_affinity_of_the_process() -> None:
 ISA = "import fusedrnn; print(fusedrnn.info()['isa'])"
 
 
-@pytest.mark.parametrize("isa", ["scalar", "neon", "avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("isa", ["scalar", "neon", "avx2", "avx512", "avx512_bf16", "amx_bf16"])
 def test_an_instruction_set_is_used_or_refused(isa: str) -> None:
     available = fr.info()["isas_available"]
     assert available[0] == "scalar"
@@ -365,7 +365,8 @@ def test_the_best_instruction_set_is_the_default() -> None:
 def test_an_unknown_instruction_set(name: str) -> None:
     result = run(ISA, FUSEDRNN_ISA=name)
     assert result.returncode == 1
-    message = f"FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got '{name}'"
+    known = "scalar, neon, avx2, avx512, avx512_bf16, amx_bf16"
+    message = f"FUSEDRNN_ISA: expected one of {known}, got '{name}'"
     assert result.stderr.strip().splitlines()[-1] == f"ImportError: {message}"
 
 

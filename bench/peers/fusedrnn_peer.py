@@ -58,38 +58,15 @@ class FusedRnn(Peer):
         if problem.dtype != "bfloat16" or self.compute_dtype:
             return dict(problem.arrays)
         convert = _bfloat16_converter()
-        arrays = {name: convert(array) for name, array in problem.arrays.items()}
-        try:
-            square = [arrays[name][: problem.shape.hidden] for name in ("w_ih", "w_hh")]
-            self._fr.rnn(arrays["x"][:1, :1], *square)
-        except (TypeError, ValueError) as error:
-            raise UnavailableError(f"this build has no bfloat16 ({error})") from error
-        return arrays
+        return {name: convert(array) for name, array in problem.arrays.items()}
 
-    def _options(self, function: Callable[..., Any], problem: Problem) -> dict[str, Any]:
-        """The keyword arguments that set the precision."""
-        if not self.compute_dtype:
-            return {}
-        options = {"compute_dtype": self.compute_dtype}
-        tiny = np.ones((1, 1, 1), "float32")
-        rows = problem.arrays["b_ih"].shape[0] // problem.shape.hidden
-        try:
-            function(tiny, np.ones((rows, 1), "float32"), np.ones((rows, 1), "float32"), **options)
-        except (TypeError, ValueError) as error:
-            raise UnavailableError(f"this build has no compute_dtype ({error})") from error
-        return options
+    def _options(self) -> dict[str, Any]:
+        """The keyword arguments that set the precision of the functions."""
+        return {"compute_dtype": self.compute_dtype} if self.compute_dtype else {}
 
     def _inference(self, problem: Problem) -> Job:
-        options = self._options(getattr(self._fr, problem.shape.cell), problem)
         arrays = self._arrays(problem)
-        if frozen := None if options else self._frozen(problem, arrays):
-            return self._frozen_inference(frozen, problem, arrays)
-        function, arguments = getattr(self._fr, problem.shape.cell), _arguments(problem, arrays)
-        return Job(
-            lambda: function(*arguments, **options), lambda result: _outputs(problem, *result)
-        )
-
-    def _frozen_inference(self, frozen: Any, problem: Problem, arrays: dict[str, Any]) -> Job:
+        frozen = self._frozen(problem, arrays)
         x, state = arrays["x"], _layer_state(problem, arrays)
 
         def collect(result: Any) -> dict[str, Array]:
@@ -101,7 +78,7 @@ class FusedRnn(Peer):
     def _training(self, problem: Problem) -> Job:
         forward = getattr(self._fr, f"{problem.shape.cell}_forward")
         backward = getattr(self._fr, f"{problem.shape.cell}_backward")
-        options, arrays = self._options(forward, problem), self._arrays(problem)
+        options, arrays = self._options(), self._arrays(problem)
         arguments = _arguments(problem, arrays)
         upstream = [arrays[n] for n in ("dy", *(f"d{s}_n" for s in problem.states))]
 
@@ -127,40 +104,31 @@ class FusedRnn(Peer):
             views = _outputs(problem, y[None], _of_one_layer(last))
             return {name: view.copy() for name, view in views.items()}
 
-        if frozen is None:
-            layer = self._layer(problem, arrays)
-
-            def run() -> Any:
-                nonlocal state
-                y, state = layer.step(next_x(), state)
-                return y, state
-
-            return Job(run, collect)
         step, out = frozen.step, (np.empty_like(arrays["x"][0]), state)
         # The state is updated in place.
         return Job(lambda: step(next_x(), state, out=out), collect)
 
-    def _layer(self, problem: Problem, arrays: dict[str, Any]) -> Any:
-        """A layer with the problem's weights, in the arrays' dtype."""
+    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any:
+        """A layer with the problem's weights, packed once."""
         dtype = "float32" if self.compute_dtype else problem.dtype
         hidden = problem.shape.hidden
         layer = getattr(self._fr, problem.shape.cell.upper())(hidden, hidden, dtype=dtype)
         layer.load_state_dict({name: arrays[ours] for name, ours in PARAMETERS.items()})
-        return layer
-
-    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
-        """The layer with its weights packed once; None where they are packed at every call."""
-        return self._layer(problem, arrays).freeze(weight_dtype=self.weight_dtype)
+        return layer.freeze(weight_dtype=self.weight_dtype)
 
 
 class Functions(FusedRnn):
     """Inference through the functions, which pack the weights at every call."""
 
-    def _frozen(self, problem: Problem, arrays: dict[str, Any]) -> Any | None:
-        return None
+    def _inference(self, problem: Problem) -> Job:
+        function, options = getattr(self._fr, problem.shape.cell), self._options()
+        arguments = _arguments(problem, self._arrays(problem))
+        return Job(
+            lambda: function(*arguments, **options), lambda result: _outputs(problem, *result)
+        )
 
 
-class Mixed(FusedRnn):
+class Mixed(Functions):
     """float32 arrays in and out, products in bfloat16."""
 
     compute_dtype = "bfloat16"

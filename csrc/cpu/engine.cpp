@@ -16,7 +16,7 @@
 
 namespace fusedrnn::cpu {
 
-void wait_at(Barrier& barrier) { barrier.wait(); }
+void wait_at(Barrier& barrier) noexcept { barrier.wait(); }
 
 namespace {
 
@@ -173,12 +173,12 @@ class CpuBackend final : public Backend {
     job.grid = crew.grid();
     job.panels = panels_of(shape, p.H);
     job.ld_state = row_stride(p.H, shape.row_bytes);
-    job.delta_block = divide_up(p.H, shape.depth) * shape.depth;
+    job.delta_block = padded_depth(shape, p.H);
     job.ld_delta = row_stride(shape.deltas * job.delta_block, shape.row_bytes);
     std::copy_n(tape.inputs, kMaxPhases, job.inputs);
     std::copy_n(tape.states, kMaxStates, job.states);
     job.saved = tape.saved;
-    job.block_rows = std::min(kBlockRows, divide_up(p.T * p.B, shape.depth) * shape.depth);
+    job.block_rows = std::min(kBlockRows, padded_depth(shape, p.T * p.B));
     const int64_t widest = std::max(p.I, p.H);
     const int64_t wide = int64_t{shape.wide_panel} * shape.width;
     job.block_columns = std::min(kBlockColumns, divide_up(widest, wide) * wide);
@@ -201,9 +201,10 @@ class CpuBackend final : public Backend {
     const int input = scratch.reserve(
         wants_dx ? count(divide_up(p.I, wide) * wide, shape.gates, job.delta_block) : 0,
         panel_bytes);
-    // The blocks of both operands, which are rows; 8 are in the highest tile.
-    job.scratch.bytes =
-        count(divide_up(job.block_rows, kRowUnit) * kRowUnit, job.block_columns + 8) * row_bytes;
+    // The blocks of both operands, which are rows.
+    job.scratch.bytes = count(divide_up(job.block_rows, kRowUnit) * kRowUnit,
+                              job.block_columns + shape.gradient_rows) *
+                        row_bytes;
     const int blocks = scratch.reserve(static_cast<size_t>(threads), job.scratch.bytes);
     const bool narrow_edge = shape.edge_bytes < shape.real_bytes;
     const int64_t gate_rows = narrow_edge ? shape.gates * p.H : 0;

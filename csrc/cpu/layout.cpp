@@ -12,7 +12,7 @@ size_t size_of(int bytes) { return static_cast<size_t>(bytes); }
 // Numbers in all panels of a product with `gates` gates.
 size_t packed_count(const CellShape& shape, int64_t H, int64_t depth, int gates) {
   const int64_t units = panels_of(shape, H) * panel_units(shape);
-  return count(units * gates, divide_up(depth, shape.depth) * shape.depth);
+  return count(units * gates, padded_depth(shape, depth));
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem
       shape.quantised ? part(count(rows, row_stride(p.H, shape.row_bytes)), shape.row_bytes) : 0;
   scales_bytes_ = shape.quantised ? part(count(rows, plan.chunk_steps + 1), sizeof(float)) : 0;
   stream_bytes_ = stream ? part(count(shape.stream_panels * panel_units(shape), shape.gates,
-                                      divide_up(std::max(p.I, p.H), shape.depth) * shape.depth),
+                                      padded_depth(shape, std::max(p.I, p.H))),
                                 shape.panel_bytes)
                          : 0;
   projection_piece_ = arena.reserve(threads, projection_bytes_);

@@ -37,6 +37,9 @@ Plan plan_backward(const CellShape& shape, const Problem& problem, int threads,
                    std::vector<Estimate>* considered = nullptr);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t padded_depth(const CellShape& shape, int64_t depth) {
+  return divide_up(depth, shape.depth_unit) * shape.depth_unit;
+}
 inline int64_t panel_units(const CellShape& shape) {
   return int64_t{shape.unit_vectors} * shape.width;
 }

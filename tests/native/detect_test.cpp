@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,10 @@ using fusedrnn::cpu::Machine;
 using fusedrnn::cpu::select_isa;
 using fusedrnn::cpu::why_unavailable;
 
-const std::vector<Isa> kEverything = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512,
-                                      Isa::avx512_bf16};
-const std::vector<Isa> kX86 = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+const std::vector<Isa> kEverything = {Isa::scalar, Isa::neon,        Isa::avx2,
+                                      Isa::avx512, Isa::avx512_bf16, Isa::amx_bf16};
+const std::vector<Isa> kX86 = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_bf16,
+                               Isa::amx_bf16};
 const std::vector<Isa> kArm = {Isa::scalar, Isa::neon};
 
 // Bit by bit from the manuals, not with the constants under test.
@@ -28,6 +30,7 @@ constexpr uint32_t kFma = bit(12), kXsave = bit(26), kOsxsave = bit(27), kAvx = 
                    kF16c = bit(29);
 constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30), kVl = bit(31);
 constexpr uint32_t kVnni = bit(11), kBf16 = bit(5);
+constexpr uint32_t kAmxBf16 = bit(22), kAmxTile = bit(24), kAmxInt8 = bit(25);
 
 constexpr Machine kBeforeAvx{};
 constexpr Machine kHaswell{
@@ -39,6 +42,13 @@ constexpr Machine kZen4{.leaf1_ecx = kHaswell.leaf1_ecx,
                         .leaf7_ecx = kVnni,
                         .leaf7_1_eax = kBf16,
                         .xcr0 = 0xe7};
+constexpr Machine kSapphireRapids{.leaf1_ecx = kZen4.leaf1_ecx,
+                                  .leaf7_ebx = kZen4.leaf7_ebx,
+                                  .leaf7_ecx = kZen4.leaf7_ecx,
+                                  .leaf7_edx = kAmxBf16 | kAmxTile | kAmxInt8,
+                                  .leaf7_1_eax = kZen4.leaf7_1_eax,
+                                  .xcr0 = 0x600e7,
+                                  .tiles = true};
 constexpr Machine kArmMachine{.neon = true};
 
 Machine without1(Machine machine, uint32_t bits) {
@@ -47,6 +57,14 @@ Machine without1(Machine machine, uint32_t bits) {
 }
 Machine without7(Machine machine, uint32_t bits) {
   machine.leaf7_ebx &= ~bits;
+  return machine;
+}
+Machine without7_edx(Machine machine, uint32_t bits) {
+  machine.leaf7_edx &= ~bits;
+  return machine;
+}
+Machine without_tiles(Machine machine) {
+  machine.tiles = false;
   return machine;
 }
 Machine saving(Machine machine, uint64_t xcr0) {
@@ -64,6 +82,7 @@ void test_names() {
   CHECK_EQUAL(std::string(isa_name(Isa::avx2)), "avx2");
   CHECK_EQUAL(std::string(isa_name(Isa::avx512)), "avx512");
   CHECK_EQUAL(std::string(isa_name(Isa::avx512_bf16)), "avx512_bf16");
+  CHECK_EQUAL(std::string(isa_name(Isa::amx_bf16)), "amx_bf16");
 }
 
 void test_reasons() {
@@ -99,6 +118,20 @@ void test_reasons() {
   no_vnni.leaf7_ecx = 0;
   CHECK_EQUAL(why_unavailable(Isa::avx512_bf16, no_vnni), "the CPU lacks avx512_vnni");
 
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, kSapphireRapids), "");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, kSkylakeServer), "the CPU lacks avx512_bf16");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, kZen4), "the CPU lacks amx_tile");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, without7(kSapphireRapids, kBw)),
+              "the CPU lacks avx512bw");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, without7_edx(kSapphireRapids, kAmxTile)),
+              "the CPU lacks amx_tile");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, without7_edx(kSapphireRapids, kAmxBf16)),
+              "the CPU lacks amx_bf16");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, without7_edx(kSapphireRapids, kAmxInt8)),
+              "the CPU lacks amx_int8");
+  CHECK_EQUAL(why_unavailable(Isa::amx_bf16, without_tiles(kSapphireRapids)),
+              "the operating system does not grant this process the tile registers");
+
   const std::string ymm = "the operating system does not save the ymm registers";
   const std::string zmm = "the operating system does not save the zmm registers";
   CHECK_EQUAL(why_unavailable(Isa::avx2, without1(kHaswell, kOsxsave)), ymm);
@@ -109,6 +142,10 @@ void test_reasons() {
     CHECK_EQUAL(why_unavailable(Isa::avx512, saving(kSkylakeServer, xcr0)), zmm);
   }
   CHECK_EQUAL(why_unavailable(Isa::avx512, without1(kSkylakeServer, kOsxsave)), zmm);
+  for (const uint64_t xcr0 : {0xe7, 0x200e7, 0x400e7}) {
+    CHECK_EQUAL(why_unavailable(Isa::amx_bf16, saving(kSapphireRapids, xcr0)),
+                "the operating system does not save the tile registers");
+  }
 }
 
 void test_choice() {
@@ -116,6 +153,8 @@ void test_choice() {
     CHECK_EQUAL(selected(unset, kEverything, kBeforeAvx), "scalar");
     CHECK_EQUAL(selected(unset, kEverything, kHaswell), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, kSkylakeServer), "avx512");
+    CHECK_EQUAL(selected(unset, kEverything, kSapphireRapids), "amx_bf16");
+    CHECK_EQUAL(selected(unset, kEverything, without_tiles(kSapphireRapids)), "avx512_bf16");
     CHECK_EQUAL(selected(unset, kEverything, kZen4), "avx512_bf16");
     CHECK_EQUAL(selected(unset, kEverything, saving(kSkylakeServer, 0x07)), "avx2");
     CHECK_EQUAL(selected(unset, kEverything, without7(kSkylakeServer, kVl)), "avx2");
@@ -127,7 +166,7 @@ void test_choice() {
     CHECK_EQUAL(selected(unset, {Isa::scalar, Isa::avx2}, kSkylakeServer), "avx2");
   }
   for (const Isa isa : kX86) {
-    CHECK_EQUAL(selected(isa_name(isa), kX86, kZen4), isa_name(isa));
+    CHECK_EQUAL(selected(isa_name(isa), kX86, kSapphireRapids), isa_name(isa));
   }
   for (const Isa isa : kArm) {
     CHECK_EQUAL(selected(isa_name(isa), kArm, kArmMachine), isa_name(isa));
@@ -137,7 +176,8 @@ void test_choice() {
 void test_refusals() {
   for (const std::string name : {"foo", "AVX2", "Neon", "avx", "avx512 ", "scalar,avx2"}) {
     CHECK_THROWS(select_isa(name.c_str(), kEverything, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
-                 "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got '" +
+                 "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, amx_bf16, "
+                 "got '" +
                      name + "'");
   }
   CHECK_THROWS(select_isa("avx512", kEverything, without7(kSkylakeServer, kVl)),
@@ -151,12 +191,27 @@ void test_refusals() {
       select_isa("avx512", {Isa::scalar}, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
       "FUSEDRNN_ISA: avx512 cannot run on this machine (this build has no kernels for it); "
       "available: scalar");
+  CHECK_THROWS(select_isa("amx_bf16", kX86, kZen4), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: amx_bf16 cannot run on this machine (the CPU lacks amx_tile); "
+               "available: scalar, avx2, avx512, avx512_bf16");
+  CHECK_THROWS(select_isa("amx_bf16", kX86, without_tiles(kSapphireRapids)), FUSEDRNN_UNAVAILABLE,
+               "FUSEDRNN_ISA: amx_bf16 cannot run on this machine (the operating system does not "
+               "grant this process the tile registers); available: scalar, avx2, avx512, "
+               "avx512_bf16");
   CHECK_THROWS(select_isa("avx2", kArm, kArmMachine), FUSEDRNN_UNAVAILABLE,
                "FUSEDRNN_ISA: avx2 cannot run on this machine (this build has no kernels for it); "
                "available: scalar, neon");
   CHECK_THROWS(select_isa("neon", kX86, kSkylakeServer), FUSEDRNN_UNAVAILABLE,
                "FUSEDRNN_ISA: neon cannot run on this machine (this build has no kernels for it); "
                "available: scalar, avx2, avx512");
+}
+
+[[maybe_unused]] bool cpuinfo_has(const std::string& flag) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string word; file >> word;) {
+    if (word == flag) return true;
+  }
+  return false;
 }
 
 void test_this_machine() {
@@ -178,6 +233,11 @@ void test_this_machine() {
     expected.push_back(Isa::avx512);
     if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
       expected.push_back(Isa::avx512_bf16);
+      // Compilers differ in what they know of AMX; the kernel does not know of the permission.
+      if (cpuinfo_has("amx_tile") && cpuinfo_has("amx_bf16") && cpuinfo_has("amx_int8") &&
+          fusedrnn::cpu::this_machine().tiles) {
+        expected.push_back(Isa::amx_bf16);
+      }
     }
   }
   CHECK(available == expected);
@@ -187,7 +247,8 @@ void test_this_machine() {
 
   setenv("FUSEDRNN_ISA", "foo", 1);
   CHECK_THROWS(fusedrnn::cpu::selected_isa(), FUSEDRNN_UNAVAILABLE,
-               "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, got 'foo'");
+               "FUSEDRNN_ISA: expected one of scalar, neon, avx2, avx512, avx512_bf16, amx_bf16, "
+               "got 'foo'");
   setenv("FUSEDRNN_ISA", "scalar", 1);
   CHECK(fusedrnn::cpu::selected_isa() == Isa::scalar);
   unsetenv("FUSEDRNN_ISA");

@@ -56,8 +56,8 @@ class Shape(NamedTuple):
     full: bool = True  # with biases, initial states, lengths and resets
 
 
-# Batches below, at and above a full tile; sizes around one, two and four vectors of every
-# instruction set; the last ones are large enough for two threads to pay.
+# Batches below, at and above a full tile, and a matrix unit's block of 32 rows; sizes around one,
+# two and four vectors of every instruction set; the last one is large enough for two threads.
 SHAPES = [
     Shape(1, 1, 1, 1),
     Shape(3, 1, 5, 3, full=False),
@@ -69,6 +69,8 @@ SHAPES = [
     Shape(3, 7, 16, 16, full=False),
     Shape(2, 8, 37, 11),
     Shape(6, 9, 7, 21),
+    Shape(2, 16, 33, 40),
+    Shape(2, 37, 20, 15),
     Shape(12, 9, 35, 67),
 ]
 

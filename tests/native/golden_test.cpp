@@ -14,6 +14,9 @@
 #include "check.h"
 #include "cpu/isa/detect.h"
 #include "fusedrnn/fusedrnn.h"
+#ifdef FUSEDRNN_AMX_EMULATED
+#include "amx_emulator.h"
+#endif
 #include "golden_file.h"
 
 namespace {
@@ -160,6 +163,13 @@ void test(Case& one) {
   check_same(one, infer(one), alone, "between inference by two threads and training by one");
 }
 
+#ifdef FUSEDRNN_AMX_EMULATED
+void check_tiles_were_used_and_released() {
+  CHECK(amx_emulator::products() > 0);
+  CHECK(!amx_emulator::is_configured());
+}
+#endif
+
 // The name of the set that runs; "" where the one that is asked for cannot run here.
 std::string isa_in_use() {
   try {
@@ -189,6 +199,9 @@ int main(int argc, char** argv) {
     test(one);
   }
   CHECK(cases > 0);
+#ifdef FUSEDRNN_AMX_EMULATED
+  if (isa == "amx_bf16") check_tiles_were_used_and_released();
+#endif
   std::cout << isa << ": " << cases << " cases\n";
   return check::result();
 }

@@ -12,6 +12,14 @@
 #define FUSEDRNN_X86 1
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#ifdef FUSEDRNN_AMX_EMULATED
+#include "amx_emulator.h"
+#endif
 
 namespace fusedrnn::cpu {
 
@@ -20,11 +28,13 @@ namespace {
 // Bits as in Intel SDM, volume 2, CPUID, and volume 1, 13.3 (XCR0). AMD's are the same.
 constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kF16c = 1u << 29;  // leaf 1, ecx
 constexpr uint32_t kAvx2 = 1u << 5, kAvx512f = 1u << 16, kAvx512dq = 1u << 17, kAvx512bw = 1u << 30,
-                   kAvx512vl = 1u << 31;    // leaf 7, ebx
-constexpr uint32_t kAvx512vnni = 1u << 11;  // leaf 7, ecx
-constexpr uint32_t kAvx512bf16 = 1u << 5;   // leaf 7, subleaf 1, eax
-constexpr uint64_t kSaveYmm = 0x06;         // XMM and the upper halves of YMM
-constexpr uint64_t kSaveZmm = 0xe6;         // and the mask registers and both parts of ZMM
+                   kAvx512vl = 1u << 31;                                           // leaf 7, ebx
+constexpr uint32_t kAvx512vnni = 1u << 11;                                         // leaf 7, ecx
+constexpr uint32_t kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, edx
+constexpr uint32_t kAvx512bf16 = 1u << 5;  // leaf 7, subleaf 1, eax
+constexpr uint64_t kSaveYmm = 0x06;        // XMM and the upper halves of YMM
+constexpr uint64_t kSaveZmm = 0xe6;        // and the mask registers and both parts of ZMM
+constexpr uint64_t kSaveTiles = 0x60000;   // the tiles and their configuration
 
 struct Feature {
   const char* name;
@@ -51,6 +61,13 @@ constexpr Feature kFeaturesOfAvx512Bf16[] = {
     {"avx512_vnni", &Machine::leaf7_ecx, kAvx512vnni},
 };
 
+// Beyond avx512_bf16. Every CPU with tiles multiplies 8 bits in them.
+constexpr Feature kFeaturesOfAmxBf16[] = {
+    {"amx_tile", &Machine::leaf7_edx, kAmxTile},
+    {"amx_bf16", &Machine::leaf7_edx, kAmxBf16},
+    {"amx_int8", &Machine::leaf7_edx, kAmxInt8},
+};
+
 template <size_t n>
 std::string why_unavailable(const Feature (&features)[n], uint64_t registers, const char* what,
                             const Machine& machine) {
@@ -65,7 +82,23 @@ std::string why_unavailable(const Feature (&features)[n], uint64_t registers, co
   return "";
 }
 
-constexpr Isa kAll[] = {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+constexpr Isa kAll[] = {Isa::scalar, Isa::neon,        Isa::avx2,
+                        Isa::avx512, Isa::avx512_bf16, Isa::amx_bf16};
+
+// Linux leaves room for the tiles, 8 KB a thread, only where a process has asked for it. True where
+// all its threads may use them from now on.
+bool request_tiles([[maybe_unused]] const Machine& machine) {
+#if defined(FUSEDRNN_AMX_EMULATED)
+  amx_emulator::install();
+  return true;
+#elif defined(__x86_64__) && defined(__linux__)
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return (machine.leaf7_edx & kAmxTile) != 0 && (machine.xcr0 & kSaveTiles) == kSaveTiles &&
+         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 
 std::vector<Isa> available_of(const std::vector<Isa>& compiled, const Machine& machine) {
   std::vector<Isa> available;
@@ -97,6 +130,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx_bf16:
+      return "amx_bf16";
   }
   return "unknown";
 }
@@ -116,6 +151,9 @@ std::vector<Isa> compiled_isas() {
 #ifdef FUSEDRNN_WITH_AVX512_BF16
       Isa::avx512_bf16,
 #endif
+#ifdef FUSEDRNN_WITH_AMX_BF16
+      Isa::amx_bf16,
+#endif
   };
 }
 
@@ -129,6 +167,7 @@ Machine this_machine() {
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) {
     machine.leaf7_ebx = ebx;
     machine.leaf7_ecx = ecx;
+    machine.leaf7_edx = edx;
   }
   if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
     machine.leaf7_1_eax = eax;
@@ -140,6 +179,11 @@ Machine this_machine() {
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     machine.xcr0 = uint64_t{high} << 32 | low;
   }
+#ifdef FUSEDRNN_AMX_EMULATED
+  machine.leaf7_edx |= kAmxTile | kAmxBf16 | kAmxInt8;
+  machine.xcr0 |= kSaveTiles;
+#endif
+  machine.tiles = request_tiles(machine);
 #endif
 #ifdef __aarch64__
   machine.neon = true;
@@ -160,6 +204,12 @@ std::string why_unavailable(Isa isa, const Machine& machine) {
     case Isa::avx512_bf16: {
       const std::string why = why_unavailable(Isa::avx512, machine);
       return why.empty() ? why_unavailable(kFeaturesOfAvx512Bf16, kSaveZmm, "zmm", machine) : why;
+    }
+    case Isa::amx_bf16: {
+      std::string why = why_unavailable(Isa::avx512_bf16, machine);
+      if (why.empty()) why = why_unavailable(kFeaturesOfAmxBf16, kSaveTiles, "tile", machine);
+      if (!why.empty() || machine.tiles) return why;
+      return "the operating system does not grant this process the tile registers";
     }
   }
   return "unknown instruction set";

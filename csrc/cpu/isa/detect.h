@@ -12,7 +12,7 @@
 
 namespace fusedrnn::cpu {
 
-enum class Isa { scalar, neon, avx2, avx512, avx512_bf16 };
+enum class Isa { scalar, neon, avx2, avx512, avx512_bf16, amx_bf16 };
 
 const char* isa_name(Isa isa);
 
@@ -30,10 +30,14 @@ struct Machine {
   uint32_t leaf1_ecx = 0;  // CPUID leaf 1
   uint32_t leaf7_ebx = 0;  // CPUID leaf 7, subleaf 0
   uint32_t leaf7_ecx = 0;
+  uint32_t leaf7_edx = 0;
   uint32_t leaf7_1_eax = 0;  // CPUID leaf 7, subleaf 1
   uint64_t xcr0 = 0;         // registers the operating system saves; 0 where it cannot be asked
+  bool tiles = false;        // whether this process may use AMX's tiles
   bool neon = false;         // Advanced SIMD, which every AArch64 has
 };
+// Asks the operating system for AMX's tiles where the CPU has them: they are a process's on request
+// alone.
 Machine this_machine();
 
 // Why `isa` cannot run on `machine`, as "the CPU lacks avx512vl"; "" where it can.

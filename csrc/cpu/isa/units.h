@@ -14,7 +14,9 @@ FUSEDRNN_DECLARE_UNITS(scalar)
 FUSEDRNN_DECLARE_UNITS(neon)
 FUSEDRNN_DECLARE_UNITS(avx2)
 FUSEDRNN_DECLARE_UNITS(avx512)
-FUSEDRNN_DECLARE_UNITS(avx512_bf16)  // those of bfloat16 and int8; the others are avx512's
+// Those of bfloat16 and int8; the others are avx512's.
+FUSEDRNN_DECLARE_UNITS(avx512_bf16)
+FUSEDRNN_DECLARE_UNITS(amx_bf16)
 #undef FUSEDRNN_DECLARE_UNITS
 
 // What the kernels of a unit compute with.
@@ -53,14 +55,23 @@ inline Arithmetic arithmetic_of(const Problem& p) {
       return isa::float32;           \
   }
 
+// Of sets that have units of bfloat16 and int8 alone.
+#define FUSEDRNN_NARROW_UNIT_OF(isa)                                        \
+  if (arithmetic == Arithmetic::bfloat16) return isa::bfloat16;             \
+  if (arithmetic == Arithmetic::mixed_bfloat16) return isa::mixed_bfloat16; \
+  if (arithmetic == Arithmetic::int8) return isa::int8
+
 // The kernels of the instruction set in use.
 inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
   switch (isa) {
+#if defined(FUSEDRNN_WITH_AMX_BF16)
+    case Isa::amx_bf16:
+      FUSEDRNN_NARROW_UNIT_OF(amx_bf16);
+      [[fallthrough]];
+#endif
 #if defined(FUSEDRNN_WITH_AVX512_BF16)
     case Isa::avx512_bf16:
-      if (arithmetic == Arithmetic::bfloat16) return avx512_bf16::bfloat16;
-      if (arithmetic == Arithmetic::mixed_bfloat16) return avx512_bf16::mixed_bfloat16;
-      if (arithmetic == Arithmetic::int8) return avx512_bf16::int8;
+      FUSEDRNN_NARROW_UNIT_OF(avx512_bf16);
       [[fallthrough]];
 #endif
 #if defined(FUSEDRNN_WITH_AVX512)
@@ -79,6 +90,7 @@ inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
       FUSEDRNN_UNIT_OF(scalar)
   }
 }
+#undef FUSEDRNN_NARROW_UNIT_OF
 #undef FUSEDRNN_UNIT_OF
 
 }  // namespace fusedrnn::cpu

@@ -29,7 +29,8 @@ class Backward {
     begin_carry();
     wait_at(*job_.grid.all);
     for (int64_t step = p_.T - 1; step >= 0; --step) walk_phases<Cell::kPhases - 1>(step);
-    for_tiles<kVectors>(Initial{*this}, panels_.begin, panels_.end, rows_.begin, rows_.end);
+    for_products<F, kVectors>(registers_, p_.B, Initial{*this}, panels_.begin, panels_.end,
+                              rows_.begin, rows_.end);
     wait_at(*job_.grid.all);
     weight_gradients();
   }
@@ -48,6 +49,7 @@ class Backward {
   static constexpr int S = Cell::kSaved;
   static constexpr int kStates = Cell::kStates;
   static constexpr int kVectors = kRecurrentPanel;
+  static constexpr int kSums = kTileSums<F, kVectors>;
 
   static constexpr int64_t panels_of(int64_t columns, int vectors) {
     return (columns + vectors * W - 1) / (vectors * W);
@@ -112,13 +114,19 @@ class Backward {
     product.out = sums;
     product.out_row = kVectors * W;
     product.out_panel = tile.rows * kVectors * W;
-    product.set_rows(delta_row(time, tile.row) + column, job_.ld_delta);
-    run_product<kVectors>(product, tile.rows, tile.panels);
+    product.set_rows(delta_row(time, tile.first_row()) + column, job_.ld_delta);
+    run_product<kVectors>(product, tile);
+  }
+
+  // The product of nothing.
+  static FUSEDRNN_MEMBER void clear(Real* sums) {
+    for (int i = 0; i < kSums; i += W) V::zero().store(sums + i);
   }
 
   // Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
   template <class Finish>
   FUSEDRNN_MEMBER void for_vectors(Tile tile, const Real* sums, const Finish& finish) const {
+    sums += tile.repeated * kVectors * W;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
       for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
         for (int n = 0; n < kVectors; ++n, sums += W) {
@@ -140,9 +148,11 @@ class Backward {
     const uint8_t* flags_following;  // of the step whose deltas reach h, or null
 
     void run(Tile tile) const {
-      alignas(64) Real sums[kAccumulators * W] = {};
+      alignas(64) Real sums[kSums];
       if (source_time >= 0 && has_gradient(tile)) {
         f.template recurrent_product<kSource>(source_time, tile, sums);
+      } else {
+        clear(sums);
       }
       f.for_vectors(tile, sums, [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
         finish(product, unit, b);
@@ -162,7 +172,10 @@ class Backward {
 
     FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
       const int n = f.lanes(unit);
-      if (n <= 0) return;
+      if (n <= 0) {
+        if (F::kDepthUnit > W && unit < f.job_.delta_block) fill_up_deltas(unit, b);
+        return;
+      }
       const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
       const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
       V delta[Cell::kDeltas], dnext[kStates], dprev[kStates];
@@ -190,8 +203,9 @@ class Backward {
         for (int d = 0; d < Cell::kDeltas; ++d) delta[d] = V::zero();
       }
       for (int s = 0; s < kStates; ++s) dprev[s].store(f.carry_row(s, b) + unit);
-      // Lanes beyond H are zero: products may read a group of k to its end.
-      const int stored = static_cast<int>(round_up(n, Dot::kDepth));
+      // Lanes beyond H are zero: products read what fills up the block.
+      const int64_t left = f.job_.delta_block - unit;
+      const int stored = left < W ? static_cast<int>(left) : W;
       Row* dst = f.delta_row(time, b) + unit;
       for (int d = 0; d < Cell::kDeltas; ++d) {
         if (Cell::delta_phase(d) != Phase) continue;
@@ -203,6 +217,13 @@ class Backward {
         }
       }
     }
+
+    FUSEDRNN_MEMBER void fill_up_deltas(int64_t unit, int64_t b) const {
+      for (int d = 0; d < Cell::kDeltas; ++d) {
+        if (Cell::delta_phase(d) != Phase) continue;
+        V::zero().store(f.delta_row(time, b) + d * f.job_.delta_block + unit);
+      }
+    }
   };
 
   template <int Phase>
@@ -211,7 +232,8 @@ class Backward {
     const int64_t time = slots_.time(step);
     const bool last = step + 1 == p_.T;
     const int64_t source = !Work::kFirst ? time : last ? -1 : slots_.time(step + 1);
-    for_tiles<kVectors>(
+    for_products<F, kVectors>(
+        registers_, p_.B,
         Work{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
         panels_.begin, panels_.end, rows_.begin, rows_.end, turns(step));
     if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
@@ -224,9 +246,11 @@ class Backward {
     const Backward& f;
 
     void run(Tile tile) const {
-      alignas(64) Real sums[kAccumulators * W] = {};
+      alignas(64) Real sums[kSums];
       if (f.call_.dstate_0[0].data != nullptr) {
         f.template recurrent_product<0>(f.slots_.time(0), tile, sums);
+      } else {
+        clear(sums);
       }
       const uint8_t* flags = f.flags_at(0);
       f.for_vectors(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
@@ -254,7 +278,8 @@ class Backward {
         threads_,
         job_.block_rows,
         job_.block_columns,
-        static_cast<char*>(job_.scratch.data) + thread_ * job_.scratch.bytes};
+        static_cast<char*>(job_.scratch.data) + thread_ * job_.scratch.bytes,
+        registers_};
     if (call_.dw_ih.data != nullptr) {
       int columns[G];
       for (int g = 0; g < G; ++g) columns[g] = Cell::input_delta(g);
@@ -320,6 +345,7 @@ class Backward {
   const int thread_, threads_, group_;
   const Range rows_;    // sequences of this thread
   const Range panels_;  // of kVectors vectors of units
+  typename F::MatrixUnit::Registers registers_;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

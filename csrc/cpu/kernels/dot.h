@@ -41,6 +41,17 @@ struct Dot {
   static FUSEDRNN_MEMBER V value(Sum sum) { return sum; }
 };
 
+// Products of whole blocks of rows, for sets that have instructions for them: these specialise it
+// in isa/<name>/, see isa/amx_bf16/matrix_unit.h.
+template <class Row, class Panel>
+struct MatrixUnit {
+  static constexpr bool kPresent = false;
+  static constexpr int kDepth = 1;       // numbers of k that it takes at a time
+  static constexpr int kRows = 0;        // of the highest block
+  static constexpr int kFewestRows = 0;  // for which it is worth while
+  struct Registers {};                   // a thread's, and what they are configured for
+};
+
 FUSEDRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

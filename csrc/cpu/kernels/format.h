@@ -39,9 +39,15 @@ struct Format {
   using V = Vec<Real>;
   using Dot = FUSEDRNN_ISA::Dot<Row, Panel>;
   using Pair = FUSEDRNN_ISA::Dot<Row, Row>;  // of products of two rows (weight gradients)
-  using Saved = Panel;                       // gates that forward leaves for backward
+  using MatrixUnit = FUSEDRNN_ISA::MatrixUnit<Row, Panel>;
+  using Saved = Panel;  // gates that forward leaves for backward
 
   static constexpr bool kQuantised = kSame<Panel, Int8>;
+
+  // Rows and panels are filled up with zeros to multiples of this along k.
+  static constexpr int kDepthUnit =
+      Dot::kDepth > MatrixUnit::kDepth ? Dot::kDepth : MatrixUnit::kDepth;
+  static FUSEDRNN_MEMBER int64_t padded(int64_t depth) { return round_up(depth, kDepthUnit); }
 
   // Whether the states are more exact than what products multiply, so that h exists twice.
   static constexpr bool kMixed = kSame<Edge, float> && !kSame<Panel, float>;

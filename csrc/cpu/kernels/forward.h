@@ -104,10 +104,10 @@ class Forward {
     });
   }
 
-  FUSEDRNN_MEMBER void project_panels(int64_t step, int64_t rows, Range panels,
-                                      Packed weights) const {
-    for_tiles<Projection<Cell, F>::N>(Projection<Cell, F>{f_, weights, step}, panels.begin,
-                                      panels.end, 0, rows);
+  FUSEDRNN_MEMBER void project_panels(int64_t step, int64_t rows, Range panels, Packed weights) {
+    for_products<F, Projection<Cell, F>::N>(registers_, f_.p.B,
+                                            Projection<Cell, F>{f_, weights, step}, panels.begin,
+                                            panels.end, 0, rows);
   }
 
   template <int Phase>
@@ -122,7 +122,7 @@ class Forward {
   }
 
   template <int Phase>
-  FUSEDRNN_MEMBER void walk_panels(int64_t step, Range panels, Packed weights) const {
+  FUSEDRNN_MEMBER void walk_panels(int64_t step, Range panels, Packed weights) {
     const int64_t time = f_.slots.time(step);
     const uint8_t* flags = f_.call.flags == nullptr ? nullptr : f_.call.flags + time * f_.p.B;
     const uint8_t* next = flags == nullptr || step + 1 == f_.p.T
@@ -130,9 +130,11 @@ class Forward {
                               : f_.call.flags + f_.slots.time(step + 1) * f_.p.B;
     const int64_t chunk_row = step % f_.job.chunk_steps * (f_.rows.end - f_.rows.begin);
     using Work = Step<Cell, F, Phase>;
-    for_tiles<Work::N>(Work{f_, weights, time, f_.slots.entering(step), f_.slots.leaving(step),
-                            f_.slots.of_step(step), chunk_row, flags, next},
-                       panels.begin, panels.end, f_.rows.begin, f_.rows.end, turns(step));
+    for_products<F, Work::N>(
+        registers_, f_.p.B,
+        Work{f_, weights, time, f_.slots.entering(step), f_.slots.leaving(step),
+             f_.slots.of_step(step), chunk_row, flags, next},
+        panels.begin, panels.end, f_.rows.begin, f_.rows.end, turns(step));
   }
 
   // One step with weights that stay packed: both products of a few panels, then those of the next
@@ -212,6 +214,7 @@ class Forward {
   }
 
   const Context f_;
+  typename F::MatrixUnit::Registers registers_;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -96,10 +96,23 @@ struct ForwardContext {
     if (job.saved == nullptr) return nullptr;
     return to<Saved>(job.saved) + ((slot * p.B + b) * job.panels + panel) * S * U;
   }
+  // What products multiply; the last vector of units brings the zeros that fill the row up.
+  template <class Number>
+  FUSEDRNN_MEMBER void store_operand(Number* row, int64_t unit, V v) const {
+    v.store(row + unit);
+    if constexpr (F::kDepthUnit > W && !F::kQuantised) {
+      if (unit + W >= p.H && unit + W < F::padded(p.H)) V::zero().store(row + unit + W);
+    }
+  }
   FUSEDRNN_MEMBER void store_h(int64_t slot, int64_t b, int64_t unit, V h) const {
-    h.store(h_row(slot, b) + unit);
-    if constexpr (F::kMixed && !F::kQuantised)
-      F::round_operand(h).store(input_row(0, slot, b) + unit);
+    if constexpr (F::kMixed) {
+      h.store(h_row(slot, b) + unit);
+      if constexpr (!F::kQuantised) {
+        store_operand(input_row(0, slot, b), unit, F::round_operand(h));
+      }
+    } else {
+      store_operand(h_row(slot, b), unit, h);
+    }
   }
   FUSEDRNN_MEMBER void store_y(int64_t time, int64_t b, int64_t unit, V h) const {
     Edge* dst = to<Edge>(call.y.data) + time * call.y.t_stride + b * call.y.b_stride + unit;

@@ -5,8 +5,8 @@
 // vectors a unit; D gradient blocks; R x P the grid of threads.
 //
 // Types as in format.h: Edge outside, Row and Panel for the operands of products, Real for sums and
-// gates; K = Dot::kDepth numbers of k lie side by side in packed weights, and depths are rounded up
-// to it.
+// gates; K = Dot::kDepth numbers of k lie side by side in packed weights, and depths are filled up
+// with zeros to a multiple of Kp = Format::kDepthUnit.
 //
 // Buffers (row-major, last axis fastest; "panel" p holds units p*U .. p*U+U-1, zero beyond H):
 //   packed_input      [panel][I/K][G][U][K]             Panel: w_ih, for a = W_ih x
@@ -21,7 +21,7 @@
 //   staged            per thread [rows of a chunk][ld_staged]  Row: x where it cannot be read in
 //                     place
 //   delta             [T][B][ld_delta]                  Row: gradient block d of unit u at column
-//                     d*Hp + u, with Hp = H rounded up to K
+//                     d*Hp + u, with Hp = H rounded up to Kp
 // A slot is a time boundary: see Slots in forward.h. Inference keeps two of them.
 #pragma once
 
@@ -35,7 +35,8 @@ namespace fusedrnn::cpu {
 class Barrier;
 
 // Out of line, in the engine: kernels call no inline function that they share with other units.
-void wait_at(Barrier& barrier);
+// What could throw would give them the runtime's unwinding, too.
+void wait_at(Barrier& barrier) noexcept;
 
 constexpr int kMaxPhases = 2;
 
@@ -45,6 +46,7 @@ struct CellShape {
   bool mixed, staged;  // whether h exists twice; whether x is staged
   bool quantised;
   int depth;         // K
+  int depth_unit;    // Kp: depths of rows and panels are filled up to multiples of it
   int width;         // W
   int unit_vectors;  // a panel of units has unit_vectors * W units
   int gates, states, saved, phases, deltas;
@@ -53,6 +55,9 @@ struct CellShape {
   int wide_panel;       // vectors in a panel of the plain products (dx, dw)
   int stream_panels;    // panels that a single step packs at a time
   int tile_rows;        // rows of a full register tile of the recurrent product
+  int gradient_rows;    // room for the units of a tile of the weight gradients
+  // Rows of a matrix unit's highest block, and the fewest it is used for; 0: there is none.
+  int matrix_rows, matrix_fewest_rows;
 };
 
 // The grid of threads: a thread has one range of sequences and one range of panels. Threads of one

@@ -57,7 +57,17 @@ FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_str
 // Numbers in a panel of `vectors` vectors and `depth` k.
 template <class F>
 FUSEDRNN_INLINE int64_t panel_size(int64_t depth, int64_t vectors) {
-  return round_up(depth, F::Dot::kDepth) * vectors * F::V::width;
+  return F::padded(depth) * vectors * F::V::width;
+}
+
+// Zeros in the groups of k of a panel that lie beyond `depth`.
+template <class F>
+FUSEDRNN_INLINE void clear_tail(int64_t depth, int64_t vectors, typename F::Panel* panel) {
+  if constexpr (F::kDepthUnit > F::Dot::kDepth) {
+    const int64_t used = round_up(depth, F::Dot::kDepth) * vectors * F::V::width;
+    const int64_t all = panel_size<F>(depth, vectors);
+    __builtin_memset(panel + used, 0, static_cast<size_t>(all - used) * sizeof *panel);
+  }
 }
 
 // Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth / D][gates][U][D];
@@ -71,6 +81,7 @@ void pack_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates,
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
     typename F::Panel* dst =
         packed + (panel - panels.begin) * panel_size<F>(depth, gates * UnitVectors);
+    clear_tail<F>(depth, gates * UnitVectors, dst);
     for (int g = 0; g < gates; ++g) {
       for (int j = 0; j < UnitVectors; ++j, dst += W * D) {
         const int64_t unit = (panel * UnitVectors + j) * W;
@@ -133,7 +144,7 @@ void pack_columns(const typename F::Edge* w, int64_t stride, int64_t depth, int6
   constexpr int64_t kWidth = int64_t{Vectors} * F::V::width;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
     typename F::Panel* dst = packed + panel * panel_stride;
-    for (int64_t k = 0; k < depth; k += D, dst += kWidth * D) {
+    for (int64_t k = 0; k < F::padded(depth); k += D, dst += kWidth * D) {
       const typename F::Edge* rows[D];
       FUSEDRNN_UNROLL
       for (int d = 0; d < D; ++d) rows[d] = k + d < depth ? w + (k + d) * stride : nullptr;

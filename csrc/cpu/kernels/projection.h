@@ -17,7 +17,7 @@ void stage(const ForwardContext<Cell, F>& f, int64_t step, int64_t steps) {
       if constexpr (F::kQuantised) {
         f.staged_scales[(dst - f.staged) / f.job.ld_staged] = quantise_row<F>(src, f.p.I, dst);
       } else {
-        for (int64_t i = 0; i < f.p.I; i += V::width) {
+        for (int64_t i = 0; i < F::padded(f.p.I); i += V::width) {
           F::round_operand(load_columns<V>(src, i, f.p.I)).store(dst + i);
         }
       }
@@ -29,7 +29,6 @@ void stage(const ForwardContext<Cell, F>& f, int64_t step, int64_t steps) {
 template <class Cell, class F>
 struct Projection {
   using Context = ForwardContext<Cell, F>;
-  using Dot = typename F::Dot;
   static constexpr int W = Context::W;
   static constexpr int N = Cell::kGates * Cell::kUnitVectors;
 
@@ -39,26 +38,26 @@ struct Projection {
 
   void run(Tile tile) const {
     Product<F> product;
-    product.depth = round_up(f.p.I, Dot::kDepth);
+    product.depth = F::padded(f.p.I);
     product.set_weights(weights.data, weights.first, panel_size<F>(f.p.I, N), tile);
     product.bias_stride = N * W;
     product.bias = Context::template to<typename F::Real>(f.job.packed_bias_ih) +
                    tile.panel * product.bias_stride;
     product.out_row = N * W;
     product.out_panel = f.projection_rows * N * W;
-    product.out = f.projection_at(tile.panel, tile.row);
+    product.out = f.projection_at(tile.panel, tile.first_row());
     if constexpr (F::kQuantised) {
       product.scale = f.job.quantised_input.scale + tile.panel * product.bias_stride;
       product.start = f.job.quantised_input.start + tile.panel * product.bias_stride;
-      product.row_scale = f.staged_scales + tile.row;
+      product.row_scale = f.staged_scales + tile.first_row();
     }
     set_rows(tile, product);
-    run_product<N>(product, tile.rows, tile.panels);
+    run_product<N>(product, tile);
   }
 
   FUSEDRNN_MEMBER void set_rows(Tile tile, Product<F>& product) const {
     if constexpr (F::kStage) {
-      product.set_rows(f.staged + tile.row * f.job.ld_staged, f.job.ld_staged);
+      product.set_rows(f.staged + tile.first_row() * f.job.ld_staged, f.job.ld_staged);
     } else {
       const int64_t sequences = f.rows.end - f.rows.begin;
       int64_t step = first_step + tile.row / sequences;

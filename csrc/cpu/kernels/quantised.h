@@ -31,7 +31,7 @@ FUSEDRNN_INLINE float quantise_row(const float* src, int64_t n, typename F::Row*
   }
   const V inverse = V::set(top > 0 ? kLargest8 / top : 0);
   const V shifter = V::set(kShifter + static_cast<float>(F::Dot::kOffset));
-  for (int64_t i = 0; i < n; i += V::width) {
+  for (int64_t i = 0; i < F::padded(n); i += V::width) {
     F::Dot::store_operands(fma(load_columns<V>(src, i, n), inverse, shifter), shifter, dst + i);
   }
   return top / kLargest8 + bad;
@@ -60,7 +60,7 @@ void quantise_gates(const Matrix& w, int64_t H, int64_t depth, int first, int ga
         }
         const float inverse = top > 0 && finite ? kLargest8 / top : 0;
         int32_t sum = 0;
-        for (int64_t k = 0; k < round_up(depth, D); ++k) {
+        for (int64_t k = 0; k < F::padded(depth); ++k) {
           float scaled = row != nullptr && k < depth && finite ? row[k] * inverse : 0;
           scaled = (scaled + kShifter) - kShifter;
           const auto value = static_cast<int8_t>(scaled);

@@ -28,11 +28,11 @@ struct Step {
   const uint8_t* next_cut;  // flags of the next step, or null
 
   void run(Tile tile) const {
-    alignas(64) Real sums[kAccumulators * W];
+    alignas(64) Real sums[kTileSums<F, N>];
     if (any_valid(tile)) multiply_state(tile, sums);
     Site sites[2];
     int waiting = 0;
-    const Real* sum = sums;
+    const Real* sum = sums + tile.repeated * N * W;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
       for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
         for (int j = 0; j < kUnitVectors && panel * U + j * W < f.p.H; ++j) {
@@ -51,7 +51,7 @@ struct Step {
 
   FUSEDRNN_MEMBER void multiply_state(Tile tile, Real* sums) const {
     Product<F> product;
-    product.depth = round_up(f.p.H, F::Dot::kDepth);
+    product.depth = F::padded(f.p.H);
     product.set_weights(weights.data, weights.first, panel_size<F>(f.p.H, N), tile);
     product.bias_stride = G * U;
     product.bias =
@@ -60,17 +60,17 @@ struct Step {
     product.out_row = N * W;
     product.out_panel = tile.rows * N * W;
     if constexpr (F::kQuantised) {
-      const int64_t first = tile.row - f.rows.begin;
+      const int64_t first = tile.first_row() - f.rows.begin;
       const int64_t at = tile.panel * G * U + kFirst * U;
       product.scale = f.job.quantised_recurrent.scale + at;
       product.start = f.job.quantised_recurrent.start + at;
       product.row_scale = f.quantised_scales + first;
       product.set_rows(f.quantised + first * f.job.ld_state, f.job.ld_state);
     } else {
-      product.set_rows(f.input_row(Phase, Phase == 0 ? entering : of_step, tile.row),
+      product.set_rows(f.input_row(Phase, Phase == 0 ? entering : of_step, tile.first_row()),
                        f.job.ld_state);
     }
-    run_product<N>(product, tile.rows, tile.panels);
+    run_product<N>(product, tile);
   }
 
   FUSEDRNN_MEMBER bool any_valid(Tile tile) const {
@@ -160,7 +160,8 @@ struct Step {
       next[0] = Bundle<X>::map(next[0], [](V h) FUSEDRNN_LAMBDA { return F::round_state(h); });
     } else {
       Bundle<X>::each(input, [&](int i, V v) FUSEDRNN_LAMBDA {
-        F::round_operand(v).store(f.passed_row(Phase + 1, of_step, sites[i].b) + sites[i].unit);
+        f.store_operand(f.passed_row(Phase + 1, of_step, sites[i].b), sites[i].unit,
+                        F::round_operand(v));
       });
     }
   }

@@ -74,12 +74,20 @@ FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* 
 // of the tiles of these panels; the panels at `ahead` come next.
 struct Tile {
   int64_t panel, panels, row, rows, index, ahead;
+  // Of a matrix unit, whose blocks all have one height: rows before `row` that the product covers
+  // once more.
+  int64_t repeated = 0;
+  bool by_matrix_unit = false;
+
+  FUSEDRNN_MEMBER int64_t first_row() const { return row - repeated; }
+  FUSEDRNN_MEMBER int64_t height() const { return repeated + rows; }
 };
 
-// A product of up to kMaxTileRows rows with one or a few panels.
+// A product of a tile's rows with one or a few panels.
 template <class F>
 struct Product {
   const typename F::Row* rows[kMaxTileRows];
+  int64_t rows_stride;  // between rows that lie evenly; a matrix unit takes no others
   const typename F::Panel* weights;
   int64_t weights_stride;  // from panel to panel
   const char* ahead;       // weights that later tiles will read
@@ -111,6 +119,7 @@ struct Product {
   FUSEDRNN_MEMBER void set_rows(const typename F::Row* first, int64_t stride) {
     FUSEDRNN_UNROLL
     for (int m = 0; m < kMaxTileRows; ++m, first += stride) rows[m] = first;
+    rows_stride = stride;
   }
 };
 
@@ -161,7 +170,7 @@ __attribute__((noinline)) void run_tile(const Product<F>& product) {
 
 // Finds the tile compiled for `rows` and `panels`.
 template <int Vectors, class F, int M = 1>
-FUSEDRNN_INLINE void run_product(const Product<F>& product, int64_t rows, int64_t panels) {
+FUSEDRNN_INLINE void find_tile(const Product<F>& product, int64_t rows, int64_t panels) {
   if (rows == M) {
     constexpr int kPanels = tile_panels(M, Vectors);
     if constexpr (kPanels > 1) {
@@ -169,8 +178,26 @@ FUSEDRNN_INLINE void run_product(const Product<F>& product, int64_t rows, int64_
     }
     run_tile<F, Vectors, M, 1>(product);
   } else if constexpr (M < tile_rows(Vectors)) {
-    run_product<Vectors, F, M + 1>(product, rows, panels);
+    find_tile<Vectors, F, M + 1>(product, rows, panels);
   }
+}
+
+// The sums of a tile.
+template <class F, int Vectors>
+constexpr int kTileSums =
+    (kAccumulators > F::MatrixUnit::kRows * Vectors ? kAccumulators
+                                                    : F::MatrixUnit::kRows * Vectors) *
+    F::V::width;
+
+template <int Vectors, class F>
+FUSEDRNN_INLINE void run_product(const Product<F>& product, const Tile& tile) {
+  if constexpr (F::MatrixUnit::kPresent) {
+    if (tile.by_matrix_unit) {
+      F::MatrixUnit::template run<Vectors>(product, tile.height());
+      return;
+    }
+  }
+  find_tile<Vectors>(product, tile.rows, tile.panels);
 }
 
 // Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
@@ -200,6 +227,42 @@ FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t pa
       work.run(Tile{panel, panels, row_begin + begin, height, i, ahead});
     }
   }
+}
+
+// The same with a matrix unit. Its registers are configured for one height of blocks, so the last
+// block begins where it covers the last row, among rows that are done.
+template <class F, class Work>
+FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, const Work& work,
+                                int64_t panel_begin, int64_t panel_end, int64_t row_begin,
+                                int64_t row_end, bool turned) {
+  const int64_t rows = row_end - row_begin;
+  if (rows <= 0) return;
+  const int64_t blocks = (rows + F::MatrixUnit::kRows - 1) / F::MatrixUnit::kRows;
+  const int64_t height = (rows + blocks - 1) / blocks;
+  registers.configure(height);
+  for (int64_t visit = panel_begin; visit < panel_end; ++visit) {
+    const int64_t panel = turned ? panel_begin + panel_end - 1 - visit : visit;
+    for (int64_t begin = 0; begin < rows; begin += height) {
+      const int64_t left = rows - begin < height ? rows - begin : height;
+      work.run(Tile{panel, 1, row_begin + begin, left, 0, panel, height - left, true});
+    }
+  }
+}
+
+// By the matrix unit where the product has rows enough `in_all`, else by tiles. The two round
+// differently, so the choice must not be that of a thread's share.
+template <class F, int Vectors, class Work>
+FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Registers& registers,
+                                  [[maybe_unused]] int64_t in_all, const Work& work,
+                                  int64_t panel_begin, int64_t panel_end, int64_t row_begin,
+                                  int64_t row_end, bool turned = false) {
+  if constexpr (F::MatrixUnit::kPresent) {
+    if (in_all >= F::MatrixUnit::kFewestRows) {
+      for_blocks<F>(registers, work, panel_begin, panel_end, row_begin, row_end, turned);
+      return;
+    }
+  }
+  for_tiles<Vectors>(work, panel_begin, panel_end, row_begin, row_end, turned);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -35,6 +35,10 @@ constexpr CellKernels kernels_of() {
   shape.staged = F::kStage;
   shape.quantised = F::kQuantised;
   shape.depth = F::Dot::kDepth;
+  shape.depth_unit = F::kDepthUnit;
+  shape.matrix_rows = F::MatrixUnit::kRows;
+  shape.matrix_fewest_rows = F::MatrixUnit::kFewestRows;
+  shape.gradient_rows = kGradientRows<F> > kMaxTileRows ? kGradientRows<F> : kMaxTileRows;
   shape.width = F::V::width;
   shape.unit_vectors = Cell::kUnitVectors;
   shape.gates = Cell::kGates;

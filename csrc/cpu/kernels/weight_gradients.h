@@ -22,6 +22,11 @@ struct DeltaRows {
   const uint8_t* flags;  // null: every row exists
 };
 
+// Units whose rows of dw a tile computes.
+template <class F>
+constexpr int kGradientRows =
+    F::MatrixUnit::kPresent ? F::MatrixUnit::kRows : tile_rows(kWidePanel);
+
 template <class F>
 struct WeightGradients {
   using Edge = typename F::Edge;
@@ -34,15 +39,18 @@ struct WeightGradients {
   using Pair = typename F::Pair;
   using Packed = typename Pair::Panel;
   static constexpr int W = V::width;
+  using PairUnit = MatrixUnit<Row, Row>;
   static constexpr int K = Pair::kDepth;
+  static constexpr int kDepthUnit = K > PairUnit::kDepth ? K : PairUnit::kDepth;
   static constexpr int kWidth = kWidePanel * W;
-  static constexpr int kRows = tile_rows(kWidePanel);
+  static constexpr int kRows = kGradientRows<F>;
 
   DeltaRows deltas;
   int64_t H;
   int64_t thread, threads;
   int64_t block_rows, block_columns;
   void* scratch;  // block_rows * (block_columns + kRows) numbers
+  typename F::MatrixUnit::Registers& registers;
 
   FUSEDRNN_MEMBER const Row* delta(int64_t row) const {
     return static_cast<const Row*>(deltas.data) + row * deltas.ld;
@@ -65,6 +73,7 @@ struct WeightGradients {
     const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
     Packed* packed_inputs = static_cast<Packed*>(scratch);
     Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + block_rows * block_columns);
+    if constexpr (PairUnit::kPresent) registers.configure(kRows);
     for (int64_t column = 0; column < columns; column += block_columns) {
       const int64_t width = columns - column < block_columns ? columns - column : block_columns;
       for (int64_t row = 0; row < total_rows(); row += block_rows) {
@@ -75,7 +84,10 @@ struct WeightGradients {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(H - unit < kRows ? H - unit : kRows);
             const Row* operand = delta(row) + blocks[g] * deltas.block + unit;
-            if constexpr (K > 1) {
+            if constexpr (PairUnit::kPresent) {
+              PairUnit::pack_transposed(operand, deltas.ld, depth, packed_deltas);
+              operand = packed_deltas;
+            } else if constexpr (K > 1) {
               pack_deltas(operand, depth, packed_deltas);
               operand = packed_deltas;
             }
@@ -125,8 +137,9 @@ struct WeightGradients {
     const bool by_panel = panels >= threads;
     const Range own_panels = by_panel ? share(panels, threads, thread) : Range{0, panels};
     const Range own_rows = by_panel ? Range{0, total_rows()} : share(total_rows(), threads, thread);
-    for_tiles<kWidePanel>(Inputs{*this, packed, depth, columns, dx, accumulate}, own_panels.begin,
-                          own_panels.end, own_rows.begin, own_rows.end);
+    for_products<F, kWidePanel>(registers, total_rows(),
+                                Inputs{*this, packed, depth, columns, dx, accumulate},
+                                own_panels.begin, own_panels.end, own_rows.begin, own_rows.end);
   }
 
  private:
@@ -138,16 +151,16 @@ struct WeightGradients {
     bool accumulate;
 
     void run(Tile tile) const {
-      alignas(64) Real sums[kAccumulators * W];
+      alignas(64) Real sums[kTileSums<F, kWidePanel>];
       Product<F> product;
       product.depth = depth;
       product.set_weights(packed, 0, depth * kWidth, tile);
       product.out = sums;
       product.out_row = kWidth;
       product.out_panel = tile.rows * kWidth;
-      product.set_rows(f.delta(tile.row), f.deltas.ld);
-      run_product<kWidePanel>(product, tile.rows, tile.panels);
-      const Real* sum = sums;
+      product.set_rows(f.delta(tile.first_row()), f.deltas.ld);
+      run_product<kWidePanel>(product, tile);
+      const Real* sum = sums + tile.repeated * kWidth;
       for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
         for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {
           store(sum, panel * kWidth, row);
@@ -170,12 +183,12 @@ struct WeightGradients {
   };
 
   // Rows [row, row + depth), columns [column, column + width) into panels
-  // [panel][k / K][kWidth][K].
+  // [panel][k / K][kWidth][K]; rows that fill up the last group of k are zero.
   template <class Number>
   void pack_inputs(const Sequence& inputs, int64_t row, int64_t depth, int64_t column,
                    int64_t width, Packed* packed) const {
     int64_t t = row / deltas.B, b = row % deltas.B;
-    for (int64_t k = 0; k < depth; k += K) {
+    for (int64_t k = 0; k < round_up(depth, kDepthUnit); k += K) {
       const Number* group[K];
       for (int i = 0; i < K; ++i) {
         const bool read = k + i < depth && exists(row + k + i);
@@ -229,15 +242,19 @@ struct WeightGradients {
 
   FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
                                 int64_t stride, int height, int64_t columns, bool add) const {
-    const int64_t a_stride = K > 1 ? kRows * K : deltas.ld;
-    if (columns > 3 * W) {
-      add_tile_of<4>(a, a_stride, b, depth, out, stride, height, columns, add);
-    } else if (columns > 2 * W) {
-      add_tile_of<3>(a, a_stride, b, depth, out, stride, height, columns, add);
-    } else if (columns > W) {
-      add_tile_of<2>(a, a_stride, b, depth, out, stride, height, columns, add);
+    if constexpr (PairUnit::kPresent) {
+      PairUnit::add_block(a, b, depth, out, stride, height, columns, add);
     } else {
-      add_tile_of<1>(a, a_stride, b, depth, out, stride, height, columns, add);
+      const int64_t a_stride = K > 1 ? kRows * K : deltas.ld;
+      if (columns > 3 * W) {
+        add_tile_of<4>(a, a_stride, b, depth, out, stride, height, columns, add);
+      } else if (columns > 2 * W) {
+        add_tile_of<3>(a, a_stride, b, depth, out, stride, height, columns, add);
+      } else if (columns > W) {
+        add_tile_of<2>(a, a_stride, b, depth, out, stride, height, columns, add);
+      } else {
+        add_tile_of<1>(a, a_stride, b, depth, out, stride, height, columns, add);
+      }
     }
   }
 

@@ -170,7 +170,9 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
  * system call made and no other thread waited for. The time it takes depends on the sizes alone,
  * not on the values: denormal numbers are flushed to zero inside, and the thread's floating-point
  * mode is as before when it returns. The bits are those of the same step of
- * fusedrnn_frozen_forward.
+ * fusedrnn_frozen_forward. (The exception: where AMX multiplies, that is weights of bfloat16 or
+ * int8 and 4 sequences or more, a thread's first step enters the kernel, which makes room for the
+ * tile registers. Let it be one that is in no hurry.)
  *
  *   x            [batch,I]
  *   prev_states  one address [batch,H] a state: h, and for an LSTM c; null, or a null address: zero

@@ -1,0 +1,136 @@
+"""bench/: the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import machine, report, run
+from bench.harness import (
+    Harness,
+)
+from bench.peers import PEERS, Peer, UnavailableError
+from bench.records import Row, load_runs
+from bench.scenarios import (
+    CLASSES,
+    Shape,
+)
+from bench_support import FakeClock, FakePeer
+
+# Quick, and without processes of their own.
+QUICK = "--threads 1 --rounds 2 --min-time 1e-4 --peers fusedrnn --no-probes"
+
+
+def test_run_writes_what_report_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results" / "tiny.json"
+    words = f"{QUICK} --shapes rnn:3,2,4 gru:3,2,4 --cells rnn --out {out}".split()
+    assert run.main(words) == 0
+    text = capsys.readouterr().out
+    assert "training-f32: forward and backward" in text
+    assert "RNN 3, 2, 4" in text
+    assert "GRU 3, 2, 4" not in text
+    (result,) = load_runs([out])
+    cases = {(row.scenario, row.dtype) for row in result.rows}
+    assert cases == set(CLASSES.values())
+    assert {row.status for row in result.rows if row.dtype == "float32"} == {"ok"}
+    assert result.commands[0].startswith("python bench/run.py --peers fusedrnn --cells rnn ")
+    assert not list(out.parent.glob("*.partial"))
+    assert report.main([str(out)]) == 0
+    assert "### Step, float32, 1 thread" in capsys.readouterr().out
+
+
+def test_runs_in_parts_make_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "parts.json"
+    words = f"{QUICK} --out {out} --shapes rnn:2,1,4 --merge".split()
+    assert run.main([*words, "--classes", "inference-f32"]) == 0
+    assert run.main([*words, "--classes", "step"]) == 0
+    assert run.main([*words, "--classes", "step"]) == 0
+    (result,) = load_runs([out])
+    assert [row.scenario for row in result.rows] == ["inference", "step"]
+    assert len(result.commands) == 2
+    assert run.main([*words, "--rounds", "3"]) == 2
+    assert "settings: expected" in capsys.readouterr().err
+    out.write_text("{}")
+    assert run.main(words) == 2
+    assert "not a result file" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_keeps_its_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "part.json"
+    real = Harness.run_case
+
+    def stop_at_gru(self: Harness, scenario: str, shape: Shape, *rest: Any) -> list[Row]:
+        if shape.cell == "gru":
+            raise KeyboardInterrupt
+        return real(self, scenario, shape, *rest)
+
+    monkeypatch.setattr(Harness, "run_case", stop_at_gru)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(f"{QUICK} --shapes rnn:2,1,4 gru:2,1,4 --out {out}".split())
+    (result,) = load_runs([out])
+    assert [row.shape for row in result.rows] == [Shape("rnn", 2, 1, 4)]
+
+
+def test_skip_reasons_are_printed_and_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    out = tmp_path / "skip.json"
+    words = "--threads 1 --rounds 1 --min-time 1e-6 --shapes rnn:1,1,2 --classes step --no-probes"
+    assert run.main([*words.split(), "--peers", "fusedrnn,numpy", "--out", str(out)]) == 0
+    assert "skipped numpy: threadpoolctl is not installed" in capsys.readouterr().out
+    assert "threadpoolctl is not installed" in load_runs([out])[0].skipped["numpy"]
+    assert run.main([*words.split(), "--peers", "numpy", "--out", str(out)]) == 1
+
+
+def test_a_busy_machine_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"{QUICK} --shapes rnn:1,1,2 --classes step --out {tmp_path / 'a.json'}"
+    for load, said in ((100.0, True), (0.0, False), (None, False)):
+        monkeypatch.setattr(machine, "load_average", lambda load=load: load)
+        assert run.main(words.split()) == 0
+        assert ("machine is busy" in capsys.readouterr().err) == said
+
+
+def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load(name: str) -> Peer:
+        if name == "openvino":
+            raise UnavailableError("openvino is not installed")
+        return FakePeer(name, FakeClock(), [])
+
+    monkeypatch.setattr(run, "load_peer", load)
+    assert run.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert "openvino is not installed" in text
+    assert all(word in text for word in [*PEERS, *CLASSES, "gru:64,64,1024"])
+
+
+def test_default_file_is_named_after_the_machine() -> None:
+    assert run._slug({"cpu": "AMD EPYC 9B45 (tm)", "cores": 2}) == "amd-epyc-9b45-tm-2-cores"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--peers keras",
+        "--classes sleeping",
+        "--cells mlp",
+        "--shapes lstm:1,2",
+        "--threads 0",
+        "--threads 9999",
+        "--threads two",
+        "--rounds 0",
+        "--min-time nan",
+    ],
+)
+def test_bad_options_end_with_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run.main(words.split())
+    assert stop.value.code == 2
+    assert f"argument {words.partition(' ')[0]}" in capsys.readouterr().err
