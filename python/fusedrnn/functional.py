@@ -10,7 +10,8 @@ tensor given requires a gradient.
 All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths` and `resets` alone
 may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current stream
 of the library of `x`, results and memory come from that library, and nothing waits for the device;
-so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA graph.
+so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA graph. The
+same call gives the same bits; in calls of other shapes a product may sum in another order.
 `fusedrnn.cuda_arrays` has what is asked of a library.
 
 The 16-bit types are for storage: matrix products, gates and the cell state within a call are

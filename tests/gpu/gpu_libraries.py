@@ -82,6 +82,10 @@ class Library(ABC):
         bound = 2.0**-10 if precision.dtype == "float16" else precision.bound
         return precision._replace(rounding=rounding, bound=bound)
 
+    def nans(self, count: int) -> Any:
+        """A new array on the current stream, for which nothing waits."""
+        raise NotImplementedError
+
     def transposed(self, array: Any, axes: tuple[int, ...]) -> Any:
         """A view with its axes in another order."""
         return array.transpose(*axes)
@@ -190,6 +194,9 @@ class Torch(Library):
     def transposed(self, array: Any, axes: tuple[int, ...]) -> Any:
         return array.permute(*axes)
 
+    def nans(self, count: int) -> Any:
+        return self.torch.full((count,), np.nan, device="cuda")
+
     def copy_into(self, array: Any, values: Any) -> None:
         array.copy_(self.array(values))
 
@@ -235,6 +242,9 @@ class Cupy(Library):
 
     def is_own(self, array: Any) -> bool:
         return isinstance(array, self.cupy.ndarray) and array.device.id == 0
+
+    def nans(self, count: int) -> Any:
+        return self.cupy.full(count, np.nan, "float32")
 
     def copy_into(self, array: Any, values: Any) -> None:
         array.set(np.ascontiguousarray(values))
@@ -312,6 +322,9 @@ class Emulated(Library):
     def is_own(self, array: Any) -> bool:
         return isinstance(array, EmulatedArray) and array.device == 0
 
+    def nans(self, count: int) -> Any:
+        return EmulatedArray(self.emulator, (count,), "float32")
+
     def copy_into(self, array: Any, values: Any) -> None:
         array.write(values)
 
@@ -339,18 +352,26 @@ class Emulated(Library):
     def new_stream(self) -> Stream:
         return Stream(self.emulator)
 
-    def borrowed_values(self, dlpack: Any, like: Any) -> Any:
-        """What an older DLPack capsule lends, a dense array of the form of `like`."""
+    def borrowed_copy(self, dlpack: Any, like: Any, stream: Stream) -> Any:
+        """A copy, made on `stream`, of what an older DLPack capsule lends, dense as `like`."""
         get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
         get_pointer.restype = ctypes.c_void_p
         get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
         tensor = Managed.from_address(get_pointer(dlpack, b"dltensor")).tensor
         assert tuple(tensor.shape[: tensor.ndim]) == like.shape
-        values = np.empty_like(like)
+        with stream:
+            copy = EmulatedArray(self.emulator, like.shape, like.dtype)  # waits for nothing
         self.emulator.call(
-            "copy_from_device", values.ctypes.data, tensor.data + tensor.byte_offset, values.nbytes
+            "copy_strided",
+            copy.address,
+            tensor.data + tensor.byte_offset,
+            1,
+            (ctypes.c_int64 * 1)(like.size),
+            (ctypes.c_int64 * 1)(like.itemsize),
+            like.itemsize,
+            stream.handle,
         )
-        return values
+        return copy
 
     def schedules(self, count: int) -> Iterator[contextlib.AbstractContextManager[None]]:
         return (self.emulator.seed(seed) for seed in range(min(count, self.few)))
