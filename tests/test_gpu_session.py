@@ -71,13 +71,22 @@ def test_a_part_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> 
     (outcome,) = run_parts([python("slow", code, most=1.5)], tmp_path, 60)
     assert (outcome.status, outcome.message) == ("out of time", "ended after 2 s")
     assert outcome.seconds < 20
-    begun, child = outcome.lines
+    begun, child, *_ = (tmp_path / "0-slow.log").read_text().splitlines()
     assert begun == "begun"
     for _ in range(100):
         if not _runs(int(child)):
             break
         time.sleep(0.05)
     assert not _runs(int(child))
+
+
+def test_a_part_that_takes_too_long_may_say_what_it_found(tmp_path: Path) -> None:
+    code = (
+        "import time\ntry:\n  print('begun', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt: print('1 failed')"
+    )
+    (outcome,) = run_parts([python("slow", code, most=1.5)], tmp_path, 60)
+    assert (outcome.status, outcome.lines) == ("out of time", ["begun", "1 failed"])
 
 
 def _runs(process: int) -> bool:
