@@ -250,6 +250,11 @@ def test_native_probes_may_be_missing_or_fail(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho grid_barrier 1.3 us\necho no cluster >&2\nexit 1\n")
     program.chmod(0o755)
     assert probe.native(tmp_path) == ["grid_barrier 1.3 us", "fusedrnn_probes: no cluster"]
+    program.write_text("#!/bin/sh\necho grid_barrier 1.3 us\nexec sleep 30\n")
+    assert probe.native(tmp_path, 1) == [
+        "grid_barrier 1.3 us",
+        "fusedrnn_probes: not done after 1 s",
+    ]
 
 
 def test_the_script_starts() -> None:
