@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from site import getsitepackages
 
 import pytest
 
@@ -172,17 +173,20 @@ def test_the_command_runs_the_parts_it_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     parser = gpu_session._parser()  # which knows the true parts
-    made = [python("smoke", "import os; print(os.environ['PYTHONPATH'])"), python("tests", "1/0")]
+    show = "import os; print(*map(os.environ.get, ['PYTHONPATH', 'FUSEDRNN_SITE_PACKAGES']))"
+    made = [python("smoke", show), python("tests", "1/0")]
     monkeypatch.setattr(gpu_session, "parts", lambda *a, **k: made)
     words = ["--out", "out", "--build", "b"]
     monkeypatch.setattr(gpu_session, "_parser", lambda: parser)
     assert gpu_session.main([*words, "--parts", "smoke"]) == 0
     assert (tmp_path / "out" / "summary.txt").read_text().splitlines() == [
         "smoke: ok, 0 s",
-        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'}",
+        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'} {':'.join(getsitepackages())}",
     ]
+    monkeypatch.chdir(tmp_path)  # the session has moved to the root
     assert gpu_session.main(words) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out
+    assert (tmp_path / "out" / "1-tests.log").exists()
 
 
 def test_summaries_keep_what_matters() -> None:
