@@ -261,6 +261,7 @@ class Cupy(Library):
         stream.synchronize()  # its pool may give the memory to others
 
     def capture(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        self.cupy.cuda.get_current_stream().synchronize()  # arrays are copied to the device there
         stream = self.cupy.cuda.Stream(non_blocking=True)
         with stream:
             function()
