@@ -10,8 +10,10 @@ packages that the machine lacks may lie in build/site (`pip install --target bui
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
+import site
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ from bench.gpu.session import Part, last_lines, run_parts, summary
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds that a table keeps of its time, to end by itself after the case that is running.
 TABLE_MARGIN = 20.0
+# Processes that share the GPU's tests, each with its own few hundred MB of context on the GPU.
+MOST_WORKERS = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [part for part in chosen if part.name in options.parts]
     environment = dict(os.environ) | {
         "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "build" / "site")]),
+        # Where NVIDIA's wheels are: a package outside of them finds no cuBLASLt beside itself.
+        "FUSEDRNN_SITE_PACKAGES": os.pathsep.join(site.getsitepackages()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take most of the GPU's memory
         "PYTHONUNBUFFERED": "1",
@@ -69,6 +75,8 @@ def parts(build: Path, folder: Path, python: str, *, built: bool = False) -> lis
     tests = [python, "-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
     # Another version of PyTorch may warn of what ours does not: that is no failure here.
     tests += ["-W", "default", "--maxfail=20", "--tb=short", "--durations=3"]
+    if importlib.util.find_spec("xdist") is not None:  # most of the time is the CPU's
+        tests += ["-n", str(min(os.cpu_count() or 1, MOST_WORKERS)), "--dist", "worksteal"]
     session = [
         Part("build", lambda seconds: [python, "bench/gpu/build.py", str(build)], 240),
         Part("smoke", lambda seconds: smoke, 60, needs, lambda text: last_lines(text, 8)),

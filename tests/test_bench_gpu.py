@@ -428,6 +428,39 @@ def test_measure_saves_each_case_and_stops_in_time(
     assert load_runs([out]) == [saved]
 
 
+def test_a_resumed_run_measures_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, missing = tmp_path / "r.json", SMOKE[0]
+    out.write_text(sample_run().to_json())
+    measured: list[Case] = []
+
+    class Recorder:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def settings_record(self) -> dict[str, Any]:
+            return sample_run().settings
+
+        def run_case(self, case: Case) -> list[Row]:
+            measured.append(case)
+            return [Row(case, "fusedrnn", "ok", rounds=(1.0,))]
+
+    monkeypatch.setattr(run, "_no_gpu", lambda: "")
+    monkeypatch.setattr(run, "CudaClock", FakeClock)
+    monkeypatch.setattr(run, "Harness", Recorder)
+    monkeypatch.setattr(device, "facts", lambda: sample_run().machine)
+    command = ["--peers", "cudnn", "--resume", "--no-ceilings", "--out", str(out), "--cases"]
+    run.main([*command, str(TINY), str(missing), str(OTHER)])
+    assert measured == [missing]
+    whole = load_runs([out])[0]
+    assert whole.cases == [TINY, OTHER, missing]
+    run.main([*command, str(TINY)])
+    assert measured == [missing]
+    assert load_runs([out]) == [whole]
+    assert capsys.readouterr().out.count("peer's time over ours") == 2
+
+
 def test_the_driver_is_asked_once_and_may_be_silent() -> None:
     asked = []
 

@@ -96,6 +96,26 @@ def test_torch_lends_on_its_own_device_and_stream(fake_torch: Torch) -> None:
         assert Context.current == 0
 
 
+def test_torch_tensors_that_need_no_order_are_lent_at_once(fake_torch: Torch) -> None:
+    kind = TorchKind(fake_torch)
+    fake_torch.streams = {0: STREAM, None: STREAM}  # type: ignore[dict-item]  # None: the CPU's
+    for stream, name in [(-1, "dltensor"), (STREAM, "dltensor")]:
+        tensor = torch.arange(6.0).reshape(2, 3)
+        assert f'"{name}"' in repr(kind.lend(tensor, stream, VERSION))
+        assert torch.from_dlpack(kind.lend(tensor, stream, VERSION)).data_ptr() == tensor.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_torch_parameters_that_autograd_watches(fake_torch: Torch, dtype: str) -> None:
+    kind = TorchKind(fake_torch)
+    with torch.inference_mode():
+        made_there = kind.empty((2,), dtype, 0)
+    for array in (kind.empty((2,), dtype, 0).requires_grad_(), made_there):
+        values = bf16.cast(np.array([1.0, 2.0]), dtype)
+        kind.write(array, values)
+        assert kind.read(array).tobytes() == values.tobytes()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_torch_arrays(fake_torch: Torch, dtype: str) -> None:
     kind = TorchKind(fake_torch)
@@ -180,6 +200,13 @@ def test_cupy_memory() -> None:
     assert (address, owner.ptr) == (512, 512)
     assert cupy.allocated == [(1, 1000)]
     assert Context.current == 0
+
+
+def test_other_libraries_are_given_a_stream_that_there_is() -> None:
+    array = Tensor(0)
+    for stream, asked in [(-1, 1), (1, 1), (STREAM, STREAM)]:
+        assert cuda_arrays.OF_DLPACK.lend(array, stream, VERSION) == "a capsule"
+        assert array.calls.pop() == (0, asked, VERSION)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from site import getsitepackages
 
 import pytest
 
@@ -71,13 +72,22 @@ def test_a_part_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> 
     (outcome,) = run_parts([python("slow", code, most=1.5)], tmp_path, 60)
     assert (outcome.status, outcome.message) == ("out of time", "ended after 2 s")
     assert outcome.seconds < 20
-    begun, child = outcome.lines
+    begun, child, *_ = (tmp_path / "0-slow.log").read_text().splitlines()
     assert begun == "begun"
     for _ in range(100):
         if not _runs(int(child)):
             break
         time.sleep(0.05)
     assert not _runs(int(child))
+
+
+def test_a_part_that_takes_too_long_may_say_what_it_found(tmp_path: Path) -> None:
+    code = (
+        "import time\ntry:\n  print('begun', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt: print('1 failed')"
+    )
+    (outcome,) = run_parts([python("slow", code, most=1.5)], tmp_path, 60)
+    assert (outcome.status, outcome.lines) == ("out of time", ["begun", "1 failed"])
 
 
 def _runs(process: int) -> bool:
@@ -163,17 +173,20 @@ def test_the_command_runs_the_parts_it_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     parser = gpu_session._parser()  # which knows the true parts
-    made = [python("smoke", "import os; print(os.environ['PYTHONPATH'])"), python("tests", "1/0")]
+    show = "import os; print(*map(os.environ.get, ['PYTHONPATH', 'FUSEDRNN_SITE_PACKAGES']))"
+    made = [python("smoke", show), python("tests", "1/0")]
     monkeypatch.setattr(gpu_session, "parts", lambda *a, **k: made)
     words = ["--out", "out", "--build", "b"]
     monkeypatch.setattr(gpu_session, "_parser", lambda: parser)
     assert gpu_session.main([*words, "--parts", "smoke"]) == 0
     assert (tmp_path / "out" / "summary.txt").read_text().splitlines() == [
         "smoke: ok, 0 s",
-        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'}",
+        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'} {':'.join(getsitepackages())}",
     ]
+    monkeypatch.chdir(tmp_path)  # the session has moved to the root
     assert gpu_session.main(words) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out
+    assert (tmp_path / "out" / "1-tests.log").exists()
 
 
 def test_summaries_keep_what_matters() -> None:
@@ -241,6 +254,11 @@ def test_native_probes_may_be_missing_or_fail(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho grid_barrier 1.3 us\necho no cluster >&2\nexit 1\n")
     program.chmod(0o755)
     assert probe.native(tmp_path) == ["grid_barrier 1.3 us", "fusedrnn_probes: no cluster"]
+    program.write_text("#!/bin/sh\necho grid_barrier 1.3 us\nexec sleep 30\n")
+    assert probe.native(tmp_path, 1) == [
+        "grid_barrier 1.3 us",
+        "fusedrnn_probes: not done after 1 s",
+    ]
 
 
 def test_the_script_starts() -> None:

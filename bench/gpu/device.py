@@ -52,9 +52,12 @@ def _nvidia_smi(arguments: list[str]) -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
-    asked = subprocess.run(
-        [program, *arguments], check=False, capture_output=True, text=True, timeout=20
-    )
+    try:
+        asked = subprocess.run(
+            [program, *arguments], check=False, capture_output=True, text=True, timeout=20
+        )
+    except subprocess.TimeoutExpired:
+        return ""
     return asked.stdout if asked.returncode == 0 else ""
 
 

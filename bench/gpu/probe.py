@@ -40,12 +40,19 @@ def launch_gaps(clock: Any) -> dict[str, float]:
     return found
 
 
-def native(build: Path) -> list[str]:
+def native(build: Path, seconds: float = 20) -> list[str]:
     """The lines of the native probes, or a line that says why there are none."""
     programs = [path for path in build.rglob(NATIVE) if path.is_file()]
     if not programs:
         return [f"{NATIVE}: not built"]
-    done = subprocess.run([programs[0]], check=False, capture_output=True, text=True, timeout=30)
+    try:
+        done = subprocess.run(
+            [programs[0]], check=False, capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+        text = said if isinstance(said, str) else said.decode(errors="replace")
+        return [*text.splitlines(), f"{NATIVE}: not done after {seconds:.0f} s"]
     lines = done.stdout.splitlines()
     return lines if done.returncode == 0 else [*lines, f"{NATIVE}: {done.stderr.strip()[:200]}"]
 

@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ceilings=_ceilings(clock, before) if options.ceilings else {},
     )
     try:
-        saved = measure(
-            harness.run_case, run, parse_cases(options.cases), out, before, options.time_limit
-        )
+        saved = measure(harness.run_case, run, cases, out, before, options.time_limit)
     except ValueError as error:  # the file to merge with is of another GPU
         print(f"{out}: {error}", file=sys.stderr)
         return 2
@@ -90,9 +88,8 @@ def measure(
 
     No case starts after `time_limit` seconds (0: no limit).
     """
-    if before is not None:
-        before.merged(run)  # an error now rather than after the work
-    started, saved = now(), run
+    # An error now rather than after the work.
+    started, saved = now(), before.merged(run) if before else run
     print(HEAD)
     for number, case in enumerate(cases):
         if time_limit and now() - started > time_limit:

@@ -18,8 +18,8 @@ from pathlib import Path
 # Lines of the summary in all, and seconds that a part needs to be worth a start.
 MOST_LINES = 100
 LEAST_SECONDS = 5.0
-# Between the request to end and the end by force.
-GRACE_SECONDS = 3.0
+# Between one request to end and the next, more forceful one.
+GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it started."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
+    """End the process and all that it started; asked as by a user, pytest says what it found."""
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, kind)
         except ProcessLookupError:

@@ -58,9 +58,13 @@ py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> sha
 OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
                          std::initializer_list<int64_t> shape, const Place* place) {
   if (place != nullptr && place->on_cuda()) {
-    array_ =
-        object.is_none() ? place->empty(dtype, shape) : py::reinterpret_borrow<py::object>(object);
-    set_on_device(name, *place);
+    if (object.is_none()) {
+      array_ = place->empty(dtype, shape);
+    } else {
+      array_ = py::reinterpret_borrow<py::object>(object);
+      check_device(name, producer_device(name, array_), {kDLCUDA, place->device()}, "x");
+    }
+    set_on_device(name);
     return;
   }
   const py::array array =
@@ -73,10 +77,8 @@ OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
 }
 
 // New arrays were made on the place's own stream, and so were those that the layers give.
-void OutputArray::set_on_device(const char* name, const Place& place) {
+void OutputArray::set_on_device(const char* name) {
   constexpr int64_t kNoOrder = -1;
-  const DLDevice device = producer_device(name, array_);
-  check_device(name, device, {kDLCUDA, place.device()}, "x");
   lent_.emplace(import_dlpack_on_cuda(name, array_, kNoOrder));
   view_.set(name, lent_->tensor());
 }

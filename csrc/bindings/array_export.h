@@ -37,7 +37,7 @@ class OutputArray {
   const py::object& array() const { return array_; }
 
  private:
-  void set_on_device(const char* name, const Place& place);
+  void set_on_device(const char* name);
 
   ArrayView view_;
   py::object array_;

@@ -79,10 +79,7 @@ def test_copies_are_independent(library: Library, cell: str) -> None:
 
 @cells
 @precisions
-@pytest.mark.parametrize("batch_first", [False, True], ids=["", "batch-first"])
-def test_other_precisions(
-    library: Library, cell: str, precision: Precision, batch_first: bool
-) -> None:
+def test_other_precisions(library: Library, cell: str, precision: Precision) -> None:
     """A layer is its functions, in any dtype; the CPU's parameters load into it."""
     layer = make(library, cell, 3, 9, dtype=precision.dtype, seed=0, **precision.options)
     host = LAYERS[cell](3, 9, dtype=precision.dtype, seed=1)

@@ -130,7 +130,7 @@ def test_other_devices(emulated: Emulated) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_a_forked_process_computes_on_the_cpu(library: Library) -> None:
     forward("gru", **problem_of("gru", "float32", **SHAPE)[0])
     x, w = np.ones((2, 1, 1), "float32"), np.ones((1, 1), "float32")
