@@ -15,7 +15,7 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-// Memory of the device's own pool, given back in the order of its stream.
+// Memory of the CUDA library's own pool, given back in the order of its stream.
 class DeviceBlock;
 
 // Dense, row-major and uninitialised; work on it is ordered on the stream it was made for. Its user

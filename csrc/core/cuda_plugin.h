@@ -21,7 +21,7 @@ constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 struct CudaPlace {
   int32_t device = 0;
   void* stream = nullptr;                         // a cudaStream_t; null: the legacy default stream
-  const fusedrnn_allocator* allocator = nullptr;  // null: the device's own memory pool
+  const fusedrnn_allocator* allocator = nullptr;  // null: the library's own pool
 };
 
 // What ForwardCall::flags is made from, on the device: `flags` of a call is null here. A tensor may
@@ -58,7 +58,7 @@ struct CudaPlugin {
   const char* (*last_error)();
   // A line about the library itself: CUDA runtime, driver, the GEMM in use.
   const char* (*description)();
-  // Memory of the device's own pool, for results of callers that have no allocator.
+  // Memory of the library's own pool, for results of callers that have no allocator.
   fusedrnn_status (*allocate)(int32_t device, size_t bytes, void* stream, void** memory);
   void (*release)(int32_t device, void* memory, void* stream);  // after the work on `stream`
   // What is put on `later` from now on waits for what is on `earlier` now; no one else waits.

@@ -9,7 +9,7 @@
 
 namespace fusedrnn::cuda {
 
-// From the device's own pool, for use on `stream`; released in the order of a stream.
+// From the library's pool on the device, for use on `stream`; released in the order of a stream.
 void* allocate_result(int32_t device, size_t bytes, cudaStream_t stream);
 void release_result(int32_t device, void* memory, cudaStream_t stream) noexcept;
 

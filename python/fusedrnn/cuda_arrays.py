@@ -3,7 +3,7 @@
 PyTorch and CuPy say which stream is current, make results and lend memory from their own pools. A
 library that is known through DLPack alone, as JAX is, has no stream to name: its arrays are read
 and written in the order of the legacy default stream, with which DLPack's protocol orders theirs,
-and results lie in memory of the device's own pool. `register` makes another library known.
+and results lie in memory of the CUDA library's own pool. `register` makes another library known.
 
 No library is imported here: the one that made an array already is.
 """
@@ -32,8 +32,8 @@ class CudaKind(Protocol):
     """One library's arrays on CUDA devices, as this package needs them.
 
     Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
-    be None: memory then comes from the device's own pool. Arrays have `shape`; those of `empty` can
-    be indexed with integers and slices for views that write through.
+    be None: memory then comes from a pool of the CUDA library. Arrays have `shape`; those of
+    `empty` can be indexed with integers and slices for views that write through.
     """
 
     def current_stream(self, device: int) -> int:

@@ -1,6 +1,8 @@
 #include "cuda/runtime/device.h"
 
+#include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -18,6 +20,20 @@ cudaStream_t new_stream() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   return stream;
+}
+
+cudaMemPool_t new_pool(int ordinal) {
+  const RelaxedCapture relaxed;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.handleTypes = cudaMemHandleTypeNone;
+  properties.location = {cudaMemLocationTypeDevice, ordinal};
+  cudaMemPool_t pool = nullptr;
+  check(cudaMemPoolCreate(&pool, &properties), "cudaMemPoolCreate");
+  uint64_t everything = std::numeric_limits<uint64_t>::max();
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &everything),
+        "cudaMemPoolSetAttribute");
+  return pool;
 }
 
 int attribute(cudaDeviceAttr which, int ordinal) {
@@ -51,7 +67,10 @@ int capability_of(int ordinal) {
 }  // namespace
 
 Device::Device(int ordinal)
-    : ordinal_(ordinal), graphs_(new_stream()), release_stream_(new_stream()) {}
+    : ordinal_(ordinal),
+      pool_(new_pool(ordinal)),
+      graphs_(new_stream()),
+      release_stream_(new_stream()) {}
 
 void Device::abandon(void* memory) {
   const std::lock_guard lock(mutex_);

@@ -19,16 +19,20 @@ class Device {
 
   int ordinal() const { return ordinal_; }
   GraphCache& graphs() { return graphs_; }
+  // The library's own, which keeps what was released for the next call: the device's default pool
+  // gives it back to the system whenever the host waits, and belongs to the whole process.
+  cudaMemPool_t pool() const { return pool_; }
   // A stream of the library's own, on which memory is released that calls on several streams used.
   cudaStream_t release_stream() const { return release_stream_; }
 
-  // Memory of the device's pool that nothing uses any more, from a thread that may call nothing of
+  // Memory of the pool that nothing uses any more, from a thread that may call nothing of
   // CUDA (the end of a graph); the next call releases it.
   void abandon(void* memory);
   void release_abandoned();
 
  private:
   const int ordinal_;
+  const cudaMemPool_t pool_;
   GraphCache graphs_;
   cudaStream_t release_stream_ = nullptr;
   std::mutex mutex_;

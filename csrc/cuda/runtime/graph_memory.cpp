@@ -16,12 +16,12 @@ void throw_out_of_memory(const Place& place, size_t bytes) {
 
 void* allocate_from_pool(const Place& place, size_t bytes, cudaStream_t stream) {
   void* memory = nullptr;
-  const cudaError_t status = cudaMallocAsync(&memory, bytes, stream);
+  const cudaError_t status = cudaMallocFromPoolAsync(&memory, bytes, place.device().pool(), stream);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw_out_of_memory(place, bytes);
   }
-  check(status, "cudaMallocAsync");
+  check(status, "cudaMallocFromPoolAsync");
   return memory;
 }
 

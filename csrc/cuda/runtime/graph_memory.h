@@ -1,4 +1,4 @@
-// Memory of the device's pool, for a call that its caller captures into a graph without giving an
+// Memory of the library's pool, for a call that its caller captures into a graph without giving an
 // allocator. The graph may be launched for as long as it exists, so it holds a share of the memory
 // beside the call or the tape. The last to drop its share leaves the memory to the device's next
 // call, because a graph ends where nothing of CUDA may be called.
@@ -31,7 +31,7 @@ class GraphMemory {
   std::atomic<int> shares_{1};
 };
 
-// From the device's pool, for use on `stream`.
+// From the library's pool on the device, for use on `stream`.
 void* allocate_from_pool(const Place& place, size_t bytes, cudaStream_t stream);
 [[noreturn]] void throw_out_of_memory(const Place& place, size_t bytes);
 

@@ -1,4 +1,5 @@
 // The runtime's calls about memory.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -205,7 +206,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   });
 }
 
-// One pool a device, which holds on to nothing: its settings change nothing that can be seen.
+// Pools hold on to nothing: their settings change nothing that can be seen.
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
   return call([&](Runtime& r) {
     require(device >= 0 && device < r.devices, cudaErrorInvalidDevice, "");
@@ -240,4 +241,28 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
   return call([](Runtime&) {});
+}
+
+// The handle says the device in its low byte, as that of a default pool does.
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  static std::atomic<uintptr_t> made{0};
+  return call([&](Runtime& r) {
+    refuse_unsafe_call("cudaMemPoolCreate");
+    const int device = properties->location.id;
+    require(properties->allocType == cudaMemAllocationTypePinned &&
+                properties->location.type == cudaMemLocationTypeDevice,
+            cudaErrorInvalidValue, "a pool of anything but a device's memory");
+    require(device >= 0 && device < r.devices, cudaErrorInvalidDevice, "");
+    *pool = reinterpret_cast<cudaMemPool_t>(++made * 256 + static_cast<uintptr_t>(device) + 1);
+  });
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** address, size_t bytes, cudaMemPool_t pool,
+                                    cudaStream_t stream) {
+  const cudaError_t status = call([&](Runtime&) {
+    const int device = static_cast<int>(reinterpret_cast<uintptr_t>(pool) % 256) - 1;
+    require(device == stream_of(stream).device, cudaErrorInvalidValue,
+            "memory for a stream from a pool of another device");
+  });
+  return status != cudaSuccess ? status : cudaMallocAsync(address, bytes, stream);
 }
