@@ -110,6 +110,9 @@ struct CublasLtGemm::Plan {
   Owned<MatrixLayout> a, b, c;  // cuBLASLt's A, B and both C and D
   Algo algo{};
   bool possible = false;
+  // Whether the answer holds for later calls. cuBLASLt 13.3 cannot be asked while a blocking stream
+  // is captured: that call is computed by the plain kernel, and the next one asks again.
+  bool lasting = true;
 };
 
 namespace {
@@ -190,7 +193,9 @@ std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::plan_of(const Product& p
   const auto found = plans_.find(key);
   if (found != plans_.end()) return found->second;
   if (plans_.size() == kMostPlans) plans_.clear();  // calls that run hold on to theirs
-  return plans_[key] = make_plan(product);
+  std::shared_ptr<const Plan> plan = make_plan(product);
+  if (plan->lasting) plans_[key] = plan;
+  return plan;
 }
 
 std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::make_plan(const Product& p) const {
@@ -221,6 +226,7 @@ std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::make_plan(const Product&
       api_.heuristic(handle_, plan->desc.get(), plan->a.get(), plan->b.get(), plan->c.get(),
                      plan->c.get(), preference.get(), 1, &result, &found);
   plan->possible = status == kSuccess && found > 0 && result.state == kSuccess;
+  plan->lasting = status == kSuccess || status == kNotSupported;
   plan->algo = result.algo;
   return plan;
 }

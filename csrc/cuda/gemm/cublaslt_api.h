@@ -12,6 +12,7 @@ namespace fusedrnn::cuda::cublaslt {
 
 using Status = int;  // cublasStatus_t
 constexpr Status kSuccess = 0;
+constexpr Status kNotSupported = 15;
 
 using Handle = struct HandleOpaque*;              // cublasLtHandle_t
 using MatmulDesc = struct MatmulDescOpaque*;      // cublasLtMatmulDesc_t

@@ -46,6 +46,8 @@ size_t reserve_flags(const Masks& masks, const Problem& p, Layout& layout) {
 }
 
 // Masks travel as values of launches, which are no part of a graph: its key need not have them.
+// Their memory lies behind all that the graph uses, whose place must not depend on where masks come
+// from.
 void launch_forward(GeneralForward& forward, const Masks& masks, char* memory, uint8_t* flags,
                     const Place& place) {
   if (masks.any()) masks.make_flags(memory, flags, place.stream());
@@ -64,8 +66,8 @@ void train(const ForwardCall& call, const Masks& given_masks, const Place& place
   const States states(p, unit_of(p), true, p.T, kept);
   const size_t flags = reserve_flags(masks, p, kept);
   auto result = std::make_unique<GeneralTape>(place, states, masks, flags, kept);
-  masks.reserve(scratch);
   GeneralForward forward(call, result->states(), p.T, gemm, scratch);
+  masks.reserve(scratch);
   const CallMemory memory(place, scratch.total());
   launch_forward(forward, masks, memory.data(), result->flags(), place);
   result->memory().leave(place);
@@ -81,8 +83,8 @@ void infer(const ForwardCall& call, const Masks& given_masks, const Place& place
   Layout layout;
   States states(p, unit, false, chunk_steps, layout);
   const size_t flags = reserve_flags(masks, p, layout);
-  masks.reserve(layout);
   GeneralForward forward(call, states, chunk_steps, gemm, layout);
+  masks.reserve(layout);
   const CallMemory memory(place, layout.total());
   states.use(memory.data());
   auto* const flags_at = masks.any() ? reinterpret_cast<uint8_t*>(memory.data() + flags) : nullptr;

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "core/cuda_plugin.h"
+#include "cuda/runtime/capture_mode.h"
 #include "cuda/runtime/device.h"
 
 namespace fusedrnn::cuda {
@@ -34,6 +35,9 @@ class Place {
 
  private:
   CurrentDevice current_;
+  // cuBLASLt and kernels that are loaded at their first launch may allocate, graphs are made and
+  // destroyed, while this thread or another captures.
+  RelaxedCapture relaxed_;
   Device& device_;
   cudaStream_t stream_;
   const fusedrnn_allocator* allocator_;
