@@ -1,5 +1,6 @@
 #include "cuda/runtime/memory.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.h"
@@ -15,6 +16,19 @@ void* allocate_from_caller(const Place& place, size_t bytes) {
   void* const memory = allocator.allocate(allocator.context, bytes, place.stream());
   if (memory == nullptr) throw_out_of_memory(place, bytes);
   return memory;
+}
+
+// Whether work on the two comes in one order. The per-thread default stream is another in each
+// thread.
+bool same_stream(cudaStream_t a, cudaStream_t b) { return a == b && a != cudaStreamPerThread; }
+
+// Whether it is the legacy default stream, which is there for ever, and no capture forbids its use.
+bool is_open_default_stream(cudaStream_t stream) {
+  if (stream != nullptr && stream != cudaStreamLegacy) return false;
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const bool open = cudaStreamIsCapturing(stream, &status) == cudaSuccess;
+  cudaGetLastError();
+  return open;
 }
 
 }  // namespace
@@ -70,7 +84,7 @@ void KeptMemory::enter(const Place& place) {
     return;
   }
   const std::lock_guard lock(mutex_);
-  if (place.stream() == stream_ || uses_.empty()) return;
+  if (same_stream(place.stream(), stream_) || uses_.empty()) return;
   check(cudaStreamWaitEvent(place.stream(), uses_.front().done, 0), "cudaStreamWaitEvent");
 }
 
@@ -79,7 +93,7 @@ void KeptMemory::leave(const Place& place) {
   const std::lock_guard lock(mutex_);
   Use* use = nullptr;
   for (Use& known : uses_) {
-    if (known.stream == place.stream()) use = &known;
+    if (same_stream(known.stream, place.stream())) use = &known;
   }
   if (use == nullptr) {
     cudaEvent_t done = nullptr;
@@ -92,8 +106,13 @@ void KeptMemory::leave(const Place& place) {
 
 void KeptMemory::wait_for_uses(cudaStream_t stream) noexcept {
   for (const Use& use : uses_) {
-    if (use.stream != stream) cudaStreamWaitEvent(stream, use.done, 0);
+    if (!same_stream(use.stream, stream)) cudaStreamWaitEvent(stream, use.done, 0);
   }
+}
+
+bool KeptMemory::used_on_its_stream_alone() const {
+  return std::all_of(uses_.begin(), uses_.end(),
+                     [&](const Use& use) { return same_stream(use.stream, stream_); });
 }
 
 void KeptMemory::release() noexcept {
@@ -101,12 +120,18 @@ void KeptMemory::release() noexcept {
     const CurrentDevice current(device_);
     const RelaxedCapture relaxed;
     if (shared_ != nullptr) {
+      // Whoever drops the last share, the memory is released on this stream.
+      wait_for_uses(device_at(device_).release_stream());
       shared_->drop();
     } else if (has_allocator_) {
       wait_for_uses(stream_);
       allocator_.release(allocator_.context, data_, bytes_, stream_);
     } else if (uses_.empty()) {
       cudaFreeAsync(data_, stream_);  // the forward call failed, and its stream is still there
+    } else if (used_on_its_stream_alone() && is_open_default_stream(stream_)) {
+      // The pool gives a stream at once what that stream releases, and what another does only when
+      // the device has come to it: by then a host that is ahead would have asked for more.
+      cudaFreeAsync(data_, stream_);
     } else {
       // The caller's streams may be gone; their events are not.
       const cudaStream_t stream = device_at(device_).release_stream();

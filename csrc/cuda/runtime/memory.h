@@ -1,4 +1,4 @@
-// Device memory of calls and tapes: from the caller's allocator, or else from the device's pool.
+// Device memory of calls and tapes: from the caller's allocator, or else from the library's pool.
 // Nothing here waits for the device.
 #pragma once
 
@@ -57,6 +57,7 @@ class KeptMemory {
 
   void release() noexcept;
   void wait_for_uses(cudaStream_t stream) noexcept;
+  bool used_on_its_stream_alone() const;
 
   const int device_;
   const cudaStream_t stream_;  // of the forward call
