@@ -84,6 +84,7 @@ class Call {
   // To change before the call is made.
   fusedrnn::ForwardCall& forward_call() { return forward_; }
   fusedrnn::BackwardCall& backward_call() { return backward_; }
+  fusedrnn::CudaMasks& masks() { return call_masks_; }
 
  private:
   const DeviceArray* add_input(const std::string& name, Order order);

@@ -17,7 +17,14 @@
 
 namespace {
 
-enum Status { kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kNotSupported = 15 };
+enum Status {
+  kSuccess = 0,
+  kNotInitialized = 1,
+  kInvalidValue = 7,
+  kExecutionFailed = 13,
+  kInternalError = 14,
+  kNotSupported = 15
+};
 enum Type { kFloat = 0, kDouble = 1, kHalf = 2, kBfloat = 14 };
 enum Compute { kSums32 = 68, kSums64 = 70, kSumsTf32 = 77 };
 
@@ -66,6 +73,7 @@ int set(T& field, const void* value, size_t size, const char* name) {
 }
 
 std::atomic<int64_t> products{0};
+std::atomic<bool> cannot_be_asked{false};
 
 // --- numbers ---
 
@@ -239,6 +247,9 @@ EXPORT size_t cublasLtGetVersion() { return 139901; }
 // How many products have been asked for.
 EXPORT int64_t fake_cublaslt_products() { return products; }
 
+// Whether algorithms are asked for in vain, as they may be in captures.
+EXPORT void fake_cublaslt_refuse(int refuse) { cannot_be_asked = refuse != 0; }
+
 EXPORT int cublasLtCreate(Handle** handle) {
   *handle = new Handle();
   return kSuccess;
@@ -314,6 +325,9 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(Handle* handle, Desc* desc, Layout* a,
   if (preference->schemes != 2) return refuse("reductions in an undetermined order or type");
   if (preference->workspace < kWorkspace) return refuse("no workspace");
   if (sizes.m == kUnsupportedRows) return kNotSupported;
+  if (cannot_be_asked) return kInternalError;
+  // The real one may allocate when it loads kernels, which a capture forbids if nobody allows it.
+  if (emulator_release(emulator_allocate(1)) != 0) return kNotInitialized;
   *results = {};
   results->algo.data[0] = signature(*desc, *a, *b, *c, *d);
   const uint32_t alignments[] = {preference->align_a, preference->align_b, preference->align_c,

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
@@ -16,14 +17,18 @@ using namespace backend_test;
 
 // --- the library's own ---
 
+const char* fake_cublaslt() { return std::getenv("FUSEDRNN_CUBLASLT"); }
+
+template <class Function>
+Function* fake_function(const char* name) {
+  void* const library = dlopen(fake_cublaslt(), RTLD_NOW);
+  return reinterpret_cast<Function*>(dlsym(library, name));
+}
+
 // How many products the library has asked its fake cuBLASLt for: a replayed graph asks for none.
 int64_t products_asked_for() {
-  const char* const path = std::getenv("FUSEDRNN_CUBLASLT");
-  if (path == nullptr) return -1;
-  void* const library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-  if (library == nullptr) return 0;  // none so far
-  const auto count = reinterpret_cast<int64_t (*)()>(dlsym(library, "fake_cublaslt_products"));
-  return count();
+  if (fake_cublaslt() == nullptr) return -1;
+  return fake_function<int64_t()>("fake_cublaslt_products")();
 }
 
 // Hands out what was released before, as frameworks' allocators do.
@@ -86,11 +91,53 @@ void test_calls_that_come_again_are_replayed() {
         const int64_t asked = products_asked_for() - before;
         check_same(call.outputs(), expected, "in turn " + std::to_string(turn));
         // The first time it runs, the second it is captured.
-        if (std::getenv("FUSEDRNN_CUBLASLT") != nullptr) CHECK_EQUAL(asked > 0, turn < 2);
+        if (fake_cublaslt() != nullptr) CHECK_EQUAL(asked > 0, turn < 2);
         call.free_tape();
       }
     }
   }
+}
+
+// Hands out one place again and again, as large as asked for.
+struct OnePlace {
+  static constexpr size_t kBytes = size_t{1} << 20;
+  char* place = static_cast<char*>(emulator_allocate(kBytes));
+  size_t asked = 0;  // of the last allocation
+  fusedrnn_allocator interface{this,
+                               [](void* self, size_t bytes, void*) -> void* {
+                                 auto& own = *static_cast<OnePlace*>(self);
+                                 own.asked = bytes;
+                                 return own.place;
+                               },
+                               [](void*, void*, size_t, void*) {}};
+  ~OnePlace() { emulator_release(place); }
+
+  void clear() {
+    const std::vector<char> zeros(kBytes);
+    emulator_copy_to_device(place, zeros.data(), kBytes);
+  }
+  bool is_clear_behind() const {
+    std::vector<char> content(kBytes);
+    emulator_copy_from_device(content.data(), place, kBytes);
+    return std::all_of(content.begin() + static_cast<ptrdiff_t>(asked), content.end(),
+                       [](char byte) { return byte == 0; });
+  }
+};
+
+// A call with masks of the host needs more memory than the same call with masks of the device,
+// which may be given the same address and find its graph.
+void test_a_graph_stays_in_the_memory_of_each_call() {
+  if (fake_cublaslt() != nullptr) return;  // its workspace is larger than a place
+  OnePlace memory;
+  const Case one = random_case({.cell = FUSEDRNN_GRU, .T = 20});
+  const Options options{.allocator = &memory.interface, .host_masks = true};
+  Call call(one, options);
+  for (int turn = 0; turn < 3; ++turn) require(call.infer(), one);
+  Call on_device(one, {});
+  call.masks() = on_device.masks();
+  memory.clear();
+  require(call.infer(), one);
+  CHECK(memory.is_clear_behind());
 }
 
 // More kinds of calls than there are graphs to keep.
@@ -161,6 +208,44 @@ void test_a_captured_forward_call_leaves_a_tape() {
   CHECK_EQUAL(emulator_live_bytes(), before);
 }
 
+// The tape of a captured forward call is used outside of a graph, on another stream, and is freed,
+// as its graph is, while that call runs.
+void test_a_captured_tape_is_released_behind_its_calls() {
+  const Case one = random_case({.T = 7});
+  const Arrays expected = train(one);
+  for (uint64_t seed = 1; seed < 9; ++seed) {
+    const Stream first, second;
+    Call call(one, {.stream = first.handle}), next(one, {});
+    CHECK_EQUAL(emulator_begin_capture(first.handle), 0);
+    require(call.forward(), one);
+    void* const graph = emulator_end_capture(first.handle);
+    CHECK_EQUAL(emulator_launch_graph(graph, first.handle), 0);
+    emulator_synchronize(first.handle);
+    emulator_release_graph(graph);
+    emulator_set_seed(seed);
+    require(call.backward(second.handle), one);
+    call.free_tape();
+    require(next.forward(), one);  // releases what graphs leave behind
+    check_same(call.outputs(), expected, "from a tape that was captured and freed");
+  }
+  emulator_set_seed(0);
+}
+
+// cuBLASLt that does not answer in a capture is asked again after it.
+void test_algorithms_are_asked_for_again() {
+  if (fake_cublaslt() == nullptr) return;
+  auto* const refuse = fake_function<void(int)>("fake_cublaslt_refuse");
+  const Case one = random_case({.cell = FUSEDRNN_RNN_TANH, .T = 2, .I = 3, .H = 9});
+  Call call(one, {});
+  refuse(1);
+  const int64_t before = products_asked_for();
+  require(call.infer(), one);
+  CHECK_EQUAL(products_asked_for(), before);
+  refuse(0);
+  require(call.infer(), one);
+  CHECK(products_asked_for() > before);
+}
+
 void test_a_failure_in_a_capture() {
   const Case one = random_case({});
   const Stream stream;
@@ -179,9 +264,12 @@ void test_a_failure_in_a_capture() {
 
 int main() {
   test_calls_that_come_again_are_replayed();
+  test_a_graph_stays_in_the_memory_of_each_call();
   test_graphs_are_forgotten();
   test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there();
   test_a_captured_forward_call_leaves_a_tape();
+  test_a_captured_tape_is_released_behind_its_calls();
+  test_algorithms_are_asked_for_again();
   test_a_failure_in_a_capture();
   CHECK_EQUAL(std::string(emulator_last_error()), "");
   return check::result();

@@ -130,6 +130,24 @@ void test_a_tape_outlives_its_streams() {
   CHECK_EQUAL(emulator_live_bytes(), before);
 }
 
+// The per-thread default stream has one name and is another in each thread.
+void test_a_tape_on_the_streams_of_threads() {
+  void* const own = reinterpret_cast<void*>(2);
+  const Case one = random_case({.cell = FUSEDRNN_GRU, .T = 20});
+  const Arrays expected = train(one);
+  for (uint64_t seed = 1; seed < 9; ++seed) {
+    emulator_set_seed(seed);
+    Call call(one, {.stream = own}), next(one, {});
+    std::thread([&] { require(call.forward(), one); }).join();
+    require(call.backward(), one);
+    std::thread([&] { require(call.backward(), one); }).join();
+    call.free_tape();
+    require(next.forward(), one);
+    check_same(call.outputs(), expected, "on the streams of threads");
+  }
+  emulator_set_seed(0);
+}
+
 void test_two_streams_at_once() {
   const Case a = random_case({.T = 12, .seed = 1}), b = random_case({.T = 12, .seed = 2});
   const Arrays expected_a = train(a), expected_b = train(b);
@@ -186,6 +204,7 @@ int main() {
   test_no_memory_from_the_pool();
   test_a_tape_serves_many_calls();
   test_a_tape_outlives_its_streams();
+  test_a_tape_on_the_streams_of_threads();
   test_two_streams_at_once();
   test_many_threads();
   test_memory_does_not_grow();
