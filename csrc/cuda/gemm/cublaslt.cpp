@@ -110,8 +110,8 @@ struct CublasLtGemm::Plan {
   Owned<MatrixLayout> a, b, c;  // cuBLASLt's A, B and both C and D
   Algo algo{};
   bool possible = false;
-  // Whether the answer holds for later calls. cuBLASLt 13.3 cannot be asked while a blocking stream
-  // is captured: that call is computed by the plain kernel, and the next one asks again.
+  // Whether the answer holds for later calls. Some versions of cuBLASLt cannot be asked during a
+  // capture: that call is computed by the plain kernel, and the next one asks again.
   bool lasting = true;
 };
 
