@@ -85,13 +85,14 @@ std::string why_unavailable(const Feature (&features)[n], uint64_t registers, co
 constexpr Isa kAll[] = {Isa::scalar, Isa::neon,        Isa::avx2,
                         Isa::avx512, Isa::avx512_bf16, Isa::amx_bf16};
 
+#ifdef __x86_64__
 // Linux leaves room for the tiles, 8 KB a thread, only where a process has asked for it. True where
 // all its threads may use them from now on.
 bool request_tiles([[maybe_unused]] const Machine& machine) {
 #if defined(FUSEDRNN_AMX_EMULATED)
   amx_emulator::install();
   return true;
-#elif defined(__x86_64__) && defined(__linux__)
+#elif defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return (machine.leaf7_edx & kAmxTile) != 0 && (machine.xcr0 & kSaveTiles) == kSaveTiles &&
          syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
@@ -99,6 +100,7 @@ bool request_tiles([[maybe_unused]] const Machine& machine) {
   return false;
 #endif
 }
+#endif
 
 std::vector<Isa> available_of(const std::vector<Isa>& compiled, const Machine& machine) {
   std::vector<Isa> available;
