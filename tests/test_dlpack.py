@@ -260,6 +260,17 @@ def test_tensors_that_want_a_gradient() -> None:
     assert imported.ctypes.data == x.data_ptr()
 
 
+def test_tensors_that_are_negated_as_they_are_read() -> None:
+    arguments = problem("gru")
+    expected = infer("gru", **arguments)
+    pairs = torch.zeros(*arguments["x"].shape, dtype=torch.complex64)
+    pairs.imag[...] = -torch.from_numpy(arguments["x"])
+    x = pairs.conj().imag
+    assert x.is_neg()
+    same_bits(infer("gru", **arguments | {"x": x}), expected)
+    assert not _core.as_array("x", x).flags.writeable  # a copy
+
+
 CPU, CUDA, CUDA_HOST, ROCM = 1, 2, 3, 10
 
 

@@ -44,10 +44,17 @@ py::array integers(const char* name, py::handle sequence) {
 
 }  // namespace
 
-py::object without_gradient(py::handle object) {
+PlainTensor plain_tensor(py::handle object) {
+  PlainTensor plain{py::reinterpret_borrow<py::object>(object)};
   const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
-  if (requires_grad.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
-  return object.attr("detach")();
+  if (!PyBool_Check(requires_grad.ptr())) return plain;  // no tensor of such a library
+  if (requires_grad.ptr() == Py_True) plain.tensor = object.attr("detach")();
+  const py::object is_negated = py::getattr(object, "is_neg", py::none());
+  if (!is_negated.is_none() && is_negated().ptr() == Py_True) {
+    plain.tensor = plain.tensor.attr("resolve_neg")();
+    plain.is_copy = true;
+  }
+  return plain;
 }
 
 bool is_numpy(const char* name, py::handle object) {
@@ -80,7 +87,7 @@ InputArray::InputArray(const char* name, py::handle object, ElementKind kind, Pl
 }
 
 void InputArray::set(py::handle object, Place* place) {
-  const py::object source = without_gradient(object);
+  const auto [source, is_copy] = plain_tensor(object);
   if (place != nullptr && !py::hasattr(source, "__dlpack__") && has_cuda_interface(source)) {
     owner_ = view_cuda_interface(name_, source, *place, view_, read_only_);
   } else {
@@ -92,6 +99,7 @@ void InputArray::set(py::handle object, Place* place) {
     }
     set_dlpack(source, device, place);
   }
+  read_only_ = read_only_ || is_copy;  // what is written to it would be lost
   if (is_host(view_.tensor.device)) return;
   place_ = place;
   source_ = source;

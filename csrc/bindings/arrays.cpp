@@ -67,8 +67,8 @@ void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_o
   const bool numpy = py::isinstance<py::array>(object);
   const DLDevice found = numpy ? DLDevice{kDLCPU, 0} : producer_device(name.c_str(), object);
   check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
-  const py::object array = without_gradient(object);
-  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), array, kNoOrder);
+  const PlainTensor plain = plain_tensor(object);
+  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), plain.tensor, kNoOrder);
   check_tensor(name.c_str(), lent.tensor(), dtype.c_str(), shape.data(),
                static_cast<int>(shape.size()));
 }
