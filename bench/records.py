@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .scenarios import Shape, flops
 
 SCHEMA = 2
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,15 @@ def _row(data: dict[str, Any]) -> Row:
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Runs of result files; raises ValueError that names the file that is none."""
+    return load_all(paths, Run.from_json, "a result file")
+
+
+def load_all(paths: Iterable[str | Path], from_json: Callable[[str], R], what: str) -> list[R]:
+    """What `from_json` makes of each file; raises ValueError that names a file it refuses."""
     runs = []
     for path in paths:
         try:
-            runs.append(Run.from_json(Path(path).read_text(encoding="utf-8")))
+            runs.append(from_json(Path(path).read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a result file: {error}") from error
+            raise ValueError(f"{path}: not {what}: {error}") from error
     return runs

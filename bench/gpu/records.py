@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..records import load_all
 from .scenarios import Case
 
 KIND = "gpu"  # tells the file from one of the CPU
@@ -131,10 +132,4 @@ def is_gpu_file(path: str | Path) -> bool:
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Runs of result files; raises ValueError that names the file that is none."""
-    runs = []
-    for path in paths:
-        try:
-            runs.append(Run.from_json(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a result file of a GPU: {error}") from error
-    return runs
+    return load_all(paths, Run.from_json, "a result file of a GPU")

@@ -36,7 +36,6 @@ class Library(ABC):
 
     name: str
     dtypes: tuple[str, ...] = ALL_DTYPES
-    has_streams = True
 
     @abstractmethod
     def array(self, values: Any, device: int = 0) -> Any:
@@ -65,13 +64,6 @@ class Library(ABC):
         for name, value in expected.items():
             check({name: got[name]}, {name: value}, BOUND[value.dtype.name])
 
-    def layer(self, cell: str, *sizes: int, **options: Any) -> Any:
-        return OnDevice(self, LAYERS[cell](*sizes, **options, **self.layer_options()))
-
-    def layer_options(self) -> dict[str, Any]:
-        """Of layers whose parameters are arrays of the library."""
-        raise NotImplementedError
-
     def precision(self, precision: Any) -> Any:
         """Gates are kept as they are; the gradients of float16's enter products as tfloat32.
 
@@ -84,39 +76,51 @@ class Library(ABC):
         bound = 2.0**-9 if precision.dtype == "float16" else precision.bound
         return precision._replace(rounding=rounding, bound=bound)
 
-    def nans(self, count: int) -> Any:
-        """A new array on the current stream, for which nothing waits."""
-        raise NotImplementedError
-
     def transposed(self, array: Any, axes: tuple[int, ...]) -> Any:
         """A view with its axes in another order."""
         return array.transpose(*axes)
-
-    def copy_into(self, array: Any, values: Any) -> None:
-        """New values in the same memory, written on the current stream."""
-        raise NotImplementedError
-
-    def stream(self) -> Any:
-        """A context in which a new stream, ordered against no other, is the current one."""
-        raise NotImplementedError
-
-    def capture(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        """What `function` returns while it is captured, and a function that replays it."""
-        raise NotImplementedError
-
-    def live_bytes(self) -> int:
-        """Device memory in use, by arrays and by work."""
-        raise NotImplementedError
 
     def schedules(self, count: int) -> Iterator[contextlib.AbstractContextManager[None]]:
         """Contexts in which the device may take what is not ordered in another order."""
         return (contextlib.nullcontext() for _ in range(count))
 
 
+class StreamLibrary(Library):
+    """One whose arrays may be written, and whose streams and memory a caller can reach."""
+
+
+    def layer(self, cell: str, *sizes: int, **options: Any) -> Any:
+        return OnDevice(self, LAYERS[cell](*sizes, **options, **self.layer_options()))
+
+    @abstractmethod
+    def layer_options(self) -> dict[str, Any]:
+        """Of layers whose parameters are arrays of the library."""
+
+    @abstractmethod
+    def nans(self, count: int) -> Any:
+        """A new array on the current stream, for which nothing waits."""
+
+    @abstractmethod
+    def copy_into(self, array: Any, values: Any) -> None:
+        """New values in the same memory, written on the current stream."""
+
+    @abstractmethod
+    def stream(self) -> contextlib.AbstractContextManager[int]:
+        """A context in which a new stream, ordered against no other, is the current one."""
+
+    @abstractmethod
+    def capture(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        """What `function` returns while it is captured, and a function that replays it."""
+
+    @abstractmethod
+    def live_bytes(self) -> int:
+        """Device memory in use, by arrays and by work."""
+
+
 class OnDevice:
     """A layer on the device for tests with NumPy arrays, as `Library` is for functions."""
 
-    def __init__(self, library: Library, layer: Any) -> None:
+    def __init__(self, library: StreamLibrary, layer: Any) -> None:
         self.library, self.layer = library, layer
 
     def __repr__(self) -> str:
@@ -167,7 +171,7 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-class Torch(Library):
+class Torch(StreamLibrary):
     name = "torch"
 
     def __init__(self) -> None:
@@ -223,7 +227,7 @@ class Torch(Library):
         return int(self.torch.cuda.memory_allocated())
 
 
-class Cupy(Library):
+class Cupy(StreamLibrary):
     name = "cupy"
     dtypes = ("float32", "float64", "float16")
 
@@ -283,7 +287,6 @@ class Cupy(Library):
 
 class Jax(Library):
     name = "jax"
-    has_streams = False
 
     def __init__(self) -> None:
         import jax  # noqa: PLC0415
@@ -302,7 +305,7 @@ class Jax(Library):
         return isinstance(array, self.jax.Array) and array.devices() == {self.devices[0]}
 
 
-class Emulated(Library):
+class Emulated(StreamLibrary):
     """Arrays of the emulator, over the library that it was built into."""
 
     name = "emulated"

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from gpu_libraries import Library
+from gpu_libraries import Library, StreamLibrary
 
 import fusedrnn as fr
 from error_support import GATES
@@ -29,7 +29,7 @@ SHAPE: Arguments = {"steps": 6, "batch": 5, "input_size": 9, "hidden_size": 21}
 
 @pytest.fixture(autouse=True)
 def _with_streams(library: Library) -> None:
-    if not library.has_streams:
+    if not isinstance(library, StreamLibrary):
         pytest.skip(f"{library.name} has no streams to choose from")
 
 
@@ -48,7 +48,7 @@ def train(cell: str, given: Arguments, above: Arguments, **options: Any) -> Argu
 @variants
 @directions
 def test_the_same_bits_every_time(
-    library: Library, cell: str, options: Arguments, reverse: bool
+    library: StreamLibrary, cell: str, options: Arguments, reverse: bool
 ) -> None:
     options = {**options, "reverse": reverse}
     problem, upstream = problem_of(cell, "float32", **SHAPE, **HARD, seed=1)
@@ -60,7 +60,7 @@ def test_the_same_bits_every_time(
 
 @cells
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
-def test_the_same_bits_in_other_dtypes(library: Library, cell: str, dtype: str) -> None:
+def test_the_same_bits_in_other_dtypes(library: StreamLibrary, cell: str, dtype: str) -> None:
     problem, upstream = problem_of(cell, dtype, **SHAPE, **HARD, seed=2)
     expected = results_of(cell, problem, upstream)
     for schedule in library.schedules(20):
@@ -69,7 +69,7 @@ def test_the_same_bits_in_other_dtypes(library: Library, cell: str, dtype: str) 
 
 
 @cells
-def test_two_streams_at_once(library: Library, cell: str) -> None:
+def test_two_streams_at_once(library: StreamLibrary, cell: str) -> None:
     """Each works in the order of its own calls, and neither waits for the other."""
     problems = [problem_of(cell, "float32", **SHAPE, **HARD, seed=seed) for seed in (3, 4)]
     expected = [results_of(cell, *problem) for problem in problems]
@@ -96,7 +96,7 @@ def test_two_streams_at_once(library: Library, cell: str) -> None:
 
 
 @cells
-def test_work_follows_what_writes_its_inputs(library: Library, cell: str) -> None:
+def test_work_follows_what_writes_its_inputs(library: StreamLibrary, cell: str) -> None:
     """A call in between writes and reads what is put on the same stream, and waits for nothing."""
     problem, upstream = problem_of(cell, "float32", **SHAPE, **HARD, seed=5)
     expected, _ = forward(cell, **problem)
@@ -111,7 +111,7 @@ def test_work_follows_what_writes_its_inputs(library: Library, cell: str) -> Non
 
 
 @cells
-def test_backward_on_another_stream(library: Library, cell: str) -> None:
+def test_backward_on_another_stream(library: StreamLibrary, cell: str) -> None:
     """The tape is gone before that stream has come to its work."""
     problem, upstream = problem_of(cell, "float32", **SHAPE, **HARD, seed=6)
     _, tape = forward(cell, **problem)
@@ -130,7 +130,7 @@ def test_backward_on_another_stream(library: Library, cell: str) -> None:
 
 
 @cells
-def test_threads_share_a_tape(library: Library, cell: str) -> None:
+def test_threads_share_a_tape(library: StreamLibrary, cell: str) -> None:
     problem, upstream = problem_of(cell, "float32", **SHAPE, **HARD, seed=7)
     _, tape = forward(cell, **problem)
     expected = backward(cell, tape, **upstream)
@@ -154,7 +154,7 @@ def test_threads_share_a_tape(library: Library, cell: str) -> None:
 
 
 @cells
-def test_a_tape_may_end_on_another_thread(library: Library, cell: str) -> None:
+def test_a_tape_may_end_on_another_thread(library: StreamLibrary, cell: str) -> None:
     problem, _ = problem_of(cell, "float32", **SHAPE, seed=8)
     forward(cell, **problem)
     gc.collect()
@@ -171,7 +171,7 @@ def test_a_tape_may_end_on_another_thread(library: Library, cell: str) -> None:
 
 @variants
 @directions
-def test_captured_inference(library: Library, cell: str, options: Arguments, reverse: bool) -> None:
+def test_captured_inference(library: StreamLibrary, cell: str, options: Arguments, reverse: bool) -> None:
     """A graph reads its inputs anew each time it runs, lengths and resets too."""
     options = {**options, "reverse": reverse}
     problems = [problem_of(cell, "float32", **SHAPE, **HARD, seed=seed)[0] for seed in (9, 10, 11)]
@@ -187,7 +187,7 @@ def test_captured_inference(library: Library, cell: str, options: Arguments, rev
 
 @variants
 @directions
-def test_captured_training(library: Library, cell: str, options: Arguments, reverse: bool) -> None:
+def test_captured_training(library: StreamLibrary, cell: str, options: Arguments, reverse: bool) -> None:
     """A tape that was made in a capture lives as long as the graph that reads it."""
     options = {**options, "reverse": reverse}
     problems = [problem_of(cell, "float32", **SHAPE, **HARD, seed=seed) for seed in (12, 13)]
@@ -203,7 +203,7 @@ def test_captured_training(library: Library, cell: str, options: Arguments, reve
 
 
 @cells
-def test_host_masks_in_a_capture_are_values(library: Library, cell: str) -> None:
+def test_host_masks_in_a_capture_are_values(library: StreamLibrary, cell: str) -> None:
     """They are part of the graph: no pointer into the caller's memory stays."""
     problem, _ = problem_of(cell, "float32", **SHAPE, **HARD, seed=14)
     expected, _ = forward(cell, **problem)
