@@ -87,7 +87,7 @@ struct WeightGradients {
             if constexpr (PairUnit::kPresent) {
               PairUnit::pack_transposed(operand, deltas.ld, depth, packed_deltas);
               operand = packed_deltas;
-            } else if constexpr (K > 1) {
+            } else {
               pack_deltas(operand, depth, packed_deltas);
               operand = packed_deltas;
             }
@@ -224,12 +224,19 @@ struct WeightGradients {
   // [k / K][kRows][K]; rows beyond `depth` are zero. Like the tile that reads deltas in place, it
   // takes kRows columns even where fewer are wanted: rows have as much padding.
   void pack_deltas(const Row* src, int64_t depth, Row* packed) const {
-    const Row zeros[kMaxTileRows] = {};
-    for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
-      const Row* group[K];
-      FUSEDRNN_UNROLL
-      for (int i = 0; i < K; ++i, src += deltas.ld) group[i] = k + i < depth ? src : zeros;
-      Pair::template interleave<kRows>(group, packed);
+    if constexpr (K == 1) {
+      for (int64_t k = 0; k < depth; ++k, src += deltas.ld, packed += kRows) {
+        FUSEDRNN_UNROLL
+        for (int m = 0; m < kRows; ++m) packed[m] = src[m];
+      }
+    } else {
+      const Row zeros[kMaxTileRows] = {};
+      for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
+        const Row* group[K];
+        FUSEDRNN_UNROLL
+        for (int i = 0; i < K; ++i, src += deltas.ld) group[i] = k + i < depth ? src : zeros;
+        Pair::template interleave<kRows>(group, packed);
+      }
     }
   }
 
@@ -245,7 +252,7 @@ struct WeightGradients {
     if constexpr (PairUnit::kPresent) {
       PairUnit::add_block(a, b, depth, out, stride, height, columns, add);
     } else {
-      const int64_t a_stride = K > 1 ? kRows * K : deltas.ld;
+      const int64_t a_stride = kRows * K;
       if (columns > 3 * W) {
         add_tile_of<4>(a, a_stride, b, depth, out, stride, height, columns, add);
       } else if (columns > 2 * W) {
@@ -267,7 +274,11 @@ struct WeightGradients {
     FUSEDRNN_UNROLL
     for (int m = 0; m < kRows; ++m) {
       FUSEDRNN_UNROLL
-      for (int n = 0; n < N; ++n) acc[m][n] = V::zero();
+      for (int n = 0; n < N; ++n) {
+        acc[m][n] = V::zero();
+        // The sums so far come from memory, while the products run.
+        if (add) prefetch_far(out + m * stride + n * W);
+      }
     }
     for (int64_t k = 0; k < depth; k += K, a += a_stride, b += kWidth * K) {
       typename Pair::Weights x[N];
