@@ -119,6 +119,16 @@ def test_long(cell: str, options: Arguments, dtype: str) -> None:
 
 @variants
 @dtypes
+def test_sums_over_many_rows(cell: str, options: Arguments, dtype: str) -> None:
+    """The gradients of weights sum more terms than can be added up one after the other."""
+    problem, upstream = problem_of(
+        cell, dtype, steps=3, batch=6000, input_size=8, hidden_size=8, seed=8
+    )
+    check_function(cell, problem, upstream, **options)
+
+
+@variants
+@dtypes
 @directions
 def test_empty(cell: str, options: Arguments, dtype: str, reverse: bool) -> None:
     for shape in ({"steps": 0}, {"batch": 0}, {"steps": 0, "batch": 0}):

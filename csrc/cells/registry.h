@@ -6,6 +6,7 @@
 #include "cells/gru.h"
 #include "cells/lstm.h"
 #include "cells/rnn.h"
+#include "fusedrnn/fusedrnn.h"
 
 #define FUSEDRNN_FOR_EACH_CELL(F)                                                               \
   F(FUSEDRNN_RNN_TANH, "rnn_tanh", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Tanh>)             \
@@ -15,3 +16,20 @@
   F(FUSEDRNN_GRU, "gru", ::fusedrnn::cells::Gru)                                                \
   F(FUSEDRNN_GRU_RESET_BEFORE, "gru_reset_before", ::fusedrnn::cells::GruResetBefore)           \
   F(FUSEDRNN_LSTM, "lstm", ::fusedrnn::cells::Lstm)
+
+#define FUSEDRNN_CELL_ENUMERATOR(id, text, ...) id,
+
+namespace fusedrnn::cells {
+
+// Tables of cells are indexed by fusedrnn_cell.
+consteval bool listed_in_order() {
+  constexpr fusedrnn_cell kListed[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_ENUMERATOR)};
+  int i = 0;
+  for (const fusedrnn_cell cell : kListed) {
+    if (cell != i++) return false;
+  }
+  return true;
+}
+static_assert(listed_in_order(), "the list is not in the order of fusedrnn_cell");
+
+}  // namespace fusedrnn::cells

@@ -11,4 +11,5 @@ from test_functions import (  # noqa: F401
     test_oracle,
     test_random_configurations,
     test_sizes,
+    test_sums_over_many_rows,
 )

@@ -70,24 +70,14 @@ void run_activation(int which, const void* in, void* out, int64_t n) {
 
 // Defines fusedrnn::cpu::<isa>::<name>, declared in cpu/isa/units.h; the arguments after the name
 // are those of Format.
-#define FUSEDRNN_DEFINE_UNIT(name, ...)                                                        \
-  namespace fusedrnn::cpu::FUSEDRNN_ISA {                                                      \
-  namespace {                                                                                  \
-  using UnitFormat = Format<__VA_ARGS__>;                                                      \
-  constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)};            \
-  constexpr fusedrnn_cell kOrder[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_ENUMERATOR)};       \
-  constexpr bool in_order() {                                                                  \
-    int i = 0;                                                                                 \
-    for (fusedrnn_cell cell : kOrder) {                                                        \
-      if (cell != i++) return false;                                                           \
-    }                                                                                          \
-    return true;                                                                               \
-  }                                                                                            \
-  static_assert(in_order(), "cells/registry.h lists the cells in the order of fusedrnn_cell"); \
-  }                                                                                            \
-  extern const Unit name;                                                                      \
-  const Unit name = {kCells, run_activation<UnitFormat::Real>};                                \
+#define FUSEDRNN_DEFINE_UNIT(name, ...)                                             \
+  namespace fusedrnn::cpu::FUSEDRNN_ISA {                                           \
+  namespace {                                                                       \
+  using UnitFormat = Format<__VA_ARGS__>;                                           \
+  constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)}; \
+  }                                                                                 \
+  extern const Unit name;                                                           \
+  const Unit name = {kCells, run_activation<UnitFormat::Real>};                     \
   }
 
 #define FUSEDRNN_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
-#define FUSEDRNN_UNIT_ENUMERATOR(id, text, ...) id,

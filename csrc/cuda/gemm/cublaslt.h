@@ -23,6 +23,7 @@ class CublasLtGemm final : public Gemm {
  private:
   struct Plan;
 
+  void multiply(const Product& product, void* workspace, cudaStream_t stream);
   std::shared_ptr<const Plan> plan_of(const Product& product);
   std::shared_ptr<const Plan> make_plan(const Product& product) const;
 

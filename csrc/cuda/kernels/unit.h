@@ -67,23 +67,13 @@ constexpr Unit unit_with(const CellKernels* cells) {
 }  // namespace fusedrnn::cuda
 
 // Defines fusedrnn::cuda::<name>, declared in step.h; the arguments after the name are Format's.
-#define FUSEDRNN_DEFINE_CUDA_UNIT(name, ...)                                                   \
-  namespace fusedrnn::cuda {                                                                   \
-  namespace {                                                                                  \
-  using UnitFormat = Format<__VA_ARGS__>;                                                      \
-  constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CUDA_UNIT_KERNELS)};       \
-  constexpr fusedrnn_cell kOrder[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CUDA_UNIT_ENUMERATOR)};  \
-  constexpr bool in_order() {                                                                  \
-    int i = 0;                                                                                 \
-    for (fusedrnn_cell cell : kOrder) {                                                        \
-      if (cell != i++) return false;                                                           \
-    }                                                                                          \
-    return true;                                                                               \
-  }                                                                                            \
-  static_assert(in_order(), "cells/registry.h lists the cells in the order of fusedrnn_cell"); \
-  }                                                                                            \
-  const Unit name = unit_with<UnitFormat>(kCells);                                             \
+#define FUSEDRNN_DEFINE_CUDA_UNIT(name, ...)                                             \
+  namespace fusedrnn::cuda {                                                             \
+  namespace {                                                                            \
+  using UnitFormat = Format<__VA_ARGS__>;                                                \
+  constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CUDA_UNIT_KERNELS)}; \
+  }                                                                                      \
+  const Unit name = unit_with<UnitFormat>(kCells);                                       \
   }
 
 #define FUSEDRNN_CUDA_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
-#define FUSEDRNN_CUDA_UNIT_ENUMERATOR(id, text, ...) id,

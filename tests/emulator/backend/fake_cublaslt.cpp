@@ -31,6 +31,7 @@ enum Compute { kSums32 = 68, kSums64 = 70, kSumsTf32 = 77 };
 constexpr uint64_t kMagic = 0x4655534544524e4e;
 constexpr size_t kWorkspace = 4096;        // what every algorithm asks for
 constexpr uint64_t kUnsupportedRows = 13;  // a size that has no algorithm, to test the fallback
+constexpr uint64_t kRefusedRows = 37;      // one whose algorithm is refused when it is to run
 
 struct Handle {
   uint64_t magic = kMagic;
@@ -216,6 +217,7 @@ void multiply(void* argument) {
   for (int32_t batch = 0; batch < w.d.batch; ++batch) {
     for (uint64_t j = 0; j < w.sizes.n; ++j) {
       for (uint64_t i = 0; i < w.sizes.m; ++i) {
+        const bool in_float = w.desc.compute != kSums64;
         double sum = 0;
         for (uint64_t k = 0; k < w.sizes.k; ++k) {
           const double left =
@@ -223,6 +225,7 @@ void multiply(void* argument) {
           const double right =
               w.desc.transb != 0 ? at(w.b_data, w.b, j, k, batch) : at(w.b_data, w.b, k, j, batch);
           sum += left * right;
+          if (in_float) sum = static_cast<float>(sum);  // one after the other, as kernels may
         }
         sum *= w.alpha;
         const int64_t place =
@@ -355,6 +358,7 @@ EXPORT int cublasLtMatmul(Handle* handle, Desc* desc, const void* alpha, const v
       reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
     return refuse("the workspace");
   }
+  if (sizes.m == kRefusedRows) return kNotSupported;
   // Kept for ever: a graph may run it again at any time.
   static std::mutex mutex;
   static std::list<Work> works;
