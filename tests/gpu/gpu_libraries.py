@@ -88,7 +88,6 @@ class Library(ABC):
 class StreamLibrary(Library):
     """One whose arrays may be written, and whose streams and memory a caller can reach."""
 
-
     def layer(self, cell: str, *sizes: int, **options: Any) -> Any:
         return OnDevice(self, LAYERS[cell](*sizes, **options, **self.layer_options()))
 

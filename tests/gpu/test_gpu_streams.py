@@ -171,7 +171,9 @@ def test_a_tape_may_end_on_another_thread(library: StreamLibrary, cell: str) -> 
 
 @variants
 @directions
-def test_captured_inference(library: StreamLibrary, cell: str, options: Arguments, reverse: bool) -> None:
+def test_captured_inference(
+    library: StreamLibrary, cell: str, options: Arguments, reverse: bool
+) -> None:
     """A graph reads its inputs anew each time it runs, lengths and resets too."""
     options = {**options, "reverse": reverse}
     problems = [problem_of(cell, "float32", **SHAPE, **HARD, seed=seed)[0] for seed in (9, 10, 11)]
@@ -187,7 +189,9 @@ def test_captured_inference(library: StreamLibrary, cell: str, options: Argument
 
 @variants
 @directions
-def test_captured_training(library: StreamLibrary, cell: str, options: Arguments, reverse: bool) -> None:
+def test_captured_training(
+    library: StreamLibrary, cell: str, options: Arguments, reverse: bool
+) -> None:
     """A tape that was made in a capture lives as long as the graph that reads it."""
     options = {**options, "reverse": reverse}
     problems = [problem_of(cell, "float32", **SHAPE, **HARD, seed=seed) for seed in (12, 13)]
