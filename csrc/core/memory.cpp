@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 #include <utility>
 
+#include "core/block_cache.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace fusedrnn {
@@ -16,9 +18,6 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-// At least this much has to be wanted before whole huge pages are worth their rounding.
-constexpr size_t kHugeThreshold = size_t{4} << 20;
 
 // Below this the C library's own lists are as good as ours.
 constexpr size_t kCacheThreshold = size_t{64} << 10;
@@ -33,67 +32,21 @@ size_t allocated_size(size_t bytes) {
   return round_up(bytes < 1 ? 1 : bytes, kAlignment);
 }
 
-// Released blocks, for the next call.
-class Cache {
- public:
-  // A block of at least `bytes` that is not much larger, or null.
-  void* take(size_t bytes, size_t* size) {
-    // A thread that held the lock when the process forked never unlocks it in the child: there the
-    // cache is simply not used.
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return nullptr;
-    Entry* best = nullptr;
-    for (Entry& entry : entries_) {
-      if (entry.data == nullptr || entry.size < bytes || entry.size > bytes + bytes / 2 + 4096) {
-        continue;
-      }
-      if (best == nullptr || entry.size < best->size) best = &entry;
-    }
-    if (best == nullptr) return nullptr;
-    *size = best->size;
-    total_ -= best->size;
-    return std::exchange(best->data, nullptr);
-  }
+constexpr size_t kAlwaysKept = size_t{128} << 20;
+constexpr int64_t kWindow = 1024;
 
-  bool put(void* data, size_t size) {
-    if (size > kLimit) return false;
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return false;
-    // The oldest go first, so that the sizes in use stay.
-    for (int i = 0; i < kEntries; ++i, oldest_ = (oldest_ + 1) % kEntries) {
-      Entry& entry = entries_[oldest_];
-      const bool room = entry.data == nullptr && total_ + size <= kLimit;
-      if (!room && entry.data != nullptr) {
-        aligned_release(std::exchange(entry.data, nullptr));
-        total_ -= entry.size;
-      }
-      if (total_ + size <= kLimit) {
-        entry = {data, size};
-        total_ += size;
-        oldest_ = (oldest_ + 1) % kEntries;
-        return true;
-      }
-    }
-    return false;
-  }
+// A share of the machine's memory.
+size_t most_kept() {
+#if defined(__linux__)
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page > 0) return static_cast<size_t>(pages) * static_cast<size_t>(page) / 8;
+#endif
+  return kAlwaysKept;
+}
 
- private:
-  struct Entry {
-    void* data = nullptr;
-    size_t size = 0;
-  };
-  static constexpr int kEntries = 64;
-  static constexpr size_t kLimit = size_t{128} << 20;
-
-  std::mutex mutex_;
-  Entry entries_[kEntries];
-  size_t total_ = 0;
-  int oldest_ = 0;
-};
-
-Cache& cache() {
+BlockCache& cache() {
   // Never destroyed: tapes may be released while the process exits.
-  static Cache* const instance = new Cache;
+  static auto* const instance = new BlockCache({kAlwaysKept, most_kept(), kWindow});
   return *instance;
 }
 
@@ -114,13 +67,16 @@ void* aligned_allocate(size_t bytes) {
 void aligned_release(void* block) noexcept { std::free(block); }
 
 Block::Block(size_t bytes) : bytes_(allocated_size(bytes)) {
-  if (bytes_ >= kCacheThreshold) data_ = cache().take(bytes_, &bytes_);
-  if (data_ == nullptr) data_ = aligned_allocate(bytes_);
+  data_ = bytes_ >= kCacheThreshold ? cache().acquire(&bytes_) : aligned_allocate(bytes_);
 }
 
 Block::~Block() {
   if (data_ == nullptr) return;
-  if (bytes_ < kCacheThreshold || !cache().put(data_, bytes_)) aligned_release(data_);
+  if (bytes_ >= kCacheThreshold) {
+    cache().release(data_, bytes_);
+  } else {
+    aligned_release(data_);
+  }
 }
 
 Block::Block(Block&& other) noexcept

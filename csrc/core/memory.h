@@ -5,13 +5,16 @@
 
 namespace fusedrnn {
 
+// At least this much has to be wanted before whole huge pages are worth their rounding.
+constexpr size_t kHugeThreshold = size_t{4} << 20;
+
 // 64-byte aligned, uninitialised; large blocks lie on huge pages where the system has them. A size
 // of zero gives a valid pointer. Throws std::bad_alloc.
 void* aligned_allocate(size_t bytes);
 void aligned_release(void* block) noexcept;
 
-// The memory of a result, a tape or a call's scratch. Released blocks are kept, up to a limit, for
-// the next call: a page that the system hands out anew costs more than most kernels spend on it.
+// The memory of a result, a tape or a call's scratch. Released blocks are kept for the next call
+// (block_cache.h).
 class Block {
  public:
   Block() = default;

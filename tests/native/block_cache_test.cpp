@@ -1,0 +1,154 @@
+// What a cache of released blocks keeps, for how long, and that its memory can be used.
+#include "core/block_cache.h"
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using fusedrnn::BlockCache;
+
+constexpr size_t kMiB = size_t{1} << 20;
+constexpr size_t kMost = 64 * kMiB;
+
+// The system may take pages back on Linux alone; elsewhere nothing is kept beyond `always`.
+#if defined(__linux__)
+constexpr bool kLends = true;
+#else
+constexpr bool kLends = false;
+#endif
+
+struct Block {
+  void* data;
+  size_t bytes;
+};
+
+Block acquire(BlockCache& cache, size_t bytes) {
+  Block block{nullptr, bytes};
+  block.data = cache.acquire(&block.bytes);
+  CHECK(block.bytes >= bytes);
+  std::memset(block.data, 0x5a, block.bytes);
+  return block;
+}
+
+void release(BlockCache& cache, const Block& block) { cache.release(block.data, block.bytes); }
+
+// One after the other, so that each is in use alone.
+void pass_through(BlockCache& cache, size_t bytes, int times) {
+  for (int i = 0; i < times; ++i) release(cache, acquire(cache, bytes));
+}
+
+void test_blocks_come_again() {
+  BlockCache cache({16 * kMiB, kMost, 1000});
+  const Block first = acquire(cache, 3 * kMiB);
+  release(cache, first);
+  CHECK_EQUAL(cache.held(), 3 * kMiB);
+  CHECK(acquire(cache, 2 * kMiB + 1).data == first.data);  // not much larger
+  CHECK_EQUAL(cache.held(), size_t{0});
+  release(cache, first);
+  const Block small = acquire(cache, kMiB);  // which the first is much larger than
+  CHECK(small.data != first.data);
+  release(cache, small);
+  CHECK_EQUAL(cache.held(), 4 * kMiB);
+}
+
+// Beyond what is always kept: as much as was in use at the same time, and what large blocks hold.
+void test_large_blocks_are_kept_as_far_as_they_were_in_use() {
+  BlockCache cache({8 * kMiB, kMost, 1000});
+  std::vector<Block> blocks;
+  for (int i = 0; i < 4; ++i) blocks.push_back(acquire(cache, 6 * kMiB));
+  for (const Block& block : blocks) release(cache, block);
+  CHECK_EQUAL(cache.held(), kLends ? 24 * kMiB : 6 * kMiB);
+  // Other sizes take the place of these: with what is kept they stay below that peak.
+  const Block other = acquire(cache, 12 * kMiB);
+  CHECK(cache.held() <= 12 * kMiB);
+  release(cache, other);
+  CHECK(cache.held() <= 24 * kMiB);
+}
+
+void test_the_most() {
+  BlockCache cache({8 * kMiB, kMost, 1000});
+  std::vector<Block> blocks;
+  for (int i = 0; i < 20; ++i) blocks.push_back(acquire(cache, 6 * kMiB));
+  for (const Block& block : blocks) {
+    release(cache, block);
+    CHECK(cache.held() <= kMost);
+  }
+  CHECK(!kLends || cache.held() > kMost - 6 * kMiB);
+  const Block huge = acquire(cache, 2 * kMost);
+  release(cache, huge);
+  CHECK(cache.held() <= kMost);
+}
+
+void test_what_is_not_used_any_more_goes() {
+  BlockCache cache({8 * kMiB, kMost, 100});
+  std::vector<Block> blocks;
+  for (int i = 0; i < 4; ++i) blocks.push_back(acquire(cache, 6 * kMiB));
+  for (const Block& block : blocks) release(cache, block);
+  pass_through(cache, kMiB, 50);
+  CHECK(!kLends || cache.held() >= 18 * kMiB);  // one had to make room
+  pass_through(cache, kMiB, 250);
+  CHECK(cache.held() <= 8 * kMiB);
+}
+
+// Below the size that is worth lending, blocks push the oldest out.
+void test_small_blocks_among_themselves() {
+  BlockCache cache({2 * kMiB, kMost, 1000});
+  std::vector<Block> blocks;
+  for (int i = 0; i < 8; ++i) blocks.push_back(acquire(cache, kMiB));
+  for (const Block& block : blocks) release(cache, block);
+  CHECK_EQUAL(cache.held(), 2 * kMiB);
+  for (int i = 6; i < 8; ++i) {
+    const void* const data = acquire(cache, kMiB).data;
+    CHECK(data == blocks[6].data || data == blocks[7].data);
+  }
+}
+
+void test_many_small_blocks() {
+  BlockCache cache({kMost, kMost, 1000});
+  std::vector<Block> blocks;
+  for (int i = 0; i < 200; ++i) blocks.push_back(acquire(cache, kMiB / 16));
+  for (const Block& block : blocks) release(cache, block);
+  CHECK(cache.held() > 0 && cache.held() < 200 * kMiB / 16);
+}
+
+void test_threads() {
+  BlockCache cache({8 * kMiB, kMost, 64});
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 4; ++seed) {
+    threads.emplace_back([&cache, seed] {
+      unsigned random = seed;
+      std::vector<Block> mine;
+      for (int i = 0; i < 300; ++i) {
+        random = random * 1664525 + 1013904223;
+        if (mine.size() < 3 && random >> 31 != 0) {
+          mine.push_back(acquire(cache, ((random >> 20) % 8 + 1) * kMiB / 2));
+          *static_cast<unsigned*>(mine.back().data) = seed;
+        } else if (!mine.empty()) {
+          CHECK_EQUAL(*static_cast<unsigned*>(mine.back().data), seed);
+          release(cache, mine.back());
+          mine.pop_back();
+        }
+      }
+      for (const Block& block : mine) release(cache, block);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(cache.held() <= kMost);
+}
+
+}  // namespace
+
+int main() {
+  test_blocks_come_again();
+  test_large_blocks_are_kept_as_far_as_they_were_in_use();
+  test_the_most();
+  test_what_is_not_used_any_more_goes();
+  test_small_blocks_among_themselves();
+  test_many_small_blocks();
+  test_threads();
+  return check::result();
+}
