@@ -271,6 +271,26 @@ def test_tensors_that_are_negated_as_they_are_read() -> None:
     assert not _core.as_array("x", x).flags.writeable  # a copy
 
 
+class Odd:
+    """Has what PyTorch's tensors have, by name."""
+
+    requires_grad = False
+    is_neg = 0
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self.array.__dlpack__(**arguments)
+
+
+def test_attributes_that_only_look_like_a_tensors() -> None:
+    arguments = problem("gru")
+    message = "x: expected an array that DLPack can export, got Odd whose is_neg "
+    message += "raised TypeError: 'int' object is not callable"
+    rejected("gru", TypeError, message, x=Odd(arguments["x"]))
+
+
 CPU, CUDA, CUDA_HOST, ROCM = 1, 2, 3, 10
 
 

@@ -42,19 +42,37 @@ py::array integers(const char* name, py::handle sequence) {
   return result;
 }
 
+// Whether it is a view that PyTorch negates as it is read, such as the imaginary part of a
+// conjugate: it would be exported without its sign.
+bool is_negated(const char* name, py::handle object) {
+  // A class has properties in the place of these attributes.
+  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
+  if (!PyBool_Check(requires_grad.ptr()) || !py::hasattr(object, "is_neg")) return false;
+  try {
+    return object.attr("is_neg")().ptr() == Py_True;
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "is_neg", object);
+  }
+}
+
+py::object resolved(const char* name, const py::object& negated) {
+  try {
+    return negated.attr("resolve_neg")();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "resolve_neg", negated);
+  }
+}
+
 }  // namespace
 
-PlainTensor plain_tensor(py::handle object) {
-  PlainTensor plain{py::reinterpret_borrow<py::object>(object)};
-  const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
-  if (!PyBool_Check(requires_grad.ptr())) return plain;  // no tensor of such a library
-  if (requires_grad.ptr() == Py_True) plain.tensor = object.attr("detach")();
-  const py::object is_negated = py::getattr(object, "is_neg", py::none());
-  if (!is_negated.is_none() && is_negated().ptr() == Py_True) {
-    plain.tensor = plain.tensor.attr("resolve_neg")();
-    plain.is_copy = true;
+py::object without_gradient(const char* name, py::handle object) {
+  const py::object wants_gradient = py::getattr(object, "requires_grad", py::none());
+  if (wants_gradient.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
+  try {
+    return object.attr("detach")();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "detach", object);
   }
-  return plain;
 }
 
 bool is_numpy(const char* name, py::handle object) {
@@ -87,7 +105,8 @@ InputArray::InputArray(const char* name, py::handle object, ElementKind kind, Pl
 }
 
 void InputArray::set(py::handle object, Place* place) {
-  const auto [source, is_copy] = plain_tensor(object);
+  py::object source = without_gradient(name_, object);
+  const bool negated = is_negated(name_, source);
   if (place != nullptr && !py::hasattr(source, "__dlpack__") && has_cuda_interface(source)) {
     owner_ = view_cuda_interface(name_, source, *place, view_, read_only_);
   } else {
@@ -97,9 +116,10 @@ void InputArray::set(py::handle object, Place* place) {
     } else {
       place->admit(name_, source, device);
     }
+    if (negated) source = resolved(name_, source);
     set_dlpack(source, device, place);
   }
-  read_only_ = read_only_ || is_copy;  // what is written to it would be lost
+  read_only_ = read_only_ || negated;  // what is written to a copy would be lost
   if (is_host(view_.tensor.device)) return;
   place_ = place;
   source_ = source;

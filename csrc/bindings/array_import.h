@@ -54,14 +54,8 @@ class InputArray {
   py::object source_;       // that array
 };
 
-// The numbers of a tensor as memory shows them. One that wants a gradient refuses to be exported,
-// but may be read; a view that PyTorch negates as it is read (the imaginary part of a conjugate)
-// would be exported without its sign, so of that this is a copy.
-struct PlainTensor {
-  py::object tensor;
-  bool is_copy = false;
-};
-PlainTensor plain_tensor(py::handle object);
+// Autograd's tensors refuse to be exported, but what they hold may be read.
+py::object without_gradient(const char* name, py::handle object);
 
 // Throws for masked arrays, whose mask nobody would look at.
 bool is_numpy(const char* name, py::handle object);

@@ -67,8 +67,8 @@ void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_o
   const bool numpy = py::isinstance<py::array>(object);
   const DLDevice found = numpy ? DLDevice{kDLCPU, 0} : producer_device(name.c_str(), object);
   check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
-  const PlainTensor plain = plain_tensor(object);
-  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), plain.tensor, kNoOrder);
+  const py::object array = without_gradient(name.c_str(), object);
+  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), array, kNoOrder);
   check_tensor(name.c_str(), lent.tensor(), dtype.c_str(), shape.data(),
                static_cast<int>(shape.size()));
 }
@@ -100,7 +100,8 @@ void check_compute_dtype(py::handle dtype_object, py::handle compute_dtype, bool
 void register_arrays(py::module_& m) {
   m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
         py::arg("dtype") = py::none(),
-        "obj as a NumPy array, without a copy; read-only where its owner lends it so.");
+        "obj as a NumPy array, without a copy; read-only where its owner lends it so. Of a tensor "
+        "that PyTorch negates as it is read, a copy.");
   m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
         py::arg("dtype"), py::arg("device"),
         "Throws where obj is no such array on that CUDA device, the device of a layer.");

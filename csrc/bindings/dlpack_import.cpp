@@ -14,19 +14,6 @@ namespace {
 constexpr const char* kLegacy = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
 
-// Names the argument in what a producer raised. Exceptions that do not speak of the array pass.
-[[noreturn]] void rethrow(py::error_already_set& error, const char* name, const char* method,
-                          py::handle object) {
-  if (error.matches(PyExc_MemoryError) || !error.matches(PyExc_Exception)) throw error;
-  const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
-                             py::cast<std::string>(py::str(error.value()));
-  const std::string message =
-      expected(name, "an array that DLPack can export",
-               type_name(object) + " whose " + method + " raised " + raised);
-  py::raise_from(error, PyExc_TypeError, message.c_str());
-  throw py::error_already_set();
-}
-
 py::tuple own_version() { return py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION); }
 
 py::object call_dlpack(const char* name, py::handle object) {
@@ -50,6 +37,18 @@ ManagedTensor taken_out(const char* name, const py::object& capsule) {
 }
 
 }  // namespace
+
+void rethrow(py::error_already_set& error, const char* name, const char* method,
+             py::handle object) {
+  if (error.matches(PyExc_MemoryError) || !error.matches(PyExc_Exception)) throw error;
+  const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
+                             py::cast<std::string>(py::str(error.value()));
+  const std::string message =
+      expected(name, "an array that DLPack can export",
+               type_name(object) + " whose " + method + " raised " + raised);
+  py::raise_from(error, PyExc_TypeError, message.c_str());
+  throw py::error_already_set();
+}
 
 ManagedTensor::ManagedTensor(const char* name, const py::object& capsule) {
   PyObject* p = capsule.ptr();

@@ -11,6 +11,11 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
+// Names the argument in what a method of an array raised. Exceptions that do not speak of the array
+// pass.
+[[noreturn]] void rethrow(py::error_already_set& error, const char* name, const char* method,
+                          py::handle object);
+
 // A tensor that a producer lent: its deleter runs once, when this is destroyed (with the GIL held).
 class ManagedTensor {
  public:

@@ -12,7 +12,7 @@
 namespace fusedrnn {
 namespace {
 
-constexpr size_t kMostEntries = 64;
+constexpr size_t kMostEntries = 1024;
 
 // Whether the system took the advice that it may have these pages when it needs them. Until it
 // takes them they are as good as before, and writing to one keeps it.
@@ -26,8 +26,30 @@ bool lend_to_system([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) 
 
 }  // namespace
 
+// What has left a cache. Declared before the lock, so that others need not wait while the system
+// takes it back.
+class BlockCache::Dropped {
+ public:
+  Dropped() = default;
+  ~Dropped() {
+    for (size_t i = 0; i < count_; ++i) aligned_release(blocks_[i]);
+  }
+  Dropped(const Dropped&) = delete;
+  Dropped& operator=(const Dropped&) = delete;
+  void add(void* data) { blocks_[count_++] = data; }
+
+ private:
+  void* blocks_[kMostEntries];
+  size_t count_ = 0;
+};
+
 BlockCache::BlockCache(const CacheLimits& limits) : limits_(limits) {
   entries_.reserve(kMostEntries);  // nothing is allocated when memory is released
+}
+
+BlockCache::~BlockCache() {
+  Dropped dropped;
+  while (!entries_.empty()) drop_oldest(dropped);
 }
 
 void* BlockCache::acquire(size_t* bytes) {
@@ -48,9 +70,10 @@ void* BlockCache::allocate(size_t bytes) {
   try {
     return aligned_allocate(bytes);
   } catch (const std::bad_alloc&) {
+    Dropped dropped;
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || entries_.empty()) throw;
-    while (!entries_.empty()) drop_oldest(false);
+    while (!entries_.empty()) drop_oldest(dropped);
   }
   return aligned_allocate(bytes);
 }
@@ -78,6 +101,7 @@ void* BlockCache::take(size_t* bytes) {
 }
 
 bool BlockCache::keep(void* data, size_t size) {
+  Dropped dropped;
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return false;
   const size_t most = allowed();
@@ -85,10 +109,10 @@ bool BlockCache::keep(void* data, size_t size) {
   bool firm = firm_ + size <= limits_.always;
   if (!firm && !lend_to_system(data, size)) {
     if (size > limits_.always) return false;
-    while (firm_ + size > limits_.always) drop_oldest(true);
+    while (firm_ + size > limits_.always) loosen(dropped);
     firm = true;
   }
-  while (total_ + size > most || entries_.size() == kMostEntries) drop_oldest(false);
+  while (total_ + size > most || entries_.size() == kMostEntries) drop_oldest(dropped);
   entries_.push_back({data, size, firm});
   total_ += size;
   firm_ += firm ? size : 0;
@@ -96,6 +120,7 @@ bool BlockCache::keep(void* data, size_t size) {
 }
 
 void BlockCache::note_use() {
+  Dropped dropped;
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return;
   const size_t in_use = in_use_;
@@ -106,7 +131,7 @@ void BlockCache::note_use() {
   }
   recent_peak_ = std::max(recent_peak_, in_use);
   const size_t most = allowed();
-  while (total_ > most) drop_oldest(false);
+  while (total_ > most) drop_oldest(dropped);
 }
 
 // What may be kept beside what is in use.
@@ -124,13 +149,27 @@ void BlockCache::drop(size_t index) {
   firm_ -= entry.firm ? entry.size : 0;
 }
 
-// Gives the oldest entry back, of the firm ones or of all.
-void BlockCache::drop_oldest(bool firm) {
-  const auto oldest = std::find_if(entries_.begin(), entries_.end(),
-                                   [&](const Entry& entry) { return entry.firm || !firm; });
-  void* const data = oldest->data;
-  drop(static_cast<size_t>(oldest - entries_.begin()));
-  aligned_release(data);
+void BlockCache::drop_oldest(Dropped& dropped) {
+  dropped.add(entries_.front().data);
+  drop(0);
+}
+
+// Makes less of what is held firmly: lends the oldest block that the system takes, or gives the
+// oldest one back.
+void BlockCache::loosen(Dropped& dropped) {
+  size_t oldest = entries_.size();
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (!entry.firm) continue;
+    if (lend_to_system(entry.data, entry.size)) {
+      entry.firm = false;
+      firm_ -= entry.size;
+      return;
+    }
+    if (oldest == entries_.size()) oldest = i;
+  }
+  dropped.add(entries_[oldest].data);
+  drop(oldest);
 }
 
 }  // namespace fusedrnn

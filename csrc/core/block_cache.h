@@ -12,7 +12,8 @@ namespace fusedrnn {
 
 // How much a cache keeps. Up to `always` bytes it holds on to. Beyond these it keeps what was in
 // use at the same time of late (within the last one or two `window`s of allocations), up to `most`,
-// and lets the system take the pages back when it is short of memory.
+// and lets the system take the pages back when it is short of memory. Blocks below 4 MiB are not
+// worth lending: of these it keeps `always`.
 struct CacheLimits {
   size_t always, most;
   int64_t window;
@@ -23,6 +24,7 @@ struct CacheLimits {
 class BlockCache {
  public:
   explicit BlockCache(const CacheLimits& limits);
+  ~BlockCache();
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
 
@@ -35,6 +37,7 @@ class BlockCache {
   size_t held();
 
  private:
+  class Dropped;
   struct Entry {
     void* data;
     size_t size;
@@ -47,7 +50,8 @@ class BlockCache {
   void note_use();
   size_t allowed() const;
   void drop(size_t index);
-  void drop_oldest(bool firm);
+  void drop_oldest(Dropped& dropped);
+  void loosen(Dropped& dropped);
 
   const CacheLimits limits_;
   std::atomic<size_t> in_use_{0};

@@ -9,6 +9,7 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #endif
 
@@ -35,11 +36,19 @@ size_t allocated_size(size_t bytes) {
 constexpr size_t kAlwaysKept = size_t{128} << 20;
 constexpr int64_t kWindow = 1024;
 
-// A share of the machine's memory.
+// A share of the machine's memory, or of the addresses that the process may have: pages that the
+// system may take back still take these.
 size_t most_kept() {
 #if defined(__linux__)
   const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page > 0) return static_cast<size_t>(pages) * static_cast<size_t>(page) / 8;
+  if (pages > 0 && page > 0) {
+    size_t most = static_cast<size_t>(pages) * static_cast<size_t>(page);
+    rlimit addresses{};
+    if (getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur < most) {
+      most = static_cast<size_t>(addresses.rlim_cur);
+    }
+    return most / 8;
+  }
 #endif
   return kAlwaysKept;
 }

@@ -221,8 +221,8 @@ struct WeightGradients {
     }
   }
 
-  // [k / K][kRows][K]; rows beyond `depth` are zero. Like the tile that reads deltas in place, it
-  // takes kRows columns even where fewer are wanted: rows have as much padding.
+  // [k / K][kRows][K]; rows beyond `depth` are zero. It takes kRows columns even where
+  // fewer are wanted: rows have as much padding.
   void pack_deltas(const Row* src, int64_t depth, Row* packed) const {
     if constexpr (K == 1) {
       for (int64_t k = 0; k < depth; ++k, src += deltas.ld, packed += kRows) {
