@@ -1,36 +1,44 @@
-// What a cell is, for every engine.
+// What a cell is, for every engine: a table and stages.
 //
-// A cell is a struct of compile-time numbers and of two functions over a vector type V: one vector
-// of hidden units of one sequence at one time step. V has the four operators, unary minus,
-// V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c) = a*b+c, fnma(a,b,c) =
-// c-a*b, select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so that the same equations
-// compile for each CPU instruction set and for CUDA.
+// The table says what a caller gives and gets: parameters, states, their shapes in letters. From it
+// come the C ABI's checks and messages, packing, the bindings, and the sizes of all memory.
+// Letters: I inputs, H hidden units, P numbers of h (H itself in cells without a projection), G
+// gate blocks.
 //
-//   kGates     G: gate blocks of w_ih, w_hh and the biases
-//   kStates    1 (h) or 2 (h and c); state 0 is h, the one that the recurrent product reads
-//   kSaved     vectors a unit that forward leaves for backward
-//   kPhases    1, or 2 where a second recurrent product depends on gates of the first
-//              (GRU with the reset gate before the product). Phase 0 multiplies h, phase 1 what
-//              forward<0> returns through `input`.
-//   kDeltas    D: blocks of gradients that backward produces, in an order of its choice: blocks
-//              0..G-1 are the gradients of a = W_ih x + b_ih; the gradients of u = W_hh h + b_hh of
-//              one phase are contiguous too, in gate order. A gate whose two gradients agree has
-//              one block.
+//   kParameters[]  name, rows, columns (none: a vector), whether it may be absent (then zeros)
+//   kStates[]      name and size; state 0 is h, which is also the output
+//   kInput         the product of x before the walk through time: a = W x + b, blocks 0..kGates-1
+//   of H kStages[]      what a step does, in order; see Stage
+//
+// A stage is at most one product, then one map. The maps are the cell's equations, forward and
+// backward, over a vector type V: one vector of units of one sequence at one step. V has the four
+// operators, unary minus, V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c)
+// = a*b+c, fnma(a,b,c) = c-a*b, select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so
+// that the same equations compile for each CPU instruction set and for CUDA. Maps know neither
+// threads nor layouts.
+//
+//   kGates        G: blocks of a
+//   kSaved        vectors a unit that forward leaves for backward
+//   kDeltas       D: blocks of gradients that backward produces, in an order of its choice: blocks
+//                 0..G-1 are the gradients of a; those of u of one stage are contiguous too, in its
+//                 order. Blocks whose two gradients agree are one. Blocks beyond these are
+//                 gradients of vector parameters, before their sum over steps and sequences.
 //   kUnitVectors  vectors of units in one packed panel (a panel has G * kUnitVectors vectors)
 //
-//   phase_first(p), phase_gates(p)   the gates of phase p
 //   input_delta(g), recurrent_delta(g)   the blocks that hold the gradients of a_g and u_g
-//   delta_phase(d)                   the phase whose backward writes block d
+//   vector_delta(k)                      the block that holds the gradient of w[k]
+//   delta_stage(d)                       the stage whose backward writes block d
 //
-//   forward<p>(a, u, prev, saved, next, input)
-//       a, u: pre-activations by gate (those of phase p are set; u holds W_hh h + b_hh);
-//       prev: the states that enter the step; saved: written, and readable in later phases;
-//       next: the states that leave it (set by the last phase); input: what phase p+1 multiplies.
-//   backward<p>(saved, prev, dnext, dinput, delta, dprev)
-//       phases run from the last to the first. dnext: gradients of the states that leave the step;
-//       dinput: gradient of `input` of forward<p>, where there is one; delta: written by block;
-//       dprev: the part of the gradients of prev that does not go through W_hh (kept between
-//       phases).
+//   forward<i>(a, u, w, prev, saved, next, passed)
+//       a, u: pre-activations by gate (u: those of stage i alone); w: the vector parameters, block
+//       by block in the order of the table; prev: the states that enter the step; saved: written,
+//       and readable in later stages; next: the states that leave it (set by the last stage);
+//       passed: what the product of stage i+1 multiplies.
+//   backward<i>(saved, w, prev, dnext, dpassed, delta, dprev)
+//       stages run from the last to the first. dnext: gradients of the states that leave the step;
+//       dpassed: gradient of what forward<i> passed on, where it did; delta: written by block;
+//       dprev: the part of the gradients of prev that does not go through a product (kept between
+//       stages).
 #pragma once
 
 #if defined(__CUDACC__)
@@ -41,17 +49,123 @@
 
 namespace fusedrnn::cells {
 
-// The numbers of a cell with one phase and one gradient block a gate.
+// Plain constants, for every compiler: host and device code use them in constant expressions alone.
+
+// An axis: `times` blocks of I, H or P; letter 0: there is no such axis.
+struct Extent {
+  char letter = 0;
+  int times = 1;
+};
+
+struct Parameter {
+  const char* name;
+  Extent rows, columns;
+  bool optional = false;
+};
+
+struct State {
+  const char* name;
+  char size;  // 'H' or 'P'
+};
+
+// Rows [first * H, (first + gates) * H) of a matrix, and of a vector that is added.
+struct Product {
+  int weights = -1;  // numbers of parameters; -1: none
+  int bias = -1;
+  int first = 0;
+  int gates = 0;
+};
+
+enum class Operand {
+  none,    // the stage has no product
+  h,       // state 0 as it enters the step
+  passed,  // what the stage before passed on
+};
+
+struct Stage {
+  Operand operand = Operand::none;
+  Product product{};
+};
+
+template <class T, int N>
+consteval int length(const T (&)[N]) {
+  return N;
+}
+
+template <class Cell>
+inline constexpr int kStateCount = length(Cell::kStates);
+template <class Cell>
+inline constexpr int kStageCount = length(Cell::kStages);
+
+template <class Cell>
+consteval bool is_bias(int parameter) {
+  if (Cell::kInput.bias == parameter) return true;
+  for (const Stage& stage : Cell::kStages) {
+    if (stage.product.bias == parameter) return true;
+  }
+  return false;
+}
+
+// A block of H numbers of a vector parameter that maps read: w[k].
+struct VectorBlock {
+  int parameter = -1;
+  int block = 0;
+};
+
+template <class Cell>
+consteval VectorBlock vector_block(int k) {
+  for (int i = 0; i < length(Cell::kParameters); ++i) {
+    const Parameter& parameter = Cell::kParameters[i];
+    if (parameter.columns.letter != 0 || is_bias<Cell>(i)) continue;
+    if (k < parameter.rows.times) return {i, k};
+    k -= parameter.rows.times;
+  }
+  return {};
+}
+
+template <class Cell>
+consteval int count_vectors() {
+  int n = 0;
+  while (vector_block<Cell>(n).parameter >= 0) ++n;
+  return n;
+}
+template <class Cell>
+inline constexpr int kVectorCount = count_vectors<Cell>();
+
+// Whether a step needs numbers of other units of the step before: the threads that share them out
+// meet.
+template <class Cell>
+consteval bool is_recurrent() {
+  for (const Stage& stage : Cell::kStages) {
+    if (stage.operand != Operand::none) return true;
+  }
+  return false;
+}
+
+// The table of a cell with dense weights for x and h, and a bias each.
 template <int Gates>
-struct OnePhase {
+struct Dense {
   static constexpr int kGates = Gates;
-  static constexpr int kPhases = 1;
+  static constexpr Parameter kParameters[] = {
+      {"w_ih", {'H', Gates}, {'I'}},
+      {"w_hh", {'H', Gates}, {'H'}},
+      {"b_ih", {'H', Gates}, {}, true},
+      {"b_hh", {'H', Gates}, {}, true},
+  };
+  enum { kWih, kWhh, kBih, kBhh };
+  static constexpr Product kInput{kWih, kBih, 0, Gates};
+  static constexpr int vector_delta(int) { return -1; }
+};
+
+// With all gates from one product, and one gradient block a gate.
+template <int Gates>
+struct OneStage : Dense<Gates> {
+  static constexpr Stage kStages[] = {
+      {Operand::h, {Dense<Gates>::kWhh, Dense<Gates>::kBhh, 0, Gates}}};
   static constexpr int kDeltas = Gates;
-  static constexpr int phase_first(int) { return 0; }
-  static constexpr int phase_gates(int) { return Gates; }
   static constexpr int input_delta(int gate) { return gate; }
   static constexpr int recurrent_delta(int gate) { return gate; }
-  static constexpr int delta_phase(int) { return 0; }
+  static constexpr int delta_stage(int) { return 0; }
 };
 
 }  // namespace fusedrnn::cells

@@ -32,11 +32,10 @@ FUSEDRNN_CELL_FN void blend_gradient(V z, V n, V h_prev, V dh, V& dz, V& dn, V& 
 
 }  // namespace gru
 
-struct Gru {
-  static constexpr int kGates = 3;
-  static constexpr int kStates = 1;
+struct Gru : Dense<3> {
+  static constexpr State kStates[] = {{"h", 'H'}};
+  static constexpr Stage kStages[] = {{Operand::h, {kWhh, kBhh, 0, 3}}};
   static constexpr int kSaved = 4;  // r, z, n, u_n
-  static constexpr int kPhases = 1;
   static constexpr int kUnitVectors = 1;
 
   // Gate n has two gradients: that of a_n, and r times it, of u_n. With the blocks da_n, dr, dz,
@@ -44,16 +43,15 @@ struct Gru {
   enum Delta { kInputN, kR, kZ, kRecurrentN };
   static constexpr int kDeltas = 4;
 
-  static constexpr int phase_first(int) { return 0; }
-  static constexpr int phase_gates(int) { return 3; }
   static constexpr int input_delta(int gate) {
     return gate == gru::N ? kInputN : recurrent_delta(gate);
   }
   static constexpr int recurrent_delta(int gate) { return gate + kR; }
-  static constexpr int delta_phase(int) { return 0; }
+  static constexpr int delta_stage(int) { return 0; }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* prev, V* saved, V* next, V*) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
+                                V*) {
     const V r = sigmoid(a[gru::R] + u[gru::R]);
     const V z = sigmoid(a[gru::Z] + u[gru::Z]);
     const V n = tanh(fma(r, u[gru::N], a[gru::N]));
@@ -64,9 +62,9 @@ struct Gru {
     saved[3] = u[gru::N];
   }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V* prev, const V* dnext, V, V* delta,
-                                 V* dprev) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V,
+                                 V* delta, V* dprev) {
     const V r = saved[0];
     const V u_n = saved[3];
     gru::blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN], dprev[0]);
@@ -75,43 +73,41 @@ struct Gru {
   }
 };
 
-struct GruResetBefore {
-  static constexpr int kGates = 3;
-  static constexpr int kStates = 1;
+struct GruResetBefore : Dense<3> {
+  static constexpr State kStates[] = {{"h", 'H'}};
+  static constexpr Stage kStages[] = {{Operand::h, {kWhh, kBhh, gru::R, 2}},
+                                      {Operand::passed, {kWhh, kBhh, gru::N, 1}}};
   static constexpr int kSaved = 3;  // r, z, n
-  static constexpr int kPhases = 2;
   static constexpr int kDeltas = 3;
   static constexpr int kUnitVectors = 2;
 
-  static constexpr int phase_first(int phase) { return phase == 0 ? gru::R : gru::N; }
-  static constexpr int phase_gates(int phase) { return phase == 0 ? 2 : 1; }
   static constexpr int input_delta(int gate) { return gate; }
   static constexpr int recurrent_delta(int gate) { return gate; }
-  static constexpr int delta_phase(int delta) { return delta == gru::R ? 0 : 1; }
+  static constexpr int delta_stage(int delta) { return delta == gru::R ? 0 : 1; }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* prev, V* saved, V* next,
-                                V* input) {
-    if constexpr (Phase == 0) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
+                                V* passed) {
+    if constexpr (Index == 0) {
       saved[0] = sigmoid(a[gru::R] + u[gru::R]);
       saved[1] = sigmoid(a[gru::Z] + u[gru::Z]);
-      *input = saved[0] * prev[0];
+      *passed = saved[0] * prev[0];
     } else {
       saved[2] = tanh(a[gru::N] + u[gru::N]);
       next[0] = gru::blend(saved[1], saved[2], prev[0]);
     }
   }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V* prev, const V* dnext, V dinput, V* delta,
-                                 V* dprev) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V dpassed,
+                                 V* delta, V* dprev) {
     const V r = saved[0];
-    if constexpr (Phase == 1) {
+    if constexpr (Index == 1) {
       gru::blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[gru::Z], delta[gru::N],
                           dprev[0]);
     } else {
-      delta[gru::R] = dinput * prev[0] * r * (V::set(1) - r);
-      dprev[0] = fma(dinput, r, dprev[0]);
+      delta[gru::R] = dpassed * prev[0] * r * (V::set(1) - r);
+      dprev[0] = fma(dpassed, r, dprev[0]);
     }
   }
 };

@@ -8,16 +8,17 @@
 
 namespace fusedrnn::cells {
 
-struct Lstm : OnePhase<4> {
-  static constexpr int kStates = 2;
+struct Lstm : OneStage<4> {
+  static constexpr State kStates[] = {{"h", 'H'}, {"c", 'H'}};
   static constexpr int kSaved = 4;  // i, f, g, o; c is computed again, it costs less than its store
   static constexpr int kUnitVectors = 1;
 
   enum Gate { I, F, G, O };
-  enum State { H, C };
+  enum { H, C };
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* prev, V* saved, V* next, V*) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
+                                V*) {
     saved[I] = sigmoid(a[I] + u[I]);
     saved[F] = sigmoid(a[F] + u[F]);
     saved[G] = tanh(a[G] + u[G]);
@@ -26,9 +27,9 @@ struct Lstm : OnePhase<4> {
     next[H] = saved[O] * tanh(next[C]);
   }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V* prev, const V* dnext, V, V* delta,
-                                 V* dprev) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V,
+                                 V* delta, V* dprev) {
     const V one = V::set(1);
     const V i = saved[I], f = saved[F], g = saved[G], o = saved[O];
     const V tanh_c = tanh(cell_state(saved, prev));

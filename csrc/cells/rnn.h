@@ -50,19 +50,20 @@ struct Identity {
 };
 
 template <class Activation>
-struct Rnn : OnePhase<1> {
-  static constexpr int kStates = 1;
+struct Rnn : OneStage<1> {
+  static constexpr State kStates[] = {{"h", 'H'}};
   static constexpr int kSaved = 1;  // h itself
   static constexpr int kUnitVectors = 2;
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, V* saved, V* next, V*) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V*, V* saved, V* next, V*) {
     next[0] = Activation::value(a[0] + u[0]);
     saved[0] = next[0];
   }
 
-  template <int Phase, class V>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* dnext, V, V* delta, V* dprev) {
+  template <int Index, class V>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V*, const V* dnext, V, V* delta,
+                                 V* dprev) {
     delta[0] = Activation::gradient(saved[0], dnext[0]);
     dprev[0] = V::zero();
   }

@@ -12,9 +12,9 @@
 
 namespace fusedrnn {
 
-// Grows by one with every change of a struct here or in problem.h. Core refuses a library of
-// another version.
-constexpr int32_t kCudaPluginVersion = 1;
+// Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
+// refuses a library of another version.
+constexpr int32_t kCudaPluginVersion = 2;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -32,7 +32,9 @@ struct CudaMasks {
   const DLTensor* resets = nullptr;
 };
 
-struct CudaTape;  // the library's own; refers to x, w_ih and w_hh of its forward call
+// Memory that outlives calls and may be used on any stream: released behind the work of all calls
+// that used it.
+struct CudaKept;
 
 struct CudaDevice {
   char name[256];
@@ -46,19 +48,31 @@ struct CudaPlugin {
   // Devices, or the reason why there is none: a null-terminated text in `why`, and 0.
   int32_t (*device_count)(char* why, size_t size);
   fusedrnn_status (*describe_device)(int32_t device, CudaDevice* description);
-  // As Backend's (core/backend.h), for problems without steps or sequences too: there the states
-  // pass from state_0 to state_n, in backward from dstate_n to dstate_0, and the gradients of
-  // weights and biases are zeros. `tape` may be null: inference.
+  // Bytes that forward leaves for backward, with room for masks; 0 for a problem without steps or
+  // sequences.
+  fusedrnn_status (*reserve_bytes)(const Problem* problem, size_t* bytes);
+  // As the CPU engine's (cpu/engine.h), for problems without steps or sequences too: there the
+  // states pass from state_0 to state_n, in backward from dstate_n to dstate_0, and the gradients
+  // of parameters are zeros. A reserve lies in device memory, aligned to 256 bytes, and is used in
+  // the order of the streams.
   fusedrnn_status (*forward)(const ForwardCall* call, const CudaMasks* masks,
-                             const CudaPlace* place, CudaTape** tape);
-  fusedrnn_status (*backward)(const CudaTape* tape, const BackwardCall* call,
+                             const CudaPlace* place);
+  // `masks`: those of the forward call, of which nothing is looked at but whether they were given:
+  // what they said stands in the reserve.
+  fusedrnn_status (*backward)(const BackwardCall* call, const CudaMasks* masks,
                               const CudaPlace* place);
-  void (*free_tape)(CudaTape* tape);
   // The message of this thread's last failure.
   const char* (*last_error)();
   // A line about the library itself: CUDA runtime, driver, the GEMM in use.
   const char* (*description)();
-  // Memory of the library's own pool, for results of callers that have no allocator.
+  // Kept memory of the place's allocator, or of the library's own pool, for use on the place's
+  // stream.
+  fusedrnn_status (*keep)(size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory);
+  // Before and after a call's work on a stream: what comes in between sees what calls before wrote.
+  fusedrnn_status (*enter)(CudaKept* kept, const CudaPlace* place);
+  fusedrnn_status (*leave)(CudaKept* kept, const CudaPlace* place);
+  void (*free_kept)(CudaKept* kept);
+  // Memory of the library's own pool, for results and work of callers that have no allocator.
   fusedrnn_status (*allocate)(int32_t device, size_t bytes, void* stream, void** memory);
   void (*release)(int32_t device, void* memory, void* stream);  // after the work on `stream`
   // What is put on `later` from now on waits for what is on `earlier` now; no one else waits.

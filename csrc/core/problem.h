@@ -1,18 +1,15 @@
-// What every backend is given: a problem whose shapes, types and values have been checked.
+// What an engine is given: one run (a cell over a sequence, in one direction) whose shapes, types
+// and values have been checked.
 //
-// Letters as in fusedrnn.h: T steps, B sequences, I inputs, H hidden units, G gate blocks.
-// Pointers are untyped; `dtype` says what they hold. Plain structs only: this
-// header is also read by units compiled for one instruction set, which must not emit shared inline
-// functions.
+// Letters as in fusedrnn.h: T steps, B sequences, I inputs, H hidden units, P numbers of h, G gate
+// blocks. Pointers are untyped; `dtype` says what they hold. Plain structs only: this header is
+// also read by units compiled for one instruction set, which must not emit shared inline functions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "fusedrnn/fusedrnn.h"
-
 namespace fusedrnn {
-
-using Cell = fusedrnn_cell;
 
 enum class Dtype : int { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
 
@@ -25,7 +22,9 @@ enum class Compute : int {
   tfloat32 = 3,  // both operands rounded to 10 bits of fraction; CUDA only
 };
 
-constexpr int kMaxStates = 2;  // h, and c where the cell has one
+// The most that any cell's table has.
+constexpr int kMaxStates = 4;
+constexpr int kMaxParameters = 8;
 
 // [T,B,n] with a dense last axis: row (t,b) starts at data + t*t_stride + b*b_stride (in elements).
 struct Sequence {
@@ -34,18 +33,19 @@ struct Sequence {
   int64_t b_stride = 0;
 };
 
-// [m,n] with a dense last axis: row i starts at data + i*stride (in elements).
+// [m,n] with a dense last axis: row i starts at data + i*stride (in elements). A vector is a matrix
+// whose stride nobody looks at.
 struct Matrix {
   void* data = nullptr;
   int64_t stride = 0;
 };
 
 struct Problem {
-  Cell cell = FUSEDRNN_RNN_TANH;
+  int cell = 0;  // its number in cells/registry.h
   Dtype dtype = Dtype::float32;
   bool reverse = false;
   Compute compute = Compute::same;
-  int64_t T = 0, B = 0, I = 0, H = 0;
+  int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
 };
 
 // What holds for step t of sequence b; one byte at flags[t*B + b].
@@ -55,24 +55,23 @@ enum StepFlag : uint8_t {
 };
 
 // Null data: an optional input that was not given (zeros), or an output that is not wanted.
+// Parameters and states are in the order of the cell's table.
 struct ForwardCall {
   Problem problem;
   Sequence x;
-  Matrix w_ih, w_hh;
-  const void* b_ih = nullptr;
-  const void* b_hh = nullptr;
+  Matrix parameters[kMaxParameters];
   Matrix state_0[kMaxStates];
   const uint8_t* flags = nullptr;  // null: every step valid, none cut
   Sequence y;
   Matrix state_n[kMaxStates];
+  // What backward needs is left here, as many bytes as the engine asks for; null: inference.
+  void* reserve = nullptr;
 };
 
 // Weights to be packed once. They may be released or change afterwards.
 struct FreezeCall {
-  Problem problem;  // cell, dtype, compute, I, H; T and B are not used
-  Matrix w_ih, w_hh;
-  const void* b_ih = nullptr;
-  const void* b_hh = nullptr;
+  Problem problem;  // T and B are not used
+  Matrix parameters[kMaxParameters];
 };
 
 // One step with frozen weights. Every array is dense, of the problem's dtype; `next` may be the
@@ -84,18 +83,18 @@ struct StepCall {
   void* next[kMaxStates] = {};  // next[0] is also the output
 };
 
+// Of a forward call with the same problem, x, parameters and flags, that left the reserve.
 struct BackwardCall {
   Problem problem;
   Sequence x;
-  Matrix w_ih, w_hh;
+  Matrix parameters[kMaxParameters];
   const uint8_t* flags = nullptr;
+  const void* reserve = nullptr;
   Sequence dy;
   Matrix dstate_n[kMaxStates];
   Sequence dx;
-  bool accumulate_dx = false;
-  Matrix dw_ih, dw_hh;
-  void* db_ih = nullptr;
-  void* db_hh = nullptr;
+  bool accumulate_dx = false;  // dx += instead of dx =
+  Matrix dparameters[kMaxParameters];
   Matrix dstate_0[kMaxStates];
 };
 

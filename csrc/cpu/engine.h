@@ -1,14 +1,40 @@
-// The CPU engine as core and the bindings see it (besides core/backend.h).
+// The CPU engine as core sees it. Problems have steps and sequences (core/empty.h answers the
+// others), and what they refer to has been checked.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "core/problem.h"
 
 namespace fusedrnn::cpu {
 
-// The engine's own exp (0), sigmoid (1) and tanh (2), in the instruction set in use, over n
-// elements.
-void evaluate_activation(Dtype dtype, int which, const void* in, void* out, int64_t n);
+// Bytes that forward leaves for backward. They may be copied to other memory in between, aligned to
+// kReserveAlignment as well; they mean the same in any process that runs the same instruction set.
+size_t reserve_bytes(const Problem& problem);
+constexpr size_t kReserveAlignment = 16;
+
+// Throw before anything is written, or not at all.
+void forward(const ForwardCall& call);
+void backward(const BackwardCall& call);
+
+// Weights as the kernels read them. Immutable: any number of threads may run with them.
+struct Packed;
+struct FreePacked {
+  void operator()(const Packed* packed) const noexcept;
+};
+using PackedPointer = std::unique_ptr<const Packed, FreePacked>;
+
+PackedPointer freeze(const FreezeCall& call);
+
+// Inference with frozen weights, of the problem that they were frozen for; the call's own
+// parameters are not read.
+void forward(const Packed& packed, const ForwardCall& call);
+
+// One step on the calling thread: allocates nothing, takes no lock, cannot fail. `workspace`:
+// step_workspace(packed, B) bytes, aligned to 64, of one call at a time.
+size_t step_workspace(const Packed& packed, int64_t B);
+void step(const Packed& packed, const StepCall& call, void* workspace) noexcept;
 
 }  // namespace fusedrnn::cpu
