@@ -5,7 +5,7 @@
 
 namespace fusedrnn::bindings {
 
-void ArrayView::set(const char* name, const py::array& array, ElementKind kind) {
+void ArrayView::set(const Name& name, const py::array& array, ElementKind kind) {
   static_assert(sizeof(py::ssize_t) == sizeof(int64_t));
   const py::dtype dtype = array.dtype();
   tensor = {};
@@ -26,7 +26,7 @@ void ArrayView::set(const char* name, const py::array& array, ElementKind kind) 
   tensor.strides = strides;
 }
 
-void ArrayView::set(const char* name, const DLTensor& other) {
+void ArrayView::set(const Name& name, const DLTensor& other) {
   check_tensor(name, other, nullptr, nullptr, -1);
   tensor = other;
   tensor.data = other.data == nullptr ? nullptr : data_of(other);
