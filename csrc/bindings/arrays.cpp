@@ -88,13 +88,6 @@ py::array empty(py::handle shape_object, py::handle dtype_object) {
   return empty_array(numpy_dtype(info->dtype), shape);
 }
 
-void check_compute_dtype(py::handle dtype_object, py::handle compute_dtype, bool on_cuda) {
-  const std::string name = str_argument("dtype", dtype_object);
-  const DtypeInfo* info = find_dtype(name);
-  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
-  compute_argument(compute_dtype, info->dtype, on_cuda);
-}
-
 }  // namespace
 
 void register_arrays(py::module_& m) {
@@ -107,9 +100,6 @@ void register_arrays(py::module_& m) {
         "Throws where obj is no such array on that CUDA device, the device of a layer.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
         "An uninitialised array, 64-byte aligned; of bfloat16 one of a single field of its bits.");
-  m.def("check_compute_dtype", &check_compute_dtype, py::arg("dtype"), py::arg("compute_dtype"),
-        py::arg("on_cuda") = false,
-        "Throws where arrays of dtype cannot be computed with in compute_dtype.");
 }
 
 }  // namespace fusedrnn::bindings

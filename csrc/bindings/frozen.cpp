@@ -92,7 +92,22 @@ void Frozen::step(const Arrays& arrays) const {
 
 namespace {
 
-std::shared_ptr<Frozen> freeze(const NetworkPointer& network, py::handle parameters) {
+// The network with its weights kept in another type.
+NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weight_dtype) {
+  if (weight_dtype.is_none()) return network;
+  const std::string name = str_argument("weight_dtype", weight_dtype);
+  if (network->dtype != Dtype::float32 || (name != "bfloat16" && name != "int8")) {
+    throw_value_error(expected("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'"));
+  }
+  auto changed = std::make_shared<Network>(*network);
+  changed->compute = name == "int8" ? Compute::int8 : Compute::bfloat16;
+  for (Run& run : changed->runs) run.problem.compute = changed->compute;
+  return changed;
+}
+
+std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle parameters,
+                               py::handle weight_dtype) {
+  const NetworkPointer network = with_weight_dtype(given, weight_dtype);
   const std::vector<Name> names = parameter_names(*network);
   const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
   std::deque<InputArray> arrays;
@@ -133,7 +148,7 @@ py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handl
 void register_frozen(py::module_& m) {
   py::class_<Frozen, std::shared_ptr<Frozen>>(m, "Frozen", py::is_final(),
                                               "A network with packed weights; immutable.")
-      .def(py::init(&freeze), py::arg("network"), py::arg("parameters"))
+      .def(py::init(&freeze), py::arg("network"), py::arg("parameters"), py::arg("weight_dtype") = py::none())
       .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
            py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
            py::arg("y") = py::none(), py::arg("states_n") = py::none(),

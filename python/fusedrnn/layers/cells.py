@@ -48,8 +48,6 @@ class RNN(Layer):
         A CUDA device that cannot be used; the message says why.
     """
 
-    _gates = 1
-
     def __init__(
         self,
         input_size: int,
@@ -100,8 +98,6 @@ class GRU(Layer):
         As of `RNN`.
     """
 
-    _gates = 3
-
     def __init__(
         self,
         input_size: int,
@@ -147,8 +143,7 @@ class LSTM(Layer):
     without `nonlinearity`.
     """
 
-    _gates = 4
-    _has_c = True
+    _states = ("h", "c")
 
     def _cell(self) -> str:
         return "lstm"
