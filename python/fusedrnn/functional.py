@@ -398,9 +398,7 @@ def _run(
     """y, the states after the last step, and for a forward function's name its tape."""
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
-    y: Any
-    states_n: tuple[Any, ...]
-    y, states_n, tape = _core.run(
+    results: tuple[Any, tuple[Any, ...], Any] = _core.run(
         cell,
         x,
         parameters,
@@ -413,6 +411,7 @@ def _run(
         y=out[0],
         states_n=out[1],
     )
+    y, states_n, tape = results
     kind = converter_to_kind_of(x)
     saved = None if tape is None else Tape(function, tape, kind)
     if out[0] is not None:
