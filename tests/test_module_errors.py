@@ -16,7 +16,6 @@ import fusedrnn as fr
 from error_support import B, H, I, T, problem
 from fusedrnn import _core
 
-
 OUTPUTS = {"y": (T, B, H), "h_n": (B, H), "c_n": (B, H)}
 
 
@@ -121,7 +120,7 @@ def test_outputs_that_share_memory() -> None:
     ],
 )
 def test_no_output_lies_over_what_is_read(output: str, read: str) -> None:
-    """However they overlap: y over later rows of w_hh would be read by a packing that is still to come."""
+    """Wherever it lies: later rows of w_hh, say, are packed when y has been begun."""
     shape = OUTPUTS[output]
     array = problem("lstm")[read]
     size = max(array.size, int(np.prod(shape))) + 7
@@ -164,14 +163,13 @@ def test_gradients_that_share_memory() -> None:
     dy = np.zeros((T, B, H), "float32")
     dy_wide = np.zeros((T, B, H + I), "float32")
     x = problem("lstm")["x"]
-    y, state, tape_of_x = fr.lstm_forward(**problem("lstm") | {"x": x})
-    assert y.shape == (T, B, H)
+    *_, tape_of_x = fr.lstm_forward(**problem("lstm") | {"x": x})
     with pytest.raises(ValueError, match=r"^dx: expected memory apart from x, got overlapping"):
         fr.lstm_backward(tape_of_x, out={"dx": x})
     with pytest.raises(ValueError, match=r"^dx: expected memory apart from dy, got overlapping"):
         fr.lstm_backward(tape, dy_wide[..., :H], out={"dx": dy_wide[..., H - 1 : H - 1 + I]})
+    both = nans(4 * H, H)
     with pytest.raises(ValueError, match=r"^dw_hh: expected memory apart from dw_ih, got"):
-        both = nans(4 * H, H)
         fr.lstm_backward(tape, dy, out={"dw_ih": both[:, :I], "dw_hh": both})
     long = np.zeros((300, B, I), "float32")
     _, _, tape_of_long = fr.lstm_forward(
@@ -254,10 +252,10 @@ def test_a_reserve_of_something_else() -> None:
         ValueError, match=r"^lengths, resets: expected those of the forward call, got"
     ):
         again(reserve, masks=(None, None))
+    shifted = np.empty(reserve.nbytes + 17, np.uint8)
+    begin = -shifted.ctypes.data % 16 + 1
+    shifted[begin : begin + reserve.nbytes] = reserve
     with pytest.raises(ValueError, match=r"^reserve: expected memory aligned to 16 bytes"):
-        shifted = np.empty(reserve.nbytes + 17, np.uint8)
-        begin = -shifted.ctypes.data % 16 + 1
-        shifted[begin : begin + reserve.nbytes] = reserve
         again(shifted[begin : begin + reserve.nbytes])
     with pytest.raises(TypeError, match=r"^reserve: expected a dense vector of uint8"):
         again(reserve.astype(np.int16))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import reference
-from fusedrnn.options import gru_cell, rnn_cell
 from reference import random_problem
 from support import (
     BOUND,
