@@ -159,10 +159,6 @@ void InputArray::copy_on_device() {
   if (!copy.is_none()) set(copy, place_);  // else core says what is wrong with it
 }
 
-void InputArray::make_contiguous() {
-  if (given_ && !view_.is_contiguous()) copy();
-}
-
 void InputArray::copy() {
   const DLTensor& t = view_.tensor;
   const int64_t item = item_size(t);

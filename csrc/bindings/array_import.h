@@ -29,8 +29,6 @@ class InputArray {
   // tensors that core has accepted with Layout::any, so that nobody makes it copy what does not fit
   // in memory.
   void make_readable();
-  // The same, for a reader that knows no strides.
-  void make_contiguous();
 
   // Whether its owner does not want it written to.
   bool read_only() const { return read_only_; }

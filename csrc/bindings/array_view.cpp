@@ -60,13 +60,4 @@ bool ArrayView::is_dense() const {
   return tensor.ndim == 0 || shape[tensor.ndim - 1] <= 1 || strides[tensor.ndim - 1] == 1;
 }
 
-bool ArrayView::is_contiguous() const {
-  int64_t dense = 1;
-  for (int i = tensor.ndim - 1; i >= 0; --i) {
-    if (shape[i] > 1 && strides[i] != dense) return false;
-    dense *= shape[i];
-  }
-  return is_dense();
-}
-
 }  // namespace fusedrnn::bindings

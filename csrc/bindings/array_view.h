@@ -33,8 +33,6 @@ struct ArrayView {
   bool is_regular() const { return whole_strides; }
   // Also with a dense last axis, and aligned to the element.
   bool is_dense() const;
-  // Dense in every axis, in row-major order.
-  bool is_contiguous() const;
 };
 
 }  // namespace fusedrnn::bindings

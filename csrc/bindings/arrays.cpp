@@ -14,6 +14,7 @@
 #include "bindings/register.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/footprint.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -57,6 +58,19 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape_o
   return type.attr("view")(object, type);  // not the subclass's own view()
 }
 
+// NumPy arrays that a step will write to.
+void check_outputs(const py::dict& arrays) {
+  std::vector<Footprint> written;
+  for (const auto& [name, object] : arrays) {
+    const char* text = PyUnicode_AsUTF8(name.ptr());  // lives as long as the dict
+    if (text == nullptr) throw py::error_already_set();
+    OutputArray output(text, object, Dtype::float32, {});
+    check_dense(text, *output.tensor());
+    written.emplace_back(text, *output.tensor());
+  }
+  check_apart(written, {});
+}
+
 // Nothing is ordered: no element is read.
 void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_object,
                    py::handle dtype_object, int32_t device) {
@@ -98,6 +112,8 @@ void register_arrays(py::module_& m) {
   m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
         py::arg("dtype"), py::arg("device"),
         "Throws where obj is no such array on that CUDA device, the device of a layer.");
+  m.def("check_outputs", &check_outputs, py::arg("arrays"),
+        "Throws where arrays, by name, cannot be written to or share memory with one another.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
         "An uninitialised array, 64-byte aligned; of bfloat16 one of a single field of its bits.");
 }

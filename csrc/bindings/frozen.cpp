@@ -97,7 +97,8 @@ NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weigh
   if (weight_dtype.is_none()) return network;
   const std::string name = str_argument("weight_dtype", weight_dtype);
   if (network->dtype != Dtype::float32 || (name != "bfloat16" && name != "int8")) {
-    throw_value_error(expected("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'"));
+    throw_value_error(
+        expected("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'"));
   }
   auto changed = std::make_shared<Network>(*network);
   changed->compute = name == "int8" ? Compute::int8 : Compute::bfloat16;
@@ -148,17 +149,16 @@ py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handl
 void register_frozen(py::module_& m) {
   py::class_<Frozen, std::shared_ptr<Frozen>>(m, "Frozen", py::is_final(),
                                               "A network with packed weights; immutable.")
-      .def(py::init(&freeze), py::arg("network"), py::arg("parameters"), py::arg("weight_dtype") = py::none())
+      .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
+           py::arg("weight_dtype") = py::none())
       .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
            py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
            py::arg("y") = py::none(), py::arg("states_n") = py::none(),
            "Runs over a sequence: (y, states).")
-      .def("step", &general_step, py::arg("x_t"), py::arg("states"), py::arg("y"),
-           py::arg("states_n"), "One step: (y, states), also written to y and states_n if given.")
       .def(
-          "fast_step",
-          [](std::shared_ptr<Frozen> frozen) { return make_fast_step(std::move(frozen)); },
-          "A function of (x_t, state, out) for plain NumPy arrays; None where they are not.");
+          "make_step", [](std::shared_ptr<Frozen> frozen) { return make_step(std::move(frozen)); },
+          "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
+          "not.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -52,11 +52,6 @@ class Frozen {
 
 // step(x_t, state, out) of plain dense NumPy arrays; None, and nothing done, where they are not
 // that.
-py::object make_fast_step(std::shared_ptr<const Frozen> frozen);
-
-// The same of arrays of any kind and layout: (y, states), written to `y` and `states_n` too where
-// given.
-py::tuple general_step(const Frozen& frozen, py::handle x_t, py::handle states, py::handle y,
-                       py::handle states_n);
+py::object make_step(std::shared_ptr<const Frozen> frozen);
 
 }  // namespace fusedrnn::bindings

@@ -1,33 +1,24 @@
-// A step with frozen weights, of arrays from Python.
+// A step with frozen weights, of NumPy arrays.
 //
-// The fast step does without what a call through pybind11 costs: for a small cell that is several
-// times the step itself. It is a builtin function that gets its arguments as a C array, reads
-// NumPy's structs instead of asking for attributes, and does nothing but recognise arrays that can
-// be used as they lie. Whatever else comes it leaves to the general step, which does the same with
-// any array and finds the words for wrong ones.
+// It does without what a call through pybind11 costs: for a small cell that is several times the
+// step itself. So this is a builtin function that gets its arguments as a C array, reads NumPy's
+// structs instead of asking for attributes, and does nothing but recognise arrays that can be used
+// as they lie. For whatever else comes the Python layer makes such arrays, and finds the words for
+// wrong ones.
 #include <pybind11/numpy.h>
 
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
-#include <optional>
 #include <utility>
-#include <vector>
 
-#include "bindings/array_export.h"
-#include "bindings/array_import.h"
 #include "bindings/errors.h"
 #include "bindings/frozen.h"
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
 #include "bindings/released_gil.h"
-#include "core/copy.h"
 #include "core/dtype.h"
 #include "core/error.h"
-#include "core/footprint.h"
-#include "core/tensor.h"
-#include "core/validate.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -76,6 +67,7 @@ class FastStep {
         numpy_(NumPy::get()),
         dtype_(numpy_dtype(frozen_->network().dtype)),
         type_num_(dtype_.num()),
+        is_number_(dtype_.kind() == 'f'),
         item_(item_size(frozen_->network().dtype)),
         states_(states_of_runs(frozen_->network())),
         I_(frozen_->network().input_size()),
@@ -88,7 +80,6 @@ class FastStep {
   // with an exception set where they are and the step fails.
   PyObject* run(PyObject* x, PyObject* state, PyObject* out) const {
     Call call;
-    if (dtype_.kind() == 'V') Py_RETURN_NONE;  // a stand-in for a type that NumPy does not have
     if (!read_input(x, call) || !read_states(state, call)) Py_RETURN_NONE;
     if (out == Py_None) return run_into_new_arrays(call);
     if (!read_out(out, call)) Py_RETURN_NONE;
@@ -111,7 +102,7 @@ class FastStep {
     if (array->nd != ndim || (array->flags & flags) != flags) return false;
     const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
     return array->descr == dtype_.ptr() ||
-           (dtype->type_num == type_num_ && dtype->byteorder == '=');
+           (is_number_ && dtype->type_num == type_num_ && dtype->byteorder == '=');
   }
 
   bool read_input(PyObject* x, Call& call) const {
@@ -235,6 +226,7 @@ class FastStep {
   NumPy& numpy_;
   py::dtype dtype_;
   int type_num_;
+  bool is_number_;  // else a stand-in for bfloat16, which NumPy does not have
   py::ssize_t item_;
   int states_;
   py::ssize_t I_, width_, L_, sizes_[kMaxStates] = {};
@@ -254,114 +246,9 @@ PyMethodDef fast_step_method = {
     "fast_step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fast_step)),
     METH_FASTCALL, "fast_step(x_t, state, out): a step of plain NumPy arrays, or None."};
 
-// --- arrays of any kind ---
-
-// Everything dense and in row-major order, so that a step can read it; null where not given.
-const void* dense_elements(InputArray& array) {
-  if (array.tensor() == nullptr) return nullptr;
-  array.make_contiguous();
-  return data_of(*array.tensor());
-}
-
-// From dense rows into rows that lie anywhere.
-void copy_rows(const py::array& from, const DLTensor& to) {
-  const int64_t item = item_size(to);
-  const int last = to.ndim - 1;
-  const auto row_bytes = static_cast<size_t>(to.shape[last] * item);
-  const int64_t layers = to.ndim == 3 ? to.shape[0] : 1;
-  const int64_t layer_stride = to.ndim == 3 ? stride_of(to, 0) : 0;
-  const char* source = static_cast<const char*>(from.data());
-  for (int64_t l = 0; l < layers; ++l) {
-    for (int64_t b = 0; b < to.shape[last - 1]; ++b, source += row_bytes) {
-      const int64_t offset = l * layer_stride + b * stride_of(to, last - 1);
-      std::memcpy(static_cast<char*>(data_of(to)) + offset * item, source, row_bytes);
-    }
-  }
-}
-
-void check_step_array(const Name& name, const DLTensor* t, const Network& network,
-                      const Shape& shape) {
-  check_tensor(name, required(name, t), dtype_name(network.dtype), shape.begin(), shape.rank());
-}
-
-// Where results are written to, once they are there: it may share memory with what was read.
-class StepOutputs {
- public:
-  StepOutputs(const Network& network, py::handle y, py::handle states, int64_t B) {
-    if (y.is_none()) return;
-    std::vector<Footprint> written;
-    add("out[0]", y, network, {B, network.output_size()}, written);
-    const int count = states_of_runs(network);
-    const std::vector<py::object> objects =
-        objects_of("states_n", states, static_cast<size_t>(count));
-    for (int s = 0; s < count; ++s) {
-      const Name name = StateSlices::name_of(network, true, {"", "", "out[1]"}, s);
-      add(name, objects[static_cast<size_t>(s)], network,
-          {static_cast<int64_t>(network.runs.size()), B, network.runs.front().state_size(s)},
-          written);
-    }
-    check_apart(written, {});
-  }
-
-  void write(const std::vector<py::array>& results) {
-    for (size_t i = 0; i < outputs_.size(); ++i) copy_rows(results[i], *outputs_[i].tensor());
-  }
-
- private:
-  void add(const Name& name, py::handle object, const Network& network, const Shape& shape,
-           std::vector<Footprint>& written) {
-    if (object.is_none()) throw_value_error(expected(name, "an array to write to", "None"));
-    outputs_.emplace_back(name, object, network.dtype, shape);
-    const DLTensor* t = outputs_.back().tensor();
-    check_step_array(name, t, network, shape);
-    check_dense(name, *t);
-    written.emplace_back(name, *t);
-  }
-
-  std::deque<OutputArray> outputs_;
-};
-
 }  // namespace
 
-py::tuple general_step(const Frozen& frozen, py::handle x_object, py::handle states,
-                       py::handle y_object, py::handle states_n) {
-  constexpr int64_t kAny = -1;
-  const Network& network = frozen.network();
-  const int count = states_of_runs(network);
-  const auto layers = static_cast<int64_t>(network.runs.size());
-  InputArray x("x_t", x_object, ElementKind::floating);
-  check_step_array("x_t", x.tensor(), network, {kAny, network.input_size()});
-  const int64_t B = x.tensor()->shape[0];
-  const std::vector<py::object> objects = objects_of("state", states, static_cast<size_t>(count));
-  std::deque<InputArray> prev;
-  for (int s = 0; s < count; ++s) {
-    const Name name = StateSlices::name_of(network, true, {"", "", "state"}, s);
-    prev.emplace_back(name, objects[static_cast<size_t>(s)], ElementKind::floating);
-    if (prev.back().tensor() == nullptr) continue;
-    check_step_array(name, prev.back().tensor(), network,
-                     {layers, B, network.runs.front().state_size(s)});
-  }
-  if (!steps_fit(network, 1, B))
-    throw_value_error("x_t: shape " + shape_text(*x.tensor()) + " is too large");
-  StepOutputs out(network, y_object, states_n, B);
-
-  const py::dtype dtype = numpy_dtype(network.dtype);
-  std::vector<py::array> results{empty_array(dtype, {B, network.output_size()})};
-  Frozen::Arrays arrays{B, dense_elements(x), {}, {}, results.front().mutable_data()};
-  for (int s = 0; s < count; ++s) {
-    results.push_back(empty_array(dtype, {layers, B, network.runs.front().state_size(s)}));
-    arrays.prev[s] = dense_elements(prev[static_cast<size_t>(s)]);
-    arrays.next[s] = results.back().mutable_data();
-  }
-  take_step(frozen, arrays);
-  out.write(results);
-  py::tuple next(count);
-  for (int s = 0; s < count; ++s)
-    next[static_cast<size_t>(s)] = results[static_cast<size_t>(s) + 1];
-  return py::make_tuple(results.front(), next);
-}
-
-py::object make_fast_step(std::shared_ptr<const Frozen> frozen) {
+py::object make_step(std::shared_ptr<const Frozen> frozen) {
   auto step = std::make_unique<FastStep>(std::move(frozen));
   const py::capsule self(step.get(), kCapsuleName,
                          [](void* p) { delete static_cast<FastStep*>(p); });

@@ -53,7 +53,7 @@ class Frozen:
         self.dtype = layer.dtype
         self.weight_dtype = weight_dtype or layer.compute_dtype or layer.dtype
         self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = (
-            _knows_nothing if self.bidirectional else self._core.fast_step()
+            _knows_nothing if self.bidirectional else self._core.make_step()
         )
 
     def __repr__(self) -> str:
@@ -141,14 +141,41 @@ class Frozen:
         """Step with arrays of any kind and layout."""
         layer = self._layer
         layer._check_one_direction("step")
-        batch = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype).shape[0]
-        state_0 = layer._import_state("state", state, batch)
-        y_out, state_out = (None, None) if out is None else layer._outputs(out)
-        y, state_n = self._core.step(x_t, state_0, y_out, state_out)
+        x = _dense(_core.as_array("x_t", x_t, (None, self.input_size), self.dtype))
+        batch = x.shape[0]
+        state_0 = tuple(
+            None if part is None else _dense(part)
+            for part in layer._import_state("state", state, batch)
+        )
+        written = {} if out is None else self._views(out, batch)
+        _core.check_outputs(written)
+        done = self._fast_step(x, state_0 if len(state_0) > 1 else state_0[0], None)
+        if done is None:
+            raise ValueError(f"x_t: shape {x.shape} is too large")
+        y, state_n = done
         if out is not None:
+            states = state_n if isinstance(state_n, tuple) else (state_n,)
+            for view, result in zip(written.values(), (y, *states), strict=True):
+                view[...] = result
             return tuple(out)
         kind = converter_to_kind_of(x_t)
-        return kind(y), layer._export_state(state_n, kind)
+        return kind(y), (tuple(map(kind, state_n)) if isinstance(state_n, tuple) else kind(state_n))
+
+    def _views(self, out: object, batch: int) -> dict[str, Array]:
+        """The arrays of `out` under the names of messages, whatever library they are of."""
+        y, states = self._layer._outputs(out)
+        shape = (self.num_layers, batch, self.hidden_size)
+        names = ["out[1]"] if len(states) == 1 else [f"out[1][{i}]" for i in range(len(states))]
+        views = {"out[0]": _core.as_array("out[0]", y, (batch, self.hidden_size), self.dtype)}
+        return views | {
+            name: _core.as_array(name, value, shape, self.dtype)
+            for name, value in zip(names, states, strict=True)
+        }
+
+
+def _dense(array: Array) -> Array:
+    """In the order of memory and aligned, so that a step can read it as it lies."""
+    return np.require(array, requirements=["C", "A"]).view(np.ndarray)
 
 
 def _run_packed(
