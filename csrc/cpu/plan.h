@@ -17,7 +17,7 @@ struct Plan {
   int threads() const { return row_groups * unit_groups; }
 };
 
-// What a grid of threads would cost, in cycles: all phases of one step, as the slowest thread sees
+// What a grid of threads would cost, in cycles: all stages of one step, as the slowest thread sees
 // it, and the whole call.
 struct Estimate {
   int row_groups, unit_groups;
@@ -37,9 +37,7 @@ Plan plan_backward(const CellShape& shape, const Problem& problem, int threads,
                    std::vector<Estimate>* considered = nullptr);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t padded_depth(const CellShape& shape, int64_t depth) {
-  return divide_up(depth, shape.depth_unit) * shape.depth_unit;
-}
+inline int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
 inline int64_t panel_units(const CellShape& shape) {
   return int64_t{shape.unit_vectors} * shape.width;
 }

@@ -37,20 +37,23 @@ FUSEDRNN_INLINE float quantise_row(const float* src, int64_t n, typename F::Row*
   return top / kLargest8 + bad;
 }
 
-// Gates [first, first + gates) of w into panels, as pack_gates() does. The panels' scales, and what
-// their sums start with, go to scale and start [gates of w][U], `unit_stride` apart.
-template <class F, int UnitVectors>
-void quantise_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates, Range panels,
-                    Int8* packed, float* scale, int32_t* start, int64_t panel_stride) {
-  constexpr int64_t U = int64_t{UnitVectors} * F::V::width, D = F::Dot::kDepth;
+// A product's weights into panels, as pack_weights() does, their scales, and what their sums start
+// with.
+template <class F>
+FUSEDRNN_ONCE void quantise_weights(const Problem& p, const ProductTable& product, int unit_vectors,
+                                    const Matrix& w, Range panels, const PackedProduct& packed) {
+  constexpr int64_t D = F::Dot::kDepth;
+  const int64_t units = extent(p, product.units), depth = extent(p, product.depth);
+  const int64_t U = int64_t{unit_vectors} * F::V::width, gates = product.gates;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    Int8* block = packed + panel * panel_size<F>(depth, gates * UnitVectors);
+    Int8* block =
+        static_cast<Int8*>(packed.weights) + panel * panel_size<F>(depth, gates * unit_vectors);
     for (int64_t g = 0; g < gates; ++g) {
       for (int64_t lane = 0; lane < U; ++lane) {
         const int64_t unit = panel * U + lane;
+        const int64_t at = (product.first + g) * units + unit;
         const float* row =
-            unit < H ? static_cast<const float*>(w.data) + ((first + g) * H + unit) * w.stride
-                     : nullptr;
+            unit < units ? static_cast<const float*>(w.data) + at * w.stride : nullptr;
         float top = 0;
         bool finite = true;
         for (int64_t k = 0; row != nullptr && k < depth; ++k) {
@@ -67,9 +70,9 @@ void quantise_gates(const Matrix& w, int64_t H, int64_t depth, int first, int ga
           sum += value;
           block[(k / D * gates * U + g * U + lane) * D + k % D].value = value;
         }
-        const int64_t at = panel * panel_stride + (first + g) * U + lane;
-        scale[at] = finite ? top / kLargest8 : float_of(0x7fc00000u);  // a NaN in w gives NaN
-        start[at] = -F::Dot::kOffset * sum;
+        const int64_t column = (panel * gates + g) * U + lane;
+        packed.scale[column] = finite ? top / kLargest8 : float_of(0x7fc00000u);  // a NaN in w
+        packed.start[column] = -F::Dot::kOffset * sum;
       }
     }
   }
