@@ -1,5 +1,5 @@
 // The CPU engine: plans a call, lays out its memory, and runs the kernels of the instruction set in
-// use on a team of threads. Knows no cell by name: all it needs is a CellShape.
+// use on a team of threads. Knows no cell by name: all it needs is a KernelShape.
 #include "cpu/engine.h"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ const CellKernels& kernels_for(Isa isa, const Problem& p) { return unit_for(isa,
 constexpr Grid kAlone{1, 1, nullptr, nullptr};
 
 // A job of which the memory is not known yet. `packed`: weights packed before, or null.
-ForwardJob forward_job(const ForwardCall& call, const CellShape& shape, const Grid& grid,
+ForwardJob forward_job(const ForwardCall& call, const KernelShape& shape, const Grid& grid,
                        const Plan& plan, const Packed* packed) {
   ForwardJob job{};
   job.call = &call;
@@ -54,7 +54,7 @@ ForwardJob forward_job(const ForwardCall& call, const CellShape& shape, const Gr
 void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
   const Problem& p = call.problem;
   const CellKernels& kernels = kernels_for(isa, p);
-  const CellShape& shape = kernels.shape;
+  const KernelShape& shape = kernels.shape;
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.save = call.reserve != nullptr;
@@ -99,7 +99,7 @@ void forward(const Packed& packed, const ForwardCall& call) {
 void backward(const BackwardCall& call) {
   const Problem& p = call.problem;
   const CellKernels& kernels = kernels_for(selected_isa(), p);
-  const CellShape& shape = kernels.shape;
+  const KernelShape& shape = kernels.shape;
   Crew crew("backward", plan_backward, shape, p);
   BackwardJob job{};
   job.call = &call;
@@ -118,7 +118,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
   std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
   packed->problem.T = packed->problem.B = 1;
   const Problem& p = packed->problem;
-  const CellShape& shape = kernels_for(packed->isa, p).shape;
+  const KernelShape& shape = kernels_for(packed->isa, p).shape;
 
   ForwardCall call;
   call.problem = p;
@@ -136,7 +136,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
 size_t step_workspace(const Packed& packed, int64_t B) {
   ForwardCall call;
   call.problem = with_sequences(packed.problem, B);
-  const CellShape& shape = kernels_for(packed.isa, call.problem).shape;
+  const KernelShape& shape = kernels_for(packed.isa, call.problem).shape;
   ForwardJob job{};
   job.call = &call;
   job.shape = &shape;

@@ -40,7 +40,7 @@ void add_parts(Arena& arena, const Plan& plan, size_t numbers, size_t size, PerT
 
 }  // namespace
 
-int64_t state_stride(const CellShape& shape, const Problem& p) {
+int64_t state_stride(const KernelShape& shape, const Problem& p) {
   int64_t widest = 0;
   for (int s = 0; s < shape.state_count; ++s) {
     widest = std::max(widest, extent(p, shape.states[s].size));
@@ -51,9 +51,9 @@ int64_t state_stride(const CellShape& shape, const Problem& p) {
   return row_stride(widest, shape.row_bytes);
 }
 
-void add_packed(Arena& arena, const CellShape& shape, const Problem& p, bool weights,
+void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool weights,
                 PackedCell& packed) {
-  const auto add = [&](const ProductTable& product, PackedProduct& target) {
+  const auto add = [&](const ProductShape& product, PackedProduct& target) {
     const int64_t units = round_up(extent(p, product.units), panel_units(shape));
     const size_t columns = count(units, product.gates);
     const int64_t depth = round_up(extent(p, product.depth), shape.depth_unit);
@@ -69,7 +69,7 @@ void add_packed(Arena& arena, const CellShape& shape, const Problem& p, bool wei
             item_size(shape.real_bytes));
 }
 
-void add_states(Arena& arena, const CellShape& shape, const Problem& p, bool save, States& kept) {
+void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept) {
   const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
   const int64_t steps = save ? p.T : 1;
@@ -91,7 +91,7 @@ void add_states(Arena& arena, const CellShape& shape, const Problem& p, bool sav
   arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, item_size(shape.saved_bytes));
 }
 
-void add_scratch(Arena& arena, const CellShape& shape, const Problem& p, const Plan& plan,
+void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
                  bool stream, ForwardJob& job) {
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
@@ -116,7 +116,7 @@ void add_scratch(Arena& arena, const CellShape& shape, const Problem& p, const P
 }
 
 void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
-  const CellShape& shape = *job.shape;
+  const KernelShape& shape = *job.shape;
   const BackwardCall& call = *job.call;
   const Problem& p = call.problem;
   const size_t row_bytes = item_size(shape.row_bytes), panel_bytes = item_size(shape.panel_bytes);
@@ -139,7 +139,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count), real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
-    const ProductTable& product = shape.stages[i].product;
+    const ProductShape& product = shape.stages[i].product;
     arena.add(job.transposed[i],
               count(round_up(extent(p, product.depth), narrow), product.gates, job.delta_block),
               panel_bytes);
@@ -152,7 +152,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             count(round_up(job.block_rows, kRowUnit), job.block_columns + shape.gradient_rows),
             row_bytes, job.scratch);
   size_t sums[kMaxParameters] = {};
-  const auto add_sums = [&](const ProductTable& product) {
+  const auto add_sums = [&](const ProductShape& product) {
     if (shape.edge_bytes == shape.real_bytes || product.weights < 0) return;
     if (call.dparameters[product.weights].data == nullptr) return;
     size_t& numbers = sums[product.weights];

@@ -9,18 +9,18 @@
 namespace fusedrnn::cpu {
 
 // The stride of rows of states: of h and of what else products multiply.
-int64_t state_stride(const CellShape& shape, const Problem& p);
+int64_t state_stride(const KernelShape& shape, const Problem& p);
 
 // `weights`: not only biases and vectors.
-void add_packed(Arena& arena, const CellShape& shape, const Problem& p, bool weights,
+void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool weights,
                 PackedCell& packed);
 
 // `save`: of all steps, the reserve.
-void add_states(Arena& arena, const CellShape& shape, const Problem& p, bool save, States& kept);
+void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept);
 
 // What the threads of a call need while it runs. `stream`: weights are packed a few panels at a
 // time.
-void add_scratch(Arena& arena, const CellShape& shape, const Problem& p, const Plan& plan,
+void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
                  bool stream, ForwardJob& job);
 void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job);
 

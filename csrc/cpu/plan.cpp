@@ -42,7 +42,7 @@ int64_t near_cache_bytes() {
 const int64_t kNearCacheBytes = near_cache_bytes();
 
 // Whether products of `rows` rows in all go to a matrix unit.
-bool uses_matrix_unit(const CellShape& shape, int64_t rows) {
+bool uses_matrix_unit(const KernelShape& shape, int64_t rows) {
   return shape.matrix_rows > 0 && rows >= shape.matrix_fewest_rows;
 }
 
@@ -57,7 +57,7 @@ struct StageWork {
 };
 
 // Adds a stage to the estimate of a step; returns its cycles.
-double add_stage(const StageWork& work, const Problem& p, const CellShape& shape, Estimate& sum) {
+double add_stage(const StageWork& work, const Problem& p, const KernelShape& shape, Estimate& sum) {
   const int64_t rows = divide_up(p.B, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
   const bool by_matrix_unit = uses_matrix_unit(shape, p.B);
@@ -90,7 +90,7 @@ bool worth_cutting(int64_t total, int groups) {
 }
 
 // `parallel`: cycles of the work outside the steps, which divides evenly.
-Plan cheapest(const StageWork* stages, int count, double parallel, const CellShape& shape,
+Plan cheapest(const StageWork* stages, int count, double parallel, const KernelShape& shape,
               const Problem& p, int threads, std::vector<Estimate>* considered) {
   Estimate best{};
   for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
@@ -112,7 +112,7 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const CellSha
   return {best.row_groups, best.unit_groups, 1};
 }
 
-double product_cycles(double rows, double columns, double depth, const CellShape& shape,
+double product_cycles(double rows, double columns, double depth, const KernelShape& shape,
                       bool by_matrix_unit) {
   const double rate = by_matrix_unit ? kMatrixMultiplyAddsPerCycle : kMultiplyAddsPerCycle;
   return rows * columns * depth / (shape.width * shape.depth) / rate;
@@ -120,11 +120,11 @@ double product_cycles(double rows, double columns, double depth, const CellShape
 
 }  // namespace
 
-Plan plan_forward(const CellShape& shape, const Problem& p, int threads,
+Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
                   std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   for (int i = 0; i < shape.stage_count; ++i) {
-    const StageTable& stage = shape.stages[i];
+    const StageShape& stage = shape.stages[i];
     const bool multiplies = stage.operand != cells::Operand::none;
     const int vectors = (multiplies ? stage.product.gates : shape.gates) * shape.unit_vectors;
     stages[i] = {panels_of(shape, extent(p, stage.units)),
@@ -148,12 +148,12 @@ Plan plan_forward(const CellShape& shape, const Problem& p, int threads,
   return plan;
 }
 
-Plan plan_backward(const CellShape& shape, const Problem& p, int threads,
+Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
                    std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   const int64_t panel = int64_t{shape.recurrent_panel} * shape.width;
   for (int i = 0; i < shape.stage_count; ++i) {
-    const StageTable& stage = shape.stages[i];
+    const StageShape& stage = shape.stages[i];
     stages[i] = {divide_up(extent(p, stage.units), panel),
                  shape.recurrent_panel,
                  stage.product.gates * extent(p, stage.product.units),

@@ -80,7 +80,7 @@ bool logs_plans() {
   return value == Log::plan;
 }
 
-void log_plan(const char* pass, Planner planner, const CellShape& shape, const Problem& problem,
+void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
               int threads, const Plan& chosen) {
   std::vector<Estimate> considered;
   planner(shape, problem, threads, &considered);

@@ -15,8 +15,8 @@ struct BackwardStage {
   using Real = typename F::Real;
   using V = typename F::V;
   using Saved = SavedOf<Cell, F>;
-  static constexpr CellTable kCell = table_of<Cell>();
-  static constexpr StageTable kStage = kCell.stages[Index];
+  static constexpr CellShape kCell = shape_of<Cell>();
+  static constexpr StageShape kStage = kCell.stages[Index];
   static constexpr bool kHidden = kStage.units == 'H';
   static constexpr bool kFirst = Index == kCell.stage_count - 1;  // going backward
   // The stage whose deltas bring the gradient of what this one set or passed on; -1: none.

@@ -24,7 +24,7 @@ struct BackwardContext {
 
   BackwardContext(const BackwardJob& backward_job, int thread)
       : job(backward_job),
-        cell(*job.shape),
+        shape(*job.shape),
         call(*job.call),
         p(call.problem),
         slots{p.T, p.reverse, true},
@@ -60,12 +60,12 @@ struct BackwardContext {
                   : V::load(static_cast<const Real*>(job.kept.states[s]) + at);
   }
   // Numbers along k in the product of a stage's deltas.
-  FUSEDRNN_MEMBER int64_t delta_depth(const ProductTable& product) const {
+  FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
     return (product.gates - 1) * job.delta_block + F::padded(extent(p, product.units));
   }
 
   const BackwardJob& job;
-  const CellTable& cell;
+  const KernelShape& shape;
   const BackwardCall& call;
   const Problem& p;
   const Slots slots;
@@ -75,7 +75,7 @@ struct BackwardContext {
 
 // One gate's rows of a product's weights, as block `index` of every panel of `depth` numbers.
 template <int Vectors, class F>
-FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductTable& product,
+FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductShape& product,
                                int gate, int index, int64_t depth, void* packed) {
   const Matrix& w = context.call.parameters[product.weights];
   const int64_t units = extent(context.p, product.units);
@@ -90,19 +90,19 @@ FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductT
 // The thread's share of the weights as the products of gradients read them.
 template <class F>
 FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
-  const CellTable& cell = context.cell;
-  for (int i = 0; i < cell.stage_count; ++i) {
-    const ProductTable& product = cell.stages[i].product;
+  const CellShape& shape = context.shape;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const ProductShape& product = shape.stages[i].product;
     for (int g = 0; g < product.gates; ++g) {
       pack_gate<kRecurrentPanel>(context, product, product.first + g, g,
                                  context.delta_depth(product), context.job.transposed[i]);
     }
   }
-  pack_vectors<F>(context.p, cell, context.call.parameters, context.share, context.job.vectors);
+  pack_vectors<F>(context.p, shape, context.call.parameters, context.share, context.job.vectors);
   if (context.call.dx.data == nullptr) return;
-  for (int g = 0; g < cell.gates; ++g) {
-    pack_gate<kWidePanel>(context, cell.input, cell.input.first + g, cell.input_delta[g],
-                          context.delta_depth(cell.input), context.job.input);
+  for (int g = 0; g < shape.gates; ++g) {
+    pack_gate<kWidePanel>(context, shape.input, shape.input.first + g, shape.input_delta[g],
+                          context.delta_depth(shape.input), context.job.input);
   }
 }
 
@@ -111,7 +111,7 @@ template <class F>
 FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source, int64_t time,
                                    const Tile& tile, typename F::Real* sums) {
   constexpr int kPanel = BackwardContext<F>::kPanel;
-  const StageTable& stage = context.cell.stages[source];
+  const StageShape& stage = context.shape.stages[source];
   Product<F> product;
   product.depth = context.delta_depth(stage.product);
   product.set_weights(static_cast<const typename F::Panel*>(context.job.transposed[source]), 0,
@@ -145,10 +145,10 @@ template <class F>
 FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
   using V = typename F::V;
   constexpr int kPanel = BackwardContext<F>::kPanel;
-  for (int s = 0; s < context.cell.state_count; ++s) {
+  for (int s = 0; s < context.shape.state_count; ++s) {
     const Matrix& last = context.call.dstate_n[s];
-    const int64_t units = extent(context.p, context.cell.states[s].size);
-    const Range panels = context.panels(context.cell.states[s].size);
+    const int64_t units = extent(context.p, context.shape.states[s].size);
+    const Range panels = context.panels(context.shape.states[s].size);
     for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
       const auto* src = last.data == nullptr
                             ? nullptr
@@ -168,13 +168,13 @@ struct InitialState {
 
   void run(Tile tile) const {
     using V = typename F::V;
-    const bool multiplied = state == 0 && context.cell.h_stage >= 0;
+    const bool multiplied = state == 0 && context.shape.h_stage >= 0;
     const uint8_t* flags = context.flags_at(0);
-    const int64_t units = extent(context.p, context.cell.states[state].size);
+    const int64_t units = extent(context.p, context.shape.states[state].size);
     const Matrix& out = context.call.dstate_0[state];
     alignas(64) typename F::Real sums[BackwardContext<F>::kSums]{};
     if (multiplied) {
-      multiply_deltas(context, context.cell.h_stage, context.slots.time(0), tile, sums);
+      multiply_deltas(context, context.shape.h_stage, context.slots.time(0), tile, sums);
     }
     for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
       const int lanes = context.lanes(unit, units);
@@ -189,10 +189,10 @@ struct InitialState {
 template <class F>
 FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
                              typename F::MatrixUnit::Registers& registers) {
-  for (int s = 0; s < context.cell.state_count; ++s) {
+  for (int s = 0; s < context.shape.state_count; ++s) {
     if (context.call.dstate_0[s].data == nullptr) continue;
     for_products<F, kRecurrentPanel>(registers, context.p.B, InitialState<F>{context, s},
-                                     context.panels(context.cell.states[s].size),
+                                     context.panels(context.shape.states[s].size),
                                      context.share.rows);
   }
 }

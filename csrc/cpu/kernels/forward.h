@@ -35,11 +35,11 @@ class Forward {
   using Panel = typename F::Panel;
   static constexpr int kStages = cells::kStageCount<Cell>;
   static constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
-  static constexpr CellTable kCell = table_of<Cell>();
+  static constexpr CellShape kCell = shape_of<Cell>();
 
   template <int Index>
   FUSEDRNN_MEMBER void walk_stages(int64_t step) {
-    constexpr StageTable kStage = kCell.stages[Index];
+    constexpr StageShape kStage = kCell.stages[Index];
     if constexpr (kStage.operand == cells::Operand::none) {
       walk_panels<Index>(step, context_.panels(kStage.units), {nullptr, 0});
     } else {
@@ -83,7 +83,7 @@ class Forward {
   // What the stage multiplies, quantised by each thread for itself.
   template <int Index>
   FUSEDRNN_MEMBER void quantise_operands(int64_t step) const {
-    constexpr StageTable kStage = kCell.stages[Index];
+    constexpr StageShape kStage = kCell.stages[Index];
     const int64_t depth = extent(context_.p, kStage.product.depth);
     const Range rows = context_.share.rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {

@@ -80,8 +80,10 @@ struct ForwardContext {
       v.store(state_row(s, slot, b) + unit);
     } else if constexpr (F::kMixed) {
       v.store(h_row(slot, b) + unit);
-      if (!F::kQuantised && h_stage >= 0) {
-        store_operand(operand_row(h_stage, slot, b), unit, units, F::round_operand(v));
+      if constexpr (!F::kQuantised) {
+        if (h_stage >= 0) {
+          store_operand(operand_row(h_stage, slot, b), unit, units, F::round_operand(v));
+        }
       }
     } else {
       store_operand(h_row(slot, b), unit, units, v);
@@ -101,7 +103,7 @@ struct ForwardContext {
   }
 
   const ForwardJob& job;
-  const CellShape& shape;
+  const KernelShape& shape;
   const ForwardCall& call;
   const Problem& p;
   const Slots slots;

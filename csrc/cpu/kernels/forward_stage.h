@@ -12,8 +12,8 @@ struct ForwardStage {
   using Real = typename F::Real;
   using V = typename F::V;
   using Saved = SavedOf<Cell, F>;
-  static constexpr CellTable kCell = table_of<Cell>();
-  static constexpr StageTable kStage = kCell.stages[Index];
+  static constexpr CellShape kCell = shape_of<Cell>();
+  static constexpr StageShape kStage = kCell.stages[Index];
   static constexpr bool kMultiplies = kStage.operand != cells::Operand::none;
   // Gates and what is saved are of hidden units; a stage may walk the numbers of h instead.
   static constexpr bool kHidden = kStage.units == 'H';

@@ -33,7 +33,7 @@
 #include <cstdint>
 
 #include "core/problem.h"
-#include "cpu/kernels/table.h"
+#include "cpu/kernels/cell_shape.h"
 
 namespace fusedrnn::cpu {
 
@@ -44,7 +44,7 @@ class Barrier;
 void wait_at(Barrier& barrier) noexcept;
 
 // What the engine must know of a cell as one instruction set and format compiled it.
-struct CellShape : CellTable {
+struct KernelShape : CellShape {
   int edge_bytes, real_bytes, row_bytes, panel_bytes, saved_bytes;  // of one number
   bool mixed, staged;  // whether h exists twice; whether x is staged
   bool quantised;
@@ -98,7 +98,7 @@ struct States {
 
 struct ForwardJob {
   const ForwardCall* call;
-  const CellShape* shape;
+  const KernelShape* shape;
   Grid grid;
   bool save;    // training: every slot is kept
   bool frozen;  // the weights have been packed before
@@ -115,7 +115,7 @@ struct ForwardJob {
 
 struct BackwardJob {
   const BackwardCall* call;
-  const CellShape* shape;
+  const KernelShape* shape;
   Grid grid;
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
@@ -135,7 +135,7 @@ struct BackwardJob {
 };
 
 struct CellKernels {
-  CellShape shape;
+  KernelShape shape;
   void (*forward)(const ForwardJob& job, int thread);
   void (*backward)(const BackwardJob& job, int thread);
 };

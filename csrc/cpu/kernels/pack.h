@@ -69,7 +69,7 @@ FUSEDRNN_INLINE V load_columns(const Number* src, int64_t column, int64_t column
 // A product's weights into panels [panel][depth / D][gates][U][D]; `packed` is where the first of
 // `panels` goes.
 template <class F>
-FUSEDRNN_ONCE void pack_weights(const Problem& p, const ProductTable& product, int unit_vectors,
+FUSEDRNN_ONCE void pack_weights(const Problem& p, const ProductShape& product, int unit_vectors,
                                 const Matrix& w, Range panels, typename F::Panel* packed) {
   constexpr int W = F::V::width, D = F::Dot::kDepth;
   const auto* data = static_cast<const typename F::Edge*>(w.data);
@@ -113,13 +113,13 @@ FUSEDRNN_INLINE const typename F::Edge* vector_block(const Matrix* parameters, i
 
 // The vector parameters that maps read.
 template <class F>
-FUSEDRNN_ONCE void pack_vectors(const Problem& p, const CellTable& cell, const Matrix* parameters,
+FUSEDRNN_ONCE void pack_vectors(const Problem& p, const CellShape& shape, const Matrix* parameters,
                                 const Share& share, void* packed) {
-  const Range panels = share.of_all(blocks_of(p.H, cell.unit_vectors * F::V::width));
-  for (int k = 0; k < cell.vector_count; ++k) {
-    const VectorTable& vector = cell.vector_gradients[k];
+  const Range panels = share.of_all(blocks_of(p.H, shape.unit_vectors * F::V::width));
+  for (int k = 0; k < shape.vector_count; ++k) {
+    const VectorShape& vector = shape.vector_gradients[k];
     pack_vector<F>(vector_block<F>(parameters, vector.parameter, vector.block, p.H), p.H,
-                   cell.unit_vectors, panels, k, cell.vector_count,
+                   shape.unit_vectors, panels, k, shape.vector_count,
                    static_cast<typename F::Real*>(packed));
   }
 }

@@ -7,7 +7,7 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 // A thread's share of a product: weights, biases and what else belongs to them.
 template <class F>
-FUSEDRNN_ONCE void pack_product(const ForwardJob& job, const ProductTable& product,
+FUSEDRNN_ONCE void pack_product(const ForwardJob& job, const ProductShape& product,
                                 const Share& share, const PackedProduct& packed) {
   if (product.weights < 0) return;
   const Problem& p = job.call->problem;
@@ -34,12 +34,12 @@ FUSEDRNN_ONCE void pack_product(const ForwardJob& job, const ProductTable& produ
 // A thread's share of all parameters, for a call of its own or for later ones.
 template <class F>
 FUSEDRNN_ONCE void pack_cell(const ForwardJob& job, const Share& share) {
-  const CellTable& cell = *job.shape;
-  pack_product<F>(job, cell.input, share, job.packed.input);
-  for (int i = 0; i < cell.stage_count; ++i) {
-    pack_product<F>(job, cell.stages[i].product, share, job.packed.stages[i]);
+  const CellShape& shape = *job.shape;
+  pack_product<F>(job, shape.input, share, job.packed.input);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    pack_product<F>(job, shape.stages[i].product, share, job.packed.stages[i]);
   }
-  pack_vectors<F>(job.call->problem, cell, job.call->parameters, share, job.packed.vectors);
+  pack_vectors<F>(job.call->problem, shape, job.call->parameters, share, job.packed.vectors);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -47,7 +47,7 @@ struct ParameterGradients {
   // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
   // the gates of a product. A thread computes its share of every gate's units.
   template <class Number>
-  FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductTable& product,
+  FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductShape& product,
                            const int* blocks) const {
     if (product.weights < 0) return;
     const Matrix& dw = context.call.dparameters[product.weights];
@@ -93,7 +93,7 @@ struct ParameterGradients {
   }
 
   // A block of a vector parameter's gradient: the sum over rows of a block of deltas.
-  FUSEDRNN_ONCE void sum(const VectorTable& vector) const {
+  FUSEDRNN_ONCE void sum(const VectorShape& vector) const {
     void* const dst = context.call.dparameters[vector.parameter].data;
     if (dst == nullptr) return;
     const int64_t units = p.H;
@@ -129,7 +129,7 @@ struct ParameterGradients {
       const BackwardJob& job = gradients.job;
       alignas(64) Real sums[kTileSums<F, kWidePanel>];
       Product<F> product;
-      product.depth = gradients.context.delta_depth(gradients.context.cell.input);
+      product.depth = gradients.context.delta_depth(gradients.context.shape.input);
       product.set_weights(static_cast<const typename F::Panel*>(job.input), 0,
                           product.depth * kWidth, tile);
       product.out = sums;
@@ -290,11 +290,11 @@ FUSEDRNN_ONCE void parameter_gradients(const BackwardContext<F>& context,
                                        typename F::MatrixUnit::Registers& registers) {
   using Row = typename F::Row;
   const ParameterGradients<F> gradients{context, registers};
-  const CellTable& cell = context.cell;
+  const CellShape& shape = context.shape;
   const int64_t ld = context.job.ld_state, slot = context.p.B * ld;
-  gradients.template outer<typename F::Edge>(context.call.x, cell.input, cell.input_delta);
-  for (int i = 0; i < cell.stage_count; ++i) {
-    const StageTable& stage = cell.stages[i];
+  gradients.template outer<typename F::Edge>(context.call.x, shape.input, shape.input_delta);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const StageShape& stage = shape.stages[i];
     int blocks[kMaxGates];
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
@@ -302,7 +302,7 @@ FUSEDRNN_ONCE void parameter_gradients(const BackwardContext<F>& context,
     gradients.template outer<Row>(
         {static_cast<Row*>(context.job.kept.operands[i]) + first, slot, ld}, stage.product, blocks);
   }
-  for (int k = 0; k < cell.vector_gradient_count; ++k) gradients.sum(cell.vector_gradients[k]);
+  for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
   if (context.call.dx.data != nullptr) gradients.input();
 }
 

@@ -9,7 +9,7 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 // Calls run(panels, packed) for the thread's panels of a product, each of N vectors. Weights that
 // serve a single step are packed a few panels at a time into a buffer that stays in the near cache.
 template <int N, class F, class Run>
-FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductTable& product,
+FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductShape& product,
                                 const void* packed, const Run& run) {
   using Panel = typename F::Panel;
   const Range panels = context.panels(product.units);

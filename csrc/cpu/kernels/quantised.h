@@ -40,7 +40,7 @@ FUSEDRNN_INLINE float quantise_row(const float* src, int64_t n, typename F::Row*
 // A product's weights into panels, as pack_weights() does, their scales, and what their sums start
 // with.
 template <class F>
-FUSEDRNN_ONCE void quantise_weights(const Problem& p, const ProductTable& product, int unit_vectors,
+FUSEDRNN_ONCE void quantise_weights(const Problem& p, const ProductShape& product, int unit_vectors,
                                     const Matrix& w, Range panels, const PackedProduct& packed) {
   constexpr int64_t D = F::Dot::kDepth;
   const int64_t units = extent(p, product.units), depth = extent(p, product.depth);

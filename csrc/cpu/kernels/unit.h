@@ -27,8 +27,8 @@ template <class Cell, class F>
 constexpr CellKernels kernels_of() {
   static_assert(is_supported<Cell>());
   CellKernels kernels{};
-  CellShape& shape = kernels.shape;
-  static_cast<CellTable&>(shape) = table_of<Cell>();
+  KernelShape& shape = kernels.shape;
+  static_cast<CellShape&>(shape) = shape_of<Cell>();
   shape.edge_bytes = sizeof(typename F::Edge);
   shape.real_bytes = sizeof(typename F::Real);
   shape.row_bytes = sizeof(typename F::Row);
