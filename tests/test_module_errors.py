@@ -40,7 +40,7 @@ def test_outputs_to_write_to(name: str, shape: tuple[int, ...]) -> None:
     read_only.flags.writeable = False
     columns = nans(*shape, 2)[..., 0]
     for bad, error, message in [
-        ([0.0], TypeError, "expected an array, got list"),
+        ([0.0], TypeError, "expected an array (NumPy, or an object with __dlpack__), got list"),
         (read_only, ValueError, "expected an array to write to, got a read-only one"),
         (nans(*shape, 1), ValueError, f"expected shape {shape}, got {(*shape, 1)}"),
         (

@@ -249,7 +249,7 @@ class Layer(ABC):
         dx, target = self._output(
             "x", given.get("x"), tape.results, (*axes, self.input_size), tape.batch_first
         )
-        _, dparameters, dstates = tape.core.backward(
+        new_dx, dparameters, dstates = tape.core.backward(
             dy,
             dstate_n,
             False,
@@ -257,7 +257,7 @@ class Layer(ABC):
             dparameters=self._stack.ordered(given),
             dstates=tuple(given.get(name) for name in states),
         )
-        computed = self._stack.named(dparameters) | {"x": dx}
+        computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
         computed |= dict(zip(states, dstates, strict=True))
         hand_over = tape.results.hand_over
         return {
