@@ -2,18 +2,24 @@
 #include <cuda_runtime.h>
 
 #include <cstdio>
-#include <memory>
 #include <string>
 
 #include "core/cuda_plugin.h"
 #include "core/guarded.h"
+#include "cuda/engine.h"
 #include "cuda/gemm/gemm.h"
-#include "cuda/path.h"
 #include "cuda/runtime/device.h"
+#include "cuda/runtime/memory.h"
 #include "cuda/runtime/place.h"
 #include "cuda/services.h"
 
-namespace fusedrnn::cuda {
+namespace fusedrnn {
+
+struct CudaKept : cuda::KeptMemory {
+  using KeptMemory::KeptMemory;
+};
+
+namespace cuda {
 namespace {
 
 int32_t device_count(char* why, size_t size) {
@@ -28,27 +34,46 @@ fusedrnn_status describe(int32_t device, CudaDevice* description) {
   return guarded([&] { *description = describe_device(device); });
 }
 
-fusedrnn_status forward(const ForwardCall* call, const CudaMasks* masks, const CudaPlace* place,
-                        CudaTape** tape) {
+// Runs `work` where the caller says, behind a fence for exceptions.
+template <class Work>
+fusedrnn_status at(const CudaPlace& place, const Work& work) {
   return guarded([&] {
-    const Place here(*place);
+    const Place here(place);
     here.device().release_abandoned();
-    std::unique_ptr<CudaTape> kept;
-    const Path& path = path_of(call->problem, here);
-    path.forward(*call, *masks, here, tape == nullptr ? nullptr : &kept);
-    if (tape != nullptr) *tape = kept.release();
+    work(here);
   });
 }
 
-fusedrnn_status backward(const CudaTape* tape, const BackwardCall* call, const CudaPlace* place) {
-  return guarded([&] {
-    const Place here(*place);
-    here.device().release_abandoned();
-    tape->backward(*call, here);
+fusedrnn_status bytes_of_reserve(const Problem* problem, size_t* bytes) {
+  return guarded([&] { *bytes = reserve_bytes(*problem); });
+}
+
+fusedrnn_status run_forward(const ForwardCall* call, const CudaMasks* masks,
+                            const CudaPlace* place) {
+  return at(*place, [&](const Place& here) { forward(*call, *masks, here); });
+}
+
+fusedrnn_status run_backward(const BackwardCall* call, const CudaMasks* masks,
+                             const CudaPlace* place) {
+  return at(*place, [&](const Place& here) { backward(*call, *masks, here); });
+}
+
+fusedrnn_status keep(size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory) {
+  return at(*place, [&](const Place& here) {
+    *kept = new CudaKept(here, bytes);
+    *memory = (*kept)->data();
   });
 }
 
-void free_tape(CudaTape* tape) { delete tape; }
+fusedrnn_status enter(CudaKept* kept, const CudaPlace* place) {
+  return at(*place, [&](const Place& here) { kept->enter(here); });
+}
+
+fusedrnn_status leave(CudaKept* kept, const CudaPlace* place) {
+  return at(*place, [&](const Place& here) { kept->leave(here); });
+}
+
+void free_kept(CudaKept* kept) { delete kept; }
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -86,12 +111,28 @@ fusedrnn_status device_of(const void* memory, int32_t* device) {
   return guarded([&] { *device = device_of_address(memory); });
 }
 
-constexpr CudaPlugin kPlugin = {kCudaPluginVersion, device_count, describe,   forward,
-                                backward,           free_tape,    last_error, description,
-                                allocate,           release,      order,      device_of};
+constexpr CudaPlugin kPlugin = {
+    kCudaPluginVersion,
+    device_count,
+    describe,
+    bytes_of_reserve,
+    run_forward,
+    run_backward,
+    last_error,
+    description,
+    keep,
+    enter,
+    leave,
+    free_kept,
+    allocate,
+    release,
+    order,
+    device_of,
+};
 
 }  // namespace
-}  // namespace fusedrnn::cuda
+}  // namespace cuda
+}  // namespace fusedrnn
 
 extern "C" __attribute__((visibility("default"))) const fusedrnn::CudaPlugin*
 fusedrnn_cuda_plugin() {

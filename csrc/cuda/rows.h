@@ -42,6 +42,7 @@ bool readable(const Matrix& matrix, int64_t rows, int64_t n);
 // A matrix as an operand of type `wanted`: in place, or a copy in memory that reserve() asked for.
 class StagedMatrix {
  public:
+  StagedMatrix() = default;  // of no matrix
   StagedMatrix(const Matrix& matrix, int64_t rows, int64_t n, Dtype dtype, Dtype wanted,
                bool copy_always = false);
 
@@ -55,9 +56,9 @@ class StagedMatrix {
 
  private:
   Matrix matrix_;
-  int64_t rows_, n_;
-  Dtype dtype_, wanted_;
-  bool staged_;
+  int64_t rows_ = 0, n_ = 0;
+  Dtype dtype_{}, wanted_{};
+  bool staged_ = false;
   size_t offset_ = 0;
 };
 

@@ -11,9 +11,8 @@
 
 namespace fusedrnn {
 
-struct CudaTape {
-  Problem problem;
-  int32_t device;
+struct CudaKept {
+  size_t bytes;
   void* stream;
   fusedrnn_allocator allocator;
   bool has_allocator;
@@ -22,7 +21,7 @@ struct CudaTape {
 
 namespace {
 
-constexpr size_t kScratch = 512, kKept = 1024;
+constexpr size_t kScratch = 512, kReserve = 1024;
 
 std::string journal;  // calls, a line each
 std::string error;
@@ -96,56 +95,81 @@ fusedrnn_status describe_device(int32_t device, CudaDevice* description) {
   return FUSEDRNN_OK;
 }
 
-fusedrnn_status forward(const ForwardCall* call, const CudaMasks* masks, const CudaPlace* place,
-                        CudaTape** tape) {
-  const Problem& p = call->problem;
-  note(
-      "forward cell=%d dtype=%d compute=%d shape=%ld,%ld,%ld,%ld device=%d stream=%ld allocator=%d "
-      "lengths=%s resets=%s flags=%d tape=%d",
-      static_cast<int>(p.cell), static_cast<int>(p.dtype), static_cast<int>(p.compute),
-      static_cast<long>(p.T), static_cast<long>(p.B), static_cast<long>(p.I),
-      static_cast<long>(p.H), static_cast<int>(place->device), number(place->stream),
-      place->allocator != nullptr, where(masks->lengths), where(masks->resets),
-      call->flags != nullptr, tape != nullptr);
-  void* scratch = take(place->allocator, kScratch, place->stream);
-  void* kept = scratch == nullptr ? nullptr : take(place->allocator, kKept, place->stream);
-  if (scratch != nullptr) give(place->allocator, scratch, kScratch, place->stream);
-  if (kept == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
-  fill(call->y, p.T, p.B, p.H, 1);
-  fill(call->state_n[0], p.B, p.H, 2);
-  fill(call->state_n[1], p.B, p.H, 3);
-  if (tape == nullptr) {
-    give(place->allocator, kept, kKept, place->stream);
-    return FUSEDRNN_OK;
-  }
-  *tape = new CudaTape{p, place->device, place->stream, {}, place->allocator != nullptr, kept};
-  if (place->allocator != nullptr) (*tape)->allocator = *place->allocator;
+fusedrnn_status reserve_bytes(const Problem* problem, size_t* bytes) {
+  *bytes = problem->T == 0 || problem->B == 0 ? 0 : kReserve;
   return FUSEDRNN_OK;
 }
 
-fusedrnn_status backward(const CudaTape* tape, const BackwardCall* call, const CudaPlace* place) {
-  const Problem& p = call->problem;
-  note("backward device=%d stream=%ld tape_stream=%ld allocator=%d dy=%d accumulate=%d",
-       static_cast<int>(place->device), number(place->stream), number(tape->stream),
-       place->allocator != nullptr && place->allocator->context == tape->allocator.context,
-       call->dy.data != nullptr, call->accumulate_dx);
-  void* scratch = take(place->allocator, kScratch, place->stream);
+// What a call needs while it runs.
+fusedrnn_status use_scratch(const CudaPlace& place) {
+  void* const scratch = take(place.allocator, kScratch, place.stream);
   if (scratch == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
-  give(place->allocator, scratch, kScratch, place->stream);
-  const int64_t rows = p.H;  // of the vanilla cells, which the tests use
+  give(place.allocator, scratch, kScratch, place.stream);
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status forward(const ForwardCall* call, const CudaMasks* masks, const CudaPlace* place) {
+  const Problem& p = call->problem;
+  note(
+      "forward cell=%d dtype=%d compute=%d shape=%ld,%ld,%ld,%ld device=%d stream=%ld allocator=%d "
+      "lengths=%s resets=%s flags=%d reserve=%d",
+      p.cell, static_cast<int>(p.dtype), static_cast<int>(p.compute), static_cast<long>(p.T),
+      static_cast<long>(p.B), static_cast<long>(p.I), static_cast<long>(p.H),
+      static_cast<int>(place->device), number(place->stream), place->allocator != nullptr,
+      where(masks->lengths), where(masks->resets), call->flags != nullptr,
+      call->reserve != nullptr);
+  const fusedrnn_status status = use_scratch(*place);
+  if (status != FUSEDRNN_OK) return status;
+  fill(call->y, p.T, p.B, p.H, 1);
+  fill(call->state_n[0], p.B, p.H, 2);
+  fill(call->state_n[1], p.B, p.H, 3);
+  // It is written to, as far as it goes.
+  if (call->reserve != nullptr) std::memset(call->reserve, 0x5a, kReserve);
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status backward(const BackwardCall* call, const CudaMasks* masks, const CudaPlace* place) {
+  const Problem& p = call->problem;
+  note("backward device=%d stream=%ld allocator=%d lengths=%d resets=%d dy=%d accumulate=%d",
+       static_cast<int>(place->device), number(place->stream), place->allocator != nullptr,
+       masks->lengths != nullptr, masks->resets != nullptr, call->dy.data != nullptr,
+       call->accumulate_dx);
+  const fusedrnn_status status = use_scratch(*place);
+  if (status != FUSEDRNN_OK) return status;
+  // Of the vanilla cells, which the tests use: w_ih, w_hh, b_ih, b_hh.
   fill(call->dx, p.T, p.B, p.I, 4);
-  fill(call->dw_ih, rows, p.I, 5);
-  fill(call->dw_hh, rows, p.H, 6);
-  fill({call->db_ih, rows}, 1, rows, 7);
-  fill({call->db_hh, rows}, 1, rows, 8);
+  fill(call->dparameters[0], p.H, p.I, 5);
+  fill(call->dparameters[1], p.H, p.H, 6);
+  fill(call->dparameters[2], 1, p.H, 7);
+  fill(call->dparameters[3], 1, p.H, 8);
   fill(call->dstate_0[0], p.B, p.H, 9);
   return FUSEDRNN_OK;
 }
 
-void free_tape(CudaTape* tape) {
-  note("free_tape");
-  give(tape->has_allocator ? &tape->allocator : nullptr, tape->memory, kKept, tape->stream);
-  delete tape;
+fusedrnn_status keep(size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory) {
+  note("keep device=%d bytes=%ld stream=%ld allocator=%d", static_cast<int>(place->device),
+       static_cast<long>(bytes), number(place->stream), place->allocator != nullptr);
+  *memory = take(place->allocator, bytes, place->stream);
+  if (*memory == nullptr) return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory on the device");
+  *kept = new CudaKept{bytes, place->stream, {}, place->allocator != nullptr, *memory};
+  if (place->allocator != nullptr) (*kept)->allocator = *place->allocator;
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status enter(CudaKept* kept, const CudaPlace* place) {
+  note("enter stream=%ld kept_on=%ld", number(place->stream), number(kept->stream));
+  return FUSEDRNN_OK;
+}
+
+fusedrnn_status leave(CudaKept* kept, const CudaPlace* place) {
+  note("leave stream=%ld kept_on=%ld", number(place->stream), number(kept->stream));
+  return FUSEDRNN_OK;
+}
+
+void free_kept(CudaKept* kept) {
+  note("free_kept");
+  give(kept->has_allocator ? &kept->allocator : nullptr, kept->memory, kept->bytes, kept->stream);
+  delete kept;
 }
 
 const char* last_error() { return error.c_str(); }
@@ -186,11 +210,15 @@ __attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda
       static_cast<int32_t>(setting("FAKE_CUDA_VERSION", kCudaPluginVersion)),
       device_count,
       describe_device,
+      reserve_bytes,
       forward,
       backward,
-      free_tape,
       last_error,
       description,
+      keep,
+      enter,
+      leave,
+      free_kept,
       allocate,
       release,
       order,

@@ -1,5 +1,5 @@
 // The forward pass of the general path: one product projects the inputs of all steps; then for each
-// step and phase one product of the entering state and one kernel of gate maths.
+// step and stage one product of what it multiplies and one kernel of gate maths.
 #pragma once
 
 #include "cuda/general/products.h"
@@ -13,14 +13,14 @@ void add_problem(const Problem& problem, GraphKey& key);
 
 class GeneralForward {
  public:
-  // Reserves in `layout` what the call needs beside the states. `flags` are not known yet.
+  // Reserves in `layout` what the call needs beside the states.
   GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps, Gemm& gemm,
                  Layout& layout);
 
   // How many steps of inputs are projected at a time.
-  static int64_t chunk_steps(const Problem& problem, const Unit& unit, bool save);
+  static int64_t chunk_steps(const Run& run, bool save);
 
-  void use(char* memory, const uint8_t* flags);
+  void use(char* memory) { memory_ = memory; }
   // All that the launches depend on.
   void describe(GraphKey& key) const;
   int64_t launches() const;
@@ -31,25 +31,24 @@ class GeneralForward {
   void enter_first_step(cudaStream_t stream) const;
   void project(const Products& products, int64_t step, cudaStream_t stream) const;
   void take_step(const Products& products, int64_t step, cudaStream_t stream) const;
-  void multiply_state(const Products& products, int phase, int64_t step) const;
-  ForwardStep arguments(int phase, int64_t step) const;
+  void multiply(const Products& products, int stage, int64_t step) const;
+  ForwardStep arguments(int stage, int64_t step) const;
   void leave_last_step(cudaStream_t stream) const;
 
   int64_t steps_from(int64_t step) const;  // of the chunk that begins at `step`
   int64_t first_time(int64_t step) const;  // the earliest time of the chunk that `step` is in
-  const uint8_t* flags_at(int64_t step) const;
 
   const ForwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const Run& run_;
   const int64_t chunk_steps_;
   Gemm& gemm_;
   const bool stage_inputs_;
-  StagedMatrix w_ih_, w_hh_;
+  StagedMatrix weights_[kMaxParameters];
   int64_t ld_u_, ld_x_;
   size_t u_, x_ = 0, workspace_;  // offsets
   char* memory_ = nullptr;
-  const uint8_t* flags_ = nullptr;
 };
 
 }  // namespace fusedrnn::cuda

@@ -1,12 +1,13 @@
-// States and gates of the general path: in training those of all steps, which the tape keeps.
+// What the steps of the general path leave: in training, where it is that of all steps, it is the
+// reserve.
 //
-//   state[0]   [slot][B][ld_state]  State: h           (types as in kernels/format.h)
-//   state[1]   [slot][B][ld_state]  Real: c
-//   input[0]   [slot][B][ld_state]  Row: what phase 0 multiplies; state[0] itself, unless the
+//   state[s]   [slot][B][ld_state]  State for h, Real for the others (types as in kernels/format.h)
+//   operand    [slot][B][ld_state]  Row: h as products multiply it; state[0] itself, unless the
 //                                   format is mixed
-//   input[1]   [step][B][ld_state]  Row: what phase 1 multiplies
+//   passed[i]  [step][B][ld]        Row: what stage i multiplies, if it was passed on
 //   gates      [step][B][ld_gates]  Real: the projected inputs, then the activated gates
 //   extra      [step][B][ld_extra]  Real: saved vectors beyond the gates; training alone
+//   flags      [T][B]               StepFlag, where there are masks
 //
 // A slot is a time boundary. In training slot t (forward) or t+1 (reverse) holds the state that
 // enters step t, already cut where a reset says so, and the slot on its other side the state that
@@ -14,7 +15,7 @@
 // some steps at a time.
 #pragma once
 
-#include "cuda/kernels/step.h"
+#include "cuda/general/run.h"
 #include "cuda/rows.h"
 #include "cuda/runtime/layout.h"
 
@@ -33,36 +34,37 @@ struct Slots {
 class States {
  public:
   // Reserves memory in `layout`. `chunk_steps`: how many steps have their gates at a time.
-  States(const Problem& problem, const Unit& unit, bool save, int64_t chunk_steps, Layout& layout);
+  States(const Run& run, bool save, int64_t chunk_steps, Layout& layout);
 
-  void use(char* memory) { memory_ = memory; }
+  void use(void* memory, bool masked);
 
-  const CellShape& cell() const { return kernels().shape; }
-  const CellKernels& kernels() const { return unit_.cells[problem_.cell]; }
-  const Unit& unit() const { return unit_; }
-  const Problem& problem() const { return problem_; }
+  const Run& run() const { return run_; }
   const Slots& slots() const { return slots_; }
   bool save() const { return slots_.save; }
-  int64_t ld_state() const { return ld_state_; }
   int64_t ld_gates() const { return ld_gates_; }
   int64_t ld_extra() const { return ld_extra_; }
+  void* memory() const { return memory_; }
 
   void* state(int s, int64_t slot) const;
-  // What a phase multiplies at a step.
-  void* input(int phase, int64_t step) const;
-  void* input_slot(int phase, int64_t slot) const;
+  void* operand(int64_t slot) const;
+  void* passed(int stage, int64_t step) const;
+  // What a stage multiplies at a step.
+  void* multiplied(int stage, int64_t step) const;
   void* gates(int64_t row_step) const;  // counted from the first step of the chunk in time
   void* extra(int64_t row_step) const;  // null where nothing is kept
+  uint8_t* flags() const;               // null without masks
+  const uint8_t* flags_at(int64_t step) const;
 
  private:
   char* at(size_t offset, int64_t row, int64_t ld, Dtype dtype) const;
 
-  Problem problem_;
-  const Unit& unit_;
-  Slots slots_;
-  int64_t ld_state_, ld_gates_, ld_extra_;
-  size_t state_[kMaxStates] = {}, input_[kMaxPhases] = {}, gates_ = 0, extra_ = 0;
+  const Run& run_;
+  const Slots slots_;
+  const int64_t ld_gates_, ld_extra_;
+  size_t state_[kMaxStates] = {}, operand_ = 0, passed_[kMaxStages] = {};  // offsets
+  size_t gates_ = 0, extra_ = 0, flags_ = 0;
   char* memory_ = nullptr;
+  bool masked_ = false;
 };
 
 }  // namespace fusedrnn::cuda

@@ -1,6 +1,5 @@
 #include "cuda/general/weight_gradients.h"
 
-#include "cuda/kernels/bias.h"
 #include "cuda/kernels/copy.h"
 
 namespace fusedrnn::cuda {
@@ -13,29 +12,29 @@ bool is_flat(const Sequence& s, const Problem& p, int64_t n) {
 
 }  // namespace
 
-WeightGradients::WeightGradients(const BackwardCall& call, const States& states,
-                                 const uint8_t* flags, bool padded, Layout& layout)
+WeightGradients::WeightGradients(const BackwardCall& call, const States& states, bool padded,
+                                 Layout& layout)
     : call_(call),
       p_(call.problem),
       states_(states),
-      cell_(states.cell()),
-      unit_(states.unit()),
-      flags_(flags),
+      run_(states.run()),
+      unit_(run_.unit),
       padded_(padded),
       stage_x_(padded || unit_.edge != unit_.delta || !is_flat(call.x, p_, p_.I)),
       stage_states_(padded || unit_.row != unit_.delta),
-      w_ih_(call.w_ih, cell_.gates * p_.H, p_.I, unit_.edge, unit_.delta, !in_order()) {
+      input_weights_(call.parameters[run_.cell.input.weights], run_.cell.gates * p_.H, p_.I,
+                     unit_.edge, unit_.delta, !in_order()) {
   reserve_inputs(layout);
-  if (call.dx.data != nullptr) w_ih_.reserve(layout);
+  if (call.dx.data != nullptr) input_weights_.reserve(layout);
   reserve_results(layout);
-  if (call.db_ih != nullptr || call.db_hh != nullptr) {
-    bias_parts_ = layout.reserve({bias_parts(rows()), cell_.deltas * p_.H}, item_bytes(unit_.real));
+  if (vectors().count > 0) {
+    parts_ = layout.reserve({sum_parts(rows()), run_.delta_columns()}, item_bytes(unit_.real));
   }
 }
 
 bool WeightGradients::in_order() const {
-  for (int gate = 0; gate < cell_.gates; ++gate) {
-    if (cell_.input_delta[gate] != gate) return false;
+  for (int gate = 0; gate < run_.cell.gates; ++gate) {
+    if (run_.cell.input_delta[gate] != gate) return false;
   }
   return true;
 }
@@ -45,9 +44,10 @@ bool WeightGradients::in_order() const {
 // One copy of operands, then the next in its place.
 void WeightGradients::reserve_inputs(Layout& layout) {
   int64_t widest = 0;
-  if (stage_x_ && call_.dw_ih.data != nullptr) widest = row_stride(p_.I);
-  if (stage_states_ && call_.dw_hh.data != nullptr) {
-    widest = std::max(widest, row_stride(p_.H));
+  if (stage_x_ && wanted(run_.cell.input.weights)) widest = row_stride(p_.I);
+  for (const auto& [operand, product] : run_.cell.stages) {
+    if (!stage_states_ || operand == cells::Operand::none || !wanted(product.weights)) continue;
+    widest = std::max(widest, row_stride(run_.shape(product).depth));
   }
   inputs_ = layout.reserve({rows(), widest}, item_bytes(unit_.delta));
 }
@@ -56,8 +56,10 @@ bool WeightGradients::writes_edge() const {
   return unit_.edge == unit_.real || unit_.edge == unit_.delta;
 }
 
-bool WeightGradients::in_place(const Matrix& dw, int64_t columns) const {
-  return writes_edge() && readable(dw, cell_.gates * p_.H, columns);
+bool WeightGradients::in_place(int parameter) const {
+  const cells::Parameter& matrix = run_.cell.parameters[parameter];
+  return writes_edge() &&
+         readable(call_.dparameters[parameter], run_.size(matrix.rows), run_.size(matrix.columns));
 }
 
 std::optional<RowGroups> WeightGradients::dx_groups() const {
@@ -68,12 +70,12 @@ std::optional<RowGroups> WeightGradients::dx_groups() const {
 // One result, then the next in its place.
 void WeightGradients::reserve_results(Layout& layout) {
   int64_t largest = 0;
-  const auto add = [&](const Matrix& dw, int64_t columns) {
-    if (dw.data == nullptr || in_place(dw, columns)) return;
-    largest = std::max(largest, cell_.gates * p_.H * row_stride(columns));
-  };
-  add(call_.dw_ih, p_.I);
-  add(call_.dw_hh, p_.H);
+  for (int i = 0; i < static_cast<int>(run_.cell.parameters.size()); ++i) {
+    const cells::Parameter& parameter = run_.cell.parameters[i];
+    if (parameter.columns.letter == 0 || !wanted(i) || in_place(i)) continue;
+    largest =
+        std::max(largest, run_.size(parameter.rows) * row_stride(run_.size(parameter.columns)));
+  }
   if (call_.dx.data != nullptr && !dx_groups()) {
     largest = std::max(largest, rows() * row_stride(p_.I));
   }
@@ -84,9 +86,13 @@ void WeightGradients::reserve_results(Layout& layout) {
 
 void WeightGradients::launch(const Deltas& deltas, const Products& products,
                              cudaStream_t stream) const {
-  if (call_.dw_ih.data != nullptr) input_weights(deltas, products, stream);
-  if (call_.dw_hh.data != nullptr) recurrent_weights(deltas, products, stream);
-  if (call_.db_ih != nullptr || call_.db_hh != nullptr) biases(deltas, stream);
+  if (wanted(run_.cell.input.weights)) input_weights(deltas, products, stream);
+  for (int stage = 0; stage < run_.stages(); ++stage) {
+    const auto& [operand, product] = run_.cell.stages[stage];
+    if (operand == cells::Operand::none || !wanted(product.weights)) continue;
+    stage_weights(deltas, products, stage, stream);
+  }
+  vector_gradients(deltas, stream);
   if (call_.dx.data != nullptr) input_gradient(deltas, products, stream);
 }
 
@@ -99,23 +105,24 @@ WeightGradients::Inputs WeightGradients::inputs(const Sequence& rows, int64_t n,
   copy.n = n;
   copy.from = rows;
   copy.to = dense_sequence(memory_ + inputs_, p_.B, row_stride(n));
-  if (padded_) copy.flags = flags_;
+  if (padded_) copy.flags = states_.flags();
   copy.mask = copy.wanted = kValid;
   copy_rows(copy, dtype, unit_.delta, stream);
   return {copy.to.data, row_stride(n)};
 }
 
-// dw of `gates` gates, whose deltas stand side by side from `first_block` on.
-void WeightGradients::weights(const Deltas& deltas, const Products& products, int first_gate,
-                              int gates, int first_block, const Inputs& inputs, int64_t columns,
-                              const Matrix& dw, cudaStream_t stream) const {
-  const int64_t row = first_gate * p_.H, height = gates * p_.H;
+// The rows of a product's weights: their gates' deltas stand side by side from `first_delta` on.
+void WeightGradients::weights(const Deltas& deltas, const Products& products,
+                              const cells::Product& product, int first_delta, const Inputs& inputs,
+                              cudaStream_t stream) const {
+  const auto [first_row, height, columns] = run_.shape(product);
+  const Matrix& dw = call_.dparameters[product.weights];
   const Products::Sizes sizes{height, columns, rows()};
-  const Operand a{advance(deltas.data, first_block * p_.H, item_bytes(unit_.delta)), deltas.ld,
-                  true};
+  const Operand a{advance(deltas.data, run_.delta_column(first_delta), item_bytes(unit_.delta)),
+                  deltas.ld, true};
   const Operand b{inputs.data, inputs.stride};
-  void* const to = advance(dw.data, row * dw.stride, item_bytes(unit_.edge));
-  if (in_place(dw, columns)) {
+  void* const to = advance(dw.data, first_row * dw.stride, item_bytes(unit_.edge));
+  if (in_place(product.weights)) {
     products.run(sizes, a, b, {to, height == 1 ? columns : dw.stride}, unit_.edge);
     return;
   }
@@ -132,39 +139,39 @@ void WeightGradients::weights(const Deltas& deltas, const Products& products, in
 // One product for each run of gates whose deltas stand in their order.
 void WeightGradients::input_weights(const Deltas& deltas, const Products& products,
                                     cudaStream_t stream) const {
+  const CellTable& cell = run_.cell;
   const Inputs x = inputs(call_.x, p_.I, unit_.edge, stage_x_, stream);
-  for (int gate = 0, end = 0; gate < cell_.gates; gate = end) {
+  for (int gate = 0, end = 0; gate < cell.gates; gate = end) {
     end = gate + 1;
-    while (end < cell_.gates && cell_.input_delta[end] == cell_.input_delta[end - 1] + 1) ++end;
-    weights(deltas, products, gate, end - gate, cell_.input_delta[gate], x, p_.I, call_.dw_ih,
-            stream);
+    while (end < cell.gates && cell.input_delta[end] == cell.input_delta[end - 1] + 1) ++end;
+    weights(deltas, products, {cell.input.weights, cell.input.bias, gate, end - gate},
+            cell.input_delta[gate], x, stream);
   }
 }
 
-// One product a phase, with what the phase multiplied.
-void WeightGradients::recurrent_weights(const Deltas& deltas, const Products& products,
-                                        cudaStream_t stream) const {
-  for (int phase = 0; phase < cell_.phases; ++phase) {
-    const int64_t slot = phase == 0 && p_.reverse ? 1 : 0;  // that which enters the step of time 0
-    const Sequence multiplied =
-        dense_sequence(states_.input_slot(phase, slot), p_.B, states_.ld_state());
-    const int first = cell_.phase_first[phase];
-    weights(deltas, products, first, cell_.phase_gates[phase], cell_.recurrent_delta[first],
-            inputs(multiplied, p_.H, unit_.row, stage_states_, stream), p_.H, call_.dw_hh, stream);
-  }
+// Of what a stage multiplied at all steps.
+void WeightGradients::stage_weights(const Deltas& deltas, const Products& products, int stage,
+                                    cudaStream_t stream) const {
+  const cells::Product& product = run_.cell.stages[stage].product;
+  const int64_t depth = run_.shape(product).depth;
+  const int64_t step = p_.reverse ? p_.T - 1 : 0;  // that of time 0
+  const Sequence multiplied =
+      dense_sequence(states_.multiplied(stage, step), p_.B, row_stride(depth));
+  weights(deltas, products, product, run_.cell.first_delta[stage],
+          inputs(multiplied, depth, unit_.row, stage_states_, stream), stream);
 }
 
 void WeightGradients::input_gradient(const Deltas& deltas, const Products& products,
                                      cudaStream_t stream) const {
-  // The rows of W_ih in the order of the deltas.
-  for (int gate = 0; gate < cell_.gates; ++gate) {
-    w_ih_.copy(memory_, gate * p_.H, cell_.input_delta[gate] * p_.H, p_.H, stream);
+  // The rows of the weights in the order of the deltas.
+  for (int gate = 0; gate < run_.cell.gates; ++gate) {
+    input_weights_.copy(memory_, gate * p_.H, run_.cell.input_delta[gate] * p_.H, p_.H, stream);
   }
-  const Matrix w = w_ih_.place(memory_);
+  const Matrix w = input_weights_.place(memory_);
   const auto groups = dx_groups();
   const RowGroups rows_in =
       dense_groups(groups ? groups->kind : RowGroups::flat, p_.T, p_.B, deltas.ld);
-  const Products::Sizes sizes{rows_in.rows, p_.I, cell_.gates * p_.H, rows_in.batch};
+  const Products::Sizes sizes{rows_in.rows, p_.I, run_.cell.gates * p_.H, rows_in.batch};
   const Operand a{deltas.data, rows_in.stride, false, rows_in.batch_stride};
   const Operand b{w.data, w.stride};
   if (groups) {
@@ -184,17 +191,30 @@ void WeightGradients::input_gradient(const Deltas& deltas, const Products& produ
   copy_rows(copy, unit_.real, unit_.edge, stream);
 }
 
-void WeightGradients::biases(const Deltas& deltas, cudaStream_t stream) const {
-  BiasGradients gradients{};
-  gradients.rows = rows();
-  gradients.H = p_.H;
-  gradients.delta = deltas.data;
-  gradients.ld_delta = deltas.ld;
-  gradients.parts = memory_ + bias_parts_;
-  gradients.db_ih = call_.db_ih;
-  gradients.db_hh = call_.db_hh;
-  gradients.cell = cell_;
-  bias_gradients(gradients, unit_, stream);
+// --- vectors ---
+
+// Those that are wanted.
+VectorSums WeightGradients::vectors() const {
+  VectorSums v{};
+  v.rows = rows();
+  v.columns = run_.delta_columns();
+  for (int i = 0; i < run_.cell.vector_blocks; ++i) {
+    const auto& [parameter, block, delta] = run_.cell.vector_deltas[i];
+    if (!wanted(parameter)) continue;
+    const int64_t n = run_.size(run_.cell.parameters[parameter].rows.letter);
+    void* const to = advance(call_.dparameters[parameter].data, block * n, item_bytes(unit_.edge));
+    v.sums[v.count++] = {to, run_.delta_column(delta), n};
+  }
+  return v;
+}
+
+void WeightGradients::vector_gradients(const Deltas& deltas, cudaStream_t stream) const {
+  VectorSums sums = vectors();
+  if (sums.count == 0) return;
+  sums.delta = deltas.data;
+  sums.ld_delta = deltas.ld;
+  sums.parts = memory_ + parts_;
+  sum_vectors(sums, unit_, stream);
 }
 
 }  // namespace fusedrnn::cuda

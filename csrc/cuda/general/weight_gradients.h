@@ -1,5 +1,5 @@
 // What follows the walk through time, from the gates' gradients (delta) of all steps:
-//   dw = delta^T inputs     db = sum of delta     dx = delta W_ih
+//   of a matrix delta^T inputs, of a vector the sum of delta, of x delta W
 // Deltas are zero where a step does not exist, but what x and the states hold there may be NaN:
 // they are then read by way of a copy with zeros.
 #pragma once
@@ -8,14 +8,14 @@
 #include <optional>
 
 #include "cuda/general/backward_walk.h"
+#include "cuda/kernels/vectors.h"
 
 namespace fusedrnn::cuda {
 
 class WeightGradients {
  public:
   // `padded`: whether there may be steps that do not exist.
-  WeightGradients(const BackwardCall& call, const States& states, const uint8_t* flags, bool padded,
-                  Layout& layout);
+  WeightGradients(const BackwardCall& call, const States& states, bool padded, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
   void launch(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
@@ -31,30 +31,31 @@ class WeightGradients {
   void reserve_results(Layout& layout);
   Inputs inputs(const Sequence& rows, int64_t n, Dtype dtype, bool staged,
                 cudaStream_t stream) const;
-  void weights(const Deltas& deltas, const Products& products, int first_gate, int gates,
-               int first_block, const Inputs& inputs, int64_t columns, const Matrix& dw,
-               cudaStream_t stream) const;
+  void weights(const Deltas& deltas, const Products& products, const cells::Product& product,
+               int first_delta, const Inputs& inputs, cudaStream_t stream) const;
   void input_weights(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
-  void recurrent_weights(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
+  void stage_weights(const Deltas& deltas, const Products& products, int stage,
+                     cudaStream_t stream) const;
   void input_gradient(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
-  void biases(const Deltas& deltas, cudaStream_t stream) const;
+  VectorSums vectors() const;
+  void vector_gradients(const Deltas& deltas, cudaStream_t stream) const;
 
   int64_t rows() const { return p_.T * p_.B; }
   bool in_order() const;     // whether the input deltas stand in the order of the gates
   bool writes_edge() const;  // whether a product may write the caller's type
-  bool in_place(const Matrix& dw, int64_t columns) const;
+  bool wanted(int parameter) const { return call_.dparameters[parameter].data != nullptr; }
+  bool in_place(int parameter) const;
   std::optional<RowGroups> dx_groups() const;  // none: dx is copied from a result of our own
 
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
-  const CellShape& cell_;
+  const Run& run_;
   const Unit& unit_;
-  const uint8_t* const flags_;
   const bool padded_;
   const bool stage_x_, stage_states_;
-  StagedMatrix w_ih_;
-  size_t inputs_ = 0, results_ = 0, bias_parts_ = 0;  // offsets
+  StagedMatrix input_weights_;
+  size_t inputs_ = 0, results_ = 0, parts_ = 0;  // offsets
   char* memory_ = nullptr;
 };
 

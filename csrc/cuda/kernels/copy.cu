@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(Initial
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
     Real sum = static_cast<const Real*>(g.carry)[b * g.n + i];
     const bool cut = g.flags != nullptr && (g.flags[b] & kCut) != 0;
-    if (!cut) sum += static_cast<const Real*>(g.product)[b * g.ld_product + i];
+    if (g.product != nullptr && !cut)
+      sum += static_cast<const Real*>(g.product)[b * g.ld_product + i];
     device::store(static_cast<Edge*>(g.to.data) + b * g.to.stride + i, sum);
   });
 }

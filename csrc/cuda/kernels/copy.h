@@ -25,11 +25,11 @@ struct Copy {
 void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 
 // to[b] = carry[b] + product[b], without the product where the state of b was cut: the gradient of
-// the initial h. All rows have n elements; `carry` and `product` are dense Real.
+// an initial state. All rows have n elements of Real; those of `carry` are dense.
 struct InitialGradient {
   int64_t B, n;
   const void* carry;
-  const void* product;
+  const void* product;  // null: zeros
   int64_t ld_product;
   const uint8_t* flags;  // of the first step, or null
   Matrix to;

@@ -2,6 +2,8 @@
 // own, so that formats compile side by side.
 #pragma once
 
+#include <utility>
+
 #include "cells/registry.h"
 #include "cuda/device/launch.h"
 #include "cuda/kernels/backward_step.h"
@@ -9,48 +11,73 @@
 
 namespace fusedrnn::cuda {
 
-template <class Cell, class F, int Phase>
+template <class Cell, class F, int Stage>
 void launch_forward(const ForwardStep& step, cudaStream_t stream) {
-  device::launch(forward_step<Cell, F, Phase>, shape_of_elements(step.B, step.H, "forward_step"),
+  device::launch(forward_step<Cell, F, Stage>, shape_of_elements(step.B, step.N, "forward_step"),
                  stream, step);
 }
 
-template <class Cell, class F, int Phase>
+template <class Cell, class F, int Stage>
 void launch_backward(const BackwardStep& step, cudaStream_t stream) {
-  device::launch(backward_step<Cell, F, Phase>, shape_of_elements(step.B, step.H, "backward_step"),
+  device::launch(backward_step<Cell, F, Stage>, shape_of_elements(step.B, step.N, "backward_step"),
                  stream, step);
+}
+
+// The block of gradients that sums up to the gradient of a block of a vector parameter; `vectors`:
+// blocks of those before it that are no biases.
+template <class Cell>
+consteval int vector_delta(int parameter, int block, int vectors) {
+  const auto adds = [&](const cells::Product& product) {
+    return product.bias == parameter && block >= product.first &&
+           block < product.first + product.gates;
+  };
+  if (adds(Cell::kInput)) return Cell::input_delta(block);
+  for (int stage = 0; stage < cells::kStageCount<Cell>; ++stage) {
+    const cells::Product& product = Cell::kStages[stage].product;
+    if (adds(product)) return first_delta<Cell>(stage) + block - product.first;
+  }
+  return Cell::vector_delta(vectors);
 }
 
 template <class Cell>
-constexpr CellShape shape_of_cell() {
-  CellShape shape{};
-  shape.gates = Cell::kGates;
-  shape.states = Cell::kStates;
-  shape.saved = Cell::kSaved;
-  shape.phases = Cell::kPhases;
-  shape.deltas = Cell::kDeltas;
-  for (int phase = 0; phase < Cell::kPhases; ++phase) {
-    shape.phase_first[phase] = Cell::phase_first(phase);
-    shape.phase_gates[phase] = Cell::phase_gates(phase);
+consteval CellTable table_of_cell() {
+  constexpr int kStages = cells::kStageCount<Cell>;
+  static_assert(kStages <= kMaxStages && Cell::kGates <= kMaxGates && Cell::kDeltas <= kMaxDeltas);
+  static_assert(cells::kStateCount<Cell> <= kMaxStates);
+  static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
+  CellTable table{};
+  table.parameters = Cell::kParameters;
+  table.states = Cell::kStates;
+  table.stages = Cell::kStages;
+  table.input = Cell::kInput;
+  table.gates = Cell::kGates;
+  table.saved = Cell::kSaved;
+  table.deltas = Cell::kDeltas;
+  for (int stage = 0; stage < kStages; ++stage) {
+    table.stage_units[stage] = units_of_stage<Cell>(stage);
+    table.first_delta[stage] = first_delta<Cell>(stage);
   }
-  for (int gate = 0; gate < Cell::kGates; ++gate) {
-    shape.input_delta[gate] = Cell::input_delta(gate);
-    shape.recurrent_delta[gate] = Cell::recurrent_delta(gate);
+  for (int gate = 0; gate < Cell::kGates; ++gate) table.input_delta[gate] = Cell::input_delta(gate);
+  for (int d = 0; d < Cell::kDeltas; ++d) table.delta_stage[d] = Cell::delta_stage(d);
+  int vectors = 0;
+  for (int i = 0; i < cells::length(Cell::kParameters); ++i) {
+    if (Cell::kParameters[i].columns.letter != 0) continue;
+    for (int block = 0; block < Cell::kParameters[i].rows.times; ++block) {
+      table.vector_deltas[table.vector_blocks++] = {i, block,
+                                                    vector_delta<Cell>(i, block, vectors)};
+      if (!cells::is_bias<Cell>(i)) ++vectors;
+    }
   }
-  return shape;
+  return table;
 }
 
 template <class Cell, class F>
 constexpr CellKernels kernels_of() {
-  CellKernels kernels{};
-  kernels.shape = shape_of_cell<Cell>();
-  kernels.forward[0] = launch_forward<Cell, F, 0>;
-  kernels.backward[0] = launch_backward<Cell, F, 0>;
-  if constexpr (Cell::kPhases > 1) {
-    kernels.forward[1] = launch_forward<Cell, F, 1>;
-    kernels.backward[1] = launch_backward<Cell, F, 1>;
-  }
-  return kernels;
+  return []<int... stage>(std::integer_sequence<int, stage...>) {
+    return CellKernels{table_of_cell<Cell>(),
+                       {launch_forward<Cell, F, stage>...},
+                       {launch_backward<Cell, F, stage>...}};
+  }(std::make_integer_sequence<int, cells::kStageCount<Cell>>{});
 }
 
 template <class F>
@@ -76,4 +103,4 @@ constexpr Unit unit_with(const CellKernels* cells) {
   const Unit name = unit_with<UnitFormat>(kCells);                                       \
   }
 
-#define FUSEDRNN_CUDA_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
+#define FUSEDRNN_CUDA_UNIT_KERNELS(text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),

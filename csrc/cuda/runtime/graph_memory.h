@@ -1,7 +1,7 @@
 // Memory of the library's pool, for a call that its caller captures into a graph without giving an
 // allocator. The graph may be launched for as long as it exists, so it holds a share of the memory
-// beside the call or the tape. The last to drop its share leaves the memory to the device's next
-// call, because a graph ends where nothing of CUDA may be called.
+// beside the call or what it leaves. The last to drop its share leaves the memory to the device's
+// next call, because a graph ends where nothing of CUDA may be called.
 #pragma once
 
 #include <cuda_runtime.h>

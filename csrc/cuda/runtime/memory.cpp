@@ -56,7 +56,7 @@ CallMemory::~CallMemory() {
   }
 }
 
-// --- of a tape ---
+// --- of several calls ---
 
 KeptMemory::KeptMemory(const Place& place, size_t bytes)
     : device_(place.device().ordinal()),
@@ -84,8 +84,7 @@ void KeptMemory::enter(const Place& place) {
     return;
   }
   const std::lock_guard lock(mutex_);
-  if (same_stream(place.stream(), stream_) || uses_.empty()) return;
-  check(cudaStreamWaitEvent(place.stream(), uses_.front().done, 0), "cudaStreamWaitEvent");
+  check(wait_for_uses(place.stream()), "cudaStreamWaitEvent");
 }
 
 void KeptMemory::leave(const Place& place) {
@@ -104,10 +103,14 @@ void KeptMemory::leave(const Place& place) {
   check(cudaEventRecord(use->done, place.stream()), "cudaEventRecord");
 }
 
-void KeptMemory::wait_for_uses(cudaStream_t stream) noexcept {
+cudaError_t KeptMemory::wait_for_uses(cudaStream_t stream) const {
+  cudaError_t status = cudaSuccess;
   for (const Use& use : uses_) {
-    if (!same_stream(use.stream, stream)) cudaStreamWaitEvent(stream, use.done, 0);
+    if (same_stream(use.stream, stream)) continue;
+    const cudaError_t waited = cudaStreamWaitEvent(stream, use.done, 0);
+    if (waited != cudaSuccess) status = waited;
   }
+  return status;
 }
 
 bool KeptMemory::used_on_its_stream_alone() const {
@@ -127,7 +130,7 @@ void KeptMemory::release() noexcept {
       wait_for_uses(stream_);
       allocator_.release(allocator_.context, data_, bytes_, stream_);
     } else if (uses_.empty()) {
-      cudaFreeAsync(data_, stream_);  // the forward call failed, and its stream is still there
+      cudaFreeAsync(data_, stream_);  // the call that made it failed, and its stream is still there
     } else if (used_on_its_stream_alone() && is_open_default_stream(stream_)) {
       // The pool gives a stream at once what that stream releases, and what another does only when
       // the device has come to it: by then a host that is ahead would have asked for more.

@@ -1,5 +1,5 @@
-// Device memory of calls and tapes: from the caller's allocator, or else from the library's pool.
-// Nothing here waits for the device.
+// Device memory of one call and of several: from the caller's allocator, or else from the library's
+// pool. Nothing here waits for the device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -32,9 +32,10 @@ class CallMemory {
   void* data_ = nullptr;
 };
 
-// What a tape keeps. Calls on any stream may use it, between enter() and leave(); it is released
-// after the work of all of them. A graph of the caller's that holds a backward call alone does not
-// hold its tape: as x and the weights, that must stay for as long as the graph is launched.
+// What outlives a call, as a reserve. Calls on any stream may use it, between enter() and leave();
+// it is released after the work of all of them. A graph of the caller's that was not being captured
+// when it was made does not hold it: as x and the weights, it must then stay for as long as the
+// graph is launched.
 class KeptMemory {
  public:
   KeptMemory(const Place& place, size_t bytes);
@@ -44,7 +45,7 @@ class KeptMemory {
 
   char* data() const { return static_cast<char*>(data_); }
 
-  // Before a call's work: what comes on its stream sees what the forward call wrote.
+  // Before a call's work: what comes on its stream sees what the calls before wrote.
   void enter(const Place& place);
   // After it.
   void leave(const Place& place);
@@ -56,18 +57,18 @@ class KeptMemory {
   };
 
   void release() noexcept;
-  void wait_for_uses(cudaStream_t stream) noexcept;
+  cudaError_t wait_for_uses(cudaStream_t stream) const;
   bool used_on_its_stream_alone() const;
 
   const int device_;
-  const cudaStream_t stream_;  // of the forward call
+  const cudaStream_t stream_;  // of the call that made it
   const size_t bytes_;
   const bool has_allocator_;
   fusedrnn_allocator allocator_{};
   GraphMemory* shared_ = nullptr;  // where the caller captured a graph
   void* data_ = nullptr;
   std::mutex mutex_;
-  std::vector<Use> uses_;  // the first is the forward call's
+  std::vector<Use> uses_;  // the last of each stream
 };
 
 }  // namespace fusedrnn::cuda

@@ -1,7 +1,9 @@
 #include "call.h"
 
+#include <algorithm>
 #include <stdexcept>
 
+#include "cells.h"
 #include "emulator.h"
 
 extern "C" const fusedrnn::CudaPlugin* fusedrnn_cuda_plugin();
@@ -103,22 +105,24 @@ Array filled(const std::vector<int64_t>& shape, DLDataType type, double value) {
 }  // namespace
 
 Call::Call(const Case& one, const Options& options) : case_(one), options_(options) {
+  const CellTable& cell = kCells[one.cell];
+  const cells::Parameter& first = cell.parameters[0];
   const Array& x = one.arguments.at("x");
-  const Array& w_hh = one.arguments.at("w_hh");
   Problem& p = forward_.problem;
-  p.cell = static_cast<Cell>(one.cell);
+  p.cell = one.cell;
   p.dtype = dtype_of(x.type);
   p.reverse = one.reverse != 0;
   p.compute = one.compute != 0 ? Compute::bfloat16 : options.compute;
   p.T = x.shape[0];
   p.B = x.shape[1];
   p.I = x.shape[2];
-  p.H = w_hh.shape[1];
+  p.H = one.arguments.at(first.name).shape[0] / first.rows.times;
+  p.P = one.results.at("y").shape[2];
   prepare_forward();
   prepare_backward();
 }
 
-Call::~Call() { free_tape(); }
+Call::~Call() { free_reserve(); }
 
 const DeviceArray* Call::add_input(const std::string& name, Order order) {
   const auto found = case_.arguments.find(name);
@@ -149,63 +153,77 @@ namespace {
 
 Sequence sequence_of(const DeviceArray* array) { return array ? array->sequence() : Sequence{}; }
 Matrix matrix_of(const DeviceArray* array) { return array ? array->matrix() : Matrix{}; }
-void* vector_of(const DeviceArray* array) { return array ? array->data() : nullptr; }
 
 }  // namespace
 
 void Call::prepare_forward() {
+  const CellTable& cell = kCells[case_.cell];
   const Order order = options_.order;
   forward_.x = sequence_of(add_input("x", order));
-  forward_.w_ih = matrix_of(add_input("w_ih", order));
-  forward_.w_hh = matrix_of(add_input("w_hh", order));
-  forward_.b_ih = vector_of(add_input("b_ih", order));
-  forward_.b_hh = vector_of(add_input("b_hh", order));
-  forward_.state_0[0] = matrix_of(add_input("h0", order));
-  forward_.state_0[1] = matrix_of(add_input("c0", order));
+  for (size_t i = 0; i < cell.parameters.size(); ++i) {
+    forward_.parameters[i] = matrix_of(add_input(cell.parameters[i].name, order));
+  }
   forward_.y = sequence_of(add_output("y", order, NAN));
-  forward_.state_n[0] = matrix_of(add_output("h_n", order, NAN));
-  forward_.state_n[1] = matrix_of(add_output("c_n", order, NAN));
+  for (size_t s = 0; s < cell.states.size(); ++s) {
+    const std::string name = cell.states[s].name;
+    forward_.state_0[s] = matrix_of(add_input(name + "0", order));
+    forward_.state_n[s] = matrix_of(add_output(name + "_n", order, NAN));
+  }
   call_masks_ = {mask("lengths"), mask("resets")};
 }
 
 void Call::prepare_backward() {
+  const CellTable& cell = kCells[case_.cell];
   const Order order = options_.order;
   backward_.problem = forward_.problem;
   backward_.x = forward_.x;
-  backward_.w_ih = forward_.w_ih;
-  backward_.w_hh = forward_.w_hh;
+  std::copy_n(forward_.parameters, kMaxParameters, backward_.parameters);
   backward_.dy = sequence_of(add_input("dy", order));
-  backward_.dstate_n[0] = matrix_of(add_input("dh_n", order));
-  backward_.dstate_n[1] = matrix_of(add_input("dc_n", order));
   backward_.accumulate_dx = options_.accumulate_dx;
   backward_.dx = sequence_of(add_output("dx", order, options_.accumulate_dx ? 1 : NAN));
-  backward_.dw_ih = matrix_of(add_output("dw_ih", order, NAN));
-  backward_.dw_hh = matrix_of(add_output("dw_hh", order, NAN));
-  backward_.db_ih = vector_of(add_output("db_ih", order, NAN));
-  backward_.db_hh = vector_of(add_output("db_hh", order, NAN));
-  backward_.dstate_0[0] = matrix_of(add_output("dh0", order, NAN));
-  backward_.dstate_0[1] = matrix_of(add_output("dc0", order, NAN));
+  for (size_t i = 0; i < cell.parameters.size(); ++i) {
+    const std::string name = cell.parameters[i].name;
+    backward_.dparameters[i] = matrix_of(add_output("d" + name, order, NAN));
+  }
+  for (size_t s = 0; s < cell.states.size(); ++s) {
+    const std::string name = cell.states[s].name;
+    backward_.dstate_n[s] = matrix_of(add_input("d" + name + "_n", order));
+    backward_.dstate_0[s] = matrix_of(add_output("d" + name + "0", order, NAN));
+  }
 }
 
 fusedrnn_status Call::infer() {
   const CudaPlace place{options_.device, options_.stream, options_.allocator};
-  return plugin().forward(&forward_, &call_masks_, &place, nullptr);
+  forward_.reserve = nullptr;
+  return plugin().forward(&forward_, &call_masks_, &place);
 }
 
+// As core's: the reserve is kept memory.
 fusedrnn_status Call::forward() {
-  free_tape();
+  free_reserve();
   const CudaPlace place{options_.device, options_.stream, options_.allocator};
-  return plugin().forward(&forward_, &call_masks_, &place, &tape_);
+  size_t bytes = 0;
+  fusedrnn_status status = plugin().reserve_bytes(&forward_.problem, &bytes);
+  if (status == FUSEDRNN_OK) status = plugin().keep(bytes, &place, &kept_, &forward_.reserve);
+  if (status != FUSEDRNN_OK) return status;
+  backward_.reserve = forward_.reserve;
+  status = plugin().forward(&forward_, &call_masks_, &place);
+  if (status == FUSEDRNN_OK) status = plugin().leave(kept_, &place);
+  if (status != FUSEDRNN_OK) free_reserve();
+  return status;
 }
 
 fusedrnn_status Call::backward(void* stream) {
   const CudaPlace place{options_.device, stream, options_.allocator};
-  return plugin().backward(tape_, &backward_, &place);
+  fusedrnn_status status = plugin().enter(kept_, &place);
+  if (status == FUSEDRNN_OK) status = plugin().backward(&backward_, &call_masks_, &place);
+  if (status == FUSEDRNN_OK) status = plugin().leave(kept_, &place);
+  return status;
 }
 
-void Call::free_tape() {
-  if (tape_ != nullptr) plugin().free_tape(tape_);
-  tape_ = nullptr;
+void Call::free_reserve() {
+  if (kept_ != nullptr) plugin().free_kept(kept_);
+  kept_ = nullptr;
 }
 
 void Call::write(const Case& other) {

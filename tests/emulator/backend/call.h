@@ -75,7 +75,7 @@ class Call {
   // Of the last forward(), on its stream or another.
   fusedrnn_status backward() { return backward(options_.stream); }
   fusedrnn_status backward(void* stream);
-  void free_tape();
+  void free_reserve();
   // Other values in all inputs, of the same shapes, at the same addresses.
   void write(const Case& other);
   // What the calls have written so far.
@@ -101,7 +101,7 @@ class Call {
   fusedrnn::ForwardCall forward_;
   fusedrnn::BackwardCall backward_;
   fusedrnn::CudaMasks call_masks_;
-  fusedrnn::CudaTape* tape_ = nullptr;
+  fusedrnn::CudaKept* kept_ = nullptr;  // the reserve of the last forward()
 };
 
 // As golden.py's cases, so that a check has what it names.

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <string>
 
+#include "cells.h"
 #include "compare.h"
 #include "emulator.h"
 
@@ -57,7 +58,7 @@ void test(const Case& one, int64_t number) {
     options.compute = fusedrnn::Compute::tfloat32;
     // Rounding takes a relu across its kink, and its gradient jumps with it.
     const Arrays got = train(one, options);
-    const bool jumps = one.cell == FUSEDRNN_RNN_RELU;
+    const bool jumps = one.cell == cell_named("rnn_relu");
     check_close(one, jumps ? forward_outputs(got) : got, 5e-3, " with tfloat32");
   }
 }

@@ -73,7 +73,7 @@ void test_calls_that_come_again_are_replayed() {
   for (const bool reverse : {false, true}) {
     for (const bool host_masks : {false, true}) {
       CachingAllocator allocator;
-      const Spec spec{.cell = FUSEDRNN_GRU_RESET_BEFORE, .T = 20, .reverse = reverse};
+      const Spec spec{.cell = "gru_reset_before", .T = 20, .reverse = reverse};
       const Case first = random_case(spec);
       const Stream stream;
       Call call(
@@ -92,7 +92,7 @@ void test_calls_that_come_again_are_replayed() {
         check_same(call.outputs(), expected, "in turn " + std::to_string(turn));
         // The first time it runs, the second it is captured.
         if (fake_cublaslt() != nullptr) CHECK_EQUAL(asked > 0, turn < 2);
-        call.free_tape();
+        call.free_reserve();
       }
     }
   }
@@ -129,7 +129,7 @@ struct OnePlace {
 void test_a_graph_stays_in_the_memory_of_each_call() {
   if (fake_cublaslt() != nullptr) return;  // its workspace is larger than a place
   OnePlace memory;
-  const Case one = random_case({.cell = FUSEDRNN_GRU, .T = 20});
+  const Case one = random_case({.cell = "gru", .T = 20});
   const Options options{.allocator = &memory.interface, .host_masks = true};
   Call call(one, options);
   for (int turn = 0; turn < 3; ++turn) require(call.infer(), one);
@@ -144,7 +144,7 @@ void test_a_graph_stays_in_the_memory_of_each_call() {
 void test_graphs_are_forgotten() {
   for (int turn = 0; turn < 2; ++turn) {
     for (int64_t T = 20; T < 90; ++T) {
-      const Case one = random_case({.cell = FUSEDRNN_RNN_TANH, .T = T, .B = 1, .I = 1, .H = 1});
+      const Case one = random_case({.cell = "rnn_tanh", .T = T, .B = 1, .I = 1, .H = 1});
       Call call(one, {});
       require(call.infer(), one);
       require(call.infer(), one);
@@ -155,9 +155,8 @@ void test_graphs_are_forgotten() {
 // --- the caller's captures ---
 
 void test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there() {
-  const Spec spec{.cell = FUSEDRNN_GRU, .T = 7};
-  const Case one = random_case(spec),
-             other = random_case({.cell = FUSEDRNN_GRU, .T = 7, .seed = 5});
+  const Spec spec{.cell = "gru", .T = 7};
+  const Case one = random_case(spec), other = random_case({.cell = "gru", .T = 7, .seed = 5});
   const Arrays expected = train(one), expected_other = train(other);
   const size_t before = emulator_live_bytes();
   for (uint64_t seed = 0; seed < 4; ++seed) {
@@ -167,7 +166,7 @@ void test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there() {
     CHECK_EQUAL(emulator_begin_capture(stream.handle), 0);
     require(call.forward(), one);
     require(call.backward(), one);
-    call.free_tape();
+    call.free_reserve();
     void* const graph = emulator_end_capture(stream.handle);
     CHECK(graph != nullptr);
     CHECK(std::isnan(call.outputs().at("y")[0]));  // nothing has run
@@ -224,7 +223,7 @@ void test_a_captured_tape_is_released_behind_its_calls() {
     emulator_release_graph(graph);
     emulator_set_seed(seed);
     require(call.backward(second.handle), one);
-    call.free_tape();
+    call.free_reserve();
     require(next.forward(), one);  // releases what graphs leave behind
     check_same(call.outputs(), expected, "from a tape that was captured and freed");
   }
@@ -235,7 +234,7 @@ void test_a_captured_tape_is_released_behind_its_calls() {
 void test_algorithms_are_asked_for_again() {
   if (fake_cublaslt() == nullptr) return;
   auto* const refuse = fake_function<void(int)>("fake_cublaslt_refuse");
-  const Case one = random_case({.cell = FUSEDRNN_RNN_TANH, .T = 2, .I = 3, .H = 9});
+  const Case one = random_case({.cell = "rnn_tanh", .T = 2, .I = 3, .H = 9});
   Call call(one, {});
   refuse(1);
   const int64_t before = products_asked_for();

@@ -4,22 +4,19 @@
 
 #include <random>
 
+#include "cells.h"
 #include "golden_file.h"
 
 namespace backend_test {
 
 struct Spec {
-  fusedrnn_cell cell = FUSEDRNN_LSTM;
-  int64_t T = 5, B = 3, I = 4, H = 6;
+  const char* cell = "lstm";
+  int64_t T = 5, B = 3, I = 4, H = 6, P = 6;
   bool reverse = false;
   bool lengths = true, resets = true;
   DLDataType type = {kDLFloat, 32, 1};
   unsigned seed = 1;
 };
-
-inline int gates_of(fusedrnn_cell cell) {
-  return cell == FUSEDRNN_LSTM ? 4 : cell >= FUSEDRNN_GRU ? 3 : 1;
-}
 
 inline void set_number(golden::Array& array, int64_t i, double number) {
   unsigned char* const p = array.bytes.data() + i * array.type.bits / 8;
@@ -43,7 +40,7 @@ inline void set_number(golden::Array& array, int64_t i, double number) {
 inline golden::Case random_case(const Spec& spec) {
   golden::Case one{};
   one.name = "random case";
-  one.cell = spec.cell;
+  one.cell = cell_named(spec.cell);
   one.reverse = spec.reverse;
   std::mt19937 random(spec.seed);
   const auto numbers = [&](std::vector<int64_t> shape) {
@@ -55,30 +52,28 @@ inline golden::Case random_case(const Spec& spec) {
     }
     return array;
   };
-  const int64_t rows = gates_of(spec.cell) * spec.H;
-  const bool has_c = spec.cell == FUSEDRNN_LSTM;
-  const std::vector<int64_t> state = {spec.B, spec.H};
-  const std::vector<int64_t> output = {spec.T, spec.B, spec.H};
-  const auto argument = [&](const char* name, const std::vector<int64_t>& shape) {
-    one.arguments.emplace(name, numbers(shape));
+  const auto size = [&](char letter) {
+    return letter == 'I' ? spec.I : letter == 'P' ? spec.P : spec.H;
   };
-  const auto both = [&](const char* name, const std::string& gradient,
+  // An argument, and the result of the same shape: its gradient, or what it is the gradient of.
+  const auto both = [&](const std::string& argument, const std::string& result,
                         const std::vector<int64_t>& shape) {
-    argument(name, shape);
-    one.results.emplace(gradient, golden::Array(shape, spec.type));
+    one.arguments.emplace(argument, numbers(shape));
+    one.results.emplace(result, golden::Array(shape, spec.type));
   };
   both("x", "dx", {spec.T, spec.B, spec.I});
-  both("w_ih", "dw_ih", {rows, spec.I});
-  both("w_hh", "dw_hh", {rows, spec.H});
-  both("b_ih", "db_ih", {rows});
-  both("b_hh", "db_hh", {rows});
-  both("h0", "dh0", state);
-  both("dh_n", "h_n", state);
-  both("dy", "y", output);
-  if (has_c) {
-    both("c0", "dc0", state);
-    both("dc_n", "c_n", state);
+  const CellTable& cell = kCells[one.cell];
+  for (const auto& [name, rows, columns, optional] : cell.parameters) {
+    std::vector<int64_t> shape = {rows.times * size(rows.letter)};
+    if (columns.letter != 0) shape.push_back(columns.times * size(columns.letter));
+    both(name, std::string("d") + name, shape);
   }
+  for (const auto& [letter, units] : cell.states) {
+    const std::string name = letter;
+    both(name + "0", "d" + name + "0", {spec.B, size(units)});
+    both("d" + name + "_n", name + "_n", {spec.B, size(units)});
+  }
+  both("dy", "y", {spec.T, spec.B, size(cell.states[0].size)});
   if (spec.lengths) {
     golden::Array lengths({spec.B}, {kDLInt, 64, 1});
     for (int64_t b = 0; b < spec.B; ++b) {

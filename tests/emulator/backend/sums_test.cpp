@@ -37,7 +37,7 @@ double sum(int64_t count, const std::function<double(int64_t)>& term) {
   return total;
 }
 
-Case one_step(fusedrnn_cell cell, int64_t B, int64_t I, int64_t H) {
+Case one_step(const char* cell, int64_t B, int64_t I, int64_t H) {
   Case one = random_case(
       {.cell = cell, .T = 1, .B = B, .I = I, .H = H, .lengths = false, .resets = false});
   one.arguments.erase("dh_n");
@@ -48,7 +48,7 @@ Case one_step(fusedrnn_cell cell, int64_t B, int64_t I, int64_t H) {
 // One step of a cell without activation, whose deltas are the gradients of its output.
 void test_many_sequences(int64_t B) {
   constexpr int64_t kInputs = 8, kUnits = 8;
-  const Case one = one_step(FUSEDRNN_RNN_IDENTITY, B, kInputs, kUnits);
+  const Case one = one_step("rnn_identity", B, kInputs, kUnits);
   const At x{one.arguments.at("x"), kInputs}, dy{one.arguments.at("dy"), kUnits};
   check_close(train(one).at("dw_ih"), kInputs, [&](int64_t unit, int64_t input) {
     return sum(B, [&](int64_t b) { return dy(b, unit) * x(b, input); });
@@ -58,7 +58,7 @@ void test_many_sequences(int64_t B) {
 // The product of x with transposed weights.
 void test_many_inputs() {
   constexpr int64_t kInputs = 12345, kUnits = 40;
-  const Case one = one_step(FUSEDRNN_RNN_IDENTITY, 3, kInputs, kUnits);
+  const Case one = one_step("rnn_identity", 3, kInputs, kUnits);
   const Arrays& given = one.arguments;
   const At x{given.at("x"), kInputs}, w_ih{given.at("w_ih"), kInputs};
   const At h0{given.at("h0"), kUnits}, w_hh{given.at("w_hh"), kUnits};
@@ -73,7 +73,7 @@ void test_many_inputs() {
 // of the bias. Also added to what is there.
 void test_many_units() {
   constexpr int64_t kInputs = 5, kUnits = 2050;
-  Case one = one_step(FUSEDRNN_LSTM, 1, kInputs, kUnits);
+  Case one = one_step("lstm", 1, kInputs, kUnits);
   one.results.erase("dw_hh");
   const At w_ih{one.arguments.at("w_ih"), kInputs};
   for (const bool accumulate : {false, true}) {
