@@ -15,11 +15,10 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/footprint.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {
-
-constexpr int64_t kAny = -1;
 
 // A tuple of ints, or of ints and None for any extent.
 std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
@@ -29,7 +28,7 @@ std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
   std::vector<int64_t> shape;
   for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
     if (item.is_none() && any_allowed) {
-      shape.push_back(kAny);
+      shape.push_back(kAnyExtent);
       continue;
     }
     shape.push_back(int_argument("shape", item));

@@ -165,6 +165,7 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   }
   py::object tape = py::none();
   if (save) {
+    inputs->release_masks();
     tape = py::cast(std::make_unique<Tape>(
         Tape{std::move(network), stacked, std::move(inputs), std::move(reserve)}));
   }

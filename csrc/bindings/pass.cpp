@@ -52,6 +52,14 @@ void PassInputs::make_readable() {
   refresh();
 }
 
+void PassInputs::release_masks() {
+  static constexpr DLTensor kGiven{};
+  lengths_given_ = lengths() == nullptr ? nullptr : &kGiven;
+  resets_given_ = resets() == nullptr ? nullptr : &kGiven;
+  lengths_.reset();
+  resets_.reset();
+}
+
 py::tuple PassInputs::owners() const {
   py::list owners;
   for (const InputArray* array : {&*x_, &*lengths_, &*resets_}) owners.append(array->owner());
@@ -86,7 +94,7 @@ void StateSlices::set(bool stacked, const Name& name, int s, const DLTensor* t) 
     check_header(name, *t);
     const auto runs = static_cast<int64_t>(network_.runs.size());
     if (t->ndim != 3 || t->shape[0] != runs) {
-      const int64_t wanted[] = {runs, -1, network_.runs.front().state_size(s)};
+      const int64_t wanted[] = {runs, kAnyExtent, network_.runs.front().state_size(s)};
       throw_value_error(expected(name, "shape " + shape_text(wanted, 3), shape_text(*t)));
     }
   }

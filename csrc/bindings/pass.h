@@ -34,13 +34,16 @@ class PassInputs {
              py::handle lengths, py::handle resets);
 
   const DLTensor* x() const { return x_->tensor(); }
-  const DLTensor* lengths() const { return lengths_->tensor(); }
-  const DLTensor* resets() const { return resets_->tensor(); }
+  const DLTensor* lengths() const { return lengths_ ? lengths_->tensor() : lengths_given_; }
+  const DLTensor* resets() const { return resets_ ? resets_->tensor() : resets_given_; }
   const DLTensor* const* parameters() const { return tensors_.data(); }
   const Place& place() const { return place_; }
 
   // Once core has accepted them.
   void make_readable();
+
+  // After the forward pass: backward asks whether there were masks, and reads none.
+  void release_masks();
 
   // What holds their memory.
   py::tuple owners() const;
@@ -52,6 +55,7 @@ class PassInputs {
 
   Place place_;  // x decides it
   std::optional<InputArray> x_, lengths_, resets_;
+  const DLTensor *lengths_given_ = nullptr, *resets_given_ = nullptr;
   std::deque<InputArray> parameters_;
   std::vector<const DLTensor*> tensors_;
 };

@@ -124,6 +124,7 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   args.resets = inputs->resets();
   check_backward_inputs(*network, args, Layout::any);
   inputs->make_readable();
+  inputs->release_masks();
   return std::make_unique<Tape>(
       Tape{network, true, std::move(inputs), std::make_unique<Reserve>(reserve)});
 }

@@ -95,7 +95,7 @@ std::string shape_text(const int64_t* shape, int rank) {
   std::string text = "(";
   for (int i = 0; i < rank; ++i) {
     if (i > 0) text += ", ";
-    text += shape[i] < 0 ? "*" : std::to_string(shape[i]);
+    text += shape[i] == kAnyExtent ? "*" : std::to_string(shape[i]);
   }
   return text + (rank == 1 ? ",)" : ")");
 }

@@ -136,7 +136,7 @@ void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const 
   }
   if (rank >= 0) {
     bool same = t.ndim == rank;
-    for (int i = 0; same && i < rank; ++i) same = shape[i] < 0 || t.shape[i] == shape[i];
+    for (int i = 0; same && i < rank; ++i) same = shape[i] == kAnyExtent || t.shape[i] == shape[i];
     if (!same) {
       throw_value_error(expected(name, "shape " + shape_text(shape, rank), shape_text(t)));
     }

@@ -61,7 +61,7 @@ void check_strides(const Name& name, const DLTensor& t);  // no offset overflows
 void check_dense(const Name& name, const DLTensor& t);    // dense last axis, aligned
 
 // All that can be said of a tensor without a call, but for where it lies: of a size that memory can
-// hold, `dtype` and `shape` as expected (null dtype, rank -1: any; -1 in a shape: any extent).
+// hold, `dtype` and `shape` as expected (null dtype, rank -1: any; kAnyExtent in a shape: any).
 void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const int64_t* shape,
                   int rank);
 

@@ -100,7 +100,7 @@ def rnn(
     """
     cell, weights = options.rnn_cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
     y, (h_n,), _ = _run(
-        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _outputs(out)
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _results(out, "h_n")
     )
     return y, h_n
 
@@ -134,7 +134,7 @@ def rnn_forward(
         resets,
         reverse,
         compute_dtype,
-        _outputs(out),
+        _results(out, "h_n"),
         "rnn_forward",
     )
     return y, h_n, tape
@@ -224,7 +224,7 @@ def gru(
     """
     cell, weights = options.gru_cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
     y, (h_n,), _ = _run(
-        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _outputs(out)
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _results(out, "h_n")
     )
     return y, h_n
 
@@ -258,7 +258,7 @@ def gru_forward(
         resets,
         reverse,
         compute_dtype,
-        _outputs(out),
+        _results(out, "h_n"),
         "gru_forward",
     )
     return y, h_n, tape
@@ -328,7 +328,15 @@ def lstm(
     """
     weights, states = (w_ih, w_hh, b_ih, b_hh), (h0, c0)
     y, (h_n, c_n), _ = _run(
-        "lstm", x, weights, states, lengths, resets, reverse, compute_dtype, _outputs(out, 2)
+        "lstm",
+        x,
+        weights,
+        states,
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n", "c_n"),
     )
     return y, (h_n, c_n)
 
@@ -352,7 +360,7 @@ def lstm_forward(
 
     Takes the arguments of `lstm` and computes the same bits.
     """
-    weights, states, outputs = (w_ih, w_hh, b_ih, b_hh), (h0, c0), _outputs(out, 2)
+    weights, states, outputs = (w_ih, w_hh, b_ih, b_hh), (h0, c0), _results(out, "h_n", "c_n")
     y, (h_n, c_n), tape = _run(
         "lstm", x, weights, states, lengths, resets, reverse, compute_dtype, outputs, "lstm_forward"
     )
@@ -375,12 +383,8 @@ def lstm_backward(
     return LSTMGradients(**gradients)
 
 
-def _outputs(out: object, states: int = 1) -> tuple[Any, tuple[Any, ...] | None]:
-    """The arrays y and the states of `out`; None where not given."""
-    if out is None:
-        return None, None
-    y, state = options.pair("out", "(y, h_n)" if states == 1 else "(y, (h_n, c_n))", out)
-    return y, (state,) if states == 1 else options.pair("out[1]", "(h_n, c_n)", state)
+def _results(out: object, *states: str) -> tuple[Any, tuple[Any, ...] | None]:
+    return (None, None) if out is None else options.result_arrays(out, "y", states)
 
 
 def _run(

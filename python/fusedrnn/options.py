@@ -71,6 +71,19 @@ def pair(name: str, form: str, value: object) -> tuple[Any, Any]:
     return first, second
 
 
+def result_arrays(out: object, y: str, states: tuple[str, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """The arrays of `out`: y, and one for each state; all are given."""
+    form = states[0] if len(states) == 1 else f"({', '.join(states)})"
+    shown = form if states[0].endswith("_n") else "state"
+    first, state = pair("out", f"({y}, {shown})", out)
+    parts = (state,) if len(states) == 1 else pair("out[1]", form, state)
+    names = ["out[0]", "out[1]"] if len(states) == 1 else ["out[0]", "out[1][0]", "out[1][1]"]
+    for name, array in zip(names, (first, *parts), strict=True):
+        if array is None:
+            raise ValueError(f"{name}: expected an array, got none")
+    return first, parts
+
+
 def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:
     """Arrays to write to, by some of these names; None is none."""
     if value is None:

@@ -343,7 +343,9 @@ class Layer(ABC):
         state_0 = self._import_state("state", state, batch)
         weights = self._stack.ordered(self._import_parameters(parameters))
         results = self._device.results_like(x)
-        y_out, state_out = (None, None) if out is None else self._outputs(out)
+        y_out, state_out = (
+            (None, None) if out is None else options.result_arrays(out, "y", self._states)
+        )
         y, target = self._output(
             "out[0]", y_out, results, (*axes, self._stack.width), self.batch_first
         )
@@ -376,12 +378,6 @@ class Layer(ABC):
             name: self._device.read(name, parameters[name], shape, self.dtype)
             for name, shape in shapes.items()
         }
-
-    def _outputs(self, out: object) -> tuple[Any, tuple[Any, ...]]:
-        y, state = options.pair("out", "(y, state)", out)
-        if len(self._states) == 1:
-            return y, (state,)
-        return y, options.pair("out[1]", f"({', '.join(self._states)})", state)
 
     def _check_one_direction(self, method: str) -> None:
         if self.bidirectional:

@@ -163,7 +163,7 @@ class Frozen:
 
     def _views(self, out: object, batch: int) -> dict[str, Array]:
         """The arrays of `out` under the names of messages, whatever library they are of."""
-        y, states = self._layer._outputs(out)
+        y, states = options.result_arrays(out, "y_t", self._layer._states)
         shape = (self.num_layers, batch, self.hidden_size)
         names = ["out[1]"] if len(states) == 1 else [f"out[1][{i}]" for i in range(len(states))]
         views = {"out[0]": _core.as_array("out[0]", y, (batch, self.hidden_size), self.dtype)}
