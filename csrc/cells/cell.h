@@ -3,8 +3,8 @@
 // A cell is a struct of compile-time numbers and of two functions over a vector type V: one vector
 // of hidden units of one sequence at one time step. V has the four operators, unary minus,
 // V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c) = a*b+c, fnma(a,b,c) =
-// c-a*b, select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so that the same equations
-// compile for each CPU instruction set and for CUDA.
+// c-a*b, a <= b (false for NaN), select(mask,a,b), sigmoid, tanh and relu. Nothing else is used, so
+// that the same equations compile for each CPU instruction set and for CUDA.
 //
 //   kGates     G: gate blocks of w_ih, w_hh and the biases
 //   kStates    1 (h) or 2 (h and c); state 0 is h, the one that the recurrent product reads
