@@ -118,6 +118,12 @@ class Backward {
     run_product<kVectors>(product, tile);
   }
 
+  // Whether a step multiplies the state that enters it. Where it does not, the product of its
+  // deltas is no gradient: not even zero, where a weight is NaN.
+  static FUSEDRNN_MEMBER bool is_multiplied(const uint8_t* flags, int64_t b) {
+    return flags == nullptr || (flags[b] & (kValid | kCut)) == kValid;
+  }
+
   // The product of nothing.
   static FUSEDRNN_MEMBER void clear(Real* sums) {
     for (int i = 0; i < kSums; i += W) V::zero().store(sums + i);
@@ -181,8 +187,7 @@ class Backward {
       V delta[Cell::kDeltas], dnext[kStates], dprev[kStates];
       for (int s = 0; s < kStates; ++s) dnext[s] = V::load(f.carry_row(s, b) + unit);
       if constexpr (kFirst) {
-        const bool cut_following = flags_following != nullptr && (flags_following[b] & kCut) != 0;
-        if (!cut_following) dnext[0] = dnext[0] + product;
+        if (is_multiplied(flags_following, b)) dnext[0] = dnext[0] + product;
       }
       for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
       if (valid) {
@@ -203,17 +208,19 @@ class Backward {
         for (int d = 0; d < Cell::kDeltas; ++d) delta[d] = V::zero();
       }
       for (int s = 0; s < kStates; ++s) dprev[s].store(f.carry_row(s, b) + unit);
-      // Lanes beyond H are zero: products read what fills up the block.
+      // Products read what fills up the block: zeros, not the gradients of lanes beyond H, which
+      // are NaN where x was infinite.
       const int64_t left = f.job_.delta_block - unit;
-      const int stored = left < W ? static_cast<int>(left) : W;
+      const int filled = left < W ? static_cast<int>(left) : W;
       Row* dst = f.delta_row(time, b) + unit;
-      for (int d = 0; d < Cell::kDeltas; ++d) {
+      for (int d = 0; d < Cell::kDeltas; ++d, dst += f.job_.delta_block) {
         if (Cell::delta_phase(d) != Phase) continue;
         const V gradient = F::round_gradient(delta[d]);
-        if (stored == W) {
-          gradient.store(dst + d * f.job_.delta_block);
+        if (n == W) {
+          gradient.store(dst);
         } else {
-          gradient.store(dst + d * f.job_.delta_block, stored);
+          if (F::kDepthUnit > 1) V::zero().store(dst, filled);
+          gradient.store(dst, n);
         }
       }
     }
@@ -254,13 +261,12 @@ class Backward {
       }
       const uint8_t* flags = f.flags_at(0);
       f.for_vectors(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-        const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
         const int count = f.lanes(unit);
         for (int s = 0; s < kStates && count > 0; ++s) {
           const Matrix& out = f.call_.dstate_0[s];
           if (out.data == nullptr) continue;
           V d = V::load(f.carry_row(s, b) + unit);
-          if (s == 0 && !cut) d = d + product;
+          if (s == 0 && is_multiplied(flags, b)) d = d + product;
           d.store(static_cast<Edge*>(out.data) + b * out.stride + unit, count);
         }
       });

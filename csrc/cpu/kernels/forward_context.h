@@ -96,12 +96,19 @@ struct ForwardContext {
     if (job.saved == nullptr) return nullptr;
     return to<Saved>(job.saved) + ((slot * p.B + b) * job.panels + panel) * S * U;
   }
-  // What products multiply; the last vector of units brings the zeros that fill the row up.
+  // What products multiply; the last vector of units brings the zeros that fill the row up. Its own
+  // lanes beyond H need not be zero: an infinite x times the zeros of packed weights is NaN.
   template <class Number>
   FUSEDRNN_MEMBER void store_operand(Number* row, int64_t unit, V v) const {
-    v.store(row + unit);
+    const int64_t left = p.H - unit;
+    if (F::kDepthUnit == 1 || F::kQuantised || left >= W) {
+      v.store(row + unit);
+    } else {
+      V::zero().store(row + unit);
+      if (left > 0) v.store(row + unit, static_cast<int>(left));
+    }
     if constexpr (F::kDepthUnit > W && !F::kQuantised) {
-      if (unit + W >= p.H && unit + W < F::padded(p.H)) V::zero().store(row + unit + W);
+      if (left <= W && unit + W < F::padded(p.H)) V::zero().store(row + unit + W);
     }
   }
   FUSEDRNN_MEMBER void store_h(int64_t slot, int64_t b, int64_t unit, V h) const {
