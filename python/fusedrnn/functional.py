@@ -14,8 +14,9 @@ so lengths there are not checked but limited to 0..T. A call can be captured in 
 same call gives the same bits; in calls of other shapes a product may sum in another order.
 `fusedrnn.cuda_arrays` has what is asked of a library.
 
-The 16-bit types are for storage: matrix products, gates and the cell state within a call are
-float32. docs/math.md says what is rounded where.
+The 16-bit types are for storage: sums of matrix products, gates and the cell state within a call
+are float32; of what a tape keeps, states are in the type, and on the CPU gates are. docs/math.md
+says what is rounded where.
 
 A tape refers to `x`, `w_ih` and `w_hh` of its forward call: leave them as they are until the last
 backward. All else it owns; `y` and the states may be changed at any time.
@@ -67,8 +68,9 @@ def rnn(
         From step ``lengths[b] - 1`` to 0, instead of upwards.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
-        device to tfloat32, here and in backward, and keep all else in float32. None, or the dtype
-        of `x` itself, is plain.
+        device to tfloat32, here and in backward. All else is float32, except the gates that a tape
+        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``). None, or the
+        dtype of `x` itself, is plain.
 
     Returns
     -------

@@ -16,7 +16,8 @@
  * x, nor dx with x or dy.
  *
  * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
- * only where a call begins and ends, each gradient once at its end.
+ * only where a call begins and ends, the gates that a tape keeps as BFLOAT16 says below, each
+ * gradient once at its end.
  *
  * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
  * for the calling thread, which argument was wrong, what was expected and what came. All functions
@@ -62,7 +63,9 @@ typedef enum fusedrnn_cell {
   FUSEDRNN_LSTM = 6
 } fusedrnn_cell;
 
-/* What the operands of the matrix products are rounded to. All else is in the type of x. */
+/* What the operands of the matrix products are rounded to. All else is in the type of x, except
+ * that BFLOAT16 also rounds the gates that a tape keeps on the CPU, of other cells than
+ * FUSEDRNN_GRU_RESET_BEFORE. */
 typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
   FUSEDRNN_COMPUTE_BFLOAT16 = 1,
