@@ -108,6 +108,12 @@ def test_a_damaged_byte_is_noticed(trained: Path) -> None:
         checkpoint.load(trained)
 
 
+def test_a_file_that_unpacks_to_more_than_it_is_is_refused(trained: Path) -> None:
+    np.savez_compressed(trained, **arrays_of(trained))
+    with pytest.raises(DemoError, match=r"not a checkpoint of this demo \(it is compressed\)"):
+        checkpoint.load(trained)
+
+
 def npz(**arrays: Any) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)

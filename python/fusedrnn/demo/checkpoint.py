@@ -142,6 +142,9 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         try:
             # The checksums first: NumPy would believe a damaged array's word about its size.
             with zipfile.ZipFile(file) as archive:
+                # Nor is there more to read than the file has bytes.
+                if any(member.compress_type for member in archive.infolist()):
+                    raise ValueError("it is compressed")
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"{damaged!r} is damaged")
