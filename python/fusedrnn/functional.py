@@ -70,8 +70,9 @@ def rnn(
         From step ``lengths[b] - 1`` to 0, instead of upwards.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
-        device to tfloat32, here and in backward, and keep all else in float32. None, or the dtype
-        of `x` itself, is plain.
+        device to tfloat32, here and in backward. All else is float32, except the gates that a tape
+        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``). None, or the
+        dtype of `x` itself, is plain.
     out : (y, h_n), optional
         Arrays to write the results to, and to return: on the device of `x` and of its dtype, each
         with a dense last axis. They share no memory with what is read, but that `h_n` may be `h0`.

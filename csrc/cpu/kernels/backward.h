@@ -74,7 +74,7 @@ struct BackwardStage {
       if (walks(s)) dnext[s] = V::load(context.carry_row(s, b) + unit);
     }
     if constexpr (kFirst && kSource >= 0) {
-      if (!is_cut(following_flags, b)) dnext[0] = dnext[0] + product;
+      if (is_multiplied(following_flags, b)) dnext[0] = dnext[0] + product;
     }
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
@@ -90,16 +90,18 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s].store(context.carry_row(s, b) + unit);
     }
-    // Lanes beyond the last unit are zero: products read what fills up the block.
-    const int stored = BackwardContext<F>::lanes(unit, F::padded(units));
+    // Products read what fills up the block: zeros, not the gradients of lanes beyond the last
+    // unit, which are NaN where x was infinite.
+    const int filled = BackwardContext<F>::lanes(unit, F::padded(units));
     Row* dst = context.delta_row(time, b) + unit;
-    for (int d = 0; d < D; ++d) {
+    for (int d = 0; d < D; ++d, dst += context.job.delta_block) {
       if (Cell::delta_stage(d) != Index) continue;
       const V gradient = F::round_gradient(delta[d]);
-      if (stored == W) {
-        gradient.store(dst + d * context.job.delta_block);
+      if (lanes == W) {
+        gradient.store(dst);
       } else {
-        gradient.store(dst + d * context.job.delta_block, stored);
+        if (F::kDepthUnit > 1) V::zero().store(dst, filled);
+        gradient.store(dst, lanes);
       }
     }
   }

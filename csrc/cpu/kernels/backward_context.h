@@ -180,7 +180,7 @@ struct InitialState {
       const int lanes = context.lanes(unit, units);
       if (lanes == 0) return;
       V d = V::load(context.carry_row(state, b) + unit);
-      if (multiplied && !is_cut(flags, b)) d = d + product;
+      if (multiplied && is_multiplied(flags, b)) d = d + product;
       d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit, lanes);
     });
   }

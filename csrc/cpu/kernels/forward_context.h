@@ -65,12 +65,19 @@ struct ForwardContext {
   }
 
   // Units from `unit` on of a row of `units` that products multiply; the last vector brings the
-  // zeros that fill the row up.
+  // zeros that fill the row up. Its own lanes beyond the last unit need not be zero: an infinite x
+  // times the zeros of packed weights is NaN.
   template <class Number>
   FUSEDRNN_MEMBER void store_operand(Number* row, int64_t unit, int64_t units, V v) const {
-    v.store(row + unit);
+    const int64_t left = units - unit;
+    if (F::kDepthUnit == 1 || F::kQuantised || left >= W) {
+      v.store(row + unit);
+    } else {
+      V::zero().store(row + unit);
+      if (left > 0) v.store(row + unit, static_cast<int>(left));
+    }
     if constexpr (F::kDepthUnit > W && !F::kQuantised) {
-      if (unit + W >= units && unit + W < F::padded(units)) V::zero().store(row + unit + W);
+      if (left <= W && unit + W < F::padded(units)) V::zero().store(row + unit + W);
     }
   }
   // `h_stage`: that which multiplies h, or -1.

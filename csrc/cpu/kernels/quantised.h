@@ -1,6 +1,7 @@
 // Quantisation to 8 bits: weights once, with a scale for every row of w (a gate of a unit);
 // activations at each product, with a scale for every row of x or h. A row's largest magnitude is
-// 127 of its scale, zero stays zero, everything is rounded to nearest.
+// 127 of its scale, zero stays zero, everything is rounded to nearest. Rows whose scale would be a
+// denormal, which is zero in here, count as zeros.
 #pragma once
 
 #include "cpu/kernels/pack.h"
@@ -10,6 +11,18 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 constexpr float kLargest8 = 127;
 // 1.5 * 2^23: a small number added to it is rounded to a whole one, which its low bits hold.
 constexpr float kShifter = 0x1.8p+23f;
+// The least magnitude whose scale is a normal number; 127 over it is a number, too.
+constexpr float kLeastTop = kLargest8 * 0x1p-126f;
+
+// A row whose largest magnitude is `top`: its scale, and what makes whole numbers of its own.
+struct RowScale {
+  float scale, inverse;
+};
+
+FUSEDRNN_INLINE RowScale scale_of(float top) {
+  if (!(top >= kLeastTop)) return {0, 0};
+  return {top / kLargest8, kLargest8 / top};
+}
 
 // The row's scale; NaN where the row has one, or an infinity, so that results do.
 template <class F>
@@ -29,12 +42,13 @@ FUSEDRNN_INLINE float quantise_row(const float* src, int64_t n, typename F::Row*
     top = magnitudes[i] > top ? magnitudes[i] : top;
     bad += poisons[i];
   }
-  const V inverse = V::set(top > 0 ? kLargest8 / top : 0);
+  const RowScale row = scale_of(top);
+  const V inverse = V::set(row.inverse);
   const V shifter = V::set(kShifter + static_cast<float>(F::Dot::kOffset));
   for (int64_t i = 0; i < F::padded(n); i += V::width) {
     F::Dot::store_operands(fma(load_columns<V>(src, i, n), inverse, shifter), shifter, dst + i);
   }
-  return top / kLargest8 + bad;
+  return row.scale + bad;
 }
 
 // A product's weights into panels, as pack_weights() does, their scales, and what their sums start
@@ -61,17 +75,17 @@ FUSEDRNN_ONCE void quantise_weights(const Problem& p, const ProductShape& produc
           top = magnitude > top ? magnitude : top;
           finite &= magnitude <= 0x1.fffffep+127f;
         }
-        const float inverse = top > 0 && finite ? kLargest8 / top : 0;
+        const RowScale scaling = finite ? scale_of(top) : RowScale{0, 0};
         int32_t sum = 0;
         for (int64_t k = 0; k < F::padded(depth); ++k) {
-          float scaled = row != nullptr && k < depth && finite ? row[k] * inverse : 0;
+          float scaled = row != nullptr && k < depth && finite ? row[k] * scaling.inverse : 0;
           scaled = (scaled + kShifter) - kShifter;
           const auto value = static_cast<int8_t>(scaled);
           sum += value;
           block[(k / D * gates * U + g * U + lane) * D + k % D].value = value;
         }
         const int64_t column = (panel * gates + g) * U + lane;
-        packed.scale[column] = finite ? top / kLargest8 : float_of(0x7fc00000u);  // a NaN in w
+        packed.scale[column] = finite ? scaling.scale : float_of(0x7fc00000u);  // a NaN in w
         packed.start[column] = -F::Dot::kOffset * sum;
       }
     }

@@ -69,5 +69,10 @@ FUSEDRNN_INLINE bool is_valid(const uint8_t* flags, int64_t b) {
 FUSEDRNN_INLINE bool is_cut(const uint8_t* flags, int64_t b) {
   return flags != nullptr && (flags[b] & kCut) != 0;
 }
+// Whether the step multiplies the state that enters it. Where it does not, the product of its
+// deltas is no gradient: not even zero, where a weight is NaN.
+FUSEDRNN_INLINE bool is_multiplied(const uint8_t* flags, int64_t b) {
+  return flags == nullptr || (flags[b] & (kValid | kCut)) == kValid;
+}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

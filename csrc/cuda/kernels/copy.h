@@ -24,8 +24,9 @@ struct Copy {
 // 16 bits. Where `accumulate`, in float32 or float64, rounded once.
 void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 
-// to[b] = carry[b] + product[b], without the product where the state of b was cut: the gradient of
-// an initial state. All rows have n elements of Real; those of `carry` are dense.
+// to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
+// taken: the gradient of an initial state. All rows have n elements of Real; those of `carry` are
+// dense.
 struct InitialGradient {
   int64_t B, n;
   const void* carry;

@@ -24,7 +24,8 @@
  * lie exactly where the same state before the first step does, and so may its gradients.
  *
  * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c only
- * where a call begins and ends, each gradient once at its end.
+ * where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each gradient once
+ * at its end.
  *
  * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says, for the
  * calling thread, which argument was wrong, what was expected and what came. All functions may be called
@@ -60,7 +61,8 @@ typedef enum fusedrnn_status {
   FUSEDRNN_INTERNAL = 5     /* a defect of the library */
 } fusedrnn_status;
 
-/* What the operands of the matrix products are rounded to. All else is in the type of x. */
+/* What the operands of the matrix products are rounded to. All else is in the type of x, except that
+ * BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than gru_reset_before. */
 typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
   FUSEDRNN_COMPUTE_BFLOAT16 = 1,

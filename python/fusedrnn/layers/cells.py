@@ -27,8 +27,8 @@ class RNN(Layer):
         cell state within a call are float32.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
-        device to tfloat32, forward and backward, and keep all else in float32. None, or the dtype
-        itself, is plain.
+        device to tfloat32, forward and backward. All else is float32, but for gates that training
+        keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
     device : str
         "cpu", or a CUDA device: "cuda" (the first) or "cuda:N". Parameters, x, y, states and
         gradients all lie there.
