@@ -3,7 +3,6 @@
 #include <string>
 
 #include "bindings/arguments.h"
-#include "bindings/device_array.h"
 #include "core/error.h"
 #include "core/tensor.h"
 

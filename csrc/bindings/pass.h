@@ -14,6 +14,7 @@
 #include "bindings/array_export.h"
 #include "bindings/array_import.h"
 #include "bindings/cuda_memory.h"
+#include "bindings/device_array.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 

@@ -101,6 +101,9 @@ class FakeKind:
         return _Owner.of(nbytes, self.live)
 
 
+ALIGNMENT = 256  # of memory on a device
+
+
 class _Owner:
     def __init__(self, memory: Any, live: dict[int, Any]) -> None:
         self.memory, self.live = memory, live
@@ -108,7 +111,9 @@ class _Owner:
 
     @staticmethod
     def of(nbytes: int, live: dict[int, Any]) -> tuple[int, Any]:
-        memory = np.empty(nbytes, np.uint8)
+        block = np.empty(nbytes + ALIGNMENT, np.uint8)
+        begin = -block.ctypes.data % ALIGNMENT
+        memory = block[begin : begin + nbytes]
         return memory.ctypes.data, _Owner(memory, live)
 
     def __del__(self) -> None:

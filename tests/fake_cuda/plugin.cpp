@@ -65,8 +65,9 @@ const char* where(const DLTensor* t) {
 }
 
 void* take(const fusedrnn_allocator* allocator, size_t bytes, void* stream) {
-  return allocator == nullptr ? std::malloc(bytes)
-                              : allocator->allocate(allocator->context, bytes, stream);
+  constexpr size_t kAlignment = 256;
+  if (allocator != nullptr) return allocator->allocate(allocator->context, bytes, stream);
+  return std::aligned_alloc(kAlignment, (bytes / kAlignment + 1) * kAlignment);
 }
 
 void give(const fusedrnn_allocator* allocator, void* memory, size_t bytes, void* stream) {
