@@ -75,7 +75,7 @@ def test_what_the_library_is_given(kind: FakeKind) -> None:
     assert y.values.shape == (T, B, H)
     assert journal() == [
         f"forward cell=0 dtype=0 compute=0 shape={T},{B},{I},{H} device=0 stream={STREAM} "
-        "allocator=1 lengths=none resets=none flags=0 tape=0"
+        "allocator=1 lengths=none resets=none flags=0 reserve=0"
     ]
     for array in given.values():
         assert array.streams == [STREAM]
@@ -111,15 +111,21 @@ def test_a_tape(kind: FakeKind) -> None:
     assert dy.streams == [OTHER]
     for index, name in enumerate(("dx", "dw_ih", "dw_hh", "db_ih", "db_hh", "dh0")):
         assert (getattr(grads, name).values == index + 4).all(), name
-    assert journal()[1:] == [
-        f"backward device=0 stream={OTHER} tape_stream={STREAM} allocator=1 dy=1 accumulate=0"
+    kept, forward, left, *later = journal()
+    assert kept == f"keep device=0 bytes=1024 stream={STREAM} allocator=1"
+    assert forward.endswith(" reserve=1")
+    assert left == f"leave stream={STREAM} kept_on={STREAM}"
+    assert later == [
+        f"enter stream={OTHER} kept_on={STREAM}",
+        f"backward device=0 stream={OTHER} allocator=1 lengths=0 resets=0 dy=1 accumulate=0",
+        f"leave stream={OTHER} kept_on={STREAM}",
     ]
     del given
     thread = threading.Thread(target=tape.__dict__.clear)
     thread.start()
     thread.join()
     assert not kind.live
-    assert journal() == ["free_tape"]
+    assert journal() == ["free_kept"]
 
 
 def test_masks_may_be_on_either_side(kind: FakeKind) -> None:
@@ -227,7 +233,7 @@ def test_autograd_tensors_are_read(kind: FakeKind) -> None:
 @pytest.mark.parametrize(("name", "number"), [("bfloat16", 1), ("tfloat32", 3)])
 def test_compute_dtype(kind: FakeKind, name: str, number: int) -> None:
     *_, tape = fr.rnn_forward(**arrays(), compute_dtype=name)
-    assert f" compute={number} " in journal()[0]
+    assert f" compute={number} " in journal()[1]
     assert (tape.core.dtype, tape.core.compute_dtype) == ("float32", name)
 
 
