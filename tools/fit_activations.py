@@ -5,7 +5,7 @@ Usage::
     python tools/fit_activations.py            # the constants, with the error of each fit
     python tools/fit_activations.py --check    # fail unless csrc/cpu/kernels/activations.h has them
 
-``exp``, ``sigmoid`` and ``tanh`` share one series: e^r = 1 + r + r^2 (c_0 + c_1 r + ...) on
+``sigmoid`` and ``tanh`` share one series: e^r = 1 + r + r^2 (c_0 + c_1 r + ...) on
 |r| <= ln(2)/2. What is fitted is q(r) = (e^r - 1) / r = 1 + c_0 r + c_1 r^2 + ..., whose relative
 error is that of e^r - 1, which ``tanh`` needs near 0. Remez's exchange algorithm makes the largest
 relative error as small as it can be, in 40 digits; the constant term is held at 1, so that the
@@ -160,9 +160,6 @@ def constants(fmt: Format) -> dict[str, mpf | list[mpf]]:
         "ln2_lo": fmt.round(LN2 - ln2_hi),
         # Added to a number it rounds it, and leaves it in the low bits with the exponent's bias.
         "shifter": ldexp(mpf("1.5"), fmt.precision - 1) + fmt.bias,
-        # e^x is infinite at the first, and rounds to 0 at the second.
-        "exp_infinite": ceil(LN2 * (fmt.bias + 1)),
-        "exp_zero": floor(LN2 * (1 - fmt.bias - fmt.precision)),
         # Below the first e^x is less than any normal number; at the others sigmoid and tanh
         # round to 1.
         "sigmoid_zero": fmt.round_up(LN2 * (1 - fmt.bias)),

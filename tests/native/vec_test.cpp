@@ -154,25 +154,11 @@ void test_multiply_add() {
 }
 
 template <class Real>
-void test_scale() {
-  using V = Vec<Real>;
-  const int largest = sizeof(Real) == 4 ? 127 : 1023;
-  for (int n = -largest + 1; n <= largest; ++n) {
-    CHECK_AT(lane<Real>(scale(V::set(Real(1)), V::set(Real(n))), 0) == Real(ldexp(1.0, n)), n);
-  }
-  // 2^(largest + 1) is no number, the results are.
-  CHECK_AT(lane<Real>(scale(V::set(Real(0.5)), V::set(Real(largest + 1))), 0) ==
-               Real(ldexp(1.0, largest)),
-           largest);
-}
-
-template <class Real>
 void test_lanes(const LastPage& page) {
   test_first_lanes<Real>(page, Real(1));
   test_transpose<Real>();
   test_comparisons<Real>();
   test_multiply_add<Real>();
-  test_scale<Real>();
 }
 
 // --- conversions, against their definitions ---

@@ -1,9 +1,9 @@
-// The engine's own exp, sigmoid, tanh and relu over a vector type, for float and double.
+// The engine's own sigmoid, tanh and relu over a vector type, for float and double.
 //
 // Written once: whoever includes this has included the vec.h of an instruction set, and only its
 // primitives differ. Largest errors, special values and speed: docs/activations.md.
 //
-// exp, sigmoid and tanh rest on one identity, with F = 1, -1, -2:
+// sigmoid and tanh rest on one identity, with F = -1 and -2:
 //
 //   e^(F x) = p (1 + F h),   p = 2^n,   n = F x log2(e) rounded,
 //   h = (e^(F u) - 1) / F = u + u^2 (c_0 F + c_1 F^2 u + c_2 F^3 u^2 + ...),   u = x - n ln(2) / F.
@@ -11,8 +11,6 @@
 // p is exact and h accurate to its last bits near 0, so each function joins them in few roundings.
 // F is in the constants alone, a power of two: it costs neither an instruction nor a bit.
 #pragma once
-
-#include <cstdint>
 
 #include "cpu/kernels/inline.h"
 
@@ -29,8 +27,6 @@ struct ExpConstants<float> {
   static constexpr float ln2_hi = 0x1.62e4p-1f;
   static constexpr float ln2_lo = 0x1.7f7d1cp-20f;
   static constexpr float shifter = 0x1.8000fep+23f;
-  static constexpr float exp_infinite = 0x1.64p+6f;
-  static constexpr float exp_zero = -0x1.ap+6f;
   static constexpr float sigmoid_zero = -0x1.5d589ep+6f;
   static constexpr float sigmoid_one = 0x1.2p+4f;
   static constexpr float tanh_one = 0x1.205968p+3f;
@@ -45,8 +41,6 @@ struct ExpConstants<double> {
   static constexpr double ln2_hi = 0x1.62e42fefa38p-1;
   static constexpr double ln2_lo = 0x1.ef35793c7673p-45;
   static constexpr double shifter = 0x1.80000000003ffp+52;
-  static constexpr double exp_infinite = 0x1.63p+9;
-  static constexpr double exp_zero = -0x1.75p+9;
   static constexpr double sigmoid_zero = -0x1.6232bdd7abcd2p+9;
   static constexpr double sigmoid_one = 0x1.3p+5;
   static constexpr double tanh_one = 0x1.30fc1931f09cap+4;
@@ -64,10 +58,10 @@ enum class Ln2 { one_part, two_parts };
 // e^(F x) = p (1 + F h), of what the head of this file says.
 template <class V>
 struct ScaledExp {
-  V n, p, h;
+  V p, h;
 };
 
-// |F x| must stay so small that p is a normal number, unless only n and h are used.
+// Of use where |F x| is so small that p is a normal number.
 template <int F, Ln2 kLn2, class V>
 FUSEDRNN_INLINE ScaledExp<V> scaled_exp(V x) {
   using Real = typename V::real;
@@ -92,19 +86,10 @@ FUSEDRNN_INLINE ScaledExp<V> scaled_exp(V x) {
     power /= Real(F);
     sum = fma(sum, u, V::set(C::series[j] * power));
   }
-  return {n, low_bits_to_exponent(shifted), fma(u * u, sum, u)};
+  return {low_bits_to_exponent(shifted), fma(u * u, sum, u)};
 }
 
 // In all of them the operands of min and max stand so that NaN comes through.
-
-template <class V>
-FUSEDRNN_INLINE V exp(V x) {
-  using Real = typename V::real;
-  using C = ExpConstants<Real>;
-  x = max(V::set(C::exp_zero), min(V::set(C::exp_infinite), x));
-  const ScaledExp<V> e = scaled_exp<1, Ln2::two_parts>(x);
-  return scale(V::set(Real(1)) + e.h, e.n);
-}
 
 // 1 / (1 + e^-x). The 1 is added to p h, not to p: so e^-x is rounded once where it is large, and
 // where it is small p is exact beside the sum.
@@ -143,28 +128,6 @@ FUSEDRNN_INLINE V tanh(V x) {
 template <class V>
 FUSEDRNN_INLINE V relu(V x) {
   return max(V::zero(), x);
-}
-
-// out[i] = f(in[i]) for i < n, f by its number: 0 exp, 1 sigmoid, 2 tanh. `out` may be `in`.
-template <class Real, class Function>
-FUSEDRNN_INLINE void evaluate_with(Function function, const Real* in, Real* out, int64_t n) {
-  using V = Vec<Real>;
-  int64_t i = 0;
-  for (; i + V::width <= n; i += V::width) function(V::load(in + i)).store(out + i);
-  const int rest = static_cast<int>(n - i);
-  if (rest > 0) function(V::load(in + i, rest)).store(out + i, rest);
-}
-
-template <class Real>
-void evaluate(int which, const Real* in, Real* out, int64_t n) {
-  using V = Vec<Real>;
-  if (which == 0) {
-    evaluate_with([](V x) { return exp(x); }, in, out, n);
-  } else if (which == 1) {
-    evaluate_with([](V x) { return sigmoid(x); }, in, out, n);
-  } else {
-    evaluate_with([](V x) { return tanh(x); }, in, out, n);
-  }
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -187,27 +187,6 @@ FUSEDRNN_INLINE VecF low_bits_to_exponent(VecF a) {
 FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
 }
-// In two steps, because 2^n itself need not be a number where a * 2^n is. cvtps_epi32 rounds to
-// even, so both halves of n are whole.
-FUSEDRNN_INLINE VecF scale(VecF a, VecF n) {
-  const __m256i whole = _mm256_cvtps_epi32(n.v);
-  const __m256i half = _mm256_srai_epi32(whole, 1);
-  const __m256i bias = _mm256_set1_epi32(127);
-  const __m256i first = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
-  const __m256i second =
-      _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
-  return {
-      _mm256_mul_ps(_mm256_mul_ps(a.v, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second))};
-}
-FUSEDRNN_INLINE VecD scale(VecD a, VecD n) {
-  const __m128i whole = _mm256_cvtpd_epi32(n.v);
-  const __m128i half = _mm_srai_epi32(whole, 1);
-  const __m128i bias = _mm_set1_epi32(1023);
-  const __m256i first = _mm256_cvtepi32_epi64(_mm_add_epi32(half, bias));
-  const __m256i second = _mm256_cvtepi32_epi64(_mm_add_epi32(_mm_sub_epi32(whole, half), bias));
-  return {_mm256_mul_pd(_mm256_mul_pd(a.v, _mm256_castsi256_pd(_mm256_slli_epi64(first, 52))),
-                        _mm256_castsi256_pd(_mm256_slli_epi64(second, 52)))};
-}
 
 FUSEDRNN_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);

@@ -203,8 +203,6 @@ FUSEDRNN_INLINE VecF low_bits_to_exponent(VecF a) {
 FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52))};
 }
-FUSEDRNN_INLINE VecF scale(VecF a, VecF n) { return {_mm512_scalef_ps(a.v, n.v)}; }
-FUSEDRNN_INLINE VecD scale(VecD a, VecD n) { return {_mm512_scalef_pd(a.v, n.v)}; }
 
 FUSEDRNN_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);

@@ -205,24 +205,6 @@ FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(a.v), 52))};
 }
 
-// In two steps, because 2^n itself need not be a number where a * 2^n is.
-FUSEDRNN_INLINE VecF scale(VecF a, VecF n) {
-  const int32x4_t whole = vcvtnq_s32_f32(n.v);
-  const int32x4_t half = vshrq_n_s32(whole, 1);
-  const int32x4_t bias = vdupq_n_s32(127);
-  const int32x4_t first = vshlq_n_s32(vaddq_s32(half, bias), 23);
-  const int32x4_t second = vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23);
-  return {vmulq_f32(vmulq_f32(a.v, vreinterpretq_f32_s32(first)), vreinterpretq_f32_s32(second))};
-}
-FUSEDRNN_INLINE VecD scale(VecD a, VecD n) {
-  const int64x2_t whole = vcvtnq_s64_f64(n.v);
-  const int64x2_t half = vshrq_n_s64(whole, 1);
-  const int64x2_t bias = vdupq_n_s64(1023);
-  const int64x2_t first = vshlq_n_s64(vaddq_s64(half, bias), 52);
-  const int64x2_t second = vshlq_n_s64(vaddq_s64(vsubq_s64(whole, half), bias), 52);
-  return {vmulq_f64(vmulq_f64(a.v, vreinterpretq_f64_s64(first)), vreinterpretq_f64_s64(second))};
-}
-
 FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // 8 shuffles: the 2x2 blocks of pairs of rows, then the blocks themselves.

@@ -18,8 +18,6 @@
 //   a <= b, not_less(a,b)             a Mask; where either is NaN, false and true
 //   select(m,a,b) zero_unless(m,a)    m ? a : b, m ? a : 0
 //   low_bits_to_exponent(a)           the bits of a shifted left by the width of the fraction
-//   scale(a, n)                       a * 2^n for whole n, rounded once, |n| < 2 * the largest
-//                                      exponent
 //   prefetch_far(p)                    into the second-level cache; p is any address
 #pragma once
 
@@ -218,18 +216,6 @@ FUSEDRNN_INLINE Vec<Real> low_bits_to_exponent(Vec<Real> a) {
   using Words = typename Lanes<Real>::Words;
   using Values = typename Lanes<Real>::Values;
   return {(Values)((Words)a.v << Lanes<Real>::fraction_bits)};
-}
-
-// In two steps, because 2^n itself need not be a number where a * 2^n is. Adding `shifter` rounds
-// to a whole number and leaves it, biased, in the low bits.
-template <class Real>
-FUSEDRNN_INLINE Vec<Real> scale(Vec<Real> a, Vec<Real> n) {
-  using V = Vec<Real>;
-  constexpr Real unit = Real(typename Lanes<Real>::Bits(1) << Lanes<Real>::fraction_bits);
-  const V shifter = V::set(Real(1.5) * unit + Real(Lanes<Real>::exponent_bias));
-  const V half = n * V::set(Real(0.5)) + shifter;
-  const V rest = (n - (half - shifter)) + shifter;
-  return a * low_bits_to_exponent(half) * low_bits_to_exponent(rest);
 }
 
 FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
