@@ -30,10 +30,6 @@ int32_t device_count(char* why, size_t size) {
   return count;
 }
 
-fusedrnn_status describe(int32_t device, CudaDevice* description) {
-  return guarded([&] { *description = describe_device(device); });
-}
-
 // Runs `work` where the caller says, behind a fence for exceptions.
 template <class Work>
 fusedrnn_status at(const CudaPlace& place, const Work& work) {
@@ -43,37 +39,6 @@ fusedrnn_status at(const CudaPlace& place, const Work& work) {
     work(here);
   });
 }
-
-fusedrnn_status bytes_of_reserve(const Problem* problem, size_t* bytes) {
-  return guarded([&] { *bytes = reserve_bytes(*problem); });
-}
-
-fusedrnn_status run_forward(const ForwardCall* call, const CudaMasks* masks,
-                            const CudaPlace* place) {
-  return at(*place, [&](const Place& here) { forward(*call, *masks, here); });
-}
-
-fusedrnn_status run_backward(const BackwardCall* call, const CudaMasks* masks,
-                             const CudaPlace* place) {
-  return at(*place, [&](const Place& here) { backward(*call, *masks, here); });
-}
-
-fusedrnn_status keep(size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory) {
-  return at(*place, [&](const Place& here) {
-    *kept = new CudaKept(here, bytes);
-    *memory = (*kept)->data();
-  });
-}
-
-fusedrnn_status enter(CudaKept* kept, const CudaPlace* place) {
-  return at(*place, [&](const Place& here) { kept->enter(here); });
-}
-
-fusedrnn_status leave(CudaKept* kept, const CudaPlace* place) {
-  return at(*place, [&](const Place& here) { kept->leave(here); });
-}
-
-void free_kept(CudaKept* kept) { delete kept; }
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -92,42 +57,63 @@ const char* description() {
   return status == FUSEDRNN_OK ? text.c_str() : last_error();
 }
 
-fusedrnn_status allocate(int32_t device, size_t bytes, void* stream, void** memory) {
-  return guarded(
-      [&] { *memory = allocate_result(device, bytes, static_cast<cudaStream_t>(stream)); });
-}
-
-void release(int32_t device, void* memory, void* stream) {
-  release_result(device, memory, static_cast<cudaStream_t>(stream));
-}
-
-fusedrnn_status order(int32_t device, void* earlier, void* later) {
-  return guarded([&] {
-    order_streams(device, static_cast<cudaStream_t>(earlier), static_cast<cudaStream_t>(later));
-  });
-}
-
-fusedrnn_status device_of(const void* memory, int32_t* device) {
-  return guarded([&] { *device = device_of_address(memory); });
-}
-
 constexpr CudaPlugin kPlugin = {
-    kCudaPluginVersion,
-    device_count,
-    describe,
-    bytes_of_reserve,
-    run_forward,
-    run_backward,
-    last_error,
-    description,
-    keep,
-    enter,
-    leave,
-    free_kept,
-    allocate,
-    release,
-    order,
-    device_of,
+    .version = kCudaPluginVersion,
+    .device_count = device_count,
+    .describe_device =
+        [](int32_t device, CudaDevice* description) {
+          return guarded([&] { *description = describe_device(device); });
+        },
+    .reserve_bytes =
+        [](const Problem* problem, size_t* bytes) {
+          return guarded([&] { *bytes = reserve_bytes(*problem); });
+        },
+    .forward =
+        [](const ForwardCall* call, const CudaMasks* masks, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { forward(*call, *masks, here); });
+        },
+    .backward =
+        [](const BackwardCall* call, const CudaMasks* masks, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { backward(*call, *masks, here); });
+        },
+    .last_error = last_error,
+    .description = description,
+    .keep =
+        [](size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory) {
+          return at(*place, [&](const Place& here) {
+            *kept = new CudaKept(here, bytes);
+            *memory = (*kept)->data();
+          });
+        },
+    .enter =
+        [](CudaKept* kept, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { kept->enter(here); });
+        },
+    .leave =
+        [](CudaKept* kept, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { kept->leave(here); });
+        },
+    .free_kept = [](CudaKept* kept) { delete kept; },
+    .allocate =
+        [](int32_t device, size_t bytes, void* stream, void** memory) {
+          return guarded(
+              [&] { *memory = allocate_result(device, bytes, static_cast<cudaStream_t>(stream)); });
+        },
+    .release =
+        [](int32_t device, void* memory, void* stream) {
+          release_result(device, memory, static_cast<cudaStream_t>(stream));
+        },
+    .order =
+        [](int32_t device, void* earlier, void* later) {
+          return guarded([&] {
+            order_streams(device, static_cast<cudaStream_t>(earlier),
+                          static_cast<cudaStream_t>(later));
+          });
+        },
+    .device_of =
+        [](const void* memory, int32_t* device) {
+          return guarded([&] { *device = device_of_address(memory); });
+        },
 };
 
 }  // namespace

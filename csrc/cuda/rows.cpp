@@ -62,28 +62,19 @@ StagedMatrix::StagedMatrix(const Matrix& matrix, int64_t rows, int64_t n, Dtype 
       staged_(copy_always || dtype != wanted || !readable(matrix, rows, n)) {}
 
 void StagedMatrix::reserve(Layout& layout) {
-  if (staged_) offset_ = layout.reserve({rows_, row_stride(n_)}, item_bytes(wanted_));
+  if (staged_) copy_ = Piece(layout, 1, rows_, n_, wanted_);
 }
 
 Matrix StagedMatrix::place(char* memory) const {
-  if (staged_) return {memory + offset_, row_stride(n_)};
+  if (staged_) return {copy_.at(memory, 0), copy_.ld};
   return {matrix_.data, rows_ == 1 ? n_ : matrix_.stride};
 }
 
 void StagedMatrix::copy(char* memory, int64_t from, int64_t to, int64_t count,
                         cudaStream_t stream) const {
   if (!staged_) return;
-  const Matrix copy_at = place(memory);
-  char* const source = static_cast<char*>(matrix_.data) +
-                       from * matrix_.stride * static_cast<int64_t>(item_bytes(dtype_));
-  char* const target = static_cast<char*>(copy_at.data) +
-                       to * copy_at.stride * static_cast<int64_t>(item_bytes(wanted_));
-  Copy c;
-  c.B = count;
-  c.n = n_;
-  c.from = {source, 0, matrix_.stride};
-  c.to = {target, 0, copy_at.stride};
-  copy_rows(c, dtype_, wanted_, stream);
+  copy_matrix({advance(matrix_.data, from * matrix_.stride, dtype_), matrix_.stride}, dtype_,
+              {copy_.at(memory, to), copy_.ld}, wanted_, count, n_, stream);
 }
 
 }  // namespace fusedrnn::cuda

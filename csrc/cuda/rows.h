@@ -15,6 +15,14 @@ namespace fusedrnn::cuda {
 
 size_t item_bytes(Dtype dtype);
 
+// Offset by whole elements.
+inline const void* advance(const void* data, int64_t elements, Dtype dtype) {
+  return static_cast<const char*>(data) + elements * static_cast<int64_t>(item_bytes(dtype));
+}
+inline void* advance(void* data, int64_t elements, Dtype dtype) {
+  return static_cast<char*>(data) + elements * static_cast<int64_t>(item_bytes(dtype));
+}
+
 // The stride of rows of n elements in memory of our own: whole groups of 16 bytes, which the
 // fastest kernels of a product ask for, whatever the type.
 inline int64_t row_stride(int64_t n) { return (n + 7) / 8 * 8; }
@@ -35,6 +43,21 @@ std::optional<RowGroups> groups_of(const Sequence& sequence, int64_t T, int64_t 
 RowGroups dense_groups(RowGroups::Kind kind, int64_t T, int64_t B, int64_t ld);
 
 inline Sequence dense_sequence(void* data, int64_t B, int64_t ld) { return {data, B * ld, ld}; }
+
+// T*B rows of n numbers as a piece of memory of our own, once that lies at `memory`.
+struct Piece {
+  size_t offset = 0;
+  int64_t ld = 0;  // numbers from one row to the next
+  Dtype type{};
+
+  Piece() = default;  // of nothing
+  Piece(Layout& layout, int64_t T, int64_t B, int64_t n, Dtype dtype)
+      : offset(layout.reserve({T, B, row_stride(n)}, item_bytes(dtype))),
+        ld(row_stride(n)),
+        type(dtype) {}
+
+  void* at(char* memory, int64_t row) const { return advance(memory + offset, row * ld, type); }
+};
 
 // Whether a product can read rows of n numbers at these strides.
 bool readable(const Matrix& matrix, int64_t rows, int64_t n);
@@ -59,7 +82,7 @@ class StagedMatrix {
   int64_t rows_ = 0, n_ = 0;
   Dtype dtype_{}, wanted_{};
   bool staged_ = false;
-  size_t offset_ = 0;
+  Piece copy_;
 };
 
 }  // namespace fusedrnn::cuda

@@ -5,44 +5,39 @@
 
 #include "cuda/general/products.h"
 #include "cuda/general/states.h"
+#include "cuda/kernels/vectors.h"
 
 namespace fusedrnn::cuda {
-
-// The gradients of all steps: [T][B][ld] Delta, block d from column Run::delta_column(d) on. Zeros
-// where a step does not exist.
-struct Deltas {
-  void* data;
-  int64_t ld;
-};
 
 class BackwardWalk {
  public:
   BackwardWalk(const BackwardCall& call, const States& states, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
-  Deltas deltas() const { return {memory_ + delta_, ld_delta_}; }
-  void launch(const Products& products, cudaStream_t stream) const;
+  // Of all steps: block d from column Run::delta_column(d) on.
+  Deltas deltas() const {
+    return {p_.T * p_.B, run_.delta_columns(), delta_.at(memory_, 0), delta_.ld};
+  }
+  void launch(const Products& products) const;
 
  private:
-  void begin_carry(cudaStream_t stream) const;
-  void take_step(const Products& products, int64_t step, cudaStream_t stream) const;
+  void begin_carry(const Products& products) const;
+  void take_step(const Products& products, int64_t step) const;
   const void* gradient_behind(const Products& products, int stage, int64_t step) const;
   const void* gradient_of_h(const Products& products, int64_t step) const;
   const void* multiply_deltas(const Products& products, int stage, int64_t step,
                               bool accumulate) const;
   BackwardStep arguments(int stage, int64_t step, const void* product) const;
-  void end_carry(const Products& products, cudaStream_t stream) const;
+  void end_carry(const Products& products) const;
 
   void* delta_at(int delta, int64_t step) const;
-  void* carry(int s) const { return memory_ + carry_[s]; }
 
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
   const Run& run_;
-  const int64_t ld_delta_;
   StagedMatrix weights_[kMaxParameters];
-  size_t delta_, product_, carry_[kMaxStates] = {};  // offsets
+  Piece delta_, product_, carry_[kMaxStates];
   char* memory_ = nullptr;
 };
 

@@ -4,36 +4,28 @@
 
 #include "cuda/general/products.h"
 #include "cuda/general/states.h"
-#include "cuda/runtime/graphs.h"
-#include "cuda/runtime/place.h"
 
 namespace fusedrnn::cuda {
-
-void add_problem(const Problem& problem, GraphKey& key);
 
 class GeneralForward {
  public:
   // Reserves in `layout` what the call needs beside the states.
-  GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps, Gemm& gemm,
+  GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps,
                  Layout& layout);
 
   // How many steps of inputs are projected at a time.
   static int64_t chunk_steps(const Run& run, bool save);
 
   void use(char* memory) { memory_ = memory; }
-  // All that the launches depend on.
-  void describe(GraphKey& key) const;
-  int64_t launches() const;
-  void launch(cudaStream_t stream) const;
+  void launch(const Products& products) const;
 
  private:
-  void stage_weights(cudaStream_t stream) const;
-  void enter_first_step(cudaStream_t stream) const;
-  void project(const Products& products, int64_t step, cudaStream_t stream) const;
-  void take_step(const Products& products, int64_t step, cudaStream_t stream) const;
+  void enter_first_step(const Products& products) const;
+  void project(const Products& products, int64_t step) const;
+  void take_step(const Products& products, int64_t step) const;
   void multiply(const Products& products, int stage, int64_t step) const;
   ForwardStep arguments(int stage, int64_t step) const;
-  void leave_last_step(cudaStream_t stream) const;
+  void leave_last_step(const Products& products) const;
 
   int64_t steps_from(int64_t step) const;  // of the chunk that begins at `step`
   int64_t first_time(int64_t step) const;  // the earliest time of the chunk that `step` is in
@@ -43,11 +35,9 @@ class GeneralForward {
   const States& states_;
   const Run& run_;
   const int64_t chunk_steps_;
-  Gemm& gemm_;
   const bool stage_inputs_;
   StagedMatrix weights_[kMaxParameters];
-  int64_t ld_u_, ld_x_;
-  size_t u_, x_ = 0, workspace_;  // offsets
+  Piece u_, x_;
   char* memory_ = nullptr;
 };
 

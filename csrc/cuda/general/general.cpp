@@ -10,26 +10,31 @@
 namespace fusedrnn::cuda {
 namespace {
 
-// Graphs are kept for what the library launches itself; the caller's capture takes the launches.
-void run(const Place& place, const GraphKey& key, int64_t launches, const GraphCache::Work& work) {
-  if (place.capturing()) {
-    work(place.stream());
-  } else {
-    place.device().graphs().run(key, launches, place.stream(), work);
+// All that the launches of a pass depend on beside the arrays of its call.
+GraphKey key_of(char pass, const States& states, const char* scratch) {
+  const Problem& p = states.run().problem;
+  GraphKey key;
+  key.add(pass);
+  for (const int64_t number :
+       {int64_t{p.cell}, static_cast<int64_t>(p.dtype), static_cast<int64_t>(p.compute),
+        int64_t{p.reverse}, p.T, p.B, p.I, p.H, p.P}) {
+    key.add(number);
   }
+  key.add(states.memory());
+  key.add(states.flags());
+  key.add(scratch);
+  return key;
 }
 
-void add_call(const BackwardCall& call, GraphKey& key) {
-  add_problem(call.problem, key);
-  key.add(call.x);
-  key.add(call.parameters);
-  key.add(call.reserve);
-  key.add(call.dy);
-  key.add(call.dstate_n);
-  key.add(call.dx);
-  key.add(call.accumulate_dx);
-  key.add(call.dparameters);
-  key.add(call.dstate_0);
+size_t reserve_workspace(const Gemm& gemm, Layout& layout) {
+  return layout.reserve({static_cast<int64_t>(gemm.workspace_bytes())}, 1);
+}
+
+// Graphs are kept for what the library launches itself; the caller's capture takes the launches.
+void launch(const Run& run, const GraphKey& key, const Place& place, const GraphCache::Work& work) {
+  if (place.capturing()) return work(place.stream());
+  const int64_t launches = 2 * run.problem.T * run.stages();
+  place.device().graphs().run(key, launches, place.stream(), work);
 }
 
 }  // namespace
@@ -41,57 +46,67 @@ size_t general_reserve_bytes(const Problem& problem) {
   return layout.total();
 }
 
-// Masks travel as values of launches, which are no part of a graph: its key need not have them.
-// Their memory lies behind all that the graph uses, whose place must not depend on where masks come
-// from.
-void general_forward(const ForwardCall& call, const CudaMasks& masks, const Place& place) {
-  const Run numbers(call.problem);
+void general_forward(const ForwardCall& call, const CudaMasks& given_masks, const Place& place) {
+  const Run run(call.problem);
   const bool save = call.reserve != nullptr;
-  const int64_t chunk_steps = GeneralForward::chunk_steps(numbers, save);
+  const int64_t chunk_steps = GeneralForward::chunk_steps(run, save);
   Gemm& gemm = gemm_of_device(place.device().ordinal());
-  Masks flags(masks, call.problem);
   Layout reserve, scratch;
-  States states(numbers, save, chunk_steps, save ? reserve : scratch);
-  GeneralForward forward(call, states, chunk_steps, gemm, scratch);
-  flags.reserve(scratch);
+  States states(run, save, chunk_steps, save ? reserve : scratch);
+  GeneralForward forward(call, states, chunk_steps, scratch);
+  const size_t workspace = reserve_workspace(gemm, scratch);
+  // Behind all that a graph uses, whose place must not depend on where masks come from.
+  Masks masks(given_masks, call.problem);
+  masks.reserve(scratch);
   const CallMemory memory(place, scratch.total());
-  states.use(save ? call.reserve : memory.data(), flags.any());
+  states.use(save ? call.reserve : memory.data(), masks.any());
   forward.use(memory.data());
-  if (flags.any()) flags.make_flags(memory.data(), states.flags(), place.stream());
-  GraphKey key;
-  forward.describe(key);
-  run(place, key, forward.launches(), [&](cudaStream_t stream) { forward.launch(stream); });
+
+  // They travel as values of launches, which are no part of a graph: its key need not have them.
+  if (masks.any()) masks.make_flags(memory.data(), states.flags(), place.stream());
+  GraphKey key = key_of('f', states, memory.data());
+  key.add(call.x);
+  key.add(call.parameters);
+  key.add(call.state_0);
+  key.add(call.y);
+  key.add(call.state_n);
+  const bool tfloat32 = call.problem.compute == Compute::tfloat32;
+  launch(run, key, place, [&](cudaStream_t stream) {
+    forward.launch({gemm, run.types.row, tfloat32, memory.data() + workspace, stream});
+  });
 }
 
 void general_backward(const BackwardCall& call, const CudaMasks& masks, const Place& place) {
   const Problem& p = call.problem;
-  const Run numbers(p);
+  const Run run(p);
   const bool padded = masks.lengths != nullptr;
   Gemm& gemm = gemm_of_device(place.device().ordinal());
   Layout reserve, scratch;
-  States states(numbers, true, p.T, reserve);
-  // It is read alone.
-  states.use(const_cast<void*>(call.reserve), padded || masks.resets != nullptr);
+  States states(run, true, p.T, reserve);
+  states.use(const_cast<void*>(call.reserve), padded || masks.resets != nullptr);  // to be read
   BackwardWalk walk(call, states, scratch);
   WeightGradients gradients(call, states, padded, scratch);
-  const size_t workspace = scratch.reserve({static_cast<int64_t>(gemm.workspace_bytes())}, 1);
+  const size_t workspace = reserve_workspace(gemm, scratch);
   const CallMemory memory(place, scratch.total());
   walk.use(memory.data());
   gradients.use(memory.data());
 
-  GraphKey key;
-  key.add('b');
-  add_call(call, key);
-  key.add(memory.data());
+  GraphKey key = key_of('b', states, memory.data());
   key.add(padded);
-  key.add(states.flags());
-  const int64_t launches = 2 * p.T * numbers.stages();
+  key.add(call.x);
+  key.add(call.parameters);
+  key.add(call.dy);
+  key.add(call.dstate_n);
+  key.add(call.dx);
+  key.add(call.accumulate_dx);
+  key.add(call.dparameters);
+  key.add(call.dstate_0);
   // Of float16, gradients are float32 and the rest as exact as tfloat32.
   const bool tfloat32 = p.compute == Compute::tfloat32 || p.dtype == Dtype::float16;
-  run(place, key, launches, [&](cudaStream_t stream) {
-    const Products products(gemm, numbers.unit.delta, tfloat32, memory.data() + workspace, stream);
-    walk.launch(products, stream);
-    gradients.launch(walk.deltas(), products, stream);
+  launch(run, key, place, [&](cudaStream_t stream) {
+    const Products products{gemm, run.types.delta, tfloat32, memory.data() + workspace, stream};
+    walk.launch(products);
+    gradients.launch(walk.deltas(), products);
   });
 }
 

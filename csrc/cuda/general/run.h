@@ -7,41 +7,73 @@ namespace fusedrnn::cuda {
 
 struct Run {
   const Problem& problem;
-  const Unit& unit;
+  const Types& types;
   const CellKernels& kernels;
   const CellTable& cell;
 
-  explicit Run(const Problem& p)
-      : problem(p), unit(unit_of(p)), kernels(unit.cells[p.cell]), cell(kernels.table) {}
+  explicit Run(const Problem& p) : Run(p, kernels_of(p)) {}
 
-  int stages() const { return static_cast<int>(cell.stages.size()); }
+  int parameters() const { return static_cast<int>(cell.parameters.size()); }
   int states() const { return static_cast<int>(cell.states.size()); }
+  int stages() const { return static_cast<int>(cell.stages.size()); }
 
   int64_t size(char letter) const {
     return letter == 'I' ? problem.I : letter == 'P' ? problem.P : problem.H;
   }
-  int64_t size(const cells::Extent& extent) const { return extent.times * size(extent.letter); }
   int64_t state_size(int s) const { return size(cell.states[s].size); }
-  Dtype state_type(int s) const { return s == 0 ? unit.state : unit.real; }
-  int64_t units(int stage) const { return size(cell.stage_units[stage]); }
+  Dtype state_type(int s) const { return s == 0 ? types.state : types.real; }
+  int64_t units(int stage) const { return size(cell.units_of_stage(stage)); }
 
-  // The rows of a product's matrix, and how many numbers they have.
-  struct Shape {
+  bool multiplies_passed(int stage) const {
+    return stage < stages() && cell.stages[stage].operand == cells::Operand::passed;
+  }
+
+  bool is_matrix(int parameter) const { return cell.parameters[parameter].columns.letter != 0; }
+  // A vector is one row.
+  struct MatrixShape {
+    int64_t rows, columns;
+  };
+  MatrixShape parameter_shape(int parameter) const {
+    const cells::Parameter& table = cell.parameters[parameter];
+    const int64_t rows = table.rows.times * size(table.rows.letter);
+    if (!is_matrix(parameter)) return {1, rows};
+    return {rows, table.columns.times * size(table.columns.letter)};
+  }
+
+  // The rows of a product's matrix, and how many numbers each has.
+  struct ProductShape {
     int64_t first_row, rows, depth;
   };
-  Shape shape(const cells::Product& product) const {
-    const cells::Parameter& matrix = cell.parameters[product.weights];
-    const int64_t block = size(matrix.rows.letter);
-    return {product.first * block, product.gates * block, size(matrix.columns)};
+  ProductShape shape(const cells::Product& product) const {
+    const int64_t block = size(cell.parameters[product.weights].rows.letter);
+    return {product.first * block, product.gates * block, parameter_shape(product.weights).columns};
+  }
+
+  // The block of gradients of a block of a bias; negative where the vector is none.
+  int bias_delta(int vector, int block) const {
+    const auto adds = [&](const cells::Product& product) {
+      return product.bias == vector && block >= product.first &&
+             block < product.first + product.gates;
+    };
+    if (adds(cell.input)) return cell.input_delta(block);
+    for (int stage = 0; stage < stages(); ++stage) {
+      const cells::Product& product = cell.stages[stage].product;
+      if (adds(product)) return cell.first_delta(stage) + block - product.first;
+    }
+    return -1;
   }
 
   // Where a block of gradients begins in a row of all of them.
   int64_t delta_column(int delta) const {
     int64_t column = 0;
-    for (int d = 0; d < delta; ++d) column += units(cell.delta_stage[d]);
+    for (int d = 0; d < delta; ++d) column += units(cell.delta_stage(d));
     return column;
   }
   int64_t delta_columns() const { return delta_column(cell.deltas); }
+
+ private:
+  Run(const Problem& p, const Kernels& all)
+      : problem(p), types(all.types), kernels(all.cells[p.cell]), cell(kernels.table) {}
 };
 
 }  // namespace fusedrnn::cuda

@@ -1,13 +1,13 @@
 // What the steps of the general path leave: in training, where it is that of all steps, it is the
 // reserve.
 //
-//   state[s]   [slot][B][ld_state]  State for h, Real for the others (types as in kernels/format.h)
-//   operand    [slot][B][ld_state]  Row: h as products multiply it; state[0] itself, unless the
-//                                   format is mixed
-//   passed[i]  [step][B][ld]        Row: what stage i multiplies, if it was passed on
-//   gates      [step][B][ld_gates]  Real: the projected inputs, then the activated gates
-//   extra      [step][B][ld_extra]  Real: saved vectors beyond the gates; training alone
-//   flags      [T][B]               StepFlag, where there are masks
+//   state[s]   [slot][B][ld]  State for h, Real for the others (types as in kernels/format.h)
+//   operand    [slot][B][ld]  Row: h as products multiply it; state[0] itself, unless the format is
+//                             mixed
+//   passed[i]  [step][B][ld]  Row: what stage i multiplies, if that was passed on
+//   gates      [step][B][ld]  Real: the projected inputs, then the activated gates
+//   extra      [step][B][ld]  Real: saved vectors beyond the gates; training alone
+//   flags      [step][B]      StepFlag, where there are masks
 //
 // A slot is a time boundary. In training slot t (forward) or t+1 (reverse) holds the state that
 // enters step t, already cut where a reset says so, and the slot on its other side the state that
@@ -36,33 +36,45 @@ class States {
   // Reserves memory in `layout`. `chunk_steps`: how many steps have their gates at a time.
   States(const Run& run, bool save, int64_t chunk_steps, Layout& layout);
 
-  void use(void* memory, bool masked);
+  void use(void* memory, bool masked) {
+    memory_ = static_cast<char*>(memory);
+    masked_ = masked;
+  }
 
   const Run& run() const { return run_; }
   const Slots& slots() const { return slots_; }
   bool save() const { return slots_.save; }
-  int64_t ld_gates() const { return ld_gates_; }
-  int64_t ld_extra() const { return ld_extra_; }
+  int64_t ld_gates() const { return gates_.ld; }
+  int64_t ld_extra() const { return extra_.ld; }
   void* memory() const { return memory_; }
 
-  void* state(int s, int64_t slot) const;
-  void* operand(int64_t slot) const;
-  void* passed(int stage, int64_t step) const;
+  void* state(int s, int64_t slot) const { return at(state_[s], slot); }
+  void* operand(int64_t slot) const { return at(operand_, slot); }
+  void* passed(int stage, int64_t step) const {
+    return at(passed_[stage], save() ? slots_.time(step) : 0);
+  }
   // What a stage multiplies at a step.
-  void* multiplied(int stage, int64_t step) const;
-  void* gates(int64_t row_step) const;  // counted from the first step of the chunk in time
-  void* extra(int64_t row_step) const;  // null where nothing is kept
-  uint8_t* flags() const;               // null without masks
-  const uint8_t* flags_at(int64_t step) const;
+  void* multiplied(int stage, int64_t step) const {
+    return run_.multiplies_passed(stage) ? passed(stage, step) : operand(slots_.entering(step));
+  }
+  // Counted from the first step of the chunk in time.
+  void* gates(int64_t row_step) const { return at(gates_, row_step); }
+  void* extra(int64_t row_step) const { return save() ? at(extra_, row_step) : nullptr; }
+  // Null without masks.
+  uint8_t* flags() const {
+    return masked_ ? reinterpret_cast<uint8_t*>(memory_) + flags_ : nullptr;
+  }
+  const uint8_t* flags_at(int64_t step) const {
+    return masked_ ? flags() + slots_.time(step) * run_.problem.B : nullptr;
+  }
 
  private:
-  char* at(size_t offset, int64_t row, int64_t ld, Dtype dtype) const;
+  void* at(const Piece& piece, int64_t i) const { return piece.at(memory_, i * run_.problem.B); }
 
   const Run& run_;
   const Slots slots_;
-  const int64_t ld_gates_, ld_extra_;
-  size_t state_[kMaxStates] = {}, operand_ = 0, passed_[kMaxStages] = {};  // offsets
-  size_t gates_ = 0, extra_ = 0, flags_ = 0;
+  Piece state_[kMaxStates], operand_, passed_[kMaxStages], gates_, extra_;
+  size_t flags_;  // offset
   char* memory_ = nullptr;
   bool masked_ = false;
 };

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "cuda/general/backward_walk.h"
-#include "cuda/kernels/vectors.h"
 
 namespace fusedrnn::cuda {
 
@@ -18,27 +18,20 @@ class WeightGradients {
   WeightGradients(const BackwardCall& call, const States& states, bool padded, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
-  void launch(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
+  void launch(const Deltas& deltas, const Products& products) const;
 
  private:
-  // Rows of all steps as the products read them.
-  struct Inputs {
-    const void* data;
-    int64_t stride;
-  };
-
   void reserve_inputs(Layout& layout);
   void reserve_results(Layout& layout);
-  Inputs inputs(const Sequence& rows, int64_t n, Dtype dtype, bool staged,
+  // Rows of all steps as the products read them.
+  Matrix inputs(const Sequence& rows, int64_t n, Dtype dtype, bool staged,
                 cudaStream_t stream) const;
   void weights(const Deltas& deltas, const Products& products, const cells::Product& product,
-               int first_delta, const Inputs& inputs, cudaStream_t stream) const;
-  void input_weights(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
-  void stage_weights(const Deltas& deltas, const Products& products, int stage,
-                     cudaStream_t stream) const;
-  void input_gradient(const Deltas& deltas, const Products& products, cudaStream_t stream) const;
-  VectorSums vectors() const;
-  void vector_gradients(const Deltas& deltas, cudaStream_t stream) const;
+               int first_delta, const Matrix& inputs) const;
+  void input_weights(const Deltas& deltas, const Products& products) const;
+  void stage_weights(const Deltas& deltas, const Products& products, int stage) const;
+  void input_gradient(const Deltas& deltas, const Products& products) const;
+  std::vector<VectorSum> vectors() const;
 
   int64_t rows() const { return p_.T * p_.B; }
   bool in_order() const;     // whether the input deltas stand in the order of the gates
@@ -51,10 +44,11 @@ class WeightGradients {
   const Problem& p_;
   const States& states_;
   const Run& run_;
-  const Unit& unit_;
+  const Types& types_;
   const bool padded_;
   const bool stage_x_, stage_states_;
   StagedMatrix input_weights_;
+  const std::vector<VectorSum> vectors_;
   size_t inputs_ = 0, results_ = 0, parts_ = 0;  // offsets
   char* memory_ = nullptr;
 };

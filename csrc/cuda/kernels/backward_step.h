@@ -20,13 +20,11 @@ struct BackwardUnit {
   static constexpr int D = Cell::kDeltas;
   static constexpr int kStates = cells::kStateCount<Cell>;
   static constexpr int kVectors = cells::kVectorCount<Cell>;
-  static constexpr char kUnits = units_of_stage<Cell>(Stage);
-  static constexpr unsigned kOwnStates = states_over<Cell>(kUnits);
-  static constexpr unsigned kDeltas = deltas_of<Cell>(Stage);
+  using Sets = StageSets<Cell, Stage>;
   static constexpr bool kMadeH = Stage == cells::kStageCount<Cell> - 1;
-  static_assert(!kMadeH || (kOwnStates & 1u) != 0, "the last stage makes h");
+  static_assert(!kMadeH || (Sets::kStates & 1u) != 0, "the last stage makes h");
   // Nothing that comes after it writes the gradients of these states.
-  static constexpr bool kEndsStates = Stage == first_stage_over<Cell>(kUnits);
+  static constexpr bool kEndsStates = Stage == first_stage_over<Cell>(Sets::kUnits);
 
   const BackwardStep& f;
   int64_t b, unit;
@@ -37,7 +35,7 @@ struct BackwardUnit {
     V delta[D], dnext[kStates]{}, dprev[kStates];
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
-      if (has(kOwnStates, s)) dnext[s].value = *carry(s);
+      if (has(Sets::kStates, s)) dnext[s].value = *carry(s);
     }
     if constexpr (kMadeH) {
       if (is_multiplied(f.following_flags, b)) dnext[0] = dnext[0] + product;
@@ -49,23 +47,23 @@ struct BackwardUnit {
     if (valid) compute(product, dnext, delta, dprev);
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
-      if (has(kOwnStates, s)) *carry(s) = dprev[s].value;
+      if (has(Sets::kStates, s)) *carry(s) = dprev[s].value;
     }
     // Where the step does not exist these are zeros: products over all steps need no masks.
 #pragma unroll
     for (int d = 0; d < D; ++d) {
-      if (!has(kDeltas, d)) continue;
+      if (!has(Sets::kDeltas, d)) continue;
       device::store(static_cast<Delta*>(f.delta[d]) + b * f.ld_delta + unit, delta[d].value);
     }
   }
 
  private:
   FUSEDRNN_DEVICE Real* carry(int s) const {
-    return static_cast<Real*>(f.carry[s]) + b * f.N + unit;
+    return static_cast<Real*>(f.carry[s]) + b * f.ld + unit;
   }
   FUSEDRNN_DEVICE V load_product() const {
     if (f.product == nullptr) return V::zero();
-    return {static_cast<const Real*>(f.product)[b * f.ld_product + unit]};
+    return {static_cast<const Real*>(f.product)[b * f.ld + unit]};
   }
   FUSEDRNN_DEVICE Real saved_at(int s) const {
     if (s < G) return static_cast<const Real*>(f.gates)[b * f.ld_gates + s * f.N + unit];
@@ -81,10 +79,10 @@ struct BackwardUnit {
     V saved[S]{}, prev[kStates]{}, w[kVectors + 1];
 #pragma unroll
     for (int s = 0; s < S; ++s) {
-      if constexpr (kUnits == 'H') saved[s].value = saved_at(s);
+      if constexpr (Sets::kOverH) saved[s].value = saved_at(s);
     }
-    load_states<F>(kOwnStates, f.entering, b * f.ld_state + unit, prev);
-    load_vectors<Cell, F, kUnits>(f, unit, w);
+    load_states<F>(Sets::kStates, f.entering, b * f.ld + unit, prev);
+    load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
     Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
     if constexpr (kEndsStates) {
       const bool cut = f.flags != nullptr && (f.flags[b] & kCut) != 0;

@@ -1,3 +1,3 @@
-#include "cuda/kernels/unit.h"
+#include "cuda/kernels/define_kernels.h"
 
-FUSEDRNN_DEFINE_CUDA_UNIT(kBfloat16Unit, Bf16, Bf16, Bf16)
+FUSEDRNN_DEFINE_CUDA_KERNELS(kBfloat16Kernels, Bf16, Bf16, Bf16)

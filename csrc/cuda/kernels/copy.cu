@@ -33,12 +33,22 @@ void launch_copy(const Copy& copy, cudaStream_t stream) {
                  stream, copy);
 }
 
+struct CopyKernel {
+  Dtype from, to;
+  void (*launch)(const Copy& copy, cudaStream_t stream);
+};
+template <class From, class To>
+constexpr CopyKernel kCopy = {kDtypeOf<From>, kDtypeOf<To>, launch_copy<From, To>};
+constexpr CopyKernel kCopyKernels[] = {
+    kCopy<double, double>, kCopy<float, float>, kCopy<float, Bf16>, kCopy<float, Half>,
+    kCopy<Bf16, float>,    kCopy<Bf16, Bf16>,   kCopy<Half, float>, kCopy<Half, Half>};
+
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
-    Real sum = static_cast<const Real*>(g.carry)[b * g.n + i];
+    Real sum = static_cast<const Real*>(g.carry)[b * g.ld + i];
     if (g.product != nullptr && is_multiplied(g.flags, b)) {
-      sum += static_cast<const Real*>(g.product)[b * g.ld_product + i];
+      sum += static_cast<const Real*>(g.product)[b * g.ld + i];
     }
     device::store(static_cast<Edge*>(g.to.data) + b * g.to.stride + i, sum);
   });
@@ -53,25 +63,20 @@ void launch_initial_gradient(const InitialGradient& gradient, cudaStream_t strea
 }  // namespace
 
 void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream) {
-  if (from == Dtype::float64 && to == Dtype::float64) {
-    launch_copy<double, double>(copy, stream);
-  } else if (from == Dtype::float32 && to == Dtype::float32) {
-    launch_copy<float, float>(copy, stream);
-  } else if (from == Dtype::float32 && to == Dtype::bfloat16) {
-    launch_copy<float, Bf16>(copy, stream);
-  } else if (from == Dtype::float32 && to == Dtype::float16) {
-    launch_copy<float, Half>(copy, stream);
-  } else if (from == Dtype::bfloat16 && to == Dtype::float32) {
-    launch_copy<Bf16, float>(copy, stream);
-  } else if (from == Dtype::bfloat16 && to == Dtype::bfloat16) {
-    launch_copy<Bf16, Bf16>(copy, stream);
-  } else if (from == Dtype::float16 && to == Dtype::float32) {
-    launch_copy<Half, float>(copy, stream);
-  } else if (from == Dtype::float16 && to == Dtype::float16) {
-    launch_copy<Half, Half>(copy, stream);
-  } else {
-    throw Error(FUSEDRNN_INTERNAL, "copy_rows: no kernel for this pair of types");
+  for (const CopyKernel& kernel : kCopyKernels) {
+    if (kernel.from == from && kernel.to == to) return kernel.launch(copy, stream);
   }
+  throw Error(FUSEDRNN_INTERNAL, "copy_rows: no kernel for this pair of types");
+}
+
+void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to_type, int64_t rows,
+                 int64_t n, cudaStream_t stream) {
+  Copy copy;
+  copy.B = rows;
+  copy.n = n;
+  copy.from = {from.data, 0, from.stride};
+  copy.to = {to.data, 0, to.stride};
+  copy_rows(copy, from_type, to_type, stream);
 }
 
 void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream) {

@@ -24,14 +24,18 @@ struct Copy {
 // 16 bits. Where `accumulate`, in float32 or float64, rounded once.
 void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 
+// The same of a matrix of `rows` rows of n elements.
+void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to_type, int64_t rows,
+                 int64_t n, cudaStream_t stream);
+
 // to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
-// taken: the gradient of an initial state. All rows have n elements of Real; those of `carry` are
-// dense.
+// taken: the gradient of an initial state. Rows of n elements; those of `carry` and `product` are
+// Real.
 struct InitialGradient {
   int64_t B, n;
+  int64_t ld;  // of `carry` and `product`
   const void* carry;
-  const void* product;  // null: zeros
-  int64_t ld_product;
+  const void* product;   // null: zeros
   const uint8_t* flags;  // of the first step, or null
   Matrix to;
 };

@@ -1,3 +1,3 @@
-#include "cuda/kernels/unit.h"
+#include "cuda/kernels/define_kernels.h"
 
-FUSEDRNN_DEFINE_CUDA_UNIT(kFloat16Unit, Half, Half, float)
+FUSEDRNN_DEFINE_CUDA_KERNELS(kFloat16Kernels, Half, Half, float)

@@ -1,3 +1,3 @@
-#include "cuda/kernels/unit.h"
+#include "cuda/kernels/define_kernels.h"
 
-FUSEDRNN_DEFINE_CUDA_UNIT(kFloat32Unit, float, float, float)
+FUSEDRNN_DEFINE_CUDA_KERNELS(kFloat32Kernels, float, float, float)

@@ -1,3 +1,3 @@
-#include "cuda/kernels/unit.h"
+#include "cuda/kernels/define_kernels.h"
 
-FUSEDRNN_DEFINE_CUDA_UNIT(kFloat64Unit, double, double, double)
+FUSEDRNN_DEFINE_CUDA_KERNELS(kFloat64Kernels, double, double, double)

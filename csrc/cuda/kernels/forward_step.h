@@ -23,16 +23,11 @@ struct ForwardUnit {
   static constexpr int kGates = Cell::kStages[Stage].product.gates;
   static constexpr int kInputBias = Cell::kInput.bias;
   static constexpr int kBias = Cell::kStages[Stage].product.bias;
-  static constexpr char kUnits = units_of_stage<Cell>(Stage);
-  static constexpr unsigned kOwnStates = states_over<Cell>(kUnits);
-  static constexpr unsigned kGatesOfA = gates_at<Cell>(Stage);
-  static constexpr unsigned kSavedBefore = saved_before<Cell>(Stage);
-  static constexpr unsigned kSaved = saved_by<Cell>(Stage);
-  static constexpr bool kMakesStates = Stage == last_stage_over<Cell>(kUnits);
-  static constexpr bool kMakesH = kMakesStates && (kOwnStates & 1u) != 0;
+  using Sets = StageSets<Cell, Stage>;
+  static constexpr bool kMakesStates = Stage == last_stage_over<Cell>(Sets::kUnits);
+  static constexpr bool kMakesH = Stage == cells::kStageCount<Cell> - 1;
   // A later stage reads what was saved by the earlier ones.
-  static constexpr bool kAlwaysSaves = Stage < cells::kStageCount<Cell> - 1;
-  static constexpr bool kPasses = passes_on<Cell>(Stage);
+  static constexpr bool kAlwaysSaves = Stage < last_stage_over<Cell>('H');
 
   const ForwardStep& f;
   int64_t b, unit;
@@ -40,7 +35,7 @@ struct ForwardUnit {
   FUSEDRNN_DEVICE void run() const {
     const bool valid = f.flags == nullptr || (f.flags[b] & kValid) != 0;
     V prev[kStates]{}, next[kStates];
-    load_states<F>(kOwnStates, f.entering, state_index(), prev);
+    load_states<F>(Sets::kStates, f.entering, state_index(), prev);
 #pragma unroll
     for (int s = 0; s < kStates; ++s) next[s] = prev[s];
     if (valid) compute(prev, next);
@@ -52,7 +47,7 @@ struct ForwardUnit {
   }
 
  private:
-  FUSEDRNN_DEVICE int64_t state_index() const { return b * f.ld_state + unit; }
+  FUSEDRNN_DEVICE int64_t state_index() const { return b * f.ld + unit; }
 
   // As the next step reads them: a cut is made here.
   FUSEDRNN_DEVICE void store_states(V* next) const {
@@ -61,7 +56,7 @@ struct ForwardUnit {
     for (int s = 0; s < kStates; ++s) {
       if (cut) next[s] = V::zero();
     }
-    if (has(kOwnStates, 0)) {
+    if (has(Sets::kStates, 0)) {
       device::store(static_cast<State*>(f.leaving[0]) + state_index(), next[0].value);
       if constexpr (F::kMixed) {
         device::store(static_cast<Row*>(f.operand) + state_index(), next[0].value);
@@ -69,7 +64,7 @@ struct ForwardUnit {
     }
 #pragma unroll
     for (int s = 1; s < kStates; ++s) {
-      if (has(kOwnStates, s)) static_cast<Real*>(f.leaving[s])[state_index()] = next[s].value;
+      if (has(Sets::kStates, s)) static_cast<Real*>(f.leaving[s])[state_index()] = next[s].value;
     }
   }
 
@@ -89,27 +84,27 @@ struct ForwardUnit {
     V a[G]{}, u[G]{}, w[kVectors + 1], saved[S]{}, passed = V::zero();
 #pragma unroll
     for (int g = 0; g < G; ++g) {
-      if (has(kGatesOfA, g)) a[g].value = *gate(g) + bias(kInputBias, g);
+      if (has(Sets::kGates, g)) a[g].value = *gate(g) + bias(kInputBias, g);
     }
     const Real* const product = static_cast<const Real*>(f.u) + b * f.ld_u + unit;
 #pragma unroll
     for (int g = 0; g < kGates; ++g) {
       u[kFirst + g].value = product[g * f.N] + bias(kBias, kFirst + g);
     }
-    load_vectors<Cell, F, kUnits>(f, unit, w);
+    load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
 #pragma unroll
     for (int s = 0; s < S; ++s) {
-      if (has(kSavedBefore, s)) saved[s].value = *saved_at(s);
+      if (has(Sets::kSavedBefore, s)) saved[s].value = *saved_at(s);
     }
     Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
     if (kAlwaysSaves || f.keep) {
 #pragma unroll
       for (int s = 0; s < S; ++s) {
-        if (has(kSaved, s)) *saved_at(s) = saved[s].value;
+        if (has(Sets::kSaves, s)) *saved_at(s) = saved[s].value;
       }
     }
     if constexpr (kMakesH) next[0].value = round_to<Edge>(next[0].value);
-    if constexpr (kPasses) {
+    if constexpr (passes_on<Cell>(Stage)) {
       device::store(static_cast<Row*>(f.passed) + state_index(), passed.value);
     }
   }

@@ -17,15 +17,7 @@ namespace fusedrnn::cuda {
 
 // The most that any cell has.
 constexpr int kMaxStages = 2;
-constexpr int kMaxGates = 4;
 constexpr int kMaxDeltas = 8;
-constexpr int kMaxVectorBlocks = 16;
-
-// Block `block` of vector parameter `parameter`: the sum of the rows of block `delta` of the
-// gradients is its gradient.
-struct VectorDelta {
-  int parameter, block, delta;
-};
 
 // A cell's table, for code that knows no cell by name.
 struct CellTable {
@@ -34,18 +26,17 @@ struct CellTable {
   std::span<const cells::Stage> stages;
   cells::Product input;
   int gates, saved, deltas;
-  char stage_units[kMaxStages];  // a letter
-  int first_delta[kMaxStages];   // block of the gradients of the first of a stage's gates
-  int input_delta[kMaxGates];
-  int delta_stage[kMaxDeltas];
-  int vector_blocks;
-  VectorDelta vector_deltas[kMaxVectorBlocks];  // of all vector parameters
+  int (*input_delta)(int gate);
+  int (*vector_delta)(int k);
+  int (*delta_stage)(int delta);
+  int (*first_delta)(int stage);  // these two as in stages.h
+  char (*units_of_stage)(int stage);
 };
 
 // One stage of one step, after its product.
 struct ForwardStep {
   int64_t B, N;
-  int64_t ld_u, ld_gates, ld_extra, ld_state;
+  int64_t ld, ld_u, ld_gates, ld_extra;    // ld: of all that has N numbers a row
   const void* parameters[kMaxParameters];  // Edge: the vectors among them; may be null
   const void* u;                           // Real [B][gates*N]: the stage's product
   void* gates;  // Real [B][G*N]: in, the projected inputs; out, what is saved of the gates
@@ -64,7 +55,7 @@ struct ForwardStep {
 // One stage of one step on the way back, after a product of gradients.
 struct BackwardStep {
   int64_t B, N;
-  int64_t ld_product, ld_gates, ld_extra, ld_state, ld_delta;
+  int64_t ld, ld_gates, ld_extra, ld_delta;
   const void* parameters[kMaxParameters];
   // Real [B][N]: the gradient of what the next stage multiplied; in the last stage, of h that left
   // the step, through the products of the step that follows. Null: zeros.
@@ -72,7 +63,7 @@ struct BackwardStep {
   const void* gates;
   const void* extra;
   const void* entering[kMaxStates];
-  void* carry[kMaxStates];  // Real [B][N], dense: gradients of the states
+  void* carry[kMaxStates];  // Real [B][N]: gradients of the states
   void* delta[kMaxDeltas];  // Delta [B][N]: the blocks of this stage are written
   const void* dy;           // Edge; may be null
   int64_t dy_stride;
@@ -86,16 +77,21 @@ struct CellKernels {
   void (*backward[kMaxStages])(const BackwardStep& step, cudaStream_t stream);
 };
 
-// The kernels of one format.
-struct Unit {
+// The types of one format, and its kernels.
+struct Types {
   Dtype edge, row, delta, real, state;
-  bool mixed;                // whether h exists twice
+  bool mixed;  // whether h exists twice
+};
+
+struct Kernels {
+  Types types;
   const CellKernels* cells;  // in the order of cells/registry.h
 };
 
-extern const Unit kFloat32Unit, kFloat64Unit, kBfloat16Unit, kFloat16Unit, kMixedUnit;
+extern const Kernels kFloat32Kernels, kFloat64Kernels, kBfloat16Kernels, kFloat16Kernels,
+    kMixedKernels;
 
-// The unit of a problem; throws where CUDA has none.
-const Unit& unit_of(const Problem& problem);
+// Throws where CUDA has none.
+const Kernels& kernels_of(const Problem& problem);
 
 }  // namespace fusedrnn::cuda

@@ -15,22 +15,27 @@ int64_t rows_of_part(int64_t rows) {
 
 template <class Delta, class Real>
 __global__ void __launch_bounds__(kElementBlock)
-    sum_rows(VectorSums v, int64_t part_rows, int64_t parts) {
-  for_elements(parts, v.columns, [&](int64_t part, int64_t column) {
+    sum_rows(Deltas deltas, int64_t part_rows, int64_t parts, Real* to) {
+  for_elements(parts, deltas.columns, [&](int64_t part, int64_t column) {
     const int64_t begin = part * part_rows;
-    const int64_t end = begin + part_rows < v.rows ? begin + part_rows : v.rows;
-    const Delta* src = static_cast<const Delta*>(v.delta) + begin * v.ld_delta + column;
+    const int64_t end = begin + part_rows < deltas.rows ? begin + part_rows : deltas.rows;
+    const Delta* src = static_cast<const Delta*>(deltas.data) + begin * deltas.ld + column;
     Real sum = 0;
-    for (int64_t row = begin; row < end; ++row, src += v.ld_delta) sum += device::load(src);
-    static_cast<Real*>(v.parts)[part * v.columns + column] = sum;
+    for (int64_t row = begin; row < end; ++row, src += deltas.ld) sum += device::load(src);
+    to[part * deltas.columns + column] = sum;
   });
 }
 
+constexpr int kMostSums = 16;  // of one launch
+struct Sums {
+  VectorSum sums[kMostSums];
+};
+
 // An index that is not known to the compiler would put the array in local memory.
-FUSEDRNN_DEVICE VectorSum element(const VectorSum (&sums)[kMaxVectorBlocks], int64_t index) {
+FUSEDRNN_DEVICE VectorSum element(const VectorSum (&sums)[kMostSums], int64_t index) {
   VectorSum found = sums[0];
 #pragma unroll
-  for (int i = 1; i < kMaxVectorBlocks; ++i) {
+  for (int i = 1; i < kMostSums; ++i) {
     if (i == index) found = sums[i];
   }
   return found;
@@ -38,26 +43,35 @@ FUSEDRNN_DEVICE VectorSum element(const VectorSum (&sums)[kMaxVectorBlocks], int
 
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock)
-    sum_all_parts(VectorSums v, int64_t parts, int64_t widest) {
-  for_elements(v.count, widest, [&](int64_t i, int64_t unit) {
-    const VectorSum sum = element(v.sums, i);
-    if (unit >= sum.n) return;
-    const Real* src = static_cast<const Real*>(v.parts) + sum.column + unit;
+    sum_all_parts(Sums s, int64_t count, int64_t widest, const Real* parts, int64_t part_count,
+                  int64_t columns) {
+  for_elements(count, widest, [&](int64_t index, int64_t i) {
+    const VectorSum sum = element(s.sums, index);
+    if (i >= sum.n) return;
+    const Real* src = parts + sum.column + i;
     Real total = 0;
-    for (int64_t part = 0; part < parts; ++part, src += v.columns) total += *src;
-    device::store(static_cast<Edge*>(sum.to) + unit, total);
+    for (int64_t part = 0; part < part_count; ++part, src += columns) total += *src;
+    device::store(static_cast<Edge*>(sum.to) + i, total);
   });
 }
 
 template <class Edge, class Delta, class Real>
-void run(const VectorSums& v, cudaStream_t stream) {
-  const int64_t parts = sum_parts(v.rows);
-  int64_t widest = 0;
-  for (int i = 0; i < v.count; ++i) widest = std::max(widest, v.sums[i].n);
-  device::launch(sum_rows<Delta, Real>, shape_of_elements(parts, v.columns, "sum_rows"), stream, v,
-                 rows_of_part(v.rows), parts);
-  device::launch(sum_all_parts<Edge, Real>, shape_of_elements(v.count, widest, "sum_all_parts"),
-                 stream, v, parts, widest);
+void run(const Deltas& deltas, std::span<const VectorSum> sums, void* parts, cudaStream_t stream) {
+  Real* const memory = static_cast<Real*>(parts);
+  const int64_t count = sum_parts(deltas.rows);
+  device::launch(sum_rows<Delta, Real>, shape_of_elements(count, deltas.columns, "sum_rows"),
+                 stream, deltas, rows_of_part(deltas.rows), count, memory);
+  while (!sums.empty()) {
+    Sums some{};
+    const auto taken = std::min<size_t>(sums.size(), kMostSums);
+    std::copy_n(sums.begin(), taken, some.sums);
+    int64_t widest = 0;
+    for (const VectorSum& sum : some.sums) widest = std::max(widest, sum.n);
+    device::launch(sum_all_parts<Edge, Real>,
+                   shape_of_elements(static_cast<int64_t>(taken), widest, "sum_all_parts"), stream,
+                   some, taken, widest, memory, count, deltas.columns);
+    sums = sums.subspan(taken);
+  }
 }
 
 }  // namespace
@@ -67,17 +81,19 @@ int64_t sum_parts(int64_t rows) {
   return (rows + part - 1) / part;
 }
 
-void sum_vectors(const VectorSums& sums, const Unit& unit, cudaStream_t stream) {
-  switch (unit.edge) {
+void sum_vectors(const Deltas& deltas, std::span<const VectorSum> sums, void* parts,
+                 const Types& types, cudaStream_t stream) {
+  if (sums.empty()) return;
+  switch (types.edge) {
     case Dtype::float32:
-      return unit.mixed ? run<float, Bf16, float>(sums, stream)
-                        : run<float, float, float>(sums, stream);
+      return types.mixed ? run<float, Bf16, float>(deltas, sums, parts, stream)
+                         : run<float, float, float>(deltas, sums, parts, stream);
     case Dtype::float64:
-      return run<double, double, double>(sums, stream);
+      return run<double, double, double>(deltas, sums, parts, stream);
     case Dtype::bfloat16:
-      return run<Bf16, Bf16, float>(sums, stream);
+      return run<Bf16, Bf16, float>(deltas, sums, parts, stream);
     case Dtype::float16:
-      return run<Half, float, float>(sums, stream);
+      return run<Half, float, float>(deltas, sums, parts, stream);
   }
 }
 

@@ -11,11 +11,20 @@
 namespace fusedrnn::cuda {
 namespace {
 
-void* allocate_from_caller(const Place& place, size_t bytes) {
-  const fusedrnn_allocator& allocator = *place.allocator();
-  void* const memory = allocator.allocate(allocator.context, bytes, place.stream());
-  if (memory == nullptr) throw_out_of_memory(place, bytes);
-  return memory;
+// Where nothing is needed a byte is asked for: allocators may refuse to give none.
+size_t at_least_one(size_t bytes) { return bytes == 0 ? 1 : bytes; }
+
+// `shared` is set where the caller captures a graph without giving an allocator.
+void* allocate(const Place& place, size_t bytes, GraphMemory*& shared) {
+  if (place.allocator() != nullptr) {
+    const fusedrnn_allocator& allocator = *place.allocator();
+    void* const memory = allocator.allocate(allocator.context, bytes, place.stream());
+    if (memory == nullptr) throw_out_of_memory(place, bytes);
+    return memory;
+  }
+  if (!place.capturing()) return allocate_from_pool(place, bytes, place.stream());
+  shared = GraphMemory::make(place, bytes);
+  return shared->data();
 }
 
 // Whether work on the two comes in one order. The per-thread default stream is another in each
@@ -35,16 +44,8 @@ bool is_open_default_stream(cudaStream_t stream) {
 
 // --- of a call ---
 
-CallMemory::CallMemory(const Place& place, size_t bytes) : place_(place), bytes_(bytes) {
-  if (place.allocator() != nullptr) {
-    data_ = allocate_from_caller(place, bytes);
-  } else if (place.capturing()) {
-    shared_ = GraphMemory::make(place, bytes);
-    data_ = shared_->data();
-  } else {
-    data_ = allocate_from_pool(place, bytes, place.stream());
-  }
-}
+CallMemory::CallMemory(const Place& place, size_t bytes)
+    : place_(place), bytes_(at_least_one(bytes)), data_(allocate(place, bytes_, shared_)) {}
 
 CallMemory::~CallMemory() {
   if (place_.allocator() != nullptr) {
@@ -61,17 +62,10 @@ CallMemory::~CallMemory() {
 KeptMemory::KeptMemory(const Place& place, size_t bytes)
     : device_(place.device().ordinal()),
       stream_(place.stream()),
-      bytes_(bytes),
-      has_allocator_(place.allocator() != nullptr) {
-  if (has_allocator_) {
-    allocator_ = *place.allocator();
-    data_ = allocate_from_caller(place, bytes);
-  } else if (place.capturing()) {
-    shared_ = GraphMemory::make(place, bytes);
-    data_ = shared_->data();
-  } else {
-    data_ = allocate_from_pool(place, bytes, stream_);
-  }
+      bytes_(at_least_one(bytes)),
+      has_allocator_(place.allocator() != nullptr),
+      data_(allocate(place, bytes_, shared_)) {
+  if (has_allocator_) allocator_ = *place.allocator();
 }
 
 KeptMemory::~KeptMemory() { release(); }

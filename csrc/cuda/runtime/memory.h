@@ -29,7 +29,7 @@ class CallMemory {
   const Place& place_;
   const size_t bytes_;
   GraphMemory* shared_ = nullptr;  // where the caller captures a graph
-  void* data_ = nullptr;
+  void* const data_;
 };
 
 // What outlives a call, as a reserve. Calls on any stream may use it, between enter() and leave();
@@ -66,7 +66,7 @@ class KeptMemory {
   const bool has_allocator_;
   fusedrnn_allocator allocator_{};
   GraphMemory* shared_ = nullptr;  // where the caller captured a graph
-  void* data_ = nullptr;
+  void* const data_;
   std::mutex mutex_;
   std::vector<Use> uses_;  // the last of each stream
 };

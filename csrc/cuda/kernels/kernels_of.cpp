@@ -3,22 +3,22 @@
 
 namespace fusedrnn::cuda {
 
-const Unit& unit_of(const Problem& problem) {
+const Kernels& kernels_of(const Problem& problem) {
   if (problem.compute == Compute::int8) {
     throw Error(FUSEDRNN_UNAVAILABLE,
                 "compute: FUSEDRNN_COMPUTE_INT8 does not run on CUDA devices");
   }
   switch (problem.dtype) {
     case Dtype::float64:
-      return kFloat64Unit;
+      return kFloat64Kernels;
     case Dtype::bfloat16:
-      return kBfloat16Unit;
+      return kBfloat16Kernels;
     case Dtype::float16:
-      return kFloat16Unit;
+      return kFloat16Kernels;
     case Dtype::float32:
       break;
   }
-  return problem.compute == Compute::bfloat16 ? kMixedUnit : kFloat32Unit;
+  return problem.compute == Compute::bfloat16 ? kMixedKernels : kFloat32Kernels;
 }
 
 }  // namespace fusedrnn::cuda
