@@ -33,6 +33,21 @@ void launch_copy(const Copy& copy, cudaStream_t stream) {
                  stream, copy);
 }
 
+template <class To>
+__global__ void __launch_bounds__(kElementBlock) clear_kernel(Copy c) {
+  for_elements(c.T * c.B, c.n, [&](int64_t row, int64_t i) {
+    if ((c.flags[row] & c.mask) == c.wanted) return;
+    const int64_t t = row / c.B, b = row - t * c.B;
+    static_cast<To*>(c.to.data)[t * c.to.t_stride + b * c.to.b_stride + i] = To{};
+  });
+}
+
+template <class To>
+void launch_clear(const Copy& copy, cudaStream_t stream) {
+  device::launch(clear_kernel<To>, shape_of_elements(copy.T * copy.B, copy.n, "clear_rows"), stream,
+                 copy);
+}
+
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
@@ -69,6 +84,19 @@ void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream) {
     launch_copy<Half, Half>(copy, stream);
   } else {
     throw Error(FUSEDRNN_INTERNAL, "copy_rows: no kernel for this pair of types");
+  }
+}
+
+void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream) {
+  switch (to) {
+    case Dtype::float32:
+      return launch_clear<float>(copy, stream);
+    case Dtype::float64:
+      return launch_clear<double>(copy, stream);
+    case Dtype::bfloat16:
+      return launch_clear<Bf16>(copy, stream);
+    case Dtype::float16:
+      return launch_clear<Half>(copy, stream);
   }
 }
 

@@ -24,6 +24,10 @@ struct Copy {
 // 16 bits. Where `accumulate`, in float32 or float64, rounded once.
 void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 
+// to = 0 in the rows whose flags, cut down to the copy's `mask`, are not `wanted`, and no other
+// row.
+void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream);
+
 // to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
 // taken: the gradient of the initial h. All rows have n elements; `carry` and `product` are dense
 // Real.
