@@ -63,7 +63,8 @@ bool WeightGradients::in_place(int parameter) const {
 }
 
 std::optional<RowGroups> WeightGradients::dx_groups() const {
-  if (!writes_edge()) return std::nullopt;
+  // What is added to may not meet the product of steps that do not exist: a weight may be NaN.
+  if (!writes_edge() || (padded_ && call_.accumulate_dx)) return std::nullopt;
   return groups_of(call_.dx, p_.T, p_.B, p_.I);
 }
 
@@ -167,19 +168,22 @@ void WeightGradients::input_gradient(const Deltas& deltas, const Products& produ
   const Products::Sizes sizes{rows_in.rows, p_.I, run_.cell.gates * p_.H, rows_in.batch};
   const Operand a{deltas.data, rows_in.stride, false, rows_in.batch_stride};
   const Operand b{w.data, w.stride};
-  if (groups) {
-    products.run(sizes, a, b, {call_.dx.data, groups->stride, groups->batch_stride}, types_.edge,
-                 call_.accumulate_dx);
-    return;
-  }
-  const int64_t ld = row_stride(p_.I);
-  products.run(sizes, a, b, {memory_ + results_, ld}, types_.real);
   Copy copy;
   copy.T = p_.T;
   copy.B = p_.B;
   copy.n = p_.I;
-  copy.from = dense_sequence(memory_ + results_, p_.B, ld);
   copy.to = call_.dx;
+  if (padded_) copy.flags = states_.flags();
+  copy.mask = copy.wanted = kValid;
+  if (groups) {
+    products.run(sizes, a, b, {call_.dx.data, groups->stride, groups->batch_stride}, types_.edge,
+                 call_.accumulate_dx);
+    if (padded_) clear_rows(copy, types_.edge, products.stream);
+    return;
+  }
+  const int64_t ld = row_stride(p_.I);
+  products.run(sizes, a, b, {memory_ + results_, ld}, types_.real);
+  copy.from = dense_sequence(memory_ + results_, p_.B, ld);
   copy.accumulate = call_.accumulate_dx;
   copy_rows(copy, types_.real, types_.edge, products.stream);
 }

@@ -43,6 +43,21 @@ constexpr CopyKernel kCopyKernels[] = {
     kCopy<double, double>, kCopy<float, float>, kCopy<float, Bf16>, kCopy<float, Half>,
     kCopy<Bf16, float>,    kCopy<Bf16, Bf16>,   kCopy<Half, float>, kCopy<Half, Half>};
 
+template <class To>
+__global__ void __launch_bounds__(kElementBlock) clear_kernel(Copy c) {
+  for_elements(c.T * c.B, c.n, [&](int64_t row, int64_t i) {
+    if ((c.flags[row] & c.mask) == c.wanted) return;
+    const int64_t t = row / c.B, b = row - t * c.B;
+    static_cast<To*>(c.to.data)[t * c.to.t_stride + b * c.to.b_stride + i] = To{};
+  });
+}
+
+template <class To>
+void launch_clear(const Copy& copy, cudaStream_t stream) {
+  device::launch(clear_kernel<To>, shape_of_elements(copy.T * copy.B, copy.n, "clear_rows"), stream,
+                 copy);
+}
+
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
@@ -77,6 +92,19 @@ void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to
   copy.from = {from.data, 0, from.stride};
   copy.to = {to.data, 0, to.stride};
   copy_rows(copy, from_type, to_type, stream);
+}
+
+void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream) {
+  switch (to) {
+    case Dtype::float32:
+      return launch_clear<float>(copy, stream);
+    case Dtype::float64:
+      return launch_clear<double>(copy, stream);
+    case Dtype::bfloat16:
+      return launch_clear<Bf16>(copy, stream);
+    case Dtype::float16:
+      return launch_clear<Half>(copy, stream);
+  }
 }
 
 void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream) {

@@ -28,6 +28,10 @@ void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to_type, int64_t rows,
                  int64_t n, cudaStream_t stream);
 
+// to = 0 in the rows whose flags, cut down to the copy's `mask`, are not `wanted`, and no other
+// row.
+void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream);
+
 // to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
 // taken: the gradient of an initial state. Rows of n elements; those of `carry` and `product` are
 // Real.
