@@ -140,6 +140,19 @@ def test_more_memory_than_there_is() -> None:
             getattr(fr, function)(**problem("gru") | {"x": x} | absent)
 
 
+def test_more_memory_for_weights_than_there_is() -> None:
+    """Packed weights are memory of the call's own; the error says how much it is."""
+    width = 2**23
+    weights = {
+        "w_ih": np.broadcast_to(np.zeros(I, "float32"), (3 * width, I)),
+        "w_hh": np.broadcast_to(np.zeros(width, "float32"), (3 * width, width)),
+    }
+    x = np.zeros((2, 1, I), "float32")
+    for function in ("gru", "gru_forward"):
+        with pytest.raises(MemoryError, match=r"^out of memory: cannot allocate [0-9]{15} bytes$"):
+            getattr(fr, function)(x, **weights)
+
+
 @pytest.mark.parametrize(("cell", "name"), upstream_of_each_cell())
 def test_upstream_gradients_have_one_shape(cell: str, name: str) -> None:
     right = upstream_shapes(cell)[name]

@@ -15,7 +15,7 @@ CudaMemory::CudaMemory(py::object allocate, int32_t device)
 
 void* CudaMemory::allocate(void* context, size_t bytes, void* stream) noexcept {
   const HeldGil gil;
-  return static_cast<CudaMemory*>(context)->allocate(bytes, stream);
+  return gil ? static_cast<CudaMemory*>(context)->allocate(bytes, stream) : nullptr;
 }
 
 void* CudaMemory::allocate(size_t bytes, void* stream) noexcept {
@@ -24,7 +24,10 @@ void* CudaMemory::allocate(size_t bytes, void* stream) noexcept {
       const py::object pair = allocate_(bytes, device_, reinterpret_cast<intptr_t>(stream));
       auto [address, owner] = py::cast<std::pair<uintptr_t, py::object>>(pair);
       auto* memory = reinterpret_cast<void*>(address);
-      if (memory != nullptr) owners_.insert_or_assign(memory, std::move(owner));
+      if (memory != nullptr) {
+        const std::lock_guard lock(mutex_);
+        std::swap(owners_[memory], owner);
+      }
       return memory;
     } catch (const py::error_already_set& error) {
       failure_ = error.value();
@@ -35,9 +38,15 @@ void* CudaMemory::allocate(size_t bytes, void* stream) noexcept {
 }
 
 void CudaMemory::release(void* context, void* memory, size_t, void*) noexcept {
-  if (Py_IsInitialized() == 0) return;  // a tape that outlives Python: nothing is left to free
   const HeldGil gil;
-  static_cast<CudaMemory*>(context)->owners_.erase(memory);
+  if (gil) static_cast<CudaMemory*>(context)->release(memory);
+}
+
+// The owner's end may call anything of Python's, and comes after the lock's.
+void CudaMemory::release(void* memory) {
+  std::unordered_map<void*, py::object>::node_type ended;
+  const std::lock_guard lock(mutex_);
+  ended = owners_.extract(memory);
 }
 
 void CudaMemory::throw_on_failure(fusedrnn_status status, const char* message) {

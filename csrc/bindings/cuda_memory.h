@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 
 #include "bindings/place.h"
@@ -31,10 +32,12 @@ class CudaMemory {
   static void* allocate(void* context, size_t bytes, void* stream) noexcept;
   static void release(void* context, void* memory, size_t bytes, void* stream) noexcept;
   void* allocate(size_t bytes, void* stream) noexcept;
+  void release(void* memory);
 
   fusedrnn_allocator allocator_;
   py::object allocate_;
   int32_t device_;
+  std::mutex mutex_;                              // of the owners: there may be no GIL
   std::unordered_map<void*, py::object> owners_;  // by address
   py::object failure_;                            // an exception, or null
 };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bindings/array_view.h"
+#include "bindings/held_gil.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -16,11 +17,17 @@ struct Lease {
   py::object owner;
 };
 
+// With the GIL held.
+template <class Managed>
+void delete_lease(Managed* managed) {
+  delete static_cast<Lease<Managed>*>(managed->manager_ctx);
+}
+
+// Of a consumer, on whatever thread. What outlives Python is not freed: it ends with the process.
 template <class Managed>
 void end_lease(Managed* managed) {
-  if (Py_IsInitialized() == 0) return;  // a consumer that outlives Python: nothing is left to free
-  const py::gil_scoped_acquire gil;
-  delete static_cast<Lease<Managed>*>(managed->manager_ctx);
+  const HeldGil gil;
+  if (gil) delete_lease(managed);
 }
 
 void set_version(DLManagedTensor&, bool) {}
@@ -47,7 +54,7 @@ py::object lend_as(const DLTensor& tensor, py::object owner, bool read_only) {
       PyCapsule_New(&lease->managed, kName<Managed>, [](PyObject* unused) {
         // Under another name the tensor belongs to the consumer that took it.
         if (PyCapsule_IsValid(unused, kName<Managed>) == 0) return;
-        end_lease(static_cast<Managed*>(PyCapsule_GetPointer(unused, kName<Managed>)));
+        delete_lease(static_cast<Managed*>(PyCapsule_GetPointer(unused, kName<Managed>)));
       }));
   if (!capsule) throw py::error_already_set();
   lease.release();

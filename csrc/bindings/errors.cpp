@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
+#include <new>
 
 #include "core/error.h"
 
@@ -29,6 +30,8 @@ void register_errors() {
       if (thrown) std::rethrow_exception(thrown);
     } catch (const Error& error) {
       PyErr_SetString(exception_type(error.status()), error.what());
+    } catch (const std::bad_alloc& error) {
+      PyErr_SetString(PyExc_MemoryError, message_of(error));
     }
   });
 }

@@ -214,8 +214,8 @@ class FastStep {
       return true;
     } catch (const Error& error) {
       PyErr_SetString(exception_type(error.status()), error.what());
-    } catch (const std::bad_alloc&) {
-      PyErr_NoMemory();
+    } catch (const std::bad_alloc& error) {
+      PyErr_SetString(PyExc_MemoryError, message_of(error));
     } catch (const std::exception& error) {
       PyErr_SetString(PyExc_RuntimeError, error.what());
     }

@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "bindings/held_gil.h"
 #include "bindings/register.h"
 #include "core/system.h"
 #include "fusedrnn/fusedrnn.h"
@@ -15,6 +16,7 @@ PYBIND11_MODULE(_core, m) {
   } catch (const std::exception& error) {
     throw pybind11::import_error(error.what());
   }
+  fusedrnn::bindings::watch_for_the_end_of_python();
   fusedrnn::bindings::register_errors();
   fusedrnn::bindings::register_tape(m);
   fusedrnn::bindings::register_network(m);

@@ -84,17 +84,30 @@ bool is_aligned(const void* p, uintptr_t unit) {
   return reinterpret_cast<uintptr_t>(p) % unit == 0;
 }
 
-bool is_step(const fusedrnn_frozen& frozen, const NetworkStep& step, const void* workspace) {
+// Null where it is a step; else a literal that says why it is none.
+const char* why_no_step(const fusedrnn_frozen* frozen, const NetworkStep& step,
+                        const void* workspace) {
   constexpr uintptr_t kWorkspaceAlignment = 64;
-  const auto item = static_cast<uintptr_t>(item_size(frozen.network.dtype));
-  bool good = step.B >= 0 && step.x != nullptr && is_aligned(step.x, item) &&
-              step.next != nullptr && workspace != nullptr &&
-              is_aligned(workspace, kWorkspaceAlignment);
-  for (int s = 0; good && s < frozen.network.num_states; ++s) {
-    good = step.next[s] != nullptr && is_aligned(step.next[s], item) &&
-           (step.prev == nullptr || is_aligned(step.prev[s], item));
+  if (frozen == nullptr) return "frozen: expected an address, got null";
+  const auto item = static_cast<uintptr_t>(item_size(frozen->network.dtype));
+  if (step.B < 0) return "batch: expected at least 0, got a negative number";
+  if (step.x == nullptr) return "x: expected an address, got null";
+  if (!is_aligned(step.x, item)) return "x: expected an address aligned to its elements";
+  if (step.next == nullptr) return "next_states: expected an address, got null";
+  for (int s = 0; s < frozen->network.num_states; ++s) {
+    if (step.prev != nullptr && !is_aligned(step.prev[s], item)) {
+      return "prev_states: expected addresses aligned to their elements";
+    }
+    if (step.next[s] == nullptr) return "next_states: expected an address of each state, got null";
+    if (!is_aligned(step.next[s], item)) {
+      return "next_states: expected addresses aligned to their elements";
+    }
   }
-  return good;
+  if (workspace == nullptr) return "workspace: expected an address, got null";
+  if (!is_aligned(workspace, kWorkspaceAlignment)) {
+    return "workspace: expected an address aligned to 64 bytes";
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -200,8 +213,8 @@ fusedrnn_status fusedrnn_frozen_step(const fusedrnn_frozen* frozen, int64_t batc
                                      const void* const* prev_states, void* const* next_states,
                                      void* workspace) {
   const fusedrnn::NetworkStep step{batch, x, prev_states, next_states};
-  if (frozen == nullptr || !fusedrnn::is_step(*frozen, step, workspace))
-    return FUSEDRNN_INVALID_VALUE;
+  const char* const why = fusedrnn::why_no_step(frozen, step, workspace);
+  if (why != nullptr) return fusedrnn::fail_with_literal(FUSEDRNN_INVALID_VALUE, why);
   if (batch > 0) fusedrnn::step_alone(*frozen, step, workspace);
   return FUSEDRNN_OK;
 }

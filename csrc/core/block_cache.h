@@ -20,7 +20,7 @@ struct CacheLimits {
 };
 
 // Memory by aligned_allocate(), of 64 KiB and more. Any thread may call; one that finds the cache
-// busy does without it, as does a forked process whose parent was in the middle of a call.
+// busy does without it.
 class BlockCache {
  public:
   explicit BlockCache(const CacheLimits& limits);
@@ -28,13 +28,18 @@ class BlockCache {
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
 
-  // At least `*bytes`, which becomes what it is; throws std::bad_alloc. The content is undefined.
+  // At least `*bytes`, which becomes what it is; throws OutOfMemory. The content is undefined.
   void* acquire(size_t* bytes);
   // Takes back what acquire() gave, of the size that it gave.
   void release(void* data, size_t bytes) noexcept;
 
   // Bytes that are kept now.
   size_t held();
+
+  // Around a fork, in the thread that forks: no other is in the middle of the cache then. The
+  // second in both processes.
+  void before_fork() { mutex_.lock(); }
+  void after_fork() { mutex_.unlock(); }
 
  private:
   class Dropped;

@@ -5,7 +5,7 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <mutex>
+#include <memory>
 
 #include "core/error.h"
 
@@ -21,11 +21,32 @@ struct Candidate {
   bool is_named = false;  // by anybody; else it need not be there
 };
 
-std::atomic<const CudaPlugin*> opened{nullptr};
-std::mutex mutex;  // guards what follows
-bool tried = false;
-std::string reason;
-std::string given_path;
+// What a search came to.
+struct Finding {
+  const CudaPlugin* plugin;  // null where there is none
+  std::string why;
+};
+
+// A search with the path that it was given. Atomics rather than a lock, which a fork could copy
+// while another thread is opening a library. Nothing is destroyed: other threads may read it, also
+// while the process exits.
+struct Search {
+  std::string given_path;
+  Search* previous = nullptr;                    // still in somebody's hands, perhaps
+  std::atomic<const Finding*> finding{nullptr};  // null: not searched yet
+};
+std::atomic<Search*> latest{nullptr};
+std::atomic<const CudaPlugin*> opened{nullptr};  // the first that was found; it stays
+
+Search& latest_search() {
+  Search* search = latest.load(std::memory_order_acquire);
+  if (search != nullptr) return *search;
+  auto fresh = std::make_unique<Search>();
+  if (latest.compare_exchange_strong(search, fresh.get(), std::memory_order_acq_rel)) {
+    search = fresh.release();
+  }
+  return *search;
+}
 
 std::string beside_this_library() {
   Dl_info place{};
@@ -35,7 +56,7 @@ std::string beside_this_library() {
   return slash == std::string::npos ? kFile : self.substr(0, slash + 1) + kFile;
 }
 
-Candidate candidate() {
+Candidate candidate(const std::string& given_path) {
   const char* path = std::getenv(kVariable);
   if (path != nullptr && path[0] != '\0') return {path, std::string(kVariable) + ": ", true};
   if (!given_path.empty()) return {given_path, "", true};
@@ -72,21 +93,34 @@ const CudaPlugin* open_plugin(const Candidate& file, std::string& why) {
   return nullptr;
 }
 
+// Of several threads that search at once, each opens the library: that is one library all the same.
+const Finding& finding_of(Search& search) {
+  const Finding* known = search.finding.load(std::memory_order_acquire);
+  if (known != nullptr) return *known;
+  const Candidate file = candidate(search.given_path);
+  auto fresh = std::make_unique<Finding>();
+  std::string trouble;
+  fresh->plugin = open_plugin(file, trouble);
+  if (!trouble.empty()) fresh->why = file.source + trouble;
+  if (search.finding.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) {
+    known = fresh.release();
+  }
+  return *known;
+}
+
 }  // namespace
 
 const CudaPlugin* find_cuda_plugin(std::string& why) {
   if (const CudaPlugin* plugin = opened.load(std::memory_order_acquire)) return plugin;
-  const std::lock_guard lock(mutex);
-  if (!tried) {
-    tried = true;
-    reason.clear();
-    const Candidate file = candidate();
-    std::string trouble;
-    opened.store(open_plugin(file, trouble), std::memory_order_release);
-    if (!trouble.empty()) reason = file.source + trouble;
+  const Finding& finding = finding_of(latest_search());
+  if (finding.plugin == nullptr) {
+    why = finding.why;
+    return nullptr;
   }
-  why = reason;
-  return opened.load(std::memory_order_relaxed);
+  const CudaPlugin* first = nullptr;
+  return opened.compare_exchange_strong(first, finding.plugin, std::memory_order_acq_rel)
+             ? finding.plugin
+             : first;
 }
 
 const CudaPlugin& cuda_plugin() {
@@ -97,9 +131,13 @@ const CudaPlugin& cuda_plugin() {
 }
 
 void set_cuda_library(const std::string& path) {
-  const std::lock_guard lock(mutex);
-  given_path = path;
-  tried = opened.load(std::memory_order_relaxed) != nullptr;
+  if (opened.load(std::memory_order_acquire) != nullptr) return;
+  auto next = std::make_unique<Search>();
+  next->given_path = path;
+  next->previous = latest.load(std::memory_order_acquire);
+  while (!latest.compare_exchange_weak(next->previous, next.get(), std::memory_order_acq_rel)) {
+  }
+  next.release();
 }
 
 void check_cuda(const CudaPlugin& plugin, fusedrnn_status status) {

@@ -1,6 +1,10 @@
 // Errors that reach the caller: a status of the C ABI and a message that names the argument.
 #pragma once
 
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -17,6 +21,35 @@ class Error : public std::runtime_error {
  private:
   fusedrnn_status status_;
 };
+
+// Memory that is not to be had, with what was wanted of it. Its message lies in it: there may be no
+// memory for one.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(size_t bytes) noexcept {
+    char number[24] = {};
+    std::to_chars(number, number + sizeof number - 1, bytes);
+    add("out of memory: cannot allocate ");
+    add(number);
+    add(" bytes");
+  }
+  // More than a size_t counts.
+  OutOfMemory() noexcept { add("out of memory: the problem is too large to address"); }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  void add(const char* part) noexcept {
+    std::strncat(text_, part, sizeof text_ - 1 - std::strlen(text_));
+  }
+
+  char text_[80] = {};
+};
+
+// That message, or for what the C++ library throws the little that is known.
+inline const char* message_of(const std::bad_alloc& error) noexcept {
+  const auto* ours = dynamic_cast<const OutOfMemory*>(&error);
+  return ours == nullptr ? "out of memory" : ours->what();
+}
 
 [[noreturn]] inline void throw_value_error(const std::string& message) {
   throw Error(FUSEDRNN_INVALID_VALUE, message);

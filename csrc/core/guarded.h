@@ -17,6 +17,9 @@ const char* last_error() noexcept;
 // Sets that message and returns `status`.
 fusedrnn_status fail(fusedrnn_status status, const char* message) noexcept;
 
+// The same for a string literal, which is not copied: for threads that may not allocate.
+fusedrnn_status fail_with_literal(fusedrnn_status status, const char* message) noexcept;
+
 template <class Body>
 fusedrnn_status guarded(const Body& body) noexcept {
   try {
@@ -24,8 +27,8 @@ fusedrnn_status guarded(const Body& body) noexcept {
     return FUSEDRNN_OK;
   } catch (const Error& error) {
     return fail(error.status(), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::bad_alloc& error) {
+    return fail(FUSEDRNN_OUT_OF_MEMORY, message_of(error));
   } catch (const std::length_error&) {
     return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception& error) {

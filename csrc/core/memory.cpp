@@ -1,11 +1,19 @@
 #include "core/memory.h"
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <new>
+#include <memory>
+#include <stdexcept>
 #include <utility>
 
 #include "core/block_cache.h"
+#include "core/error.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#define FUSEDRNN_POSIX_FORK 1
+#include <pthread.h>
+#endif
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -24,7 +32,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kCacheThreshold = size_t{64} << 10;
 
 size_t round_up(size_t bytes, size_t unit) {
-  if (bytes > SIZE_MAX - unit) throw std::bad_alloc();
+  if (bytes > SIZE_MAX - unit) throw OutOfMemory();
   return (bytes + unit - 1) / unit * unit;
 }
 
@@ -53,11 +61,44 @@ size_t most_kept() {
   return kAlwaysKept;
 }
 
+// Made by the first block, and never destroyed: tapes may be released while the process exits. Not
+// a static inside a function, which is a lock that a fork can copy while it is held.
+std::atomic<BlockCache*> process_cache{nullptr};
+
 BlockCache& cache() {
-  // Never destroyed: tapes may be released while the process exits.
-  static auto* const instance = new BlockCache({kAlwaysKept, most_kept(), kWindow});
-  return *instance;
+  BlockCache* known = process_cache.load(std::memory_order_acquire);
+  if (known != nullptr) return *known;
+  auto fresh = std::make_unique<BlockCache>(CacheLimits{kAlwaysKept, most_kept(), kWindow});
+  if (process_cache.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) {
+    known = fresh.release();
+  }
+  return *known;
 }
+
+#ifdef FUSEDRNN_POSIX_FORK
+// A fork waits until no thread is in the middle of the cache, so that the child's is whole. The
+// cache is made for it where there is none, or another thread could make and enter it meanwhile.
+thread_local BlockCache* held_for_fork = nullptr;
+
+void hold_for_fork() {
+  try {
+    cache().before_fork();
+    held_for_fork = &cache();
+  } catch (const std::bad_alloc&) {
+    // The child does without what is kept if it has to.
+  }
+}
+
+void let_go_after_fork() {
+  if (held_for_fork != nullptr) held_for_fork->after_fork();
+  held_for_fork = nullptr;
+}
+
+// While the library is loaded, not at first use: a fork can come in the middle of that. Where it is
+// refused, a child does without what is kept if its parent was in the middle of the cache.
+[[maybe_unused]] const int fork_is_seen =
+    pthread_atfork(hold_for_fork, let_go_after_fork, let_go_after_fork);
+#endif
 
 }  // namespace
 
@@ -65,7 +106,7 @@ void* aligned_allocate(size_t bytes) {
   const size_t size = allocated_size(bytes);
   const size_t alignment = size >= kHugeThreshold ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(alignment, size);
-  if (block == nullptr) throw std::bad_alloc();
+  if (block == nullptr) throw OutOfMemory(bytes);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   // Only advice; without huge pages the block is as good.
   if (size >= kHugeThreshold) madvise(block, size, MADV_HUGEPAGE);
@@ -98,15 +139,15 @@ Block& Block::operator=(Block&& other) noexcept {
 }
 
 void Arena::add_piece(const Piece& piece) {
-  if (count_ == kMaxPieces) throw std::bad_alloc();
+  if (count_ == kMaxPieces) throw std::logic_error("too many pieces of memory");
   pieces_[count_++] = piece;
 }
 
 size_t Arena::reserve(size_t count, size_t size) {
   size_t bytes = 0;
-  if (__builtin_mul_overflow(count, size, &bytes)) throw std::bad_alloc();
+  if (__builtin_mul_overflow(count, size, &bytes)) throw OutOfMemory();
   bytes = round_up(bytes, kAlignment);
-  if (__builtin_add_overflow(total_, bytes, &total_)) throw std::bad_alloc();
+  if (__builtin_add_overflow(total_, bytes, &total_)) throw OutOfMemory();
   return bytes;
 }
 

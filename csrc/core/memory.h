@@ -9,7 +9,7 @@ namespace fusedrnn {
 constexpr size_t kHugeThreshold = size_t{4} << 20;
 
 // 64-byte aligned, uninitialised; large blocks lie on huge pages where the system has them. A size
-// of zero gives a valid pointer. Throws std::bad_alloc.
+// of zero gives a valid pointer. Throws OutOfMemory.
 void* aligned_allocate(size_t bytes);
 void aligned_release(void* block) noexcept;
 
@@ -38,8 +38,8 @@ class Arena {
  public:
   static constexpr size_t kAlignment = 64;  // of every piece within the block
 
-  // `count` elements of `size` bytes; none: the pointer becomes null. Throws std::bad_alloc where
-  // the total overflows.
+  // `count` elements of `size` bytes; none: the pointer becomes null. Throws OutOfMemory where the
+  // total overflows.
   template <class T>
   void add(T*& pointer, size_t count, size_t size) {
     const size_t offset = total_;

@@ -1,12 +1,12 @@
 #include "core/reserve.h"
 
 #include <algorithm>
-#include <new>
 #include <string_view>
 
 #include "core/cuda_library.h"
 #include "core/dtype.h"
 #include "core/empty.h"
+#include "core/error.h"
 #include "cpu/engine.h"
 #include "cpu/isa/detect.h"
 
@@ -20,7 +20,7 @@ size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
   size_t bytes = 0;
   const bool overflow = __builtin_mul_overflow(T * B, row.width, &bytes) ||
                         __builtin_mul_overflow(bytes, item_size(network.dtype), &bytes);
-  if (overflow) throw std::bad_alloc();
+  if (overflow) throw OutOfMemory();
   return bytes;
 }
 
@@ -46,7 +46,7 @@ class Digest {
 
 size_t ReserveLayout::take(size_t bytes, size_t alignment) {
   const size_t begin = total;
-  if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw std::bad_alloc();
+  if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw OutOfMemory();
   total = (total + alignment - 1) / alignment * alignment;
   return begin;
 }

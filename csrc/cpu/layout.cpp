@@ -1,7 +1,8 @@
 #include "cpu/layout.h"
 
 #include <algorithm>
-#include <new>
+
+#include "core/error.h"
 
 namespace fusedrnn::cpu {
 
@@ -24,10 +25,10 @@ int64_t row_stride(int64_t n, int bytes) {
 
 size_t item_size(int bytes) { return static_cast<size_t>(bytes); }
 
-// a*b*c; throws std::bad_alloc
+// a*b*c; throws OutOfMemory
 size_t count(int64_t a, int64_t b = 1, int64_t c = 1) {
   int64_t n = 0;
-  if (__builtin_mul_overflow(a, b, &n) || __builtin_mul_overflow(n, c, &n)) throw std::bad_alloc();
+  if (__builtin_mul_overflow(a, b, &n) || __builtin_mul_overflow(n, c, &n)) throw OutOfMemory();
   return static_cast<size_t>(n);
 }
 

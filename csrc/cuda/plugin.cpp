@@ -9,6 +9,7 @@
 #include "cuda/engine.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/runtime/device.h"
+#include "cuda/runtime/fork.h"
 #include "cuda/runtime/memory.h"
 #include "cuda/runtime/place.h"
 #include "cuda/services.h"
@@ -22,10 +23,19 @@ struct CudaKept : cuda::KeptMemory {
 namespace cuda {
 namespace {
 
+// What every function that uses CUDA and can fail begins with.
+template <class Body>
+fusedrnn_status at_door(const Body& body) noexcept {
+  return guarded([&] {
+    require_own_process();
+    body();
+  });
+}
+
 int32_t device_count(char* why, size_t size) {
   std::string reason;
   int count = 0;
-  if (guarded([&] { count = count_devices(reason); }) != FUSEDRNN_OK) reason = last_error();
+  if (at_door([&] { count = count_devices(reason); }) != FUSEDRNN_OK) reason = last_error();
   if (size > 0) std::snprintf(why, size, "%s", reason.c_str());
   return count;
 }
@@ -33,7 +43,7 @@ int32_t device_count(char* why, size_t size) {
 // Runs `work` where the caller says, behind a fence for exceptions.
 template <class Work>
 fusedrnn_status at(const CudaPlace& place, const Work& work) {
-  return guarded([&] {
+  return at_door([&] {
     const Place here(place);
     here.device().release_abandoned();
     work(here);
@@ -46,7 +56,7 @@ std::string version_text(int version) {
 
 const char* description() {
   thread_local std::string text;
-  const fusedrnn_status status = guarded([] {
+  const fusedrnn_status status = at_door([] {
     int runtime = 0, driver = 0;
     if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
@@ -62,7 +72,7 @@ constexpr CudaPlugin kPlugin = {
     .device_count = device_count,
     .describe_device =
         [](int32_t device, CudaDevice* description) {
-          return guarded([&] { *description = describe_device(device); });
+          return at_door([&] { *description = describe_device(device); });
         },
     .reserve_bytes =
         [](const Problem* problem, size_t* bytes) {
@@ -93,26 +103,30 @@ constexpr CudaPlugin kPlugin = {
         [](CudaKept* kept, const CudaPlace* place) {
           return at(*place, [&](const Place& here) { kept->leave(here); });
         },
-    .free_kept = [](CudaKept* kept) { delete kept; },
+    // What is left where the device is lost cannot be released, and ends with the process.
+    .free_kept =
+        [](CudaKept* kept) {
+          if (!lost_by_fork()) delete kept;
+        },
     .allocate =
         [](int32_t device, size_t bytes, void* stream, void** memory) {
-          return guarded(
+          return at_door(
               [&] { *memory = allocate_result(device, bytes, static_cast<cudaStream_t>(stream)); });
         },
     .release =
         [](int32_t device, void* memory, void* stream) {
-          release_result(device, memory, static_cast<cudaStream_t>(stream));
+          if (!lost_by_fork()) release_result(device, memory, static_cast<cudaStream_t>(stream));
         },
     .order =
         [](int32_t device, void* earlier, void* later) {
-          return guarded([&] {
+          return at_door([&] {
             order_streams(device, static_cast<cudaStream_t>(earlier),
                           static_cast<cudaStream_t>(later));
           });
         },
     .device_of =
         [](const void* memory, int32_t* device) {
-          return guarded([&] { *device = device_of_address(memory); });
+          return at_door([&] { *device = device_of_address(memory); });
         },
 };
 

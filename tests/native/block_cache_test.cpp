@@ -1,7 +1,10 @@
 // What a cache of released blocks keeps, for how long, and that its memory can be used.
 #include "core/block_cache.h"
 
+#include <cstdint>
 #include <cstring>
+#include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -10,6 +13,7 @@
 #endif
 
 #include "check.h"
+#include "core/error.h"
 #include "core/memory.h"
 
 namespace {
@@ -143,6 +147,34 @@ void test_many_small_blocks() {
   CHECK(cache.held() > 0 && cache.held() < 1100 * kMiB / 32);
 }
 
+template <class Call>
+std::string message_of(const Call& call) {
+  try {
+    call();
+  } catch (const std::bad_alloc& error) {
+    return fusedrnn::message_of(error);
+  }
+  return "nothing thrown";
+}
+
+// What is beyond any memory, and what is beyond all numbers.
+void test_messages() {
+  constexpr size_t kHuge = size_t{1} << 60;
+  const std::string huge = "out of memory: cannot allocate 1152921504606846976 bytes";
+  const std::string beyond = "out of memory: the problem is too large to address";
+  CHECK_EQUAL(message_of([] { fusedrnn::aligned_allocate(kHuge); }), huge);
+  CHECK_EQUAL(message_of([] { fusedrnn::Block block(kHuge); }), huge);
+  CHECK_EQUAL(message_of([] { fusedrnn::Block block(SIZE_MAX - 1); }), beyond);
+  float* numbers = nullptr;
+  CHECK_EQUAL(message_of([&] { fusedrnn::Arena().add(numbers, SIZE_MAX / 2, 4); }), beyond);
+  CHECK_EQUAL(message_of([&] {
+                fusedrnn::Arena arena;
+                for (int i = 0; i < 4; ++i) arena.add(numbers, size_t{1} << 62, 1);
+              }),
+              beyond);
+  CHECK_EQUAL(message_of([] { throw std::bad_alloc(); }), "out of memory");
+}
+
 void test_threads() {
   BlockCache cache({8 * kMiB, kMost, 64});
   std::vector<std::thread> threads;
@@ -178,6 +210,7 @@ int main() {
   test_small_blocks_among_themselves();
   test_small_blocks_among_large_ones();
   test_many_small_blocks();
+  test_messages();
   test_threads();
   return check::result();
 }

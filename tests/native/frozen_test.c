@@ -298,6 +298,14 @@ static void test_the_mode_of_the_thread(Problem* p) {
   fusedrnn_frozen_free(frozen);
 }
 
+static void expect(fusedrnn_status got, fusedrnn_status status, const char* message) {
+  CHECK(got == status);
+  if (strcmp(fusedrnn_last_error(), message) != 0) {
+    fprintf(stderr, "expected \"%s\"\n     got \"%s\"\n", message, fusedrnn_last_error());
+    ++failures;
+  }
+}
+
 static void test_what_a_step_refuses(Problem* p) {
   set_up(p, FUSEDRNN_LSTM, 32, 2);
   fusedrnn_frozen* frozen = NULL;
@@ -308,41 +316,40 @@ static void test_what_a_step_refuses(Problem* p) {
   const void* prev[] = {h, c};
   void* next[] = {p->v[H_N].memory, p->v[C_N].memory};
   const fusedrnn_status bad = FUSEDRNN_INVALID_VALUE;
-  CHECK(fusedrnn_frozen_workspace(NULL, 1) == 0);
-  char message[256];
-  snprintf(message, sizeof message, "%s", fusedrnn_last_error());
-  CHECK(strcmp(message, "frozen: expected an address, got null") == 0);
   memset(p->v[H_N].memory, 0x55, p->v[H_N].bytes);
 
-  CHECK(step(NULL, 2, x, prev, next, workspace) == bad);
-  CHECK(step(frozen, -1, x, prev, next, workspace) == bad);
-  CHECK(step(frozen, 2, NULL, prev, next, workspace) == bad);
-  CHECK(step(frozen, 2, x + 1, prev, next, workspace) == bad);
-  CHECK(step(frozen, 2, x, prev, NULL, workspace) == bad);
-  CHECK(step(frozen, 2, x, prev, next, NULL) == bad);
-  CHECK(step(frozen, 2, x, prev, next, workspace + 32) == bad);
+  expect(step(NULL, 2, x, prev, next, workspace), bad, "frozen: expected an address, got null");
+  expect(step(frozen, -1, x, prev, next, workspace), bad,
+         "batch: expected at least 0, got a negative number");
+  expect(step(frozen, 2, NULL, prev, next, workspace), bad, "x: expected an address, got null");
+  expect(step(frozen, 2, x + 1, prev, next, workspace), bad,
+         "x: expected an address aligned to its elements");
+  expect(step(frozen, 2, x, prev, NULL, workspace), bad,
+         "next_states: expected an address, got null");
+  expect(step(frozen, 2, x, prev, next, NULL), bad, "workspace: expected an address, got null");
+  expect(step(frozen, 2, x, prev, next, workspace + 32), bad,
+         "workspace: expected an address aligned to 64 bytes");
   const void* misaligned_prev[] = {h, c + 2};
-  CHECK(step(frozen, 2, x, misaligned_prev, next, workspace) == bad);
+  expect(step(frozen, 2, x, misaligned_prev, next, workspace), bad,
+         "prev_states: expected addresses aligned to their elements");
   void* null_next[] = {next[0], NULL};
-  CHECK(step(frozen, 2, x, prev, null_next, workspace) == bad);
+  expect(step(frozen, 2, x, prev, null_next, workspace), bad,
+         "next_states: expected an address of each state, got null");
   void* misaligned_next[] = {p->v[H_N].memory + 1, next[1]};
-  CHECK(step(frozen, 2, x, prev, misaligned_next, workspace) == bad);
+  expect(step(frozen, 2, x, prev, misaligned_next, workspace), bad,
+         "next_states: expected addresses aligned to their elements");
   for (size_t i = 0; i < p->v[H_N].bytes; ++i) CHECK(p->v[H_N].memory[i] == 0x55);
-  CHECK(strcmp(message, fusedrnn_last_error()) == 0);
 
+  /* Messages with and without memory of their own take turns. */
+  CHECK(fusedrnn_set_num_threads(0) == bad);
+  CHECK(strncmp(fusedrnn_last_error(), "n: expected a number of threads", 31) == 0);
+  expect(step(NULL, 2, x, prev, next, workspace), bad, "frozen: expected an address, got null");
   CHECK(step(frozen, 0, x, prev, next, workspace) == FUSEDRNN_OK);
+  expect(FUSEDRNN_OK, FUSEDRNN_OK, "frozen: expected an address, got null"); /* as it was */
   const void* no_c[] = {h, NULL};
   CHECK(step(frozen, 2, x, no_c, next, workspace) == FUSEDRNN_OK);
   CHECK(step(frozen, 2, x, NULL, next, workspace) == FUSEDRNN_OK);
   fusedrnn_frozen_free(frozen);
-}
-
-static void expect(fusedrnn_status got, fusedrnn_status status, const char* message) {
-  CHECK(got == status);
-  if (strcmp(fusedrnn_last_error(), message) != 0) {
-    fprintf(stderr, "expected \"%s\"\n     got \"%s\"\n", message, fusedrnn_last_error());
-    ++failures;
-  }
 }
 
 static void test_messages(Problem* p) {

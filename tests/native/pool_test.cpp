@@ -7,11 +7,13 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -144,30 +146,67 @@ void test_many_runs() {
 }
 
 #if defined(__linux__)
+// The CPUs that the two threads of a team may use, seen from inside, after the worker has slept.
+struct Seen {
+  cpu_set_t of[2];
+
+  Seen() {
+    usleep(2000);  // long enough for workers to park
+    Team team(2);
+    CHECK_EQUAL(team.size(), 2);
+    team.run(
+        [](void* context, int thread) {
+          cpu_set_t& own = static_cast<Seen*>(context)->of[thread];
+          CHECK_EQUAL(sched_getaffinity(0, sizeof own, &own), 0);
+        },
+        this);
+  }
+};
+
 // A worker that slept is woken on another CPU than the caller's, and may use all of them
 // afterwards.
 void test_placement() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  struct Seen {
-    cpu_set_t allowed;
-    bool asked = false;
-  };
   for (int round = 0; round < 5; ++round) {
-    usleep(2000);  // long enough for workers to park
-    Team team(2);
-    Seen seen[2];
-    team.run(
-        [](void* context, int thread) {
-          Seen& own = static_cast<Seen*>(context)[thread];
-          own.asked = sched_getaffinity(0, sizeof own.allowed, &own.allowed) == 0;
-        },
-        seen);
-    for (int thread = 0; thread < team.size(); ++thread) {
-      CHECK(seen[thread].asked);
-      CHECK(CPU_EQUAL(&seen[thread].allowed, &allowed));
-    }
+    const Seen seen;
+    for (const cpu_set_t& own : seen.of) CHECK(CPU_EQUAL(&own, &allowed));
   }
+}
+
+// What the replaced sched_setaffinity() below refuses: threads that want CPUs back, so many times.
+std::atomic<int> refusals{0};
+std::atomic<int> reason_to_refuse{0};
+
+// A worker that does not get its CPUs back has them at its next turn that does, and loses no others
+// meanwhile. Needs another CPU to be kept off one.
+void test_placement_refused() {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+  for (const int reason : {EPERM, EINVAL}) {
+    // EINVAL stands for CPUs that are gone: a set of all is asked for then, and refused as well.
+    reason_to_refuse = reason;
+    refusals = reason == EINVAL ? 6 : 3;
+    int restricted = 0;
+    for (int round = 0; round < 20 && refusals > 0; ++round) {
+      const Seen seen;
+      const int missing = CPU_COUNT(&allowed) - CPU_COUNT(&seen.of[1]);
+      CHECK(missing == 0 || missing == 1);
+      restricted += missing;
+    }
+    CHECK(restricted > 0);  // otherwise the test is none
+    refusals = 0;
+    const Seen seen;
+    CHECK(CPU_EQUAL(&seen.of[1], &allowed));
+  }
+  // Gone for good: what the system has left, at once.
+  reason_to_refuse = EINVAL;
+  for (int round = 0; round < 5; ++round) {
+    refusals = 1;
+    const Seen seen;
+    CHECK(CPU_EQUAL(&seen.of[1], &allowed));
+  }
+  refusals = 0;
 }
 #endif
 
@@ -348,6 +387,19 @@ void test_end_of_process(const char* program) {
 
 }  // namespace
 
+#if defined(__linux__)
+// As the C library's, but for what test_placement_refused() asks: it refuses a thread its own CPUs.
+extern "C" int sched_setaffinity(pid_t thread, size_t size, const cpu_set_t* set) noexcept {
+  const bool own = thread == static_cast<pid_t>(syscall(SYS_gettid));
+  if (own && refusals > 0) {
+    --refusals;
+    errno = reason_to_refuse;
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_sched_setaffinity, thread, size, set));
+}
+#endif
+
 int main(int argc, char** argv) {
   if (argc > 1) {
     end_of_process(argv[1][0] - '0');
@@ -358,6 +410,7 @@ int main(int argc, char** argv) {
   test_many_runs();
 #if defined(__linux__)
   test_placement();
+  test_placement_refused();
 #endif
   test_more_threads_than_cpus();
   test_taken_pool();

@@ -17,7 +17,8 @@ class Placement {
   void adopt_this_thread();
   // The waker, while the thread sleeps.
   void keep_off_this_cpu();
-  // The thread itself, awake: gives back the CPUs it may use. Nothing moves it then.
+  // The thread itself, awake: gives back the CPUs it may use. Nothing moves it then. Where the
+  // system refuses, the next call tries again.
   void restore();
 
  private:

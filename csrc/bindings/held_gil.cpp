@@ -1,0 +1,68 @@
+#include "bindings/held_gil.h"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#define FUSEDRNN_POSIX_FORK 1
+#include <pthread.h>
+#endif
+
+namespace fusedrnn::bindings {
+namespace {
+
+constinit std::atomic<bool> python_ends{false};
+// How many HeldGil there are that have the GIL or wait for it, and how many of this thread.
+constinit std::atomic<int> inside{0};
+thread_local constinit int inside_here = 0;
+
+#ifdef FUSEDRNN_POSIX_FORK
+// The child of a fork has none of the other threads.
+[[maybe_unused]] const int fork_is_seen =
+    pthread_atfork(nullptr, nullptr, [] { inside.store(inside_here); });
+#endif
+
+void enter() {
+  ++inside_here;
+  ++inside;
+}
+
+void leave() {
+  --inside;
+  --inside_here;
+}
+
+// Among the functions of atexit, when Python is still whole. With the GIL.
+void at_the_end_of_python() {
+  python_ends = true;
+  const pybind11::gil_scoped_release no_gil;
+  while (inside > inside_here) std::this_thread::sleep_for(std::chrono::microseconds(100));
+}
+
+}  // namespace
+
+HeldGil::HeldGil() {
+  // First counted, then looked: whoever sees no end here is seen by at_the_end_of_python().
+  enter();
+  held_ = !python_ends && Py_IsInitialized() != 0;
+  if (held_) {
+    state_ = PyGILState_Ensure();
+  } else {
+    leave();
+  }
+}
+
+HeldGil::~HeldGil() {
+  if (!held_) return;
+  PyGILState_Release(state_);
+  leave();
+}
+
+void watch_for_the_end_of_python() {
+  python_ends = false;
+  pybind11::module_::import("atexit").attr("register")(
+      pybind11::cpp_function(at_the_end_of_python));
+}
+
+}  // namespace fusedrnn::bindings
