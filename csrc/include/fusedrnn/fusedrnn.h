@@ -224,8 +224,9 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
  * All are dense and row-major, of the weights' dtype and aligned to it. next_states[s] may be
  * prev_states[s]; otherwise what is written shares no memory with anything else here.
  *
- * FUSEDRNN_INVALID_VALUE for a null or misaligned address or a negative batch: nothing has been
- * written then. This is all that is checked, and fusedrnn_last_error() does not change. */
+ * FUSEDRNN_INVALID_VALUE for a null or misaligned address, a negative batch, or a network that takes
+ * no steps (fusedrnn_frozen_workspace says why): nothing has been written then. This is all that is
+ * checked, and fusedrnn_last_error() does not change. */
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_step(const fusedrnn_frozen* frozen, int64_t batch,
                                                   const void* x, const void* const* prev_states,
                                                   void* const* next_states, void* workspace);
