@@ -5,7 +5,7 @@
 #include "bindings/array_export.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
-#include "core/run_network.h"
+#include "core/reserve.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -27,7 +27,6 @@ Reserve::Reserve(const Network& network, int64_t T, int64_t B, const Place& plac
     return;
   }
   bytes_ = reserve_bytes(network, {kDLCUDA, place.device()}, T, B);
-  if (bytes_ == 0) bytes_ = 1;
   const CudaPlugin& plugin = cuda_plugin();
   const CudaPlace here = cuda_place(place, memory_);
   const fusedrnn_status status = plugin.keep(bytes_, &here, &kept_, &data_);

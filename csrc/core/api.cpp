@@ -6,6 +6,7 @@
 #include "core/dtype.h"
 #include "core/frozen.h"
 #include "core/guarded.h"
+#include "core/reserve.h"
 #include "core/run_network.h"
 #include "core/system.h"
 #include "core/tensor.h"
@@ -68,6 +69,7 @@ void freeze(const Network& network, const DLTensor* const* parameters, fusedrnn_
   check_parameters_to_freeze(network, parameters, Layout::dense);
   auto frozen = std::make_unique<fusedrnn_frozen>();
   frozen->network = network;
+  frozen->takes_steps = is_plain_stack(network);
   for (const Run& run : frozen->network.runs) {
     FreezeCall call;
     call.problem = run.problem;
@@ -89,6 +91,8 @@ const char* why_no_step(const fusedrnn_frozen* frozen, const NetworkStep& step,
                         const void* workspace) {
   constexpr uintptr_t kWorkspaceAlignment = 64;
   if (frozen == nullptr) return "frozen: expected an address, got null";
+  if (!frozen->takes_steps)
+    return "frozen: expected layers in the forward direction to take a step";
   const auto item = static_cast<uintptr_t>(item_size(frozen->network.dtype));
   if (step.B < 0) return "batch: expected at least 0, got a negative number";
   if (step.x == nullptr) return "x: expected an address, got null";
@@ -162,6 +166,7 @@ fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network, DLDevice
                              std::to_string(steps) + ", " + std::to_string(batch)));
     }
     fusedrnn::check_usable_device("device", device);
+    fusedrnn::check_compute(n, device, false);
     *bytes = fusedrnn::reserve_bytes(n, device, steps, batch);
   });
 }
@@ -170,7 +175,6 @@ fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args) {
   return guarded([&] {
     const fusedrnn_network& network = not_null("network", not_null("args", args).network);
     fusedrnn::check_forward(network, *args);
-    fusedrnn::check_reserve(network, *args);
     fusedrnn::run_forward(network, *args, nullptr);
   });
 }
@@ -179,7 +183,6 @@ fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args) {
   return guarded([&] {
     const fusedrnn_network& network = not_null("network", not_null("args", args).network);
     fusedrnn::check_backward(network, *args);
-    fusedrnn::check_reserve(network, *args);
     fusedrnn::run_backward(network, *args);
   });
 }

@@ -13,7 +13,8 @@ namespace {
 int64_t address_of(const void* p) { return static_cast<int64_t>(reinterpret_cast<intptr_t>(p)); }
 
 bool same_elements(const Footprint& a, const Footprint& b) {
-  return a.begin == b.begin && a.end == b.end && a.pitch == b.pitch && a.row_bytes == b.row_bytes;
+  return a.first == b.first && a.begin == b.begin && a.end == b.end && a.pitch == b.pitch &&
+         a.row_bytes == b.row_bytes;
 }
 
 [[noreturn]] void throw_overlap(const Footprint& output, const Footprint& other) {
@@ -23,19 +24,36 @@ bool same_elements(const Footprint& a, const Footprint& b) {
 
 }  // namespace
 
+Footprint::Footprint(const Name& what, int64_t address, int64_t bytes)
+    : name(what), first(address), begin(address), end(address + bytes), row_bytes(bytes) {}
+
+Footprint::Footprint(const Name& memory_name, const void* memory, size_t bytes)
+    : Footprint(memory_name, address_of(memory), static_cast<int64_t>(bytes)) {}
+
 Footprint::Footprint(const Name& tensor_name, const DLTensor& t)
-    : name(tensor_name), begin(address_of(data_of(t))), end(begin) {
+    : Footprint(tensor_name, address_of(data_of(t)), 0) {
   if (element_count(t) == 0) return;
   const int64_t item = item_size(t);
   row_bytes = (t.ndim == 0 ? 1 : t.shape[t.ndim - 1]) * item;
   end += row_bytes;
-  struct Axis {
-    int64_t extent, stride;  // in bytes
-  };
   Axis axes[2] = {{1, 0}, {1, 0}};
   for (int i = 0; i + 1 < t.ndim && i < 2; ++i) axes[i] = {t.shape[i], stride_of(t, i) * item};
-  if (std::abs(axes[0].stride) > std::abs(axes[1].stride)) std::swap(axes[0], axes[1]);
-  for (const Axis& axis : axes) {
+  add_axes(axes[0], axes[1]);
+}
+
+Footprint Footprint::of_elements(const Name& name, const DLTensor& t) {
+  const int64_t item = item_size(t);
+  Footprint footprint(name, address_of(data_of(t)), element_count(t) == 0 ? 0 : item);
+  if (footprint.row_bytes == 0) return footprint;
+  Axis axes[2] = {{1, 0}, {1, 0}};
+  for (int i = 0; i < t.ndim && i < 2; ++i) axes[i] = {t.shape[i], stride_of(t, i) * item};
+  footprint.add_axes(axes[0], axes[1]);
+  return footprint;
+}
+
+void Footprint::add_axes(Axis a, Axis b) {
+  if (std::abs(a.stride) > std::abs(b.stride)) std::swap(a, b);
+  for (const Axis& axis : {a, b}) {
     if (axis.extent < 2) continue;
     const int64_t reach = (axis.extent - 1) * axis.stride;
     // Strides that nest: each step is as long as everything below it.
@@ -44,12 +62,6 @@ Footprint::Footprint(const Name& tensor_name, const DLTensor& t)
     pitch = std::gcd(pitch, axis.stride);
   }
 }
-
-Footprint::Footprint(const Name& memory_name, const void* memory, size_t bytes)
-    : name(memory_name),
-      begin(address_of(memory)),
-      end(begin + static_cast<int64_t>(bytes)),
-      row_bytes(static_cast<int64_t>(bytes)) {}
 
 bool may_overlap(const Footprint& a, const Footprint& b) {
   if (a.begin == a.end || b.begin == b.end) return false;

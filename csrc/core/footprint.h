@@ -12,7 +12,8 @@ namespace fusedrnn {
 // Rows of `row_bytes` bytes; their starts differ by multiples of `pitch`.
 struct Footprint {
   Name name;
-  int64_t begin;      // address of the lowest byte
+  int64_t first;      // address of the first element
+  int64_t begin;      // of the lowest byte
   int64_t end;        // behind the highest; equal to begin where there is no memory
   int64_t pitch = 0;  // greatest common divisor of the strides in bytes, 0 for a single row
   int64_t row_bytes = 0;
@@ -23,6 +24,15 @@ struct Footprint {
   // Of up to three axes, the last one dense.
   Footprint(const Name& name, const DLTensor& t);
   Footprint(const Name& name, const void* memory, size_t bytes);
+  // Of up to two axes, each with any stride.
+  static Footprint of_elements(const Name& name, const DLTensor& t);
+
+ private:
+  struct Axis {
+    int64_t extent, stride;  // in bytes
+  };
+  Footprint(const Name& name, int64_t address, int64_t bytes);
+  void add_axes(Axis a, Axis b);
 };
 
 // False only where the two certainly share no byte: their ranges are apart, or their rows

@@ -80,7 +80,7 @@ int64_t step_work(const Network& network) {
 }
 
 size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B) {
-  if (!is_plain_stack(frozen.network)) {
+  if (!frozen.takes_steps) {
     throw_value_error(
         "frozen: expected layers in the forward direction, each on the one before, to take a step");
   }

@@ -13,6 +13,7 @@
 struct fusedrnn_frozen {
   fusedrnn::Network network;
   std::vector<fusedrnn::cpu::PackedPointer> packed;  // of each run
+  bool takes_steps = false;                          // is_plain_stack(network)
 };
 
 namespace fusedrnn {

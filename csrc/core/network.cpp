@@ -43,6 +43,12 @@ Compute known_compute(int32_t compute, Dtype dtype) {
   return static_cast<Compute>(compute);
 }
 
+// "1", "1 or 2", "1 to 3".
+std::string range_text(int64_t first, int64_t last) {
+  if (first == last) return std::to_string(first);
+  return std::to_string(first) + (last == first + 1 ? " or " : " to ") + std::to_string(last);
+}
+
 // An error of one field of a run.
 [[noreturn]] void throw_field(int run, const char* field, const std::string& wanted, int64_t got) {
   throw_value_error(expected({"", field, "", run}, wanted, std::to_string(got)));
@@ -98,7 +104,7 @@ class Builder {
  private:
   int num_rows() const { return static_cast<int>(network_.rows.size()); }
 
-  static void set_sizes(const fusedrnn_run& given, int number, Run& run) {
+  void set_sizes(const fusedrnn_run& given, int number, Run& run) const {
     Problem& p = run.problem;
     p.I = given.input_size;
     p.H = given.hidden_size;
@@ -122,7 +128,8 @@ class Builder {
                                      padded(parameter.columns), kLargestItem})) {
         continue;
       }
-      throw_value_error(std::string(parameter.name) + ": I = " + std::to_string(p.I) +
+      const Name name{"", parameter.name, "", count_ == 1 ? -1 : number};
+      throw_value_error(name.text() + ": I = " + std::to_string(p.I) +
                         ", H = " + std::to_string(p.H) + " are too large");
     }
   }
@@ -134,21 +141,21 @@ class Builder {
     run.write_offset = given.write_offset;
     if (run.reads < 0 || run.reads >= num_rows()) {
       throw_field(number, "reads",
-                  "a row that was written before, 0 to " + std::to_string(num_rows() - 1),
-                  run.reads);
+                  "a row that was written before, " + range_text(0, num_rows() - 1), run.reads);
     }
     // One row after the other: what has been read is complete.
     const int last = num_rows() - 1;
     if (run.writes <= run.reads || run.writes < std::max(1, last) || run.writes > last + 1) {
       throw_field(number, "writes",
                   "a row above the one that it reads, " +
-                      std::to_string(std::max({1, last, run.reads + 1})) + " or " +
-                      std::to_string(last + 1),
+                      range_text(std::max({1, last, run.reads + 1}), last + 1),
                   run.writes);
     }
     for (const auto& [field, offset] :
          {std::pair{"read_offset", run.read_offset}, std::pair{"write_offset", run.write_offset}}) {
-      if (offset < 0 || offset > kMaxBytes) throw_field(number, field, "at least 0", offset);
+      if (offset < 0) throw_field(number, field, "at least 0", offset);
+      if (offset > kMaxBytes)
+        throw_field(number, field, "at most " + std::to_string(kMaxBytes), offset);
     }
     if (run.writes == num_rows()) network_.rows.emplace_back();
     Row& written = network_.rows[static_cast<size_t>(run.writes)];
@@ -194,7 +201,8 @@ Shape Run::parameter_shape(int i) const {
 
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute) {
   if (count < 1 || count > kMaxRuns) {
-    throw_value_error(expected("num_runs", "at least 1", std::to_string(count)));
+    throw_value_error(
+        expected("num_runs", "1 to " + std::to_string(kMaxRuns), std::to_string(count)));
   }
   if (runs == nullptr) throw_value_error("runs: expected an address, got null");
   Network network;
@@ -217,6 +225,9 @@ bool is_plain_stack(const Network& network) {
 }
 
 bool steps_fit(const Network& network, int64_t T, int64_t B) {
+  for (const Row& row : network.rows) {
+    if (!product_within(kMaxBytes, {T, B, row.width, kLargestItem})) return false;
+  }
   return std::all_of(network.runs.begin(), network.runs.end(), [&](const Run& run) {
     const Problem& p = run.problem;
     return product_within(kMaxBytes, {T, B, kBlocks, std::max(p.H, p.P) + kPad, kLargestItem}) &&

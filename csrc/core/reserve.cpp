@@ -1,9 +1,12 @@
 #include "core/reserve.h"
 
 #include <algorithm>
+#include <cstring>
+#include <string>
 #include <string_view>
 
 #include "core/cuda_library.h"
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/empty.h"
 #include "core/error.h"
@@ -41,6 +44,27 @@ class Digest {
   void add_byte(unsigned char byte) { value_ = (value_ ^ byte) * 0x100000001b3u; }
   uint64_t value_ = 0xcbf29ce484222325u;
 };
+
+void check_bytes_of(const void* reserve, size_t given, size_t wanted, size_t alignment) {
+  if (given != wanted) {
+    throw_value_error(expected("reserve",
+                               std::to_string(wanted) + " bytes, for this network and these sizes",
+                               std::to_string(given)));
+  }
+  if (reinterpret_cast<uintptr_t>(reserve) % alignment != 0) {
+    throw_value_error(expected("reserve",
+                               "memory aligned to " + std::to_string(alignment) + " bytes",
+                               "a misaligned address"));
+  }
+}
+
+template <class Args>
+void check_size_of_reserve(const Network& network, const Args& args) {
+  const DLDevice device = args.x->device;
+  check_bytes_of(args.reserve, args.reserve_bytes,
+                 reserve_bytes(network, device, args.x->shape[0], args.x->shape[1]),
+                 is_cuda(device) ? kCudaAlignment : cpu::kReserveAlignment);
+}
 
 }  // namespace
 
@@ -85,6 +109,7 @@ ReserveLayout ReserveLayout::of_cuda(const Network& network, int64_t T, int64_t 
     check_cuda(plugin, plugin.reserve_bytes(&p, &bytes));
     layout.runs.push_back(layout.take(bytes, kCudaAlignment));
   }
+  if (layout.total == 0) layout.take(1, kCudaAlignment);  // without an address it is inference
   return layout;
 }
 
@@ -140,6 +165,42 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
     }
   }
   return {kMagic, digest.value(), bytes, has_flags ? uint64_t{1} : 0};
+}
+
+size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {
+  return (is_cuda(device) ? ReserveLayout::of_cuda(network, T, B)
+                          : ReserveLayout::of_cpu(network, T, B))
+      .total;
+}
+
+void check_reserve(const Network& network, const fusedrnn_forward_args& args) {
+  if (args.reserve != nullptr) {
+    check_size_of_reserve(network, args);
+  } else if (args.reserve_bytes != 0) {
+    throw_value_error(expected(
+        "reserve", "an address of " + std::to_string(args.reserve_bytes) + " bytes", "null"));
+  }
+}
+
+void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
+  if (args.reserve == nullptr) throw_value_error("reserve: expected an address, got null");
+  check_size_of_reserve(network, args);
+  if (is_cuda(args.x->device)) return;  // the host reads nothing there
+  ReserveHeader found;
+  std::memcpy(&found, args.reserve, sizeof found);
+  const ReserveHeader wanted =
+      header_of(network, args.x->shape[0], args.x->shape[1], args.reserve_bytes, false);
+  if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
+    throw_value_error(expected(
+        "reserve", "what a forward call of this network with these sizes left", "something else"));
+  }
+  const bool flagged = args.lengths != nullptr || args.resets != nullptr;
+  if (found.has_flags != (flagged ? 1 : 0)) {
+    throw_value_error(expected(
+        "lengths, resets",
+        found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
+        found.has_flags != 0 ? "none" : "some"));
+  }
 }
 
 }  // namespace fusedrnn

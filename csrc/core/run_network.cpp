@@ -293,67 +293,7 @@ void backward_on_cuda(const Network& network, const fusedrnn_backward_args& args
       });
 }
 
-// `reserve` may be null where there is nothing to check.
-void check_bytes_of(const void* reserve, size_t given, size_t wanted, size_t alignment) {
-  if (given != wanted) {
-    throw_value_error(expected("reserve",
-                               std::to_string(wanted) + " bytes, for this network and these sizes",
-                               std::to_string(given)));
-  }
-  if (reinterpret_cast<uintptr_t>(reserve) % alignment != 0) {
-    throw_value_error(expected("reserve",
-                               "memory aligned to " + std::to_string(alignment) + " bytes",
-                               "a misaligned address"));
-  }
-}
-
-constexpr size_t kCudaAlignment = 256;
-
-template <class Args>
-void check_size_of_reserve(const Network& network, const Args& args) {
-  const DLDevice device = args.x->device;
-  check_bytes_of(args.reserve, args.reserve_bytes,
-                 reserve_bytes(network, device, args.x->shape[0], args.x->shape[1]),
-                 is_cuda(device) ? kCudaAlignment : cpu::kReserveAlignment);
-}
-
 }  // namespace
-
-size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {
-  return (is_cuda(device) ? ReserveLayout::of_cuda(network, T, B)
-                          : ReserveLayout::of_cpu(network, T, B))
-      .total;
-}
-
-void check_reserve(const Network& network, const fusedrnn_forward_args& args) {
-  if (args.reserve != nullptr) {
-    check_size_of_reserve(network, args);
-  } else if (args.reserve_bytes != 0) {
-    throw_value_error(expected(
-        "reserve", "an address of " + std::to_string(args.reserve_bytes) + " bytes", "null"));
-  }
-}
-
-void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
-  if (args.reserve == nullptr) throw_value_error("reserve: expected an address, got null");
-  check_size_of_reserve(network, args);
-  if (is_cuda(args.x->device)) return;  // the host reads nothing there
-  ReserveHeader found;
-  std::memcpy(&found, args.reserve, sizeof found);
-  const ReserveHeader wanted =
-      header_of(network, args.x->shape[0], args.x->shape[1], args.reserve_bytes, false);
-  if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
-    throw_value_error(expected(
-        "reserve", "what a forward call of this network with these sizes left", "something else"));
-  }
-  const bool flagged = args.lengths != nullptr || args.resets != nullptr;
-  if (found.has_flags != (flagged ? 1 : 0)) {
-    throw_value_error(expected(
-        "lengths, resets",
-        found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
-        found.has_flags != 0 ? "none" : "some"));
-  }
-}
 
 void run_forward(const Network& network, const fusedrnn_forward_args& args,
                  const fusedrnn_frozen* frozen) {

@@ -11,12 +11,6 @@
 
 namespace fusedrnn {
 
-size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);
-
-// Throws where a reserve is not of this network and these sizes.
-void check_reserve(const Network& network, const fusedrnn_forward_args& args);
-void check_reserve(const Network& network, const fusedrnn_backward_args& args);
-
 // `frozen`: packed weights of this network in the place of parameters, or null.
 void run_forward(const Network& network, const fusedrnn_forward_args& args,
                  const fusedrnn_frozen* frozen);

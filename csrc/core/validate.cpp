@@ -8,6 +8,7 @@
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/footprint.h"
+#include "core/reserve.h"
 #include "core/tensor.h"
 
 namespace fusedrnn {
@@ -113,10 +114,14 @@ void check_resets(const DLTensor& t, int64_t T, int64_t B, const Tensors& tensor
   if (tensors.layout() == Layout::dense) check_strides("resets", t);
 }
 
-template <class Args>
-void check_masks(const Args& args, int64_t T, int64_t B, const Tensors& tensors) {
+void read_masks(const fusedrnn_forward_args& args, int64_t T, int64_t B, Tensors& tensors) {
   if (args.lengths != nullptr) check_lengths(*args.lengths, T, B, tensors);
   if (args.resets != nullptr) check_resets(*args.resets, T, B, tensors);
+  if (tensors.layout() == Layout::any) return;
+  if (args.lengths != nullptr)
+    tensors.inputs.push_back(Footprint::of_elements("lengths", *args.lengths));
+  if (args.resets != nullptr)
+    tensors.inputs.push_back(Footprint::of_elements("resets", *args.resets));
 }
 
 // --- the arguments of a call ---
@@ -161,18 +166,6 @@ const DLTensor& check_x(const Network& network, const DLTensor* given) {
   return x;
 }
 
-// Whether the device can compute as the network says.
-void check_compute(const Network& network, DLDevice device, bool frozen) {
-  if (network.compute == Compute::int8 && !frozen) {
-    throw_value_error(
-        expected("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8"));
-  }
-  if (network.compute == Compute::tfloat32 && !is_cuda(device)) {
-    throw_value_error(expected("compute", "what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16)",
-                               "FUSEDRNN_COMPUTE_TFLOAT32"));
-  }
-}
-
 void read_parameters(const Network& network, const DLTensor* const* parameters, Tensors& tensors) {
   network.for_parameters([&](const Run& run, int i, int number) {
     const DLTensor* t = at(parameters, number);
@@ -198,6 +191,10 @@ void write_states(const Network& network, DLTensor* const* states, int64_t B, co
   });
 }
 
+void refuse_with_frozen(const char* name, bool given) {
+  if (given) throw_value_error(expected(name, "null (the weights are frozen)", "an address"));
+}
+
 Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args, Layout layout,
                        bool frozen) {
   check_size("fusedrnn_forward_args", args);
@@ -205,9 +202,12 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
   const int64_t T = x.shape[0], B = x.shape[1];
   if (frozen) {
     check_device("x", x.device, {kDLCPU, 0}, "the frozen weights");
-    if (args.network != nullptr || args.parameters != nullptr || args.reserve != nullptr) {
-      throw_value_error(
-          expected("network, parameters and reserve", "null (the weights are frozen)", "others"));
+    refuse_with_frozen("network", args.network != nullptr);
+    refuse_with_frozen("parameters", args.parameters != nullptr);
+    refuse_with_frozen("reserve", args.reserve != nullptr);
+    if (args.reserve_bytes != 0) {
+      throw_value_error(expected("reserve_bytes", "0 (the weights are frozen)",
+                                 std::to_string(args.reserve_bytes)));
     }
   }
   check_place(args, x.device);
@@ -216,7 +216,7 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
   tensors.read("x", &x, {T, B, network.input_size()});
   if (!frozen) read_parameters(network, args.parameters, tensors);
   read_states(network, args.states, B, "", "0", tensors);
-  check_masks(args, T, B, tensors);
+  read_masks(args, T, B, tensors);
   return tensors;
 }
 
@@ -342,6 +342,7 @@ void check_forward(const Network& network, const fusedrnn_forward_args& args, bo
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   tensors.write("y", &required("y", args.y), {T, B, network.output_size()});
   write_states(network, args.states_n, B, "", "_n", tensors);
+  if (!frozen) check_reserve(network, args);
   if (args.reserve != nullptr)
     tensors.outputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);
@@ -356,8 +357,20 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
                   run.parameter_shape(i));
   });
   write_states(network, args.dstates, B, "d", "0", tensors);
+  check_reserve(network, args);
   tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);
+}
+
+void check_compute(const Network& network, DLDevice device, bool frozen) {
+  if (network.compute == Compute::int8 && !frozen) {
+    throw_value_error(
+        expected("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8"));
+  }
+  if (network.compute == Compute::tfloat32 && !is_cuda(device)) {
+    throw_value_error(expected("compute", "what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16)",
+                               "FUSEDRNN_COMPUTE_TFLOAT32"));
+  }
 }
 
 void check_batch(const Network& network, int64_t batch) {

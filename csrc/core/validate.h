@@ -27,10 +27,13 @@ void check_backward_inputs(const Network& network, const fusedrnn_backward_args&
 void check_parameters_to_freeze(const Network& network, const DLTensor* const* parameters,
                                 Layout layout);
 
-// Inputs and outputs. Values of lengths are read where they lie in the CPU's memory; a CUDA library
-// limits the others.
+// Inputs, outputs and the reserve. Values of lengths are read where they lie in the CPU's memory; a
+// CUDA library limits the others.
 void check_forward(const Network& network, const fusedrnn_forward_args& args, bool frozen = false);
 void check_backward(const Network& network, const fusedrnn_backward_args& args);
+
+// Whether the device can compute as the network says.
+void check_compute(const Network& network, DLDevice device, bool frozen);
 
 // Bytes of a step: a batch that memory can hold.
 void check_batch(const Network& network, int64_t batch);

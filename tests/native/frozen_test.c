@@ -9,28 +9,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "fusedrnn/fusedrnn.h"
+#include "abi_support.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
 #define COUNTING 0
 #else
 #define COUNTING 1
 #endif
-
-static int failures = 0;
-
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) {                                               \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                     \
-    }                                                                 \
-  } while (0)
 
 /* --- counting what a real-time thread must not do --- */
 
@@ -107,94 +93,58 @@ static void test_counters(void) {
 #endif
 }
 
-/* --- problems --- */
+/* --- steps and runs --- */
 
-enum { T = 5, MAX_B = 9, I = 7, H = 21, ROWS = 4 * H, MAX_VALUES = ROWS * H };
+enum { T = 5, MAX_B = 9, I = 7, H = 21 };
 
-typedef struct {
-  int bits;
-  int64_t shape[3];
-  DLTensor tensor;
-  size_t bytes;
-  _Alignas(64) unsigned char memory[MAX_VALUES * 8];
-} Variable;
+static const Format kInt8 = {"float32 in int8", {kDLFloat, 32, 1}, FUSEDRNN_COMPUTE_INT8, 1e-2};
 
-static double next_value(void) {
-  static unsigned state = 1;
-  state = state * 1664525u + 1013904223u;
-  return (double)(state >> 8) / (1 << 23) - 1;
+static Problem* set_up(const char* cell, const Format* format, int64_t batch) {
+  const fusedrnn_run run = layer(cell, 0, I, H);
+  return new_problem(&run, 1, (Setting){format, T, batch, 0, 0});
 }
 
-static void make(Variable* v, int bits, int ndim, int64_t a, int64_t b, int64_t c) {
-  const int64_t shape[] = {a, b, c};
-  int64_t count = 1;
-  for (int i = 0; i < ndim; ++i) count *= v->shape[i] = shape[i];
-  v->bits = bits;
-  v->bytes = (size_t)(count * bits / 8);
-  for (int64_t i = 0; i < count; ++i) {
-    if (bits == 64) {
-      ((double*)(void*)v->memory)[i] = next_value();
-    } else {
-      ((float*)(void*)v->memory)[i] = (float)next_value();
-    }
-  }
-  v->tensor = (DLTensor){.data = v->memory,
-                         .device = {kDLCPU, 0},
-                         .ndim = ndim,
-                         .dtype = {kDLFloat, (uint8_t)bits, 1},
-                         .shape = v->shape};
+/* Three layers of unlike cells and sizes. */
+static Problem* set_up_stack(const Format* format, int64_t batch) {
+  const fusedrnn_run runs[] = {layer("lstm", 0, I, H), layer("gru", 1, H, 13),
+                               layer("gru_reset_before", 2, 13, 17)};
+  return new_problem(runs, 3, (Setting){format, T, batch, 0, 0});
 }
 
-enum { X, W_IH, W_HH, B_IH, B_HH, H0, C0, Y, H_N, C_N, VARIABLES };
-
-typedef struct {
-  Variable v[VARIABLES];
-  fusedrnn_forward_args forward;
-  fusedrnn_freeze_args freeze;
-} Problem;
-
-static int64_t rows_of(fusedrnn_cell cell) {
-  return cell == FUSEDRNN_LSTM ? 4 * H : cell >= FUSEDRNN_GRU ? 3 * H : H;
-}
-
-static void set_up(Problem* p, fusedrnn_cell cell, int bits, int64_t batch) {
-  memset(p, 0, sizeof *p);
-  const int64_t rows = rows_of(cell);
-  const int has_c = cell == FUSEDRNN_LSTM;
-  make(&p->v[X], bits, 3, T, batch, I);
-  make(&p->v[W_IH], bits, 2, rows, I, 1);
-  make(&p->v[W_HH], bits, 2, rows, H, 1);
-  make(&p->v[B_IH], bits, 1, rows, 1, 1);
-  make(&p->v[B_HH], bits, 1, rows, 1, 1);
-  make(&p->v[Y], bits, 3, T, batch, H);
-  for (int k = 0; k < 2; ++k) {
-    make(&p->v[H0 + k], bits, 2, batch, H, 1);
-    make(&p->v[H_N + k], bits, 2, batch, H, 1);
-  }
-  p->forward = (fusedrnn_forward_args){.size = sizeof(fusedrnn_forward_args),
-                                       .cell = cell,
-                                       .x = &p->v[X].tensor,
-                                       .w_ih = &p->v[W_IH].tensor,
-                                       .w_hh = &p->v[W_HH].tensor,
-                                       .b_ih = &p->v[B_IH].tensor,
-                                       .b_hh = &p->v[B_HH].tensor,
-                                       .h0 = &p->v[H0].tensor,
-                                       .c0 = has_c ? &p->v[C0].tensor : NULL,
-                                       .y = &p->v[Y].tensor,
-                                       .h_n = &p->v[H_N].tensor,
-                                       .c_n = has_c ? &p->v[C_N].tensor : NULL};
-  p->freeze = (fusedrnn_freeze_args){.size = sizeof(fusedrnn_freeze_args),
-                                     .cell = cell,
-                                     .w_ih = p->forward.w_ih,
-                                     .w_hh = p->forward.w_hh,
-                                     .b_ih = p->forward.b_ih,
-                                     .b_hh = p->forward.b_hh};
+static fusedrnn_frozen* freeze(const Problem* p) {
+  fusedrnn_frozen* frozen = NULL;
+  MUST(fusedrnn_freeze(p->network, p->forward.parameters, &frozen));
+  return frozen;
 }
 
 static fusedrnn_forward_args without_weights(const Problem* p) {
-  fusedrnn_forward_args args = p->forward;
-  args.w_ih = args.w_hh = args.b_ih = args.b_hh = NULL;
+  fusedrnn_forward_args args = inference_of(p);
+  args.network = NULL;
+  args.parameters = NULL;
   return args;
+}
+
+/* Of the steps of a batch: what they want and one vector more, where nobody may write. */
+typedef struct {
+  unsigned char *block, *memory;
+  size_t bytes;
+} Workspace;
+
+static Workspace new_workspace(const fusedrnn_frozen* frozen, int64_t batch) {
+  Workspace w = {.bytes = fusedrnn_frozen_workspace(frozen, batch)};
+  CHECK(w.bytes >= 64);
+  w.block = w.memory = allocate(w.bytes + 128);
+  while ((uintptr_t)w.memory % 64 != 0) ++w.memory;
+  memset(w.block, UNTOUCHED, w.bytes + 128);
+  memset(w.memory, 0xff, w.bytes);
+  return w;
+}
+
+static void free_workspace(Workspace* w) {
+  for (const unsigned char* byte = w->memory + w->bytes; byte < w->block + w->bytes + 128; ++byte) {
+    CHECK(*byte == UNTOUCHED);
+  }
+  free(w->block);
 }
 
 /* The promises hold for this call. */
@@ -208,253 +158,372 @@ static fusedrnn_status step(const fusedrnn_frozen* frozen, int64_t batch, const 
   return status;
 }
 
-/* Walks all steps in place and compares with the outputs of a run. */
-static void check_steps(Problem* p, const fusedrnn_frozen* frozen, void* workspace, int from_zero) {
-  const int64_t batch = p->v[X].shape[1];
-  const size_t x_bytes = p->v[X].bytes / T, y_bytes = p->v[Y].bytes / T;
-  static _Alignas(64) unsigned char memory[2][MAX_B * H * 8];
-  void* state[] = {memory[0], memory[1]};
-  const void* const prev[] = {state[0], state[1]};
-  for (int k = 0; k < 2; ++k) memcpy(state[k], p->v[H0 + k].memory, p->v[H0 + k].bytes);
-  for (int t = 0; t < T; ++t) {
-    const unsigned char* x = p->v[X].memory + (size_t)t * x_bytes;
-    const int has_none = from_zero && t == 0;
-    CHECK(step(frozen, batch, x, has_none ? NULL : prev, state, workspace) == FUSEDRNN_OK);
-    CHECK(memcmp(state[0], p->v[Y].memory + (size_t)t * y_bytes, y_bytes) == 0);
+/* Walks all steps and compares with the outputs of a run: in place, or from one set of states to
+ * another and back. */
+static void check_steps(const Problem* p, const fusedrnn_frozen* frozen, void* workspace,
+                        int from_zero, int in_place) {
+  const int64_t batch = p->setting.batch;
+  const int count = p->states.count, last = p->info.num_states - 1;
+  List memory[2] = {{0}, {0}};
+  const void* prev[MAX_STATES];
+  void* next[MAX_STATES];
+  for (int i = 0; i < count; ++i) {
+    for (int k = 0; k < 2; ++k) {
+      add_array(&memory[k], &p->setting, 2, p->states.arrays[i]->shape);
+    }
+    copy_columns(memory[0].arrays[i], p->states.arrays[i], 0);
   }
-  CHECK(memcmp(state[0], p->v[H_N].memory, y_bytes) == 0);
-  if (p->forward.c_n != NULL) CHECK(memcmp(state[1], p->v[C_N].memory, y_bytes) == 0);
+  /* The last layer's h: it is the output. */
+  fusedrnn_array_info info;
+  int output = last;
+  for (;; --output) {
+    CHECK(fusedrnn_network_state(p->network, output, &info) == FUSEDRNN_OK);
+    if (strcmp(info.name, "h") == 0) break;
+  }
+  for (int t = 0; t < T; ++t) {
+    List* const from = &memory[in_place ? 0 : t % 2];
+    List* const to = &memory[in_place ? 0 : (t + 1) % 2];
+    for (int i = 0; i < count; ++i) {
+      prev[i] = row_of(from->arrays[i], 0);
+      next[i] = row_of(to->arrays[i], 0);
+    }
+    const void* const x = row_of(p->x, t * batch);
+    const int has_none = from_zero && t == 0;
+    CHECK(step(frozen, batch, x, has_none ? NULL : prev, next, workspace) == FUSEDRNN_OK);
+    const Array* const h = to->arrays[output];
+    CHECK(memcmp(row_of(h, 0), row_of(p->y, t * batch), row_bytes(h) * (size_t)batch) == 0);
+    for (int i = 0; i < count; ++i) {
+      if (t == T - 1) CHECK(same_bits(to->arrays[i], p->states_n.arrays[i]));
+      CHECK(is_guarded(to->arrays[i]));
+    }
+  }
+  for (int k = 0; k < 2; ++k) free_list(&memory[k]);
 }
 
-static void test_steps(Problem* p, fusedrnn_cell cell, int bits, int64_t batch) {
-  set_up(p, cell, bits, batch);
-  fusedrnn_frozen* frozen = NULL;
-  CHECK(fusedrnn_freeze(&p->freeze, &frozen) == FUSEDRNN_OK);
-  CHECK(fusedrnn_forward(&p->forward, NULL) == FUSEDRNN_OK);
-  /* The weights are copies: the caller's may change now. */
-  fusedrnn_forward_args zero_state = p->forward;
-  zero_state.h0 = zero_state.c0 = NULL;
-  const size_t bytes = fusedrnn_frozen_workspace(frozen, batch);
-  CHECK(bytes >= 64);
-  void* workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
-  memset(workspace, 0xff, bytes);
-  check_steps(p, frozen, workspace, 0);
-  CHECK(fusedrnn_forward(&zero_state, NULL) == FUSEDRNN_OK);
-  for (int k = W_IH; k <= B_HH; ++k) memset(p->v[k].memory, 0xff, p->v[k].bytes);
-  check_steps(p, frozen, workspace, 1);
-
-  static unsigned char y[sizeof p->v[Y].memory];
-  memcpy(y, p->v[Y].memory, p->v[Y].bytes);
-  memset(p->v[Y].memory, 0xff, p->v[Y].bytes);
-  fusedrnn_forward_args args = without_weights(p);
-  args.h0 = args.c0 = NULL;
-  CHECK(fusedrnn_frozen_forward(frozen, &args) == FUSEDRNN_OK);
-  CHECK(memcmp(y, p->v[Y].memory, p->v[Y].bytes) == 0);
-
-  free(workspace);
+/* The bits of a step are those of the same step of a run with frozen weights, and of a run with
+ * weights as they are where there is one. */
+static void test_steps(Problem* p) {
+  const int has_run = p->setting.format->compute != FUSEDRNN_COMPUTE_INT8;
+  fusedrnn_frozen* const frozen = freeze(p);
+  Workspace workspace = new_workspace(frozen, p->setting.batch);
+  fusedrnn_forward_args run = without_weights(p);
+  for (int from_zero = 0; from_zero < 2; ++from_zero) {
+    fusedrnn_forward_args with_weights = inference_of(p);
+    if (from_zero) run.states = with_weights.states = NULL;
+    clear_outputs(p);
+    MUST(fusedrnn_frozen_forward(frozen, &run));
+    check_steps(p, frozen, workspace.memory, from_zero, 1);
+    if (!has_run || from_zero) continue;
+    clear_outputs(p);
+    MUST(fusedrnn_forward(&with_weights));
+    check_steps(p, frozen, workspace.memory, from_zero, 0);
+  }
+  /* The weights and the network are copies: the caller's may change now, or be gone. */
+  clear_list(&p->parameters, 0xff);
+  fusedrnn_network_free(p->network);
+  Array* const y = new_sequence(&p->setting, p->info.output_size);
+  copy_columns(y, p->y, 0);
+  clear_outputs(p);
+  MUST(fusedrnn_frozen_forward(frozen, &run));
+  CHECK(same_bits(y, p->y));
+  p->network = NULL;
+  free_array(y);
+  free_workspace(&workspace);
   fusedrnn_frozen_free(frozen);
+}
+
+static void test_all_steps(void) {
+  for (int f = 0; f <= FORMATS; ++f) {
+    const Format* const format = f < FORMATS ? &kFormats[f] : &kInt8;
+    for (int64_t batch = 1; batch <= MAX_B; ++batch) {
+      for (int cell = 0; cell < CELLS; ++cell) {
+        snprintf(context, sizeof context, "%s, %s, B %d", kCells[cell], format->name, (int)batch);
+        Problem* const p = set_up(kCells[cell], format, batch);
+        test_steps(p);
+        free_problem(p);
+      }
+      snprintf(context, sizeof context, "stack, %s, B %d", format->name, (int)batch);
+      Problem* const stack = set_up_stack(format, batch);
+      test_steps(stack);
+      free_problem(stack);
+    }
+  }
+  context[0] = '\0';
+}
+
+/* What cannot take a step can be run, from frozen weights, all the same. */
+static void test_networks_without_steps(void) {
+  const fusedrnn_run both[] = {layer("gru", 0, I, H),
+                               placed(reversed(layer("gru", 0, I, H)), 0, H)};
+  const fusedrnn_run backwards[] = {layer("gru", 0, I, H), reversed(layer("gru", 1, H, H))};
+  const fusedrnn_run beside[] = {layer("gru", 0, I, H), placed(layer("gru", 0, I, H), 0, H)};
+  const fusedrnn_run parts[] = {layer("gru", 0, I, H), placed(layer("gru", 1, H - 2, H), 1, 0)};
+  fusedrnn_run over[] = {layer("gru", 0, I, H), layer("gru", 0, I, H)};
+  over[1].writes = 2;
+  const struct {
+    const char* name;
+    const fusedrnn_run* runs;
+  } networks[] = {{"both directions", both},
+                  {"reverse", backwards},
+                  {"side by side", beside},
+                  {"parts of rows", parts},
+                  {"a row that nobody reads", over}};
+  for (size_t i = 0; i < sizeof networks / sizeof networks[0]; ++i) {
+    snprintf(context, sizeof context, "%s", networks[i].name);
+    Problem* const p = new_problem(networks[i].runs, 2, (Setting){&kFormats[FLOAT32], T, 3, 1, 1});
+    fusedrnn_frozen* const frozen = freeze(p);
+    CHECK(fusedrnn_frozen_workspace(frozen, 3) == 0);
+    CHECK(
+        strcmp(fusedrnn_last_error(),
+               "frozen: expected layers in the forward direction, each on the one before, to take "
+               "a step") == 0);
+    _Alignas(64) static unsigned char workspace[1 << 16];
+    const void* prev[] = {row_of(p->states.arrays[0], 0), row_of(p->states.arrays[1], 0)};
+    void* next[] = {row_of(p->states_n.arrays[0], 0), row_of(p->states_n.arrays[1], 0)};
+    CHECK(step(frozen, 3, row_of(p->x, 0), prev, next, workspace) == FUSEDRNN_INVALID_VALUE);
+    CHECK(is_all(p->states_n.arrays[0], 0xff) && is_all(p->states_n.arrays[1], 0xff));
+
+    const fusedrnn_forward_args inference = inference_of(p), run = without_weights(p);
+    MUST(fusedrnn_forward(&inference));
+    Array* const y = new_sequence(&p->setting, p->info.output_size);
+    copy_columns(y, p->y, 0);
+    clear_outputs(p);
+    MUST(fusedrnn_frozen_forward(frozen, &run));
+    CHECK(same_bits(y, p->y));
+    CHECK(is_guarded(p->y) && is_guarded(p->states_n.arrays[1]));
+    free_array(y);
+    fusedrnn_frozen_free(frozen);
+    free_problem(p);
+  }
+  context[0] = '\0';
 }
 
 /* Other threads keep the pool, whose team a step must neither want nor wait for. */
 typedef struct {
+  Problem* problem;
   atomic_int stop, rounds;
 } Rival;
 
 static void* keep_the_pool_busy(void* opaque) {
   Rival* rival = opaque;
-  Problem* p = malloc(sizeof *p);
-  set_up(p, FUSEDRNN_LSTM, 64, MAX_B);
+  const fusedrnn_forward_args args = inference_of(rival->problem);
   do {
-    fusedrnn_forward(&p->forward, NULL);
+    fusedrnn_forward(&args);
     ++rival->rounds;
   } while (!rival->stop);
-  free(p);
   return NULL;
 }
 
-static void test_beside_a_busy_pool(Problem* p) {
-  Rival rival = {0};
+static void test_beside_a_busy_pool(void) {
+  Rival rival = {.problem = set_up("lstm", &kFormats[FLOAT64], MAX_B)};
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, keep_the_pool_busy, &rival) == 0);
   while (rival.rounds == 0) sched_yield();
-  for (int round = 0; round < 20; ++round) test_steps(p, FUSEDRNN_GRU, 32, 4);
+  for (int round = 0; round < 20; ++round) {
+    Problem* const p =
+        round % 2 == 0 ? set_up("gru", &kFormats[FLOAT32], 4) : set_up_stack(&kFormats[FLOAT32], 4);
+    test_steps(p);
+    free_problem(p);
+  }
   rival.stop = 1;
   pthread_join(thread, NULL);
+  free_problem(rival.problem);
 }
 
-static void test_the_mode_of_the_thread(Problem* p) {
-  set_up(p, FUSEDRNN_RNN_IDENTITY, 32, 1);
-  fusedrnn_frozen* frozen = NULL;
-  CHECK(fusedrnn_freeze(&p->freeze, &frozen) == FUSEDRNN_OK);
-  CHECK(fusedrnn_forward(&p->forward, NULL) == FUSEDRNN_OK);
-  void* workspace = aligned_alloc(64, (fusedrnn_frozen_workspace(frozen, 1) + 63) / 64 * 64);
+static void test_the_mode_of_the_thread(void) {
+  Problem* const p = set_up("rnn_identity", &kFormats[FLOAT32], 1);
+  fusedrnn_frozen* const frozen = freeze(p);
+  const fusedrnn_forward_args args = inference_of(p);
+  MUST(fusedrnn_forward(&args));
+  Workspace workspace = new_workspace(frozen, 1);
   CHECK(fesetround(FE_UPWARD) == 0);
-  check_steps(p, frozen, workspace, 0);
+  check_steps(p, frozen, workspace.memory, 0, 1);
   CHECK(fegetround() == FE_UPWARD);
   fesetround(FE_TONEAREST);
   volatile float tiny = FLT_MIN;
   CHECK(tiny / 2 > 0); /* denormals are the caller's again */
-  free(workspace);
+  free_workspace(&workspace);
   fusedrnn_frozen_free(frozen);
+  free_problem(p);
 }
 
-static void expect(fusedrnn_status got, fusedrnn_status status, const char* message) {
-  CHECK(got == status);
+/* --- errors --- */
+
+static void expect_bad(fusedrnn_status got, const char* message) {
+  CHECK(got == FUSEDRNN_INVALID_VALUE);
   if (strcmp(fusedrnn_last_error(), message) != 0) {
     fprintf(stderr, "expected \"%s\"\n     got \"%s\"\n", message, fusedrnn_last_error());
     ++failures;
   }
 }
 
-static void test_what_a_step_refuses(Problem* p) {
-  set_up(p, FUSEDRNN_LSTM, 32, 2);
-  fusedrnn_frozen* frozen = NULL;
-  CHECK(fusedrnn_freeze(&p->freeze, &frozen) == FUSEDRNN_OK);
+static void test_what_a_step_refuses(void) {
+  Problem* const p = set_up("lstm", &kFormats[FLOAT32], 2);
+  fusedrnn_frozen* const frozen = freeze(p);
   _Alignas(64) static unsigned char workspace[1 << 16];
   CHECK(fusedrnn_frozen_workspace(frozen, 2) < sizeof workspace);
-  unsigned char *x = p->v[X].memory, *h = p->v[H0].memory, *c = p->v[C0].memory;
+  unsigned char *x = row_of(p->x, 0), *h = row_of(p->states.arrays[0], 0),
+                *c = row_of(p->states.arrays[1], 0), *h_n = row_of(p->states_n.arrays[0], 0);
   const void* prev[] = {h, c};
-  void* next[] = {p->v[H_N].memory, p->v[C_N].memory};
-  const fusedrnn_status bad = FUSEDRNN_INVALID_VALUE;
-  memset(p->v[H_N].memory, 0x55, p->v[H_N].bytes);
+  void* next[] = {h_n, row_of(p->states_n.arrays[1], 0)};
+  CHECK(fusedrnn_frozen_workspace(NULL, 1) == 0);
+  CHECK(strcmp(fusedrnn_last_error(), "frozen: expected an address, got null") == 0);
+  clear_list(&p->states_n, 0x55);
 
-  expect(step(NULL, 2, x, prev, next, workspace), bad, "frozen: expected an address, got null");
-  expect(step(frozen, -1, x, prev, next, workspace), bad,
-         "batch: expected at least 0, got a negative number");
-  expect(step(frozen, 2, NULL, prev, next, workspace), bad, "x: expected an address, got null");
-  expect(step(frozen, 2, x + 1, prev, next, workspace), bad,
-         "x: expected an address aligned to its elements");
-  expect(step(frozen, 2, x, prev, NULL, workspace), bad,
-         "next_states: expected an address, got null");
-  expect(step(frozen, 2, x, prev, next, NULL), bad, "workspace: expected an address, got null");
-  expect(step(frozen, 2, x, prev, next, workspace + 32), bad,
-         "workspace: expected an address aligned to 64 bytes");
+  expect_bad(step(NULL, 2, x, prev, next, workspace), "frozen: expected an address, got null");
+  expect_bad(step(frozen, -1, x, prev, next, workspace),
+             "batch: expected at least 0, got a negative number");
+  expect_bad(step(frozen, 2, NULL, prev, next, workspace), "x: expected an address, got null");
+  expect_bad(step(frozen, 2, x + 1, prev, next, workspace),
+             "x: expected an address aligned to its elements");
+  expect_bad(step(frozen, 2, x, prev, NULL, workspace),
+             "next_states: expected an address, got null");
+  expect_bad(step(frozen, 2, x, prev, next, NULL), "workspace: expected an address, got null");
+  expect_bad(step(frozen, 2, x, prev, next, workspace + 32),
+             "workspace: expected an address aligned to 64 bytes");
   const void* misaligned_prev[] = {h, c + 2};
-  expect(step(frozen, 2, x, misaligned_prev, next, workspace), bad,
-         "prev_states: expected addresses aligned to their elements");
+  expect_bad(step(frozen, 2, x, misaligned_prev, next, workspace),
+             "prev_states: expected addresses aligned to their elements");
   void* null_next[] = {next[0], NULL};
-  expect(step(frozen, 2, x, prev, null_next, workspace), bad,
-         "next_states: expected an address of each state, got null");
-  void* misaligned_next[] = {p->v[H_N].memory + 1, next[1]};
-  expect(step(frozen, 2, x, prev, misaligned_next, workspace), bad,
-         "next_states: expected addresses aligned to their elements");
-  for (size_t i = 0; i < p->v[H_N].bytes; ++i) CHECK(p->v[H_N].memory[i] == 0x55);
+  expect_bad(step(frozen, 2, x, prev, null_next, workspace),
+             "next_states: expected an address of each state, got null");
+  void* misaligned_next[] = {h_n + 1, next[1]};
+  expect_bad(step(frozen, 2, x, prev, misaligned_next, workspace),
+             "next_states: expected addresses aligned to their elements");
+  CHECK(is_all(p->states_n.arrays[0], 0x55) && is_all(p->states_n.arrays[1], 0x55));
 
-  /* Messages with and without memory of their own take turns. */
-  CHECK(fusedrnn_set_num_threads(0) == bad);
-  CHECK(strncmp(fusedrnn_last_error(), "n: expected a number of threads", 31) == 0);
-  expect(step(NULL, 2, x, prev, next, workspace), bad, "frozen: expected an address, got null");
   CHECK(step(frozen, 0, x, prev, next, workspace) == FUSEDRNN_OK);
-  expect(FUSEDRNN_OK, FUSEDRNN_OK, "frozen: expected an address, got null"); /* as it was */
+  CHECK(is_all(p->states_n.arrays[0], 0x55) && is_all(p->states_n.arrays[1], 0x55));
   const void* no_c[] = {h, NULL};
   CHECK(step(frozen, 2, x, no_c, next, workspace) == FUSEDRNN_OK);
   CHECK(step(frozen, 2, x, NULL, next, workspace) == FUSEDRNN_OK);
   fusedrnn_frozen_free(frozen);
+  free_problem(p);
 }
 
-static void test_messages(Problem* p) {
-  set_up(p, FUSEDRNN_GRU, 32, 2);
-  fusedrnn_frozen* frozen = NULL;
-  expect(fusedrnn_freeze(NULL, &frozen), FUSEDRNN_INVALID_VALUE,
-         "args: expected an address, got null");
-  expect(fusedrnn_freeze(&p->freeze, NULL), FUSEDRNN_INVALID_VALUE,
-         "frozen: expected an address, got null");
-  fusedrnn_freeze_args freeze = p->freeze;
-  freeze.size = 8;
-  CHECK(fusedrnn_freeze(&freeze, &frozen) == FUSEDRNN_INVALID_VALUE);
-  CHECK(strncmp(fusedrnn_last_error(), "fusedrnn_freeze_args: expected size = ", 38) == 0);
-  freeze = p->freeze;
-  freeze.cell = 99;
-  expect(fusedrnn_freeze(&freeze, &frozen), FUSEDRNN_INVALID_VALUE,
-         "cell: expected a fusedrnn_cell, got 99");
-  freeze = p->freeze;
-  freeze.compute = 99;
-  expect(fusedrnn_freeze(&freeze, &frozen), FUSEDRNN_INVALID_VALUE,
-         "compute: expected a fusedrnn_compute, got 99");
-  freeze.compute = FUSEDRNN_COMPUTE_TFLOAT32;
-  expect(fusedrnn_freeze(&freeze, &frozen), FUSEDRNN_INVALID_VALUE,
-         "compute: expected what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16), got "
-         "FUSEDRNN_COMPUTE_TFLOAT32");
-  freeze = p->freeze;
-  freeze.w_ih = NULL;
-  expect(fusedrnn_freeze(&freeze, &frozen), FUSEDRNN_INVALID_VALUE,
-         "w_ih: expected an array, got none");
-  freeze = p->freeze;
-  freeze.w_hh = freeze.w_ih;
-  expect(fusedrnn_freeze(&freeze, &frozen), FUSEDRNN_INVALID_VALUE,
-         "w_hh: expected shape (63, 21), got (63, 7)");
-  p->v[B_HH].tensor.dtype.bits = 64;
-  expect(fusedrnn_freeze(&p->freeze, &frozen), FUSEDRNN_INVALID_TYPE,
-         "b_hh: expected dtype float32 (the dtype of w_ih), got float64");
-  p->v[B_HH].tensor.dtype.bits = 32;
-  CHECK(frozen == NULL);
+static void test_messages_of_freeze(Problem* p) {
+  fusedrnn_frozen* const before = (fusedrnn_frozen*)(void*)p;
+  fusedrnn_frozen* frozen = before;
+  const DLTensor* const* const parameters = p->forward.parameters;
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(NULL, parameters, &frozen),
+                     "network: expected an address, got null");
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(p->network, parameters, NULL),
+                     "frozen: expected an address, got null");
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(p->network, NULL, &frozen),
+                     "w_ih: expected an array, got none");
+  const fusedrnn_run run = layer("gru", 0, I, H);
+  fusedrnn_network* const tfloat32 =
+      new_network(&run, 1, kFormats[FLOAT32].type, FUSEDRNN_COMPUTE_TFLOAT32);
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(tfloat32, parameters, &frozen),
+                     "compute: expected what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16), got "
+                     "FUSEDRNN_COMPUTE_TFLOAT32");
+  fusedrnn_network_free(tfloat32);
+  DLTensor** const weights = p->parameters.tensors;
+  DLTensor *const w_ih = weights[0], *const w_hh = weights[1], *const b_hh = weights[3];
+  weights[0] = NULL;
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(p->network, parameters, &frozen),
+                     "w_ih: expected an array, got none");
+  weights[0] = w_ih;
+  weights[1] = w_ih;
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(p->network, parameters, &frozen),
+                     "w_hh: expected shape (63, 21), got (63, 7)");
+  weights[1] = w_hh;
+  b_hh->dtype.bits = 64;
+  EXPECT(fusedrnn_freeze(p->network, parameters, &frozen), FUSEDRNN_INVALID_TYPE,
+         "b_hh: expected dtype float32 (the dtype of the network), got float64");
+  b_hh->dtype.bits = 32;
+  b_hh->device.device_type = kDLCUDA;
+  EXPECT(fusedrnn_freeze(p->network, parameters, &frozen), FUSEDRNN_INVALID_TYPE,
+         "b_hh: expected weights to freeze on the CPU (on a CUDA device pass them as they are to "
+         "every call), got an array on cuda:0");
+  b_hh->device.device_type = kDLCPU;
+  CHECK(frozen == before);
 
-  CHECK(fusedrnn_freeze(&p->freeze, &frozen) == FUSEDRNN_OK);
-  fusedrnn_forward_args args = without_weights(p);
-  expect(fusedrnn_frozen_forward(NULL, &args), FUSEDRNN_INVALID_VALUE,
-         "frozen: expected an address, got null");
-  expect(fusedrnn_frozen_forward(frozen, NULL), FUSEDRNN_INVALID_VALUE,
-         "args: expected an address, got null");
-  args.cell = FUSEDRNN_LSTM;
-  expect(fusedrnn_frozen_forward(frozen, &args), FUSEDRNN_INVALID_VALUE,
-         "cell: expected 4 (gru, as frozen), got 6");
-  args = without_weights(p);
-  args.b_ih = &p->v[B_IH].tensor;
-  expect(fusedrnn_frozen_forward(frozen, &args), FUSEDRNN_INVALID_VALUE,
-         "b_ih: expected none (the weights are frozen), got shape (63,)");
-  args = without_weights(p);
-  args.compute = FUSEDRNN_COMPUTE_BFLOAT16;
-  expect(fusedrnn_frozen_forward(frozen, &args), FUSEDRNN_INVALID_VALUE,
-         "compute: expected FUSEDRNN_COMPUTE_SAME (the weights are frozen), got 1");
-  args = without_weights(p);
+  Problem* const stack = set_up_stack(&kFormats[FLOAT32], 2);
+  stack->parameters.tensors[5] = NULL;
+  EXPECT_VALUE_ERROR(fusedrnn_freeze(stack->network, stack->forward.parameters, &frozen),
+                     "runs[1].w_hh: expected an array, got none");
+  CHECK(frozen == before);
+  free_problem(stack);
+}
+
+static void test_messages_of_calls(Problem* p) {
+  fusedrnn_frozen* const frozen = freeze(p);
+  const fusedrnn_forward_args good = without_weights(p);
+  fusedrnn_forward_args args = good;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(NULL, &args), "frozen: expected an address, got null");
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, NULL), "args: expected an address, got null");
+  args.size = 8;
+  CHECK(fusedrnn_frozen_forward(frozen, &args) == FUSEDRNN_INVALID_VALUE);
+  CHECK(strncmp(fusedrnn_last_error(), "fusedrnn_forward_args: expected size = ", 39) == 0);
+  args = good;
+  args.network = p->network;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "network: expected null (the weights are frozen), got an address");
+  args = good;
+  args.parameters = p->forward.parameters;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "parameters: expected null (the weights are frozen), got an address");
+  args = good;
+  args.reserve = p->reserve;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "reserve: expected null (the weights are frozen), got an address");
+  args.reserve = NULL;
+  args.reserve_bytes = 64;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "reserve_bytes: expected 0 (the weights are frozen), got 64");
+  args = good;
+  args.stream = &args;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "stream: expected null with arrays on the CPU, got a stream");
+  args = good;
   args.x = args.y;
-  expect(fusedrnn_frozen_forward(frozen, &args), FUSEDRNN_INVALID_VALUE,
-         "x: expected shape (5, 2, 7), got (5, 2, 21)");
-  p->v[X].tensor.dtype.bits = 64;
-  args = without_weights(p);
-  expect(fusedrnn_frozen_forward(frozen, &args), FUSEDRNN_INVALID_TYPE,
-         "x: expected dtype float32 (the dtype of the weights), got float64");
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "x: expected shape (5, 2, 7), got (5, 2, 21)");
+  args = good;
+  args.y = NULL;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args), "y: expected an array, got none");
+  args = good;
+  args.y = p->states_n.tensors[0];
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "y: expected shape (5, 2, 21), got (2, 21)");
+  p->x->tensor.dtype.bits = 64;
+  EXPECT(fusedrnn_frozen_forward(frozen, &good), FUSEDRNN_INVALID_TYPE,
+         "x: expected dtype float32 (the dtype of the network), got float64");
+  p->x->tensor.dtype.bits = 32;
+  p->x->tensor.device.device_type = kDLCUDA;
+  EXPECT(fusedrnn_frozen_forward(frozen, &good), FUSEDRNN_INVALID_TYPE,
+         "x: expected an array on the CPU (the device of the frozen weights), got one on cuda:0");
+  p->x->tensor.device.device_type = kDLCPU;
+  void* const own = p->y->tensor.data;
+  p->y->tensor.data = p->x->tensor.data;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &good),
+                     "y: expected memory apart from x, got overlapping memory");
+  p->y->tensor.data = own;
+  MUST(fusedrnn_frozen_forward(frozen, &good));
+
   CHECK(fusedrnn_frozen_workspace(frozen, -1) == 0);
   CHECK(strcmp(fusedrnn_last_error(), "batch: expected at least 0, got -1") == 0);
   CHECK(fusedrnn_frozen_workspace(frozen, INT64_MAX) == 0);
+  CHECK(strcmp(fusedrnn_last_error(), "batch: expected fewer sequences, got 9223372036854775807") ==
+        0);
   CHECK(fusedrnn_frozen_workspace(frozen, 0) >= 64);
   fusedrnn_frozen_free(frozen);
   fusedrnn_frozen_free(NULL);
-
-  args = p->forward;
-  p->v[X].tensor.dtype.bits = 32;
-  args.compute = FUSEDRNN_COMPUTE_INT8;
-  expect(fusedrnn_forward(&args, NULL), FUSEDRNN_INVALID_VALUE,
-         "compute: expected what is there without frozen weights, got FUSEDRNN_COMPUTE_INT8");
-}
-
-static int can_run(Problem* p) {
-  set_up(p, FUSEDRNN_LSTM, 32, 1);
-  if (fusedrnn_forward(&p->forward, NULL) != FUSEDRNN_UNAVAILABLE) return 1;
-  puts(fusedrnn_last_error());
-  return 0;
 }
 
 int main(void) {
-  Problem* p = malloc(sizeof *p);
-  if (p == NULL) return 1;
-  if (!can_run(p)) {
-    free(p);
-    return 77; /* what ctest takes for "not on this machine" */
-  }
+  if (!can_run()) return NOT_ON_THIS_MACHINE;
   test_counters();
-  CHECK(fusedrnn_set_num_threads(2) == FUSEDRNN_OK);
-  for (int32_t cell = FUSEDRNN_RNN_TANH; cell <= FUSEDRNN_LSTM; ++cell) {
-    for (int64_t batch = 1; batch <= MAX_B; ++batch) {
-      test_steps(p, (fusedrnn_cell)cell, 32, batch);
-      test_steps(p, (fusedrnn_cell)cell, 64, batch);
-    }
-  }
-  test_beside_a_busy_pool(p);
-  test_the_mode_of_the_thread(p);
-  test_what_a_step_refuses(p);
-  test_messages(p);
-  free(p);
-  if (failures > 0) fprintf(stderr, "%d failures\n", failures);
-  return failures > 0;
+  MUST(fusedrnn_set_num_threads(2));
+  test_all_steps();
+  test_networks_without_steps();
+  test_beside_a_busy_pool();
+  test_the_mode_of_the_thread();
+  test_what_a_step_refuses();
+  Problem* const p = set_up("gru", &kFormats[FLOAT32], 2);
+  test_messages_of_freeze(p);
+  test_messages_of_calls(p);
+  free_problem(p);
+  return result();
 }

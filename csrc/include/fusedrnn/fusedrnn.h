@@ -1,35 +1,36 @@
 /* fusedrnn: the C ABI over DLPack tensors, for embedding in other languages and frameworks.
  *
- * A network is a description: runs of cells over a sequence, each in one direction, one after the other.
- * It is made once, says what parameters and states it has, and serves any number of calls and threads.
- * All memory is the caller's: parameters, states, results, and the reserve, which is what a forward call
- * leaves for its gradients, one block of bytes whose size is asked beforehand.
+ * A network is a description: runs of cells over a sequence, each in one direction, one after the
+ * other. It is made once, says what parameters and states it has, and serves any number of calls
+ * and threads. All memory is the caller's: parameters, states, results, and the reserve, which is
+ * what a forward call leaves for its gradients, one block of bytes whose size is asked beforehand.
  *
- * Letters: T time steps, B batch, I input size, H hidden size, P size of h (H, unless the cell has a
- * projection), G gate blocks (RNN 1, GRU 3, LSTM 4). Layouts are row-major with the last axis fastest.
- * Gate order: LSTM i, f, g, o; GRU r, z, n.
+ * Letters: T time steps, B batch, I input size, H hidden size, P size of h (H, unless the cell has
+ * a projection), G gate blocks (RNN 1, GRU 3, LSTM 4). Layouts are row-major with the last axis
+ * fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
  *
  *   x [T,B,input size]   y [T,B,output size]   a state [B,H] or [B,P]
  *   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]
  *   lengths [B], any integer type, 0 <= lengths[b] <= T      resets [T,B], bool
  *
  * A null pointer for an optional tensor means: biases and states before the first step zero, every
- * sequence T long, no resets; for an upstream gradient zero; for a tensor to be written "not wanted".
- * Where many tensors are optional, so is the address of their list.
+ * sequence T long, no resets; for an upstream gradient zero; for a tensor to be written "not
+ * wanted". Where many tensors are optional, so is the address of their list.
  *
- * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and lengths
- * and resets any on every axis. Tensors are of the network's type, in CPU memory or on one CUDA device,
- * aligned to their element; lengths and resets may stay in CPU memory. Elements that are written share no
- * memory with one another or with anything that the call reads, but that a state after the last step may
- * lie exactly where the same state before the first step does, and so may its gradients.
+ * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
+ * lengths and resets any on every axis. Tensors are of the network's type, in CPU memory or on one
+ * CUDA device, aligned to their element; lengths and resets may stay in CPU memory. Elements that
+ * are written share no memory with one another or with anything that the call reads, but that a
+ * state after the last step may lie exactly where the same state before the first step does, and so
+ * may its gradients.
  *
- * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c only
- * where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each gradient once
- * at its end.
+ * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
+ * only where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each
+ * gradient once at its end.
  *
- * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says, for the
- * calling thread, which argument was wrong, what was expected and what came. All functions may be called
- * from many threads.
+ * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
+ * for the calling thread, which argument was wrong, what was expected and what came. All functions
+ * may be called from many threads.
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -61,8 +62,9 @@ typedef enum fusedrnn_status {
   FUSEDRNN_INTERNAL = 5     /* a defect of the library */
 } fusedrnn_status;
 
-/* What the operands of the matrix products are rounded to. All else is in the type of x, except that
- * BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than gru_reset_before. */
+/* What the operands of the matrix products are rounded to. All else is in the type of x, except
+ * that BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than
+ * gru_reset_before. */
 typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
   FUSEDRNN_COMPUTE_BFLOAT16 = 1,
@@ -83,22 +85,24 @@ typedef struct fusedrnn_allocator {
   void (*release)(void* context, void* memory, size_t bytes, void* stream);
 } fusedrnn_allocator;
 
-/* One cell over the sequence, in one direction. A row is what lies between runs, [T,B,width]: row 0 is x,
- * and each other row is written by one or more runs, side by side. The highest row is y. A stack of L
- * layers in both directions has rows 0 to L; its runs are 2 L, those of row k first forward, then reverse:
- * {cell, 0, k - 1, k, 0, 0, width of row k - 1, H, 0}, {cell, 1, k - 1, k, 0, H, width of row k - 1, H, 0}. */
+/* One cell over the sequence, in one direction. A row is what lies between runs, [T,B,width]: row 0
+ * is x, and each other row is written by one or more runs, side by side. The highest row is y. A
+ * stack of L layers in both directions has rows 0 to L; its runs are 2 L, those of row k first
+ * forward, then reverse: {cell, 0, k - 1, k, 0, 0, width of row k - 1, H, 0}, {cell, 1, k - 1, k,
+ * 0, H, width of row k - 1, H, 0}. */
 typedef struct fusedrnn_run {
-  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm"; "gru": n = tanh(a_n + r * u_n), as in
-   * cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n + W_hn (r * h) + b_hn), Cho et al. 2014 */
+  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm"; "gru": n = tanh(a_n + r * u_n),
+   * as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n + W_hn (r * h) + b_hn), Cho et
+   * al. 2014 */
   const char* cell;
-  int32_t reverse;      /* nonzero: from the last valid step of each sequence to the first */
-  int32_t reads;        /* a row that runs before have written, or 0 */
-  int32_t writes;       /* 1 or more, higher than the row it reads */
-  int32_t reserved;     /* zero */
-  int64_t read_offset;  /* the first column that it reads, and writes */
+  int32_t reverse;     /* nonzero: from the last valid step of each sequence to the first */
+  int32_t reads;       /* a row that runs before have written, or 0 */
+  int32_t writes;      /* 1 or more, higher than the row it reads */
+  int32_t reserved;    /* zero */
+  int64_t read_offset; /* the first column that it reads, and writes */
   int64_t write_offset;
-  int64_t input_size;   /* I */
-  int64_t hidden_size;  /* H; it writes as many columns, or P */
+  int64_t input_size;      /* I */
+  int64_t hidden_size;     /* H; it writes as many columns, or P */
   int64_t projection_size; /* P of cells with a projection; else 0 */
 } fusedrnn_run;
 
@@ -108,8 +112,9 @@ typedef struct fusedrnn_network_args {
   size_t size; /* sizeof(fusedrnn_network_args), so that fields can be added */
   const fusedrnn_run* runs;
   int32_t num_runs;
-  int32_t compute;  /* a fusedrnn_compute */
-  DLDataType dtype; /* float32, float64, bfloat16 (kDLBfloat, 16 bits) or float16 (kDLFloat, 16 bits) */
+  int32_t compute; /* a fusedrnn_compute */
+  DLDataType
+      dtype; /* float32, float64, bfloat16 (kDLBfloat, 16 bits) or float16 (kDLFloat, 16 bits) */
   int32_t reserved; /* zero */
 } fusedrnn_network_args;
 
@@ -123,8 +128,8 @@ typedef struct fusedrnn_network_info {
   int64_t input_size, output_size; /* the last axes of x and y */
 } fusedrnn_network_info;
 
-/* A parameter or a state. Both are counted run by run, and within a run in the order of its cell: of all
- * cells so far w_ih, w_hh, b_ih, b_hh, and h, then c of an LSTM. */
+/* A parameter or a state. Both are counted run by run, and within a run in the order of its cell:
+ * of all cells so far w_ih, w_hh, b_ih, b_hh, and h, then c of an LSTM. */
 typedef struct fusedrnn_array_info {
   const char* name; /* "w_ih", "h", ...; valid for as long as the library is */
   int32_t run;
@@ -135,18 +140,19 @@ typedef struct fusedrnn_array_info {
 
 FUSEDRNN_API fusedrnn_status fusedrnn_network_describe(const fusedrnn_network* network,
                                                        fusedrnn_network_info* info);
-FUSEDRNN_API fusedrnn_status fusedrnn_network_parameter(const fusedrnn_network* network, int32_t index,
-                                                        fusedrnn_array_info* info);
+FUSEDRNN_API fusedrnn_status fusedrnn_network_parameter(const fusedrnn_network* network,
+                                                        int32_t index, fusedrnn_array_info* info);
 FUSEDRNN_API fusedrnn_status fusedrnn_network_state(const fusedrnn_network* network, int32_t index,
                                                     fusedrnn_array_info* info);
 
-/* Bytes that a forward call on this device leaves for its backward. The reserve may be copied, saved and
- * loaded in between. On the CPU it is aligned to 16 bytes, opens with a header that says of which network
- * and sizes it is (any other is an error), and serves any process that runs the same instruction set. On a
- * CUDA device it is aligned to 256 bytes and used in the order of the streams; there its size alone is
- * checked. */
-FUSEDRNN_API fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network, DLDevice device,
-                                                    int64_t steps, int64_t batch, size_t* bytes);
+/* Bytes that a forward call on this device leaves for its backward. The reserve may be copied,
+ * saved and loaded in between. On the CPU it is aligned to 16 bytes, opens with a header that says
+ * of which network and sizes it is (any other is an error), and serves any process that runs the
+ * same instruction set. On a CUDA device it is aligned to 256 bytes and used in the order of the
+ * streams; there its size alone is checked. */
+FUSEDRNN_API fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network,
+                                                    DLDevice device, int64_t steps, int64_t batch,
+                                                    size_t* bytes);
 
 typedef struct fusedrnn_forward_args {
   size_t size; /* sizeof(fusedrnn_forward_args) */
@@ -157,17 +163,17 @@ typedef struct fusedrnn_forward_args {
   const DLTensor* lengths;           /* optional */
   const DLTensor* resets;            /* optional */
   DLTensor* y;                       /* written */
-  DLTensor* const* states_n;         /* written: after the last valid step; optional, as each of them */
-  void* reserve;                     /* written; null: inference, nothing is kept */
-  size_t reserve_bytes;              /* what fusedrnn_reserve_bytes() says; 0 without one */
+  DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */
+  void* reserve;             /* written; null: inference, nothing is kept */
+  size_t reserve_bytes;      /* what fusedrnn_reserve_bytes() says; 0 without one */
   void* stream; /* a cudaStream_t, where x is on a CUDA device; null: the default one */
   const fusedrnn_allocator* allocator; /* optional, on a CUDA device */
 } fusedrnn_forward_args;
 
 typedef struct fusedrnn_backward_args {
   size_t size; /* sizeof(fusedrnn_backward_args) */
-  /* As of the forward call, whose values must not have changed. Of lengths and resets nothing is looked at
-   * but whether they were given: what they said stands in the reserve. */
+  /* As of the forward call, whose values must not have changed. Of lengths and resets nothing is
+   * looked at but whether they were given: what they said stands in the reserve. */
   const fusedrnn_network* network;
   const DLTensor* x;
   const DLTensor* const* parameters;
@@ -175,11 +181,11 @@ typedef struct fusedrnn_backward_args {
   const DLTensor* resets;
   const void* reserve; /* only read: backward may run again, and from many threads */
   size_t reserve_bytes;
-  const DLTensor* dy;                /* optional, as each of these; in the shapes of their variables */
+  const DLTensor* dy; /* optional, as each of these; in the shapes of their variables */
   const DLTensor* const* dstates_n;
-  DLTensor* dx;                      /* written */
-  DLTensor* const* dparameters;      /* written */
-  DLTensor* const* dstates;          /* written: of the states before the first step */
+  DLTensor* dx;                 /* written */
+  DLTensor* const* dparameters; /* written */
+  DLTensor* const* dstates;     /* written: of the states before the first step */
   void* stream;
   const fusedrnn_allocator* allocator;
 } fusedrnn_backward_args;
@@ -188,9 +194,9 @@ FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args)
 /* The gradients of sum(dy * y) + sum(dstates_n * states_n). */
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 
-/* A network with its weights packed for inference on the CPU. Immutable: any number of threads may run with
- * it at the same time. The weights are copies: what they were made from may change or be released, the
- * network too. Release it with fusedrnn_frozen_free when no call uses it any more. */
+/* A network with its weights packed for inference on the CPU. Immutable: any number of threads may
+ * run with it at the same time. The weights are copies: what they were made from may change or be
+ * released, the network too. Release it with fusedrnn_frozen_free when no call uses it any more. */
 typedef struct fusedrnn_frozen fusedrnn_frozen;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network,
@@ -202,15 +208,15 @@ FUSEDRNN_API void fusedrnn_frozen_free(fusedrnn_frozen* frozen);
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
                                                      const fusedrnn_forward_args* args);
 
-/* The bytes of memory that a step of `batch` sequences works in, at least 64; 0 where `frozen` is null or no
- * plain stack of layers in the forward direction, or `batch` is negative or too large
+/* The bytes of memory that a step of `batch` sequences works in, at least 64; 0 where `frozen` is
+ * null or no plain stack of layers in the forward direction, or `batch` is negative or too large
  * (fusedrnn_last_error() says so). Not for a real-time thread: ask once, before the first step. */
 FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int64_t batch);
 
-/* One step of all layers on the calling thread, for real-time threads: no memory is allocated, no lock taken, no
- * system call made and no other thread waited for. The time it takes depends on the sizes alone,
- * not on the values: denormal numbers are flushed to zero inside, and the thread's floating-point
- * mode is as before when it returns. The bits are those of the same step of
+/* One step of all layers on the calling thread, for real-time threads: no memory is allocated, no
+ * lock taken, no system call made and no other thread waited for. The time it takes depends on the
+ * sizes alone, not on the values: denormal numbers are flushed to zero inside, and the thread's
+ * floating-point mode is as before when it returns. The bits are those of the same step of
  * fusedrnn_frozen_forward. (The exception: where AMX multiplies, that is weights of bfloat16 or
  * int8 and 4 sequences or more, a thread's first step enters the kernel, which makes room for the
  * tile registers. Let it be one that is in no hurry.)
@@ -224,8 +230,9 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
  * All are dense and row-major, of the weights' dtype and aligned to it. next_states[s] may be
  * prev_states[s]; otherwise what is written shares no memory with anything else here.
  *
- * FUSEDRNN_INVALID_VALUE for a null or misaligned address or a negative batch, as a literal in
- * fusedrnn_last_error() says: nothing has been written then. This is all that is checked. */
+ * FUSEDRNN_INVALID_VALUE for a null or misaligned address, a negative batch, or a network that
+ * takes no steps, as a literal in fusedrnn_last_error() says: nothing has been written then. This
+ * is all that is checked. */
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_step(const fusedrnn_frozen* frozen, int64_t batch,
                                                   const void* x, const void* const* prev_states,
                                                   void* const* next_states, void* workspace);
