@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,23 +20,27 @@
 
 namespace fusedrnn::bindings {
 
+// Memory for steps of up to `batch` sequences.
 class Frozen::Workspace {
  public:
-  explicit Workspace(size_t bytes) : bytes_(bytes), block_(bytes) {}
-  size_t bytes() const { return bytes_; }
+  Workspace(const fusedrnn_frozen& frozen, int64_t batch)
+      : batch_(batch), block_(step_workspace(frozen, batch)) {}
+  int64_t batch() const { return batch_; }
   void* data() const { return block_.data(); }
 
  private:
-  size_t bytes_;
+  int64_t batch_;
   Block block_;
 };
 
-// A workspace of at least `bytes` while it lives.
+// One that is large enough, while it lives.
 class Frozen::Lease {
  public:
-  Lease(std::atomic<Workspace*>& spare, size_t bytes)
-      : spare_(spare), taken_(spare.exchange(nullptr, std::memory_order_acquire)) {
-    if (taken_ == nullptr || taken_->bytes() < bytes) taken_ = std::make_unique<Workspace>(bytes);
+  Lease(const Frozen& frozen, int64_t batch)
+      : spare_(frozen.spare_), taken_(spare_.exchange(nullptr, std::memory_order_acquire)) {
+    if (taken_ == nullptr || taken_->batch() < batch) {
+      taken_ = std::make_unique<Workspace>(frozen.handle(), batch);
+    }
   }
   ~Lease() { delete spare_.exchange(taken_.release(), std::memory_order_acq_rel); }
   Lease(const Lease&) = delete;
@@ -65,7 +68,7 @@ bool Frozen::releases_gil(int64_t B) const {
 void Frozen::step(const Arrays& arrays) const {
   if (arrays.B == 0) return;
   const Network& n = network();
-  const Lease workspace(spare_, step_workspace(*handle_, arrays.B));
+  const Lease workspace(*this, arrays.B);
   constexpr size_t kFew = 32;  // states: no memory for these
   std::array<const void*, kFew> few_prev{};
   std::array<void*, kFew> few_next{};
@@ -111,18 +114,18 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
   const NetworkPointer network = with_weight_dtype(given, weight_dtype);
   const std::vector<Name> names = parameter_names(*network);
   const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
-  std::deque<InputArray> arrays;
+  Arrays<InputArray> arrays(names.size());
   std::vector<const DLTensor*> tensors;
   const auto describe = [&] {
     tensors.clear();
-    for (const InputArray& array : arrays) tensors.push_back(array.tensor());
+    for (const auto& array : arrays) tensors.push_back(array->tensor());
   };
   for (size_t i = 0; i < names.size(); ++i) {
-    arrays.emplace_back(names[i], objects[i], ElementKind::floating);
+    arrays[i].emplace(names[i], objects[i], ElementKind::floating);
   }
   describe();
   check_parameters_to_freeze(*network, tensors.data(), Layout::any);
-  for (InputArray& array : arrays) array.make_readable();
+  for (auto& array : arrays) array->make_readable();
   describe();
   fusedrnn_frozen* frozen = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;

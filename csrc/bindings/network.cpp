@@ -83,26 +83,45 @@ py::tuple forward(const NetworkPointer& network, py::handle x, py::handle parame
   return forward_pass(network, std::move(inputs), true, states, save, y, states_n);
 }
 
+// The network of the last call, for the next: with the GIL held.
+constinit NetworkPointer last_network;
+
+NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute) {
+  if (last_network) {
+    const Run& last = last_network->runs.front();
+    const Problem& p = last.problem;
+    if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
+        run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
+        dtype == p.dtype && static_cast<Compute>(compute) == p.compute) {
+      return last_network;
+    }
+  }
+  last_network = std::make_shared<const Network>(make_network(&run, 1, dtype, compute));
+  return last_network;
+}
+
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
               py::handle lengths, py::handle resets, py::handle reverse, py::handle compute_dtype,
               py::handle save, py::handle y, py::handle states_n) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
+  names.reserve(cell.parameters.size());
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
   auto inputs = std::make_unique<PassInputs>(x, parameters, names, lengths, resets);
   fusedrnn_run described = infer_run(cell, inputs->x(), inputs->parameters());
   described.reverse = reversed ? 1 : 0;
   const Dtype dtype = floating_dtype("x", *inputs->x());
   const int32_t compute = compute_argument(compute_dtype, dtype, inputs->place().on_cuda());
-  auto network = std::make_shared<const Network>(make_network(&described, 1, dtype, compute));
-  return forward_pass(std::move(network), std::move(inputs), false, states, saved, y, states_n);
+  return forward_pass(network_of(described, dtype, compute), std::move(inputs), false, states,
+                      saved, y, states_n);
 }
 
 }  // namespace
 
 std::vector<Name> parameter_names(const Network& network) {
   std::vector<Name> names;
+  names.reserve(static_cast<size_t>(network.num_parameters));
   network.for_parameters([&](const Run& run, int i, int) {
     names.emplace_back("", run.cell->parameters[static_cast<size_t>(i)].name, "",
                        network.named(run));

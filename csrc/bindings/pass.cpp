@@ -17,6 +17,7 @@ std::vector<py::object> objects_of(const char* name, py::handle tuple, size_t co
         expected(name, std::to_string(count) + " values", std::to_string(items.size())));
   }
   std::vector<py::object> objects;
+  objects.reserve(count);
   for (const py::handle item : items) objects.push_back(py::reinterpret_borrow<py::object>(item));
   return objects;
 }
@@ -27,8 +28,9 @@ PassInputs::PassInputs(py::handle x, py::handle parameters, const std::vector<Na
                        py::handle lengths, py::handle resets) {
   x_.emplace("x", x, ElementKind::floating, &place_);
   const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
+  parameters_ = Arrays<InputArray>(names.size());
   for (size_t i = 0; i < names.size(); ++i) {
-    parameters_.emplace_back(names[i], objects[i], ElementKind::floating, &place_);
+    parameters_[i].emplace(names[i], objects[i], ElementKind::floating, &place_);
   }
   lengths_.emplace("lengths", lengths, ElementKind::integer, &place_);
   resets_.emplace("resets", resets, ElementKind::boolean, &place_);
@@ -38,12 +40,13 @@ PassInputs::PassInputs(py::handle x, py::handle parameters, const std::vector<Na
 template <class Visit>
 void PassInputs::for_each(const Visit& visit) {
   for (InputArray* array : {&*x_, &*lengths_, &*resets_}) visit(*array);
-  for (InputArray& array : parameters_) visit(array);
+  for (std::optional<InputArray>& array : parameters_) visit(*array);
 }
 
 void PassInputs::refresh() {
   tensors_.clear();
-  for (const InputArray& array : parameters_) tensors_.push_back(array.tensor());
+  tensors_.reserve(parameters_.size());
+  for (const auto& array : parameters_) tensors_.push_back(array->tensor());
 }
 
 void PassInputs::make_readable() {
@@ -62,7 +65,7 @@ void PassInputs::release_masks() {
 py::tuple PassInputs::owners() const {
   py::list owners;
   for (const InputArray* array : {&*x_, &*lengths_, &*resets_}) owners.append(array->owner());
-  for (const InputArray& array : parameters_) owners.append(array.owner());
+  for (const auto& array : parameters_) owners.append(array->owner());
   return py::tuple(owners);
 }
 
@@ -120,30 +123,34 @@ void StateSlices::set(bool stacked, const Name& name, int s, const DLTensor* t) 
 
 StateInputs::StateInputs(const Network& network, bool stacked, const StateNames& names,
                          py::handle arrays, Place* place)
-    : stacked_(stacked), count_(states_of_runs(network)), slices_(network) {
+    : stacked_(stacked),
+      count_(states_of_runs(network)),
+      arrays_(static_cast<size_t>(count_)),
+      slices_(network) {
   const std::vector<py::object> objects = objects_of("states", arrays, static_cast<size_t>(count_));
   for (int s = 0; s < count_; ++s) {
-    arrays_.emplace_back(StateSlices::name_of(network, stacked, names, s),
-                         objects[static_cast<size_t>(s)], ElementKind::floating, place);
+    arrays_[static_cast<size_t>(s)].emplace(StateSlices::name_of(network, stacked, names, s),
+                                            objects[static_cast<size_t>(s)], ElementKind::floating,
+                                            place);
   }
   cut();
 }
 
 void StateInputs::cut() {
   for (int s = 0; s < count_; ++s) {
-    const InputArray& array = arrays_[static_cast<size_t>(s)];
+    const InputArray& array = *arrays_[static_cast<size_t>(s)];
     slices_.set(stacked_, array.name(), s, array.tensor());
   }
 }
 
 void StateInputs::make_readable() {
-  for (InputArray& array : arrays_) array.make_readable();
+  for (auto& array : arrays_) array->make_readable();
   cut();
 }
 
 py::tuple StateInputs::owners() const {
   py::list owners;
-  for (const InputArray& array : arrays_) owners.append(array.owner());
+  for (const auto& array : arrays_) owners.append(array->owner());
   return py::tuple(owners);
 }
 
@@ -152,20 +159,22 @@ StateOutputs::StateOutputs(const Network& network, bool stacked, const StateName
     : slices_(network) {
   const int count = states_of_runs(network);
   const std::vector<py::object> objects = objects_of("states", arrays, static_cast<size_t>(count));
+  arrays_ = Arrays<OutputArray>(objects.size());
   for (int s = 0; s < count; ++s) {
     const Name name = StateSlices::name_of(network, stacked, names, s);
     Shape shape{};
     if (stacked) shape.add(static_cast<int64_t>(network.runs.size()));
     shape.add(B);
     shape.add(network.runs.front().state_size(s));
-    arrays_.emplace_back(name, objects[static_cast<size_t>(s)], network.dtype, shape, place);
-    slices_.set(stacked, name, s, arrays_.back().tensor());
+    std::optional<OutputArray>& array = arrays_[static_cast<size_t>(s)];
+    array.emplace(name, objects[static_cast<size_t>(s)], network.dtype, shape, place);
+    slices_.set(stacked, name, s, array->tensor());
   }
 }
 
 py::tuple StateOutputs::arrays() const {
   py::tuple result(arrays_.size());
-  for (size_t s = 0; s < arrays_.size(); ++s) result[s] = arrays_[s].array();
+  for (size_t s = 0; s < arrays_.size(); ++s) result[s] = arrays_[s]->array();
   return result;
 }
 

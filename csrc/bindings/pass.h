@@ -6,7 +6,6 @@
 
 #include <pybind11/pybind11.h>
 
-#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -21,6 +20,10 @@
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
+
+// Arrays that stay where they are: they refer to themselves.
+template <class Array>
+using Arrays = std::vector<std::optional<Array>>;
 
 using NetworkPointer = std::shared_ptr<const Network>;
 
@@ -57,7 +60,7 @@ class PassInputs {
   Place place_;  // x decides it
   std::optional<InputArray> x_, lengths_, resets_;
   const DLTensor *lengths_given_ = nullptr, *resets_given_ = nullptr;
-  std::deque<InputArray> parameters_;
+  Arrays<InputArray> parameters_;
   std::vector<const DLTensor*> tensors_;
 };
 
@@ -106,7 +109,7 @@ class StateInputs {
 
   const bool stacked_;
   const int count_;
-  std::deque<InputArray> arrays_;
+  Arrays<InputArray> arrays_;
   StateSlices slices_;
 };
 
@@ -119,7 +122,7 @@ class StateOutputs {
   py::tuple arrays() const;
 
  private:
-  std::deque<OutputArray> arrays_;
+  Arrays<OutputArray> arrays_;
   StateSlices slices_;
 };
 

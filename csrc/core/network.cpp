@@ -57,6 +57,7 @@ std::string range_text(int64_t first, int64_t last) {
 class Builder {
  public:
   Builder(Network& network, int count) : network_(network), count_(count) {
+    network_.rows.reserve(static_cast<size_t>(count) + 1);
     network_.rows.resize(1);
   }
 
@@ -168,6 +169,7 @@ class Builder {
 
   // Every column is written by one run.
   void check_tiled(int row) const {
+    if (count_ == 1 && network_.runs.front().write_offset == 0) return;
     std::vector<std::pair<int64_t, int64_t>> slices;
     for (const Run& run : network_.runs) {
       if (run.writes == row)

@@ -119,6 +119,8 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
     for (size_t& direction : layout.flags)
       direction = layout.take(static_cast<size_t>(T * B), kLine);
   }
+  layout.rows.resize(network.rows.size(), 0);
+  if (network.rows.size() == 2) return layout;  // nothing lies between x and y
   // A row is needed from the runs that write it to those that read it, which write later rows: in
   // this order, or backward in the other. The same places serve both.
   std::vector<size_t> last_use(network.rows.size(), 0);
@@ -140,9 +142,8 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
   }
   std::vector<size_t> begins;
   for (const Place& place : places) begins.push_back(layout.take(place.bytes, kCudaAlignment));
-  for (size_t row = 0; row < network.rows.size(); ++row) {
-    const bool between = row > 0 && row + 1 < network.rows.size();
-    layout.rows.push_back(between ? begins[place_of[row]] : 0);
+  for (size_t row = 1; row + 1 < network.rows.size(); ++row) {
+    layout.rows[row] = begins[place_of[row]];
   }
   return layout;
 }

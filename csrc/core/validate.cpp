@@ -34,7 +34,12 @@ Name state_name(const Network& network, const Run& run, int s, const char* prefi
 class Tensors {
  public:
   Tensors(const Network& network, DLDevice device, const char* whose, Layout layout)
-      : network_(network), device_(device), whose_(whose), layout_(layout) {}
+      : network_(network), device_(device), whose_(whose), layout_(layout) {
+    if (layout == Layout::any) return;
+    const auto most = static_cast<size_t>(network.num_parameters + network.num_states) + 4;
+    inputs.reserve(most);
+    outputs.reserve(most);
+  }
 
   void check(const Name& name, const DLTensor& t, const Shape& shape) const {
     check_header(name, t);
