@@ -1,7 +1,8 @@
-// What a thread of a backward pass knows, and what it does for every cell alike: packing, the
-// products of the walk, the states' gradients at its two ends.
+// What a thread of a backward pass does for every cell alike: packing, the products of the walk,
+// the states' gradients at its two ends.
 #pragma once
 
+#include "cpu/kernels/context.h"
 #include "cpu/kernels/pack_cell.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -12,65 +13,25 @@ constexpr int kRecurrentPanel = 2;
 constexpr int kWidePanel = 4;
 
 template <class F>
-struct BackwardContext {
-  using Edge = typename F::Edge;
-  using Real = typename F::Real;
-  using Row = typename F::Row;
-  using Panel = typename F::Panel;
-  using V = typename F::V;
-  static constexpr int W = V::width;
-  static constexpr int kPanel = kRecurrentPanel * W;
+struct BackwardContext : Context<F, BackwardJob> {
+  using Base = Context<F, BackwardJob>;
+  using Base::job, Base::p;
+  using typename Base::Real, typename Base::Row;
+  static constexpr int kPanel = kRecurrentPanel * Base::W;
   static constexpr int kSums = kTileSums<F, kRecurrentPanel>;
 
-  BackwardContext(const BackwardJob& backward_job, int thread)
-      : job(backward_job),
-        shape(*job.shape),
-        call(*job.call),
-        p(call.problem),
-        slots{p.T, p.reverse, true},
-        share(job.grid, p.B, thread),
-        h_panels(share.of_group(blocks_of(p.H, kPanel))),
-        p_panels(share.of_group(blocks_of(p.P, kPanel))) {}
+  BackwardContext(const BackwardJob& its_job, int thread) : Base(its_job, thread, kPanel, true) {}
 
-  // The thread's part of a buffer that all threads share out.
-  template <class Number>
-  FUSEDRNN_MEMBER Number* part_of(const PerThread& buffer) const {
-    return reinterpret_cast<Number*>(static_cast<char*>(buffer.data) + share.thread * buffer.bytes);
-  }
-  // Its panels of units.
-  FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
-
-  // Units that a vector from `unit` on holds; the last panel may have vectors without any.
-  static FUSEDRNN_MEMBER int lanes(int64_t unit, int64_t units) {
-    const int64_t left = units - unit;
-    return left >= W ? W : left > 0 ? static_cast<int>(left) : 0;
-  }
-  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
-    return call.flags == nullptr || step == p.T ? nullptr : call.flags + slots.time(step) * p.B;
-  }
   FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
     return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
   }
   FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
     return static_cast<Row*>(job.delta) + (time * p.B + b) * job.ld_delta;
   }
-  FUSEDRNN_MEMBER V load_state(int s, int64_t slot, int64_t b, int64_t unit) const {
-    const int64_t at = (slot * p.B + b) * job.ld_state + unit;
-    return s == 0 ? V::load(static_cast<const typename F::State*>(job.kept.states[0]) + at)
-                  : V::load(static_cast<const Real*>(job.kept.states[s]) + at);
-  }
   // Numbers along k in the product of a stage's deltas.
   FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
     return (product.gates - 1) * job.delta_block + F::padded(extent(p, product.units));
   }
-
-  const BackwardJob& job;
-  const KernelShape& shape;
-  const BackwardCall& call;
-  const Problem& p;
-  const Slots slots;
-  const Share share;
-  const Range h_panels, p_panels;
 };
 
 // One gate's rows of a product's weights, as block `index` of every panel of `depth` numbers.
@@ -177,7 +138,7 @@ struct InitialState {
       multiply_deltas(context, context.shape.h_stage, context.slots.time(0), tile, sums);
     }
     for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-      const int lanes = context.lanes(unit, units);
+      const int lanes = lanes_at<V>(unit, units);
       if (lanes == 0) return;
       V d = V::load(context.carry_row(state, b) + unit);
       if (multiplied && is_multiplied(flags, b)) d = d + product;

@@ -31,7 +31,7 @@ FUSEDRNN_ONCE void enter_first_step(const ForwardContext<F>& context) {
 template <class F>
 FUSEDRNN_ONCE void leave_last_step(const ForwardContext<F>& context) {
   using Edge = typename F::Edge;
-  constexpr int W = F::V::width;
+  using V = typename F::V;
   const int64_t slot = context.slots.entering(context.p.T), U = context.panel_units;
   for (int s = 0; s < context.shape.state_count; ++s) {
     const Matrix& last = context.call.state_n[s];
@@ -41,10 +41,9 @@ FUSEDRNN_ONCE void leave_last_step(const ForwardContext<F>& context) {
     const Range panels = context.panels(size);
     for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
       Edge* dst = static_cast<Edge*>(last.data) + b * last.stride;
-      for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units; unit += W) {
-        const int64_t left = units - unit;
-        context.load_state(s, slot, b, unit)
-            .store(dst + unit, left < W ? static_cast<int>(left) : W);
+      for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units;
+           unit += V::width) {
+        context.load_state(s, slot, b, unit).store(dst + unit, lanes_at<V>(unit, units));
       }
     }
   }

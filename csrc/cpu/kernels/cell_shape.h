@@ -37,9 +37,10 @@ struct StateShape {
   int first_stage = 0, last_stage = 0;  // of those that walk its units: the last one sets it
 };
 
-// A vector parameter is read by block; block `delta`, summed over all rows, is its gradient.
+// A block of a vector parameter; block `delta`, summed over all rows, is its gradient.
 struct VectorShape {
   int parameter = -1, block = 0, delta = -1;
+  char units = 'H';
 };
 
 struct CellShape {
@@ -63,6 +64,15 @@ consteval ProductShape product_shape(const cells::Product& product) {
   return shape;
 }
 
+// Gates are those of hidden units; of another stage it is the first block that the stage writes.
+template <class Cell>
+consteval int first_delta(int stage, const ProductShape& product) {
+  if (product.units == 'H') return Cell::recurrent_delta(product.first);
+  int delta = 0;
+  while (Cell::delta_stage(delta) != stage) ++delta;
+  return delta;
+}
+
 template <class Cell>
 consteval CellShape shape_of() {
   using cells::Operand;
@@ -81,7 +91,7 @@ consteval CellShape shape_of() {
     if (stage.operand == Operand::none) continue;
     stage.product = product_shape<Cell>(Cell::kStages[i].product);
     stage.units = stage.product.units;
-    stage.first_delta = Cell::recurrent_delta(stage.product.first);
+    stage.first_delta = first_delta<Cell>(i, stage.product);
     if (stage.operand == Operand::h) {
       shape.h_stage = i;
     } else {
@@ -100,21 +110,22 @@ consteval CellShape shape_of() {
       state.last_stage = i;
     }
   }
-  const auto add = [&](int parameter, int block, int delta) {
-    shape.vector_gradients[shape.vector_gradient_count++] = {parameter, block, delta};
+  const auto add = [&](int parameter, int block, int delta, char units) {
+    shape.vector_gradients[shape.vector_gradient_count++] = {parameter, block, delta, units};
   };
   for (int k = 0; k < shape.vector_count; ++k) {
     const cells::VectorBlock vector = cells::vector_block<Cell>(k);
-    add(vector.parameter, vector.block, Cell::vector_delta(k));
+    add(vector.parameter, vector.block, Cell::vector_delta(k), 'H');
   }
   for (int g = 0; g < shape.gates; ++g) {
     shape.input_delta[g] = Cell::input_delta(g);
-    if (shape.input.bias >= 0) add(shape.input.bias, shape.input.first + g, Cell::input_delta(g));
+    if (shape.input.bias < 0) continue;
+    add(shape.input.bias, shape.input.first + g, Cell::input_delta(g), 'H');
   }
   for (int i = 0; i < shape.stage_count; ++i) {
-    const ProductShape& product = shape.stages[i].product;
-    for (int g = product.first; g < product.first + product.gates && product.bias >= 0; ++g) {
-      add(product.bias, g, Cell::recurrent_delta(g));
+    const StageShape& stage = shape.stages[i];
+    for (int g = 0; g < stage.product.gates && stage.product.bias >= 0; ++g) {
+      add(stage.product.bias, stage.product.first + g, stage.first_delta + g, stage.units);
     }
   }
   return shape;

@@ -96,10 +96,10 @@ struct ParameterGradients {
   FUSEDRNN_ONCE void sum(const VectorShape& vector) const {
     void* const dst = context.call.dparameters[vector.parameter].data;
     if (dst == nullptr) return;
-    const int64_t units = p.H;
+    const int64_t units = extent(p, vector.units);
     const Range own = context.share.of_all(blocks_of(units, W));
     for (int64_t v = own.begin; v < own.end; ++v) {
-      const int n = context.lanes(v * W, units);
+      const int n = lanes_at<V>(v * W, units);
       V total = V::zero();
       for (int64_t row = 0; row < total_rows; row += job.block_rows) {
         const int64_t depth = block_depth(row);

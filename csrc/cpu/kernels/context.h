@@ -1,0 +1,72 @@
+// What a thread knows of the walk through time that it is part of, forward or backward.
+#pragma once
+
+#include "cpu/kernels/format.h"
+#include "cpu/kernels/walk.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class F, class Job>
+struct Context {
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using State = typename F::State;
+  using V = typename F::V;
+  static constexpr int W = V::width;
+
+  // Threads share units out by panels of `panel_size`. `save`: every slot is kept.
+  FUSEDRNN_MEMBER Context(const Job& its_job, int thread, int64_t panel_size, bool save)
+      : job(its_job),
+        shape(*job.shape),
+        call(*job.call),
+        p(call.problem),
+        slots{p.T, p.reverse, save},
+        share(job.grid, p.B, thread),
+        panel_units(panel_size),
+        h_panels(share.of_group(blocks_of(p.H, panel_units))),
+        p_panels(share.of_group(blocks_of(p.P, panel_units))) {}
+
+  // The thread's part of a buffer that all threads share out.
+  template <class Number>
+  FUSEDRNN_MEMBER Number* part_of(const PerThread& buffer) const {
+    return reinterpret_cast<Number*>(static_cast<char*>(buffer.data) + share.thread * buffer.bytes);
+  }
+  // Its panels of units.
+  FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
+
+  // Of a step, by sequence; null: every sequence valid, none cut.
+  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
+    return call.flags == nullptr || step == p.T ? nullptr : call.flags + slots.time(step) * p.B;
+  }
+  FUSEDRNN_MEMBER int64_t state_offset(int64_t slot, int64_t b) const {
+    return (slot * p.B + b) * job.ld_state;
+  }
+  FUSEDRNN_MEMBER State* h_row(int64_t slot, int64_t b) const {
+    return static_cast<State*>(job.kept.states[0]) + state_offset(slot, b);
+  }
+  FUSEDRNN_MEMBER Real* state_row(int s, int64_t slot, int64_t b) const {
+    return static_cast<Real*>(job.kept.states[s]) + state_offset(slot, b);
+  }
+  FUSEDRNN_MEMBER V load_state(int s, int64_t slot, int64_t b, int64_t unit) const {
+    return s == 0 ? V::load(h_row(slot, b) + unit) : V::load(state_row(s, slot, b) + unit);
+  }
+
+  const Job& job;
+  const KernelShape& shape;
+  const decltype(*Job::call)& call;
+  const Problem& p;
+  const Slots slots;
+  const Share share;
+  const int64_t panel_units;
+  const Range h_panels, p_panels;
+};
+
+// Units that a vector from `unit` on holds; the last panel may have vectors without any.
+template <class V>
+FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {
+  const int64_t left = units - unit;
+  return left >= V::width ? V::width : left > 0 ? static_cast<int>(left) : 0;
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA
