@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.metadata
+import io
+import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,25 +42,161 @@ def test_the_info_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -
     assert any("version" in line and fr.__version__ in line for line in lines)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["info", "more"], ["--info"]])
-def test_anything_else_prints_the_usage(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected a command, info, demo or help, got none"),
+        (["nonsense"], "expected a command, info, demo or help, got 'nonsense'"),
+        (["nonsense", "info"], "expected a command, info, demo or help, got 'nonsense'"),
+        (["--info"], "expected a command, info, demo or help, got '--info'"),
+        ([""], "expected a command, info, demo or help, got ''"),
+        (["info", "more"], "info: expected no argument, got 'more'"),
+        (["help", "me"], "help: expected no argument, got 'me'"),
+        (["--version", "2"], "--version: expected no argument, got '2'"),
+    ],
+)
+def test_a_wrong_command_is_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert "usage: python -m fusedrnn" in captured.err
+    first, blank, usage, *_ = captured.err.splitlines()
+    assert (first, blank) == (f"fusedrnn: {message}", "")
+    assert usage.startswith("usage: python -m fusedrnn")
     assert not captured.out
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "usage: python -m fusedrnn" in capsys.readouterr().out
+@pytest.mark.parametrize("arguments", [["help"], ["-h"], ["--help"], ["info", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "usage: python -m fusedrnn" in captured.out
+    for command in ("info", "demo", "help", "--version"):
+        assert f"\n  {command} " in captured.out
+    assert not captured.err
 
 
-def test_as_a_program() -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fusedrnn", *arguments]
-        return subprocess.run(command, check=False, capture_output=True, text=True)
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fusedrnn {fr.__version__}\n"
 
-    assert fr.__version__ in run("info").stdout
-    assert run("nonsense").returncode == 2
+
+def test_the_exit_status_of_argparse_is_returned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--help"]) == 0
+    assert "usage: python -m fusedrnn demo" in capsys.readouterr().out
+    assert main(["demo", "--hidden", "0"]) == 2
+    assert "expected an integer of at least 1" in capsys.readouterr().err
+
+
+# As a process
+
+PROGRAM = [sys.executable, "-m", "fusedrnn"]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.run([*PROGRAM, *arguments], check=False, **options)
+
+
+def shell(arguments: list[str], redirected: str) -> subprocess.CompletedProcess[str]:
+    command = f"exec {shlex.join([*PROGRAM, *arguments])} {redirected}"
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["help"], ["nonsense"], ["demo", "--lr", "x"]]
+)
+def test_the_installed_program_is_the_same(arguments: list[str]) -> None:
+    # What pip makes of the entry in [project.scripts].
+    metadata = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^fusedrnn = "([\w.]+):(\w+)"$', metadata, re.MULTILINE)
+    assert found
+    script = f"import sys; from {found[1]} import {found[2]}; sys.exit({found[2]}())"
+    installed = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    module = run(*arguments)
+    assert installed.returncode == module.returncode
+    assert (installed.stdout, installed.stderr) == (module.stdout, module.stderr)
+    assert module.stdout or module.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "demo"])
+def test_an_environment_that_cannot_be_used(command: str) -> None:
+    failed = run(command, env=os.environ | {"FUSEDRNN_NUM_THREADS": "many"})
+    assert failed.returncode == 2
+    assert re.fullmatch(
+        r"fusedrnn: FUSEDRNN_NUM_THREADS: expected a number .*, got 'many'\n", failed.stderr
+    )
+
+
+# An output that cannot be written. `demo` stands for all that fails before its training, too.
+WRITERS = [["info"], ["help"], ["--help"], ["--version"], ["demo", "--help"], ["demo"]]
+
+# Buffered, nothing fails before the end; without a buffer every print does.
+writers = pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(arguments, "") for arguments in WRITERS] + [(["info"], "1"), (["demo", "--help"], "1")],
+)
+needs_full_device = pytest.mark.skipif(
+    not Path("/dev/full").is_char_device(), reason="this system has no /dev/full"
+)
+
+
+@needs_full_device
+@writers
+def test_a_full_output(arguments: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        failed = run(*arguments, stdout=full, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    assert failed.returncode == 2
+    assert failed.stderr == "fusedrnn: standard output: No space left on device\n"
+
+
+@writers
+def test_an_output_whose_reader_has_left(arguments: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = run(*arguments, stdout=writer, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    finally:
+        os.close(writer)
+    assert ended.returncode == 1
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["demo", "--help"]], ids=" ".join)
+def test_an_output_that_was_closed_before(arguments: list[str]) -> None:
+    failed = shell(arguments, ">&-")
+    assert failed.returncode == 2
+    assert failed.stderr == "fusedrnn: standard output: Bad file descriptor\n"
+
+
+@needs_full_device
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["info"], 0), (["nonsense"], 2), (["info", "more"], 2), (["demo", "--lr", "x"], 2)],
+)
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-"])
+def test_messages_that_cannot_be_written_change_nothing(
+    arguments: list[str], status: int, redirected: str
+) -> None:
+    assert shell(arguments, redirected).returncode == status
+
+
+def test_an_output_in_memory_has_no_descriptor(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with contextlib.redirect_stdout(Full()) as full:
+        assert main(["info"]) == 2
+        assert sys.stdout is full
+    assert capsys.readouterr().err == "fusedrnn: standard output: No space left on device\n"
+
+
+def test_characters_that_the_output_lacks() -> None:
+    # The C++ side reports a path as it is.
+    environment = {"FUSEDRNN_CUDA_LIBRARY": "/tmp/\u00e9.so", "PYTHONIOENCODING": "ascii"}
+    shown = run("info", env=os.environ | environment)
+    assert shown.returncode == 0, shown.stderr
+    assert "/tmp/?.so" in shown.stdout

@@ -143,7 +143,7 @@ def test_a_tape_keeps_what_it_refers_to(versioned: bool) -> None:
     lent: Arguments = {name: Producer(v, versioned) for name, v in arguments.items()}
     *_, tape = fr.gru_forward(**lent)
     kept = {name for name, p in lent.items() if not p.deleted}
-    assert kept == {"x", "w_ih", "w_hh"}
+    assert kept == {"x", "w_ih", "w_hh", "b_ih", "b_hh"}
     del tape
     gc.collect()
     assert all(p.deleted == 1 for p in lent.values())

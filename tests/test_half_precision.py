@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import fusedrnn as fr
 import oracle
 import reference
-from fusedrnn import _core
 from half_support import (
     PRECISIONS,
     Precision,
@@ -387,13 +386,13 @@ def test_padding_is_never_read(
 @precisions
 def test_every_element_is_written_where_it_should_be(cell: str, precision: Precision) -> None:
     """Into halves of wider arrays, whose other halves stay as they are."""
-    core: Any = _core
     kind = cell.partition("_")[0]
     problem, upstream = half_problem(kind, precision, batch=5, hidden_size=9, **HARD, seed=9)
-    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0", "lengths", "resets")
-    arguments = [problem.get(name) for name in names]
-    options = {"compute_dtype": precision.compute}
-    y, h_n, c_n, tape = core.forward(cell, *arguments, reverse=False, save=True, **options)
+    options: Arguments = precision.options | (
+        {"reset_after": False} if cell.endswith("before") else {}
+    )
+    expected, tape = forward(kind, **problem, **options)
+    expected_grads = backward(kind, tape, **upstream)
 
     def wide(array: Any) -> Any:
         return np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), np.nan, precision.dtype)
@@ -401,23 +400,18 @@ def test_every_element_is_written_where_it_should_be(cell: str, precision: Preci
     def left(array: Any) -> Any:
         return array[..., : array.shape[-1] // 2]
 
-    expected = {"y": y, "h_n": h_n} | ({} if c_n is None else {"c_n": c_n})
-    wider = {name: wide(value) for name, value in expected.items()}
-    halves = {name: left(value) for name, value in wider.items()}
-    core.forward(cell, *arguments, reverse=False, save=False, **halves, **options)
-    for name, value in expected.items():
-        assert halves[name].tobytes() == value.tobytes(), name
-        assert np.isnan(wider[name][..., value.shape[-1] :].astype(np.float32)).all()
+    def check_halves(wider: Any, results: Any) -> None:
+        for name, value in results.items():
+            assert left(wider[name]).tobytes() == np.asarray(value).tobytes(), name
+            assert np.isnan(wider[name][..., value.shape[-1] :].astype(np.float32)).all()
 
-    above = [upstream.get(name) for name in ("dy", "dh_n", "dc_n")]
-    once = core.backward(tape, *above)
-    wider_dx = wide(problem["x"])
-    dx = left(wider_dx)
-    dx[...] = 1
-    core.backward(tape, *above, dx=dx, accumulate_dx=True)
-    assert np.isnan(wider_dx[..., dx.shape[-1] :].astype(np.float32)).all()
-    added = 1 + once["dx"].view(precision.dtype).astype(np.float64)
-    check({"dx": dx.astype(np.float64)}, {"dx": added}, 2 * precision.unit)
+    wider = {name: wide(value) for name, value in expected.items()}
+    y, *states = map(left, wider.values())
+    infer(kind, **problem, **options, out=(y, tuple(states) if kind == "lstm" else states[0]))
+    check_halves(wider, expected)
+    wider = {name: wide(value) for name, value in expected_grads.items()}
+    backward(kind, tape, **upstream, out={name: left(value) for name, value in wider.items()})
+    check_halves(wider, expected_grads)
 
 
 # Layers

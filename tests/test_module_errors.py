@@ -15,26 +15,32 @@ import torch
 import fusedrnn as fr
 from error_support import B, H, I, T, problem
 from fusedrnn import _core
-from support import Arguments
+
+OUTPUTS = {"y": (T, B, H), "h_n": (B, H), "c_n": (B, H)}
 
 
-def core_forward(cell: str = "lstm", **changed: Any) -> Any:
-    arguments: Arguments = problem(cell) | {"reverse": False, "save": True}
-    return _core.forward(cell, **{"c0": None} | arguments | changed)
+def out_of(**given: Any) -> tuple[Any, tuple[Any, Any]]:
+    """`out` of an LSTM, with new arrays for those that are not given."""
+    arrays = {name: given.get(name, nans(*shape)) for name, shape in OUTPUTS.items()}
+    return arrays["y"], (arrays["h_n"], arrays["c_n"])
+
+
+def lstm_into(**changed: Any) -> Any:
+    out = out_of(**{name: changed.pop(name) for name in OUTPUTS if name in changed})
+    return fr.lstm_forward(**problem("lstm") | changed, out=out)
 
 
 def nans(*shape: int) -> Any:
     return np.full(shape, np.nan, "float32")
 
 
-@pytest.mark.parametrize(("name", "shape"), [("y", (T, B, H)), ("h_n", (B, H)), ("c_n", (B, H))])
+@pytest.mark.parametrize(("name", "shape"), OUTPUTS.items())
 def test_outputs_to_write_to(name: str, shape: tuple[int, ...]) -> None:
     read_only = nans(*shape)
     read_only.flags.writeable = False
     columns = nans(*shape, 2)[..., 0]
     for bad, error, message in [
-        ([0.0], TypeError, "expected a NumPy array to write to, got list"),
-        (torch.zeros(shape), TypeError, "expected a NumPy array to write to, got Tensor"),
+        ([0.0], TypeError, "expected an array (NumPy, or an object with __dlpack__), got list"),
         (read_only, ValueError, "expected an array to write to, got a read-only one"),
         (nans(*shape, 1), ValueError, f"expected shape {shape}, got {(*shape, 1)}"),
         (
@@ -49,37 +55,136 @@ def test_outputs_to_write_to(name: str, shape: tuple[int, ...]) -> None:
             "expected rows that do not overlap, got strides that make them overlap",
         ),
     ]:
-        with pytest.raises(error, match=f"^{name}: {re.escape(message)}$"):
-            core_forward(**{name: bad})
+        with pytest.raises(error, match=f"^{name}: {re.escape(message)}"):
+            lstm_into(**{name: bad})
+
+
+def test_outputs_of_other_libraries() -> None:
+    arrays = {name: torch.full(shape, np.nan) for name, shape in OUTPUTS.items()}
+    y, (h_n, c_n), _ = lstm_into(**arrays)
+    assert y is arrays["y"]
+    assert h_n is arrays["h_n"]
+    assert c_n is arrays["c_n"]
+    expected, _, _ = lstm_into()
+    assert np.array_equal(y.numpy(), expected)
+
+
+def test_forms_of_out() -> None:
+    y, (h_n, c_n) = out_of()
+    for function in (fr.lstm, fr.lstm_forward):
+        with pytest.raises(
+            TypeError, match=r"^out: expected a pair \(y, \(h_n, c_n\)\), got ndarray$"
+        ):
+            function(**problem("lstm"), out=y)
+        with pytest.raises(
+            ValueError, match=r"^out\[1\]: expected a pair \(h_n, c_n\), got 1 values$"
+        ):
+            function(**problem("lstm"), out=(y, (h_n,)))
+    for function in (fr.gru, fr.gru_forward, fr.rnn, fr.rnn_forward):
+        with pytest.raises(ValueError, match=r"^out: expected a pair \(y, h_n\), got 3 values$"):
+            function(**problem(function.__name__[:3]), out=(y, h_n, c_n))
+    *_, tape = lstm_into()
+    with pytest.raises(TypeError, match=r"^out: expected a mapping, got list$"):
+        fr.lstm_backward(tape, out=[])
+    with pytest.raises(ValueError, match=r"^out: expected names among 'dx', .*, got 'dz'$"):
+        fr.lstm_backward(tape, out={"dz": y})
 
 
 def test_outputs_that_share_memory() -> None:
     both = nans(B, H + 1)
     with pytest.raises(ValueError, match=r"^c_n: expected memory apart from h_n, got overlapping"):
-        core_forward(h_n=both[:, :H], c_n=both[:, 1:])
+        lstm_into(h_n=both[:, :H], c_n=both[:, 1:])
     x = problem("lstm")["x"]
     wide = nans(T, B, H)
     with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
-        core_forward(x=wide[..., :I], y=wide)
+        lstm_into(x=wide[..., :I], y=wide)
     # Halves of one array share none.
     halves, states = nans(T, B, I + H), nans(B, 2 * H)
     halves[..., :I] = x
-    y, h_n, c_n, _ = core_forward(
+    y, (h_n, c_n), _ = lstm_into(
         x=halves[..., :I], y=halves[..., I:], h_n=states[:, :H], c_n=states[:, H:]
     )
-    expected = core_forward()
-    for got, value in zip((y, h_n, c_n), expected[:3], strict=True):
+    expected, expected_state, _ = lstm_into()
+    for got, value in zip((y, h_n, c_n), (expected, *expected_state), strict=True):
         assert np.array_equal(got, value)
     assert np.array_equal(halves[..., :I], x)
 
 
-@pytest.mark.parametrize("name", ["c0", "c_n"])
-def test_cells_without_a_cell_state(name: str) -> None:
-    for cell in ("gru", "rnn_tanh"):
-        base = problem(cell[:3]) | {"c0": None, "reverse": False, "save": False}
-        message = re.escape(f"{name}: expected none ({cell} has no cell state), got shape (2, 5)")
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            _core.forward(cell, **base | {name: np.zeros((B, H), "float32")})
+@pytest.mark.parametrize(
+    ("output", "read"),
+    [
+        (output, read)
+        for output in OUTPUTS
+        for read in ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0")
+        if (output, read) not in (("h_n", "h0"), ("c_n", "c0"))
+    ],
+)
+def test_no_output_lies_over_what_is_read(output: str, read: str) -> None:
+    """Wherever it lies: later rows of w_hh, say, are packed when y has been begun."""
+    shape = OUTPUTS[output]
+    array = problem("lstm")[read]
+    size = max(array.size, int(np.prod(shape))) + 7
+    for begin in (0, 3, array.size - 1):
+        memory = nans(size + array.size)
+        source = memory[: array.size].reshape(array.shape)
+        source[...] = array
+        target = memory[begin : begin + int(np.prod(shape))].reshape(shape)
+        with pytest.raises(ValueError, match=f"^{output}: expected memory apart from {read}, got"):
+            lstm_into(**{read: source, output: target})
+        assert np.array_equal(source, array)
+
+
+def test_y_that_begins_before_x_and_runs_into_it() -> None:
+    memory = nans(T, B, 16)
+    with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
+        lstm_into(x=memory[..., 3 : 3 + I], y=memory[..., :H])
+
+
+def test_states_may_be_updated_in_place() -> None:
+    arguments = problem("lstm")
+    expected, expected_state = fr.lstm(**arguments)
+    y = nans(T, B, H)
+    h, c = arguments["h0"], arguments["c0"]
+    fr.lstm(**arguments, out=(y, (h, c)))
+    assert np.array_equal(y, expected)
+    assert np.array_equal(h, expected_state[0])
+    assert np.array_equal(c, expected_state[1])
+    # Not shifted, and not another one's.
+    memory = nans(B + 1, H)
+    memory[:B] = 0
+    with pytest.raises(ValueError, match=r"^h_n: expected memory apart from h0, got overlapping"):
+        lstm_into(h0=memory[:B], h_n=memory[1:])
+    with pytest.raises(ValueError, match=r"^c_n: expected memory apart from h0, got overlapping"):
+        lstm_into(h0=memory[:B], c_n=memory[:B])
+
+
+def test_gradients_that_share_memory() -> None:
+    *_, tape = lstm_into()
+    dy = np.zeros((T, B, H), "float32")
+    dy_wide = np.zeros((T, B, H + I), "float32")
+    x = problem("lstm")["x"]
+    *_, tape_of_x = fr.lstm_forward(**problem("lstm") | {"x": x})
+    with pytest.raises(ValueError, match=r"^dx: expected memory apart from x, got overlapping"):
+        fr.lstm_backward(tape_of_x, out={"dx": x})
+    with pytest.raises(ValueError, match=r"^dx: expected memory apart from dy, got overlapping"):
+        fr.lstm_backward(tape, dy_wide[..., :H], out={"dx": dy_wide[..., H - 1 : H - 1 + I]})
+    both = nans(4 * H, H)
+    with pytest.raises(ValueError, match=r"^dw_hh: expected memory apart from dw_ih, got"):
+        fr.lstm_backward(tape, dy, out={"dw_ih": both[:, :I], "dw_hh": both})
+    long = np.zeros((300, B, I), "float32")
+    _, _, tape_of_long = fr.lstm_forward(
+        **problem("lstm") | {"x": long, "lengths": None, "resets": None}
+    )
+    with pytest.raises(ValueError, match=r"^dw_ih: expected memory apart from x, got overlapping"):
+        fr.lstm_backward(
+            tape_of_long, out={"dw_ih": long.reshape(-1)[: 4 * H * I].reshape(4 * H, I)}
+        )
+
+
+def test_cells_without_a_cell_state() -> None:
+    for cell in ("gru", "rnn"):
+        with pytest.raises(TypeError, match="c0"):
+            getattr(fr, cell)(**problem(cell), c0=None)
 
 
 def test_nothing_is_written_on_failure() -> None:
@@ -92,37 +197,98 @@ def test_nothing_is_written_on_failure() -> None:
         {"c_n": nans(1)},
     ):
         with pytest.raises(ValueError, match="expected"):
-            core_forward(**{"y": y, "h_n": h_n, "c_n": c_n} | changed)
-    *_, tape = core_forward()
+            lstm_into(**{"y": y, "h_n": h_n, "c_n": c_n} | changed)
+    *_, tape = lstm_into()
     dx, dh0 = nans(T, B, I), nans(B, H)
-    for upstream in ({"dy": nans(1)}, {"dc_n": nans(1)}, {"dc0": nans(1)}):
-        arguments: Arguments = {"dy": None, "dh_n": None, "dc_n": None, "dx": dx, "dh0": dh0}
+    for upstream in ({"dy": nans(1)}, {"dc_n": nans(1)}):
         with pytest.raises(ValueError, match="expected"):
-            _core.backward(tape, **arguments | upstream)
+            fr.lstm_backward(tape, **upstream, out={"dx": dx, "dh0": dh0})
+    with pytest.raises(ValueError, match="expected"):
+        fr.lstm_backward(tape, out={"dx": dx, "dh0": dh0, "dc0": nans(1)})
     for output in (y, h_n, c_n, dx, dh0):
         assert np.isnan(output).all()
 
 
-def test_accumulating_into_nothing() -> None:
-    *_, tape = core_forward()
-    with pytest.raises(ValueError, match=r"^dx: expected an array to accumulate into, got none$"):
-        _core.backward(tape, None, None, None, accumulate_dx=True)
+def test_a_reserve_of_something_else() -> None:
+    """Plain bytes come back as a tape; whatever is not what forward left is refused."""
+    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H)], "float32")
+    arguments = problem("lstm")
+    weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    x, lengths, resets = arguments["x"], arguments["lengths"], arguments["resets"]
+    y, _, tape = network.forward(x, weights, None, lengths, resets, True)
+    assert tape is not None
+    reserve = tape.reserve
+    assert reserve is not None
+    assert reserve.nbytes == network.reserve_bytes(T, B)
+    dy = np.ones_like(y)
+    expected = tape.backward(dy, None, True)
+
+    def again(
+        reserve: Any, x: Any = x, masks: Any = (lengths, resets), network: Any = network
+    ) -> Any:
+        return _core.Tape(network, x, weights, *masks, reserve).backward(dy[: len(x)], None, True)
+
+    copied = np.frombuffer(bytearray(reserve.tobytes()), np.uint8)
+    dx, parameters, _ = again(copied)
+    assert np.array_equal(dx, expected[0])
+    for got, value in zip(parameters, expected[1], strict=True):
+        assert np.array_equal(got, value)
+
+    other = r"^reserve: expected what a forward call of this network with these sizes left"
+    reverse = _core.Network([("lstm", True, 0, 1, 0, 0, I, H)], "float32")
+    mixed = _core.Network([("lstm", False, 0, 1, 0, 0, I, H)], "float32", "bfloat16")
+    for bad in (np.zeros_like(reserve), reserve ^ 255):
+        with pytest.raises(ValueError, match=other):
+            again(bad)
+    with pytest.raises(ValueError, match=other):
+        again(reserve, network=reverse)
+    with pytest.raises(ValueError, match=r"^reserve: expected"):
+        again(reserve, network=mixed)
+    with pytest.raises(ValueError, match=rf"^reserve: expected {reserve.nbytes} bytes, .* got 3$"):
+        again(reserve[:3])
+    with pytest.raises(ValueError, match=r"^reserve: expected \d+ bytes"):
+        again(reserve, x[:-1], (lengths.clip(max=T - 1), resets[:-1]))
+    with pytest.raises(
+        ValueError, match=r"^lengths, resets: expected those of the forward call, got"
+    ):
+        again(reserve, masks=(None, None))
+    shifted = np.empty(reserve.nbytes + 17, np.uint8)
+    begin = -shifted.ctypes.data % 16 + 1
+    shifted[begin : begin + reserve.nbytes] = reserve
+    with pytest.raises(ValueError, match=r"^reserve: expected memory aligned to 16 bytes"):
+        again(shifted[begin : begin + reserve.nbytes])
+    with pytest.raises(TypeError, match=r"^reserve: expected a dense vector of uint8"):
+        again(reserve.astype(np.int16))
 
 
-def test_arguments_of_the_module_that_are_no_arrays() -> None:
-    cases: list[tuple[Arguments, str]] = [
-        ({"reverse": 1}, "reverse: expected a bool, got int"),
-        ({"save": None}, "save: expected a bool, got NoneType"),
-    ]
-    for changed, message in cases:
-        with pytest.raises(TypeError, match=f"^{message}$"):
-            core_forward(**changed)
-    with pytest.raises(ValueError, match=r"^cell: expected one of rnn_tanh, .*, lstm, got 'qrnn'$"):
-        _core.forward("qrnn", **problem("lstm"), reverse=False, save=False)
-    with pytest.raises(TypeError, match=r"^tape: expected a Tape, got dict$"):
-        _core.backward({}, None, None, None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="No constructor"):
-        _core.Tape()
+def test_networks_that_are_none() -> None:
+    def run(cell: str = "gru", **changed: int) -> Any:
+        fields = {"reads": 0, "writes": 1, "at": 0, "to": 0, "inputs": I, "units": H} | changed
+        return (cell, False, *fields.values())
+
+    for runs, message in [
+        ([], "num_runs: expected at least 1, got 0"),
+        ([run("qrnn")], "cell: expected one of rnn_tanh, .*, lstm, got 'qrnn'"),
+        ([run(reads=1)], r"runs\[0\].reads: expected a row that was written before, 0 to 0, got 1"),
+        ([run(writes=0)], r"runs\[0\].writes: expected a row above .*, got 0"),
+        ([run(writes=2)], r"runs\[0\].writes: expected a row above .*, got 2"),
+        ([run(inputs=0)], r"runs\[0\].input_size: expected at least 1, got 0"),
+        ([run(units=-1)], r"runs\[0\].hidden_size: expected at least 1, got -1"),
+        ([run(at=-1)], r"runs\[0\].read_offset: expected at least 0, got -1"),
+        ([run(to=2)], "write_offset: expected every column of row 1 written by one run, .* got 2"),
+        ([run(), run()], "write_offset: expected every column of row 1 .* got 0"),
+        (
+            [run(), run(reads=1, writes=2, inputs=H + 1)],
+            rf"runs\[1\].input_size: expected columns of row 1, which ends at {H}, got {H + 1}",
+        ),
+        (
+            [run(), run(reads=1, writes=2, inputs=H), run(to=H)],
+            r"runs\[2\].writes: expected a row above the one that it reads, 2 or 3, got 1",
+        ),
+        ([run(units=2**60)], "w_ih: I = 4, H = 1152921504606846976 are too large"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            _core.Network(runs, "float32")
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**20, 2**31, 2**40, -(2**31)])

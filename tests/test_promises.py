@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 import reference
-from fusedrnn import _core
-from fusedrnn.options import gru_cell, rnn_cell
 from reference import random_problem
 from support import (
     BOUND,
@@ -62,25 +60,22 @@ def sequence_of(name: str, value: Any, b: int) -> Any:
 def test_every_element_of_the_outputs_is_written(
     cell: str, options: Arguments, dtype: str, reverse: bool
 ) -> None:
-    core: Any = _core
-    names_of_cells: dict[str, Any] = {"rnn": rnn_cell, "gru": gru_cell, "lstm": lambda: "lstm"}
     problem, upstream = problem_of(cell, dtype, batch=5, hidden_size=9, **HARD, seed=9)
-    names = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0", "lengths", "resets")
-    states = ["h", "c"] if cell == "lstm" else ["h"]
-    nan = {"y": np.full_like(upstream["dy"], np.nan)}
-    nan |= {f"{s}_n": np.full_like(problem["h0"], np.nan) for s in states}
-    y, h_n, c_n, tape = core.forward(
-        names_of_cells[cell](**options), *map(problem.get, names), reverse=reverse, save=True, **nan
-    )
-    assert y is nan["y"]
-    assert h_n is nan["h_n"]
-    assert c_n is nan.get("c_n")
+    nan = {
+        name: np.full_like(value, np.nan)
+        for name, value in forward(cell, **problem, **options, reverse=reverse)[0].items()
+    }
+    y, *states = nan.values()
+    out = (y, tuple(states) if cell == "lstm" else states[0])
+    got, tape = forward(cell, **problem, **options, reverse=reverse, out=out)
+    assert all(got[name] is value for name, value in nan.items())
     same_bits(nan, infer(cell, **problem, **options, reverse=reverse))
 
-    nan = {"dx": np.full_like(problem["x"], np.nan)}
-    nan |= {f"d{s}0": np.full_like(problem["h0"], np.nan) for s in states}
-    above = [upstream.get(name) for name in ("dy", "dh_n", "dc_n")]
-    grads = core.backward(tape, *above, **nan)
+    nan = {
+        name: np.full_like(value, np.nan)
+        for name, value in backward(cell, tape, **upstream).items()
+    }
+    grads = backward(cell, tape, **upstream, out=nan)
     assert all(grads[name] is value for name, value in nan.items())
     expected = reference.gradients(cell, **problem, **upstream, **options, reverse=reverse)
     check(grads, expected, BOUND[dtype])

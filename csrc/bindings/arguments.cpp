@@ -6,21 +6,21 @@
 
 namespace fusedrnn::bindings {
 
-bool bool_argument(const char* name, py::handle object) {
+bool bool_argument(const Name& name, py::handle object) {
   if (PyBool_Check(object.ptr()) == 0) {
     throw_type_error(expected(name, "a bool", type_name(object)));
   }
   return object.ptr() == Py_True;
 }
 
-std::string str_argument(const char* name, py::handle object) {
+std::string str_argument(const Name& name, py::handle object) {
   if (PyUnicode_Check(object.ptr()) == 0) {
     throw_type_error(expected(name, "a str", type_name(object)));
   }
   return py::cast<std::string>(object);
 }
 
-int64_t int_argument(const char* name, py::handle object, const std::string& where) {
+int64_t int_argument(const Name& name, py::handle object, const std::string& where) {
   if (PyBool_Check(object.ptr()) != 0 || PyIndex_Check(object.ptr()) == 0) {
     throw_type_error(expected(name, "an int", type_name(object) + where));
   }

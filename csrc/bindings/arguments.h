@@ -7,17 +7,18 @@
 #include <cstdint>
 #include <string>
 
+#include "core/error.h"
 #include "core/problem.h"
 
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-bool bool_argument(const char* name, py::handle object);
-std::string str_argument(const char* name, py::handle object);
+bool bool_argument(const Name& name, py::handle object);
+std::string str_argument(const Name& name, py::handle object);
 
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
-int64_t int_argument(const char* name, py::handle object, const std::string& where = "");
+int64_t int_argument(const Name& name, py::handle object, const std::string& where = "");
 
 // float32 with 10 bits of fraction, which operands of products on CUDA devices may have.
 constexpr const char* kTfloat32 = "tfloat32";

@@ -14,15 +14,8 @@
 namespace fusedrnn::bindings {
 namespace {
 
-py::array writable_numpy(const char* name, py::handle object) {
-  if (!is_numpy(name, object)) {
-    throw_type_error(expected(name, "a NumPy array to write to", type_name(object)));
-  }
-  auto array = py::reinterpret_borrow<py::array>(object);
-  if (!array.writeable()) {
-    throw_value_error(expected(name, "an array to write to", "a read-only one"));
-  }
-  return array;
+[[noreturn]] void throw_read_only(const Name& name) {
+  throw_value_error(expected(name, "an array to write to", "a read-only one"));
 }
 
 }  // namespace
@@ -55,8 +48,8 @@ py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> sha
   return empty_array(dtype, std::span(shape.begin(), shape.size()));
 }
 
-OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
-                         std::initializer_list<int64_t> shape, const Place* place) {
+OutputArray::OutputArray(const Name& name, py::handle object, Dtype dtype, const Shape& shape,
+                         const Place* place) {
   if (place != nullptr && place->on_cuda()) {
     if (object.is_none()) {
       array_ = place->empty(dtype, shape);
@@ -67,17 +60,29 @@ OutputArray::OutputArray(const char* name, py::handle object, Dtype dtype,
     set_on_device(name);
     return;
   }
-  const py::array array =
-      object.is_none() ? empty_array(numpy_dtype(dtype), shape) : writable_numpy(name, object);
-  array_ = array;
-  view_.set(name, array, ElementKind::floating);
+  if (object.is_none()) {
+    const py::array array = empty_array(numpy_dtype(dtype), std::span(shape.begin(), shape.end()));
+    array_ = array;
+    view_.set(name, array, ElementKind::floating);
+    return;
+  }
+  array_ = py::reinterpret_borrow<py::object>(object);
+  if (is_numpy(name, object)) {
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    if (!array.writeable()) throw_read_only(name);
+    view_.set(name, array, ElementKind::floating);
+  } else {
+    given_.emplace(name, object, ElementKind::floating);
+    if (given_->read_only()) throw_read_only(name);
+    view_.set(name, *given_->tensor());
+  }
   if (!view_.is_regular()) {
     throw_value_error(expected(name, "strides that are multiples of the element's size", "others"));
   }
 }
 
 // New arrays were made on the place's own stream, and so were those that the layers give.
-void OutputArray::set_on_device(const char* name) {
+void OutputArray::set_on_device(const Name& name) {
   constexpr int64_t kNoOrder = -1;
   lent_.emplace(import_dlpack_on_cuda(name, array_, kNoOrder));
   view_.set(name, lent_->tensor());

@@ -29,7 +29,7 @@ py::object masked_array_type() {
 
 // A list or tuple of Python ints. A copy as a tuple first: __index__ of an element may change the
 // list.
-py::array integers(const char* name, py::handle sequence) {
+py::array integers(const Name& name, py::handle sequence) {
   const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(sequence.ptr()));
   if (!items) throw py::error_already_set();
   const auto n = static_cast<int64_t>(items.size());
@@ -44,7 +44,7 @@ py::array integers(const char* name, py::handle sequence) {
 
 // Whether it is a view that PyTorch negates as it is read, such as the imaginary part of a
 // conjugate: it would be exported without its sign.
-bool is_negated(const char* name, py::handle object) {
+bool is_negated(const Name& name, py::handle object) {
   // A class has properties in the place of these attributes.
   const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
   if (!PyBool_Check(requires_grad.ptr()) || !py::hasattr(object, "is_neg")) return false;
@@ -55,7 +55,7 @@ bool is_negated(const char* name, py::handle object) {
   }
 }
 
-py::object resolved(const char* name, const py::object& negated) {
+py::object resolved(const Name& name, const py::object& negated) {
   try {
     return negated.attr("resolve_neg")();
   } catch (py::error_already_set& error) {
@@ -65,7 +65,7 @@ py::object resolved(const char* name, const py::object& negated) {
 
 }  // namespace
 
-py::object without_gradient(const char* name, py::handle object) {
+py::object without_gradient(const Name& name, py::handle object) {
   const py::object wants_gradient = py::getattr(object, "requires_grad", py::none());
   if (wants_gradient.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
   try {
@@ -75,7 +75,7 @@ py::object without_gradient(const char* name, py::handle object) {
   }
 }
 
-bool is_numpy(const char* name, py::handle object) {
+bool is_numpy(const Name& name, py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
   const bool exact = py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(object.ptr());
   if (!exact && py::isinstance(object, masked_array_type())) {
@@ -84,7 +84,7 @@ bool is_numpy(const char* name, py::handle object) {
   return true;
 }
 
-InputArray::InputArray(const char* name, py::handle object, ElementKind kind, Place* place)
+InputArray::InputArray(const Name& name, py::handle object, ElementKind kind, Place* place)
     : name_(name), kind_(kind) {
   if (object.is_none()) {
     given_ = false;
@@ -157,10 +157,6 @@ void InputArray::make_readable() {
 void InputArray::copy_on_device() {
   const py::object copy = cuda_kind_of(source_).attr("contiguous")(source_);
   if (!copy.is_none()) set(copy, place_);  // else core says what is wrong with it
-}
-
-void InputArray::make_contiguous() {
-  if (given_ && !view_.is_contiguous()) copy();
 }
 
 void InputArray::copy() {

@@ -19,9 +19,9 @@ class InputArray {
   // None: the argument was not given. Where integers are expected, a list or tuple of them will do.
   // Without a place, in the memory of the CPU alone; with one, where the place is (which the first
   // array decides).
-  InputArray(const char* name, py::handle object, ElementKind kind, Place* place = nullptr);
+  InputArray(const Name& name, py::handle object, ElementKind kind, Place* place = nullptr);
 
-  const char* name() const { return name_; }
+  const Name& name() const { return name_; }
   // Null where the argument was not given.
   const DLTensor* tensor() const { return given_ ? &view_.tensor : nullptr; }
 
@@ -29,8 +29,9 @@ class InputArray {
   // tensors that core has accepted with Layout::any, so that nobody makes it copy what does not fit
   // in memory.
   void make_readable();
-  // The same, for a reader that knows no strides.
-  void make_contiguous();
+
+  // Whether its owner does not want it written to.
+  bool read_only() const { return read_only_; }
 
   // What holds the memory; None where there is none.
   const py::object& owner() const { return owner_; }
@@ -44,7 +45,7 @@ class InputArray {
   void copy();
   void copy_on_device();
 
-  const char* name_;
+  Name name_;
   ElementKind kind_;
   bool given_ = true;
   bool read_only_ = false;
@@ -55,9 +56,9 @@ class InputArray {
 };
 
 // Autograd's tensors refuse to be exported, but what they hold may be read.
-py::object without_gradient(const char* name, py::handle object);
+py::object without_gradient(const Name& name, py::handle object);
 
 // Throws for masked arrays, whose mask nobody would look at.
-bool is_numpy(const char* name, py::handle object);
+bool is_numpy(const Name& name, py::handle object);
 
 }  // namespace fusedrnn::bindings

@@ -5,7 +5,7 @@
 
 namespace fusedrnn::bindings {
 
-void ArrayView::set(const char* name, const py::array& array, ElementKind kind) {
+void ArrayView::set(const Name& name, const py::array& array, ElementKind kind) {
   static_assert(sizeof(py::ssize_t) == sizeof(int64_t));
   const py::dtype dtype = array.dtype();
   tensor = {};
@@ -26,7 +26,7 @@ void ArrayView::set(const char* name, const py::array& array, ElementKind kind) 
   tensor.strides = strides;
 }
 
-void ArrayView::set(const char* name, const DLTensor& other) {
+void ArrayView::set(const Name& name, const DLTensor& other) {
   check_tensor(name, other, nullptr, nullptr, -1);
   tensor = other;
   tensor.data = other.data == nullptr ? nullptr : data_of(other);
@@ -58,15 +58,6 @@ bool ArrayView::is_dense() const {
     return false;
   }
   return tensor.ndim == 0 || shape[tensor.ndim - 1] <= 1 || strides[tensor.ndim - 1] == 1;
-}
-
-bool ArrayView::is_contiguous() const {
-  int64_t dense = 1;
-  for (int i = tensor.ndim - 1; i >= 0; --i) {
-    if (shape[i] > 1 && strides[i] != dense) return false;
-    dense *= shape[i];
-  }
-  return is_dense();
 }
 
 }  // namespace fusedrnn::bindings

@@ -23,8 +23,8 @@ struct ArrayView {
   ArrayView(const ArrayView&) = delete;
   ArrayView& operator=(const ArrayView&) = delete;
 
-  void set(const char* name, const py::array& array, ElementKind kind);
-  void set(const char* name, const DLTensor& other);
+  void set(const Name& name, const py::array& array, ElementKind kind);
+  void set(const Name& name, const DLTensor& other);
 
   // `data` holds the elements of the tensor, dense and in row-major order.
   void set_dense(void* data);
@@ -33,8 +33,6 @@ struct ArrayView {
   bool is_regular() const { return whole_strides; }
   // Also with a dense last axis, and aligned to the element.
   bool is_dense() const;
-  // Dense in every axis, in row-major order.
-  bool is_contiguous() const;
 };
 
 }  // namespace fusedrnn::bindings

@@ -14,11 +14,11 @@
 #include "bindings/register.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/footprint.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {
-
-constexpr int64_t kAny = -1;
 
 // A tuple of ints, or of ints and None for any extent.
 std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
@@ -28,7 +28,7 @@ std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
   std::vector<int64_t> shape;
   for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
     if (item.is_none() && any_allowed) {
-      shape.push_back(kAny);
+      shape.push_back(kAnyExtent);
       continue;
     }
     shape.push_back(int_argument("shape", item));
@@ -55,6 +55,19 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape_o
   if (!py::isinstance<py::array>(object)) return array.as_numpy();
   if (py::type::handle_of(object).is(type)) return py::reinterpret_borrow<py::array>(object);
   return type.attr("view")(object, type);  // not the subclass's own view()
+}
+
+// NumPy arrays that a step will write to.
+void check_outputs(const py::dict& arrays) {
+  std::vector<Footprint> written;
+  for (const auto& [name, object] : arrays) {
+    const char* text = PyUnicode_AsUTF8(name.ptr());  // lives as long as the dict
+    if (text == nullptr) throw py::error_already_set();
+    OutputArray output(text, object, Dtype::float32, {});
+    check_dense(text, *output.tensor());
+    written.emplace_back(text, *output.tensor());
+  }
+  check_apart(written, {});
 }
 
 // Nothing is ordered: no element is read.
@@ -88,13 +101,6 @@ py::array empty(py::handle shape_object, py::handle dtype_object) {
   return empty_array(numpy_dtype(info->dtype), shape);
 }
 
-void check_compute_dtype(py::handle dtype_object, py::handle compute_dtype, bool on_cuda) {
-  const std::string name = str_argument("dtype", dtype_object);
-  const DtypeInfo* info = find_dtype(name);
-  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
-  compute_argument(compute_dtype, info->dtype, on_cuda);
-}
-
 }  // namespace
 
 void register_arrays(py::module_& m) {
@@ -105,11 +111,10 @@ void register_arrays(py::module_& m) {
   m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
         py::arg("dtype"), py::arg("device"),
         "Throws where obj is no such array on that CUDA device, the device of a layer.");
+  m.def("check_outputs", &check_outputs, py::arg("arrays"),
+        "Throws where arrays, by name, cannot be written to or share memory with one another.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
         "An uninitialised array, 64-byte aligned; of bfloat16 one of a single field of its bits.");
-  m.def("check_compute_dtype", &check_compute_dtype, py::arg("dtype"), py::arg("compute_dtype"),
-        py::arg("on_cuda") = false,
-        "Throws where arrays of dtype cannot be computed with in compute_dtype.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -14,12 +14,12 @@ namespace {
 
 constexpr const char* kAttribute = "__cuda_array_interface__";
 
-[[noreturn]] void refuse(const char* name, const std::string& what, const std::string& got) {
+[[noreturn]] void refuse(const Name& name, const std::string& what, const std::string& got) {
   throw_type_error(expected(name, std::string("a ") + kAttribute + " with " + what, got));
 }
 
 // "<f4", "|b1", ...
-DLDataType dtype_of(const char* name, const std::string& text) {
+DLDataType dtype_of(const Name& name, const std::string& text) {
   int bytes = 0;
   const char* end = text.data() + text.size();
   const bool sized = text.size() > 2 && std::from_chars(text.data() + 2, end, bytes).ptr == end;
@@ -42,7 +42,7 @@ DLDevice device_of(const void* memory) {
 }
 
 // None where the producer asks for no order.
-void await_producer(const char* name, py::handle stream, const Place& place) {
+void await_producer(const Name& name, py::handle stream, const Place& place) {
   if (stream.is_none()) return;
   const int64_t value = int_argument("stream", stream);
   if (value == 0) refuse(name, "a stream that is not 0, which could be either default", "0");
@@ -50,7 +50,7 @@ void await_producer(const char* name, py::handle stream, const Place& place) {
   check_cuda(plugin, plugin.order(place.device(), stream_argument(stream), place.stream()));
 }
 
-std::vector<int64_t> integers(const char* name, const py::object& object) {
+std::vector<int64_t> integers(const Name& name, const py::object& object) {
   if (!PyTuple_Check(object.ptr())) refuse(name, "tuples of ints", type_name(object));
   std::vector<int64_t> values;
   for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
@@ -63,7 +63,7 @@ std::vector<int64_t> integers(const char* name, const py::object& object) {
 
 bool has_cuda_interface(py::handle object) { return py::hasattr(object, kAttribute); }
 
-py::object view_cuda_interface(const char* name, py::handle object, Place& place, ArrayView& view,
+py::object view_cuda_interface(const Name& name, py::handle object, Place& place, ArrayView& view,
                                bool& read_only) {
   const py::object attribute = object.attr(kAttribute);
   if (!PyDict_Check(attribute.ptr())) refuse(name, "a dict", type_name(attribute));

@@ -14,7 +14,7 @@ bool has_cuda_interface(py::handle object);
 
 // Describes the array in `view` and makes the stream of `place`, which it may decide, wait for the
 // stream that the array was made on. Returns what keeps the memory alive. `read_only`: as it says.
-py::object view_cuda_interface(const char* name, py::handle object, Place& place, ArrayView& view,
+py::object view_cuda_interface(const Name& name, py::handle object, Place& place, ArrayView& view,
                                bool& read_only);
 
 }  // namespace fusedrnn::bindings

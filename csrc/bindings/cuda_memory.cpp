@@ -4,6 +4,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/held_gil.h"
+#include "core/error.h"
 
 namespace fusedrnn::bindings {
 
@@ -39,15 +40,15 @@ void CudaMemory::release(void* context, void* memory, size_t, void*) noexcept {
   static_cast<CudaMemory*>(context)->owners_.erase(memory);
 }
 
-void CudaMemory::throw_on_failure(fusedrnn_status status) {
+void CudaMemory::throw_on_failure(fusedrnn_status status, const char* message) {
   const py::object reason = std::exchange(failure_, py::object());
   if (status == FUSEDRNN_OUT_OF_MEMORY && reason) {
-    PyErr_SetString(PyExc_MemoryError, fusedrnn_last_error());
+    PyErr_SetString(PyExc_MemoryError, message);
     py::error_already_set error;
     PyException_SetCause(error.value().ptr(), reason.inc_ref().ptr());
     throw error;
   }
-  bindings::throw_on_failure(status);
+  if (status != FUSEDRNN_OK) throw Error(status, message);
 }
 
 std::shared_ptr<CudaMemory> memory_of(const Place& place) {
@@ -58,7 +59,7 @@ std::shared_ptr<CudaMemory> memory_of(const Place& place) {
 }
 
 void throw_on_failure(fusedrnn_status status, CudaMemory* memory) {
-  if (memory != nullptr) return memory->throw_on_failure(status);
+  if (memory != nullptr) return memory->throw_on_failure(status, fusedrnn_last_error());
   throw_on_failure(status);
 }
 

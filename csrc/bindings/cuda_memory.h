@@ -24,8 +24,8 @@ class CudaMemory {
 
   const fusedrnn_allocator* allocator() const { return &allocator_; }
 
-  // As bindings/errors.h has it.
-  void throw_on_failure(fusedrnn_status status);
+  // Throws what a call reported.
+  void throw_on_failure(fusedrnn_status status, const char* message);
 
  private:
   static void* allocate(void* context, size_t bytes, void* stream) noexcept;

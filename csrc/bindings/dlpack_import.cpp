@@ -16,7 +16,7 @@ constexpr const char* kVersioned = "dltensor_versioned";
 
 py::tuple own_version() { return py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION); }
 
-py::object call_dlpack(const char* name, py::handle object) {
+py::object call_dlpack(const Name& name, py::handle object) {
   try {
     const py::object method = object.attr("__dlpack__");
     try {
@@ -30,7 +30,7 @@ py::object call_dlpack(const char* name, py::handle object) {
   }
 }
 
-ManagedTensor taken_out(const char* name, const py::object& capsule) {
+ManagedTensor taken_out(const Name& name, const py::object& capsule) {
   ManagedTensor lent(name, capsule);
   lent.check_version(name);
   return lent;
@@ -38,7 +38,7 @@ ManagedTensor taken_out(const char* name, const py::object& capsule) {
 
 }  // namespace
 
-void rethrow(py::error_already_set& error, const char* name, const char* method,
+void rethrow(py::error_already_set& error, const Name& name, const char* method,
              py::handle object) {
   if (error.matches(PyExc_MemoryError) || !error.matches(PyExc_Exception)) throw error;
   const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
@@ -50,7 +50,7 @@ void rethrow(py::error_already_set& error, const char* name, const char* method,
   throw py::error_already_set();
 }
 
-ManagedTensor::ManagedTensor(const char* name, const py::object& capsule) {
+ManagedTensor::ManagedTensor(const Name& name, const py::object& capsule) {
   PyObject* p = capsule.ptr();
   if (PyCapsule_IsValid(p, kVersioned)) {
     versioned_ = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(p, kVersioned));
@@ -77,7 +77,7 @@ ManagedTensor::~ManagedTensor() {
   if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
 }
 
-void ManagedTensor::check_version(const char* name) const {
+void ManagedTensor::check_version(const Name& name) const {
   if (versioned_ == nullptr || versioned_->version.major == DLPACK_MAJOR_VERSION) return;
   const DLPackVersion& version = versioned_->version;
   throw_type_error(
@@ -93,7 +93,7 @@ bool ManagedTensor::read_only() const {
   return legacy_ != nullptr || (versioned_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
 }
 
-DLDevice producer_device(const char* name, py::handle object) {
+DLDevice producer_device(const Name& name, py::handle object) {
   if (!py::hasattr(object, "__dlpack__")) {
     throw_type_error(
         expected(name, "an array (NumPy, or an object with __dlpack__)", type_name(object)));
@@ -111,11 +111,11 @@ DLDevice producer_device(const char* name, py::handle object) {
   }
 }
 
-ManagedTensor import_dlpack(const char* name, py::handle object) {
+ManagedTensor import_dlpack(const Name& name, py::handle object) {
   return taken_out(name, call_dlpack(name, object));
 }
 
-ManagedTensor import_dlpack_on_cuda(const char* name, py::handle object, int64_t stream) {
+ManagedTensor import_dlpack_on_cuda(const Name& name, py::handle object, int64_t stream) {
   py::object capsule;
   try {
     capsule = cuda_kind_of(object).attr("lend")(object, stream, own_version());

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/error.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {
@@ -13,21 +14,21 @@ namespace py = pybind11;
 
 // Names the argument in what a method of an array raised. Exceptions that do not speak of the array
 // pass.
-[[noreturn]] void rethrow(py::error_already_set& error, const char* name, const char* method,
+[[noreturn]] void rethrow(py::error_already_set& error, const Name& name, const char* method,
                           py::handle object);
 
 // A tensor that a producer lent: its deleter runs once, when this is destroyed (with the GIL held).
 class ManagedTensor {
  public:
   // Takes the tensor out of a capsule, which is renamed as the protocol asks.
-  ManagedTensor(const char* name, const py::object& capsule);
+  ManagedTensor(const Name& name, const py::object& capsule);
   ManagedTensor(ManagedTensor&& other) noexcept;
   ~ManagedTensor();
   ManagedTensor(const ManagedTensor&) = delete;
   ManagedTensor& operator=(const ManagedTensor&) = delete;
 
   // Throws for another major version, of which only the deleter's place is known.
-  void check_version(const char* name) const;
+  void check_version(const Name& name) const;
 
   const DLTensor& tensor() const;
   // The legacy protocol does not say: what it lends is not written to.
@@ -40,14 +41,14 @@ class ManagedTensor {
 
 // Where __dlpack_device__ says that the array lies; the CPU where there is no such method, which is
 // older than other devices. Throws where `object` is no array.
-DLDevice producer_device(const char* name, py::handle object);
+DLDevice producer_device(const Name& name, py::handle object);
 
 // Calls __dlpack__: of this library's version, or without it for producers that know none. Throws
 // where it raises.
-ManagedTensor import_dlpack(const char* name, py::handle object);
+ManagedTensor import_dlpack(const Name& name, py::handle object);
 
 // The same of an array on a CUDA device, through its kind (fusedrnn.cuda_arrays). Work on `stream`,
 // written as in DLPack's protocol, waits for that which writes the array.
-ManagedTensor import_dlpack_on_cuda(const char* name, py::handle object, int64_t stream);
+ManagedTensor import_dlpack_on_cuda(const Name& name, py::handle object, int64_t stream);
 
 }  // namespace fusedrnn::bindings

@@ -1,91 +1,164 @@
 // freeze and Frozen: weights packed once, and passes over sequences with them.
 #include "bindings/frozen.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <deque>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings/arguments.h"
 #include "bindings/array_import.h"
 #include "bindings/errors.h"
-#include "bindings/pass_arguments.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
-#include "core/cell_info.h"
+#include "bindings/tape.h"
+#include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {
-namespace {
 
-fusedrnn_compute frozen_compute_argument(py::handle object) {
-  const std::string name = str_argument("compute", object);
-  if (name == "same") return FUSEDRNN_COMPUTE_SAME;
-  if (name == "bfloat16") return FUSEDRNN_COMPUTE_BFLOAT16;
-  if (name == "int8") return FUSEDRNN_COMPUTE_INT8;
-  throw_value_error(expected("compute", "one of same, bfloat16, int8", "'" + name + "'"));
+class Frozen::Workspace {
+ public:
+  explicit Workspace(size_t bytes) : bytes_(bytes), block_(bytes) {}
+  size_t bytes() const { return bytes_; }
+  void* data() const { return block_.data(); }
+
+ private:
+  size_t bytes_;
+  Block block_;
+};
+
+// A workspace of at least `bytes` while it lives.
+class Frozen::Lease {
+ public:
+  Lease(std::atomic<Workspace*>& spare, size_t bytes)
+      : spare_(spare), taken_(spare.exchange(nullptr, std::memory_order_acquire)) {
+    if (taken_ == nullptr || taken_->bytes() < bytes) taken_ = std::make_unique<Workspace>(bytes);
+  }
+  ~Lease() { delete spare_.exchange(taken_.release(), std::memory_order_acq_rel); }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  void* data() const { return taken_->data(); }
+
+ private:
+  std::atomic<Workspace*>& spare_;
+  std::unique_ptr<Workspace> taken_;
+};
+
+Frozen::Frozen(std::shared_ptr<const fusedrnn_frozen> handle)
+    : handle_(std::move(handle)), work_(step_work(handle_->network)) {}
+
+Frozen::~Frozen() { delete spare_.load(std::memory_order_acquire); }
+
+bool Frozen::releases_gil(int64_t B) const {
+  // From about ten microseconds on: to give the GIL away and to come back for it costs a tenth of
+  // one where nobody wants it, and up to Python's switching interval where somebody does.
+  constexpr int64_t kGilWork = int64_t{1} << 18;
+  return work_ * B >= kGilWork;
 }
 
-Frozen freeze(py::handle cell, py::handle w_ih_object, py::handle w_hh_object,
-              py::handle b_ih_object, py::handle b_hh_object, py::handle compute) {
-  InputArray w_ih("w_ih", w_ih_object, ElementKind::floating);
-  InputArray w_hh("w_hh", w_hh_object, ElementKind::floating);
-  InputArray b_ih("b_ih", b_ih_object, ElementKind::floating);
-  InputArray b_hh("b_hh", b_hh_object, ElementKind::floating);
+void Frozen::step(const Arrays& arrays) const {
+  if (arrays.B == 0) return;
+  const Network& n = network();
+  const Lease workspace(spare_, step_workspace(*handle_, arrays.B));
+  constexpr size_t kFew = 32;  // states: no memory for these
+  std::array<const void*, kFew> few_prev{};
+  std::array<void*, kFew> few_next{};
+  std::vector<const void*> many_prev;
+  std::vector<void*> many_next;
+  const auto count = static_cast<size_t>(n.num_states);
+  if (count > kFew) {
+    many_prev.resize(count);
+    many_next.resize(count);
+  }
+  const void** prev = count > kFew ? many_prev.data() : few_prev.data();
+  void** next = count > kFew ? many_next.data() : few_next.data();
+  n.for_states([&](const Run& run, int s, int number) {
+    const int64_t offset =
+        (&run - n.runs.data()) * arrays.B * run.state_size(s) * item_size(n.dtype);
+    const char* before = static_cast<const char*>(arrays.prev[s]);
+    prev[number] = before == nullptr ? nullptr : before + offset;
+    next[number] = static_cast<char*>(arrays.next[s]) + offset;
+  });
+  step_with_threads(*handle_, {arrays.B, arrays.x, prev, next}, workspace.data());
+  std::memcpy(arrays.y, next[n.runs.back().first_state],
+              static_cast<size_t>(arrays.B * n.output_size() * item_size(n.dtype)));
+}
 
-  fusedrnn_freeze_args args{};
-  args.size = sizeof args;
-  args.cell = cell_argument(cell).cell;
-  args.compute = frozen_compute_argument(compute);
-  args.w_ih = w_ih.tensor();
-  args.w_hh = w_hh.tensor();
-  args.b_ih = b_ih.tensor();
-  args.b_hh = b_hh.tensor();
-  check_freeze(args, Layout::any);
-  for (InputArray* array : {&w_ih, &w_hh, &b_ih, &b_hh}) array->make_readable();
+namespace {
 
+// The network with its weights kept in another type.
+NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weight_dtype) {
+  if (weight_dtype.is_none()) return network;
+  const std::string name = str_argument("weight_dtype", weight_dtype);
+  if (network->dtype != Dtype::float32 || (name != "bfloat16" && name != "int8")) {
+    throw_value_error(
+        expected("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'"));
+  }
+  auto changed = std::make_shared<Network>(*network);
+  changed->compute = name == "int8" ? Compute::int8 : Compute::bfloat16;
+  for (Run& run : changed->runs) run.problem.compute = changed->compute;
+  return changed;
+}
+
+std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle parameters,
+                               py::handle weight_dtype) {
+  const NetworkPointer network = with_weight_dtype(given, weight_dtype);
+  const std::vector<Name> names = parameter_names(*network);
+  const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
+  std::deque<InputArray> arrays;
+  std::vector<const DLTensor*> tensors;
+  const auto describe = [&] {
+    tensors.clear();
+    for (const InputArray& array : arrays) tensors.push_back(array.tensor());
+  };
+  for (size_t i = 0; i < names.size(); ++i) {
+    arrays.emplace_back(names[i], objects[i], ElementKind::floating);
+  }
+  describe();
+  check_parameters_to_freeze(*network, tensors.data(), Layout::any);
+  for (InputArray& array : arrays) array.make_readable();
+  describe();
   fusedrnn_frozen* frozen = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
   {
     const ReleasedGil no_gil;
-    status = fusedrnn_freeze(&args, &frozen);
+    status = fusedrnn_freeze(network.get(), tensors.data(), &frozen);
   }
   throw_on_failure(status);
-  return {std::shared_ptr<const fusedrnn_frozen>(frozen, fusedrnn_frozen_free)};
+  return std::make_shared<Frozen>(
+      std::shared_ptr<const fusedrnn_frozen>(frozen, fusedrnn_frozen_free));
 }
 
-py::tuple forward(const Frozen& frozen, py::handle x, py::handle h0, py::handle c0,
-                  py::handle lengths, py::handle resets, py::handle reverse, py::handle y,
-                  py::handle h_n, py::handle c_n) {
-  const Problem& problem = frozen.handle->problem;
-  const CellInfo& cell = *find_cell(problem.cell);
-  PassInputs inputs(x, h0, c0, lengths, resets, reverse);
-  fusedrnn_forward_args args{};
-  inputs.describe(cell, args);
-  const Problem p = check_forward_inputs(args, problem, Layout::any);
-  inputs.make_readable();
-  PassOutputs outputs(cell, p, y, h_n, c_n);
-  outputs.describe(args);
-
-  fusedrnn_status status = FUSEDRNN_OK;
-  {
-    const ReleasedGil no_gil;
-    status = fusedrnn_frozen_forward(frozen.handle.get(), &args);
-  }
-  throw_on_failure(status);
-  return py::make_tuple(outputs.y.array(), outputs.h_n.array(), outputs.c_n_or_none());
+py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
+                  py::handle lengths, py::handle resets, py::handle y, py::handle states_n) {
+  auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), lengths, resets);
+  const NetworkPointer network(frozen, &frozen->network());
+  const py::tuple results =
+      forward_pass(network, std::move(inputs), true, states, false, y, states_n, &frozen->handle());
+  return py::make_tuple(results[0], results[1]);
 }
 
 }  // namespace
 
 void register_frozen(py::module_& m) {
-  py::class_<Frozen>(m, "Frozen", py::is_final(),
-                     "Packed weights of one layer in one direction; immutable.")
-      .def("forward", &forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-           py::arg("resets"), py::arg("reverse"), py::arg("y") = py::none(),
-           py::arg("h_n") = py::none(), py::arg("c_n") = py::none(),
-           "Runs over a sequence: (y, h_n, c_n or None).");
-  m.def("freeze", &freeze, py::arg("cell"), py::arg("w_ih"), py::arg("w_hh"), py::arg("b_ih"),
-        py::arg("b_hh"), py::arg("compute"), "Packs weights for inference.");
+  py::class_<Frozen, std::shared_ptr<Frozen>>(m, "Frozen", py::is_final(),
+                                              "A network with packed weights; immutable.")
+      .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
+           py::arg("weight_dtype") = py::none())
+      .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
+           py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
+           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+           "Runs over a sequence: (y, states).")
+      .def(
+          "make_step", [](std::shared_ptr<Frozen> frozen) { return make_step(std::move(frozen)); },
+          "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
+          "not.");
 }
 
 }  // namespace fusedrnn::bindings

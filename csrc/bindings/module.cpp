@@ -17,10 +17,8 @@ PYBIND11_MODULE(_core, m) {
   }
   fusedrnn::bindings::register_errors();
   fusedrnn::bindings::register_tape(m);
-  fusedrnn::bindings::register_forward(m);
-  fusedrnn::bindings::register_backward(m);
+  fusedrnn::bindings::register_network(m);
   fusedrnn::bindings::register_frozen(m);
-  fusedrnn::bindings::register_frozen_stack(m);
   fusedrnn::bindings::register_arrays(m);
   fusedrnn::bindings::register_dlpack_export(m);
   fusedrnn::bindings::register_device_array(m);

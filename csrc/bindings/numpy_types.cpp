@@ -44,7 +44,7 @@ int dlpack_code(const py::dtype& dtype) {
 
 }  // namespace
 
-DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind kind) {
+DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind) {
   constexpr char kForeignOrder = std::endian::native == std::endian::little ? '>' : '<';
   const int code = dlpack_code(dtype);
   if (code < 0) throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
@@ -55,7 +55,7 @@ DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind ki
   return {static_cast<uint8_t>(code), static_cast<uint8_t>(dtype.itemsize() * 8), 1};
 }
 
-py::dtype numpy_dtype(const char* name, DLDataType dtype) {
+py::dtype numpy_dtype(const Name& name, DLDataType dtype) {
   const DtypeInfo* info = find_dtype(dtype);
   if (info != nullptr) return numpy_dtype(info->dtype);
   const bool known = dtype.lanes == 1 && dtype.bits % 8 == 0 &&

@@ -13,10 +13,10 @@ namespace py = pybind11;
 
 // Throws where DLPack has no such type or where its bytes are in another order than the machine's;
 // `kind` words the message.
-DLDataType dlpack_dtype(const char* name, const py::dtype& dtype, ElementKind kind);
+DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind);
 
 // Throws where NumPy has no such type.
-py::dtype numpy_dtype(const char* name, DLDataType dtype);
+py::dtype numpy_dtype(const Name& name, DLDataType dtype);
 
 // NumPy has no bfloat16, and the package that adds one need not be there: its elements lie in
 // arrays of one field of that name, of 16 bits. Read as well, as a type registered under the name.

@@ -18,7 +18,7 @@ intptr_t current_stream(const py::object& kind, int32_t device) {
 
 }  // namespace
 
-void Place::admit_device(const char* name, py::handle object, DLDevice device) {
+void Place::admit_device(const Name& name, py::handle object, DLDevice device) {
   if (is_host(device)) return;
   if (settled_) return check_device(name, device, device_, "x");
   check_usable_device(name, device);
@@ -34,9 +34,10 @@ Place Place::now() const {
   return place;
 }
 
-py::object Place::empty(Dtype dtype, Shape shape) const {
-  py::tuple extents(shape.size());
-  for (size_t i = 0; i < shape.size(); ++i) extents[i] = py::int_(shape.begin()[i]);
+py::object Place::empty(Dtype dtype, const Shape& shape) const {
+  py::tuple extents(shape.rank());
+  for (int i = 0; i < shape.rank(); ++i)
+    extents[static_cast<size_t>(i)] = py::int_(shape.begin()[i]);
   return kind_.attr("empty")(extents, dtype_name(dtype), device());
 }
 

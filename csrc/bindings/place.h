@@ -19,7 +19,7 @@ class Place {
  public:
   // Of an array that is about to be read, x before all others: x decides, the others must fit.
   // Host arrays pass: whether an argument may be one, core knows.
-  void admit(const char* name, py::handle object, DLDevice device) {
+  void admit(const Name& name, py::handle object, DLDevice device) {
     if (device.device_type != kDLCPU) admit_device(name, object, device);
     settled_ = true;
   }
@@ -36,10 +36,10 @@ class Place {
   int32_t device() const { return device_.device_id; }
   void* stream() const { return reinterpret_cast<void*>(stream_); }
   // A new array of x's library, uninitialised.
-  py::object empty(Dtype dtype, Shape shape) const;
+  py::object empty(Dtype dtype, const Shape& shape) const;
 
  private:
-  void admit_device(const char* name, py::handle object, DLDevice device);
+  void admit_device(const Name& name, py::handle object, DLDevice device);
 
   bool settled_ = false;
   DLDevice device_{kDLCPU, 0};

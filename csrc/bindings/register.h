@@ -6,11 +6,9 @@
 namespace fusedrnn::bindings {
 
 void register_errors();
+void register_network(pybind11::module_& m);
 void register_tape(pybind11::module_& m);
-void register_forward(pybind11::module_& m);
-void register_backward(pybind11::module_& m);
 void register_frozen(pybind11::module_& m);
-void register_frozen_stack(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
 void register_dlpack_export(pybind11::module_& m);
 void register_device_array(pybind11::module_& m);

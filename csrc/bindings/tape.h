@@ -1,32 +1,33 @@
-// The Python object `Tape`.
+// The Python objects `Network` and `Tape`: a network's calls, and what one of them left for its
+// gradients.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <vector>
 
-#include "bindings/cuda_memory.h"
-#include "bindings/place.h"
-#include "core/tape.h"
-#include "fusedrnn/fusedrnn.h"
+#include "bindings/pass.h"
+#include "bindings/reserve.h"
+#include "core/frozen.h"
 
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-struct FreeTape {
-  void operator()(fusedrnn_tape* tape) const { fusedrnn_tape_free(tape); }
-};
-
-// The C ABI's tape with the memory of x, w_ih and w_hh that it refers to. The members end in the
-// order that they need: the handle before the memory it was given.
+// Immutable. Keeps what backward reads again: x, the parameters, the reserve.
 struct Tape {
-  std::shared_ptr<CudaMemory> memory;  // null on the CPU
-  std::unique_ptr<fusedrnn_tape, FreeTape> handle;
-  py::object x, w_ih, w_hh;
-  Place place;
+  NetworkPointer network;
+  bool stacked;  // how states come: see pass.h
+  std::unique_ptr<PassInputs> inputs;
+  std::unique_ptr<Reserve> reserve;
 };
 
-void register_tape(py::module_& m);
+// (y, states, Tape or None). `frozen`: packed weights in the place of parameters, or null.
+py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
+                       py::handle states, bool save, py::handle y, py::handle states_n,
+                       const fusedrnn_frozen* frozen = nullptr);
+
+std::vector<Name> parameter_names(const Network& network);
 
 }  // namespace fusedrnn::bindings

@@ -16,6 +16,8 @@ struct Tanh {
   }
 };
 
+// Where the value is zero the gradient is, whatever comes from above; elsewhere it is what comes
+// from above, also where the value is NaN.
 struct Relu {
   template <class V>
   FUSEDRNN_CELL_FN V value(V x) {
@@ -23,7 +25,7 @@ struct Relu {
   }
   template <class V>
   FUSEDRNN_CELL_FN V gradient(V y, V dy) {
-    return select(V::zero() < y, dy, V::zero());
+    return select(y <= V::zero(), V::zero(), dy);
   }
 };
 

@@ -51,12 +51,12 @@ CudaSummary cuda_summary() {
   return summary;
 }
 
-void require_cuda_device(const char* name, DLDevice device) {
+void require_cuda_device(const Name& name, DLDevice device) {
   const int32_t id = device.device_id;
   if (id >= 0 && (usable.load(std::memory_order_relaxed) & bit_of(id)) != 0) return;
   const auto refuse = [&](const std::string& why) {
     throw Error(FUSEDRNN_UNAVAILABLE,
-                std::string(name) + ": " + device_name({kDLCUDA, id}) + " cannot be used: " + why);
+                name.text() + ": " + device_name({kDLCUDA, id}) + " cannot be used: " + why);
   };
   std::string why;
   const CudaPlugin* plugin = find_cuda_plugin(why);

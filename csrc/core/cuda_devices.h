@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
@@ -17,6 +18,6 @@ struct CudaSummary {
 CudaSummary cuda_summary();
 
 // Throws where the device that `name` lies on cannot be used: Error(FUSEDRNN_UNAVAILABLE).
-void require_cuda_device(const char* name, DLDevice device);
+void require_cuda_device(const Name& name, DLDevice device);
 
 }  // namespace fusedrnn

@@ -2,17 +2,16 @@
 
 #include <cstring>
 
-#include "core/cell_info.h"
-#include "core/tensor.h"
+#include "core/dtype.h"
 
 namespace fusedrnn {
 namespace {
 
-void pass_states(const Problem& p, const Matrix* from, const Matrix* to) {
+void pass_states(const Run& run, const Problem& p, const Matrix* from, const Matrix* to) {
   const int64_t item = item_size(p.dtype);
-  const size_t row_bytes = static_cast<size_t>(p.H * item);
-  for (int s = 0; s < kMaxStates; ++s) {
+  for (int s = 0; s < run.num_states(); ++s) {
     if (to[s].data == nullptr) continue;
+    const auto row_bytes = static_cast<size_t>(run.state_size(s) * item);
     for (int64_t b = 0; b < p.B; ++b) {
       char* target = static_cast<char*>(to[s].data) + b * to[s].stride * item;
       if (from[s].data == nullptr) {
@@ -25,28 +24,27 @@ void pass_states(const Problem& p, const Matrix* from, const Matrix* to) {
   }
 }
 
-void fill_zero(const Matrix& m, int64_t rows, int64_t n, int64_t item) {
-  if (m.data == nullptr) return;
-  for (int64_t i = 0; i < rows; ++i) {
-    std::memset(static_cast<char*>(m.data) + i * m.stride * item, 0, static_cast<size_t>(n * item));
-  }
-}
-
 }  // namespace
 
-void forward_empty(const ForwardCall& call) {
-  pass_states(call.problem, call.state_0, call.state_n);
+void forward_empty(const Run& run, const ForwardCall& call) {
+  pass_states(run, call.problem, call.state_0, call.state_n);
 }
 
-void backward_empty(const BackwardCall& call) {
+void backward_empty(const Run& run, const BackwardCall& call) {
   const Problem& p = call.problem;
-  const int64_t rows = find_cell(p.cell)->gates * p.H;
   const int64_t item = item_size(p.dtype);
-  pass_states(p, call.dstate_n, call.dstate_0);
-  fill_zero(call.dw_ih, rows, p.I, item);
-  fill_zero(call.dw_hh, rows, p.H, item);
-  fill_zero({call.db_ih, rows}, 1, rows, item);
-  fill_zero({call.db_hh, rows}, 1, rows, item);
+  pass_states(run, p, call.dstate_n, call.dstate_0);
+  for (int i = 0; i < run.num_parameters(); ++i) {
+    const Matrix& m = call.dparameters[i];
+    if (m.data == nullptr) continue;
+    const Shape shape = run.parameter_shape(i);
+    const int64_t rows = shape.rank() == 1 ? 1 : shape.begin()[0];
+    const int64_t columns = shape.end()[-1];
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memset(static_cast<char*>(m.data) + row * m.stride * item, 0,
+                  static_cast<size_t>(columns * item));
+    }
+  }
 }
 
 }  // namespace fusedrnn

@@ -1,13 +1,14 @@
-// What a call without steps or without sequences leaves to do; engines never see one.
+// What a run without steps or without sequences leaves to do; the CPU engine never sees one.
 #pragma once
 
+#include "core/network.h"
 #include "core/problem.h"
 
 namespace fusedrnn {
 
 inline bool is_empty(const Problem& p) { return p.T == 0 || p.B == 0; }
 
-void forward_empty(const ForwardCall& call);
-void backward_empty(const BackwardCall& call);
+void forward_empty(const Run& run, const ForwardCall& call);
+void backward_empty(const Run& run, const BackwardCall& call);
 
 }  // namespace fusedrnn

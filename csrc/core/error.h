@@ -25,4 +25,26 @@ class Error : public std::runtime_error {
   throw Error(FUSEDRNN_INVALID_TYPE, message);
 }
 
+// The name of an argument, put together where a message needs it: "x", "dw_ih", "runs[2].c_n".
+struct Name {
+  const char* base;
+  const char* before = "";
+  const char* after = "";
+  int run = -1;  // negative: of a call that has one
+
+  Name(const char* name) : base(name) {}  // NOLINT: most arguments have one word
+  Name(const char* prefix, const char* name, const char* suffix, int number)
+      : base(name), before(prefix), after(suffix), run(number) {}
+
+  std::string text() const {
+    const std::string owner = run < 0 ? "" : "runs[" + std::to_string(run) + "].";
+    return owner + before + base + after;
+  }
+};
+
+// "name: expected what, got what".
+inline std::string expected(const Name& name, const std::string& what, const std::string& got) {
+  return name.text() + ": expected " + what + ", got " + got;
+}
+
 }  // namespace fusedrnn

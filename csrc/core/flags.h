@@ -1,17 +1,16 @@
-// lengths and resets as one byte for each step of each sequence: what every engine reads.
+// lengths and resets, as one byte a step and sequence.
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/problem.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
 
-// StepFlags of every step, [T,B]; empty where neither is given: every step valid, none cut. The
-// tensors have passed check_forward.
-std::vector<uint8_t> step_flags(const Problem& problem, const DLTensor* lengths,
-                                const DLTensor* resets);
+// StepFlags [T,B] of runs in one direction. Both tensors lie in the CPU's memory and have been
+// checked; one may be null.
+void write_flags(int64_t T, int64_t B, bool reverse, const DLTensor* lengths,
+                 const DLTensor* resets, uint8_t* flags);
 
 }  // namespace fusedrnn

@@ -1,33 +1,36 @@
-// Which memory a tensor covers: for the checks that outputs do not overlap.
+// Which memory a tensor covers: for the checks that what is written shares none with anything else.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <vector>
 
-#include "core/problem.h"
+#include "core/error.h"
+#include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
 
 // Rows of `row_bytes` bytes; their starts differ by multiples of `pitch`.
 struct Footprint {
-  const char* name = nullptr;
-  int64_t begin = 0;  // address of the lowest byte
-  int64_t end = 0;    // behind the highest; equal to begin where there is no memory
+  Name name;
+  int64_t begin;      // address of the lowest byte
+  int64_t end;        // behind the highest; equal to begin where there is no memory
   int64_t pitch = 0;  // greatest common divisor of the strides in bytes, 0 for a single row
   int64_t row_bytes = 0;
   bool overlaps_itself = false;
-};
+  int in_place =
+      -1;  // what is written where the input of that number was read, element for element
 
-Footprint footprint(const char* name, const Sequence& s, int64_t T, int64_t B, int64_t n,
-                    int64_t item_bytes);
-Footprint footprint(const char* name, const Matrix& m, int64_t rows, int64_t n, int64_t item_bytes);
+  // Of up to three axes, the last one dense.
+  Footprint(const Name& name, const DLTensor& t);
+  Footprint(const Name& name, const void* memory, size_t bytes);
+};
 
 // False only where the two certainly share no byte: their ranges are apart, or their rows
 // interleave (as the two halves of [T,B,2*H] do). Rarer ways to interleave count as overlap.
 bool may_overlap(const Footprint& a, const Footprint& b);
 
-// Throw where the two, or any two of the outputs, may overlap, or an output overlaps itself.
-void check_apart(const Footprint& a, const Footprint& b);
-void check_outputs_apart(std::span<const Footprint> outputs);
+// Throws where an output overlaps itself, another output or an input; where an output's number
+// in_place is that of an input, the two may be the same elements.
+void check_apart(const std::vector<Footprint>& outputs, const std::vector<Footprint>& inputs);
 
 }  // namespace fusedrnn

@@ -1,8 +1,9 @@
 #include "core/frozen.h"
 
 #include <algorithm>
+#include <string>
 
-#include "core/cell_info.h"
+#include "core/dtype.h"
 #include "core/system.h"
 #include "core/tensor.h"
 
@@ -15,7 +16,7 @@ constexpr int64_t kThreadedBytes = int64_t{3} << 18;
 
 constexpr size_t kSmallestWorkspace = 64;
 
-int64_t weight_size(const Problem& p) {
+int64_t weight_bytes(const Problem& p) {
   switch (p.compute) {
     case Compute::bfloat16:
       return 2;
@@ -26,35 +27,86 @@ int64_t weight_size(const Problem& p) {
   }
 }
 
+// Numbers of the matrices.
+int64_t weights_of(const Run& run) {
+  int64_t sum = 0;
+  for (const cells::Parameter& parameter : run.cell->parameters) {
+    if (parameter.columns.letter != 0)
+      sum += run.extent(parameter.rows) * run.extent(parameter.columns);
+  }
+  return sum;
+}
+
+size_t output_bytes(const Run& run, int64_t B) {
+  return static_cast<size_t>(B * run.problem.P * item_size(run.problem.dtype));
+}
+
+template <class TakeOne>
+void for_layers(const fusedrnn_frozen& frozen, const NetworkStep& step, const TakeOne& take_one) {
+  const void* x = step.x;
+  for (size_t k = 0; k < frozen.packed.size(); ++k) {
+    const Run& run = frozen.network.runs[k];
+    StepCall call;
+    call.B = step.B;
+    call.x = x;
+    for (int s = 0; s < run.num_states(); ++s) {
+      if (step.prev != nullptr) call.prev[s] = step.prev[run.first_state + s];
+      call.next[s] = step.next[run.first_state + s];
+    }
+    take_one(run, *frozen.packed[k], call);
+    x = call.next[0];
+  }
+}
+
+// `y`: apart from all that `step` refers to; holds the output as well.
+void run_on_team(const Run& run, const cpu::Packed& packed, const StepCall& step, void* y) {
+  ForwardCall call;
+  call.problem = run.at(1, step.B);
+  call.x = {const_cast<void*>(step.x), 0, run.problem.I};
+  call.y = {y, 0, run.problem.P};
+  for (int s = 0; s < run.num_states(); ++s) {
+    call.state_0[s] = {const_cast<void*>(step.prev[s]), run.state_size(s)};
+    call.state_n[s] = {step.next[s], run.state_size(s)};
+  }
+  cpu::forward(packed, call);
+}
+
 }  // namespace
 
-int64_t step_work(const Problem& p) { return find_cell(p.cell)->gates * p.H * (p.I + p.H); }
-
-bool step_pays_threads(const Problem& p) {
-  return step_work(p) * weight_size(p) > kThreadedBytes && get_num_threads() > 1;
+int64_t step_work(const Network& network) {
+  int64_t sum = 0;
+  for (const Run& run : network.runs) sum += weights_of(run);
+  return sum;
 }
 
 size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B) {
-  return std::max(kSmallestWorkspace, cpu_backend().step_workspace(*frozen.weights, B));
-}
-
-void step_alone(const fusedrnn_frozen& frozen, const StepCall& call, void* workspace) noexcept {
-  cpu_backend().step(*frozen.weights, call, workspace);
-}
-
-void step_with_threads(const fusedrnn_frozen& frozen, const StepCall& step, void* y) {
-  ForwardCall call;
-  Problem& p = call.problem;
-  p = frozen.problem;
-  p.T = 1;
-  p.B = step.B;
-  call.x = {const_cast<void*>(step.x), p.B * p.I, p.I};
-  call.y = {y, p.B * p.H, p.H};
-  for (int s = 0; s < find_cell(p.cell)->states; ++s) {
-    call.state_0[s] = {const_cast<void*>(step.prev[s]), p.H};
-    call.state_n[s] = {step.next[s], p.H};
+  if (!is_plain_stack(frozen.network)) {
+    throw_value_error(
+        "frozen: expected layers in the forward direction, each on the one before, to take a step");
   }
-  cpu_backend().forward(*frozen.weights, call);
+  size_t bytes = kSmallestWorkspace;
+  for (size_t k = 0; k < frozen.packed.size(); ++k) {
+    bytes = std::max({bytes, cpu::step_workspace(*frozen.packed[k], B),
+                      output_bytes(frozen.network.runs[k], B)});
+  }
+  return bytes;
+}
+
+void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) noexcept {
+  for_layers(frozen, step, [&](const Run&, const cpu::Packed& packed, const StepCall& call) {
+    cpu::step(packed, call, workspace);
+  });
+}
+
+void step_with_threads(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) {
+  const bool teams = get_num_threads() > 1;
+  for_layers(frozen, step, [&](const Run& run, const cpu::Packed& packed, const StepCall& call) {
+    if (teams && weights_of(run) * weight_bytes(run.problem) > kThreadedBytes) {
+      run_on_team(run, packed, call, workspace);
+    } else {
+      cpu::step(packed, call, workspace);
+    }
+  });
 }
 
 }  // namespace fusedrnn

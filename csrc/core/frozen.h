@@ -1,34 +1,44 @@
-// What fusedrnn_frozen is, and how one layer takes a step with it.
+// A network with packed weights, and how it takes a step.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "core/backend.h"
-#include "core/problem.h"
+#include "core/network.h"
+#include "cpu/engine.h"
 
 struct fusedrnn_frozen {
-  fusedrnn::Problem problem;  // what was frozen; T and B are 0
-  std::unique_ptr<fusedrnn::FrozenWeights> weights;
+  fusedrnn::Network network;
+  std::vector<fusedrnn::cpu::PackedPointer> packed;  // of each run
 };
 
 namespace fusedrnn {
 
+// One step of a plain stack of layers. Every array is dense: x [B,input size], and for each state
+// of the network [B,size], where prev, or one of them, may be null: zero. next[s] may be prev[s];
+// otherwise what is written shares no memory with anything else. The last layer's h is the step's
+// output.
+struct NetworkStep {
+  int64_t B = 0;
+  const void* x = nullptr;
+  const void* const* prev = nullptr;
+  void* const* next = nullptr;
+};
+
 // Multiply-adds of a step of one sequence: the weights it reads.
-int64_t step_work(const Problem& frozen);
+int64_t step_work(const Network& network);
 
-// Whether a step is worth the start of a team of threads, of which there are more than one.
-// Throws where their number cannot be known.
-bool step_pays_threads(const Problem& frozen);
-
-// At least 64 bytes. Throws where B is too large.
+// At least 64 bytes. Throws where the network takes no steps, or B is too large.
 size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B);
 
 // On this thread alone, in such a workspace: allocates nothing, takes no lock, cannot fail.
-void step_alone(const fusedrnn_frozen& frozen, const StepCall& call, void* workspace) noexcept;
+void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) noexcept;
 
-// On a team of threads: the same bits. May allocate, and throw before anything is written.
-// `y`: [B,H], apart from all that `call` refers to; holds the output as well.
-void step_with_threads(const fusedrnn_frozen& frozen, const StepCall& call, void* y);
+// The same bits; layers with large weights run on a team of threads. May allocate, and throw before
+// anything is written.
+void step_with_threads(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace);
 
 }  // namespace fusedrnn

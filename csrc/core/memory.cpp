@@ -97,15 +97,24 @@ Block& Block::operator=(Block&& other) noexcept {
   return *this;
 }
 
-int Arena::reserve(size_t count, size_t size) {
-  size_t bytes = 0;
-  if (pieces_ == kMaxPieces || __builtin_mul_overflow(count, size, &bytes)) throw std::bad_alloc();
-  bytes = round_up(bytes, kAlignment);
-  offsets_[pieces_] = total_;
-  if (__builtin_add_overflow(total_, bytes, &total_)) throw std::bad_alloc();
-  return pieces_++;
+void Arena::add_piece(const Piece& piece) {
+  if (count_ == kMaxPieces) throw std::bad_alloc();
+  pieces_[count_++] = piece;
 }
 
-void* Arena::at(int piece) const { return static_cast<char*>(memory_) + offsets_[piece]; }
+size_t Arena::reserve(size_t count, size_t size) {
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(count, size, &bytes)) throw std::bad_alloc();
+  bytes = round_up(bytes, kAlignment);
+  if (__builtin_add_overflow(total_, bytes, &total_)) throw std::bad_alloc();
+  return bytes;
+}
+
+void Arena::point_into(void* memory) const {
+  for (int i = 0; i < count_; ++i) {
+    const Piece& piece = pieces_[i];
+    piece.set(piece.pointer, piece.empty ? nullptr : static_cast<char*>(memory) + piece.offset);
+  }
+}
 
 }  // namespace fusedrnn

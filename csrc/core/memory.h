@@ -32,31 +32,54 @@ class Block {
   size_t bytes_ = 0;  // what was allocated, at least what was asked for
 };
 
-// Cuts a block into aligned pieces: first plan (sizes), then take (pointers), in the same order.
+// Cuts a block into aligned pieces: first each is added, with the pointer that will be to it, then
+// the pointers are set.
 class Arena {
  public:
-  static constexpr size_t kAlignment = 64;  // of every piece
+  static constexpr size_t kAlignment = 64;  // of every piece within the block
 
-  // Reserves `count` elements of `size` bytes; returns the piece's index. Throws std::bad_alloc
-  // where the total overflows.
-  int reserve(size_t count, size_t size);
-  void allocate() {
-    block_ = Block(total_);
-    memory_ = block_.data();
+  // `count` elements of `size` bytes; none: the pointer becomes null. Throws std::bad_alloc where
+  // the total overflows.
+  template <class T>
+  void add(T*& pointer, size_t count, size_t size) {
+    const size_t offset = total_;
+    const bool empty = reserve(count, size) == 0;
+    add_piece({&pointer, set<T>, offset, empty});
   }
-  // Somebody else's memory instead, of at least total() bytes.
-  void use(void* memory) { memory_ = memory; }
+  // One more pointer to the piece that was added last.
+  template <class T>
+  void share(T*& pointer) {
+    const Piece& last = pieces_[count_ - 1];
+    add_piece({&pointer, set<T>, last.offset, last.empty});
+  }
   size_t total() const { return total_; }
-  void* at(int piece) const;
-  Block release() { return static_cast<Block&&>(block_); }
+  // `memory`: at least total() bytes.
+  void point_into(void* memory) const;
+  [[nodiscard]] Block allocate() const {
+    Block block(total_);
+    point_into(block.data());
+    return block;
+  }
 
  private:
-  static constexpr int kMaxPieces = 24;
-  Block block_;
-  void* memory_ = nullptr;
+  struct Piece {
+    void* pointer;  // its address
+    void (*set)(void* pointer, void* memory);
+    size_t offset;
+    bool empty;
+  };
+
+  template <class T>
+  static void set(void* pointer, void* memory) {
+    *static_cast<T**>(pointer) = static_cast<T*>(memory);
+  }
+  void add_piece(const Piece& piece);
+  size_t reserve(size_t count, size_t size);  // adds to the total, returns by how much
+
+  static constexpr int kMaxPieces = 40;
+  Piece pieces_[kMaxPieces];
+  int count_ = 0;
   size_t total_ = 0;
-  size_t offsets_[kMaxPieces] = {};
-  int pieces_ = 0;
 };
 
 }  // namespace fusedrnn

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "core/cuda_devices.h"
-#include "cpu/engine.h"
 #include "cpu/isa/detect.h"
 #include "cpu/threads/pool.h"
 
@@ -14,11 +13,6 @@ std::vector<std::string> isa_names(const std::vector<cpu::Isa>& isas) {
   std::vector<std::string> names;
   for (const cpu::Isa isa : isas) names.emplace_back(cpu::isa_name(isa));
   return names;
-}
-
-template <int Which>
-void activation(Dtype dtype, const void* in, void* out, int64_t n) {
-  cpu::evaluate_activation(dtype, Which, in, out, n);
 }
 
 }  // namespace
@@ -41,12 +35,5 @@ void require_usable_isa() { cpu::selected_isa(); }
 
 int get_num_threads() { return cpu::get_num_threads(); }
 void set_num_threads(int n) { cpu::set_num_threads(n); }
-
-ActivationFunction find_activation(const std::string& name) {
-  if (name == "exp") return activation<0>;
-  if (name == "sigmoid") return activation<1>;
-  if (name == "tanh") return activation<2>;
-  return nullptr;
-}
 
 }  // namespace fusedrnn

@@ -6,8 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "core/problem.h"
-
 namespace fusedrnn {
 
 struct SystemInfo {
@@ -27,10 +25,5 @@ void require_usable_isa();
 
 int get_num_threads();
 void set_num_threads(int n);
-
-// The engine's own vector functions, for the tests of their error bound. Null where there is no
-// function of that name.
-using ActivationFunction = void (*)(Dtype dtype, const void* in, void* out, int64_t n);
-ActivationFunction find_activation(const std::string& name);
 
 }  // namespace fusedrnn

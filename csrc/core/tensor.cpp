@@ -14,15 +14,6 @@ T load(const void* p) {
   return value;
 }
 
-std::string join_shape(const int64_t* shape, int64_t rank) {
-  std::string text = "(";
-  for (int64_t i = 0; i < rank; ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(shape[i]);
-  }
-  return text + (rank == 1 ? ",)" : ")");
-}
-
 const char* integer_address(const DLTensor& t, int64_t i) {
   return static_cast<const char*>(data_of(t)) + i * stride_of(t, 0) * item_size(t);
 }
@@ -98,10 +89,15 @@ std::string device_name(DLDevice device) {
   return name + id;
 }
 
-std::string shape_text(const DLTensor& t) { return join_shape(t.shape, t.ndim); }
+std::string shape_text(const DLTensor& t) { return shape_text(t.shape, t.ndim); }
 
-std::string shape_text(std::initializer_list<int64_t> shape) {
-  return join_shape(shape.begin(), static_cast<int64_t>(shape.size()));
+std::string shape_text(const int64_t* shape, int rank) {
+  std::string text = "(";
+  for (int i = 0; i < rank; ++i) {
+    if (i > 0) text += ", ";
+    text += shape[i] == kAnyExtent ? "*" : std::to_string(shape[i]);
+  }
+  return text + (rank == 1 ? ",)" : ")");
 }
 
 int64_t stride_of(const DLTensor& t, int axis) {

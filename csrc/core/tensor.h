@@ -11,10 +11,11 @@
 
 namespace fusedrnn {
 
-std::string dtype_name(DLDataType dtype);   // "float32", "int64", "bool", ...
-std::string device_name(DLDevice device);   // "cpu", "cuda:0", ...
-std::string shape_text(const DLTensor& t);  // "(3, 4)", "(3,)", "()"
-std::string shape_text(std::initializer_list<int64_t> shape);
+std::string dtype_name(DLDataType dtype);                // "float32", "int64", "bool", ...
+std::string device_name(DLDevice device);                // "cpu", "cuda:0", ...
+std::string shape_text(const DLTensor& t);               // "(3, 4)", "(3,)", "()"
+std::string shape_text(const int64_t* shape, int rank);  // of what is expected: * for any extent
+constexpr int64_t kAnyExtent = INT64_MIN;
 
 inline int64_t item_size(const DLTensor& t) { return (t.dtype.bits * t.dtype.lanes + 7) / 8; }
 

@@ -1,5 +1,6 @@
 #include "core/tensor_checks.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "core/device.h"
@@ -16,34 +17,30 @@ std::string place_name(DLDevice device) {
 
 }  // namespace
 
-std::string expected(const char* name, const std::string& what, const std::string& got) {
-  return std::string(name) + ": expected " + what + ", got " + got;
-}
-
-const DLTensor& required(const char* name, const DLTensor* t) {
-  if (t == nullptr) throw_value_error(std::string(name) + ": expected an array, got none");
+const DLTensor& required(const Name& name, const DLTensor* t) {
+  if (t == nullptr) throw_value_error(name.text() + ": expected an array, got none");
   return *t;
 }
 
-void check_on_cpu(const char* name, DLDevice device) {
+void check_on_cpu(const Name& name, DLDevice device) {
   if (is_host(device)) return;
   throw_type_error(expected(name, "an array on the CPU", "one on " + device_name(device)));
 }
 
-void check_usable_device(const char* name, DLDevice device) {
+void check_usable_device(const Name& name, DLDevice device) {
   if (is_host(device) || is_cuda(device)) return;
   throw_type_error(
       expected(name, "an array on the CPU or a CUDA device", "one on " + device_name(device)));
 }
 
-void check_device(const char* name, DLDevice device, DLDevice wanted, const char* whose) {
+void check_device(const Name& name, DLDevice device, DLDevice wanted, const char* whose) {
   if (same_place(device, wanted)) return;
   throw_type_error(expected(name,
                             "an array on " + place_name(wanted) + " (the device of " + whose + ")",
                             "one on " + place_name(device)));
 }
 
-void check_header(const char* name, const DLTensor& t) {
+void check_header(const Name& name, const DLTensor& t) {
   if (t.ndim > kMaxRank) {
     throw_value_error(expected(name, "at most " + std::to_string(kMaxRank) + " dimensions",
                                std::to_string(t.ndim)));
@@ -66,37 +63,37 @@ bool has_type(const DLTensor& t, int code, std::initializer_list<int> widths) {
   return false;
 }
 
-Dtype floating_dtype(const char* name, const DLTensor& t) {
+Dtype floating_dtype(const Name& name, const DLTensor& t) {
   const DtypeInfo* info = find_dtype(t.dtype);
   if (info == nullptr) throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
   return info->dtype;
 }
 
-void check_rank(const char* name, const DLTensor& t, int rank, const char* axes) {
+void check_rank(const Name& name, const DLTensor& t, int rank, const char* axes) {
   if (t.ndim == rank) return;
   throw_value_error(expected(name, "a " + std::to_string(rank) + "-dimensional array " + axes,
                              "shape " + shape_text(t)));
 }
 
-void check_shape(const char* name, const DLTensor& t, Shape shape) {
-  bool same = t.ndim == static_cast<int>(shape.size());
-  for (int i = 0; same && i < t.ndim; ++i) same = t.shape[i] == shape.begin()[i];
-  if (!same) throw_value_error(expected(name, "shape " + shape_text(shape), shape_text(t)));
+void check_shape(const Name& name, const DLTensor& t, Shape shape) {
+  if (t.ndim == shape.rank() && std::equal(shape.begin(), shape.end(), t.shape)) return;
+  throw_value_error(
+      expected(name, "shape " + shape_text(shape.begin(), shape.rank()), shape_text(t)));
 }
 
-void check_bytes(const char* name, const DLTensor& t) {
+void check_bytes(const Name& name, const DLTensor& t) {
   int64_t limit = kMaxBytes / item_size(t);
   for (int i = 0; i < t.ndim; ++i) limit /= t.shape[i] > 0 ? t.shape[i] : 1;
   if (limit >= 1) return;
-  throw_value_error(std::string(name) + ": shape " + shape_text(t) + " is too large");
+  throw_value_error(name.text() + ": shape " + shape_text(t) + " is too large");
 }
 
-void check_data(const char* name, const DLTensor& t) {
+void check_data(const Name& name, const DLTensor& t) {
   if (t.data != nullptr || element_count(t) == 0) return;
   throw_value_error(expected(name, "memory of shape " + shape_text(t), "a null pointer"));
 }
 
-void check_strides(const char* name, const DLTensor& t) {
+void check_strides(const Name& name, const DLTensor& t) {
   if (element_count(t) == 0) return;
   for (int i = 0; i < t.ndim; ++i) {
     const int64_t stride = stride_of(t, i);
@@ -108,7 +105,7 @@ void check_strides(const char* name, const DLTensor& t) {
   }
 }
 
-void check_dense(const char* name, const DLTensor& t) {
+void check_dense(const Name& name, const DLTensor& t) {
   if (element_count(t) == 0) return;
   if (t.ndim > 0 && stride_of(t, t.ndim - 1) != 1) {
     throw_value_error(expected(name, "a last axis of stride 1",
@@ -120,7 +117,7 @@ void check_dense(const char* name, const DLTensor& t) {
   }
 }
 
-void throw_wrong_dtype(const char* name, ElementKind kind, const std::string& got) {
+void throw_wrong_dtype(const Name& name, ElementKind kind, const std::string& got) {
   std::string wanted = "a dtype that DLPack knows";
   if (kind == ElementKind::floating) wanted = "dtype " + dtype_names();
   if (kind == ElementKind::integer) wanted = "an integer dtype";
@@ -128,7 +125,7 @@ void throw_wrong_dtype(const char* name, ElementKind kind, const std::string& go
   throw_type_error(expected(name, wanted, got));
 }
 
-void check_tensor(const char* name, const DLTensor& t, const char* dtype, const int64_t* shape,
+void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const int64_t* shape,
                   int rank) {
   check_header(name, t);
   if (t.dtype.bits == 0 || t.dtype.lanes == 0) {
@@ -139,14 +136,9 @@ void check_tensor(const char* name, const DLTensor& t, const char* dtype, const 
   }
   if (rank >= 0) {
     bool same = t.ndim == rank;
-    for (int i = 0; same && i < rank; ++i) same = shape[i] < 0 || t.shape[i] == shape[i];
+    for (int i = 0; same && i < rank; ++i) same = shape[i] == kAnyExtent || t.shape[i] == shape[i];
     if (!same) {
-      std::string wanted = "shape (";
-      for (int i = 0; i < rank; ++i) {
-        if (i > 0) wanted += ", ";
-        wanted += shape[i] < 0 ? "*" : std::to_string(shape[i]);
-      }
-      throw_value_error(expected(name, wanted + (rank == 1 ? ",)" : ")"), shape_text(t)));
+      throw_value_error(expected(name, "shape " + shape_text(shape, rank), shape_text(t)));
     }
   }
   check_bytes(name, t);

@@ -16,7 +16,7 @@ namespace fusedrnn::cpu {
 class Crew {
  public:
   // `pass`: its name in the log.
-  Crew(const char* pass, Planner planner, const CellShape& shape, const Problem& p)
+  Crew(const char* pass, Planner planner, const KernelShape& shape, const Problem& p)
       : plan_(planner(shape, p, get_num_threads(), nullptr)), team_(plan_.threads()) {
     int threads = get_num_threads();
     // Another call may hold the pool: then fewer threads run, and the plan is theirs.

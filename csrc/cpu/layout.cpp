@@ -7,117 +7,161 @@ namespace fusedrnn::cpu {
 
 namespace {
 
-size_t size_of(int bytes) { return static_cast<size_t>(bytes); }
+// Rows of the parameter gradients' products that are summed before they are added to the total:
+// part of the result's definition, so the same for any number of threads.
+constexpr int64_t kBlockRows = 256;
+constexpr int64_t kBlockColumns = 512;
 
-// Numbers in all panels of a product with `gates` gates.
-size_t packed_count(const CellShape& shape, int64_t H, int64_t depth, int gates) {
-  const int64_t units = panels_of(shape, H) * panel_units(shape);
-  return count(units * gates, padded_depth(shape, depth));
+// Rows are whole cache lines, so that two threads never write into one, and at least a line more
+// than the numbers take, because strides of powers of two would share cache sets and some kernels
+// read a little beyond a row.
+constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
+
+int64_t row_stride(int64_t n, int bytes) {
+  constexpr int64_t kLineBytes = 64;
+  return round_up(n, kRowUnit) + kLineBytes / bytes;
 }
 
-}  // namespace
+size_t item_size(int bytes) { return static_cast<size_t>(bytes); }
 
-size_t count(int64_t a, int64_t b, int64_t c) {
+// a*b*c; throws std::bad_alloc
+size_t count(int64_t a, int64_t b = 1, int64_t c = 1) {
   int64_t n = 0;
   if (__builtin_mul_overflow(a, b, &n) || __builtin_mul_overflow(n, c, &n)) throw std::bad_alloc();
   return static_cast<size_t>(n);
 }
 
-PackedLayout::PackedLayout(Arena& arena, const CellShape& shape, int64_t I, int64_t H, bool weights)
-    : phases_(shape.phases), weights_(weights), input_(0), recurrent_{}, scales_{}, starts_{} {
-  if (weights) {
-    const size_t item = size_of(shape.panel_bytes);
-    input_ = arena.reserve(packed_count(shape, H, I, shape.gates), item);
-    for (int i = 0; i < phases_; ++i) {
-      recurrent_[i] = arena.reserve(packed_count(shape, H, H, shape.phase_gates[i]), item);
-    }
-  }
-  const size_t biases = count(panels_of(shape, H) * panel_units(shape), shape.gates);
-  bias_ih_ = arena.reserve(biases, size_of(shape.real_bytes));
-  bias_hh_ = arena.reserve(biases, size_of(shape.real_bytes));
-  for (int i = 0; i < 2; ++i) {
-    scales_[i] = arena.reserve(shape.quantised ? biases : 0, sizeof(float));
-    starts_[i] = arena.reserve(shape.quantised ? biases : 0, sizeof(int32_t));
-  }
+void add_parts(Arena& arena, const Plan& plan, size_t numbers, size_t size, PerThread& buffer) {
+  constexpr size_t kLine = Arena::kAlignment;
+  buffer.bytes = (count(static_cast<int64_t>(numbers), static_cast<int64_t>(size)) + kLine - 1) /
+                 kLine * kLine;
+  arena.add(buffer.data, static_cast<size_t>(plan.threads()), buffer.bytes);
 }
 
-void PackedLayout::point(const Arena& arena, ForwardJob& job) const {
-  if (weights_) {
-    job.packed_input = arena.at(input_);
-    for (int i = 0; i < phases_; ++i) job.packed_recurrent[i] = arena.at(recurrent_[i]);
+}  // namespace
+
+int64_t state_stride(const KernelShape& shape, const Problem& p) {
+  int64_t widest = 0;
+  for (int s = 0; s < shape.state_count; ++s) {
+    widest = std::max(widest, extent(p, shape.states[s].size));
   }
-  job.packed_bias_ih = arena.at(bias_ih_);
-  job.packed_bias_hh = arena.at(bias_hh_);
-  const auto quantisation = [&](int i) {
-    return Quantisation{static_cast<float*>(arena.at(scales_[i])),
-                        static_cast<int32_t*>(arena.at(starts_[i]))};
+  for (int i = 0; i < shape.stage_count; ++i) {
+    widest = std::max(widest, extent(p, shape.stages[i].units));
+  }
+  return row_stride(widest, shape.row_bytes);
+}
+
+void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool weights,
+                PackedCell& packed) {
+  const auto add = [&](const ProductShape& product, PackedProduct& target) {
+    const int64_t units = round_up(extent(p, product.units), panel_units(shape));
+    const size_t columns = count(units, product.gates);
+    const int64_t depth = round_up(extent(p, product.depth), shape.depth_unit);
+    arena.add(target.weights, weights ? count(units, product.gates, depth) : 0,
+              item_size(shape.panel_bytes));
+    arena.add(target.bias, columns, item_size(shape.real_bytes));
+    arena.add(target.scale, shape.quantised ? columns : 0, sizeof(float));
+    arena.add(target.start, shape.quantised ? columns : 0, sizeof(int32_t));
   };
-  job.quantised_input = quantisation(0);
-  job.quantised_recurrent = quantisation(1);
+  add(shape.input, packed.input);
+  for (int i = 0; i < shape.stage_count; ++i) add(shape.stages[i].product, packed.stages[i]);
+  arena.add(packed.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),
+            item_size(shape.real_bytes));
 }
 
-StatesLayout::StatesLayout(Arena& arena, const CellShape& shape, const Problem& p, bool save)
-    : phases_(shape.phases), states_(shape.states), mixed_(shape.mixed), input_{}, state_{} {
-  const size_t row = count(p.B, row_stride(p.H, shape.row_bytes));
+void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept) {
+  const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
   const int64_t steps = save ? p.T : 1;
-  const auto rows = [&](int64_t n) { return count(n, static_cast<int64_t>(row)); };
-  for (int i = 0; i < phases_; ++i) {
-    const int bytes = shape.quantised ? shape.real_bytes : shape.row_bytes;
-    input_[i] = arena.reserve(rows(i == 0 ? slots : steps), size_of(bytes));
+  const size_t row_bytes = item_size(shape.row_bytes), real_bytes = item_size(shape.real_bytes);
+  for (int s = 0; s < shape.state_count; ++s) {
+    arena.add(kept.states[s], count(row, slots), s > 0 || shape.mixed ? real_bytes : row_bytes);
+    if (s == 0 && shape.h_stage >= 0 && !shape.mixed) arena.share(kept.operands[shape.h_stage]);
   }
-  for (int i = mixed_ ? 0 : 1; i < states_; ++i) {
-    state_[i] = arena.reserve(rows(slots), size_of(shape.real_bytes));
+  for (int i = 0; i < shape.stage_count; ++i) {
+    if (shape.stages[i].operand == cells::Operand::passed) {
+      arena.add(kept.operands[i], count(row, steps), shape.quantised ? real_bytes : row_bytes);
+    } else if (i == shape.h_stage && shape.mixed && !shape.quantised) {
+      arena.add(kept.operands[i], count(row, slots), row_bytes);
+    }
   }
-  // In inference only what phases pass on within a step.
-  const bool gates = save || phases_ > 1;
-  const size_t saved_row = count(p.B, panels_of(shape, p.H) * shape.saved, panel_units(shape));
-  saved_ = gates ? arena.reserve(count(steps, static_cast<int64_t>(saved_row)),
-                                 size_of(shape.saved_bytes))
-                 : -1;
+  // In inference only what stages hand on within a step.
+  const bool gates = save || shape.stage_count > 1;
+  const int64_t saved = static_cast<int64_t>(count(p.B, round_up(p.H, panel_units(shape))));
+  arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, item_size(shape.saved_bytes));
 }
 
-void StatesLayout::point(const Arena& arena, ForwardJob& job) const {
-  for (int i = 0; i < phases_; ++i) job.inputs[i] = arena.at(input_[i]);
-  job.states[0] = mixed_ ? arena.at(state_[0]) : job.inputs[0];
-  for (int i = 1; i < states_; ++i) job.states[i] = arena.at(state_[i]);
-  job.saved = saved_ < 0 ? nullptr : arena.at(saved_);
-}
-
-ScratchLayout::ScratchLayout(Arena& arena, const CellShape& shape, const Problem& p,
-                             const Plan& plan, bool stream)
-    : staged_(shape.staged), stream_(stream), ld_staged_(row_stride(p.I, shape.row_bytes)) {
-  const auto threads = static_cast<size_t>(plan.threads());
+void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
+                 bool stream, ForwardJob& job) {
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
-  const size_t line = Arena::kAlignment;
-  const auto part = [&](size_t numbers, int bytes) {
-    return (numbers * size_of(bytes) + line - 1) / line * line;
-  };
-  projection_bytes_ = part(count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
-                           shape.real_bytes);
-  staged_bytes_ = staged_ ? part(count(rows, plan.chunk_steps, ld_staged_), shape.row_bytes) : 0;
-  quantised_bytes_ =
-      shape.quantised ? part(count(rows, row_stride(p.H, shape.row_bytes)), shape.row_bytes) : 0;
-  scales_bytes_ = shape.quantised ? part(count(rows, plan.chunk_steps + 1), sizeof(float)) : 0;
-  stream_bytes_ = stream ? part(count(shape.stream_panels * panel_units(shape), shape.gates,
-                                      padded_depth(shape, std::max(p.I, p.H))),
-                                shape.panel_bytes)
-                         : 0;
-  projection_piece_ = arena.reserve(threads, projection_bytes_);
-  staged_piece_ = arena.reserve(threads, staged_bytes_);
-  quantised_piece_ = arena.reserve(threads, quantised_bytes_);
-  scales_piece_ = arena.reserve(threads, scales_bytes_);
-  stream_piece_ = arena.reserve(threads, stream_bytes_);
+  const size_t row_bytes = item_size(shape.row_bytes);
+  job.ld_staged = row_stride(p.I, shape.row_bytes);
+  add_parts(arena, plan, count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
+            item_size(shape.real_bytes), job.projection);
+  add_parts(arena, plan, shape.staged ? count(rows, plan.chunk_steps, job.ld_staged) : 0, row_bytes,
+            job.staged);
+  add_parts(arena, plan, shape.quantised ? count(rows, job.ld_state) : 0, row_bytes, job.quantised);
+  add_parts(arena, plan, shape.quantised ? count(rows, plan.chunk_steps + 1) : 0, sizeof(float),
+            job.row_scales);
+  int64_t depth = p.I;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    depth = std::max(depth, extent(p, shape.stages[i].product.depth));
+  }
+  add_parts(arena, plan,
+            stream ? count(shape.stream_panels * panel_units(shape), shape.gates,
+                           round_up(depth, shape.depth_unit))
+                   : 0,
+            item_size(shape.panel_bytes), job.stream);
 }
 
-void ScratchLayout::point(const Arena& arena, ForwardJob& job) const {
-  job.ld_staged = ld_staged_;
-  job.projection = {arena.at(projection_piece_), projection_bytes_};
-  job.staged = {arena.at(staged_piece_), staged_bytes_};
-  job.quantised = {arena.at(quantised_piece_), quantised_bytes_};
-  job.row_scales = {arena.at(scales_piece_), scales_bytes_};
-  job.stream = {stream_ ? arena.at(stream_piece_) : nullptr, stream_bytes_};
+void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
+  const KernelShape& shape = *job.shape;
+  const BackwardCall& call = *job.call;
+  const Problem& p = call.problem;
+  const size_t row_bytes = item_size(shape.row_bytes), panel_bytes = item_size(shape.panel_bytes);
+  const size_t real_bytes = item_size(shape.real_bytes);
+  int64_t units = p.H, columns = p.I;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    units = std::max(units, extent(p, shape.stages[i].units));
+    columns = std::max(columns, extent(p, shape.stages[i].product.depth));
+  }
+  job.delta_block = round_up(units, shape.depth_unit);
+  job.ld_delta = row_stride(shape.deltas * job.delta_block, shape.row_bytes);
+  const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
+  const int64_t wide = int64_t{shape.wide_panel} * shape.width;
+  job.block_rows = std::min(kBlockRows, round_up(p.T * p.B, shape.depth_unit));
+  job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
+
+  arena.add(job.delta, count(p.T, p.B, job.ld_delta), row_bytes);
+  for (int s = 0; s < shape.state_count; ++s) {
+    arena.add(job.carry[s], count(p.B, job.ld_state), real_bytes);
+  }
+  arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count), real_bytes);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const ProductShape& product = shape.stages[i].product;
+    arena.add(job.transposed[i],
+              count(round_up(extent(p, product.depth), narrow), product.gates, job.delta_block),
+              panel_bytes);
+  }
+  arena.add(job.input,
+            call.dx.data == nullptr ? 0 : count(round_up(p.I, wide), shape.gates, job.delta_block),
+            panel_bytes);
+  // The blocks of both operands, which are rows.
+  add_parts(arena, plan,
+            count(round_up(job.block_rows, kRowUnit), job.block_columns + shape.gradient_rows),
+            row_bytes, job.scratch);
+  size_t sums[kMaxParameters] = {};
+  const auto add_sums = [&](const ProductShape& product) {
+    if (shape.edge_bytes == shape.real_bytes || product.weights < 0) return;
+    if (call.dparameters[product.weights].data == nullptr) return;
+    size_t& numbers = sums[product.weights];
+    numbers = std::max(numbers, count(product.first + product.gates, extent(p, product.units),
+                                      extent(p, product.depth)));
+  };
+  add_sums(shape.input);
+  for (int i = 0; i < shape.stage_count; ++i) add_sums(shape.stages[i].product);
+  for (int w = 0; w < kMaxParameters; ++w) arena.add(job.sums[w], sums[w], real_bytes);
 }
 
 }  // namespace fusedrnn::cpu

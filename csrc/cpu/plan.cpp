@@ -42,21 +42,22 @@ int64_t near_cache_bytes() {
 const int64_t kNearCacheBytes = near_cache_bytes();
 
 // Whether products of `rows` rows in all go to a matrix unit.
-bool uses_matrix_unit(const CellShape& shape, int64_t rows) {
+bool uses_matrix_unit(const KernelShape& shape, int64_t rows) {
   return shape.matrix_rows > 0 && rows >= shape.matrix_fewest_rows;
 }
 
-// A recurrent product and its gate maths, as a thread sees it in one step.
-struct StepWork {
+// A stage's product and its gate maths, as a thread sees it in one step.
+struct StageWork {
   int64_t panels;   // in all
   int64_t vectors;  // in a panel
-  int64_t depth;
+  int64_t depth;    // 0: there is no product
   int64_t tile_rows;
   double cell_cycles;  // of one row of one panel
+  bool meets;          // whether threads that share the panels out meet after it
 };
 
-// Adds a phase to the estimate of a step; returns its cycles.
-double add_phase(const StepWork& work, const Problem& p, const CellShape& shape, Estimate& sum) {
+// Adds a stage to the estimate of a step; returns its cycles.
+double add_stage(const StageWork& work, const Problem& p, const KernelShape& shape, Estimate& sum) {
   const int64_t rows = divide_up(p.B, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
   const bool by_matrix_unit = uses_matrix_unit(shape, p.B);
@@ -67,13 +68,15 @@ double add_phase(const StepWork& work, const Problem& p, const CellShape& shape,
                           ? kMatrixMultiplyAddsPerCycle
                           : std::min(kMultiplyAddsPerCycle, chains / kMultiplyAddLatency);
   const double products =
-      static_cast<double>(rows * panels * work.vectors * work.depth) / shape.depth / rate;
+      work.depth == 0
+          ? 0
+          : static_cast<double>(rows * panels * work.vectors * work.depth) / shape.depth / rate;
   const int64_t bytes = panels * work.vectors * work.depth * shape.width * shape.panel_bytes;
   const double stream = bytes > kNearCacheBytes * 3 / 4
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
   const double cells = static_cast<double>(rows * panels) * work.cell_cycles;
-  const double barrier = sum.unit_groups > 1 ? kBarrierCycles : 0;
+  const double barrier = sum.unit_groups > 1 && work.meets ? kBarrierCycles : 0;
   sum.products += products;
   sum.weights += stream;
   sum.cells += cells;
@@ -87,11 +90,11 @@ bool worth_cutting(int64_t total, int groups) {
 }
 
 // `parallel`: cycles of the work outside the steps, which divides evenly.
-Plan cheapest(const StepWork* phases, int count, double parallel, const CellShape& shape,
+Plan cheapest(const StageWork* stages, int count, double parallel, const KernelShape& shape,
               const Problem& p, int threads, std::vector<Estimate>* considered) {
   Estimate best{};
   for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
-    if (!worth_cutting(phases[0].panels, unit_groups)) continue;
+    if (!worth_cutting(stages[0].panels, unit_groups)) continue;
     for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
       if (!worth_cutting(p.B, row_groups)) continue;
       const int used = row_groups * unit_groups;
@@ -100,7 +103,7 @@ Plan cheapest(const StepWork* phases, int count, double parallel, const CellShap
       estimate.unit_groups = unit_groups;
       estimate.total = parallel / used + (used > 1 ? kTeamCycles : 0);
       for (int i = 0; i < count; ++i) {
-        estimate.total += static_cast<double>(p.T) * add_phase(phases[i], p, shape, estimate);
+        estimate.total += static_cast<double>(p.T) * add_stage(stages[i], p, shape, estimate);
       }
       if (considered != nullptr) considered->push_back(estimate);
       if (best.row_groups == 0 || estimate.total < best.total) best = estimate;
@@ -109,7 +112,7 @@ Plan cheapest(const StepWork* phases, int count, double parallel, const CellShap
   return {best.row_groups, best.unit_groups, 1};
 }
 
-double product_cycles(double rows, double columns, double depth, const CellShape& shape,
+double product_cycles(double rows, double columns, double depth, const KernelShape& shape,
                       bool by_matrix_unit) {
   const double rate = by_matrix_unit ? kMatrixMultiplyAddsPerCycle : kMultiplyAddsPerCycle;
   return rows * columns * depth / (shape.width * shape.depth) / rate;
@@ -117,19 +120,25 @@ double product_cycles(double rows, double columns, double depth, const CellShape
 
 }  // namespace
 
-Plan plan_forward(const CellShape& shape, const Problem& p, int threads,
+Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
                   std::vector<Estimate>* considered) {
-  StepWork phases[kMaxPhases];
-  for (int i = 0; i < shape.phases; ++i) {
-    const int vectors = shape.phase_gates[i] * shape.unit_vectors;
-    phases[i] = {panels_of(shape, p.H), vectors, p.H, shape.tile_rows,
-                 kCellCycles * (vectors + shape.states * shape.unit_vectors)};
+  StageWork stages[kMaxStages];
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const StageShape& stage = shape.stages[i];
+    const bool multiplies = stage.operand != cells::Operand::none;
+    const int vectors = (multiplies ? stage.product.gates : shape.gates) * shape.unit_vectors;
+    stages[i] = {panels_of(shape, extent(p, stage.units)),
+                 vectors,
+                 multiplies ? extent(p, stage.product.depth) : 0,
+                 shape.tile_rows,
+                 kCellCycles * (vectors + shape.state_count * shape.unit_vectors),
+                 stage.meets};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double parallel = product_cycles(static_cast<double>(p.T * p.B), shape.gates * units,
                                          inputs, shape, uses_matrix_unit(shape, p.B)) +
                           shape.gates * units * (units + inputs) / shape.width * 4;  // packing
-  Plan plan = cheapest(phases, shape.phases, parallel, shape, p, threads, considered);
+  Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
@@ -139,20 +148,25 @@ Plan plan_forward(const CellShape& shape, const Problem& p, int threads,
   return plan;
 }
 
-Plan plan_backward(const CellShape& shape, const Problem& p, int threads,
+Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
                    std::vector<Estimate>* considered) {
-  StepWork phases[kMaxPhases];
-  const int64_t panels = divide_up(p.H, int64_t{shape.recurrent_panel} * shape.width);
-  for (int i = 0; i < shape.phases; ++i) {
-    phases[i] = {panels, shape.recurrent_panel, shape.phase_gates[i] * p.H, 8,
-                 kCellCycles * shape.recurrent_panel * 2};
+  StageWork stages[kMaxStages];
+  const int64_t panel = int64_t{shape.recurrent_panel} * shape.width;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const StageShape& stage = shape.stages[i];
+    stages[i] = {divide_up(extent(p, stage.units), panel),
+                 shape.recurrent_panel,
+                 stage.product.gates * extent(p, stage.product.units),
+                 8,
+                 kCellCycles * shape.recurrent_panel * 2,
+                 stage.meets_backward};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double rows = static_cast<double>(p.T * p.B);
   const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units, shape,
                                          uses_matrix_unit(shape, p.T * p.B)) +
                           shape.gates * units * (units + inputs) / shape.width * 4;
-  return cheapest(phases, shape.phases, parallel, shape, p, threads, considered);
+  return cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 }
 
 }  // namespace fusedrnn::cpu

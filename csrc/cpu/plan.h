@@ -17,7 +17,7 @@ struct Plan {
   int threads() const { return row_groups * unit_groups; }
 };
 
-// What a grid of threads would cost, in cycles: all phases of one step, as the slowest thread sees
+// What a grid of threads would cost, in cycles: all stages of one step, as the slowest thread sees
 // it, and the whole call.
 struct Estimate {
   int row_groups, unit_groups;
@@ -29,21 +29,19 @@ struct Estimate {
 };
 
 // The cheapest plan of at most `threads` threads. `considered` receives every grid's estimate.
-using Planner = Plan (*)(const CellShape& shape, const Problem& problem, int threads,
+using Planner = Plan (*)(const KernelShape& shape, const Problem& problem, int threads,
                          std::vector<Estimate>* considered);
-Plan plan_forward(const CellShape& shape, const Problem& problem, int threads,
+Plan plan_forward(const KernelShape& shape, const Problem& problem, int threads,
                   std::vector<Estimate>* considered = nullptr);
-Plan plan_backward(const CellShape& shape, const Problem& problem, int threads,
+Plan plan_backward(const KernelShape& shape, const Problem& problem, int threads,
                    std::vector<Estimate>* considered = nullptr);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t padded_depth(const CellShape& shape, int64_t depth) {
-  return divide_up(depth, shape.depth_unit) * shape.depth_unit;
-}
-inline int64_t panel_units(const CellShape& shape) {
+inline int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
+inline int64_t panel_units(const KernelShape& shape) {
   return int64_t{shape.unit_vectors} * shape.width;
 }
-inline int64_t panels_of(const CellShape& shape, int64_t units) {
+inline int64_t panels_of(const KernelShape& shape, int64_t units) {
   return divide_up(units, panel_units(shape));
 }
 

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/cell_info.h"
+#include "cells/registry.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "cpu/isa/detect.h"
@@ -42,8 +42,12 @@ const char* compute_name(Compute compute) {
   }
 }
 
+#define FUSEDRNN_CELL_NAME(name, ...) name,
+constexpr const char* kCellNames[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_NAME)};
+#undef FUSEDRNN_CELL_NAME
+
 std::string problem_text(const char* pass, const Problem& p) {
-  return std::string(pass) + " " + find_cell(p.cell)->name + " " + dtype_name(p.dtype) +
+  return std::string(pass) + " " + kCellNames[p.cell] + " " + dtype_name(p.dtype) +
          compute_name(p.compute) + " T=" + std::to_string(p.T) + " B=" + std::to_string(p.B) +
          " I=" + std::to_string(p.I) + " H=" + std::to_string(p.H);
 }
@@ -76,7 +80,7 @@ bool logs_plans() {
   return value == Log::plan;
 }
 
-void log_plan(const char* pass, Planner planner, const CellShape& shape, const Problem& problem,
+void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
               int threads, const Plan& chosen) {
   std::vector<Estimate> considered;
   planner(shape, problem, threads, &considered);

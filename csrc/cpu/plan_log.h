@@ -9,7 +9,7 @@ namespace fusedrnn::cpu {
 bool logs_plans();
 
 // `pass`: "forward" or "backward".
-void log_plan(const char* pass, Planner planner, const CellShape& shape, const Problem& problem,
+void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
               int threads, const Plan& chosen);
 
 }  // namespace fusedrnn::cpu

@@ -13,7 +13,9 @@ Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device
 kind of `x`.
 """
 
-from fusedrnn import cuda_library
+from fusedrnn import _cuda_library
+from fusedrnn import cuda_arrays as cuda_arrays
+from fusedrnn import interop as interop
 from fusedrnn._core import get_num_threads, set_num_threads
 from fusedrnn.functional import (
     gru,
@@ -55,4 +57,10 @@ __all__ = [
     "set_num_threads",
 ]
 
-cuda_library.use_installed()
+_cuda_library.use_installed()
+
+
+def __dir__() -> list[str]:
+    """Return what is meant for users: not the modules that the package happens to consist of."""
+    special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
+    return sorted({*__all__, "cuda_arrays", "interop", *special} - {"__main__"})

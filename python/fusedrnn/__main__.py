@@ -1,34 +1,68 @@
-"""python -m fusedrnn: `info` or `demo`."""
+"""python -m fusedrnn: `info`, `demo` or `help`. The program `fusedrnn` is the same."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from fusedrnn.information import describe
+from fusedrnn import _output
+from fusedrnn._core import get_num_threads
+from fusedrnn.information import __version__, describe
 
 USAGE = """usage: python -m fusedrnn COMMAND
 
-  info    the version, the CPU instruction sets, the threads
-  demo    train a character-level language model on English text (demo --help)"""
+  info         the version, the CPU instruction sets, the threads
+  demo         train a character-level language model on English text (demo --help)
+  help         this page, as -h and --help
+  --version    the version alone"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command given as arguments, by default those of the process; its exit status."""
-    match sys.argv[1:] if argv is None else argv:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command given as arguments, by default those of the process; its exit status.
+
+    2 where the command line, the environment, a file or the output cannot be used, and 1 where the
+    reader of the output has left.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _output.run(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case ["help" | "-h" | "--help"] | ["info", "-h" | "--help"]:
+            print(USAGE)
+        case ["--version"]:
+            print(f"fusedrnn {__version__}")
         case ["info"]:
+            if (wrong := _wrong_environment()) is not None:
+                return _refuse(wrong)
             print(describe())
-            return 0
         case ["demo", *rest]:
+            if (wrong := _wrong_environment()) is not None:
+                return _refuse(wrong)
             # Only now, for `info` should not wait for what the demo needs.
             from fusedrnn.demo.cli import main as demo  # noqa: PLC0415
 
             return demo(rest)
-        case ["-h" | "--help"]:
-            print(USAGE)
-            return 0
+        case ["help" | "-h" | "--help" | "--version" | "info" as command, more, *_]:
+            return _refuse(f"{command}: expected no argument, got {more!r}\n\n{USAGE}")
         case _:
-            print(USAGE, file=sys.stderr)
-            return 2
+            got = repr(arguments[0]) if arguments else "none"
+            return _refuse(f"expected a command, info, demo or help, got {got}\n\n{USAGE}")
+    return 0
+
+
+def _wrong_environment() -> str | None:
+    try:
+        get_num_threads()
+    except ValueError as error:  # FUSEDRNN_NUM_THREADS, which is read where it is first needed
+        return str(error)
+    return None
+
+
+def _refuse(message: str) -> int:
+    print(f"fusedrnn: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

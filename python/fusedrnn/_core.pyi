@@ -22,14 +22,63 @@ class _Info(TypedDict):
     cuda_devices: list[str]
     cuda: str
 
+# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size
+_Run = tuple[str, bool, int, int, int, int, int, int]
+_States = tuple[_Array | None, ...] | None
+_Masks = _Array | Sequence[int] | None
+
+@final
+class Network:
+    def __init__(
+        self,
+        runs: list[_Run],
+        dtype: str,
+        compute_dtype: str | None = None,
+        on_cuda: bool = False,
+    ) -> None: ...
+    @property
+    def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def output_size(self) -> int: ...
+    def reserve_bytes(self, steps: int, batch: int) -> int: ...
+    def forward(
+        self,
+        x: _Array,
+        parameters: tuple[_Array | None, ...],
+        states: _States = None,
+        lengths: _Masks = None,
+        resets: _Array | None = None,
+        save: bool = False,
+        y: _Array | None = None,
+        states_n: _States = None,
+    ) -> tuple[_FloatArray, tuple[_FloatArray, ...], Tape | None]: ...
+
 @final
 class Tape:
+    def __init__(
+        self,
+        network: Network,
+        x: _Array,
+        parameters: tuple[_Array | None, ...],
+        lengths: _Masks,
+        resets: _Array | None,
+        reserve: npt.NDArray[np.uint8],
+    ) -> None: ...
+    def backward(
+        self,
+        dy: _Array | None,
+        dstates_n: _States,
+        all: bool,
+        dx: _Array | None = None,
+        dparameters: tuple[_Array | None, ...] | None = None,
+        dstates: _States = None,
+    ) -> tuple[_FloatArray, tuple[_FloatArray | None, ...], tuple[_FloatArray, ...]]: ...
     @property
-    def cell(self) -> str: ...
+    def reserve(self) -> npt.NDArray[np.uint8] | None: ...
     @property
-    def reverse(self) -> bool: ...
-    @property
-    def shape(self) -> tuple[int, int, int, int]: ...
+    def shape(self) -> tuple[int, int]: ...
     @property
     def dtype(self) -> str: ...
     @property
@@ -63,85 +112,51 @@ class DeviceArray:
 
 @final
 class Frozen:
+    def __init__(
+        self,
+        network: Network,
+        parameters: tuple[_Array | None, ...],
+        weight_dtype: str | None = None,
+    ) -> None: ...
     def forward(
         self,
         x: _Array,
-        h0: _Array | None,
-        c0: _Array | None,
-        lengths: _Array | Sequence[int] | None,
-        resets: _Array | None,
-        reverse: bool,
-        y: _FloatArray | None = None,
-        h_n: _FloatArray | None = None,
-        c_n: _FloatArray | None = None,
-    ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None]: ...
-
-@final
-class FrozenStack:
-    def __init__(self, layers: list[Frozen]) -> None: ...
-    def step(
-        self,
-        x_t: _Array,
-        h: _Array | None,
-        c: _Array | None,
-        y: _FloatArray | None,
-        h_n: _FloatArray | None,
-        c_n: _FloatArray | None,
-    ) -> tuple[_FloatArray, _FloatArray, _FloatArray | None]: ...
-    def fast_step(self) -> Callable[[Any, Any, Any], tuple[Any, Any] | None]: ...
+        states: _States = None,
+        lengths: _Masks = None,
+        resets: _Array | None = None,
+        y: _Array | None = None,
+        states_n: _States = None,
+    ) -> tuple[_FloatArray, tuple[_FloatArray, ...]]: ...
+    def make_step(self) -> Callable[[Any, Any, Any], tuple[Any, Any] | None]: ...
 
 __version__: str
 
-def forward(
+def run(
     cell: str,
     x: _Array,
-    w_ih: _Array,
-    w_hh: _Array,
-    b_ih: _Array | None,
-    b_hh: _Array | None,
-    h0: _Array | None,
-    c0: _Array | None,
-    lengths: _Array | Sequence[int] | None,
+    parameters: tuple[_Array | None, ...],
+    states: _States,
+    lengths: _Masks,
     resets: _Array | None,
     reverse: bool,
+    compute_dtype: str | None,
     save: bool,
-    y: _FloatArray | None = None,
-    h_n: _FloatArray | None = None,
-    c_n: _FloatArray | None = None,
-    compute_dtype: str | None = None,
-) -> tuple[_FloatArray, _FloatArray, _FloatArray | None, Tape | None]: ...
-def freeze(
-    cell: str,
-    w_ih: _Array,
-    w_hh: _Array,
-    b_ih: _Array | None,
-    b_hh: _Array | None,
-    compute: str,
-) -> Frozen: ...
-def backward(
-    tape: Tape,
-    dy: _Array | None,
-    dh_n: _Array | None,
-    dc_n: _Array | None,
-    dx: _FloatArray | None = None,
-    accumulate_dx: bool = False,
-    dh0: _FloatArray | None = None,
-    dc0: _FloatArray | None = None,
-) -> dict[str, _FloatArray]: ...
+    y: _Array | None = None,
+    states_n: _States = None,
+) -> tuple[_FloatArray, tuple[_FloatArray, ...], Tape | None]: ...
 def as_array(
     name: str,
     obj: _Array,
     shape: tuple[int | None, ...] | None = None,
     dtype: str | None = None,
 ) -> npt.NDArray[Any]: ...
+def check_outputs(arrays: dict[str, npt.NDArray[Any]]) -> None: ...
 def check_on_cuda(
     name: str, obj: _Array, shape: tuple[int | None, ...], dtype: str, device: int
 ) -> None: ...
 def require_cuda_device(name: str, device: int) -> None: ...
 def empty(shape: tuple[int, ...], dtype: str) -> _FloatArray: ...
-def check_compute_dtype(dtype: str, compute_dtype: str | None, on_cuda: bool = False) -> None: ...
 def set_cuda_library(path: str) -> None: ...
 def info() -> _Info: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
-def activation(name: str, array: _FloatArray) -> _FloatArray: ...

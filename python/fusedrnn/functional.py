@@ -23,12 +23,14 @@ backward. All else it owns; `y` and the states may be changed at any time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.tape import GRUGradients, LSTMGradients, RNNGradients, Tape
+
+PARAMETERS = ("dw_ih", "dw_hh", "db_ih", "db_hh")  # gradients, in the order of every cell's table
 
 
 def rnn(
@@ -44,6 +46,7 @@ def rnn(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, A]:
     """Run a vanilla RNN: ``h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``.
 
@@ -67,8 +70,12 @@ def rnn(
         From step ``lengths[b] - 1`` to 0, instead of upwards.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
-        device to tfloat32, here and in backward, and keep all else in float32. None, or the dtype
-        of `x` itself, is plain.
+        device to tfloat32, here and in backward. All else is float32, except the gates that a tape
+        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``). None, or the
+        dtype of `x` itself, is plain.
+    out : (y, h_n), optional
+        Arrays to write the results to, and to return: on the device of `x` and of its dtype, each
+        with a dense last axis. They share no memory with what is read, but that `h_n` may be `h0`.
 
     Returns
     -------
@@ -92,11 +99,11 @@ def rnn(
     ----------
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
     """
-    cell = options.rnn_cell(nonlinearity)
-    kind, (y, h_n, _, _) = _run(
-        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
+    cell, weights = options.rnn_cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), _ = _run(
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _results(out, "h_n")
     )
-    return kind(y), kind(h_n)
+    return y, h_n
 
 
 def rnn_forward(
@@ -112,19 +119,31 @@ def rnn_forward(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `rnn` and save what its gradients need: ``y, h_n, tape``.
 
     Takes the arguments of `rnn` and computes the same bits.
     """
-    cell = options.rnn_cell(nonlinearity)
-    kind, (y, h_n, _, tape) = _run(
-        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
+    cell, weights = options.rnn_cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), tape = _run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n"),
+        "rnn_forward",
     )
-    return kind(y), kind(h_n), Tape("rnn_forward", tape, kind)
+    return y, h_n, tape
 
 
-def rnn_backward(tape: Tape[A], dy: Any = None, dh_n: Any = None) -> RNNGradients[A]:
+def rnn_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> RNNGradients[A]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
 
     Parameters
@@ -135,6 +154,8 @@ def rnn_backward(tape: Tape[A], dy: Any = None, dh_n: Any = None) -> RNNGradient
         Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
     dh_n : array [B, H], optional
         Upstream gradient of `h_n`; zero where absent.
+    out : mapping, optional
+        Arrays to write gradients to, and to return, by the names below; new ones for the others.
 
     Returns
     -------
@@ -147,7 +168,7 @@ def rnn_backward(tape: Tape[A], dy: Any = None, dh_n: Any = None) -> RNNGradient
     ValueError, TypeError
         As `rnn`; also for a tape of another function.
     """
-    return RNNGradients(**_gradients("rnn_forward", tape, dy, dh_n, None))
+    return RNNGradients(**_gradients("rnn_forward", tape, dy, (dh_n,), ("dh0",), out))
 
 
 def gru(
@@ -163,6 +184,7 @@ def gru(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, A]:
     """Run a gated recurrent unit; gates in the order r, z, n, s the logistic sigmoid.
 
@@ -183,7 +205,7 @@ def gru(
     reset_after : bool
         Whether the reset gate follows the recurrent product (cuDNN, PyTorch, Keras) or precedes it
         (Cho et al. 2014; ONNX ``linear_before_reset=0``).
-    lengths, resets, reverse, compute_dtype
+    lengths, resets, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -201,11 +223,11 @@ def gru(
     K. Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014),
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
     """
-    cell = options.gru_cell(reset_after)
-    kind, (y, h_n, _, _) = _run(
-        cell, False, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
+    cell, weights = options.gru_cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), _ = _run(
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _results(out, "h_n")
     )
-    return kind(y), kind(h_n)
+    return y, h_n
 
 
 def gru_forward(
@@ -221,21 +243,33 @@ def gru_forward(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `gru` and save what its gradients need: ``y, h_n, tape``.
 
     Takes the arguments of `gru` and computes the same bits.
     """
-    cell = options.gru_cell(reset_after)
-    kind, (y, h_n, _, tape) = _run(
-        cell, True, x, w_ih, w_hh, b_ih, b_hh, h0, None, lengths, resets, reverse, compute_dtype
+    cell, weights = options.gru_cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), tape = _run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n"),
+        "gru_forward",
     )
-    return kind(y), kind(h_n), Tape("gru_forward", tape, kind)
+    return y, h_n, tape
 
 
-def gru_backward(tape: Tape[A], dy: Any = None, dh_n: Any = None) -> GRUGradients[A]:
+def gru_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> GRUGradients[A]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``; arguments as `rnn_backward`."""
-    return GRUGradients(**_gradients("gru_forward", tape, dy, dh_n, None))
+    return GRUGradients(**_gradients("gru_forward", tape, dy, (dh_n,), ("dh0",), out))
 
 
 def lstm(
@@ -251,6 +285,7 @@ def lstm(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, tuple[A, A]]:
     """Run a long short-term memory; gates in the order i, f, g, o, s the logistic sigmoid.
 
@@ -272,6 +307,8 @@ def lstm(
         The state before the first step; each is zero where absent.
     lengths, resets, reverse, compute_dtype
         As in `rnn`; lengths and resets for h and c alike.
+    out : (y, (h_n, c_n)), optional
+        As in `rnn`.
 
     Returns
     -------
@@ -290,10 +327,19 @@ def lstm(
     S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9 (1997), with the
     forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000).
     """
-    kind, (y, h_n, c_n, _) = _run(
-        "lstm", False, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse, compute_dtype
+    weights, states = (w_ih, w_hh, b_ih, b_hh), (h0, c0)
+    y, (h_n, c_n), _ = _run(
+        "lstm",
+        x,
+        weights,
+        states,
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n", "c_n"),
     )
-    return kind(y), (kind(h_n), kind(c_n))
+    return y, (h_n, c_n)
 
 
 def lstm_forward(
@@ -309,67 +355,98 @@ def lstm_forward(
     resets: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    out: Any = None,
 ) -> tuple[A, tuple[A, A], Tape[A]]:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
     Takes the arguments of `lstm` and computes the same bits.
     """
-    kind, (y, h_n, c_n, tape) = _run(
-        "lstm", True, x, w_ih, w_hh, b_ih, b_hh, h0, c0, lengths, resets, reverse, compute_dtype
+    weights, states, outputs = (w_ih, w_hh, b_ih, b_hh), (h0, c0), _results(out, "h_n", "c_n")
+    y, (h_n, c_n), tape = _run(
+        "lstm", x, weights, states, lengths, resets, reverse, compute_dtype, outputs, "lstm_forward"
     )
-    return kind(y), (kind(h_n), kind(c_n)), Tape("lstm_forward", tape, kind)
+    return y, (h_n, c_n), tape
 
 
 def lstm_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, dc_n: Any = None
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
 ) -> LSTMGradients[A]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n)``.
 
     Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent. The result has `dc0` as well.
     """
-    return LSTMGradients(**_gradients("lstm_forward", tape, dy, dh_n, dc_n))
+    gradients = _gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
+    return LSTMGradients(**gradients)
+
+
+def _results(out: object, *states: str) -> tuple[Any, tuple[Any, ...] | None]:
+    return (None, None) if out is None else options.result_arrays(out, "y", states)
 
 
 def _run(
     cell: str,
-    save: bool,
     x: A,
-    w_ih: Any,
-    w_hh: Any,
-    b_ih: Any,
-    b_hh: Any,
-    h0: Any,
-    c0: Any,
+    parameters: tuple[Any, ...],
+    states: tuple[Any, ...],
     lengths: Any,
     resets: Any,
     reverse: object,
     compute_dtype: object,
-) -> tuple[Callable[[Any], A], tuple[Any, Any, Any, Any]]:
-    """How to make results of the kind of `x`, and the compiled module's y, h_n, c_n, tape."""
+    out: tuple[Any, tuple[Any, ...] | None],
+    function: str = "",
+) -> tuple[A, tuple[A, ...], Any]:
+    """y, the states after the last step, and for a forward function's name its tape."""
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
-    results = _core.forward(
+    results: tuple[Any, tuple[Any, ...], Any] = _core.run(
         cell,
         x,
-        w_ih,
-        w_hh,
-        b_ih,
-        b_hh,
-        h0,
-        c0,
+        parameters,
+        states,
         lengths,
         resets,
         backwards,
-        save,
-        compute_dtype=computed_in,
+        computed_in,
+        function != "",
+        y=out[0],
+        states_n=out[1],
     )
-    return converter_to_kind_of(x), results
+    y, states_n, tape = results
+    kind = converter_to_kind_of(x)
+    saved = None if tape is None else Tape(function, tape, kind)
+    if out[0] is not None:
+        return y, states_n, saved
+    return kind(y), tuple(map(kind, states_n)), saved
 
 
-def _gradients(function: str, tape: Tape[A], dy: Any, dh_n: Any, dc_n: Any) -> dict[str, A]:
+def _gradients(
+    function: str,
+    tape: Tape[A],
+    dy: Any,
+    dstates_n: tuple[Any, ...],
+    states: tuple[str, ...],
+    out: Mapping[str, Any] | None,
+) -> dict[str, A]:
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
-    gradients = _core.backward(tape.core, dy, dh_n, dc_n)
-    return {name: tape.to_kind(gradient) for name, gradient in gradients.items()}
+    given = options.outputs(out, ("dx", *PARAMETERS, *states))
+    results: tuple[Any, tuple[Any, ...], tuple[Any, ...]] = tape.core.backward(
+        dy,
+        dstates_n,
+        True,
+        dx=given.get("dx"),
+        dparameters=tuple(map(given.get, PARAMETERS)),
+        dstates=tuple(map(given.get, states)),
+    )
+    dx, dparameters, dstates = results
+    computed = zip(("dx", *PARAMETERS, *states), (dx, *dparameters, *dstates), strict=True)
+    return {
+        name: gradient if name in given else tape.to_kind(gradient) for name, gradient in computed
+    }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +59,42 @@ def seed(value: object) -> int | None:
     if number < 0:
         raise ValueError(f"seed: expected at least 0, got {number}")
     return number
+
+
+def pair(name: str, form: str, value: object) -> tuple[Any, Any]:
+    """Two values, in a tuple or a list."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected a pair {form}, got {type(value).__name__}")
+    if len(value) != 2:
+        raise ValueError(f"{name}: expected a pair {form}, got {len(value)} values")
+    first, second = value
+    return first, second
+
+
+def result_arrays(out: object, y: str, states: tuple[str, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """The arrays of `out`: y, and one for each state; all are given."""
+    form = states[0] if len(states) == 1 else f"({', '.join(states)})"
+    shown = form if states[0].endswith("_n") else "state"
+    first, state = pair("out", f"({y}, {shown})", out)
+    parts = (state,) if len(states) == 1 else pair("out[1]", form, state)
+    names = ["out[0]", "out[1]"] if len(states) == 1 else ["out[0]", "out[1][0]", "out[1][1]"]
+    for name, array in zip(names, (first, *parts), strict=True):
+        if array is None:
+            raise ValueError(f"{name}: expected an array, got none")
+    return first, parts
+
+
+def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:
+    """Arrays to write to, by some of these names; None is none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"out: expected a mapping, got {type(value).__name__}")
+    known = tuple(names)
+    for name in value:
+        if name not in known:
+            raise ValueError(f"out: expected names among {_either(known)}, got {name!r}")
+    return {name: array for name, array in value.items() if array is not None}
 
 
 def dtype(value: object) -> str:

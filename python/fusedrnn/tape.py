@@ -21,6 +21,14 @@ class Tape(Generic[A]):
     core: _core.Tape = field(repr=False)
     to_kind: Callable[[Any], A] = field(repr=False)
 
+    @property
+    def reserve(self) -> Any:
+        """What the forward pass computed for backward, as a NumPy array of bytes.
+
+        It may be copied or saved; None on a CUDA device.
+        """
+        return self.core.reserve
+
 
 @dataclass(frozen=True, eq=False)
 class RNNGradients(Generic[A]):

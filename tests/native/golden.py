@@ -35,6 +35,8 @@ class Format(NamedTuple):
         return 4 * self.bound if rounds and nonlinearity == "relu" else self.bound
 
 
+INT8 = 2  # the fusedrnn_compute of frozen weights alone: no gradients, and a reference that rounds
+
 # The bounds of float32 and float64 are the library's promise. The others, for problems as small as
 # these, are what the rounding of h, operands and results comes to; a wrong lane or bit costs more.
 FORMATS = [
@@ -43,6 +45,7 @@ FORMATS = [
     Format("bfloat16", 3e-2),
     Format("float16", 4e-3),
     Format("float32", 3e-2, compute=1),
+    Format("float32", 2e-2, compute=INT8),
 ]
 
 
@@ -111,10 +114,13 @@ def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case
     )
     problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
     call = {**problem, **options, "reverse": reverse}
-    results = reference.forward(variant, **call)
-    results |= reference.gradients(variant, **call, **upstream)
+    if fmt.compute == INT8:
+        results = reference.forward(variant, **call, rounding=reference.FROZEN_IN["int8"])
+    else:
+        results = reference.forward(variant, **call)
+        results |= reference.gradients(variant, **call, **upstream)
     direction = "reverse" if reverse else "forward"
-    compute = " computed in bfloat16" if fmt.compute else ""
+    compute = ("", " computed in bfloat16", " computed in int8")[fmt.compute]
     name = f"{reference.VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
     return Case(
         name,

@@ -39,10 +39,12 @@ struct Field {
 };
 using ForwardInput = Field<fusedrnn_forward_args, const DLTensor>;
 using ForwardOutput = Field<fusedrnn_forward_args, DLTensor>;
+using FreezeInput = Field<fusedrnn_freeze_args, const DLTensor>;
 using BackwardInput = Field<fusedrnn_backward_args, const DLTensor>;
 using BackwardOutput = Field<fusedrnn_backward_args, DLTensor>;
 
 using Forward = fusedrnn_forward_args;
+using Freeze = fusedrnn_freeze_args;
 using Backward = fusedrnn_backward_args;
 constexpr ForwardInput kForwardInputs[] = {
     {"x", &Forward::x},       {"w_ih", &Forward::w_ih},       {"w_hh", &Forward::w_hh},
@@ -51,6 +53,10 @@ constexpr ForwardInput kForwardInputs[] = {
 };
 constexpr ForwardOutput kForwardOutputs[] = {
     {"y", &Forward::y}, {"h_n", &Forward::h_n}, {"c_n", &Forward::c_n}};
+constexpr FreezeInput kFreezeInputs[] = {{"w_ih", &Freeze::w_ih},
+                                         {"w_hh", &Freeze::w_hh},
+                                         {"b_ih", &Freeze::b_ih},
+                                         {"b_hh", &Freeze::b_hh}};
 constexpr BackwardInput kBackwardInputs[] = {
     {"dy", &Backward::dy}, {"dh_n", &Backward::dh_n}, {"dc_n", &Backward::dc_n}};
 constexpr BackwardOutput kBackwardOutputs[] = {
@@ -112,6 +118,29 @@ Arrays infer(Case& one) {
   return outputs;
 }
 
+// Inference with weights that were frozen before.
+Arrays infer_frozen(Case& one) {
+  Call<Freeze> freeze;
+  freeze.args.cell = one.cell;
+  freeze.args.compute = one.compute;
+  freeze.point(kFreezeInputs, one.arguments);
+  fusedrnn_frozen* frozen = nullptr;
+  require(fusedrnn_freeze(&freeze.args, &frozen), one);
+
+  Call<Forward> call;
+  call.args.cell = one.cell;
+  call.args.reverse = one.reverse;
+  call.point(kForwardInputs, one.arguments);
+  call.args.w_ih = call.args.w_hh = call.args.b_ih = call.args.b_hh = nullptr;
+  Arrays outputs;
+  add_outputs(kForwardOutputs, one, outputs);
+  call.point(kForwardOutputs, outputs);
+  const fusedrnn_status status = fusedrnn_frozen_forward(frozen, &call.args);
+  fusedrnn_frozen_free(frozen);
+  require(status, one);
+  return outputs;
+}
+
 // Outputs and gradients.
 Arrays train(Case& one) {
   Arrays outputs;
@@ -153,14 +182,19 @@ void check_same(const Case& one, const Arrays& some, const Arrays& all, const ch
 }
 
 void test(Case& one) {
+  const bool trains = one.compute != FUSEDRNN_COMPUTE_INT8;
   CHECK(fusedrnn_set_num_threads(1) == FUSEDRNN_OK);
-  const Arrays alone = train(one);
+  const Arrays alone = trains ? train(one) : infer_frozen(one);
   check_close(one, alone);
-  check_same(one, infer(one), alone, "between inference and training");
+  if (trains) check_same(one, infer(one), alone, "between inference and training");
+  if (trains) check_same(one, infer_frozen(one), alone, "between frozen weights and training");
 
   CHECK(fusedrnn_set_num_threads(2) == FUSEDRNN_OK);
-  check_same(one, train(one), alone, "between two threads and one");
-  check_same(one, infer(one), alone, "between inference by two threads and training by one");
+  if (trains) {
+    check_same(one, train(one), alone, "between two threads and one");
+    check_same(one, infer(one), alone, "between inference by two threads and training by one");
+  }
+  check_same(one, infer_frozen(one), alone, "between frozen weights by two threads and one");
 }
 
 #ifdef FUSEDRNN_AMX_EMULATED

@@ -89,8 +89,16 @@ def _tanh_slope(a: float) -> float:
 
 sigmoid = _elementary(_sigmoid, _sigmoid_slope)
 tanh = _elementary(math.tanh, _tanh_slope)
-# The slope at the kink is 0, as in PyTorch and cuDNN; `a <= 0` lets a NaN through.
-relu = _elementary(lambda a: 0.0 if a <= 0.0 else a, lambda a: 0.0 if a <= 0.0 else 1.0)
+
+
+def relu(a: Scalar) -> Scalar:
+    """max(a, 0): at the kink and below it a constant, as in PyTorch, which `a <= 0` is not for NaN.
+
+    A constant, not a slope of 0: nothing comes through, not even a NaN from above.
+    """
+    if value_of(a) <= 0.0:
+        return Var(0.0) if isinstance(a, Var) else 0.0
+    return Var(a.value, ((a, 1.0),)) if isinstance(a, Var) else a
 
 
 def backpropagate(seeds: Iterable[tuple[Scalar, float]]) -> dict[Var, float]:

@@ -25,12 +25,12 @@ def sigmoid(a: Array) -> Array:
     return np.asarray(np.where(a >= 0, 1.0, e) / (1.0 + e))
 
 
-# Each with its slope as a function of the result.
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "tanh": (np.tanh, lambda h: 1.0 - h * h),
-    "relu": (lambda a: np.maximum(a, 0.0), lambda h: (h > 0).astype(np.float64)),
-    "sigmoid": (sigmoid, lambda h: h * (1.0 - h)),
-    "identity": (lambda a: a, np.ones_like),
+# Each with its gradient, of the result and the result's gradient. That of relu selects.
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]] = {
+    "tanh": (np.tanh, lambda h, dh: dh * (1.0 - h * h)),
+    "relu": (lambda a: np.maximum(a, 0.0), lambda h, dh: np.where(h <= 0.0, 0.0, dh)),
+    "sigmoid": (sigmoid, lambda h, dh: dh * h * (1.0 - h)),
+    "identity": (lambda a: a, lambda _, dh: dh),
 }
 
 
@@ -56,7 +56,7 @@ def rnn_backward(
 ) -> Backward:
     (dh,) = dstates
     h_prev, h = saved
-    du = rounding.delta(dh * ACTIVATIONS[nonlinearity][1](h))
+    du = rounding.delta(ACTIVATIONS[nonlinearity][1](h, dh))
     return du, du, du.T @ rounding.operand(h_prev), (du @ w_hh,)
 
 

@@ -42,6 +42,18 @@ def rounded(values: ArrayLike, dtype: str) -> Array:
     return np.where(overflows, np.copysign(np.inf, exact), nearest)
 
 
+# What is smaller than this, the row's scale being a denormal, counts as zero.
+LEAST_INT8 = 127 * 2.0**-126
+
+
+def quantised(values: ArrayLike) -> Array:
+    """Each row in 127 steps on either side of zero (docs/quantisation.md)."""
+    rows = np.asarray(values, dtype=np.float64)
+    largest = np.max(np.abs(rows), axis=-1, keepdims=True)
+    scale = np.where(largest < LEAST_INT8, 0.0, largest / 127)
+    return np.asarray(np.rint(rows / np.where(scale == 0.0, np.inf, scale)) * scale)
+
+
 def _exactly(values: Array) -> Array:
     return values
 
@@ -70,7 +82,13 @@ COMPUTED_IN = {
     "bfloat16": Rounding(operand=_TO_BFLOAT16, gates=_TO_BFLOAT16, delta=_TO_BFLOAT16),
 }
 
-# The same on a CUDA device, where gates are kept as they are.
+# Frozen weights by their dtype.
+FROZEN_IN = {
+    "bfloat16": Rounding(operand=_TO_BFLOAT16),
+    "int8": Rounding(operand=quantised),
+}
+
+# As STORED_IN and COMPUTED_IN, on a CUDA device, where gates are kept as they are.
 STORED_IN_ON_CUDA = {
     name: rounding._replace(gates=_exactly) for name, rounding in STORED_IN.items()
 }

@@ -78,16 +78,21 @@ class _Run:
         y = np.zeros((steps, batch, hidden[0]))
         self.saved: list[Saved] = [()] * steps
         for t in self.order:
-            entering = tuple(np.where(self.cut[t], 0.0, s) for s in states)
+            live = self._live(t)
+            entering = tuple(np.where(self.cut[t], 0.0, s)[live] for s in states)
             new, self.saved[t] = self.cell.step(
-                a[t], entering, self.w_hh, self._bias("b_hh"), rounding, **self.options
+                a[t, live], entering, self.w_hh, self._bias("b_hh"), rounding, **self.options
             )
             new = (rounding.state(new[0]), *new[1:])
-            states = tuple(np.where(self.active[t], n, s) for n, s in zip(new, states, strict=True))
-            y[t] = np.where(self.active[t], new[0], 0.0)
+            states = tuple(_put(s, live, n) for n, s in zip(new, states, strict=True))
+            y[t, live] = new[0]
         final = zip(self.cell.states, states, strict=True)
         ends = {f"{letter}_n": rounding.result(state) for letter, state in final}
         self.outputs = {"y": y, **ends}
+
+    def _live(self, t: int) -> NDArray[np.intp]:
+        """The sequences that have step t: the others are in no sum, which a NaN would reach."""
+        return np.flatnonzero(self.active[t])
 
     def _bias(self, name: str) -> Array:
         bias = self.biases[name]
@@ -104,20 +109,24 @@ class _Run:
         db_hh = np.zeros(len(self.w_ih))
         dw_hh = np.zeros_like(self.w_hh)
         for t in self.order[::-1]:
+            live = self._live(t)
             leaving = (dstates[0] + seeds["y"][t], *dstates[1:])
-            leaving = tuple(np.where(self.active[t], d, 0.0) for d in leaving)
-            da[t], du, dw_hh_t, entering = self.cell.backward(
-                leaving, self.saved[t], self.w_hh, self.rounding, **self.options
+            da[t, live], du, dw_hh_t, entering = self.cell.backward(
+                tuple(d[live] for d in leaving),
+                self.saved[t],
+                self.w_hh,
+                self.rounding,
+                **self.options,
             )
             dw_hh += dw_hh_t
             db_hh += du.sum(axis=0)
             dstates = tuple(
-                np.where(self.active[t], np.where(self.cut[t], 0.0, new), old)
+                _put(old, live, np.where(self.cut[t, live], 0.0, new))
                 for new, old in zip(entering, dstates, strict=True)
             )
 
         grads = {
-            "dx": da @ self.w_ih,
+            "dx": np.where(self.active, da @ self.w_ih, 0.0),
             "dw_ih": np.einsum("tbg,tbi->gi", da, self.x, optimize=True),
             "dw_hh": dw_hh,
             **{f"d{s}0": d for s, d in zip(self.cell.states, dstates, strict=True)},
@@ -125,6 +134,13 @@ class _Run:
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
         grads |= {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
         return {name: self.rounding.result(grad) for name, grad in grads.items()}
+
+
+def _put(whole: Array, rows: NDArray[np.intp], values: Array) -> Array:
+    """A copy of `whole` with other values in some of its rows."""
+    changed: Array = whole.copy()
+    changed[rows] = values
+    return changed
 
 
 def _float64(value: ArrayLike) -> Array:

@@ -61,7 +61,6 @@ inline Arithmetic arithmetic_of(const Problem& p) {
   if (arithmetic == Arithmetic::mixed_bfloat16) return isa::mixed_bfloat16; \
   if (arithmetic == Arithmetic::int8) return isa::int8
 
-// The kernels of the instruction set in use.
 inline const Unit& unit_of(Isa isa, Arithmetic arithmetic) {
   switch (isa) {
 #if defined(FUSEDRNN_WITH_AMX_BF16)

@@ -1,350 +1,182 @@
 // Backpropagation through time, of one thread. Each step multiplies the gradients of the following
-// step by W_hh and runs the cell's backward on the result while the tile is at hand; only those
-// gradients (delta) are exchanged. The gradients of the weights come after the walk, as products
-// over all steps.
+// step by the recurrent weights and runs the cell's backward on the result while the tile is at
+// hand; only those gradients (delta) are exchanged. The gradients of the parameters come after the
+// walk, as products and sums over all steps.
 #pragma once
 
-#include "cpu/kernels/forward.h"
-#include "cpu/kernels/weight_gradients.h"
+#include "cpu/kernels/backward_context.h"
+#include "cpu/kernels/parameter_gradients.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// One stage of one step.
+template <class Cell, class F, int Index>
+struct BackwardStage {
+  using Real = typename F::Real;
+  using V = typename F::V;
+  using Saved = SavedOf<Cell, F>;
+  static constexpr CellShape kCell = shape_of<Cell>();
+  static constexpr StageShape kStage = kCell.stages[Index];
+  static constexpr bool kHidden = kStage.units == 'H';
+  static constexpr bool kFirst = Index == kCell.stage_count - 1;  // going backward
+  // The stage whose deltas bring the gradient of what this one set or passed on; -1: none.
+  static constexpr int kSource = kFirst ? kCell.h_stage : kStage.passes ? Index + 1 : -1;
+  static constexpr int W = V::width, U = Cell::kUnitVectors * W;
+  static constexpr int S = Cell::kSaved, D = Cell::kDeltas, kStates = cells::kStateCount<Cell>;
+  static constexpr int kVectors = cells::kVectorCount<Cell>;
+
+  const BackwardContext<F>& context;
+  int64_t step, time;
+  const uint8_t* flags;            // of this step, or null
+  const uint8_t* following_flags;  // of the following one, or null
+
+  BackwardStage(const BackwardContext<F>& thread, int64_t number)
+      : context(thread),
+        step(number),
+        time(context.slots.time(step)),
+        flags(context.flags_at(step)),
+        following_flags(context.flags_at(step + 1)) {}
+
+  static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
+
+  void run(Tile tile) const {
+    alignas(64) Real sums[BackwardContext<F>::kSums];
+    if (kSource >= 0 && (!kFirst || step + 1 < context.p.T) && has_gradient(tile)) {
+      multiply_deltas(context, kSource, kFirst ? context.slots.time(step + 1) : time, tile, sums);
+    } else {  // the product of nothing
+      for (int i = 0; i < BackwardContext<F>::kSums; i += W) V::zero().store(sums + i);
+    }
+    for_vectors<F>(tile, sums, [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+      finish(product, unit, b);
+    });
+  }
+
+  // Deltas of steps that do not exist are zero, and so is their product.
+  FUSEDRNN_MEMBER bool has_gradient(Tile tile) const {
+    if (flags == nullptr) return true;
+    bool any = false;
+    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+      any |= (flags[b] & kValid) != 0;
+      any |= following_flags != nullptr && (following_flags[b] & kValid) != 0;
+    }
+    return any;
+  }
+
+  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
+    const int64_t units = extent(context.p, kStage.units);
+    const int lanes = context.lanes(unit, units);
+    if (lanes == 0) {
+      if (F::kDepthUnit > W && unit < F::padded(units)) fill_up_deltas(unit, b);
+      return;
+    }
+    V delta[D], dnext[kStates], dprev[kStates];
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) dnext[s] = V::load(context.carry_row(s, b) + unit);
+    }
+    if constexpr (kFirst && kSource >= 0) {
+      if (is_multiplied(following_flags, b)) dnext[0] = dnext[0] + product;
+    }
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) dprev[s] = dnext[s];
+    }
+    if (is_valid(flags, b)) {
+      if (kFirst && context.call.dy.data != nullptr) {
+        dnext[0] = dnext[0] + load_dy(unit, b, lanes);
+      }
+      compute(unit, b, dnext, product, delta, dprev);
+    } else {
+      for (int d = 0; d < D; ++d) delta[d] = V::zero();
+    }
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) dprev[s].store(context.carry_row(s, b) + unit);
+    }
+    // Products read what fills up the block: zeros, not the gradients of lanes beyond the last
+    // unit, which are NaN where x was infinite.
+    const int filled = BackwardContext<F>::lanes(unit, F::padded(units));
+    Row* dst = context.delta_row(time, b) + unit;
+    for (int d = 0; d < D; ++d, dst += context.job.delta_block) {
+      if (Cell::delta_stage(d) != Index) continue;
+      const V gradient = F::round_gradient(delta[d]);
+      if (lanes == W) {
+        gradient.store(dst);
+      } else {
+        if (F::kDepthUnit > 1) V::zero().store(dst, filled);
+        gradient.store(dst, lanes);
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER void compute(int64_t unit, int64_t b, const V* dnext, V dpassed, V* delta,
+                               V* dprev) const {
+    V saved[S], w[kVectors + 1], prev[kStates];
+    if constexpr (kHidden) {
+      const int64_t panel = unit / U, panels = blocks_of(context.p.H, U);
+      const Saved* blocks = static_cast<const Saved*>(context.job.kept.saved) +
+                            ((time * context.p.B + b) * panels + panel) * S * U + unit % U;
+      const Real* vectors =
+          static_cast<const Real*>(context.job.vectors) + panel * kVectors * U + unit % U;
+      for (int i = 0; i < S; ++i) saved[i] = V::load(blocks + i * U);
+      for (int k = 0; k < kVectors; ++k) w[k] = V::load(vectors + k * U);
+    }
+    const int64_t slot = context.slots.entering(step);
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) prev[s] = context.load_state(s, slot, b, unit);
+    }
+    Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    for (int s = 0; s < kStates && is_cut(flags, b); ++s) {
+      if (kCell.states[s].first_stage == Index) dprev[s] = V::zero();
+    }
+  }
+
+  FUSEDRNN_MEMBER V load_dy(int64_t unit, int64_t b, int lanes) const {
+    const Sequence& dy = context.call.dy;
+    const auto* src =
+        static_cast<const typename F::Edge*>(dy.data) + time * dy.t_stride + b * dy.b_stride + unit;
+    return lanes == W ? V::load(src) : V::load(src, lanes);
+  }
+
+  FUSEDRNN_MEMBER void fill_up_deltas(int64_t unit, int64_t b) const {
+    for (int d = 0; d < D; ++d) {
+      if (Cell::delta_stage(d) != Index) continue;
+      V::zero().store(context.delta_row(time, b) + d * context.job.delta_block + unit);
+    }
+  }
+
+  using Row = typename F::Row;
+};
 
 template <class Cell, class F>
 class Backward {
  public:
-  Backward(const BackwardJob& job, int thread)
-      : job_(job),
-        call_(*job.call),
-        p_(job.call->problem),
-        slots_{p_.T, p_.reverse, true},
-        thread_(thread),
-        threads_(job.grid.row_groups * job.grid.unit_groups),
-        group_(thread / job.grid.unit_groups),
-        rows_(share(p_.B, job.grid.row_groups, group_)),
-        panels_(share(panels_of(p_.H, kVectors), job.grid.unit_groups,
-                      thread % job.grid.unit_groups)) {}
+  Backward(const BackwardJob& job, int thread) : context_(job, thread) {}
 
   void run() {
-    pack();
-    begin_carry();
-    wait_at(*job_.grid.all);
-    for (int64_t step = p_.T - 1; step >= 0; --step) walk_phases<Cell::kPhases - 1>(step);
-    for_products<F, kVectors>(registers_, p_.B, Initial{*this}, panels_.begin, panels_.end,
-                              rows_.begin, rows_.end);
-    wait_at(*job_.grid.all);
-    weight_gradients();
+    Barrier& all = *context_.job.grid.all;
+    pack_backward(context_);
+    begin_carry(context_);
+    wait_at(all);
+    for (int64_t step = context_.p.T - 1; step >= 0; --step) walk_stages<kStages - 1>(step);
+    end_carry(context_, registers_);
+    wait_at(all);
+    parameter_gradients(context_, registers_);
   }
 
  private:
-  using Edge = typename F::Edge;
-  using Real = typename F::Real;
-  using Row = typename F::Row;
-  using Panel = typename F::Panel;
-  using V = typename F::V;
-  using Dot = typename F::Dot;
-  using Saved = SavedOf<Cell, F>;
-  static constexpr int W = V::width;
-  static constexpr int U = Cell::kUnitVectors * W;
-  static constexpr int G = Cell::kGates;
-  static constexpr int S = Cell::kSaved;
-  static constexpr int kStates = Cell::kStates;
-  static constexpr int kVectors = kRecurrentPanel;
-  static constexpr int kSums = kTileSums<F, kVectors>;
+  static constexpr int kStages = cells::kStageCount<Cell>;
 
-  static constexpr int64_t panels_of(int64_t columns, int vectors) {
-    return (columns + vectors * W - 1) / (vectors * W);
-  }
-  static constexpr int gate_of_input_delta(int delta) {
-    int gate = 0;
-    while (Cell::input_delta(gate) != delta) ++gate;
-    return gate;
-  }
-
-  void pack() {
-    const Range own = share(panels_of(p_.H, kVectors), threads_, thread_);
-    for (int phase = 0; phase < Cell::kPhases; ++phase) {
-      const int gates = Cell::phase_gates(phase);
-      for (int g = 0; g < gates; ++g) {
-        pack_gate<kVectors>(call_.w_hh, Cell::phase_first(phase) + g, p_.H, own, g, gates,
-                            job_.packed_transposed[phase]);
-      }
+  template <int Index>
+  FUSEDRNN_MEMBER void walk_stages(int64_t step) {
+    using Stage = BackwardStage<Cell, F, Index>;
+    for_products<F, kRecurrentPanel>(registers_, context_.p.B, Stage(context_, step),
+                                     context_.panels(Stage::kStage.units), context_.share.rows,
+                                     turns(step));
+    if (Stage::kStage.meets_backward && context_.share.parts > 1) {
+      wait_at(*context_.job.grid.group[context_.share.group]);
     }
-    if (call_.dx.data == nullptr) return;
-    const Range inputs = share(panels_of(p_.I, kWidePanel), threads_, thread_);
-    for (int delta = 0; delta < G; ++delta) {
-      pack_gate<kWidePanel>(call_.w_ih, gate_of_input_delta(delta), p_.I, inputs, delta, G,
-                            job_.packed_input);
-    }
+    if constexpr (Index > 0) walk_stages<Index - 1>(step);
   }
 
-  // One gate's rows of w, as block `index` of the `blocks` in every panel.
-  template <int Vectors>
-  void pack_gate(const Matrix& w, int gate, int64_t columns, Range panels, int index, int blocks,
-                 void* packed) const {
-    const int64_t block = job_.delta_block * Vectors * W;
-    pack_columns<F, Vectors>(static_cast<const Edge*>(w.data) + gate * p_.H * w.stride, w.stride,
-                             p_.H, columns, panels, blocks * block,
-                             static_cast<Panel*>(packed) + index * block);
-  }
-
-  // carry = the gradients of the states after the last step.
-  void begin_carry() {
-    for (int s = 0; s < kStates; ++s) {
-      const Matrix& last = call_.dstate_n[s];
-      for (int64_t b = rows_.begin; b < rows_.end; ++b) {
-        for (int64_t v = panels_.begin * kVectors; v < panels_.end * kVectors; ++v) {
-          const int n = last.data == nullptr ? 0 : lanes(v * W);
-          V::load(static_cast<const Edge*>(last.data) + (n > 0 ? b * last.stride + v * W : 0), n)
-              .store(carry_row(s, b) + v * W);
-        }
-      }
-    }
-  }
-
-  // --- one phase of one step ---
-
-  // The gradient of what phase `Source` multiplied, from the deltas of its gates at `time`.
-  template <int Source>
-  FUSEDRNN_MEMBER void recurrent_product(int64_t time, Tile tile, Real* sums) const {
-    const int64_t column = Cell::recurrent_delta(Cell::phase_first(Source)) * job_.delta_block;
-    Product<F> product;
-    product.depth = Cell::phase_gates(Source) * job_.delta_block;
-    product.set_weights(static_cast<const Panel*>(job_.packed_transposed[Source]), 0,
-                        product.depth * kVectors * W, tile);
-    product.out = sums;
-    product.out_row = kVectors * W;
-    product.out_panel = tile.rows * kVectors * W;
-    product.set_rows(delta_row(time, tile.first_row()) + column, job_.ld_delta);
-    run_product<kVectors>(product, tile);
-  }
-
-  // The product of nothing.
-  static FUSEDRNN_MEMBER void clear(Real* sums) {
-    for (int i = 0; i < kSums; i += W) V::zero().store(sums + i);
-  }
-
-  // Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
-  template <class Finish>
-  FUSEDRNN_MEMBER void for_vectors(Tile tile, const Real* sums, const Finish& finish) const {
-    sums += tile.repeated * kVectors * W;
-    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
-        for (int n = 0; n < kVectors; ++n, sums += W) {
-          finish(V::load(sums), (panel * kVectors + n) * W, b);
-        }
-      }
-    }
-  }
-
-  template <int Phase>
-  struct Step {
-    static constexpr bool kFirst = Phase == Cell::kPhases - 1;  // of the phases, going backward
-    static constexpr int kSource = kFirst ? 0 : Phase + 1;
-
-    const Backward& f;
-    int64_t step, time;
-    int64_t source_time;             // whose deltas are multiplied; negative: none
-    const uint8_t* flags;            // of this step, or null
-    const uint8_t* flags_following;  // of the step whose deltas reach h, or null
-
-    void run(Tile tile) const {
-      alignas(64) Real sums[kSums];
-      if (source_time >= 0 && has_gradient(tile)) {
-        f.template recurrent_product<kSource>(source_time, tile, sums);
-      } else {
-        clear(sums);
-      }
-      f.for_vectors(tile, sums, [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-        finish(product, unit, b);
-      });
-    }
-
-    // Deltas of steps that do not exist are zero, and so is their product.
-    FUSEDRNN_MEMBER bool has_gradient(Tile tile) const {
-      if (flags == nullptr) return true;
-      bool any = false;
-      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
-        any |= (flags[b] & kValid) != 0;
-        any |= flags_following != nullptr && (flags_following[b] & kValid) != 0;
-      }
-      return any;
-    }
-
-    FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
-      const int n = f.lanes(unit);
-      if (n <= 0) {
-        if (F::kDepthUnit > W && unit < f.job_.delta_block) fill_up_deltas(unit, b);
-        return;
-      }
-      const bool valid = flags == nullptr || (flags[b] & kValid) != 0;
-      const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
-      V delta[Cell::kDeltas], dnext[kStates], dprev[kStates];
-      for (int s = 0; s < kStates; ++s) dnext[s] = V::load(f.carry_row(s, b) + unit);
-      if constexpr (kFirst) {
-        const bool cut_following = flags_following != nullptr && (flags_following[b] & kCut) != 0;
-        if (!cut_following) dnext[0] = dnext[0] + product;
-      }
-      for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
-      if (valid) {
-        if constexpr (kFirst) {
-          if (f.call_.dy.data != nullptr) dnext[0] = dnext[0] + f.load_dy(time, b, unit, n);
-        }
-        const Saved* saved_row = f.saved_at(time, b, unit);
-        V saved[S], prev[kStates];
-        for (int i = 0; i < S; ++i) saved[i] = V::load(saved_row + i * U);
-        const int64_t slot = f.slots_.entering(step);
-        prev[0] = V::load(f.h_row(slot, b) + unit);
-        for (int s = 1; s < kStates; ++s) prev[s] = V::load(f.state_row(s, slot, b) + unit);
-        Cell::template backward<Phase>(saved, prev, dnext, product, delta, dprev);
-        if (cut && Phase == 0) {
-          for (int s = 0; s < kStates; ++s) dprev[s] = V::zero();
-        }
-      } else {
-        for (int d = 0; d < Cell::kDeltas; ++d) delta[d] = V::zero();
-      }
-      for (int s = 0; s < kStates; ++s) dprev[s].store(f.carry_row(s, b) + unit);
-      // Lanes beyond H are zero: products read what fills up the block.
-      const int64_t left = f.job_.delta_block - unit;
-      const int stored = left < W ? static_cast<int>(left) : W;
-      Row* dst = f.delta_row(time, b) + unit;
-      for (int d = 0; d < Cell::kDeltas; ++d) {
-        if (Cell::delta_phase(d) != Phase) continue;
-        const V gradient = F::round_gradient(delta[d]);
-        if (stored == W) {
-          gradient.store(dst + d * f.job_.delta_block);
-        } else {
-          gradient.store(dst + d * f.job_.delta_block, stored);
-        }
-      }
-    }
-
-    FUSEDRNN_MEMBER void fill_up_deltas(int64_t unit, int64_t b) const {
-      for (int d = 0; d < Cell::kDeltas; ++d) {
-        if (Cell::delta_phase(d) != Phase) continue;
-        V::zero().store(f.delta_row(time, b) + d * f.job_.delta_block + unit);
-      }
-    }
-  };
-
-  template <int Phase>
-  FUSEDRNN_MEMBER void walk_phases(int64_t step) {
-    using Work = Step<Phase>;
-    const int64_t time = slots_.time(step);
-    const bool last = step + 1 == p_.T;
-    const int64_t source = !Work::kFirst ? time : last ? -1 : slots_.time(step + 1);
-    for_products<F, kVectors>(
-        registers_, p_.B,
-        Work{*this, step, time, source, flags_at(step), last ? nullptr : flags_at(step + 1)},
-        panels_.begin, panels_.end, rows_.begin, rows_.end, turns(step));
-    if (job_.grid.unit_groups > 1) wait_at(*job_.grid.group[group_]);
-    if constexpr (Phase > 0) walk_phases<Phase - 1>(step);
-  }
-
-  // --- the gradients of the initial states ---
-
-  struct Initial {
-    const Backward& f;
-
-    void run(Tile tile) const {
-      alignas(64) Real sums[kSums];
-      if (f.call_.dstate_0[0].data != nullptr) {
-        f.template recurrent_product<0>(f.slots_.time(0), tile, sums);
-      } else {
-        clear(sums);
-      }
-      const uint8_t* flags = f.flags_at(0);
-      f.for_vectors(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-        const bool cut = flags != nullptr && (flags[b] & kCut) != 0;
-        const int count = f.lanes(unit);
-        for (int s = 0; s < kStates && count > 0; ++s) {
-          const Matrix& out = f.call_.dstate_0[s];
-          if (out.data == nullptr) continue;
-          V d = V::load(f.carry_row(s, b) + unit);
-          if (s == 0 && !cut) d = d + product;
-          d.store(static_cast<Edge*>(out.data) + b * out.stride + unit, count);
-        }
-      });
-    }
-  };
-
-  // --- weights, biases and inputs ---
-
-  void weight_gradients() {
-    const DeltaRows deltas{job_.delta, job_.ld_delta, job_.delta_block, p_.T, p_.B, call_.flags};
-    const WeightGradients<F> gradients{
-        deltas,
-        p_.H,
-        thread_,
-        threads_,
-        job_.block_rows,
-        job_.block_columns,
-        static_cast<char*>(job_.scratch.data) + thread_ * job_.scratch.bytes,
-        registers_};
-    if (call_.dw_ih.data != nullptr) {
-      int columns[G];
-      for (int g = 0; g < G; ++g) columns[g] = Cell::input_delta(g);
-      gradients.template outer<Edge>(call_.x, p_.I, columns, 0, G, call_.dw_ih, job_.dw_ih);
-    }
-    for (int phase = 0; phase < Cell::kPhases && call_.dw_hh.data != nullptr; ++phase) {
-      int columns[G];
-      const int first = Cell::phase_first(phase), gates = Cell::phase_gates(phase);
-      for (int g = 0; g < gates; ++g) columns[g] = Cell::recurrent_delta(first + g);
-      const int64_t slot = phase == 0 ? p_.reverse : 0;
-      const Sequence inputs{const_cast<Row*>(static_cast<const Row*>(job_.inputs[phase])) +
-                                slot * p_.B * job_.ld_state,
-                            p_.B * job_.ld_state, job_.ld_state};
-      gradients.template outer<Row>(inputs, p_.H, columns, first, gates, call_.dw_hh, job_.dw_hh);
-    }
-    for (int g = 0; g < G; ++g) {
-      gradients.bias(Cell::input_delta(g), g, call_.db_ih);
-      gradients.bias(Cell::recurrent_delta(g), g, call_.db_hh);
-    }
-    if (call_.dx.data != nullptr) {
-      gradients.input(static_cast<const Panel*>(job_.packed_input), G, p_.I, call_.dx,
-                      call_.accumulate_dx);
-    }
-  }
-
-  // --- addresses ---
-
-  // Units that a vector from `unit` on holds; the last panel may have vectors without any.
-  FUSEDRNN_MEMBER int lanes(int64_t unit) const {
-    const int64_t left = p_.H - unit;
-    return left >= W ? W : left > 0 ? static_cast<int>(left) : 0;
-  }
-  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
-    return call_.flags == nullptr ? nullptr : call_.flags + slots_.time(step) * p_.B;
-  }
-  FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
-    return static_cast<Real*>(job_.carry[s]) + b * job_.ld_state;
-  }
-  FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
-    return static_cast<Row*>(job_.delta) + (time * p_.B + b) * job_.ld_delta;
-  }
-  FUSEDRNN_MEMBER const typename F::State* h_row(int64_t slot, int64_t b) const {
-    return static_cast<const typename F::State*>(job_.states[0]) +
-           (slot * p_.B + b) * job_.ld_state;
-  }
-  FUSEDRNN_MEMBER const Real* state_row(int s, int64_t slot, int64_t b) const {
-    return static_cast<const Real*>(job_.states[s]) + (slot * p_.B + b) * job_.ld_state;
-  }
-  FUSEDRNN_MEMBER const Saved* saved_at(int64_t slot, int64_t b, int64_t unit) const {
-    return static_cast<const Saved*>(job_.saved) +
-           ((slot * p_.B + b) * job_.panels + unit / U) * S * U + unit % U;
-  }
-  FUSEDRNN_MEMBER V load_dy(int64_t time, int64_t b, int64_t unit, int n) const {
-    const Edge* src = static_cast<const Edge*>(call_.dy.data) + time * call_.dy.t_stride +
-                      b * call_.dy.b_stride + unit;
-    return n == W ? V::load(src) : V::load(src, n);
-  }
-
-  const BackwardJob& job_;
-  const BackwardCall& call_;
-  const Problem& p_;
-  const Slots slots_;
-  const int thread_, threads_, group_;
-  const Range rows_;    // sequences of this thread
-  const Range panels_;  // of kVectors vectors of units
+  const BackwardContext<F> context_;
   typename F::MatrixUnit::Registers registers_;
 };
 

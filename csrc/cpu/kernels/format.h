@@ -2,6 +2,7 @@
 // stored inside, and what they are rounded to. Sums and gate maths are always in Real.
 #pragma once
 
+#include "cells/cell.h"
 #include "cpu/kernels/dot.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -53,7 +54,7 @@ struct Format {
   static constexpr bool kMixed = kSame<Edge, float> && !kSame<Panel, float>;
   using State = typename Choose<kMixed, float, Row>::type;  // of h; other states are Real
 
-  // What a phase hands to the next one: quantised operands need the whole row's scale first.
+  // What a stage passes on to the next one: quantised operands need the whole row's scale first.
   using Passed = typename Choose<kQuantised, Real, Row>::type;
 
   // Whether the products can read the caller's x where it lies.
@@ -85,9 +86,9 @@ struct Format {
   }
 };
 
-// What forward leaves for backward; gates that a later phase of the same step reads stay exact.
+// What forward leaves for backward; gates that a later stage of the same step reads stay exact.
 template <class Cell, class F>
-using SavedOf = typename Choose<(Cell::kPhases > 1 || F::kQuantised), typename F::Real,
+using SavedOf = typename Choose<(cells::kStageCount<Cell> > 1 || F::kQuantised), typename F::Real,
                                 typename F::Saved>::type;
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -10,6 +10,9 @@
 #define FUSEDRNN_MEMBER inline __attribute__((always_inline))
 #define FUSEDRNN_LAMBDA __attribute__((always_inline))
 
+// A function template that is compiled once for its arguments, not once more in every caller.
+#define FUSEDRNN_ONCE __attribute__((noinline))
+
 // Unrolls the loop that follows, so that an array of vectors indexed in it stays in registers.
 #if defined(__clang__)
 #define FUSEDRNN_UNROLL _Pragma("clang loop unroll(full)")

@@ -1,22 +1,9 @@
 // Packing: weights into panels, once a call, and operand blocks of the weight gradients.
 #pragma once
 
-#include "cpu/kernels/job.h"
 #include "cpu/kernels/tile.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
-
-// What a thread works on: sequences [row_begin, row_end), panels (or vectors) [begin, end).
-struct Range {
-  int64_t begin, end;
-};
-
-FUSEDRNN_MEMBER Range share(int64_t total, int64_t count, int64_t index) {
-  return {share_begin(total, count, index), share_begin(total, count, index + 1)};
-}
-
-// Weights larger than a cache are read back and forth: what the last step read last is still there.
-FUSEDRNN_INLINE bool turns(int64_t step) { return (step & 1) != 0; }
 
 // W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
 // dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
@@ -70,47 +57,6 @@ FUSEDRNN_INLINE void clear_tail(int64_t depth, int64_t vectors, typename F::Pane
   }
 }
 
-// Gates [first, first + gates) of w [G*H, depth] into panels [panel][depth / D][gates][U][D];
-// `packed` is where the first of `panels` goes.
-template <class F, int UnitVectors>
-void pack_gates(const Matrix& w, int64_t H, int64_t depth, int first, int gates, Range panels,
-                typename F::Panel* packed) {
-  constexpr int W = F::V::width, D = F::Dot::kDepth;
-  const auto* data = static_cast<const typename F::Edge*>(w.data);
-  const int64_t group = int64_t{gates} * UnitVectors * W * D;
-  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    typename F::Panel* dst =
-        packed + (panel - panels.begin) * panel_size<F>(depth, gates * UnitVectors);
-    clear_tail<F>(depth, gates * UnitVectors, dst);
-    for (int g = 0; g < gates; ++g) {
-      for (int j = 0; j < UnitVectors; ++j, dst += W * D) {
-        const int64_t unit = (panel * UnitVectors + j) * W;
-        const int64_t lanes = unit < H ? H - unit : 0;
-        transpose_rows<F>(data + ((first + g) * H + (lanes > 0 ? unit : 0)) * w.stride, w.stride,
-                          lanes, depth, dst, group);
-      }
-    }
-  }
-}
-
-// A bias [G*H] into [panel][G][U], zero where there is none.
-template <class F, int UnitVectors>
-void pack_bias(const void* bias, int64_t H, int gates, Range panels, typename F::Real* packed) {
-  using V = typename F::V;
-  constexpr int W = V::width;
-  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    for (int g = 0; g < gates; ++g) {
-      for (int j = 0; j < UnitVectors; ++j) {
-        const int64_t unit = (panel * UnitVectors + j) * W;
-        const int64_t n = H - unit < 0 ? 0 : H - unit < W ? H - unit : W;
-        V::load(static_cast<const typename F::Edge*>(bias) + (n > 0 ? g * H + unit : 0),
-                bias == nullptr ? 0 : static_cast<int>(n))
-            .store(packed + ((panel * gates + g) * UnitVectors + j) * W);
-      }
-    }
-  }
-}
-
 // The W numbers from src[column] on, zero beyond `columns` and where src is null.
 template <class V, class Number>
 FUSEDRNN_INLINE V load_columns(const Number* src, int64_t column, int64_t columns) {
@@ -118,6 +64,64 @@ FUSEDRNN_INLINE V load_columns(const Number* src, int64_t column, int64_t column
   return n >= V::width ? V::load(src + column)
          : n > 0       ? V::load(src + column, static_cast<int>(n))
                        : V::zero();
+}
+
+// A product's weights into panels [panel][depth / D][gates][U][D]; `packed` is where the first of
+// `panels` goes.
+template <class F>
+FUSEDRNN_ONCE void pack_weights(const Problem& p, const ProductShape& product, int unit_vectors,
+                                const Matrix& w, Range panels, typename F::Panel* packed) {
+  constexpr int W = F::V::width, D = F::Dot::kDepth;
+  const auto* data = static_cast<const typename F::Edge*>(w.data);
+  const int64_t units = extent(p, product.units), depth = extent(p, product.depth);
+  const int64_t vectors = int64_t{product.gates} * unit_vectors, group = vectors * W * D;
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    typename F::Panel* dst = packed + (panel - panels.begin) * panel_size<F>(depth, vectors);
+    clear_tail<F>(depth, vectors, dst);
+    for (int g = 0; g < product.gates; ++g) {
+      for (int j = 0; j < unit_vectors; ++j, dst += W * D) {
+        const int64_t unit = (panel * unit_vectors + j) * W;
+        const int64_t lanes = unit < units ? units - unit : 0;
+        const int64_t row = (product.first + g) * units + (lanes > 0 ? unit : 0);
+        transpose_rows<F>(data + row * w.stride, w.stride, lanes, depth, dst, group);
+      }
+    }
+  }
+}
+
+// `units` numbers of a vector, or zeros where it is null, into number `index` of
+// [panel][count][unit_vectors * W].
+template <class F>
+FUSEDRNN_INLINE void pack_vector(const typename F::Edge* src, int64_t units, int unit_vectors,
+                                 Range panels, int index, int count, typename F::Real* packed) {
+  using V = typename F::V;
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    typename F::Real* dst = packed + (panel * count + index) * unit_vectors * V::width;
+    for (int j = 0; j < unit_vectors; ++j) {
+      load_columns<V>(src, (panel * unit_vectors + j) * V::width, units).store(dst + j * V::width);
+    }
+  }
+}
+
+// Block `block` of a vector parameter, null where there is none.
+template <class F>
+FUSEDRNN_INLINE const typename F::Edge* vector_block(const Matrix* parameters, int parameter,
+                                                     int64_t block, int64_t units) {
+  const void* data = parameter < 0 ? nullptr : parameters[parameter].data;
+  return data == nullptr ? nullptr : static_cast<const typename F::Edge*>(data) + block * units;
+}
+
+// The vector parameters that maps read.
+template <class F>
+FUSEDRNN_ONCE void pack_vectors(const Problem& p, const CellShape& shape, const Matrix* parameters,
+                                const Share& share, void* packed) {
+  const Range panels = share.of_all(blocks_of(p.H, shape.unit_vectors * F::V::width));
+  for (int k = 0; k < shape.vector_count; ++k) {
+    const VectorShape& vector = shape.vector_gradients[k];
+    pack_vector<F>(vector_block<F>(parameters, vector.parameter, vector.block, p.H), p.H,
+                   shape.unit_vectors, panels, k, shape.vector_count,
+                   static_cast<typename F::Real*>(packed));
+  }
 }
 
 // One group of k: rows src[0..D) (null: zeros) from `column` on, into dst[Vectors * W][D].
@@ -138,8 +142,9 @@ FUSEDRNN_INLINE void pack_group(const Number* const* src, int64_t column, int64_
 // Rows [0, depth) of w [.., columns] into panels [panel][depth / D][Vectors*W][D]; `panel_stride`
 // numbers lie between panels, because a panel may hold several matrices.
 template <class F, int Vectors>
-void pack_columns(const typename F::Edge* w, int64_t stride, int64_t depth, int64_t columns,
-                  Range panels, int64_t panel_stride, typename F::Panel* packed) {
+FUSEDRNN_ONCE void pack_columns(const typename F::Edge* w, int64_t stride, int64_t depth,
+                                int64_t columns, Range panels, int64_t panel_stride,
+                                typename F::Panel* packed) {
   constexpr int D = F::Dot::kDepth;
   constexpr int64_t kWidth = int64_t{Vectors} * F::V::width;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {

@@ -6,19 +6,43 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// Calls run(panels, packed) for the thread's panels of a product, each of N vectors. Weights that
+// serve a single step are packed a few panels at a time into a buffer that stays in the near cache.
+template <int N, class F, class Run>
+FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductShape& product,
+                                const void* packed, const Run& run) {
+  using Panel = typename F::Panel;
+  const Range panels = context.panels(product.units);
+  if (F::kQuantised || context.job.stream.data == nullptr) {
+    run(panels, Panels<F>{static_cast<const Panel*>(packed), 0});
+    return;
+  }
+  if constexpr (!F::kQuantised) {
+    constexpr int kGroup = tile_panels(1, N);
+    Panel* buffer = context.template part_of<Panel>(context.job.stream);
+    for (int64_t begin = panels.begin; begin < panels.end; begin += kGroup) {
+      const Range some{begin, panels.end - begin < kGroup ? panels.end : begin + kGroup};
+      pack_weights<F>(context.p, product, context.shape.unit_vectors,
+                      context.call.parameters[product.weights], some, buffer);
+      run(some, Panels<F>{buffer, begin});
+    }
+  }
+}
+
 // The inputs of `steps` steps as the products read them, zero beyond I.
-template <class Cell, class F>
-void stage(const ForwardContext<Cell, F>& f, int64_t step, int64_t steps) {
+template <class F>
+FUSEDRNN_ONCE void stage_inputs(const ForwardContext<F>& context, int64_t step, int64_t steps) {
   using V = typename F::V;
-  typename F::Row* dst = f.staged;
+  const int64_t I = context.p.I, stride = context.job.ld_staged;
+  typename F::Row* dst = context.staged;
   for (int64_t s = step; s < step + steps; ++s) {
-    for (int64_t b = 0; b < f.rows.end - f.rows.begin; ++b, dst += f.job.ld_staged) {
-      const typename F::Edge* src = f.x_row(s, b);
+    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b, dst += stride) {
+      const typename F::Edge* src = context.x_row(s, b);
       if constexpr (F::kQuantised) {
-        f.staged_scales[(dst - f.staged) / f.job.ld_staged] = quantise_row<F>(src, f.p.I, dst);
+        context.staged_scales[(dst - context.staged) / stride] = quantise_row<F>(src, I, dst);
       } else {
-        for (int64_t i = 0; i < F::padded(f.p.I); i += V::width) {
-          F::round_operand(load_columns<V>(src, i, f.p.I)).store(dst + i);
+        for (int64_t i = 0; i < F::padded(I); i += V::width) {
+          F::round_operand(load_columns<V>(src, i, I)).store(dst + i);
         }
       }
     }
@@ -26,51 +50,67 @@ void stage(const ForwardContext<Cell, F>& f, int64_t step, int64_t steps) {
 }
 
 // The tiles of the projection; rows are (step, sequence).
-template <class Cell, class F>
+template <class F, int N>
 struct Projection {
-  using Context = ForwardContext<Cell, F>;
-  static constexpr int W = Context::W;
-  static constexpr int N = Cell::kGates * Cell::kUnitVectors;
+  static constexpr int kPanel = N * F::V::width;
 
-  const Context& f;
-  typename Context::Packed weights;
+  const ForwardContext<F>& context;
+  Panels<F> weights;
   int64_t first_step;
 
   void run(Tile tile) const {
+    const PackedProduct& packed = context.job.packed.input;
+    const int64_t I = context.p.I;
     Product<F> product;
-    product.depth = F::padded(f.p.I);
-    product.set_weights(weights.data, weights.first, panel_size<F>(f.p.I, N), tile);
-    product.bias_stride = N * W;
-    product.bias = Context::template to<typename F::Real>(f.job.packed_bias_ih) +
-                   tile.panel * product.bias_stride;
-    product.out_row = N * W;
-    product.out_panel = f.projection_rows * N * W;
-    product.out = f.projection_at(tile.panel, tile.first_row());
-    if constexpr (F::kQuantised) {
-      product.scale = f.job.quantised_input.scale + tile.panel * product.bias_stride;
-      product.start = f.job.quantised_input.start + tile.panel * product.bias_stride;
-      product.row_scale = f.staged_scales + tile.first_row();
-    }
+    product.depth = F::padded(I);
+    product.set_weights(weights.data, weights.first, panel_size<F>(I, N), tile);
+    product.set_columns(packed, tile.panel, kPanel);
+    product.out_row = kPanel;
+    product.out_panel = context.projection_rows * kPanel;
+    product.out = context.projection_at(tile.panel, tile.first_row(), kPanel);
+    if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
     run_product<N>(product, tile);
   }
 
   FUSEDRNN_MEMBER void set_rows(Tile tile, Product<F>& product) const {
     if constexpr (F::kStage) {
-      product.set_rows(f.staged + tile.first_row() * f.job.ld_staged, f.job.ld_staged);
+      const int64_t stride = context.job.ld_staged;
+      product.set_rows(context.staged + tile.first_row() * stride, stride);
     } else {
-      const int64_t sequences = f.rows.end - f.rows.begin;
-      int64_t step = first_step + tile.row / sequences;
-      int64_t b = tile.row % sequences;
+      const Range sequences = context.share.rows;
+      int64_t step = first_step + tile.row / sequences.size();
+      int64_t b = sequences.begin + tile.row % sequences.size();
       for (int64_t m = 0; m < tile.rows; ++m) {
-        product.rows[m] = f.x_row(step, b);
-        if (++b == sequences) {
-          b = 0;
+        product.rows[m] = context.x_row(step, b);
+        if (++b == sequences.end) {
+          b = sequences.begin;
           ++step;
         }
       }
     }
   }
 };
+
+template <int N, class F>
+FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
+                                  typename F::MatrixUnit::Registers& registers, int64_t step,
+                                  int64_t steps, Range panels, Panels<F> weights) {
+  for_products<F, N>(registers, context.p.B, Projection<F, N>{context, weights, step}, panels,
+                     {0, steps * context.share.rows.size()});
+}
+
+// The chunk that begins with `step`.
+template <int N, class F>
+FUSEDRNN_ONCE void project_chunk(const ForwardContext<F>& context,
+                                 typename F::MatrixUnit::Registers& registers, int64_t step) {
+  const int64_t left = context.p.T - step;
+  const int64_t steps = left < context.job.chunk_steps ? left : context.job.chunk_steps;
+  if constexpr (F::kStage) stage_inputs(context, step, steps);
+  for_packed<N>(context, context.shape.input, context.job.packed.input.weights,
+                [&](Range panels, Panels<F> weights) FUSEDRNN_LAMBDA {
+                  project_panels<N>(context, registers, step, steps, panels, weights);
+                });
+}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cpu/kernels/format.h"
+#include "cpu/kernels/walk.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -24,12 +25,6 @@ constexpr int tile_rows(int vectors) {
 constexpr int tile_panels(int rows, int vectors) {
   if (rows * vectors >= 6) return 1;
   return rows * vectors * 2 >= 6 ? 2 : 4;
-}
-
-// Where share `index` of `count` begins when `total` is cut evenly.
-FUSEDRNN_INLINE int64_t share_begin(int64_t total, int64_t count, int64_t index) {
-  const int64_t rest = total % count;
-  return total / count * index + (index < rest ? index : rest);
 }
 
 // High tiles take long enough over a line of weights to fetch a line of later ones beside it.
@@ -115,6 +110,16 @@ struct Product {
                       : reinterpret_cast<const char*>(next) + begin;
   }
 
+  // What stands beside the weights of panel number `panel`, which has `numbers` columns.
+  FUSEDRNN_MEMBER void set_columns(const PackedProduct& packed, int64_t panel, int64_t numbers) {
+    bias_stride = numbers;
+    bias = static_cast<const typename F::Real*>(packed.bias) + panel * numbers;
+    if constexpr (F::kQuantised) {
+      scale = packed.scale + panel * numbers;
+      start = packed.start + panel * numbers;
+    }
+  }
+
   // Rows that lie `stride` apart. All of them: a loop to a number known at run time costs more.
   FUSEDRNN_MEMBER void set_rows(const typename F::Row* first, int64_t stride) {
     FUSEDRNN_UNROLL
@@ -126,7 +131,7 @@ struct Product {
 // Compiled once for a shape of tile, whatever cell it serves; hence the results go to memory, and
 // the cell's maths reads them from the first-level cache.
 template <class F, int Vectors, int M, int Panels>
-__attribute__((noinline)) void run_tile(const Product<F>& product) {
+FUSEDRNN_ONCE void run_tile(const Product<F>& product) {
   using V = typename F::V;
   constexpr int N = Panels * Vectors;
   typename F::Dot::Sum acc[M][N];
@@ -200,31 +205,30 @@ FUSEDRNN_INLINE void run_product(const Product<F>& product, const Tile& tile) {
   find_tile<Vectors>(product, tile.rows, tile.panels);
 }
 
-// Covers panels [panel_begin, panel_end) x rows [row_begin, row_end) with tiles of nearly equal
-// height, calling work.run(tile); a panel's weights stay in the near cache while the rows pass over
-// them. `turned`: the panels from the last to the first.
+// Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights
+// stay in the near cache while the rows pass over them. `turned`: the panels from the last to the
+// first.
 template <int Vectors, class Work>
-FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t panel_end,
-                               int64_t row_begin, int64_t row_end, bool turned = false) {
-  const int64_t rows = row_end - row_begin;
+FUSEDRNN_INLINE void for_tiles(const Work& work, Range all_panels, Range all_rows,
+                               bool turned = false) {
+  const int64_t rows = all_rows.size();
   if (rows <= 0) return;
   const int64_t tiles = (rows + tile_rows(Vectors) - 1) / tile_rows(Vectors);
   // Only a single tile can be so low that it needs several panels (see tile_panels).
   const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), Vectors) : 1;
-  const int64_t groups = (panel_end - panel_begin) / wide;
-  const int64_t visits = groups + (panel_end - panel_begin) % wide;  // the rest one by one
+  const int64_t groups = all_panels.size() / wide;
+  const int64_t visits = groups + all_panels.size() % wide;  // the rest one by one
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
     const int64_t at = turned ? visits - 1 - visit : visit;
-    return panel_begin + (at < groups ? at * wide : groups * (wide - 1) + at);
+    return all_panels.begin + (at < groups ? at * wide : groups * (wide - 1) + at);
   };
   for (int64_t visit = 0; visit < visits; ++visit) {
     const int64_t panel = first_panel(visit);
-    const int64_t panels = panel < panel_begin + groups * wide ? wide : 1;
+    const int64_t panels = panel < all_panels.begin + groups * wide ? wide : 1;
     const int64_t ahead = first_panel(visit + 1 < visits ? visit + 1 : visit);
     for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t begin = share_begin(rows, tiles, i);
-      const int64_t height = share_begin(rows, tiles, i + 1) - begin;
-      work.run(Tile{panel, panels, row_begin + begin, height, i, ahead});
+      const Range some = share(rows, tiles, i);
+      work.run(Tile{panel, panels, all_rows.begin + some.begin, some.size(), i, ahead});
     }
   }
 }
@@ -233,18 +237,16 @@ FUSEDRNN_INLINE void for_tiles(const Work& work, int64_t panel_begin, int64_t pa
 // block begins where it covers the last row, among rows that are done.
 template <class F, class Work>
 FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, const Work& work,
-                                int64_t panel_begin, int64_t panel_end, int64_t row_begin,
-                                int64_t row_end, bool turned) {
-  const int64_t rows = row_end - row_begin;
-  if (rows <= 0) return;
-  const int64_t blocks = (rows + F::MatrixUnit::kRows - 1) / F::MatrixUnit::kRows;
-  const int64_t height = (rows + blocks - 1) / blocks;
+                                Range panels, Range rows, bool turned) {
+  if (rows.size() <= 0) return;
+  const int64_t blocks = blocks_of(rows.size(), F::MatrixUnit::kRows);
+  const int64_t height = blocks_of(rows.size(), blocks);
   registers.configure(height);
-  for (int64_t visit = panel_begin; visit < panel_end; ++visit) {
-    const int64_t panel = turned ? panel_begin + panel_end - 1 - visit : visit;
-    for (int64_t begin = 0; begin < rows; begin += height) {
-      const int64_t left = rows - begin < height ? rows - begin : height;
-      work.run(Tile{panel, 1, row_begin + begin, left, 0, panel, height - left, true});
+  for (int64_t visit = panels.begin; visit < panels.end; ++visit) {
+    const int64_t panel = turned ? panels.begin + panels.end - 1 - visit : visit;
+    for (int64_t row = rows.begin; row < rows.end; row += height) {
+      const int64_t left = rows.end - row < height ? rows.end - row : height;
+      work.run(Tile{panel, 1, row, left, 0, panel, height - left, true});
     }
   }
 }
@@ -253,16 +255,15 @@ FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, co
 // differently, so the choice must not be that of a thread's share.
 template <class F, int Vectors, class Work>
 FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Registers& registers,
-                                  [[maybe_unused]] int64_t in_all, const Work& work,
-                                  int64_t panel_begin, int64_t panel_end, int64_t row_begin,
-                                  int64_t row_end, bool turned = false) {
+                                  [[maybe_unused]] int64_t in_all, const Work& work, Range panels,
+                                  Range rows, bool turned = false) {
   if constexpr (F::MatrixUnit::kPresent) {
     if (in_all >= F::MatrixUnit::kFewestRows) {
-      for_blocks<F>(registers, work, panel_begin, panel_end, row_begin, row_end, turned);
+      for_blocks<F>(registers, work, panels, rows, turned);
       return;
     }
   }
-  for_tiles<Vectors>(work, panel_begin, panel_end, row_begin, row_end, turned);
+  for_tiles<Vectors>(work, panels, rows, turned);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

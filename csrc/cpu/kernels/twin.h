@@ -56,8 +56,8 @@ FUSEDRNN_TWIN_TERNARY(fnma)
 #undef FUSEDRNN_TWIN_TERNARY
 
 template <class V>
-FUSEDRNN_INLINE auto operator<(Twin<V> a, Twin<V> b) {
-  return TwinMask<decltype(a.first < b.first)>{a.first < b.first, a.second < b.second};
+FUSEDRNN_INLINE auto operator<=(Twin<V> a, Twin<V> b) {
+  return TwinMask<decltype(a.first <= b.first)>{a.first <= b.first, a.second <= b.second};
 }
 template <class V>
 FUSEDRNN_INLINE auto not_less(Twin<V> a, Twin<V> b) {

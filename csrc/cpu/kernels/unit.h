@@ -4,12 +4,13 @@
 #include "cells/registry.h"
 #include "cpu/kernels/activations.h"
 #include "cpu/kernels/backward.h"
+#include "cpu/kernels/forward.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class F>
+template <class F>
 void run_pack(const ForwardJob& job, int thread) {
-  Forward<Cell, F>(job, thread).pack();
+  pack_cell<F>(job, Share(job.grid, job.call->problem.B, thread));
 }
 
 template <class Cell, class F>
@@ -24,8 +25,10 @@ void run_backward(const BackwardJob& job, int thread) {
 
 template <class Cell, class F>
 constexpr CellKernels kernels_of() {
+  static_assert(is_supported<Cell>());
   CellKernels kernels{};
-  CellShape& shape = kernels.shape;
+  KernelShape& shape = kernels.shape;
+  static_cast<CellShape&>(shape) = shape_of<Cell>();
   shape.edge_bytes = sizeof(typename F::Edge);
   shape.real_bytes = sizeof(typename F::Real);
   shape.row_bytes = sizeof(typename F::Row);
@@ -40,30 +43,19 @@ constexpr CellKernels kernels_of() {
   shape.matrix_fewest_rows = F::MatrixUnit::kFewestRows;
   shape.gradient_rows = kGradientRows<F> > kMaxTileRows ? kGradientRows<F> : kMaxTileRows;
   shape.width = F::V::width;
-  shape.unit_vectors = Cell::kUnitVectors;
-  shape.gates = Cell::kGates;
-  shape.states = Cell::kStates;
-  shape.saved = Cell::kSaved;
-  shape.phases = Cell::kPhases;
-  shape.deltas = Cell::kDeltas;
   shape.stream_panels = tile_panels(1, Cell::kGates * Cell::kUnitVectors);
-  for (int phase = 0; phase < Cell::kPhases; ++phase) {
-    shape.phase_gates[phase] = Cell::phase_gates(phase);
-    const int panels = tile_panels(1, Cell::phase_gates(phase) * Cell::kUnitVectors);
+  for (int i = shape.stage_count - 1; i >= 0; --i) {
+    if (shape.stages[i].operand == cells::Operand::none) continue;
+    const int vectors = shape.stages[i].product.gates * Cell::kUnitVectors;
+    const int panels = tile_panels(1, vectors);
     if (panels > shape.stream_panels) shape.stream_panels = panels;
+    shape.tile_rows = tile_rows(vectors);
   }
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
-  shape.tile_rows = tile_rows(Cell::phase_gates(0) * Cell::kUnitVectors);
-  kernels.pack = run_pack<Cell, F>;
   kernels.forward = run_forward<Cell, F>;
   if constexpr (!F::kQuantised) kernels.backward = run_backward<Cell, F>;
   return kernels;
-}
-
-template <class Real>
-void run_activation(int which, const void* in, void* out, int64_t n) {
-  evaluate<Real>(which, static_cast<const Real*>(in), static_cast<Real*>(out), n);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
@@ -77,7 +69,7 @@ void run_activation(int which, const void* in, void* out, int64_t n) {
   constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)}; \
   }                                                                                 \
   extern const Unit name;                                                           \
-  const Unit name = {kCells, run_activation<UnitFormat::Real>};                     \
+  const Unit name = {kCells, run_pack<UnitFormat>};                                 \
   }
 
-#define FUSEDRNN_UNIT_KERNELS(id, text, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
+#define FUSEDRNN_UNIT_KERNELS(name, ...) kernels_of<__VA_ARGS__, UnitFormat>(),

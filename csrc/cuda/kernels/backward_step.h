@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/flags.h"
 #include "cuda/kernels/operands.h"
 
 namespace fusedrnn::cuda {
@@ -37,8 +38,7 @@ struct BackwardUnit {
       if (has(Sets::kStates, s)) dnext[s].value = *carry(s);
     }
     if constexpr (kMadeH) {
-      const bool cut_following = f.following_flags != nullptr && (f.following_flags[b] & kCut) != 0;
-      if (!cut_following) dnext[0] = dnext[0] + product;
+      if (is_multiplied(f.following_flags, b)) dnext[0] = dnext[0] + product;
     }
 #pragma unroll
     for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "cuda/device/launch.h"
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/flags.h"
 #include "cuda/kernels/format.h"
 
 namespace fusedrnn::cuda {
@@ -46,8 +47,9 @@ template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
     Real sum = static_cast<const Real*>(g.carry)[b * g.ld + i];
-    const bool cut = g.flags != nullptr && (g.flags[b] & kCut) != 0;
-    if (g.product != nullptr && !cut) sum += static_cast<const Real*>(g.product)[b * g.ld + i];
+    if (g.product != nullptr && is_multiplied(g.flags, b)) {
+      sum += static_cast<const Real*>(g.product)[b * g.ld + i];
+    }
     device::store(static_cast<Edge*>(g.to.data) + b * g.to.stride + i, sum);
   });
 }

@@ -28,8 +28,9 @@ void copy_rows(const Copy& copy, Dtype from, Dtype to, cudaStream_t stream);
 void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to_type, int64_t rows,
                  int64_t n, cudaStream_t stream);
 
-// to[b] = carry[b] + product[b], without the product where the state of b was cut: the gradient of
-// an initial state. Rows of n elements; those of `carry` and `product` are Real.
+// to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
+// taken: the gradient of an initial state. Rows of n elements; those of `carry` and `product` are
+// Real.
 struct InitialGradient {
   int64_t B, n;
   int64_t ld;  // of `carry` and `product`

@@ -17,7 +17,7 @@ struct Lane {
   friend FUSEDRNN_DEVICE Lane operator-(Lane a, Lane b) { return {a.value - b.value}; }
   friend FUSEDRNN_DEVICE Lane operator*(Lane a, Lane b) { return {a.value * b.value}; }
   friend FUSEDRNN_DEVICE Lane operator/(Lane a, Lane b) { return {a.value / b.value}; }
-  friend FUSEDRNN_DEVICE bool operator<(Lane a, Lane b) { return a.value < b.value; }
+  friend FUSEDRNN_DEVICE bool operator<=(Lane a, Lane b) { return a.value <= b.value; }
 
   friend FUSEDRNN_DEVICE Lane fma(Lane a, Lane b, Lane c) {
     return {device::fma(a.value, b.value, c.value)};

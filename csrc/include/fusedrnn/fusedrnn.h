@@ -1,26 +1,35 @@
 /* fusedrnn: the C ABI over DLPack tensors, for embedding in other languages and frameworks.
  *
- * Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM
- * 4). Layouts are row-major with the last axis fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
+ * A network is a description: runs of cells over a sequence, each in one direction, one after the other.
+ * It is made once, says what parameters and states it has, and serves any number of calls and threads.
+ * All memory is the caller's: parameters, states, results, and the reserve, which is what a forward call
+ * leaves for its gradients, one block of bytes whose size is asked beforehand.
  *
- *   x [T,B,I]   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]   h0, c0, h_n, c_n [B,H]   y [T,B,H]
+ * Letters: T time steps, B batch, I input size, H hidden size, P size of h (H, unless the cell has a
+ * projection), G gate blocks (RNN 1, GRU 3, LSTM 4). Layouts are row-major with the last axis fastest.
+ * Gate order: LSTM i, f, g, o; GRU r, z, n.
+ *
+ *   x [T,B,input size]   y [T,B,output size]   a state [B,H] or [B,P]
+ *   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]
  *   lengths [B], any integer type, 0 <= lengths[b] <= T      resets [T,B], bool
  *
- * A null pointer for an optional tensor means: biases and initial states zero, every sequence T
- * long, no resets; for an upstream gradient zero; for a gradient to be written "not wanted".
+ * A null pointer for an optional tensor means: biases and states before the first step zero, every
+ * sequence T long, no resets; for an upstream gradient zero; for a tensor to be written "not wanted".
+ * Where many tensors are optional, so is the address of their list.
  *
- * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
- * lengths and resets any on every axis. Tensors are float32, float64, bfloat16 (kDLBfloat, 16 bits)
- * or float16 (kDLFloat, 16 bits), one type a call, in CPU memory, aligned to their element. The
- * elements of an output must not share memory with one another or with another output, nor y with
- * x, nor dx with x or dy.
+ * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and lengths
+ * and resets any on every axis. Tensors are of the network's type, in CPU memory or on one CUDA device,
+ * aligned to their element; lengths and resets may stay in CPU memory. Elements that are written share no
+ * memory with one another or with anything that the call reads, but that a state after the last step may
+ * lie exactly where the same state before the first step does, and so may its gradients.
  *
- * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
- * only where a call begins and ends, each gradient once at its end.
+ * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c only
+ * where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each gradient once
+ * at its end.
  *
- * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
- * for the calling thread, which argument was wrong, what was expected and what came. All functions
- * may be called from many threads.
+ * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says, for the
+ * calling thread, which argument was wrong, what was expected and what came. All functions may be called
+ * from many threads.
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -52,17 +61,8 @@ typedef enum fusedrnn_status {
   FUSEDRNN_INTERNAL = 5     /* a defect of the library */
 } fusedrnn_status;
 
-typedef enum fusedrnn_cell {
-  FUSEDRNN_RNN_TANH = 0,
-  FUSEDRNN_RNN_RELU = 1,
-  FUSEDRNN_RNN_SIGMOID = 2,
-  FUSEDRNN_RNN_IDENTITY = 3,
-  FUSEDRNN_GRU = 4,              /* n = tanh(a_n + r * u_n): cuDNN, PyTorch, Keras */
-  FUSEDRNN_GRU_RESET_BEFORE = 5, /* n = tanh(a_n + W_hn (r * h) + b_hn): Cho et al. 2014 */
-  FUSEDRNN_LSTM = 6
-} fusedrnn_cell;
-
-/* What the operands of the matrix products are rounded to. All else is in the type of x. */
+/* What the operands of the matrix products are rounded to. All else is in the type of x, except that
+ * BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than gru_reset_before. */
 typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
   FUSEDRNN_COMPUTE_BFLOAT16 = 1,
@@ -83,90 +83,131 @@ typedef struct fusedrnn_allocator {
   void (*release)(void* context, void* memory, size_t bytes, void* stream);
 } fusedrnn_allocator;
 
-/* What a forward pass must remember for its gradients. Immutable: backward may run any number of
- * times and from several threads. It refers to x, w_ih and w_hh of the forward call, which must
- * stay alive and unchanged until the last backward; everything else, y included, is the tape's own.
- */
-typedef struct fusedrnn_tape fusedrnn_tape;
+/* One cell over the sequence, in one direction. A row is what lies between runs, [T,B,width]: row 0 is x,
+ * and each other row is written by one or more runs, side by side. The highest row is y. A stack of L
+ * layers in both directions has rows 0 to L; its runs are 2 L, those of row k first forward, then reverse:
+ * {cell, 0, k - 1, k, 0, 0, width of row k - 1, H, 0}, {cell, 1, k - 1, k, 0, H, width of row k - 1, H, 0}. */
+typedef struct fusedrnn_run {
+  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm"; "gru": n = tanh(a_n + r * u_n), as in
+   * cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n + W_hn (r * h) + b_hn), Cho et al. 2014 */
+  const char* cell;
+  int32_t reverse;      /* nonzero: from the last valid step of each sequence to the first */
+  int32_t reads;        /* a row that runs before have written, or 0 */
+  int32_t writes;       /* 1 or more, higher than the row it reads */
+  int32_t reserved;     /* zero */
+  int64_t read_offset;  /* the first column that it reads, and writes */
+  int64_t write_offset;
+  int64_t input_size;   /* I */
+  int64_t hidden_size;  /* H; it writes as many columns, or P */
+  int64_t projection_size; /* P of cells with a projection; else 0 */
+} fusedrnn_run;
+
+typedef struct fusedrnn_network fusedrnn_network; /* immutable */
+
+typedef struct fusedrnn_network_args {
+  size_t size; /* sizeof(fusedrnn_network_args), so that fields can be added */
+  const fusedrnn_run* runs;
+  int32_t num_runs;
+  int32_t compute;  /* a fusedrnn_compute */
+  DLDataType dtype; /* float32, float64, bfloat16 (kDLBfloat, 16 bits) or float16 (kDLFloat, 16 bits) */
+  int32_t reserved; /* zero */
+} fusedrnn_network_args;
+
+FUSEDRNN_API fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,
+                                                     fusedrnn_network** network);
+/* When no call, and nothing frozen, uses it any more. */
+FUSEDRNN_API void fusedrnn_network_free(fusedrnn_network* network);
+
+typedef struct fusedrnn_network_info {
+  int32_t num_runs, num_parameters, num_states;
+  int64_t input_size, output_size; /* the last axes of x and y */
+} fusedrnn_network_info;
+
+/* A parameter or a state. Both are counted run by run, and within a run in the order of its cell: of all
+ * cells so far w_ih, w_hh, b_ih, b_hh, and h, then c of an LSTM. */
+typedef struct fusedrnn_array_info {
+  const char* name; /* "w_ih", "h", ...; valid for as long as the library is */
+  int32_t run;
+  int32_t optional;
+  int32_t ndim;
+  int64_t shape[2]; /* of a state without its first axis B */
+} fusedrnn_array_info;
+
+FUSEDRNN_API fusedrnn_status fusedrnn_network_describe(const fusedrnn_network* network,
+                                                       fusedrnn_network_info* info);
+FUSEDRNN_API fusedrnn_status fusedrnn_network_parameter(const fusedrnn_network* network, int32_t index,
+                                                        fusedrnn_array_info* info);
+FUSEDRNN_API fusedrnn_status fusedrnn_network_state(const fusedrnn_network* network, int32_t index,
+                                                    fusedrnn_array_info* info);
+
+/* Bytes that a forward call on this device leaves for its backward. The reserve may be copied, saved and
+ * loaded in between. On the CPU it is aligned to 16 bytes, opens with a header that says of which network
+ * and sizes it is (any other is an error), and serves any process that runs the same instruction set. On a
+ * CUDA device it is aligned to 256 bytes and used in the order of the streams; there its size alone is
+ * checked. */
+FUSEDRNN_API fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network, DLDevice device,
+                                                    int64_t steps, int64_t batch, size_t* bytes);
 
 typedef struct fusedrnn_forward_args {
-  size_t size;     /* sizeof(fusedrnn_forward_args), so that fields can be added */
-  int32_t cell;    /* a fusedrnn_cell */
-  int32_t reverse; /* nonzero: from the last valid step of each sequence to the first */
+  size_t size; /* sizeof(fusedrnn_forward_args) */
+  const fusedrnn_network* network;
   const DLTensor* x;
-  const DLTensor* w_ih;
-  const DLTensor* w_hh;
-  const DLTensor* b_ih;    /* optional */
-  const DLTensor* b_hh;    /* optional */
-  const DLTensor* h0;      /* optional */
-  const DLTensor* c0;      /* optional, LSTM only */
-  const DLTensor* lengths; /* optional */
-  const DLTensor* resets;  /* optional */
-  DLTensor* y;             /* written */
-  DLTensor* h_n;           /* written */
-  DLTensor* c_n;           /* written; LSTM only */
-  int32_t compute;         /* a fusedrnn_compute, of backward too; a size without it means SAME */
-  int32_t reserved;        /* zero */
-  void* stream;            /* a cudaStream_t, where x is on a CUDA device; null: the default one */
-  const fusedrnn_allocator* allocator; /* optional; a tape keeps a copy of the struct */
+  const DLTensor* const* parameters; /* num_parameters */
+  const DLTensor* const* states;     /* optional: num_states before the first step, each optional */
+  const DLTensor* lengths;           /* optional */
+  const DLTensor* resets;            /* optional */
+  DLTensor* y;                       /* written */
+  DLTensor* const* states_n;         /* written: after the last valid step; optional, as each of them */
+  void* reserve;                     /* written; null: inference, nothing is kept */
+  size_t reserve_bytes;              /* what fusedrnn_reserve_bytes() says; 0 without one */
+  void* stream; /* a cudaStream_t, where x is on a CUDA device; null: the default one */
+  const fusedrnn_allocator* allocator; /* optional, on a CUDA device */
 } fusedrnn_forward_args;
 
 typedef struct fusedrnn_backward_args {
   size_t size; /* sizeof(fusedrnn_backward_args) */
-  const fusedrnn_tape* tape;
-  const DLTensor* dy;   /* optional [T,B,H] */
-  const DLTensor* dh_n; /* optional [B,H] */
-  const DLTensor* dc_n; /* optional [B,H], LSTM only */
-  DLTensor* dx;         /* each output is optional and has the shape of its variable */
-  DLTensor* dw_ih;
-  DLTensor* dw_hh;
-  DLTensor* db_ih;
-  DLTensor* db_hh;
-  DLTensor* dh0;
-  DLTensor* dc0;         /* LSTM only */
-  int32_t accumulate_dx; /* nonzero: dx += instead of dx =, for the second direction of a layer */
-  int32_t reserved;      /* zero */
-  void* stream; /* as of fusedrnn_forward_args; the memory comes from the tape's allocator */
+  /* As of the forward call, whose values must not have changed. Of lengths and resets nothing is looked at
+   * but whether they were given: what they said stands in the reserve. */
+  const fusedrnn_network* network;
+  const DLTensor* x;
+  const DLTensor* const* parameters;
+  const DLTensor* lengths;
+  const DLTensor* resets;
+  const void* reserve; /* only read: backward may run again, and from many threads */
+  size_t reserve_bytes;
+  const DLTensor* dy;                /* optional, as each of these; in the shapes of their variables */
+  const DLTensor* const* dstates_n;
+  DLTensor* dx;                      /* written */
+  DLTensor* const* dparameters;      /* written */
+  DLTensor* const* dstates;          /* written: of the states before the first step */
+  void* stream;
+  const fusedrnn_allocator* allocator;
 } fusedrnn_backward_args;
 
-/* The weights of one layer in one direction, packed once for inference. Immutable: any number of
- * threads may run with them at the same time. They are copies: the weights they were made from may
- * change or be released. */
+FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args);
+/* The gradients of sum(dy * y) + sum(dstates_n * states_n). */
+FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
+
+/* A network with its weights packed for inference on the CPU. Immutable: any number of threads may run with
+ * it at the same time. The weights are copies: what they were made from may change or be released, the
+ * network too. Release it with fusedrnn_frozen_free when no call uses it any more. */
 typedef struct fusedrnn_frozen fusedrnn_frozen;
 
-typedef struct fusedrnn_freeze_args {
-  size_t size;     /* sizeof(fusedrnn_freeze_args) */
-  int32_t cell;    /* a fusedrnn_cell */
-  int32_t compute; /* a fusedrnn_compute */
-  const DLTensor* w_ih;
-  const DLTensor* w_hh;
-  const DLTensor* b_ih; /* optional */
-  const DLTensor* b_hh; /* optional */
-} fusedrnn_freeze_args;
-
-/* Runs one layer in one direction. With `tape` not null, *tape receives what backward needs
- * (release it with fusedrnn_tape_free); with `tape` null no gates are stored. */
-FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args,
-                                              fusedrnn_tape** tape);
-FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
-FUSEDRNN_API void fusedrnn_tape_free(fusedrnn_tape* tape);
-
-/* Packs weights; release them with fusedrnn_frozen_free when no call uses them any more. */
-FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_freeze_args* args,
+FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network,
+                                             const DLTensor* const* parameters,
                                              fusedrnn_frozen** frozen);
 FUSEDRNN_API void fusedrnn_frozen_free(fusedrnn_frozen* frozen);
 
-/* Inference as fusedrnn_forward. `args->cell` is that of the frozen weights; w_ih, w_hh, b_ih and
- * b_hh are null. */
+/* Inference as fusedrnn_forward; `network`, `parameters` and `reserve` are null. */
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
                                                      const fusedrnn_forward_args* args);
 
-/* The bytes of memory that a step of `batch` sequences works in, at least 64; 0 where `frozen` is
- * null or `batch` is negative or too large (fusedrnn_last_error() says so). Not for a real-time
- * thread: ask once, before the first step. */
+/* The bytes of memory that a step of `batch` sequences works in, at least 64; 0 where `frozen` is null or no
+ * plain stack of layers in the forward direction, or `batch` is negative or too large
+ * (fusedrnn_last_error() says so). Not for a real-time thread: ask once, before the first step. */
 FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int64_t batch);
 
-/* One step on the calling thread, for real-time threads: no memory is allocated, no lock taken, no
+/* One step of all layers on the calling thread, for real-time threads: no memory is allocated, no lock taken, no
  * system call made and no other thread waited for. The time it takes depends on the sizes alone,
  * not on the values: denormal numbers are flushed to zero inside, and the thread's floating-point
  * mode is as before when it returns. The bits are those of the same step of
@@ -174,9 +215,9 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
  * int8 and 4 sequences or more, a thread's first step enters the kernel, which makes room for the
  * tile registers. Let it be one that is in no hurry.)
  *
- *   x            [batch,I]
- *   prev_states  one address [batch,H] a state: h, and for an LSTM c; null, or a null address: zero
- *   next_states  the same, written; next_states[0] is also the step's output
+ *   x            [batch,input size]
+ *   prev_states  num_states addresses [batch,H]; null, or a null address: zero
+ *   next_states  the same, written; the last layer's h is also the step's output
  *   workspace    fusedrnn_frozen_workspace(frozen, batch) bytes or more, aligned to 64 bytes, of
  *                one call at a time; what it holds before and after means nothing
  *

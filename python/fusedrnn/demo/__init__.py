@@ -11,6 +11,7 @@ the embedding, the softmax and Adam around it are NumPy, to show how little a tr
 ``train``        the loop: truncated back-propagation through time, progress, Ctrl-C
 ``generate``     sampling from a trained model
 ``checkpoint``   one ``.npz`` that holds everything needed to go on
+``files``        what may stand at the paths of the command line
 ``cli``          the command line
 ===============  ====================================================================
 """

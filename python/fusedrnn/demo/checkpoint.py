@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusedrnn.demo.errors import DemoError
+from fusedrnn.demo.files import check_regular
 from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
 from fusedrnn.demo.optim import Adam
 from fusedrnn.demo.text import Vocabulary
@@ -30,15 +34,23 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 T = TypeVar("T", int, float, str)
 
 
-def check_writable(path: Path) -> None:
-    """Raise `DemoError` where `save` could not work: better before the training than after."""
-    folder = path.resolve().parent
-    if path.is_dir():
-        raise DemoError(f"--save {path}: expected a file, got a folder")
-    if not folder.is_dir():
-        raise DemoError(f"--save {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise DemoError(f"--save {path}: no permission to write in {folder}")
+def rehearse(path: Path, session: Session) -> None:
+    """Write a checkpoint beside ``path`` and take it away again, before the training.
+
+    Permissions, a read-only or full disk, a quota: no question put to the system in advance
+    answers all of them.
+
+    Raises
+    ------
+    DemoError
+        If `save` would fail.
+    """
+    shape = _state_shape(session.model.config, session.options.batch)
+    parts = 2 if session.model.config.cell == "lstm" else 1
+    state = tuple(np.zeros(shape, np.float32) for _ in range(parts))
+    target = path.resolve()
+    with _told_of(path, f"cannot write in {target.parent}: "):
+        _write(target, _arrays_of(session, state)).unlink()
 
 
 def save(path: Path, session: Session) -> None:
@@ -47,8 +59,46 @@ def save(path: Path, session: Session) -> None:
     Raises
     ------
     DemoError
-        If the file cannot be written.
+        If the file cannot be written, or the old one not be replaced; the new one then stays
+        where the message says.
     """
+    target = path.resolve()  # through a symbolic link, which stays one
+    with _told_of(path, f"cannot write in {target.parent}: "):
+        written = _write(target, _arrays_of(session, _state_parts(session.state)))
+    try:
+        with _told_of(path):
+            if target.exists():
+                check_regular("--save", path)  # once more: the training may have taken hours
+                shutil.copymode(target, written)
+            os.replace(written, target)
+    except DemoError as error:
+        raise DemoError(f"{error}; the model is in {written}") from None
+
+
+@contextmanager
+def _told_of(path: Path, what: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DemoError(f"--save {path}: {what}{error.strerror or error}") from None
+
+
+def _write(target: Path, arrays: Arrays) -> Path:
+    """Write arrays to a new file in the folder of ``target``: all of them, or there is no file."""
+    # A name that nobody has, not even as a link to something else, and no longer than any name.
+    path = target.with_name(f".fusedrnn-demo-{secrets.token_hex(8)}.npz")
+    with open(path, "xb") as file:
+        try:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # no name of ours is a flag
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
+
+
+def _arrays_of(session: Session, state: tuple[npt.NDArray[Any], ...]) -> Arrays:
     header = {
         "format": FORMAT,
         "model": asdict(session.model.config),
@@ -66,21 +116,7 @@ def save(path: Path, session: Session) -> None:
     }
     for group, members in groups.items():
         arrays |= {f"{group}/{name}": value for name, value in members.items()}
-    arrays |= {f"state/{k}": value for k, value in enumerate(_state_parts(session.state))}
-
-    target = path.resolve()  # through a symbolic link, which stays one
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # no name of ours is a flag
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DemoError(f"--save {path}: {error.strerror or error}") from None
+    return arrays | {f"state/{k}": value for k, value in enumerate(state)}
 
 
 def load(path: Path) -> Session:
@@ -92,6 +128,7 @@ def load(path: Path) -> Session:
         If the file is missing, damaged, or none of ours.
     """
     try:
+        check_regular("--load", path)  # an archive is read from its end: no pipe, no device
         return _session(_read(path))
     except OSError as error:
         raise DemoError(f"--load {path}: {error.strerror or error}") from None
@@ -105,6 +142,9 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         try:
             # The checksums first: NumPy would believe a damaged array's word about its size.
             with zipfile.ZipFile(file) as archive:
+                # Nor is there more to read than the file has bytes.
+                if any(member.compress_type for member in archive.infolist()):
+                    raise ValueError("it is compressed")
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"{damaged!r} is damaged")
@@ -179,10 +219,14 @@ def _state_parts(state: State) -> tuple[npt.NDArray[Any], ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
+def _state_shape(config: ModelConfig, batch: int) -> tuple[int, ...]:
+    return config.layers, batch, config.hidden
+
+
 def _state(arrays: Arrays, config: ModelConfig, batch: int) -> State:
     if "state/0" not in arrays:
         return None
-    shape = config.layers, batch, config.hidden
+    shape = _state_shape(config, batch)
     h = _array(arrays, "state/0", shape)
     return (h, _array(arrays, "state/1", shape)) if config.cell == "lstm" else h
 

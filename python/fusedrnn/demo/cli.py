@@ -6,8 +6,6 @@ Progress and speed go to stderr, results to stdout: with one seed, stdout is the
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -15,8 +13,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from fusedrnn.demo import arguments as defaults
-from fusedrnn.demo import checkpoint
-from fusedrnn.demo.errors import DemoError
+from fusedrnn.demo import checkpoint, files
+from fusedrnn.demo.errors import DemoError, TrainingError
 from fusedrnn.demo.generate import generate
 from fusedrnn.demo.model import CharModel, ModelConfig
 from fusedrnn.demo.optim import Adam
@@ -46,46 +44,46 @@ INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo and return its exit status: 0, 1 after an error, 130 after Ctrl-C.
+    """Run the demo and return its exit status.
 
-    Ctrl-C during training is no error: the loop ends, and what was trained is saved, evaluated
-    and used.
+    0; 1 where training came to nothing; 2 where an option or a file cannot be used, or the model
+    could not be saved; 130 after Ctrl-C. Ctrl-C during training is no error: the loop ends, and
+    what was trained is saved, evaluated and used.
     """
     arguments = defaults.parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A text may hold characters that the terminal's encoding lacks.
-        sys.stdout.reconfigure(errors="replace")
     try:
-        _run(arguments)
-        sys.stdout.flush()
-    except (DemoError, MemoryError) as error:
-        print(f"fusedrnn demo: {error or 'out of memory'}", file=sys.stderr)
-        return 1
+        return _run(arguments)
+    except DemoError as error:
+        _complain(error)
+        return error.exit_status
+    except MemoryError as error:
+        _complain(str(error) or "out of memory")
+        return TrainingError.exit_status
     except KeyboardInterrupt:
-        print("fusedrnn demo: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has left; nothing may be flushed to it again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
+    # All that can be wrong with the files comes first: nothing trained is lost by it.
     if arguments.save:
-        checkpoint.check_writable(arguments.save)
-    source = str(arguments.text) if arguments.text else "pydoc_data.topics"
+        files.check_target(arguments.save, arguments.text)
+    source, named = "pydoc_data.topics", "the help topics of this Python"
+    if arguments.text:
+        source, named = str(arguments.text), f"--text {arguments.text}"
     text = read_text(arguments.text) if arguments.text else default_text()
     training, validation = split(text)
     if arguments.load:
         session = _resume(arguments, fingerprint(text))
     else:
-        session = _begin(arguments, source, training, fingerprint(text))
-    streams = _streams(source, len(text), session, training)
+        session = _begin(arguments, named, training, fingerprint(text))
+    streams = _streams(named, len(text), session, training)
     indices = session.vocabulary.encode(validation)
+    if arguments.save:
+        checkpoint.rehearse(arguments.save, session)
     _print_setting(source, text, session)
 
-    failure: DemoError | None = None
+    status = 0
     with ctrl_c_as_request() as interrupt:
         report = train(session, streams, arguments.steps, interrupt, arguments.quiet)
         if arguments.save:
@@ -93,8 +91,9 @@ def _run(arguments: argparse.Namespace) -> None:
                 checkpoint.save(arguments.save, session)
                 if not arguments.quiet:
                     print(f"saved: {arguments.save}", file=sys.stderr)
-            except DemoError as error:  # a full disk, say: the results can still be shown
-                failure = error
+            except DemoError as error:  # a disk filled up, say: the results can still be shown
+                _complain(error)
+                status = error.exit_status
     _print_training(report, session, arguments)
 
     bits, unigram = evaluate(session.model, indices), unigram_entropy(indices)
@@ -103,14 +102,17 @@ def _run(arguments: argparse.Namespace) -> None:
         count, temperature = arguments.generate, arguments.temperature
         print("generated:\n")
         print(generate(session.model, session.vocabulary, count, temperature, session.options.seed))
-    if failure:
-        raise failure
+    return status
 
 
-def _begin(arguments: argparse.Namespace, source: str, training: str, text: str) -> Session:
+def _complain(message: object) -> None:
+    print(f"fusedrnn demo: {message}", file=sys.stderr)
+
+
+def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) -> Session:
     options = _options(arguments, defaults.TRAINING)
     if not training.strip(UNKNOWN):
-        raise DemoError(f"{source}: too short: no character to train on")
+        raise DemoError(f"{named}: too short: no character to train on")
     vocabulary = Vocabulary.of(training)
     config = ModelConfig(
         cell=_given(arguments, "cell", defaults.CELL),
@@ -156,11 +158,11 @@ def _options(arguments: argparse.Namespace, base: TrainingOptions) -> TrainingOp
     )
 
 
-def _streams(source: str, characters: int, session: Session, training: str) -> Streams:
+def _streams(named: str, characters: int, session: Session, training: str) -> Streams:
     batch, chunk = session.options.batch, session.options.chunk
     if len(training) < batch * chunk + 1:
         raise DemoError(
-            f"{source}: too short: {characters} characters, {len(training)} of them to train on; "
+            f"{named}: too short: {characters} characters, {len(training)} of them to train on; "
             f"--batch {batch} and --chunk {chunk} need {batch * chunk + 1}"
         )
     return Streams(session.vocabulary.encode(training), batch, chunk)

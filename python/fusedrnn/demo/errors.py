@@ -1,5 +1,13 @@
-"""The one error of the demo."""
+"""The errors of the demo: their messages are printed without a traceback."""
 
 
 class DemoError(Exception):
-    """Something the user can put right; the message is printed without a traceback."""
+    """Something the user can put right: an option, a file."""
+
+    exit_status = 2
+
+
+class TrainingError(DemoError):
+    """A training that came to nothing."""
+
+    exit_status = 1

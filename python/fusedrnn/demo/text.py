@@ -5,6 +5,7 @@ Letters: T chunk length, B streams side by side, V vocabulary size.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib
 import re
@@ -24,8 +25,14 @@ Indices = npt.NDArray[np.intp]
 UNKNOWN = "\ufffd"
 #: Upper bound of V: the softmax's cost grows with it.
 MAX_VOCABULARY = 1024
+#: Upper bound of a text's size; training takes some thirty times this in memory.
+MAX_BYTES = 256 * 2**20
+READ_BYTES = 2**20
 #: Share of the text, at its end, that is held out.
 VALIDATION_SHARE = 0.1
+
+# That of little-endian UTF-32 begins as UTF-16's does.
+_OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 # Typographic variants that would each cost a rare symbol and teach the model nothing.
 _PLAIN = str.maketrans(
@@ -74,21 +81,34 @@ def read_text(path: Path) -> str:
     Raises
     ------
     DemoError
-        If the file is missing, unreadable, binary or not UTF-8.
+        If the file is missing, unreadable, too long, binary or not UTF-8.
     """
     try:
-        data = path.read_bytes()
+        return normalise(_read_bytes(path).decode("utf-8-sig"))
     except OSError as error:
         raise DemoError(f"--text {path}: {error.strerror or error}") from None
-    if b"\0" in data:
-        raise DemoError(f"--text {path}: expected a text file, got a binary one")
-    try:
-        return normalise(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DemoError(
-            f"--text {path}: expected UTF-8, got byte 0x{data[error.start]:02x} "
+            f"--text {path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} "
             f"at offset {error.start}"
         ) from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read what may come from a pipe or a device, and without an end."""
+    data = bytearray()
+    with open(path, "rb") as file:
+        while block := file.read(min(READ_BYTES, MAX_BYTES + 1 - len(data))):
+            data += block
+            if data.startswith(_OTHER_MARKS):
+                raise DemoError(
+                    f"--text {path}: expected UTF-8, got the byte-order mark of UTF-16 or UTF-32"
+                )
+            if b"\0" in block:
+                raise DemoError(f"--text {path}: expected a text file, got a binary one")
+            if len(data) > MAX_BYTES:
+                raise DemoError(f"--text {path}: expected at most {MAX_BYTES:,} bytes, got more")
+    return bytes(data)
 
 
 def normalise(text: str) -> str:

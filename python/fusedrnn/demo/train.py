@@ -15,7 +15,7 @@ from types import FrameType
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from fusedrnn.demo.errors import DemoError
+from fusedrnn.demo.errors import TrainingError
 from fusedrnn.demo.model import CharModel, State
 from fusedrnn.demo.optim import Adam, clip_by_global_norm, learning_rate
 from fusedrnn.demo.text import Indices, Streams, Vocabulary
@@ -110,7 +110,7 @@ def train(
 
     Raises
     ------
-    DemoError
+    TrainingError
         If the loss or a gradient is no longer finite.
     """
     options, report, recent = session.options, Report(), 0.0
@@ -138,7 +138,7 @@ def train(
             )
             norm = clip_by_global_norm(gradients, options.clip)
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise DemoError(
+                raise TrainingError(
                     f"training diverged at update {session.adam.step + 1}: "
                     f"loss {loss:g}, gradient norm {norm:g}; try a smaller --lr"
                 )

@@ -12,7 +12,7 @@ from fusedrnn.interop import A
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results
 from fusedrnn.layers.frozen import Frozen
-from fusedrnn.layers.stack import Stack, State
+from fusedrnn.layers.stack import Stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,16 @@ class LayerTape(Generic[A]):
 
     layer: Layer
     batch_first: bool = field(repr=False)
-    shape: tuple[int, int] = field(repr=False)  # T, B
-    runs: tuple[_core.Tape, ...] = field(repr=False)
+    core: _core.Tape = field(repr=False)
     results: Results[A] = field(repr=False)
+
+    @property
+    def reserve(self) -> Any:
+        """What the forward pass computed for backward, as a NumPy array of bytes.
+
+        It may be copied or saved; None on a CUDA device.
+        """
+        return self.core.reserve
 
 
 class Layer(ABC):
@@ -40,8 +47,7 @@ class Layer(ABC):
     compute_dtype : str or None
     """
 
-    _gates: ClassVar[int]
-    _has_c: ClassVar[bool] = False
+    _states: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(
         self,
@@ -68,13 +74,11 @@ class Layer(ABC):
         self.compute_dtype = options.compute_dtype(compute_dtype)
         self._device = devices.find(device, array_type)
         self.device = self._device.name
-        _core.check_compute_dtype(self.dtype, self.compute_dtype, self._device.is_cuda)
         self._stack = Stack(
+            self._cell(),
             self.input_size,
             self.hidden_size,
             self.num_layers,
-            gates=self._gates,
-            has_c=self._has_c,
             directions=2 if self.bidirectional else 1,
             bias=self.bias,
             dtype=self.dtype,
@@ -101,12 +105,12 @@ class Layer(ABC):
         ImportError
             For a bfloat16 layer on the CPU where the package ml_dtypes is missing.
         """
-        parameters = self._stack.parameters()
+        parameters = self._stack.parameters
         return {name: self._device.show(value) for name, value in parameters.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters by name."""
-        parameters = self._stack.parameters()
+        parameters = self._stack.parameters
         return {name: self._device.copy(value) for name, value in parameters.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -121,16 +125,8 @@ class Layer(ABC):
             Where a name is missing or unexpected, or a value is of the wrong shape or not
             floating. No parameter has been changed then.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict: expected a mapping, got {type(state_dict).__name__}")
-        parameters = self._stack.parameters()
-        missing = [name for name in parameters if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in parameters]
-        if missing or unexpected:
-            raise ValueError(
-                f"state_dict: expected the parameters of {self!r}, "
-                f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
-            )
+        parameters = self._stack.parameters
+        self._check_names("state_dict", state_dict, parameters)
         loaded = {}
         for name, parameter in parameters.items():
             value = devices.on_host(name, state_dict[name], tuple(parameter.shape))
@@ -142,7 +138,14 @@ class Layer(ABC):
             self._device.write(parameters[name], value)
 
     def __call__(
-        self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run the layers and save nothing.
 
@@ -160,6 +163,13 @@ class Layer(ABC):
         resets : bool array [T, B], or [B, T] with ``batch_first=True``, optional
             True where a step starts a new sequence: no state crosses to it from the step before,
             nor, in the reverse direction, from it to the step before.
+        parameters : mapping, optional
+            Other values in the place of all of the layer's parameters, by the names and in the
+            shapes of `parameters()`.
+        out : (y, state), optional
+            Arrays of the form of the results, on the device of `x` and of its dtype, which are
+            written and returned; every state has its array. They share no memory with what is read,
+            but that those of the state may be those of `state`.
 
         Returns
         -------
@@ -174,20 +184,34 @@ class Layer(ABC):
             A wrong shape, range, dtype or device; the message names the argument, what was expected
             and what came.
         """
-        y, state, _ = self._forward(x, state, lengths, resets, save=False)
+        y, state, _ = self._forward(x, state, lengths, resets, parameters, out, save=False)
         return y, state
 
     def forward(
-        self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
         Takes the arguments of a plain call and computes the same bits. The tape refers to `x` and
         to the parameters: leave them as they are until the last backward.
         """
-        return self._forward(x, state, lengths, resets, save=True)
+        return self._forward(x, state, lengths, resets, parameters, out, save=True)
 
-    def backward(self, tape: LayerTape[A], dy: Any = None, dstate: Any = None) -> dict[str, A]:
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        out: Mapping[str, Any] | None = None,
+    ) -> dict[str, A]:
         """Return the gradients of ``sum(dy * y) + sum(dstate * state)``.
 
         Parameters
@@ -199,6 +223,8 @@ class Layer(ABC):
         dstate : array [L*D, B, H], optional
             Upstream gradient of the state after the last step; zero where absent. For an LSTM a
             pair, each of which may be None.
+        out : mapping, optional
+            Arrays to write gradients to, and to return, by the names below; new ones for others.
 
         Returns
         -------
@@ -212,17 +238,32 @@ class Layer(ABC):
             As a plain call; also for a tape of another layer.
         """
         self._check_tape(tape)
-        steps, batch = tape.shape
+        steps, batch = tape.core.shape
+        axes = (batch, steps) if tape.batch_first else (steps, batch)
         if dy is not None:
-            axes = (batch, steps) if tape.batch_first else (steps, batch)
             dy = self._device.read("dy", dy, (*axes, self._stack.width), self.dtype)
             dy = dy.swapaxes(0, 1) if tape.batch_first else dy
         dstate_n = self._import_state("dstate", dstate, batch)
-        results = tape.results
-        dx, target = self._empty_sequence(results, steps, batch, self.input_size, tape.batch_first)
-        gradients, (dh0, dc0) = self._stack.backward(tape.runs, target, dy, dstate_n, results)
-        everything = gradients | {"x": dx, "h0": dh0} | ({"c0": dc0} if self._has_c else {})
-        return {name: results.hand_over(value) for name, value in everything.items()}
+        states = tuple(f"{name}0" for name in self._states)
+        given = options.outputs(out, (*self._stack.parameters, "x", *states))
+        dx, target = self._output(
+            "x", given.get("x"), tape.results, (*axes, self.input_size), tape.batch_first
+        )
+        new_dx, dparameters, dstates = tape.core.backward(
+            dy,
+            dstate_n,
+            False,
+            dx=target,
+            dparameters=self._stack.ordered(given),
+            dstates=tuple(given.get(name) for name in states),
+        )
+        computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
+        computed |= dict(zip(states, dstates, strict=True))
+        hand_over = tape.results.hand_over
+        return {
+            name: given[name] if name in given else hand_over(value)
+            for name, value in computed.items()
+        }
 
     def step(self, x_t: A, state: Any = None) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
@@ -248,10 +289,10 @@ class Layer(ABC):
         self._check_one_direction("step")
         x = self._device.read("x_t", x_t, (None, self.input_size), self.dtype)
         state_0 = self._import_state("state", state, x.shape[0])
-        results = self._device.results_like(x_t)
-        y = results.empty((1, x.shape[0], self.hidden_size), self.dtype)
-        state_n, _ = self._stack.forward(self._cell(), x[None], y, state_0, results, save=False)
-        return results.hand_over(y[0]), self._export_state(state_n, results.hand_over)
+        hand_over = self._device.results_like(x_t).hand_over
+        weights = self._stack.ordered(self._stack.parameters)
+        y, state_n, _ = self._stack.network.forward(x[None], weights, state_0)
+        return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: str | None = None) -> Frozen:
         """Pack the weights once, for inference: many short calls, or one step at a time.
@@ -283,25 +324,75 @@ class Layer(ABC):
         return Frozen(self, weight_dtype)
 
     def _forward(
-        self, x: A, state: Any, lengths: Any, resets: Any, *, save: bool
+        self,
+        x: A,
+        state: Any,
+        lengths: Any,
+        resets: Any,
+        parameters: Mapping[str, Any] | None,
+        out: object,
+        *,
+        save: bool,
     ) -> tuple[A, Any, LayerTape[A]]:
         source = self._device.read("x", x, (None, None, self.input_size), self.dtype)
+        axes = tuple(source.shape[:2])
+        batch = axes[0] if self.batch_first else axes[1]
         source = source.swapaxes(0, 1) if self.batch_first else source
-        steps, batch, _ = source.shape
         if resets is not None and self.batch_first:
-            resets = self._device.read_mask("resets", resets, (batch, steps)).swapaxes(0, 1)
+            resets = self._device.read_mask("resets", resets, axes).swapaxes(0, 1)
         state_0 = self._import_state("state", state, batch)
+        weights = self._stack.ordered(self._import_parameters(parameters))
         results = self._device.results_like(x)
-        y, target = self._empty_sequence(results, steps, batch, self._stack.width, self.batch_first)
-        state_n, runs = self._stack.forward(
-            self._cell(), source, target, state_0, results, lengths, resets, save=save
+        y_out, state_out = (
+            (None, None) if out is None else options.result_arrays(out, "y", self._states)
         )
-        tape = LayerTape(self, self.batch_first, (steps, batch), runs, results)
-        return results.hand_over(y), self._export_state(state_n, results.hand_over), tape
+        y, target = self._output(
+            "out[0]", y_out, results, (*axes, self._stack.width), self.batch_first
+        )
+        y_n, state_n, core = self._run(
+            source, weights, state_0, lengths, resets, save, target, state_out
+        )
+        kind = results.hand_over if out is None else _as_it_is
+        tape = LayerTape(self, self.batch_first, core, results)
+        return kind(y_n if y is None else y), self._export_state(state_n, kind), tape
+
+    def _run(
+        self,
+        x: Array,
+        weights: tuple[Any, ...],
+        state: tuple[Any, ...],
+        lengths: Any,
+        resets: Any,
+        save: bool,
+        y: Array | None,
+        state_n: tuple[Any, ...] | None,
+    ) -> tuple[Array, tuple[Array, ...], Any]:
+        return self._stack.network.forward(x, weights, state, lengths, resets, save, y, state_n)
+
+    def _import_parameters(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if parameters is None:
+            return self._stack.parameters
+        shapes = self._stack.shapes()
+        self._check_names("parameters", parameters, shapes)
+        return {
+            name: self._device.read(name, parameters[name], shape, self.dtype)
+            for name, shape in shapes.items()
+        }
 
     def _check_one_direction(self, method: str) -> None:
         if self.bidirectional:
             raise ValueError(f"{method}: expected a layer of one direction, got {self!r}")
+
+    def _check_names(self, argument: str, given: object, wanted: Mapping[str, Any]) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{argument}: expected a mapping, got {type(given).__name__}")
+        missing = [name for name in wanted if name not in given]
+        unexpected = [name for name in given if name not in wanted]
+        if missing or unexpected:
+            raise ValueError(
+                f"{argument}: expected the parameters of {self!r}, "
+                f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
+            )
 
     @abstractmethod
     def _cell(self) -> str:
@@ -321,40 +412,38 @@ class Layer(ABC):
         given = {name: getattr(self, name) for name in usual}
         return {name: value for name, value in given.items() if value != usual[name]}
 
-    def _empty_sequence(
-        self, results: Results[Any], steps: int, batch: int, width: int, batch_first: bool
-    ) -> tuple[Array, Array]:
-        """A new array as its user sees it, and the view [T,B,width] of it that is written."""
+    def _output(
+        self,
+        name: str,
+        given: Any,
+        results: Results[Any],
+        shape: tuple[int, ...],
+        batch_first: bool,
+    ) -> tuple[Array | None, Array | None]:
+        """A sequence as its user sees it, and the view [T,B,n] that is written; None: a new one."""
         if not batch_first:
-            array = results.empty((steps, batch, width), self.dtype)
-            return array, array
-        array = results.empty((batch, steps, width), self.dtype)
-        return array, array.swapaxes(0, 1)
+            return given, given
+        if given is None:
+            array = results.empty(shape, self.dtype)
+            return array, array.swapaxes(0, 1)
+        return given, self._device.read(name, given, shape, self.dtype).swapaxes(0, 1)
 
-    def _import_state(self, name: str, state: Any, batch: int) -> State:
-        if not self._has_c:
-            return self._import_half(name, state, batch), None
+    def _import_state(self, name: str, state: Any, batch: int) -> tuple[Any, ...]:
+        states = self._states
         if state is None:
-            return None, None
-        if not isinstance(state, (tuple, list)):
-            raise TypeError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
-        if len(state) != 2:
-            raise ValueError(f"{name}: expected a pair (h, c), got {len(state)} values")
-        h, c = state
-        return (
-            self._import_half(f"{name}[0]", h, batch),
-            self._import_half(f"{name}[1]", c, batch),
+            return (None,) * len(states)
+        shape = (self._stack.num_runs, batch, self.hidden_size)
+        if len(states) == 1:
+            return (self._device.read(name, state, shape, self.dtype),)
+        parts = options.pair(name, f"({', '.join(states)})", state)
+        return tuple(
+            None if part is None else self._device.read(f"{name}[{i}]", part, shape, self.dtype)
+            for i, part in enumerate(parts)
         )
 
-    def _import_half(self, name: str, value: Any, batch: int) -> Array | None:
-        if value is None:
-            return None
-        shape = (self._stack.num_runs, batch, self.hidden_size)
-        return self._device.read(name, value, shape, self.dtype)
-
-    def _export_state(self, state: State, kind: Callable[[Any], A]) -> Any:
-        h, c = state
-        return (kind(h), kind(c)) if self._has_c else kind(h)
+    def _export_state(self, states: tuple[Array, ...], kind: Callable[[Any], A]) -> Any:
+        exported = tuple(map(kind, states))
+        return exported if len(exported) > 1 else exported[0]
 
     def _check_tape(self, tape: object) -> None:
         if not isinstance(tape, LayerTape):
@@ -369,3 +458,7 @@ class Layer(ABC):
 
 def _listed(names: list[Any]) -> str:
     return ", ".join(map(str, names)) or "none"
+
+
+def _as_it_is(array: Any) -> Any:
+    return array

@@ -27,8 +27,8 @@ class RNN(Layer):
         cell state within a call are float32.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
-        device to tfloat32, forward and backward, and keep all else in float32. None, or the dtype
-        itself, is plain.
+        device to tfloat32, forward and backward. All else is float32, but for gates that training
+        keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
     device : str
         "cpu", or a CUDA device: "cuda" (the first) or "cuda:N". Parameters, x, y, states and
         gradients all lie there.
@@ -47,8 +47,6 @@ class RNN(Layer):
     RuntimeError
         A CUDA device that cannot be used; the message says why.
     """
-
-    _gates = 1
 
     def __init__(
         self,
@@ -100,8 +98,6 @@ class GRU(Layer):
         As of `RNN`.
     """
 
-    _gates = 3
-
     def __init__(
         self,
         input_size: int,
@@ -147,8 +143,7 @@ class LSTM(Layer):
     without `nonlinearity`.
     """
 
-    _gates = 4
-    _has_c = True
+    _states = ("h", "c")
 
     def _cell(self) -> str:
         return "lstm"

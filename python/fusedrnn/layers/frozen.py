@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.devices import Array
-from fusedrnn.layers.stack import Run, State
 
 if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer
@@ -37,25 +36,25 @@ class Frozen:
     """
 
     def __init__(self, layer: Layer, weight_dtype: str | None = None) -> None:
-        compute = _compute(layer, weight_dtype)
-        cell = layer._cell()
-        runs = [[FrozenRun.of(run, cell, compute) for run in k] for k in layer._stack.layers]
-        # A layer in all but its parameters: each run has packed ones in their place.
+        if weight_dtype is not None:
+            options.choice("weight_dtype", weight_dtype, WEIGHT_DTYPES)
+            if layer.dtype != "float32":
+                raise ValueError(f"weight_dtype: expected None for {layer!r}, got {weight_dtype!r}")
+        # A layer in all but its parameters, which a frozen network has in their place.
         self._layer = copy.copy(layer)
-        self._layer._stack = copy.copy(layer._stack)
-        self._layer._stack.layers = [list(k) for k in runs]
+        stack = layer._stack
+        self._core = _core.Frozen(stack.network, stack.ordered(stack.parameters), weight_dtype)
+        self._layer._run = partial(_run_packed, self._core)  # type: ignore[method-assign]
         self.input_size = layer.input_size
         self.hidden_size = layer.hidden_size
         self.num_layers = layer.num_layers
         self.batch_first = layer.batch_first
         self.bidirectional = layer.bidirectional
         self.dtype = layer.dtype
-        self.weight_dtype = layer.dtype if compute == "same" else compute
-        if self.bidirectional:
-            self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = _knows_nothing
-        else:
-            self._steps = _core.FrozenStack([run.packed for [run] in runs])
-            self._fast_step = self._steps.fast_step()
+        self.weight_dtype = weight_dtype or layer.compute_dtype or layer.dtype
+        self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = (
+            _knows_nothing if self.bidirectional else self._core.make_step()
+        )
 
     def __repr__(self) -> str:
         given = "" if self.weight_dtype == self.dtype else f"weight_dtype={self.weight_dtype!r}"
@@ -74,17 +73,23 @@ class Frozen:
         )
 
     def __call__(
-        self, x: A, state: Any = None, lengths: Any = None, resets: Any = None
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
-        """Run the layers: what the layer's own call takes, returns and raises.
+        """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
 
         The same bits too, unless the weights are kept in a smaller dtype.
         """
-        if lengths is None and resets is None:
+        if lengths is None and resets is None and out is None:
             done = self._single_step(x, state)
             if done is not None:
                 return done
-        return self._layer(x, state, lengths, resets)
+        return self._layer(x, state, lengths, resets, out=out)
 
     def _single_step(self, x: Any, state: Any) -> tuple[Any, Any] | None:
         """A sequence of one step the fast way, or None where it is none or needs the checks."""
@@ -134,78 +139,59 @@ class Frozen:
 
     def _step(self, x_t: A, state: Any, out: Any) -> tuple[A, Any]:
         """Step with arrays of any kind and layout."""
-        self._layer._check_one_direction("step")
-        batch = _core.as_array("x_t", x_t, (None, self.input_size), self.dtype).shape[0]
-        state_0 = self._layer._import_state("state", state, batch)
-        y_out, state_out = (None, (None, None)) if out is None else self._import_out(out, batch)
-        y, h, c = self._steps.step(x_t, *state_0, y_out, *state_out)
+        layer = self._layer
+        layer._check_one_direction("step")
+        x = _dense(_core.as_array("x_t", x_t, (None, self.input_size), self.dtype))
+        batch = x.shape[0]
+        state_0 = tuple(
+            None if part is None else _dense(part)
+            for part in layer._import_state("state", state, batch)
+        )
+        written = {} if out is None else self._views(out, batch)
+        _core.check_outputs(written)
+        done = self._fast_step(x, state_0 if len(state_0) > 1 else state_0[0], None)
+        if done is None:
+            raise ValueError(f"x_t: shape {x.shape} is too large")
+        y, state_n = done
         if out is not None:
+            states = state_n if isinstance(state_n, tuple) else (state_n,)
+            for view, result in zip(written.values(), (y, *states), strict=True):
+                view[...] = result
             return tuple(out)
         kind = converter_to_kind_of(x_t)
-        return kind(y), self._layer._export_state((h, c), kind)
+        return kind(y), (tuple(map(kind, state_n)) if isinstance(state_n, tuple) else kind(state_n))
 
-    def _import_out(self, out: Any, batch: int) -> tuple[Array, State]:
-        """Views of the arrays to be written, whatever library they are of."""
-        y, state = _pair("out", "(y_t, state)", out)
+    def _views(self, out: object, batch: int) -> dict[str, Array]:
+        """The arrays of `out` under the names of messages, whatever library they are of."""
+        y, states = options.result_arrays(out, "y_t", self._layer._states)
         shape = (self.num_layers, batch, self.hidden_size)
-
-        def view(name: str, value: Any) -> Array:
-            return _core.as_array(name, value, shape, self.dtype)
-
-        y_view = _core.as_array("out[0]", y, (batch, self.hidden_size), self.dtype)
-        if not self._layer._has_c:
-            return y_view, (view("out[1]", state), None)
-        h, c = _pair("out[1]", "(h, c)", state)
-        return y_view, (view("out[1][0]", h), view("out[1][1]", c))
+        names = ["out[1]"] if len(states) == 1 else [f"out[1][{i}]" for i in range(len(states))]
+        views = {"out[0]": _core.as_array("out[0]", y, (batch, self.hidden_size), self.dtype)}
+        return views | {
+            name: _core.as_array(name, value, shape, self.dtype)
+            for name, value in zip(names, states, strict=True)
+        }
 
 
-@dataclass(frozen=True)
-class FrozenRun(Run):
-    """One direction of one layer that has packed weights, and no others."""
+def _dense(array: Array) -> Array:
+    """In the order of memory and aligned, so that a step can read it as it lies."""
+    return np.require(array, requirements=["C", "A"]).view(np.ndarray)
 
-    packed: _core.Frozen = field(repr=False)
 
-    @classmethod
-    def of(cls, run: Run, cell: str, compute: str) -> FrozenRun:
-        w_ih, w_hh, b_ih, b_hh = run.weights
-        packed = _core.freeze(cell, w_ih, w_hh, b_ih, b_hh, compute)
-        return cls(run.layer, run.reverse, run.index, run.share, (None,) * 4, packed)
-
-    def forward(
-        self,
-        cell: str,
-        x: Array,
-        state: State,
-        lengths: Any,
-        resets: Any,
-        save: bool,
-        y: Array,
-        state_n: State,
-        compute_dtype: str | None,
-    ) -> Any:
-        """Run as `Run` does, without a tape; `compute_dtype` is settled, it shaped the pack."""
-        (h0, c0), (h_n, c_n) = state, state_n
-        self.packed.forward(x, h0, c0, lengths, resets, self.reverse, y=y, h_n=h_n, c_n=c_n)
+def _run_packed(
+    core: _core.Frozen,
+    x: Array,
+    weights: tuple[Any, ...],
+    state: tuple[Any, ...],
+    lengths: Any,
+    resets: Any,
+    save: bool,
+    y: Array | None,
+    state_n: tuple[Any, ...] | None,
+) -> tuple[Array, tuple[Array, ...], Any]:
+    """In the place of the layer's own run: the weights are packed, and nothing is saved."""
+    return *core.forward(x, state, lengths, resets, y, state_n), None
 
 
 def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:
     """The fast step where there is none."""
-
-
-def _compute(layer: Layer, weight_dtype: object) -> str:
-    """The compiled module's name of what the products are computed in."""
-    if weight_dtype is None:
-        return "same" if layer.compute_dtype in (None, layer.dtype) else layer.compute_dtype
-    name = options.choice("weight_dtype", weight_dtype, WEIGHT_DTYPES)
-    if layer.dtype != "float32":
-        raise ValueError(f"weight_dtype: expected None for {layer!r}, got {name!r}")
-    return name
-
-
-def _pair(name: str, form: str, value: Any) -> tuple[Any, Any]:
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected a pair {form}, got {type(value).__name__}")
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected a pair {form}, got {len(value)} values")
-    first, second = value
-    return first, second

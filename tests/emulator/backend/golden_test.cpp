@@ -73,10 +73,11 @@ int main(int argc, char** argv) {
   const int64_t every = argc > 2 ? std::stoll(argv[2]) : 1;
   golden::Reader reader(argv[1]);
   const int64_t cases = reader.number();
-  int64_t tested = 0;
+  int64_t tested = 0, known = 0;
   for (int64_t i = 0; i < cases; ++i) {
     const Case one = golden::read_case(reader);
-    if (i % every != 0) continue;
+    if (one.compute == FUSEDRNN_COMPUTE_INT8) continue;  // frozen weights run on the CPU
+    if (known++ % every != 0) continue;
     test(one, tested++);
   }
   CHECK(tested > 0);

@@ -149,11 +149,11 @@ FUSEDRNN_INLINE VecD max(VecD a, VecD b) { return {_mm256_max_pd(a.v, b.v)}; }
 FUSEDRNN_INLINE VecF abs(VecF a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 FUSEDRNN_INLINE VecD abs(VecD a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)}; }
 
-FUSEDRNN_INLINE Mask<float> operator<(VecF a, VecF b) {
-  return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)};
+FUSEDRNN_INLINE Mask<float> operator<=(VecF a, VecF b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)};
 }
-FUSEDRNN_INLINE Mask<double> operator<(VecD a, VecD b) {
-  return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)};
+FUSEDRNN_INLINE Mask<double> operator<=(VecD a, VecD b) {
+  return {_mm256_cmp_pd(a.v, b.v, _CMP_LE_OQ)};
 }
 FUSEDRNN_INLINE Mask<float> not_less(VecF a, VecF b) {
   return {_mm256_cmp_ps(a.v, b.v, _CMP_NLT_UQ)};

@@ -157,11 +157,11 @@ FUSEDRNN_INLINE VecD max(VecD a, VecD b) { return {_mm512_max_pd(a.v, b.v)}; }
 FUSEDRNN_INLINE VecF abs(VecF a) { return {_mm512_abs_ps(a.v)}; }
 FUSEDRNN_INLINE VecD abs(VecD a) { return {_mm512_abs_pd(a.v)}; }
 
-FUSEDRNN_INLINE Mask<float> operator<(VecF a, VecF b) {
-  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)};
+FUSEDRNN_INLINE Mask<float> operator<=(VecF a, VecF b) {
+  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)};
 }
-FUSEDRNN_INLINE Mask<double> operator<(VecD a, VecD b) {
-  return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ)};
+FUSEDRNN_INLINE Mask<double> operator<=(VecD a, VecD b) {
+  return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_LE_OQ)};
 }
 FUSEDRNN_INLINE Mask<float> not_less(VecF a, VecF b) {
   return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NLT_UQ)};

@@ -172,8 +172,8 @@ FUSEDRNN_INLINE VecD max(VecD a, VecD b) { return {vbslq_f64(vcgtq_f64(a.v, b.v)
 FUSEDRNN_INLINE VecF abs(VecF a) { return {vabsq_f32(a.v)}; }
 FUSEDRNN_INLINE VecD abs(VecD a) { return {vabsq_f64(a.v)}; }
 
-FUSEDRNN_INLINE Mask<float> operator<(VecF a, VecF b) { return {vcltq_f32(a.v, b.v)}; }
-FUSEDRNN_INLINE Mask<double> operator<(VecD a, VecD b) { return {vcltq_f64(a.v, b.v)}; }
+FUSEDRNN_INLINE Mask<float> operator<=(VecF a, VecF b) { return {vcleq_f32(a.v, b.v)}; }
+FUSEDRNN_INLINE Mask<double> operator<=(VecD a, VecD b) { return {vcleq_f64(a.v, b.v)}; }
 FUSEDRNN_INLINE Mask<float> not_less(VecF a, VecF b) { return {vmvnq_u32(vcltq_f32(a.v, b.v))}; }
 FUSEDRNN_INLINE Mask<double> not_less(VecD a, VecD b) {
   return {vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vcltq_f64(a.v, b.v))))};

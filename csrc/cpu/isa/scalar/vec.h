@@ -15,7 +15,7 @@
 //   + - * /  unary -  abs  copysign
 //   fma(a,b,c) fnma(a,b,c)            a*b + c, c - a*b
 //   min(a,b) max(a,b)                 a < b ? a : b, a > b ? a : b: b where either is NaN
-//   a < b, not_less(a,b)              a Mask; where either is NaN, false and true
+//   a <= b, not_less(a,b)             a Mask; where either is NaN, false and true
 //   select(m,a,b) zero_unless(m,a)    m ? a : b, m ? a : 0
 //   low_bits_to_exponent(a)           the bits of a shifted left by the width of the fraction
 //   scale(a, n)                       a * 2^n for whole n, rounded once, |n| < 2 * the largest
@@ -180,8 +180,8 @@ FUSEDRNN_INLINE Vec<Real> max(Vec<Real> a, Vec<Real> b) {
 }
 
 template <class Real>
-FUSEDRNN_INLINE Mask<Real> operator<(Vec<Real> a, Vec<Real> b) {
-  return {a.v < b.v};
+FUSEDRNN_INLINE Mask<Real> operator<=(Vec<Real> a, Vec<Real> b) {
+  return {a.v <= b.v};
 }
 template <class Real>
 FUSEDRNN_INLINE Mask<Real> not_less(Vec<Real> a, Vec<Real> b) {

@@ -1,8 +1,10 @@
-// The step of plain NumPy arrays, without what a call through pybind11 costs: for a small cell that
-// is several times the step itself. So this is a builtin function that gets its arguments as a C
-// array, reads NumPy's structs instead of asking for attributes, and does nothing but recognise
-// arrays that can be used as they lie. Whatever else comes it leaves to FrozenStack.step, which
-// does the same with any array and finds the words for wrong ones.
+// A step with frozen weights, of NumPy arrays.
+//
+// It does without what a call through pybind11 costs: for a small cell that is several times the
+// step itself. So this is a builtin function that gets its arguments as a C array, reads NumPy's
+// structs instead of asking for attributes, and does nothing but recognise arrays that can be used
+// as they lie. For whatever else comes the Python layer makes such arrays, and finds the words for
+// wrong ones.
 #include <pybind11/numpy.h>
 
 #include <exception>
@@ -13,9 +15,10 @@
 #include "bindings/errors.h"
 #include "bindings/frozen.h"
 #include "bindings/numpy_types.h"
+#include "bindings/pass.h"
 #include "bindings/released_gil.h"
+#include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -48,25 +51,36 @@ struct Bytes {
   }
 };
 
+void take_step(const Frozen& frozen, const Frozen::Arrays& arrays) {
+  if (frozen.releases_gil(arrays.B)) {
+    const ReleasedGil no_gil;
+    frozen.step(arrays);
+  } else {
+    frozen.step(arrays);
+  }
+}
+
 class FastStep {
  public:
-  explicit FastStep(std::shared_ptr<const FrozenStack> stack)
-      : stack_(std::move(stack)),
+  explicit FastStep(std::shared_ptr<const Frozen> frozen)
+      : frozen_(std::move(frozen)),
         numpy_(NumPy::get()),
-        dtype_(numpy_dtype(stack_->dtype())),
+        dtype_(numpy_dtype(frozen_->network().dtype)),
         type_num_(dtype_.num()),
-        item_(item_size(stack_->dtype())),
-        states_(stack_->states()),
-        I_(stack_->input_size()),
-        H_(stack_->hidden_size()),
-        L_(stack_->num_layers()) {}
+        is_number_(dtype_.kind() == 'f'),
+        item_(item_size(frozen_->network().dtype)),
+        states_(states_of_runs(frozen_->network())),
+        I_(frozen_->network().input_size()),
+        width_(frozen_->network().output_size()),
+        L_(static_cast<py::ssize_t>(frozen_->network().runs.size())) {
+    for (int s = 0; s < states_; ++s) sizes_[s] = frozen_->network().runs.front().state_size(s);
+  }
 
   // A new reference to (y, state), or to None where the arguments are not what this knows; null
   // with an exception set where they are and the step fails.
   PyObject* run(PyObject* x, PyObject* state, PyObject* out) const {
     Call call;
-    if (dtype_.kind() == 'V') Py_RETURN_NONE;  // a stand-in for a type that NumPy does not have
-    if (!read_input(x, call) || !read_state(state, call)) Py_RETURN_NONE;
+    if (!read_input(x, call) || !read_states(state, call)) Py_RETURN_NONE;
     if (out == Py_None) return run_into_new_arrays(call);
     if (!read_out(out, call)) Py_RETURN_NONE;
     if (!execute(call)) return nullptr;
@@ -88,7 +102,7 @@ class FastStep {
     if (array->nd != ndim || (array->flags & flags) != flags) return false;
     const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
     return array->descr == dtype_.ptr() ||
-           (dtype->type_num == type_num_ && dtype->byteorder == '=');
+           (is_number_ && dtype->type_num == type_num_ && dtype->byteorder == '=');
   }
 
   bool read_input(PyObject* x, Call& call) const {
@@ -100,48 +114,49 @@ class FastStep {
     return true;
   }
 
-  bool read_rows(PyObject* object, int flags, py::ssize_t B, Bytes& bytes) const {
+  bool read_state(PyObject* object, int flags, py::ssize_t B, int s, Bytes& bytes) const {
     if (!is_plain(object, flags, 3)) return false;
     const auto* array = py::detail::array_proxy(object);
     const py::ssize_t* n = array->dimensions;
-    if (n[0] != L_ || n[1] != B || n[2] != H_) return false;
-    bytes = {array->data, state_bytes(B)};
+    if (n[0] != L_ || n[1] != B || n[2] != sizes_[s]) return false;
+    bytes = {array->data, static_cast<size_t>(L_ * B * sizes_[s] * item_)};
     return true;
   }
 
-  // A tuple cannot change while the GIL is released; a list would have to be copied.
-  static bool is_pair(PyObject* object) {
-    return PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 2;
+  // What a user gives for all states: one array, or a tuple of as many. A tuple cannot change while
+  // the GIL is released; a list would have to be copied.
+  PyObject* state_of(PyObject* object, int s) const {
+    return states_ == 1 ? object : PyTuple_GET_ITEM(object, s);
+  }
+  bool has_states(PyObject* object) const {
+    return states_ == 1 || (PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == states_);
   }
 
-  bool read_state(PyObject* state, Call& call) const {
+  bool read_states(PyObject* state, Call& call) const {
     if (state == Py_None) return true;
-    if (states_ == 1) return read_rows(state, kReadable, call.B, call.prev[0]);
-    if (!is_pair(state)) return false;
+    if (!has_states(state)) return false;
     for (int s = 0; s < states_; ++s) {
-      PyObject* part = PyTuple_GET_ITEM(state, s);
-      if (part != Py_None && !read_rows(part, kReadable, call.B, call.prev[s])) return false;
+      PyObject* part = state_of(state, s);
+      if (part != Py_None && !read_state(part, kReadable, call.B, s, call.prev[s])) return false;
     }
     return true;
   }
 
   bool read_out(PyObject* out, Call& call) const {
-    if (!is_pair(out)) return false;
+    if (!PyTuple_CheckExact(out) || PyTuple_GET_SIZE(out) != 2) return false;
     PyObject* y = PyTuple_GET_ITEM(out, 0);
     PyObject* state = PyTuple_GET_ITEM(out, 1);
-    if (!is_plain(y, kWritable, 2)) return false;
+    if (!is_plain(y, kWritable, 2) || !has_states(state)) return false;
     const auto* array = py::detail::array_proxy(y);
-    if (array->dimensions[0] != call.B || array->dimensions[1] != H_) return false;
-    call.y = {array->data, output_bytes(call.B)};
-    if (states_ == 1) return read_rows(state, kWritable, call.B, call.next[0]) && may_write(call);
-    if (!is_pair(state)) return false;
+    if (array->dimensions[0] != call.B || array->dimensions[1] != width_) return false;
+    call.y = {array->data, static_cast<size_t>(call.B * width_ * item_)};
     for (int s = 0; s < states_; ++s) {
-      if (!read_rows(PyTuple_GET_ITEM(state, s), kWritable, call.B, call.next[s])) return false;
+      if (!read_state(state_of(state, s), kWritable, call.B, s, call.next[s])) return false;
     }
     return may_write(call);
   }
 
-  // What FrozenStack::step asks of memory.
+  // What Frozen::step asks of memory.
   bool may_write(const Call& call) const {
     for (int s = 0; s < states_; ++s) {
       const Bytes& next = call.next[s];
@@ -157,17 +172,23 @@ class FastStep {
   }
 
   PyObject* run_into_new_arrays(Call& call) const {
-    const py::ssize_t y_shape[] = {call.B, H_};
-    const py::ssize_t state_shape[] = {L_, call.B, H_};
+    const py::ssize_t y_shape[] = {call.B, width_};
     Reference y, states[kMaxStates];
     if (!make_array(2, y_shape, y, call.y)) return nullptr;
     for (int s = 0; s < states_; ++s) {
-      if (!make_array(3, state_shape, states[s], call.next[s])) return nullptr;
+      const py::ssize_t shape[] = {L_, call.B, sizes_[s]};
+      if (!make_array(3, shape, states[s], call.next[s])) return nullptr;
     }
     if (!execute(call)) return nullptr;
-    Reference state(states_ == 1 ? states[0].release()
-                                 : make_pair(states[0].release(), states[1].release()));
-    return state.object == nullptr ? nullptr : make_pair(y.release(), state.release());
+    Reference state(states_ == 1 ? states[0].release() : PyTuple_New(states_));
+    if (state.object == nullptr) return nullptr;
+    for (int s = 0; states_ > 1 && s < states_; ++s)
+      PyTuple_SET_ITEM(state.object, s, states[s].release());
+    PyObject* pair = PyTuple_New(2);
+    if (pair == nullptr) return nullptr;
+    PyTuple_SET_ITEM(pair, 0, y.release());
+    PyTuple_SET_ITEM(pair, 1, state.release());
+    return pair;
   }
 
   // False with an exception set where there is no memory. NumPy allocates small arrays faster than
@@ -181,36 +202,15 @@ class FastStep {
     return true;
   }
 
-  // Steals both.
-  static PyObject* make_pair(PyObject* first, PyObject* second) {
-    PyObject* pair = PyTuple_New(2);
-    if (pair == nullptr) {
-      Py_DECREF(first);
-      Py_DECREF(second);
-      return nullptr;
-    }
-    PyTuple_SET_ITEM(pair, 0, first);
-    PyTuple_SET_ITEM(pair, 1, second);
-    return pair;
-  }
-
   // False with an exception set.
   bool execute(const Call& call) const {
-    StackStep step;
-    step.B = call.B;
-    step.x = call.x.data;
-    step.y = call.y.data;
+    Frozen::Arrays arrays{call.B, call.x.data, {}, {}, call.y.data};
     for (int s = 0; s < states_; ++s) {
-      step.prev[s] = call.prev[s].data;
-      step.next[s] = call.next[s].data;
+      arrays.prev[s] = call.prev[s].data;
+      arrays.next[s] = call.next[s].data;
     }
     try {
-      if (releases_gil(*stack_, call.B)) {
-        const ReleasedGil no_gil;
-        stack_->step(step);
-      } else {
-        stack_->step(step);
-      }
+      take_step(*frozen_, arrays);
       return true;
     } catch (const Error& error) {
       PyErr_SetString(exception_type(error.status()), error.what());
@@ -222,16 +222,14 @@ class FastStep {
     return false;
   }
 
-  size_t output_bytes(py::ssize_t B) const { return static_cast<size_t>(B * H_ * item_); }
-  size_t state_bytes(py::ssize_t B) const { return static_cast<size_t>(L_) * output_bytes(B); }
-
-  std::shared_ptr<const FrozenStack> stack_;
+  std::shared_ptr<const Frozen> frozen_;
   NumPy& numpy_;
   py::dtype dtype_;
   int type_num_;
+  bool is_number_;  // else a stand-in for bfloat16, which NumPy does not have
   py::ssize_t item_;
   int states_;
-  py::ssize_t I_, H_, L_;
+  py::ssize_t I_, width_, L_, sizes_[kMaxStates] = {};
 };
 
 PyObject* fast_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
@@ -250,8 +248,8 @@ PyMethodDef fast_step_method = {
 
 }  // namespace
 
-py::object make_fast_step(std::shared_ptr<const FrozenStack> stack) {
-  auto step = std::make_unique<FastStep>(std::move(stack));
+py::object make_step(std::shared_ptr<const Frozen> frozen) {
+  auto step = std::make_unique<FastStep>(std::move(frozen));
   const py::capsule self(step.get(), kCapsuleName,
                          [](void* p) { delete static_cast<FastStep*>(p); });
   step.release();

@@ -1,0 +1,90 @@
+// A network: runs of cells, one after the other, and the rows that lie between them. Only a
+// description: made once, it serves any number of calls and threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/cell_table.h"
+#include "core/error.h"
+#include "core/problem.h"
+#include "core/tensor_checks.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn {
+
+// What fusedrnn_run says, checked.
+struct Run {
+  const CellTable* cell;
+  Problem problem;  // T and B are 0
+  int reads, writes;
+  int64_t read_offset, write_offset;
+  int first_parameter, first_state;  // in the lists of the network
+
+  int64_t extent(char letter) const {
+    return letter == 'I' ? problem.I : letter == 'P' ? problem.P : problem.H;
+  }
+  int64_t extent(cells::Extent e) const { return e.times * extent(e.letter); }
+  int num_parameters() const { return static_cast<int>(cell->parameters.size()); }
+  int num_states() const { return static_cast<int>(cell->states.size()); }
+  int64_t state_size(int s) const { return extent(cell->states[static_cast<size_t>(s)].size); }
+  Shape parameter_shape(int i) const;
+  Problem at(int64_t T, int64_t B) const {
+    Problem p = problem;
+    p.T = T;
+    p.B = B;
+    return p;
+  }
+};
+
+// [T,B,width]
+struct Row {
+  int64_t width = 0;
+  int readers = 0;                // runs
+  bool always_read_whole = true;  // by each of them
+};
+
+}  // namespace fusedrnn
+
+struct fusedrnn_network {
+  fusedrnn::Dtype dtype = fusedrnn::Dtype::float32;
+  fusedrnn::Compute compute = fusedrnn::Compute::same;
+  std::vector<fusedrnn::Run> runs;
+  std::vector<fusedrnn::Row> rows;  // the first is x, the last y
+  int num_parameters = 0, num_states = 0;
+
+  int64_t input_size() const { return rows.front().width; }
+  int64_t output_size() const { return rows.back().width; }
+  // The run that a message names, or none where there is but one.
+  int named(const fusedrnn::Run& run) const {
+    return runs.size() == 1 ? -1 : static_cast<int>(&run - runs.data());
+  }
+  // Calls visit(run, number within the run, number in the network) for each of them.
+  template <class Visit>
+  void for_parameters(const Visit& visit) const {
+    for (const fusedrnn::Run& run : runs) {
+      for (int i = 0; i < run.num_parameters(); ++i) visit(run, i, run.first_parameter + i);
+    }
+  }
+  template <class Visit>
+  void for_states(const Visit& visit) const {
+    for (const fusedrnn::Run& run : runs) {
+      for (int s = 0; s < run.num_states(); ++s) visit(run, s, run.first_state + s);
+    }
+  }
+};
+
+namespace fusedrnn {
+
+using Network = fusedrnn_network;
+
+// Throws where the runs make no network.
+Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute);
+
+// Whether layers follow one another, each in the forward direction: what can take a step.
+bool is_plain_stack(const Network& network);
+
+// Whether all that an engine may want for T steps of B sequences is of a size that can be named.
+bool steps_fit(const Network& network, int64_t T, int64_t B);
+
+}  // namespace fusedrnn

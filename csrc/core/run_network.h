@@ -1,0 +1,25 @@
+// The passes of a network: its runs one after the other, each by the engine of x's device, and the
+// rows between them. Arguments have been checked (core/validate.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/frozen.h"
+#include "core/network.h"
+#include "fusedrnn/fusedrnn.h"
+
+namespace fusedrnn {
+
+size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);
+
+// Throws where a reserve is not of this network and these sizes.
+void check_reserve(const Network& network, const fusedrnn_forward_args& args);
+void check_reserve(const Network& network, const fusedrnn_backward_args& args);
+
+// `frozen`: packed weights of this network in the place of parameters, or null.
+void run_forward(const Network& network, const fusedrnn_forward_args& args,
+                 const fusedrnn_frozen* frozen);
+void run_backward(const Network& network, const fusedrnn_backward_args& args);
+
+}  // namespace fusedrnn

@@ -1,0 +1,200 @@
+// What a thread of a backward pass knows, and what it does for every cell alike: packing, the
+// products of the walk, the states' gradients at its two ends.
+#pragma once
+
+#include "cpu/kernels/pack_cell.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Vectors in a panel of recurrent weights, where the tile is followed by the cell's maths, and of
+// the plain products.
+constexpr int kRecurrentPanel = 2;
+constexpr int kWidePanel = 4;
+
+template <class F>
+struct BackwardContext {
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using Panel = typename F::Panel;
+  using V = typename F::V;
+  static constexpr int W = V::width;
+  static constexpr int kPanel = kRecurrentPanel * W;
+  static constexpr int kSums = kTileSums<F, kRecurrentPanel>;
+
+  BackwardContext(const BackwardJob& backward_job, int thread)
+      : job(backward_job),
+        shape(*job.shape),
+        call(*job.call),
+        p(call.problem),
+        slots{p.T, p.reverse, true},
+        share(job.grid, p.B, thread),
+        h_panels(share.of_group(blocks_of(p.H, kPanel))),
+        p_panels(share.of_group(blocks_of(p.P, kPanel))) {}
+
+  // The thread's part of a buffer that all threads share out.
+  template <class Number>
+  FUSEDRNN_MEMBER Number* part_of(const PerThread& buffer) const {
+    return reinterpret_cast<Number*>(static_cast<char*>(buffer.data) + share.thread * buffer.bytes);
+  }
+  // Its panels of units.
+  FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
+
+  // Units that a vector from `unit` on holds; the last panel may have vectors without any.
+  static FUSEDRNN_MEMBER int lanes(int64_t unit, int64_t units) {
+    const int64_t left = units - unit;
+    return left >= W ? W : left > 0 ? static_cast<int>(left) : 0;
+  }
+  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
+    return call.flags == nullptr || step == p.T ? nullptr : call.flags + slots.time(step) * p.B;
+  }
+  FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
+    return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
+  }
+  FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
+    return static_cast<Row*>(job.delta) + (time * p.B + b) * job.ld_delta;
+  }
+  FUSEDRNN_MEMBER V load_state(int s, int64_t slot, int64_t b, int64_t unit) const {
+    const int64_t at = (slot * p.B + b) * job.ld_state + unit;
+    return s == 0 ? V::load(static_cast<const typename F::State*>(job.kept.states[0]) + at)
+                  : V::load(static_cast<const Real*>(job.kept.states[s]) + at);
+  }
+  // Numbers along k in the product of a stage's deltas.
+  FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
+    return (product.gates - 1) * job.delta_block + F::padded(extent(p, product.units));
+  }
+
+  const BackwardJob& job;
+  const KernelShape& shape;
+  const BackwardCall& call;
+  const Problem& p;
+  const Slots slots;
+  const Share share;
+  const Range h_panels, p_panels;
+};
+
+// One gate's rows of a product's weights, as block `index` of every panel of `depth` numbers.
+template <int Vectors, class F>
+FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductShape& product,
+                               int gate, int index, int64_t depth, void* packed) {
+  const Matrix& w = context.call.parameters[product.weights];
+  const int64_t units = extent(context.p, product.units);
+  const int64_t columns = extent(context.p, product.depth);
+  constexpr int64_t kWidth = Vectors * F::V::width;
+  pack_columns<F, Vectors>(
+      static_cast<const typename F::Edge*>(w.data) + gate * units * w.stride, w.stride, units,
+      columns, context.share.of_all(blocks_of(columns, kWidth)), depth * kWidth,
+      static_cast<typename F::Panel*>(packed) + index * context.job.delta_block * kWidth);
+}
+
+// The thread's share of the weights as the products of gradients read them.
+template <class F>
+FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
+  const CellShape& shape = context.shape;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const ProductShape& product = shape.stages[i].product;
+    for (int g = 0; g < product.gates; ++g) {
+      pack_gate<kRecurrentPanel>(context, product, product.first + g, g,
+                                 context.delta_depth(product), context.job.transposed[i]);
+    }
+  }
+  pack_vectors<F>(context.p, shape, context.call.parameters, context.share, context.job.vectors);
+  if (context.call.dx.data == nullptr) return;
+  for (int g = 0; g < shape.gates; ++g) {
+    pack_gate<kWidePanel>(context, shape.input, shape.input.first + g, shape.input_delta[g],
+                          context.delta_depth(shape.input), context.job.input);
+  }
+}
+
+// The gradients of what stage `source` multiplied at `time`, from the deltas of its gates.
+template <class F>
+FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source, int64_t time,
+                                   const Tile& tile, typename F::Real* sums) {
+  constexpr int kPanel = BackwardContext<F>::kPanel;
+  const StageShape& stage = context.shape.stages[source];
+  Product<F> product;
+  product.depth = context.delta_depth(stage.product);
+  product.set_weights(static_cast<const typename F::Panel*>(context.job.transposed[source]), 0,
+                      product.depth * kPanel, tile);
+  product.out = sums;
+  product.out_row = kPanel;
+  product.out_panel = tile.rows * kPanel;
+  product.set_rows(
+      context.delta_row(time, tile.first_row()) + stage.first_delta * context.job.delta_block,
+      context.job.ld_delta);
+  run_product<kRecurrentPanel>(product, tile);
+}
+
+// Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
+template <class F, class Finish>
+FUSEDRNN_INLINE void for_vectors(const Tile& tile, const typename F::Real* sums,
+                                 const Finish& finish) {
+  using V = typename F::V;
+  sums += tile.repeated * kRecurrentPanel * V::width;
+  for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+      for (int n = 0; n < kRecurrentPanel; ++n, sums += V::width) {
+        finish(V::load(sums), (panel * kRecurrentPanel + n) * V::width, b);
+      }
+    }
+  }
+}
+
+// carry = the gradients of the states after the last step.
+template <class F>
+FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
+  using V = typename F::V;
+  constexpr int kPanel = BackwardContext<F>::kPanel;
+  for (int s = 0; s < context.shape.state_count; ++s) {
+    const Matrix& last = context.call.dstate_n[s];
+    const int64_t units = extent(context.p, context.shape.states[s].size);
+    const Range panels = context.panels(context.shape.states[s].size);
+    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+      const auto* src = last.data == nullptr
+                            ? nullptr
+                            : static_cast<const typename F::Edge*>(last.data) + b * last.stride;
+      for (int64_t unit = panels.begin * kPanel; unit < panels.end * kPanel; unit += V::width) {
+        load_columns<V>(src, unit, units).store(context.carry_row(s, b) + unit);
+      }
+    }
+  }
+}
+
+// The gradients of the initial states: the carry, and for h what its product brings.
+template <class F>
+struct InitialState {
+  const BackwardContext<F>& context;
+  int state;
+
+  void run(Tile tile) const {
+    using V = typename F::V;
+    const bool multiplied = state == 0 && context.shape.h_stage >= 0;
+    const uint8_t* flags = context.flags_at(0);
+    const int64_t units = extent(context.p, context.shape.states[state].size);
+    const Matrix& out = context.call.dstate_0[state];
+    alignas(64) typename F::Real sums[BackwardContext<F>::kSums]{};
+    if (multiplied) {
+      multiply_deltas(context, context.shape.h_stage, context.slots.time(0), tile, sums);
+    }
+    for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+      const int lanes = context.lanes(unit, units);
+      if (lanes == 0) return;
+      V d = V::load(context.carry_row(state, b) + unit);
+      if (multiplied && is_multiplied(flags, b)) d = d + product;
+      d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit, lanes);
+    });
+  }
+};
+
+template <class F>
+FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
+                             typename F::MatrixUnit::Registers& registers) {
+  for (int s = 0; s < context.shape.state_count; ++s) {
+    if (context.call.dstate_0[s].data == nullptr) continue;
+    for_products<F, kRecurrentPanel>(registers, context.p.B, InitialState<F>{context, s},
+                                     context.panels(context.shape.states[s].size),
+                                     context.share.rows);
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

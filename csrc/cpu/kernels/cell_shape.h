@@ -1,0 +1,151 @@
+// A cell's table (cells/cell.h) as plain numbers: for the engine, and for the kernels that are
+// compiled once a format whatever the cell.
+#pragma once
+
+#include <cstdint>
+
+#include "cells/cell.h"
+#include "core/problem.h"
+#include "cpu/kernels/inline.h"
+
+namespace fusedrnn::cpu {
+
+constexpr int kMaxStages = 4;
+constexpr int kMaxGates = 8;
+constexpr int kMaxVectorGradients = 24;
+
+// Rows [first * units, (first + gates) * units) of a parameter, and of the bias that is added.
+struct ProductShape {
+  int weights = -1;  // numbers of parameters; -1: there is none
+  int bias = -1;
+  int first = 0, gates = 0;
+  char units = 'H', depth = 'H';  // what the letters stand for: see extent()
+};
+
+struct StageShape {
+  cells::Operand operand = cells::Operand::none;
+  ProductShape product{};
+  char units = 'H';     // the units that its map walks
+  int first_delta = 0;  // of the blocks with the gradients of its u
+  bool passes = false;  // whether the next stage multiplies what it passes on
+  // Whether threads that share the units out meet after it: forward, and in backward.
+  bool meets = false, meets_backward = false;
+};
+
+struct StateShape {
+  char size = 'H';
+  int first_stage = 0, last_stage = 0;  // of those that walk its units: the last one sets it
+};
+
+// A vector parameter is read by block; block `delta`, summed over all rows, is its gradient.
+struct VectorShape {
+  int parameter = -1, block = 0, delta = -1;
+};
+
+struct CellShape {
+  int gates = 0, unit_vectors = 0, saved = 0, deltas = 0;
+  int state_count = 0, stage_count = 0, vector_count = 0, vector_gradient_count = 0;
+  int h_stage = -1;  // the one that multiplies h
+  ProductShape input;
+  StageShape stages[kMaxStages];
+  StateShape states[kMaxStates];
+  int input_delta[kMaxGates] = {};                    // by gate
+  VectorShape vector_gradients[kMaxVectorGradients];  // w[k] first, in order; then biases
+};
+
+template <class Cell>
+consteval ProductShape product_shape(const cells::Product& product) {
+  ProductShape shape{product.weights, product.bias, product.first, product.gates};
+  if (product.weights >= 0) {
+    shape.units = Cell::kParameters[product.weights].rows.letter;
+    shape.depth = Cell::kParameters[product.weights].columns.letter;
+  }
+  return shape;
+}
+
+template <class Cell>
+consteval CellShape shape_of() {
+  using cells::Operand;
+  CellShape shape;
+  shape.gates = Cell::kGates;
+  shape.unit_vectors = Cell::kUnitVectors;
+  shape.saved = Cell::kSaved;
+  shape.deltas = Cell::kDeltas;
+  shape.state_count = cells::kStateCount<Cell>;
+  shape.stage_count = cells::kStageCount<Cell>;
+  shape.vector_count = cells::kVectorCount<Cell>;
+  shape.input = product_shape<Cell>(Cell::kInput);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    StageShape& stage = shape.stages[i];
+    stage.operand = Cell::kStages[i].operand;
+    if (stage.operand == Operand::none) continue;
+    stage.product = product_shape<Cell>(Cell::kStages[i].product);
+    stage.units = stage.product.units;
+    stage.first_delta = Cell::recurrent_delta(stage.product.first);
+    if (stage.operand == Operand::h) {
+      shape.h_stage = i;
+    } else {
+      shape.stages[i - 1].passes = shape.stages[i - 1].meets = stage.meets_backward = true;
+    }
+  }
+  if (shape.h_stage >= 0) {
+    shape.stages[shape.stage_count - 1].meets = shape.stages[0].meets_backward = true;
+  }
+  for (int s = 0; s < shape.state_count; ++s) {
+    StateShape& state = shape.states[s];
+    state = {Cell::kStates[s].size, shape.stage_count, 0};
+    for (int i = 0; i < shape.stage_count; ++i) {
+      if (shape.stages[i].units != state.size) continue;
+      if (i < state.first_stage) state.first_stage = i;
+      state.last_stage = i;
+    }
+  }
+  const auto add = [&](int parameter, int block, int delta) {
+    shape.vector_gradients[shape.vector_gradient_count++] = {parameter, block, delta};
+  };
+  for (int k = 0; k < shape.vector_count; ++k) {
+    const cells::VectorBlock vector = cells::vector_block<Cell>(k);
+    add(vector.parameter, vector.block, Cell::vector_delta(k));
+  }
+  for (int g = 0; g < shape.gates; ++g) {
+    shape.input_delta[g] = Cell::input_delta(g);
+    if (shape.input.bias >= 0) add(shape.input.bias, shape.input.first + g, Cell::input_delta(g));
+  }
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const ProductShape& product = shape.stages[i].product;
+    for (int g = product.first; g < product.first + product.gates && product.bias >= 0; ++g) {
+      add(product.bias, g, Cell::recurrent_delta(g));
+    }
+  }
+  return shape;
+}
+
+// What the engine takes for granted. An array that is too small does not compile above.
+template <class Cell>
+consteval bool is_supported() {
+  using cells::Operand;
+  constexpr CellShape shape = shape_of<Cell>();
+  if (shape.input.units != 'H' || shape.input.depth != 'I') return false;
+  int products_of_h = 0;
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const StageShape& stage = shape.stages[i];
+    if (stage.operand == Operand::h) ++products_of_h;
+    if (stage.operand == Operand::h && stage.product.depth != shape.states[0].size) return false;
+    if (stage.operand == Operand::passed &&
+        (i == 0 || stage.product.depth != shape.stages[i - 1].units)) {
+      return false;
+    }
+  }
+  for (int s = 0; s < shape.state_count; ++s) {
+    if (shape.states[s].first_stage > shape.states[s].last_stage) return false;
+  }
+  // The product of what follows a step reaches h where its walk backward begins.
+  return products_of_h <= 1 && shape.stages[shape.stage_count - 1].units == shape.states[0].size;
+}
+
+// The number that a letter stands for.
+FUSEDRNN_INLINE int64_t extent(const Problem& p, char letter) {
+  return letter == 'I' ? p.I : letter == 'P' ? p.P : p.H;
+}
+
+}  // namespace fusedrnn::cpu

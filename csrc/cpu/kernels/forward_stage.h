@@ -1,0 +1,229 @@
+// One stage of one step, tile by tile: its product, where it has one, and the cell's equations on
+// it while it is in the first-level cache.
+#pragma once
+
+#include "cpu/kernels/forward_context.h"
+#include "cpu/kernels/twin.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class Cell, class F, int Index>
+struct ForwardStage {
+  using Real = typename F::Real;
+  using V = typename F::V;
+  using Saved = SavedOf<Cell, F>;
+  static constexpr CellShape kCell = shape_of<Cell>();
+  static constexpr StageShape kStage = kCell.stages[Index];
+  static constexpr bool kMultiplies = kStage.operand != cells::Operand::none;
+  // Gates and what is saved are of hidden units; a stage may walk the numbers of h instead.
+  static constexpr bool kHidden = kStage.units == 'H';
+  static constexpr int W = V::width, U = Cell::kUnitVectors * W;
+  static constexpr int G = Cell::kGates, S = Cell::kSaved, kStates = cells::kStateCount<Cell>;
+  static constexpr int kVectors = cells::kVectorCount<Cell>;
+  static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
+  // Vectors in a panel.
+  static constexpr int N = (kMultiplies ? kGates : 1) * Cell::kUnitVectors;
+
+  const ForwardContext<F>& context;
+  Panels<F> weights;
+  int64_t time, entering, leaving, of_step;
+  int64_t chunk_row;          // of the thread's first sequence
+  const uint8_t* flags;       // of this step, or null
+  const uint8_t* next_flags;  // of the next one, or null
+
+  ForwardStage(const ForwardContext<F>& thread, Panels<F> panels, int64_t step)
+      : context(thread),
+        weights(panels),
+        time(context.slots.time(step)),
+        entering(context.slots.entering(step)),
+        leaving(context.slots.leaving(step)),
+        of_step(context.slots.of_step(step)),
+        chunk_row(step % context.job.chunk_steps * context.share.rows.size()),
+        flags(context.flags_at(step)),
+        next_flags(context.flags_at(step + 1)) {}
+
+  // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
+  static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
+  static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
+
+  FUSEDRNN_MEMBER int64_t units() const { return extent(context.p, kStage.units); }
+
+  void run(Tile tile) const {
+    alignas(64) Real sums[kTileSums<F, N>];
+    if constexpr (kMultiplies) {
+      if (any_valid(tile)) multiply(tile, sums);
+    }
+    Site sites[2];
+    int waiting = 0;
+    const Real* sum = sums + tile.repeated * N * W;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
+        for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units(); ++j) {
+          sites[waiting] = site(sum, panel, j, b);
+          if (flags != nullptr) {
+            finish_flagged(sites[0]);
+          } else if (++waiting == 2) {
+            finish<Twin<V>>(sites);
+            waiting = 0;
+          }
+        }
+      }
+    }
+    if (waiting == 1) finish<V>(sites);
+  }
+
+  FUSEDRNN_MEMBER void multiply(Tile tile, Real* sums) const {
+    const int64_t depth = extent(context.p, kStage.product.depth);
+    Product<F> product;
+    product.depth = F::padded(depth);
+    product.set_weights(weights.data, weights.first, panel_size<F>(depth, N), tile);
+    product.set_columns(context.job.packed.stages[Index], tile.panel, N * W);
+    product.out = sums;
+    product.out_row = N * W;
+    product.out_panel = tile.rows * N * W;
+    if constexpr (F::kQuantised) {
+      const int64_t first = tile.first_row() - context.share.rows.begin;
+      product.row_scale = context.quantised_scales + first;
+      product.set_rows(context.quantised + first * context.job.ld_state, context.job.ld_state);
+    } else {
+      const int64_t slot = kStage.operand == cells::Operand::h ? entering : of_step;
+      product.set_rows(context.operand_row(Index, slot, tile.first_row()), context.job.ld_state);
+    }
+    run_product<N>(product, tile);
+  }
+
+  FUSEDRNN_MEMBER bool any_valid(Tile tile) const {
+    if (flags == nullptr) return true;
+    bool any = false;
+    for (int64_t m = 0; m < tile.rows; ++m) any |= (flags[tile.row + m] & kValid) != 0;
+    return any;
+  }
+
+  // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
+  struct Site {
+    const Real* u;        // the stage's product
+    const Real* a;        // the input projection
+    const Real* vectors;  // the vector parameters
+    Saved* saved;         // null where nothing is kept
+    int64_t b, unit;
+  };
+
+  FUSEDRNN_MEMBER Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
+    Site site{sum + j * W, nullptr, nullptr, nullptr, b, panel * U + j * W};
+    if constexpr (kHidden) {
+      const int64_t row = chunk_row + b - context.share.rows.begin;
+      site.a = context.projection_at(panel, row, G * U) + j * W;
+      site.vectors =
+          static_cast<const Real*>(context.job.packed.vectors) + panel * kVectors * U + j * W;
+      if (context.job.kept.saved != nullptr) {
+        const int64_t panels = blocks_of(context.p.H, U);
+        site.saved = static_cast<Saved*>(context.job.kept.saved) +
+                     ((of_step * context.p.B + b) * panels + panel) * S * U + j * W;
+      }
+    }
+    return site;
+  }
+
+  // The cell's equations at one site (X = V) or at two (X = Twin<V>), where every step is valid
+  // and none is cut.
+  template <class X>
+  FUSEDRNN_MEMBER void finish(const Site* sites) const {
+    X prev[kStates], next[kStates];
+    load_states(sites, prev);
+    compute(sites, prev, next);
+    if constexpr (sets(0)) store_output(sites, next[0]);
+    store_states(sites, next);
+  }
+
+  void finish_flagged(const Site& site) const {
+    const bool valid = is_valid(flags, site.b), cut_next = is_cut(next_flags, site.b);
+    V prev[kStates], next[kStates];
+    load_states(&site, prev);
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) next[s] = prev[s];
+    }
+    if (valid) compute(&site, prev, next);
+    if constexpr (sets(0)) store_output(&site, valid ? next[0] : V::zero());
+    for (int s = 0; s < kStates && cut_next; ++s) next[s] = V::zero();
+    store_states(&site, next);
+  }
+
+  // What get(site) returns for one or two sites.
+  template <class X, class Get>
+  static FUSEDRNN_MEMBER X collect(const Site* sites, const Get& get) {
+    return Bundle<X>::collect([&](int i) FUSEDRNN_LAMBDA { return get(sites[i]); });
+  }
+  template <class X, class Put>
+  static FUSEDRNN_MEMBER void each(const Site* sites, X x, const Put& put) {
+    Bundle<X>::each(x, [&](int i, V v) FUSEDRNN_LAMBDA { put(sites[i], v); });
+  }
+
+  template <class X>
+  FUSEDRNN_MEMBER void load_states(const Site* sites, X* prev) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!walks(s)) continue;
+      prev[s] = collect<X>(sites, [&](const Site& site) FUSEDRNN_LAMBDA {
+        return context.load_state(s, entering, site.b, site.unit);
+      });
+    }
+  }
+
+  // The stage's equations; its gates and the next stage's operand are stored.
+  template <class X>
+  FUSEDRNN_MEMBER void compute(const Site* sites, const X* prev, X* next) const {
+    // What a stage does not use is not loaded.
+    X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
+    const auto load = [&](const Real* Site::* blocks, int block) FUSEDRNN_LAMBDA {
+      return collect<X>(sites, [&](const Site& site)
+                                   FUSEDRNN_LAMBDA { return V::load(site.*blocks + block * U); });
+    };
+    for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
+    for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
+    for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
+    for (int s = 0; s < S && kHidden && Index > 0; ++s) {
+      saved[s] = collect<X>(
+          sites, [&](const Site& site) FUSEDRNN_LAMBDA { return V::load(site.saved + s * U); });
+    }
+    Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
+    for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
+      each(sites, saved[s],
+           [&](const Site& site, V v) FUSEDRNN_LAMBDA { v.store(site.saved + s * U); });
+    }
+    if constexpr (sets(0)) {
+      next[0] = Bundle<X>::map(next[0], [](V h) FUSEDRNN_LAMBDA { return F::round_state(h); });
+    }
+    if constexpr (kStage.passes) {
+      each(sites, passed, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+        context.store_operand(context.passed_row(Index + 1, of_step, site.b), site.unit, units(),
+                              F::round_operand(v));
+      });
+    }
+  }
+
+  template <class X>
+  FUSEDRNN_MEMBER void store_output(const Site* sites, X h) const {
+    using Edge = typename F::Edge;
+    const Sequence& y = context.call.y;
+    each(sites, h, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+      Edge* dst = static_cast<Edge*>(y.data) + time * y.t_stride + site.b * y.b_stride + site.unit;
+      const int64_t left = units() - site.unit;
+      if (left >= W) {
+        v.store(dst);
+      } else {
+        v.store(dst, static_cast<int>(left));
+      }
+    });
+  }
+
+  template <class X>
+  FUSEDRNN_MEMBER void store_states(const Site* sites, const X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s)) continue;
+      each(sites, next[s], [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+        context.store_state(s, leaving, site.b, site.unit, v, kCell.h_stage, units());
+      });
+    }
+  }
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

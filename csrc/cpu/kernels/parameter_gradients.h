@@ -1,0 +1,309 @@
+// What follows the walk through time, from the deltas of all steps:
+//   dw = delta^T inputs (outer)    db = sum of delta (sum)    dx = delta W_ih (input)
+// Rows (t,b) of the deltas are summed in blocks of block_rows, in order, whatever the threads. Rows
+// of steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
+// is not read.
+#pragma once
+
+#include "cpu/kernels/backward_context.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Units whose rows of dw a tile computes.
+template <class F>
+constexpr int kGradientRows =
+    F::MatrixUnit::kPresent ? F::MatrixUnit::kRows : tile_rows(kWidePanel);
+
+template <class F>
+struct ParameterGradients {
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using V = typename F::V;
+  // Both operands of the products with x and h are rows, converted as they are packed.
+  using Pair = typename F::Pair;
+  using Packed = typename Pair::Panel;
+  using PairUnit = MatrixUnit<Row, Row>;
+  static constexpr int W = V::width;
+  static constexpr int K = Pair::kDepth;
+  static constexpr int kDepthUnit = K > PairUnit::kDepth ? K : PairUnit::kDepth;
+  static constexpr int kWidth = kWidePanel * W;
+  static constexpr int kRows = kGradientRows<F>;
+
+  const BackwardContext<F>& context;
+  typename F::MatrixUnit::Registers& registers;
+  const BackwardJob& job = context.job;
+  const Problem& p = context.p;
+  const int64_t total_rows = p.T * p.B;
+
+  FUSEDRNN_MEMBER const Row* delta(int64_t row) const {
+    return static_cast<const Row*>(job.delta) + row * job.ld_delta;
+  }
+  FUSEDRNN_MEMBER bool exists(int64_t row) const { return is_valid(context.call.flags, row); }
+  FUSEDRNN_MEMBER int64_t block_depth(int64_t row) const {
+    return total_rows - row < job.block_rows ? total_rows - row : job.block_rows;
+  }
+
+  // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
+  // the gates of a product. A thread computes its share of every gate's units.
+  template <class Number>
+  FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductShape& product,
+                           const int* blocks) const {
+    if (product.weights < 0) return;
+    const Matrix& dw = context.call.dparameters[product.weights];
+    if (dw.data == nullptr) return;
+    const int64_t units = extent(p, product.units), columns = extent(p, product.depth);
+    const Range own = context.share.of_all(blocks_of(units, kRows));
+    if (own.size() == 0) return;
+    // Sums gather elsewhere where the caller's array is too narrow for them.
+    Real* total = static_cast<Real*>(kSame<Edge, Real> ? dw.data : job.sums[product.weights]);
+    const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
+    Packed* packed_inputs = context.template part_of<Packed>(job.scratch);
+    Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + job.block_rows * job.block_columns);
+    if constexpr (PairUnit::kPresent) registers.configure(kRows);
+    for (int64_t column = 0; column < columns; column += job.block_columns) {
+      const int64_t left = columns - column;
+      const int64_t width = left < job.block_columns ? left : job.block_columns;
+      for (int64_t row = 0; row < total_rows; row += job.block_rows) {
+        const int64_t depth = block_depth(row);
+        pack_inputs<Number>(inputs, row, depth, column, width, packed_inputs);
+        for (int g = 0; g < product.gates; ++g) {
+          for (int64_t tile = own.begin; tile < own.end; ++tile) {
+            const int64_t unit = tile * kRows;
+            const int height = static_cast<int>(units - unit < kRows ? units - unit : kRows);
+            pack_deltas(delta(row) + blocks[g] * job.delta_block + unit, depth, packed_deltas);
+            Real* out = total + ((product.first + g) * units + unit) * stride + column;
+            for (int64_t n = 0; n < width; n += kWidth) {
+              add_tile(packed_deltas, packed_inputs + n * job.block_rows, depth, out + n, stride,
+                       height, width - n, row > 0);
+            }
+          }
+        }
+      }
+    }
+    if constexpr (!kSame<Edge, Real>) {
+      const int64_t end = own.end * kRows < units ? own.end * kRows : units;
+      for (int g = product.first; g < product.first + product.gates; ++g) {
+        for (int64_t u = own.begin * kRows; u < end; ++u) {
+          convert_row(total + (g * units + u) * stride, columns,
+                      static_cast<Edge*>(dw.data) + (g * units + u) * dw.stride);
+        }
+      }
+    }
+  }
+
+  // A block of a vector parameter's gradient: the sum over rows of a block of deltas.
+  FUSEDRNN_ONCE void sum(const VectorShape& vector) const {
+    void* const dst = context.call.dparameters[vector.parameter].data;
+    if (dst == nullptr) return;
+    const int64_t units = p.H;
+    const Range own = context.share.of_all(blocks_of(units, W));
+    for (int64_t v = own.begin; v < own.end; ++v) {
+      const int n = context.lanes(v * W, units);
+      V total = V::zero();
+      for (int64_t row = 0; row < total_rows; row += job.block_rows) {
+        const int64_t depth = block_depth(row);
+        V sum = V::zero();
+        const Row* src = delta(row) + vector.delta * job.delta_block + v * W;
+        for (int64_t k = 0; k < depth; ++k, src += job.ld_delta) sum = sum + V::load(src, n);
+        total = total + sum;
+      }
+      total.store(static_cast<Edge*>(dst) + vector.block * units + v * W, n);
+    }
+  }
+
+  // dx[row, :] (+)= delta[row, the gradients of a] packed, panels of inputs.
+  FUSEDRNN_ONCE void input() const {
+    const int64_t panels = blocks_of(p.I, kWidth);
+    const bool by_panel = panels >= context.share.threads;
+    for_products<F, kWidePanel>(registers, total_rows, Inputs{*this},
+                                by_panel ? context.share.of_all(panels) : Range{0, panels},
+                                by_panel ? Range{0, total_rows} : context.share.of_all(total_rows));
+  }
+
+ private:
+  struct Inputs {
+    const ParameterGradients& gradients;
+
+    void run(Tile tile) const {
+      const BackwardJob& job = gradients.job;
+      alignas(64) Real sums[kTileSums<F, kWidePanel>];
+      Product<F> product;
+      product.depth = gradients.context.delta_depth(gradients.context.shape.input);
+      product.set_weights(static_cast<const typename F::Panel*>(job.input), 0,
+                          product.depth * kWidth, tile);
+      product.out = sums;
+      product.out_row = kWidth;
+      product.out_panel = tile.rows * kWidth;
+      product.set_rows(gradients.delta(tile.first_row()), job.ld_delta);
+      run_product<kWidePanel>(product, tile);
+      const Real* sum = sums + tile.repeated * kWidth;
+      for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+        for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {
+          store(sum, panel * kWidth, row);
+        }
+      }
+    }
+
+    FUSEDRNN_MEMBER void store(const Real* sum, int64_t column, int64_t row) const {
+      const BackwardCall& call = gradients.context.call;
+      const int64_t B = gradients.p.B, columns = gradients.p.I;
+      Edge* dst = static_cast<Edge*>(call.dx.data) + row / B * call.dx.t_stride +
+                  row % B * call.dx.b_stride;
+      const bool exists = gradients.exists(row);
+      if (!exists && call.accumulate_dx) return;
+      for (int v = 0; v < kWidePanel && column < columns; ++v, column += W) {
+        const int n = static_cast<int>(columns - column < W ? columns - column : W);
+        V d = exists ? V::load(sum + v * W) : V::zero();
+        if (call.accumulate_dx) d = d + V::load(dst + column, n);
+        d.store(dst + column, n);
+      }
+    }
+  };
+
+  // Rows [row, row + depth), columns [column, column + width) into panels
+  // [panel][k / K][kWidth][K]; rows that fill up the last group of k are zero.
+  template <class Number>
+  void pack_inputs(const Sequence& inputs, int64_t row, int64_t depth, int64_t column,
+                   int64_t width, Packed* packed) const {
+    int64_t t = row / p.B, b = row % p.B;
+    for (int64_t k = 0; k < round_up(depth, kDepthUnit); k += K) {
+      const Number* group[K];
+      for (int i = 0; i < K; ++i) {
+        const bool read = k + i < depth && exists(row + k + i);
+        group[i] = !read ? nullptr
+                         : static_cast<const Number*>(inputs.data) + t * inputs.t_stride +
+                               b * inputs.b_stride + column;
+        if (++b == p.B) {
+          b = 0;
+          ++t;
+        }
+      }
+      for (int64_t n = 0; n < width; n += kWidth) {
+        pack_input_group(group, n, width, packed + n * job.block_rows + k * kWidth);
+      }
+    }
+  }
+
+  template <class Number>
+  static FUSEDRNN_MEMBER void pack_input_group(const Number* const* group, int64_t column,
+                                               int64_t columns, Packed* dst) {
+    FUSEDRNN_UNROLL
+    for (int v = 0; v < kWidePanel; ++v) {
+      V rows[K];
+      FUSEDRNN_UNROLL
+      for (int i = 0; i < K; ++i) {
+        rows[i] = load_columns<V>(group[i], column + v * W, columns);
+        if constexpr (kSame<Number, Edge>) rows[i] = F::round_operand(rows[i]);
+      }
+      Pair::pack(rows, dst + v * W * K);
+    }
+  }
+
+  // [k / K][kRows][K], or what a matrix unit takes; rows beyond `depth` are zero. It takes kRows
+  // columns even where fewer are wanted: rows have as much padding.
+  void pack_deltas(const Row* src, int64_t depth, Row* packed) const {
+    const int64_t stride = job.ld_delta;
+    if constexpr (PairUnit::kPresent) {
+      PairUnit::pack_transposed(src, stride, depth, packed);
+    } else if constexpr (K == 1) {
+      for (int64_t k = 0; k < depth; ++k, src += stride, packed += kRows) {
+        FUSEDRNN_UNROLL
+        for (int m = 0; m < kRows; ++m) packed[m] = src[m];
+      }
+    } else {
+      const Row zeros[kMaxTileRows] = {};
+      for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
+        const Row* group[K];
+        FUSEDRNN_UNROLL
+        for (int i = 0; i < K; ++i, src += stride) group[i] = k + i < depth ? src : zeros;
+        Pair::template interleave<kRows>(group, packed);
+      }
+    }
+  }
+
+  static FUSEDRNN_MEMBER void convert_row(const Real* src, int64_t columns, Edge* dst) {
+    for (int64_t i = 0; i < columns; i += W) {
+      const int n = static_cast<int>(columns - i < W ? columns - i : W);
+      V::load(src + i, n).store(dst + i, n);
+    }
+  }
+
+  FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
+                                int64_t stride, int height, int64_t columns, bool add) const {
+    if constexpr (PairUnit::kPresent) {
+      PairUnit::add_block(a, b, depth, out, stride, height, columns, add);
+    } else if (columns > 3 * W) {
+      add_tile_of<4>(a, b, depth, out, stride, height, columns, add);
+    } else if (columns > 2 * W) {
+      add_tile_of<3>(a, b, depth, out, stride, height, columns, add);
+    } else if (columns > W) {
+      add_tile_of<2>(a, b, depth, out, stride, height, columns, add);
+    } else {
+      add_tile_of<1>(a, b, depth, out, stride, height, columns, add);
+    }
+  }
+
+  // out[m][n] (+)= sum over k of a[k][m] * b[k][n]
+  template <int N>
+  FUSEDRNN_ONCE static void add_tile_of(const Row* a, const Packed* b, int64_t depth, Real* out,
+                                        int64_t stride, int height, int64_t columns, bool add) {
+    V acc[kRows][N];
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) {
+        acc[m][n] = V::zero();
+        // The sums so far come from memory, while the products run.
+        if (add) prefetch_far(out + m * stride + n * W);
+      }
+    }
+    for (int64_t k = 0; k < depth; k += K, a += kRows * K, b += kWidth * K) {
+      typename Pair::Weights x[N];
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) x[n] = Pair::load(b + n * W * K);
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < kRows; ++m) {
+        const typename Pair::Operand d = Pair::broadcast(a + m * K);
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < N; ++n) acc[m][n] = Pair::add(acc[m][n], d, x[n]);
+      }
+    }
+    const int last = static_cast<int>(columns < N * W ? columns - (N - 1) * W : W);
+    FUSEDRNN_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      if (m >= height) break;
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) {
+        Real* dst = out + m * stride + n * W;
+        const int count = n + 1 < N ? W : last;
+        if (add) acc[m][n] = acc[m][n] + V::load(dst, count);
+        acc[m][n].store(dst, count);
+      }
+    }
+  }
+};
+
+// The thread's share of the gradients of all parameters that are wanted, and of x.
+template <class F>
+FUSEDRNN_ONCE void parameter_gradients(const BackwardContext<F>& context,
+                                       typename F::MatrixUnit::Registers& registers) {
+  using Row = typename F::Row;
+  const ParameterGradients<F> gradients{context, registers};
+  const CellShape& shape = context.shape;
+  const int64_t ld = context.job.ld_state, slot = context.p.B * ld;
+  gradients.template outer<typename F::Edge>(context.call.x, shape.input, shape.input_delta);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    const StageShape& stage = shape.stages[i];
+    int blocks[kMaxGates];
+    for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
+    // Those of h lie by slot, what a stage passed on by time.
+    const int64_t first = stage.operand == cells::Operand::h && context.p.reverse ? slot : 0;
+    gradients.template outer<Row>(
+        {static_cast<Row*>(context.job.kept.operands[i]) + first, slot, ld}, stage.product, blocks);
+  }
+  for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
+  if (context.call.dx.data != nullptr) gradients.input();
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

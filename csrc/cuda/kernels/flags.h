@@ -1,0 +1,17 @@
+// What the flags of a step say of one of its sequences.
+#pragma once
+
+#include <cstdint>
+
+#include "core/problem.h"
+#include "cuda/device/inline.h"
+
+namespace fusedrnn::cuda {
+
+// Whether a step multiplies the state that enters it; null flags: it does. Where it does not, the
+// product of its gates' gradients is no gradient: not even zero, where a weight is NaN.
+FUSEDRNN_DEVICE bool is_multiplied(const uint8_t* flags, int64_t b) {
+  return flags == nullptr || (flags[b] & (kValid | kCut)) == kValid;
+}
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,217 @@
+"""README keeps its word: its examples run, its commands and links exist."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from fusedrnn.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Examples that are not run, by their section, and why.
+NOT_RUN = {"On a GPU": "takes arrays of PyTorch, CuPy or JAX on a CUDA device, and makes some"}
+
+
+class Block(NamedTuple):
+    """A fenced block: the heading above it, its language, its first line and its text."""
+
+    section: str
+    language: str
+    line: int
+    code: str
+
+
+def blocks(language: str) -> list[Block]:
+    found, section, begin = [], "", 0
+    lines = README.splitlines()
+    kind: str | None = None
+    for number, line in enumerate(lines, 1):
+        if line.startswith("```"):
+            if kind is None:
+                kind, begin = line.removeprefix("```"), number + 1
+            else:
+                # Blank lines before it, so that a traceback names the line in README.
+                code = "\n" * (begin - 1) + "\n".join(lines[begin - 1 : number - 1])
+                found.append(Block(section, kind, begin, code))
+                kind = None
+        elif kind is None and line.startswith("#"):
+            section = line.lstrip("# ")
+    assert kind is None, "a block without an end"
+    return [block for block in found if block.language == language]
+
+
+PYTHON = blocks("python")
+RUN = [block for block in PYTHON if block.section not in NOT_RUN]
+
+
+def assumed() -> dict[str, Any]:
+    """What the examples take for given: a GRU's weights, a gradient, flags, the input of a step."""
+    rng = np.random.default_rng(1)
+
+    def array(*shape: int) -> Any:
+        return 0.1 * rng.standard_normal(shape, dtype=np.float32)
+
+    T, B, I, H = 100, 8, 40, 256  # noqa: E741
+    return {
+        "w_ih": array(3 * H, I),
+        "w_hh": array(3 * H, H),
+        "b_ih": array(3 * H),
+        "b_hh": array(3 * H),
+        "h0": array(B, H),
+        "done": rng.random((T, B)) < 0.05,
+        "dy": array(T, B, H),
+        "x_t": array(B, I),
+    }
+
+
+def names(code: str) -> tuple[set[str], set[str]]:
+    """Return the names that are read and those that are bound."""
+    read, bound = set(), set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {alias.asname or alias.name for alias in node.names}
+    return read, bound
+
+
+# Python
+
+
+def test_the_python_examples_run() -> None:
+    namespace = assumed()
+    for block in RUN:
+        exec(compile(block.code, "README.md", "exec"), namespace)
+        # What a comment says of the results.
+        if "grads[" in block.code:
+            assert {"x", "h0", "c0"} <= set(namespace["grads"])
+
+
+def test_the_examples_assume_nothing_else() -> None:
+    known, missing = set(dir(builtins)), set()
+    for block in RUN:
+        for statement in ast.parse(block.code).body:
+            read, bound = names(ast.unparse(statement))
+            missing |= read - known - bound
+            known |= bound
+    assert missing == set(assumed())
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line {block.line}")
+def test_an_example_that_is_not_run_has_a_reason(block: Block) -> None:
+    read, _ = names(block.code)  # its syntax is checked in any case
+    assert read
+    if block.section in NOT_RUN:
+        pytest.skip(f"README, line {block.line}: {NOT_RUN[block.section]}")
+
+
+def test_there_are_examples_to_run() -> None:
+    assert len(RUN) >= 3
+    assert {block.section for block in PYTHON} - {block.section for block in RUN} == set(NOT_RUN)
+
+
+def test_weights_of_pytorch_are_taken() -> None:
+    assert "`lstm.load_state_dict(torch_lstm.state_dict())`" in README
+    torch = pytest.importorskip("torch")
+    torch_lstm = torch.nn.LSTM(5, 4, num_layers=2, bidirectional=True)
+    lstm = fr.LSTM(5, 4, num_layers=2, bidirectional=True)
+    lstm.load_state_dict(torch_lstm.state_dict())
+    assert np.array_equal(lstm.parameters()["weight_hh_l1"], torch_lstm.weight_hh_l1.detach())
+
+
+def test_names_of_the_package_are_public() -> None:
+    mentioned = set(re.findall(r"\bfr\.(\w+)", README))
+    assert mentioned
+    assert mentioned <= set(fr.__all__)
+
+
+# Commands
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+CMAKE = "".join(path.read_text(encoding="utf-8") for path in ROOT.rglob("csrc/**/CMakeLists.txt"))
+CMAKE += (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def commands() -> list[list[str]]:
+    """Return the words of all commands: whole blocks, and what prose has between backticks."""
+    inline = re.findall(r"`((?:[A-Z_]+=\S+ )?(?:pip|python|pytest|cmake)(?: [^`\n]+)?)`", README)
+    lines = [line for block in blocks("sh") for line in block.code.splitlines() if line]
+    return [shlex.split(part) for line in (*lines, *inline) for part in line.split("&&")]
+
+
+def check_extras(requirement: str) -> None:
+    assert requirement.partition("[")[0] in {".", "fusedrnn"}
+    for extra in re.findall(r"\[(\w+)\]", requirement):
+        assert re.search(rf"^{extra} = \[", PYPROJECT, re.MULTILINE), extra
+
+
+def check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    match words:
+        case [setting, *rest] if "=" in setting:
+            _, _, value = setting.partition("=")
+            option = re.fullmatch(r"-D(FUSEDRNN_\w+)=(ON|OFF)", value)
+            assert option, setting
+            assert re.search(rf"\b{option[1]}\b", CMAKE), setting
+            check(rest, capsys)
+        case ["pip", "install", requirement]:
+            check_extras(requirement)
+        case ["python", "-m", "fusedrnn", command, *options]:
+            assert main([command, "--help"]) == 0
+            shown = capsys.readouterr().out
+            for option in options:
+                assert not option.startswith("-") or option in shown, option
+        case ["python", script, *options]:
+            source = (ROOT / script).read_text(encoding="utf-8")
+            for option in options:
+                assert not option.startswith("-") or f'"{option}"' in source, option
+        case ["pytest"]:
+            pass
+        case _:
+            pytest.fail(f"no rule for the command {shlex.join(words)}: write one here")
+
+
+@pytest.mark.parametrize("words", commands(), ids=shlex.join)
+def test_a_command_exists(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    check(words, capsys)
+
+
+def test_there_are_commands() -> None:
+    assert ["python", "-m", "fusedrnn", "demo"] in commands()
+    assert ["python", "-m", "fusedrnn", "info"] in commands()
+
+
+def test_variables_of_the_environment_are_read_by_the_sources() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "csrc").rglob("*.cpp"))
+    mentioned = set(re.findall(r"\b(FUSEDRNN_[A-Z_]+)(?==|`)", README))
+    variables = {name for name in mentioned if f"-D{name}" not in README}
+    assert variables >= {"FUSEDRNN_NUM_THREADS", "FUSEDRNN_LOG", "FUSEDRNN_ISA"}
+    for name in variables:
+        assert f'"{name}"' in sources, name
+
+
+# Links
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the headings as GitHub turns them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
+def test_a_link_leads_somewhere(link: str) -> None:
+    if "://" in link:
+        pytest.skip(f"{link}: tests ask nothing of the network")
+    name, _, anchor = link.partition("#")
+    assert (ROOT / name).is_file()
+    assert not anchor or anchor in anchors(ROOT / name)
