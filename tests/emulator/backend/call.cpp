@@ -1,7 +1,7 @@
 #include "call.h"
 
-#include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "cells.h"
 #include "emulator.h"
@@ -118,78 +118,78 @@ Call::Call(const Case& one, const Options& options) : case_(one), options_(optio
   p.I = x.shape[2];
   p.H = one.arguments.at(first.name).shape[0] / first.rows.times;
   p.P = one.results.at("y").shape[2];
-  prepare_forward();
-  prepare_backward();
+  for (const auto& [name, values] : one.arguments) {
+    if (name == "lengths" || name == "resets") {
+      add_mask(name, values);
+    } else {
+      inputs_[name] = std::make_unique<DeviceArray>(values, options.order);
+    }
+  }
+  for (const auto& [name, values] : one.results) {
+    const bool ones = name == "dx" && options.accumulate_dx;
+    outputs_[name] =
+        std::make_unique<DeviceArray>(filled(values.shape, x.type, ones ? 1 : NAN), options.order);
+  }
+  set_addresses();
 }
 
 Call::~Call() { free_reserve(); }
 
-const DeviceArray* Call::add_input(const std::string& name, Order order) {
-  const auto found = case_.arguments.find(name);
-  if (found == case_.arguments.end()) return nullptr;
-  return (inputs_[name] = std::make_unique<DeviceArray>(found->second, order)).get();
-}
-
-const DeviceArray* Call::add_output(const std::string& name, Order order, double fill) {
-  const auto found = case_.results.find(name);
-  if (found == case_.results.end()) return nullptr;
-  const Array host = filled(found->second.shape, case_.arguments.at("x").type, fill);
-  return (outputs_[name] = std::make_unique<DeviceArray>(host, order)).get();
-}
-
-const DLTensor* Call::mask(const std::string& name) {
-  const auto found = case_.arguments.find(name);
-  if (found == case_.arguments.end()) return nullptr;
-  Array& host = host_masks_.emplace(name, found->second).first->second;
+void Call::add_mask(const std::string& name, const Array& values) {
+  Array& host = host_masks_.emplace(name, values).first->second;
   DLTensor& tensor = masks_[name] = host.tensor();
-  if (!options_.host_masks) {
-    tensor.data = add_input(name, Order::dense)->data();
-    tensor.device = {kDLCUDA, options_.device};
-  }
-  return &tensor;
+  if (options_.host_masks) return;
+  inputs_[name] = std::make_unique<DeviceArray>(values, Order::dense);
+  tensor.data = inputs_.at(name)->data();
+  tensor.device = {kDLCUDA, options_.device};
 }
 
-namespace {
-
-Sequence sequence_of(const DeviceArray* array) { return array ? array->sequence() : Sequence{}; }
-Matrix matrix_of(const DeviceArray* array) { return array ? array->matrix() : Matrix{}; }
-
-}  // namespace
-
-void Call::prepare_forward() {
-  const CellTable& cell = kCells[case_.cell];
-  const Order order = options_.order;
-  forward_.x = sequence_of(add_input("x", order));
-  for (size_t i = 0; i < cell.parameters.size(); ++i) {
-    forward_.parameters[i] = matrix_of(add_input(cell.parameters[i].name, order));
-  }
-  forward_.y = sequence_of(add_output("y", order, NAN));
-  for (size_t s = 0; s < cell.states.size(); ++s) {
-    const std::string name = cell.states[s].name;
-    forward_.state_0[s] = matrix_of(add_input(name + "0", order));
-    forward_.state_n[s] = matrix_of(add_output(name + "_n", order, NAN));
-  }
-  call_masks_ = {mask("lengths"), mask("resets")};
+const DLTensor* Call::find_mask(const std::string& name) const {
+  const auto found = masks_.find(name);
+  return found == masks_.end() ? nullptr : &found->second;
 }
 
-void Call::prepare_backward() {
+// Of all arrays that the case has.
+void Call::set_addresses() {
+  const auto find = [](const auto& arrays, const std::string& name) {
+    const auto found = arrays.find(name);
+    return found == arrays.end() ? nullptr : found->second.get();
+  };
+  const auto sequence = [&](const auto& arrays, const std::string& name) {
+    const DeviceArray* const array = find(arrays, name);
+    return array != nullptr ? array->sequence() : Sequence{};
+  };
+  const auto matrix = [&](const auto& arrays, const std::string& name) {
+    const DeviceArray* const array = find(arrays, name);
+    return array != nullptr ? array->matrix() : Matrix{};
+  };
   const CellTable& cell = kCells[case_.cell];
-  const Order order = options_.order;
   backward_.problem = forward_.problem;
-  backward_.x = forward_.x;
-  std::copy_n(forward_.parameters, kMaxParameters, backward_.parameters);
-  backward_.dy = sequence_of(add_input("dy", order));
-  backward_.accumulate_dx = options_.accumulate_dx;
-  backward_.dx = sequence_of(add_output("dx", order, options_.accumulate_dx ? 1 : NAN));
+  forward_.x = backward_.x = sequence(inputs_, "x");
   for (size_t i = 0; i < cell.parameters.size(); ++i) {
     const std::string name = cell.parameters[i].name;
-    backward_.dparameters[i] = matrix_of(add_output("d" + name, order, NAN));
+    forward_.parameters[i] = backward_.parameters[i] = matrix(inputs_, name);
+    backward_.dparameters[i] = matrix(outputs_, "d" + name);
   }
   for (size_t s = 0; s < cell.states.size(); ++s) {
     const std::string name = cell.states[s].name;
-    backward_.dstate_n[s] = matrix_of(add_input("d" + name + "_n", order));
-    backward_.dstate_0[s] = matrix_of(add_output("d" + name + "0", order, NAN));
+    forward_.state_0[s] = matrix(inputs_, name + "0");
+    forward_.state_n[s] = matrix(outputs_, name + "_n");
+    backward_.dstate_n[s] = matrix(inputs_, "d" + name + "_n");
+    backward_.dstate_0[s] = matrix(outputs_, "d" + name + "0");
   }
+  forward_.y = sequence(outputs_, "y");
+  backward_.dy = sequence(inputs_, "dy");
+  backward_.dx = sequence(outputs_, "dx");
+  backward_.accumulate_dx = options_.accumulate_dx;
+  call_masks_ = {find_mask("lengths"), find_mask("resets")};
+}
+
+void Call::move(const std::string& name, const Array& values) {
+  auto& array = (inputs_.contains(name) ? inputs_ : outputs_).at(name);
+  left_.push_back(std::move(array));
+  array = std::make_unique<DeviceArray>(values, options_.order);
+  set_addresses();
 }
 
 fusedrnn_status Call::infer() {

@@ -78,24 +78,26 @@ class Call {
   void free_reserve();
   // Other values in all inputs, of the same shapes, at the same addresses.
   void write(const Case& other);
+  // The array elsewhere, with other values: an argument's, or of a result NaN.
+  void move(const std::string& name, const Array& values);
   // What the calls have written so far.
   Arrays outputs() const;
 
   // To change before the call is made.
   fusedrnn::ForwardCall& forward_call() { return forward_; }
+  const fusedrnn::ForwardCall& forward_call() const { return forward_; }
   fusedrnn::BackwardCall& backward_call() { return backward_; }
   fusedrnn::CudaMasks& masks() { return call_masks_; }
 
  private:
-  const DeviceArray* add_input(const std::string& name, Order order);
-  const DeviceArray* add_output(const std::string& name, Order order, double fill);
-  const DLTensor* mask(const std::string& name);
-  void prepare_forward();
-  void prepare_backward();
+  void add_mask(const std::string& name, const Array& values);
+  const DLTensor* find_mask(const std::string& name) const;
+  void set_addresses();
 
   const Case& case_;
   const Options options_;
   std::map<std::string, std::unique_ptr<DeviceArray>> inputs_, outputs_;
+  std::vector<std::unique_ptr<DeviceArray>> left_;  // where arrays were before they moved
   std::map<std::string, DLTensor> masks_;
   std::map<std::string, Array> host_masks_;
   fusedrnn::ForwardCall forward_;

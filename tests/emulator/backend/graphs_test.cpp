@@ -98,6 +98,34 @@ void test_calls_that_come_again_are_replayed() {
   }
 }
 
+void check_moved(const Case& one, const std::string& name, const Array& values,
+                 const Arrays& expected) {
+  CachingAllocator allocator;
+  Call call(one, {.allocator = &allocator.interface});
+  for (int turn = 0; turn < 4; ++turn) {
+    if (turn == 3) call.move(name, values);
+    require(call.forward(), one);
+    require(call.backward(), one);
+    call.free_reserve();
+  }
+  check_same(call.outputs(), expected, "with " + name + " elsewhere");
+}
+
+// A graph belongs to all addresses of its call: what has moved is read and written where it is.
+void test_a_call_with_another_address_is_another_call() {
+  const Spec spec{.T = 20, .lengths = false, .resets = false};
+  Spec other_spec = spec;
+  other_spec.seed = 2;
+  const Case one = random_case(spec), other = random_case(other_spec);
+  for (const auto& [name, values] : other.arguments) {
+    Case moved = one;
+    moved.arguments.insert_or_assign(name, values);
+    check_moved(one, name, values, train(moved));
+  }
+  const Arrays expected = train(one);
+  for (const auto& [name, nothing] : one.results) check_moved(one, name, nothing, expected);
+}
+
 // Hands out one place again and again, as large as asked for.
 struct OnePlace {
   static constexpr size_t kBytes = size_t{1} << 20;
@@ -263,6 +291,7 @@ void test_a_failure_in_a_capture() {
 
 int main() {
   test_calls_that_come_again_are_replayed();
+  test_a_call_with_another_address_is_another_call();
   test_a_graph_stays_in_the_memory_of_each_call();
   test_graphs_are_forgotten();
   test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there();

@@ -89,6 +89,123 @@ void test_no_memory_from_the_pool() {
   }
 }
 
+// --- reserves ---
+
+struct Block {
+  explicit Block(size_t size) : bytes(size), memory(emulator_allocate(size)) { fill(0xff); }
+  ~Block() { emulator_release(memory); }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  std::vector<unsigned char> read() const {
+    std::vector<unsigned char> content(bytes);
+    emulator_copy_from_device(content.data(), memory, bytes);
+    return content;
+  }
+  void write(const std::vector<unsigned char>& content) const {
+    emulator_copy_to_device(memory, content.data(), bytes);
+  }
+  void fill(unsigned char byte) const { write(std::vector<unsigned char>(bytes, byte)); }
+
+  const size_t bytes;
+  void* const memory;
+};
+
+size_t reserve_bytes(const Call& call) {
+  size_t bytes = 0;
+  CHECK(plugin().reserve_bytes(&call.forward_call().problem, &bytes) == FUSEDRNN_OK);
+  return bytes;
+}
+
+// Whatever memory it is in, and however often the call came before; backward does not write to it.
+void test_a_reserve_may_be_anywhere() {
+  for (const char* cell : {"gru", "gru_reset_before", "lstm"}) {
+    for (const bool masks : {false, true}) {
+      const Case one = random_case({.cell = cell, .T = 20, .lengths = masks, .resets = masks});
+      const Arrays expected = train(one);
+      Call call(one, {});
+      const Block first(reserve_bytes(call)), second(first.bytes), copy(first.bytes);
+      const fusedrnn::CudaPlace place{};
+      for (int turn = 0; turn < 6; ++turn) {
+        const Block& reserve = turn % 2 == 0 ? first : second;
+        call.forward_call().reserve = reserve.memory;
+        require(plugin().forward(&call.forward_call(), &call.masks(), &place), one);
+        const auto left = reserve.read();
+        copy.write(left);
+        reserve.fill(0xff);
+        call.backward_call().reserve = copy.memory;
+        require(plugin().backward(&call.backward_call(), &call.masks(), &place), one);
+        check_same(call.outputs(), expected, "from a reserve that was copied");
+        CHECK(copy.read() == left);
+      }
+    }
+  }
+}
+
+// Its size does not depend on masks, and there is none where there are no steps.
+void test_sizes_of_reserves() {
+  const Call full(random_case({}), {});
+  const Call bare(random_case({.lengths = false, .resets = false}), {});
+  CHECK_EQUAL(reserve_bytes(full), reserve_bytes(bare));
+  for (const auto& [T, B] : {std::pair{0, 3}, {5, 0}}) {
+    fusedrnn::Problem empty = full.forward_call().problem;
+    empty.T = T;
+    empty.B = B;
+    size_t bytes = 1;
+    CHECK(plugin().reserve_bytes(&empty, &bytes) == FUSEDRNN_OK);
+    CHECK_EQUAL(bytes, size_t{0});
+  }
+}
+
+// --- kept memory ---
+
+// One call after another leaves its reserve in the same memory, each on a stream of its own.
+void test_kept_memory_shows_what_calls_before_wrote() {
+  const Case a = random_case({.cell = "gru", .T = 20, .seed = 1});
+  const Case b = random_case({.cell = "gru", .T = 20, .seed = 2});
+  const Arrays expected = train(b);
+  for (uint64_t seed = 1; seed < 9; ++seed) {
+    emulator_set_seed(seed);
+    const Stream first, second, third;
+    Call call_a(a, {}), call_b(b, {});
+    fusedrnn::CudaKept* kept = nullptr;
+    void* reserve = nullptr;
+    fusedrnn::CudaPlace place{0, first.handle, nullptr};
+    require(plugin().keep(reserve_bytes(call_a), &place, &kept, &reserve), a);
+    const auto use = [&](void* stream, const Case& one, const auto& call) {
+      place.stream = stream;
+      require(plugin().enter(kept, &place), one);
+      require(call(), one);
+      require(plugin().leave(kept, &place), one);
+    };
+    for (Call* call : {&call_a, &call_b}) {
+      call->forward_call().reserve = reserve;
+      use(call == &call_a ? first.handle : second.handle, a,
+          [&] { return plugin().forward(&call->forward_call(), &call->masks(), &place); });
+    }
+    call_b.backward_call().reserve = reserve;
+    use(third.handle, b,
+        [&] { return plugin().backward(&call_b.backward_call(), &call_b.masks(), &place); });
+    plugin().free_kept(kept);
+    emulator_synchronize(second.handle);  // where y is written
+    check_same(call_b.outputs(), expected, "from kept memory that two calls wrote");
+  }
+  emulator_set_seed(0);
+}
+
+void test_kept_memory_of_no_bytes() {
+  Allocator allocator;
+  for (const bool own : {false, true}) {
+    const fusedrnn::CudaPlace place{0, nullptr, own ? &allocator.interface : nullptr};
+    fusedrnn::CudaKept* kept = nullptr;
+    void* memory = nullptr;
+    CHECK(plugin().keep(0, &place, &kept, &memory) == FUSEDRNN_OK);
+    CHECK(memory != nullptr);
+    plugin().free_kept(kept);
+  }
+  CHECK_EQUAL(allocator.live, 0);
+}
+
 // --- tapes ---
 
 void test_a_tape_serves_many_calls() {
@@ -201,6 +318,10 @@ int main() {
   test_allocator_of_the_caller();
   test_no_memory_from_the_allocator();
   test_no_memory_from_the_pool();
+  test_a_reserve_may_be_anywhere();
+  test_sizes_of_reserves();
+  test_kept_memory_shows_what_calls_before_wrote();
+  test_kept_memory_of_no_bytes();
   test_a_tape_serves_many_calls();
   test_a_tape_outlives_its_streams();
   test_a_tape_on_the_streams_of_threads();
