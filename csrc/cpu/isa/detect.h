@@ -1,9 +1,8 @@
 // Which instruction sets the kernels can use here, and which one they do use.
 //
-// Adding one: a value below (slowest first), its name and what it needs in detect.cpp, and in CMake
-// the macro that says its unit is part of the build. Units are compiled with exactly the features
-// listed in detect.cpp (-mavx2 -mfma -mf16c, not -march=...), or they may use some that nobody has
-// checked.
+// Adding one: a value below (slowest first), its name and what it needs in detect.cpp, and its line
+// in cmake/cpu_units.cmake. Units are compiled with exactly the features listed in detect.cpp
+// (-mavx2 -mfma -mf16c, not -march=...), or they may use some that nobody has checked.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@ enum class Isa { scalar, neon, avx2, avx512, avx512_bf16, amx_bf16 };
 const char* isa_name(Isa isa);
 
 // Slowest first; scalar is always there.
-std::vector<Isa> compiled_isas();   // those this build has kernels for
+std::vector<Isa> compiled_isas();   // those this build has kernels for (units.cpp)
 std::vector<Isa> available_isas();  // those of them that this CPU and operating system run
 
 // The fastest that is available, or the one FUSEDRNN_ISA names. The environment is read once, at

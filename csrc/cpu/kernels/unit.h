@@ -60,8 +60,7 @@ constexpr CellKernels kernels_of() {
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
 
-// Defines fusedrnn::cpu::<isa>::<name>, declared in cpu/isa/units.h; the arguments after the name
-// are those of Format.
+// Defines fusedrnn::cpu::<isa>::<name>; the arguments after the name are those of Format.
 #define FUSEDRNN_DEFINE_UNIT(name, ...)                                             \
   namespace fusedrnn::cpu::FUSEDRNN_ISA {                                           \
   namespace {                                                                       \

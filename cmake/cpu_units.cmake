@@ -1,0 +1,111 @@
+# The CPU kernels: one list of instruction sets and their formats. Each pair of the two is a unit, an object
+# library of its own that compiles csrc/cpu/kernels/unit.cpp with the set's vector type and flags.
+#
+# Results: FUSEDRNN_ISAS_BUILT, the sets of this build, slowest first; FUSEDRNN_UNIT_TARGETS, the libraries;
+# fusedrnn_isa.<set>, an interface library with the flags of a set; and the header cpu/isa/unit_list.h in the
+# folder FUSEDRNN_GENERATED_DIR.
+
+# A format's types as in kernels/format.h: Edge, Row, Panel. What converts narrow weights as it loads them:
+set(FUSEDRNN_FORMATS
+  float32         float,float,float
+  float64         double,double,double
+  bfloat16        Bf16,float,Bf16
+  float16         Half,float,Half
+  mixed_bfloat16  float,float,Bf16
+  int8            float,float,Int8)
+# What has instructions for narrow numbers. Its other formats are those of the next slower set.
+set(FUSEDRNN_NARROW_FORMATS
+  bfloat16        Bf16,Bf16,Bf16
+  mixed_bfloat16  float,Bf16,Bf16
+  int8            float,Offset8,Int8)
+
+# Contraction is off so that only what says fma is fused and a result does not depend on what the compiler
+# sees together.
+set(FUSEDRNN_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math)
+if(FUSEDRNN_SANITIZE)
+  list(APPEND FUSEDRNN_KERNEL_OPTIONS -O1) # the checks in unrolled tiles would take minutes to compile
+else()
+  list(APPEND FUSEDRNN_KERNEL_OPTIONS -O3)
+endif()
+
+set(FUSEDRNN_ISAS_BUILT "")
+set(FUSEDRNN_ISAS_KNOWN "")
+set(FUSEDRNN_UNIT_TARGETS "")
+set(FUSEDRNN_UNIT_LIST "")
+
+# fusedrnn_add_isa(<set> HEADER <in csrc> [NEEDS <set>] FORMATS <name> <types>... [OPTIONS <flag>...])
+macro(fusedrnn_add_isa isa)
+  cmake_parse_arguments(FUSEDRNN_SET "" "HEADER;NEEDS" "FORMATS;OPTIONS" ${ARGN})
+  list(APPEND FUSEDRNN_ISAS_KNOWN ${isa})
+  if("${isa}" IN_LIST FUSEDRNN_ISAS OR FUSEDRNN_ISAS STREQUAL "all")
+    if(FUSEDRNN_SET_NEEDS AND NOT FUSEDRNN_SET_NEEDS IN_LIST FUSEDRNN_ISAS_BUILT)
+      message(FATAL_ERROR "FUSEDRNN_ISAS: ${isa} needs ${FUSEDRNN_SET_NEEDS}, got ${FUSEDRNN_ISAS}")
+    endif()
+    list(APPEND FUSEDRNN_ISAS_BUILT ${isa})
+    _fusedrnn_add_units(${isa})
+  endif()
+endmacro()
+
+function(_fusedrnn_add_units isa)
+  add_library(fusedrnn_isa.${isa} INTERFACE)
+  target_link_libraries(fusedrnn_isa.${isa} INTERFACE fusedrnn_flags)
+  target_compile_options(fusedrnn_isa.${isa} INTERFACE ${FUSEDRNN_KERNEL_OPTIONS} ${FUSEDRNN_SET_OPTIONS})
+  while(FUSEDRNN_SET_FORMATS)
+    list(POP_FRONT FUSEDRNN_SET_FORMATS format types)
+    set(target fusedrnn_unit.${isa}.${format})
+    add_library(${target} OBJECT csrc/cpu/kernels/unit.cpp)
+    target_link_libraries(${target} PRIVATE fusedrnn_isa.${isa})
+    target_compile_definitions(${target} PRIVATE
+      FUSEDRNN_ISA=${isa} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}" FUSEDRNN_UNIT=${format}
+      FUSEDRNN_UNIT_FORMAT=${types})
+    list(APPEND FUSEDRNN_UNIT_TARGETS ${target})
+    string(APPEND FUSEDRNN_UNIT_LIST " \\\n  F(${isa}, ${format})")
+  endwhile()
+  set(FUSEDRNN_UNIT_TARGETS ${FUSEDRNN_UNIT_TARGETS} PARENT_SCOPE)
+  set(FUSEDRNN_UNIT_LIST "${FUSEDRNN_UNIT_LIST}" PARENT_SCOPE)
+endfunction()
+
+fusedrnn_add_isa(scalar HEADER cpu/isa/scalar/vec.h FORMATS ${FUSEDRNN_FORMATS})
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  fusedrnn_add_isa(avx2 HEADER cpu/isa/avx2/vec.h FORMATS ${FUSEDRNN_FORMATS} OPTIONS -mavx2 -mfma -mf16c)
+
+  set(FUSEDRNN_AVX512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c
+                      -mprefer-vector-width=512)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # GCC 12 warns of uninitialised values inside its own AVX-512 intrinsics (GCC bug 105593).
+    list(APPEND FUSEDRNN_AVX512 -Wno-maybe-uninitialized)
+  endif()
+  fusedrnn_add_isa(avx512 HEADER cpu/isa/avx512/vec.h FORMATS ${FUSEDRNN_FORMATS} OPTIONS ${FUSEDRNN_AVX512})
+
+  set(FUSEDRNN_AVX512_BF16 ${FUSEDRNN_AVX512} -mavx512bf16 -mavx512vnni)
+  fusedrnn_add_isa(avx512_bf16 HEADER cpu/isa/avx512_bf16/dot.h NEEDS avx512
+                   FORMATS ${FUSEDRNN_NARROW_FORMATS} OPTIONS ${FUSEDRNN_AVX512_BF16})
+  fusedrnn_add_isa(amx_bf16 HEADER cpu/isa/amx_bf16/matrix_unit.h NEEDS avx512
+                   FORMATS ${FUSEDRNN_NARROW_FORMATS}
+                   OPTIONS ${FUSEDRNN_AVX512_BF16} -mamx-tile -mamx-bf16 -mamx-int8)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|AARCH64|arm64|ARM64")
+  # Part of the baseline. GCC's scheduling before register allocation would begin a tile's step with all
+  # of its loads, and spill accumulators.
+  fusedrnn_add_isa(neon HEADER cpu/isa/neon/vec.h FORMATS ${FUSEDRNN_FORMATS}
+                   OPTIONS $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+endif()
+
+if(NOT FUSEDRNN_ISAS STREQUAL "all")
+  foreach(isa IN LISTS FUSEDRNN_ISAS)
+    if(NOT isa IN_LIST FUSEDRNN_ISAS_KNOWN)
+      message(FATAL_ERROR "FUSEDRNN_ISAS: expected all or some of ${FUSEDRNN_ISAS_KNOWN}, got ${isa}")
+    endif()
+  endforeach()
+  # What every machine can run: nothing else is sure to.
+  if(NOT "scalar" IN_LIST FUSEDRNN_ISAS)
+    message(FATAL_ERROR "FUSEDRNN_ISAS: expected scalar among them, got ${FUSEDRNN_ISAS}")
+  endif()
+endif()
+
+set(FUSEDRNN_GENERATED_DIR "${PROJECT_BINARY_DIR}/generated")
+file(CONFIGURE OUTPUT "${FUSEDRNN_GENERATED_DIR}/cpu/isa/unit_list.h" @ONLY CONTENT
+"// By cmake/cpu_units.cmake: the units of this build, those of the slowest set first.
+#pragma once
+
+#define FUSEDRNN_FOR_EACH_UNIT(F)@FUSEDRNN_UNIT_LIST@
+")

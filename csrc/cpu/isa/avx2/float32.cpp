@@ -1,5 +1,0 @@
-#define FUSEDRNN_ISA avx2
-#include "cpu/isa/avx2/vec.h"
-#include "cpu/kernels/unit.h"
-
-FUSEDRNN_DEFINE_UNIT(float32, float, float, float)
