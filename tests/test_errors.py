@@ -121,6 +121,14 @@ def test_sizes_that_overflow(cell: str) -> None:
     x = np.broadcast_to(np.float32(0), (2**30, 2**27, I))
     message = f"x: T = {2**30}, B = {2**27}, I = {I}, H = {H} are too large"
     rejected(cell, ValueError, message, x=x)
+    # Its states would fit.
+    x = np.broadcast_to(np.float32(0), (2**20, 2**10, 2**26))
+    wide: dict[str, Any] = {
+        "w_ih": np.broadcast_to(np.float32(0), (GATES[cell], 2**26)),
+        "w_hh": np.broadcast_to(np.float32(0), (GATES[cell], 1)),
+    }
+    message = f"x: T = {2**20}, B = {2**10}, I = {2**26}, H = 1 are too large"
+    rejected(cell, ValueError, message, x=x, **wide)
     x = np.broadcast_to(np.float32(0), (2**58, 0, I))
     message = f"x: T = {2**58}, B = 0, I = {I}, H = {H} are too large"
     rejected(cell, ValueError, message, x=x)

@@ -104,6 +104,49 @@ def test_large_steps(cell: str, options: Arguments, threads: int) -> None:
     same_step(in_place, got)
 
 
+@variants
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_a_sequence_of_one_step_keeps_to_its_masks(
+    cell: str, options: Arguments, batch: int
+) -> None:
+    layer = layer_of(cell, **options)
+    frozen = layer.freeze()
+    x, state = normal((1, batch, I)), state_of(cell, batch)
+    resets, lengths = np.arange(batch)[None] % 2 == 0, np.arange(batch) % 2
+    for masks in ({"resets": resets}, {"lengths": lengths}, {"resets": resets, "lengths": lengths}):
+        same_step(frozen(x, state, **masks), layer(x, state, **masks))
+    cut, _ = frozen(x, state, resets=resets)
+    same_bits({"y": cut[:, ::2]}, {"y": frozen(x)[0][:, ::2]})
+
+
+@cells
+def test_more_sequences_than_in_the_step_before(cell: str) -> None:
+    """What a step works in is kept for the next one, which may need more."""
+    layer = layer_of(cell)
+    frozen = layer.freeze()
+    for batch in (1, 70, 3, 600):
+        x, state = normal((batch, I)), state_of(cell, batch)
+        y, last = layer(x[None], state)
+        same_step(frozen.step(x, state), (y[0], last))
+
+
+def test_the_new_state_of_threads_may_lie_over_x() -> None:
+    """Units that one thread has finished are not what another still reads."""
+    frozen = fr.LSTM(1024, 1024, seed=0).freeze()
+    x, h, c = (normal((4, 1024), seed=seed) for seed in range(3))
+    state = (h[None], c[None])
+    before = fr.get_num_threads()
+    fr.set_num_threads(2)
+    try:
+        expected = frozen.step(x, state)
+        for _ in range(60):
+            memory = x[None].copy()
+            out = (np.empty_like(x), (memory, np.empty_like(memory)))
+            same_step(frozen.step(memory[0], state, out=out), expected)
+    finally:
+        fr.set_num_threads(before)
+
+
 @cells
 def test_out_is_written_and_returned(cell: str) -> None:
     frozen = layer_of(cell).freeze()

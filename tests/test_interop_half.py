@@ -214,6 +214,15 @@ def test_capsules_keep_the_array_and_give_it_back(max_version: tuple[int, int] |
     assert watched() is None
 
 
+@pytest.mark.parametrize("writeable", [False, True])
+def test_capsules_of_read_only_arrays(writeable: bool) -> None:
+    array = _core.empty((5,), "bfloat16")
+    array.flags.writeable = writeable
+    taken = _core.as_array("array", _core.LentArray(array))
+    assert taken.ctypes.data == array.ctypes.data
+    assert taken.flags.writeable is writeable
+
+
 def test_what_a_capsule_cannot_be_asked_for() -> None:
     lent = _core.LentArray(_core.empty((5,), "bfloat16"))
     asked: list[Arguments] = [{"stream": 1}, {"dl_device": (2, 0)}, {"copy": True}]

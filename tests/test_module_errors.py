@@ -69,6 +69,35 @@ def test_outputs_of_other_libraries() -> None:
     assert np.array_equal(y.numpy(), expected)
 
 
+def test_gradients_of_other_libraries() -> None:
+    *_, tape = lstm_into()
+    expected = fr.lstm_backward(tape, np.ones((T, B, H), "float32"))
+    for name in ("dx", "dw_ih", "db_hh", "dc0"):
+        value = getattr(expected, name)
+        given = torch.full(value.shape, np.nan)
+        got = fr.lstm_backward(tape, np.ones((T, B, H), "float32"), out={name: given})
+        assert getattr(got, name) is given
+        assert np.array_equal(given.numpy(), value)
+
+
+def test_outputs_that_lie_backwards() -> None:
+    expected, _, _ = lstm_into()
+    y, _, _ = lstm_into(y=nans(T, B, H)[::-1])
+    assert np.array_equal(y, expected)
+    y, _, _ = lstm_into(y=nans(T, B, H)[::-1, ::-1])
+    assert np.array_equal(y, expected)
+    # Of the same memory as x, or of that behind it.
+    memory = nans(2 * T, B, max(I, H))
+    memory[:T, :, :I] = problem("lstm")["x"]
+    x = memory[:T, :, :I]
+    y, _, _ = lstm_into(x=x, y=memory[: T - 1 : -1, :, :H])
+    assert np.array_equal(y, expected)
+    for last in (0, T - 1):
+        y = memory[last : last + T][::-1, :, :H]
+        with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
+            lstm_into(x=x, y=y)
+
+
 def test_forms_of_out() -> None:
     y, (h_n, c_n) = out_of()
     for function in (fr.lstm, fr.lstm_forward):
