@@ -105,11 +105,12 @@ Array filled(const std::vector<int64_t>& shape, DLDataType type, double value) {
 }  // namespace
 
 Call::Call(const Case& one, const Options& options) : case_(one), options_(options) {
-  const CellTable& cell = kCells[one.cell];
+  const int number = cell_named(one.cell);
+  const CellTable& cell = kCells[number];
   const cells::Parameter& first = cell.parameters[0];
   const Array& x = one.arguments.at("x");
   Problem& p = forward_.problem;
-  p.cell = one.cell;
+  p.cell = number;
   p.dtype = dtype_of(x.type);
   p.reverse = one.reverse != 0;
   p.compute = one.compute != 0 ? Compute::bfloat16 : options.compute;
@@ -157,7 +158,7 @@ Matrix matrix_of(const DeviceArray* array) { return array ? array->matrix() : Ma
 }  // namespace
 
 void Call::prepare_forward() {
-  const CellTable& cell = kCells[case_.cell];
+  const CellTable& cell = kCells[cell_named(case_.cell)];
   const Order order = options_.order;
   forward_.x = sequence_of(add_input("x", order));
   for (size_t i = 0; i < cell.parameters.size(); ++i) {
@@ -173,7 +174,7 @@ void Call::prepare_forward() {
 }
 
 void Call::prepare_backward() {
-  const CellTable& cell = kCells[case_.cell];
+  const CellTable& cell = kCells[cell_named(case_.cell)];
   const Order order = options_.order;
   backward_.problem = forward_.problem;
   backward_.x = forward_.x;
