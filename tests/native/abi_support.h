@@ -302,6 +302,7 @@ typedef struct {
 /* A network, and a forward and a backward call with all that they may be given. */
 typedef struct {
   Setting setting;
+  fusedrnn_run runs[MAX_RUNS];
   fusedrnn_network* network;
   fusedrnn_network_info info;
   Array *x, *y, *dx, *dy;
@@ -371,6 +372,7 @@ static inline Problem* new_problem(const fusedrnn_run* runs, int num_runs, Setti
   memset(p, 0, sizeof *p);
   p->setting = setting;
   const Format* const format = setting.format;
+  memcpy(p->runs, runs, (size_t)num_runs * sizeof *runs);
   p->network = new_network(runs, num_runs, format->type, format->compute);
   CHECK(fusedrnn_network_describe(p->network, &p->info) == FUSEDRNN_OK);
   CHECK(p->info.num_runs == num_runs && num_runs <= MAX_RUNS);

@@ -3,8 +3,8 @@
 Usage: PYTHONPATH=tests python tests/native/golden.py OUTPUT
 
 The file, little-endian, with numbers of the format in int64 and texts as a count and its bytes: the
-number of cases, then each case: its name; its largest relative error, a float64; cell, reverse,
-compute; the number of arguments, then each; the number of results, then each. An array: its name,
+number of cases, then each case: its name; its largest relative error, a float64; its cell's name;
+reverse, compute; the number of arguments, then each; the number of results, then each. An array: its name,
 type, number of dimensions, dimensions, values. Results are those of the arguments as they are
 stored, rounded to their type, computed in float64.
 """
@@ -84,7 +84,7 @@ class Case(NamedTuple):
     name: str
     format: Format
     bound: float
-    cell: int  # a fusedrnn_cell: reference.VARIANTS has their order
+    cell: str  # as in fusedrnn.h
     reverse: bool
     arguments: dict[str, NDArray[Any]]
     results: dict[str, NDArray[np.float64]]
@@ -126,11 +126,18 @@ def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case
         name,
         fmt,
         fmt.bound_of(options.get("nonlinearity")),
-        cell,
+        cell_name(variant, options),
         reverse,
         problem | upstream,
         results,
     )
+
+
+def cell_name(variant: str, options: Mapping[str, Any]) -> str:
+    """What a fusedrnn_run calls the cell."""
+    if variant == "rnn":
+        return f"rnn_{options['nonlinearity']}"
+    return "gru_reset_before" if options.get("reset_after") is False else variant
 
 
 def rounded(arrays: Mapping[str, NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:
@@ -185,7 +192,8 @@ def write_case(file: BinaryIO, case: Case) -> None:
     """One case with all its arrays."""
     write_text(file, case.name)
     file.write(struct.pack("<d", case.bound))
-    for number in (case.cell, case.reverse, case.format.compute):
+    write_text(file, case.cell)
+    for number in (case.reverse, case.format.compute):
         write_number(file, int(number))
     write_arrays(file, case.arguments, case.format.name)
     write_arrays(file, case.results, "float64")

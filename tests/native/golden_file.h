@@ -97,7 +97,8 @@ using Arrays = std::map<std::string, Array>;
 struct Case {
   std::string name;
   double bound;
-  int32_t cell, reverse, compute;
+  std::string cell;
+  int32_t reverse, compute;
   Arrays arguments, results;
 };
 
@@ -128,7 +129,7 @@ inline Case read_case(Reader& reader) {
   Case one{};
   one.name = reader.text();
   one.bound = reader.real();
-  one.cell = static_cast<int32_t>(reader.number());
+  one.cell = reader.text();
   one.reverse = static_cast<int32_t>(reader.number());
   one.compute = static_cast<int32_t>(reader.number());
   one.arguments = read_arrays(reader);

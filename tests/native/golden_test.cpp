@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cstddef>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -31,130 +33,162 @@ constexpr int kSkipped = 77;
 
 // --- a call ---
 
-// Fields of a struct of arguments by the names of their arrays.
-template <class Args, class Tensor>
-struct Field {
-  const char* name;
-  Tensor* Args::* field;
-};
-using ForwardInput = Field<fusedrnn_forward_args, const DLTensor>;
-using ForwardOutput = Field<fusedrnn_forward_args, DLTensor>;
-using FreezeInput = Field<fusedrnn_freeze_args, const DLTensor>;
-using BackwardInput = Field<fusedrnn_backward_args, const DLTensor>;
-using BackwardOutput = Field<fusedrnn_backward_args, DLTensor>;
+void require(fusedrnn_status status, const Case& one) {
+  if (status != FUSEDRNN_OK) throw std::runtime_error(one.name + ": " + fusedrnn_last_error());
+}
 
-using Forward = fusedrnn_forward_args;
-using Freeze = fusedrnn_freeze_args;
-using Backward = fusedrnn_backward_args;
-constexpr ForwardInput kForwardInputs[] = {
-    {"x", &Forward::x},       {"w_ih", &Forward::w_ih},       {"w_hh", &Forward::w_hh},
-    {"b_ih", &Forward::b_ih}, {"b_hh", &Forward::b_hh},       {"h0", &Forward::h0},
-    {"c0", &Forward::c0},     {"lengths", &Forward::lengths}, {"resets", &Forward::resets},
-};
-constexpr ForwardOutput kForwardOutputs[] = {
-    {"y", &Forward::y}, {"h_n", &Forward::h_n}, {"c_n", &Forward::c_n}};
-constexpr FreezeInput kFreezeInputs[] = {{"w_ih", &Freeze::w_ih},
-                                         {"w_hh", &Freeze::w_hh},
-                                         {"b_ih", &Freeze::b_ih},
-                                         {"b_hh", &Freeze::b_hh}};
-constexpr BackwardInput kBackwardInputs[] = {
-    {"dy", &Backward::dy}, {"dh_n", &Backward::dh_n}, {"dc_n", &Backward::dc_n}};
-constexpr BackwardOutput kBackwardOutputs[] = {
-    {"dx", &Backward::dx},       {"dw_ih", &Backward::dw_ih}, {"dw_hh", &Backward::dw_hh},
-    {"db_ih", &Backward::db_ih}, {"db_hh", &Backward::db_hh}, {"dh0", &Backward::dh0},
-    {"dc0", &Backward::dc0},
-};
+// The case's cell as a network, and the names of its arrays in their order.
+struct Network {
+  std::unique_ptr<fusedrnn_network, decltype(&fusedrnn_network_free)> handle;
+  std::vector<std::string> parameters, states;
 
-// One call's struct, pointing at tensors that it keeps.
-template <class Args>
-class Call {
- public:
-  Call() { args.size = sizeof args; }
-
-  template <class Tensor, size_t n>
-  void point(const Field<Args, Tensor> (&fields)[n], Arrays& arrays) {
-    for (const auto& [name, field] : fields) {
-      const auto found = arrays.find(name);
-      if (found == arrays.end()) continue;
-      args.*field = &(tensors_[name] = found->second.tensor());
+  explicit Network(const Case& one) : handle(nullptr, fusedrnn_network_free) {
+    fusedrnn_run run{};
+    run.cell = one.cell.c_str();
+    run.reverse = one.reverse;
+    run.writes = 1;
+    run.input_size = one.arguments.at("x").shape[2];
+    run.hidden_size = one.results.at("y").shape[2];
+    fusedrnn_network_args args{};
+    args.size = sizeof args;
+    args.runs = &run;
+    args.num_runs = 1;
+    args.compute = one.compute;
+    args.dtype = one.arguments.at("x").type;
+    fusedrnn_network* network = nullptr;
+    require(fusedrnn_network_create(&args, &network), one);
+    handle.reset(network);
+    fusedrnn_network_info info{};
+    require(fusedrnn_network_describe(network, &info), one);
+    fusedrnn_array_info array{};
+    for (int32_t i = 0; i < info.num_parameters; ++i) {
+      require(fusedrnn_network_parameter(network, i, &array), one);
+      parameters.emplace_back(array.name);
+    }
+    for (int32_t i = 0; i < info.num_states; ++i) {
+      require(fusedrnn_network_state(network, i, &array), one);
+      states.emplace_back(array.name);
     }
   }
+};
 
-  Args args{};
+// Tensors of arrays, as long as a call needs them.
+class Tensors {
+ public:
+  // Null where there is no such array.
+  DLTensor* of(Arrays& arrays, const std::string& name) {
+    const auto found = arrays.find(name);
+    return found == arrays.end() ? nullptr : &(tensors_[name] = found->second.tensor());
+  }
+  // The tensors of before + name + after.
+  template <class Tensor>
+  std::vector<Tensor*> list(Arrays& arrays, const char* before,
+                            const std::vector<std::string>& names, const char* after) {
+    std::vector<Tensor*> tensors;
+    for (const std::string& name : names) tensors.push_back(of(arrays, before + name + after));
+    return tensors;
+  }
 
  private:
   std::map<std::string, DLTensor> tensors_;
 };
 
-// Arrays to be written where `fields` and the case's results meet.
-template <class Args, size_t n>
-void add_outputs(const Field<Args, DLTensor> (&fields)[n], const Case& one, Arrays& arrays) {
-  for (const auto& field : fields) {
-    const auto found = one.results.find(field.name);
-    if (found != one.results.end()) {
-      arrays.emplace(field.name, Array(found->second.shape, one.arguments.at("x").type));
+// Arrays to be written, of those results whose names begin with d or do not.
+void add_outputs(const Case& one, bool gradients, Arrays& arrays) {
+  for (const auto& [name, result] : one.results) {
+    if ((name[0] == 'd') == gradients) {
+      arrays.emplace(name, Array(result.shape, one.arguments.at("x").type));
     }
   }
 }
 
-void require(fusedrnn_status status, const Case& one) {
-  if (status != FUSEDRNN_OK) throw std::runtime_error(one.name + ": " + fusedrnn_last_error());
+// Calls run(args), a forward call without weights or reserve.
+template <class Run>
+void forward(Case& one, const Network& network, Arrays& outputs, const Run& run) {
+  Tensors tensors;
+  add_outputs(one, false, outputs);
+  const auto states = tensors.list<const DLTensor>(one.arguments, "", network.states, "0");
+  const auto states_n = tensors.list<DLTensor>(outputs, "", network.states, "_n");
+  fusedrnn_forward_args args{};
+  args.size = sizeof args;
+  args.x = tensors.of(one.arguments, "x");
+  args.states = states.data();
+  args.lengths = tensors.of(one.arguments, "lengths");
+  args.resets = tensors.of(one.arguments, "resets");
+  args.y = tensors.of(outputs, "y");
+  args.states_n = states_n.data();
+  require(run(args), one);
 }
 
-void forward(Case& one, Arrays& outputs, fusedrnn_tape** tape) {
-  Call<Forward> call;
-  call.args.cell = one.cell;
-  call.args.reverse = one.reverse;
-  call.args.compute = one.compute;
-  call.point(kForwardInputs, one.arguments);
-  add_outputs(kForwardOutputs, one, outputs);
-  call.point(kForwardOutputs, outputs);
-  require(fusedrnn_forward(&call.args, tape), one);
+// With the case's weights. `reserve` may be empty.
+void forward(Case& one, const Network& network, Arrays& outputs,
+             std::vector<std::max_align_t>& reserve, size_t bytes) {
+  Tensors tensors;
+  const auto parameters = tensors.list<const DLTensor>(one.arguments, "", network.parameters, "");
+  forward(one, network, outputs, [&](fusedrnn_forward_args& args) {
+    args.network = network.handle.get();
+    args.parameters = parameters.data();
+    args.reserve = reserve.empty() ? nullptr : reserve.data();
+    args.reserve_bytes = bytes;
+    return fusedrnn_forward(&args);
+  });
 }
 
 Arrays infer(Case& one) {
   Arrays outputs;
-  forward(one, outputs, nullptr);
+  std::vector<std::max_align_t> none;
+  forward(one, Network(one), outputs, none, 0);
   return outputs;
 }
 
 // Inference with weights that were frozen before.
 Arrays infer_frozen(Case& one) {
-  Call<Freeze> freeze;
-  freeze.args.cell = one.cell;
-  freeze.args.compute = one.compute;
-  freeze.point(kFreezeInputs, one.arguments);
-  fusedrnn_frozen* frozen = nullptr;
-  require(fusedrnn_freeze(&freeze.args, &frozen), one);
-
-  Call<Forward> call;
-  call.args.cell = one.cell;
-  call.args.reverse = one.reverse;
-  call.point(kForwardInputs, one.arguments);
-  call.args.w_ih = call.args.w_hh = call.args.b_ih = call.args.b_hh = nullptr;
+  const Network network(one);
+  Tensors tensors;
+  const auto parameters = tensors.list<const DLTensor>(one.arguments, "", network.parameters, "");
+  fusedrnn_frozen* handle = nullptr;
+  require(fusedrnn_freeze(network.handle.get(), parameters.data(), &handle), one);
+  const std::unique_ptr<fusedrnn_frozen, decltype(&fusedrnn_frozen_free)> frozen(
+      handle, fusedrnn_frozen_free);
   Arrays outputs;
-  add_outputs(kForwardOutputs, one, outputs);
-  call.point(kForwardOutputs, outputs);
-  const fusedrnn_status status = fusedrnn_frozen_forward(frozen, &call.args);
-  fusedrnn_frozen_free(frozen);
-  require(status, one);
+  forward(one, network, outputs, [&](fusedrnn_forward_args& args) {
+    return fusedrnn_frozen_forward(frozen.get(), &args);
+  });
   return outputs;
 }
 
 // Outputs and gradients.
 Arrays train(Case& one) {
+  const Network network(one);
+  const std::vector<int64_t>& shape = one.arguments.at("x").shape;
+  size_t bytes = 0;
+  require(fusedrnn_reserve_bytes(network.handle.get(), {kDLCPU, 0}, shape[0], shape[1], &bytes),
+          one);
+  std::vector<std::max_align_t> reserve(bytes / sizeof(std::max_align_t) + 1);
   Arrays outputs;
-  fusedrnn_tape* tape = nullptr;
-  forward(one, outputs, &tape);
+  forward(one, network, outputs, reserve, bytes);
 
-  Call<Backward> call;
-  call.args.tape = tape;
-  call.point(kBackwardInputs, one.arguments);
-  add_outputs(kBackwardOutputs, one, outputs);
-  call.point(kBackwardOutputs, outputs);
-  const fusedrnn_status status = fusedrnn_backward(&call.args);
-  fusedrnn_tape_free(tape);
-  require(status, one);
+  Tensors tensors;
+  add_outputs(one, true, outputs);
+  const auto parameters = tensors.list<const DLTensor>(one.arguments, "", network.parameters, "");
+  const auto dstates_n = tensors.list<const DLTensor>(one.arguments, "d", network.states, "_n");
+  const auto dparameters = tensors.list<DLTensor>(outputs, "d", network.parameters, "");
+  const auto dstates = tensors.list<DLTensor>(outputs, "d", network.states, "0");
+  fusedrnn_backward_args args{};
+  args.size = sizeof args;
+  args.network = network.handle.get();
+  args.x = tensors.of(one.arguments, "x");
+  args.parameters = parameters.data();
+  args.lengths = tensors.of(one.arguments, "lengths");
+  args.resets = tensors.of(one.arguments, "resets");
+  args.reserve = reserve.data();
+  args.reserve_bytes = bytes;
+  args.dy = tensors.of(one.arguments, "dy");
+  args.dstates_n = dstates_n.data();
+  args.dx = tensors.of(outputs, "dx");
+  args.dparameters = dparameters.data();
+  args.dstates = dstates.data();
+  require(fusedrnn_backward(&args), one);
   return outputs;
 }
 

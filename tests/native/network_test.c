@@ -512,6 +512,26 @@ static void test_rows_that_take_turns(void) {
   }
 }
 
+/* Each run's sizes may be small and a row's all the same beyond memory. */
+static void test_wide_rows(void) {
+  const fusedrnn_run run = placed(layer("gru", 0, 2, 3), INT64_C(1) << 50, 0);
+  const fusedrnn_run narrow = layer("gru", 0, 2, 3);
+  Problem* const p = new_problem(&narrow, 1, kDoubles);
+  fusedrnn_network* const wide = new_network(&run, 1, kFormats[FLOAT64].type, 0);
+  size_t bytes = 0;
+  EXPECT_VALUE_ERROR(
+      fusedrnn_reserve_bytes(wide, (DLDevice){kDLCPU, 0}, 64, 64, &bytes),
+      "steps, batch: expected at least 0, and fewer than memory can name, got 64, 64");
+  fusedrnn_forward_args args = inference_of(p);
+  args.network = wide;
+  p->x->shape[0] = p->x->shape[1] = 64;
+  p->x->shape[2] = (INT64_C(1) << 50) + 2;
+  EXPECT_VALUE_ERROR(fusedrnn_forward(&args),
+                     "x: T = 64, B = 64, I = 1125899906842626, H = 3 are too large");
+  fusedrnn_network_free(wide);
+  free_problem(p);
+}
+
 /* Gradients of a layer that lies below another: names say which run's array is wrong. */
 static void test_names_of_runs(void) {
   const fusedrnn_run runs[] = {layer("gru", 0, 2, 3), layer("lstm", 1, 3, 4)};
@@ -561,6 +581,7 @@ int main(void) {
   test_gradients();
   test_unread_row();
   test_rows_that_take_turns();
+  test_wide_rows();
   test_names_of_runs();
   return result();
 }

@@ -29,8 +29,10 @@
  * gradient once at its end.
  *
  * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
- * for the calling thread, which argument was wrong, what was expected and what came. All functions
- * may be called from many threads.
+ * for the calling thread, which argument was wrong, what was expected and what came. Parameters and
+ * states go by their names there, in networks of more than one run with its number: "runs[1].w_ih",
+ * "runs[0].dw_ih"; a state before the first step is "h0", after the last one "h_n", and their
+ * gradients "dh0" and "dh_n". All functions may be called from many threads.
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -66,41 +68,47 @@ typedef enum fusedrnn_status {
  * that BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than
  * gru_reset_before. */
 typedef enum fusedrnn_compute {
-  FUSEDRNN_COMPUTE_SAME = 0, /* the type of x */
-  FUSEDRNN_COMPUTE_BFLOAT16 = 1,
+  /* the type of x */
+  FUSEDRNN_COMPUTE_SAME = 0,
   /* of float32: x, h, weights, and in backward the gates' gradients */
-  FUSEDRNN_COMPUTE_INT8 = 2,
+  FUSEDRNN_COMPUTE_BFLOAT16 = 1,
   /* of float32, frozen weights only: weights with a scale a row, x and h with a scale a sequence,
    * found at each step. docs/quantisation.md says what the two cost in accuracy. */
-  FUSEDRNN_COMPUTE_TFLOAT32 = 3 /* of float32, on CUDA devices only: 10 bits of fraction */
+  FUSEDRNN_COMPUTE_INT8 = 2,
+  /* of float32, on CUDA devices only: 10 bits of fraction */
+  FUSEDRNN_COMPUTE_TFLOAT32 = 3
 } fusedrnn_compute;
 
-/* Where a call on a CUDA device takes the memory it works in, and what a tape keeps. */
+/* Where a call on a CUDA device takes the memory it works in. */
 typedef struct fusedrnn_allocator {
   void* context;
   /* Memory of the stream's device, aligned to 256 bytes, for use on `stream`; null where there is
    * none. */
   void* (*allocate)(void* context, size_t bytes, void* stream);
-  /* Once all work that used it has been put on `stream`. A tape's is released where the tape is. */
+  /* Once all work that used it has been put on `stream`. */
   void (*release)(void* context, void* memory, size_t bytes, void* stream);
 } fusedrnn_allocator;
 
 /* One cell over the sequence, in one direction. A row is what lies between runs, [T,B,width]: row 0
  * is x, and each other row is written by one or more runs, side by side. The highest row is y. A
- * stack of L layers in both directions has rows 0 to L; its runs are 2 L, those of row k first
- * forward, then reverse: {cell, 0, k - 1, k, 0, 0, width of row k - 1, H, 0}, {cell, 1, k - 1, k,
- * 0, H, width of row k - 1, H, 0}. */
+ * stack of L layers in both directions has rows 0 to L; its runs are 2 L, those of row k:
+ *
+ *   {.cell = cell, .reads = k - 1, .writes = k, .input_size = width of row k - 1, .hidden_size = H}
+ *   the same with .reverse = 1, .write_offset = H
+ *
+ * Runs may read any columns of a row; on a CUDA device, for gradients of the row, all of them.
+ */
 typedef struct fusedrnn_run {
   /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm"; "gru": n = tanh(a_n + r * u_n),
    * as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n + W_hn (r * h) + b_hn), Cho et
    * al. 2014 */
   const char* cell;
-  int32_t reverse;     /* nonzero: from the last valid step of each sequence to the first */
-  int32_t reads;       /* a row that runs before have written, or 0 */
-  int32_t writes;      /* 1 or more, higher than the row it reads */
-  int32_t reserved;    /* zero */
-  int64_t read_offset; /* the first column that it reads, and writes */
-  int64_t write_offset;
+  int32_t reverse;         /* nonzero: from the last valid step of each sequence to the first */
+  int32_t reads;           /* a row that runs before have written, or 0 */
+  int32_t writes;          /* the row of the run before or the next one; above the row it reads */
+  int32_t reserved;        /* zero */
+  int64_t read_offset;     /* the first column that it reads */
+  int64_t write_offset;    /* the first column that it writes */
   int64_t input_size;      /* I */
   int64_t hidden_size;     /* H; it writes as many columns, or P */
   int64_t projection_size; /* P of cells with a projection; else 0 */
@@ -112,15 +120,14 @@ typedef struct fusedrnn_network_args {
   size_t size; /* sizeof(fusedrnn_network_args), so that fields can be added */
   const fusedrnn_run* runs;
   int32_t num_runs;
-  int32_t compute; /* a fusedrnn_compute */
-  DLDataType
-      dtype; /* float32, float64, bfloat16 (kDLBfloat, 16 bits) or float16 (kDLFloat, 16 bits) */
+  int32_t compute;  /* a fusedrnn_compute */
+  DLDataType dtype; /* float32, float64, bfloat16 (kDLBfloat, 16) or float16 (kDLFloat, 16) */
   int32_t reserved; /* zero */
 } fusedrnn_network_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,
                                                      fusedrnn_network** network);
-/* When no call, and nothing frozen, uses it any more. */
+/* When no call uses it any more. */
 FUSEDRNN_API void fusedrnn_network_free(fusedrnn_network* network);
 
 typedef struct fusedrnn_network_info {
@@ -145,11 +152,11 @@ FUSEDRNN_API fusedrnn_status fusedrnn_network_parameter(const fusedrnn_network* 
 FUSEDRNN_API fusedrnn_status fusedrnn_network_state(const fusedrnn_network* network, int32_t index,
                                                     fusedrnn_array_info* info);
 
-/* Bytes that a forward call on this device leaves for its backward. The reserve may be copied,
- * saved and loaded in between. On the CPU it is aligned to 16 bytes, opens with a header that says
- * of which network and sizes it is (any other is an error), and serves any process that runs the
- * same instruction set. On a CUDA device it is aligned to 256 bytes and used in the order of the
- * streams; there its size alone is checked. */
+/* Bytes, never 0, that a forward call on this device leaves for its backward. The reserve may be
+ * copied, saved and loaded in between. On the CPU it is aligned to 16 bytes, opens with a header
+ * that says of which network and sizes it is (any other is an error), and serves any process that
+ * runs the same instruction set. On a CUDA device it is aligned to 256 bytes and used in the order
+ * of the streams; there its size alone is checked. */
 FUSEDRNN_API fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network,
                                                     DLDevice device, int64_t steps, int64_t batch,
                                                     size_t* bytes);
@@ -216,10 +223,11 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
 /* One step of all layers on the calling thread, for real-time threads: no memory is allocated, no
  * lock taken, no system call made and no other thread waited for. The time it takes depends on the
  * sizes alone, not on the values: denormal numbers are flushed to zero inside, and the thread's
- * floating-point mode is as before when it returns. The bits are those of the same step of
- * fusedrnn_frozen_forward. (The exception: where AMX multiplies, that is weights of bfloat16 or
- * int8 and 4 sequences or more, a thread's first step enters the kernel, which makes room for the
- * tile registers. Let it be one that is in no hurry.)
+ * floating-point mode is as before when it returns. The bits are those of fusedrnn_frozen_forward
+ * with T = 1; so they are those of a longer call too, but that c of the 16-bit types is rounded
+ * between calls and not between the steps of one. (The exception: where AMX multiplies, that is
+ * weights of bfloat16 or int8 and 4 sequences or more, a thread's first step enters the kernel,
+ * which makes room for the tile registers. Let it be one that is in no hurry.)
  *
  *   x            [batch,input size]
  *   prev_states  num_states addresses [batch,H]; null, or a null address: zero

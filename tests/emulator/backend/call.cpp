@@ -105,11 +105,12 @@ Array filled(const std::vector<int64_t>& shape, DLDataType type, double value) {
 }  // namespace
 
 Call::Call(const Case& one, const Options& options) : case_(one), options_(options) {
-  const CellTable& cell = kCells[one.cell];
+  const int number = cell_named(one.cell);
+  const CellTable& cell = kCells[number];
   const cells::Parameter& first = cell.parameters[0];
   const Array& x = one.arguments.at("x");
   Problem& p = forward_.problem;
-  p.cell = one.cell;
+  p.cell = number;
   p.dtype = dtype_of(x.type);
   p.reverse = one.reverse != 0;
   p.compute = one.compute != 0 ? Compute::bfloat16 : options.compute;
@@ -163,7 +164,7 @@ void Call::set_addresses() {
     const DeviceArray* const array = find(arrays, name);
     return array != nullptr ? array->matrix() : Matrix{};
   };
-  const CellTable& cell = kCells[case_.cell];
+  const CellTable& cell = kCells[cell_named(case_.cell)];
   backward_.problem = forward_.problem;
   forward_.x = backward_.x = sequence(inputs_, "x");
   for (size_t i = 0; i < cell.parameters.size(); ++i) {

@@ -58,7 +58,7 @@ void test(const Case& one, int64_t number) {
     options.compute = fusedrnn::Compute::tfloat32;
     // Rounding takes a relu across its kink, and its gradient jumps with it.
     const Arrays got = train(one, options);
-    const bool jumps = one.cell == cell_named("rnn_relu");
+    const bool jumps = one.cell == "rnn_relu";
     check_close(one, jumps ? forward_outputs(got) : got, 5e-3, " with tfloat32");
   }
 }

@@ -40,7 +40,7 @@ inline void set_number(golden::Array& array, int64_t i, double number) {
 inline golden::Case random_case(const Spec& spec) {
   golden::Case one{};
   one.name = "random case";
-  one.cell = cell_named(spec.cell);
+  one.cell = spec.cell;
   one.reverse = spec.reverse;
   std::mt19937 random(spec.seed);
   const auto numbers = [&](std::vector<int64_t> shape) {
@@ -62,7 +62,7 @@ inline golden::Case random_case(const Spec& spec) {
     one.results.emplace(result, golden::Array(shape, spec.type));
   };
   both("x", "dx", {spec.T, spec.B, spec.I});
-  const CellTable& cell = kCells[one.cell];
+  const CellTable& cell = kCells[cell_named(one.cell)];
   for (const auto& [name, rows, columns, optional] : cell.parameters) {
     std::vector<int64_t> shape = {rows.times * size(rows.letter)};
     if (columns.letter != 0) shape.push_back(columns.times * size(columns.letter));
