@@ -17,7 +17,7 @@ import torch
 
 import fusedrnn as fr
 from error_support import FLOATING, B, H, T, problem, rejected
-from fake_dlpack import READ_ONLY, Producer
+from fake_dlpack import READ_ONLY, Deleter, Producer
 from fusedrnn import _core
 from support import Arguments, backward, forward, infer, same_bits
 
@@ -473,6 +473,50 @@ def test_devices_that_make_no_sense(device: Any) -> None:
         "got Returning whose __dlpack_device__ is no pair of ints"
     )
     rejected("gru", TypeError, message, x=Returning(None, device))
+
+
+class Refusing:
+    """Its methods are there, and are none, or are gone once somebody asks for them."""
+
+    __dlpack__ = None
+
+    @property
+    def __dlpack_device__(self) -> Any:
+        raise RuntimeError("gone")
+
+
+class Odder:
+    __dlpack__ = property(lambda _: 1 / 0)
+
+
+class Pair:
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, _: int) -> Any:
+        raise KeyError("no pair")
+
+
+def test_attributes_that_make_no_sense() -> None:
+    got = "Refusing whose __dlpack__ raised TypeError: 'NoneType' object is not callable"
+    message = f"x: expected an array whose memory can be read, got {got}"
+    rejected("gru", TypeError, message, x=Refusing())
+    message = "x: expected an array (NumPy, or an object with __dlpack__), got Odder"
+    rejected("gru", TypeError, message, x=Odder())
+    message = "x: expected an array whose memory can be read, got Returning whose __dlpack_device__"
+    with pytest.raises(TypeError, match=message):
+        fr.gru(**problem("gru") | {"x": Returning(None, Pair())})
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_tensors_that_are_never_given_back(versioned: bool) -> None:
+    arguments = problem("gru")
+    lent = {name: Producer(value, versioned) for name, value in arguments.items()}
+    for producer in lent.values():
+        producer.managed.deleter = Deleter()
+    same_bits(infer("gru", **lent), infer("gru", **arguments))
+    gc.collect()
+    assert not any(producer.deleted for producer in lent.values())
 
 
 def test_a_class_is_no_array() -> None:

@@ -107,11 +107,11 @@ WITHOUT_MEMORY: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "sparse": (
         lambda array: torch.from_numpy(array).to_sparse(),
-        "Tensor: pass its to_dense(), for its layout is torch.sparse_coo",
+        "Tensor: it is not dense; pass its to_dense()",
     ),
-    "conjugated": (conjugated, "Tensor: pass its resolve_conj()"),
-    "deleted": (deleted, "ArrayImpl: its memory is gone, deleted or donated to a jitted function"),
-    "donated": (donated, "ArrayImpl: its memory is gone, deleted or donated to a jitted function"),
+    "conjugated": (conjugated, "Tensor: it is conjugated; pass its resolve_conj()"),
+    "deleted": (deleted, "ArrayImpl: it was deleted, or donated to a jitted function"),
+    "donated": (donated, "ArrayImpl: it was deleted, or donated to a jitted function"),
 }
 
 
@@ -126,8 +126,13 @@ def test_arrays_without_memory(kind: str, name: str) -> None:
 def test_tensors_in_other_forms() -> None:
     x = torch.from_numpy(problem("gru")["x"])
     quantised = torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
-    rejected("gru", TypeError, unreadable("x", "Tensor: pass its dequantize()"), x=quantised)
-    got = "Tensor: pass its to_padded_tensor(0), and lengths"
+    rejected(
+        "gru",
+        TypeError,
+        unreadable("x", "Tensor: it is quantised; pass its dequantize()"),
+        x=quantised,
+    )
+    got = "Tensor: it is nested; pass its to_padded_tensor(0), and lengths"
     nested = torch.nested.nested_tensor(list(x))
     rejected("gru", TypeError, unreadable("x", got), x=nested)
     nested = torch.nested.nested_tensor(list(x), layout=torch.jagged)
@@ -139,7 +144,7 @@ def test_tensors_in_other_forms() -> None:
     [
         (Lazy(), "Lazy: pass what numpy.asarray makes of it"),
         (Interface(), "Interface: pass what numpy.asarray makes of it"),
-        (Sparse(), "Sparse: pass its todense()"),
+        (Sparse(), "Sparse: it is not dense; pass its todense()"),
         (np.float32(1), "float32: pass what numpy.asarray makes of it"),
         (jax.ShapeDtypeStruct((T, B, 4), "float32"), "ShapeDtypeStruct"),
     ],
