@@ -1,7 +1,5 @@
 #include "bindings/array_import.h"
 
-#include <pybind11/gil_safe_call_once.h>
-
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,19 +17,24 @@
 namespace fusedrnn::bindings {
 namespace {
 
-py::object masked_array_type() {
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> storage;
-  return storage
-      .call_once_and_store_result(
-          [] { return py::object(py::module_::import("numpy.ma").attr("MaskedArray")); })
-      .get_stored();
+bool is_instance(py::handle object, const char* module, const char* type) {
+  return py::isinstance(object, py::module_::import(module).attr(type));
 }
 
-// A list or tuple of Python ints. A copy as a tuple first: __index__ of an element may change the
-// list.
+// Whether it is a list, a range, ...: values in a row that are no array. Texts and bytes are none.
+bool is_sequence(py::handle object) {
+  PyObject* p = object.ptr();
+  return PyUnicode_Check(p) == 0 && PyBytes_Check(p) == 0 && PyByteArray_Check(p) == 0 &&
+         !py::hasattr(object, "__dlpack__") && is_instance(object, "collections.abc", "Sequence");
+}
+
+// A sequence of Python ints. A copy as a tuple first: __index__ of an element may change a list.
 py::array integers(const Name& name, py::handle sequence) {
-  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(sequence.ptr()));
-  if (!items) throw py::error_already_set();
+  const auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(sequence.ptr()));
+  if (!items) {
+    py::error_already_set error;
+    rethrow(error, name, "__iter__", sequence);
+  }
   const auto n = static_cast<int64_t>(items.size());
   py::array result = empty_array(py::dtype::of<int64_t>(), {n});
   auto* values = static_cast<int64_t*>(result.mutable_data());
@@ -48,19 +51,7 @@ bool is_negated(const Name& name, py::handle object) {
   // A class has properties in the place of these attributes.
   const py::object requires_grad = py::getattr(object, "requires_grad", py::none());
   if (!PyBool_Check(requires_grad.ptr()) || !py::hasattr(object, "is_neg")) return false;
-  try {
-    return object.attr("is_neg")().ptr() == Py_True;
-  } catch (py::error_already_set& error) {
-    rethrow(error, name, "is_neg", object);
-  }
-}
-
-py::object resolved(const Name& name, const py::object& negated) {
-  try {
-    return negated.attr("resolve_neg")();
-  } catch (py::error_already_set& error) {
-    rethrow(error, name, "resolve_neg", negated);
-  }
+  return call(name, object, "is_neg").ptr() == Py_True;
 }
 
 }  // namespace
@@ -68,17 +59,13 @@ py::object resolved(const Name& name, const py::object& negated) {
 py::object without_gradient(const Name& name, py::handle object) {
   const py::object wants_gradient = py::getattr(object, "requires_grad", py::none());
   if (wants_gradient.ptr() != Py_True) return py::reinterpret_borrow<py::object>(object);
-  try {
-    return object.attr("detach")();
-  } catch (py::error_already_set& error) {
-    rethrow(error, name, "detach", object);
-  }
+  return call(name, object, "detach");
 }
 
 bool is_numpy(const Name& name, py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
   const bool exact = py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(object.ptr());
-  if (!exact && py::isinstance(object, masked_array_type())) {
+  if (!exact && is_instance(object, "numpy.ma", "MaskedArray")) {
     throw_type_error(expected(name, "an array without a mask", type_name(object)));
   }
   return true;
@@ -93,8 +80,7 @@ InputArray::InputArray(const Name& name, py::handle object, ElementKind kind, Pl
     view_.set(name, array, kind);
     read_only_ = !array.writeable();
     owner_ = array;
-  } else if (kind == ElementKind::integer &&
-             (PyList_Check(object.ptr()) != 0 || PyTuple_Check(object.ptr()) != 0)) {
+  } else if (kind == ElementKind::integer && is_sequence(object)) {
     const py::array array = integers(name, object);
     view_.set(name, array, kind);
     owner_ = array;
@@ -116,7 +102,7 @@ void InputArray::set(py::handle object, Place* place) {
     } else {
       place->admit(name_, source, device);
     }
-    if (negated) source = resolved(name_, source);
+    if (negated) source = call(name_, source, "resolve_neg");
     set_dlpack(source, device, place);
   }
   read_only_ = read_only_ || negated;  // what is written to a copy would be lost
@@ -131,9 +117,9 @@ void InputArray::set_dlpack(py::handle object, DLDevice device, const Place* pla
                       : import_dlpack_on_cuda(name_, object, dlpack_stream(place->stream())));
   const DLDevice found = lent->tensor().device;
   if (!same_place(found, device)) {
-    throw_type_error(expected(name_, "an array that DLPack can export",
-                              type_name(object) + " on " + device_name(found) +
-                                  " whose __dlpack_device__ says " + device_name(device)));
+    throw_type_error(unreadable(
+        name_, object,
+        " on " + device_name(found) + " whose __dlpack_device__ says " + device_name(device)));
   }
   view_.set(name_, lent->tensor());
   read_only_ = lent->read_only();

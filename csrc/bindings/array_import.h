@@ -16,7 +16,7 @@ namespace py = pybind11;
 // An array to read. Keeps alive what it refers to.
 class InputArray {
  public:
-  // None: the argument was not given. Where integers are expected, a list or tuple of them will do.
+  // None: the argument was not given. Where integers are expected, a sequence of them will do.
   // Without a place, in the memory of the CPU alone; with one, where the place is (which the first
   // array decides).
   InputArray(const Name& name, py::handle object, ElementKind kind, Place* place = nullptr);

@@ -1,5 +1,6 @@
 #include "bindings/dlpack_import.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,11 @@ namespace {
 
 constexpr const char* kLegacy = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
+
+// "" where nothing is known.
+std::string advice(py::handle object) {
+  return py::cast<std::string>(py::module_::import("fusedrnn._unreadable").attr("advice")(object));
+}
 
 py::tuple own_version() { return py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION); }
 
@@ -30,13 +36,19 @@ py::object call_dlpack(const Name& name, py::handle object) {
   }
 }
 
-ManagedTensor taken_out(const Name& name, const py::object& capsule) {
+ManagedTensor taken_out(const Name& name, py::handle lender, const py::object& capsule) {
   ManagedTensor lent(name, capsule);
-  lent.check_version(name);
+  lent.check(name, lender);
   return lent;
 }
 
 }  // namespace
+
+std::string unreadable(const Name& name, py::handle object, const std::string& why) {
+  const std::string known = advice(object);
+  return expected(name, "an array whose memory can be read",
+                  type_name(object) + (known.empty() ? why : known));
+}
 
 void rethrow(py::error_already_set& error, const Name& name, const char* method,
              py::handle object) {
@@ -44,10 +56,17 @@ void rethrow(py::error_already_set& error, const Name& name, const char* method,
   const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
                              py::cast<std::string>(py::str(error.value()));
   const std::string message =
-      expected(name, "an array that DLPack can export",
-               type_name(object) + " whose " + method + " raised " + raised);
+      unreadable(name, object, std::string(" whose ") + method + " raised " + raised);
   py::raise_from(error, PyExc_TypeError, message.c_str());
   throw py::error_already_set();
+}
+
+py::object call(const Name& name, py::handle object, const char* method) {
+  try {
+    return object.attr(method)();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, method, object);
+  }
 }
 
 ManagedTensor::ManagedTensor(const Name& name, const py::object& capsule) {
@@ -77,12 +96,18 @@ ManagedTensor::~ManagedTensor() {
   if (versioned_ != nullptr && versioned_->deleter != nullptr) versioned_->deleter(versioned_);
 }
 
-void ManagedTensor::check_version(const Name& name) const {
-  if (versioned_ == nullptr || versioned_->version.major == DLPACK_MAJOR_VERSION) return;
-  const DLPackVersion& version = versioned_->version;
-  throw_type_error(
-      expected(name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
-               "version " + std::to_string(version.major) + "." + std::to_string(version.minor)));
+void ManagedTensor::check(const Name& name, py::handle lender) const {
+  if (versioned_ != nullptr && versioned_->version.major != DLPACK_MAJOR_VERSION) {
+    const DLPackVersion& version = versioned_->version;
+    throw_type_error(
+        expected(name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
+                 "version " + std::to_string(version.major) + "." + std::to_string(version.minor)));
+  }
+  const DLTensor& t = tensor();
+  check_header(name, t);
+  if (t.data == nullptr && std::count(t.shape, t.shape + t.ndim, 0) == 0) {
+    throw_type_error(unreadable(name, lender, " with a null pointer"));
+  }
 }
 
 const DLTensor& ManagedTensor::tensor() const {
@@ -95,8 +120,8 @@ bool ManagedTensor::read_only() const {
 
 DLDevice producer_device(const Name& name, py::handle object) {
   if (!py::hasattr(object, "__dlpack__")) {
-    throw_type_error(
-        expected(name, "an array (NumPy, or an object with __dlpack__)", type_name(object)));
+    throw_type_error(expected(name, "an array (NumPy, or an object with __dlpack__)",
+                              type_name(object) + advice(object)));
   }
   if (!py::hasattr(object, "__dlpack_device__")) return {kDLCPU, 0};
   try {
@@ -106,13 +131,12 @@ DLDevice producer_device(const Name& name, py::handle object) {
   } catch (py::error_already_set& error) {
     rethrow(error, name, "__dlpack_device__", object);
   } catch (const py::cast_error&) {
-    throw_type_error(expected(name, "an array that DLPack can export",
-                              type_name(object) + " whose __dlpack_device__ is no pair of ints"));
+    throw_type_error(unreadable(name, object, " whose __dlpack_device__ is no pair of ints"));
   }
 }
 
 ManagedTensor import_dlpack(const Name& name, py::handle object) {
-  return taken_out(name, call_dlpack(name, object));
+  return taken_out(name, object, call_dlpack(name, object));
 }
 
 ManagedTensor import_dlpack_on_cuda(const Name& name, py::handle object, int64_t stream) {
@@ -122,7 +146,7 @@ ManagedTensor import_dlpack_on_cuda(const Name& name, py::handle object, int64_t
   } catch (py::error_already_set& error) {
     rethrow(error, name, "__dlpack__", object);
   }
-  return taken_out(name, capsule);
+  return taken_out(name, object, capsule);
 }
 
 }  // namespace fusedrnn::bindings

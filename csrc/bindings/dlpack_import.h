@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <string>
 
 #include "core/error.h"
 #include "fusedrnn/fusedrnn.h"
@@ -12,10 +13,16 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-// Names the argument in what a method of an array raised. Exceptions that do not speak of the array
-// pass.
+// "x: expected an array whose memory can be read, got Class", and at its end what to do where
+// fusedrnn._unreadable knows, or else `why` not.
+std::string unreadable(const Name& name, py::handle object, const std::string& why);
+
+// That, from what a method of an array raised. Exceptions that do not speak of the array pass.
 [[noreturn]] void rethrow(py::error_already_set& error, const Name& name, const char* method,
                           py::handle object);
+
+// Calls a method without arguments.
+py::object call(const Name& name, py::handle object, const char* method);
 
 // A tensor that a producer lent: its deleter runs once, when this is destroyed (with the GIL held).
 class ManagedTensor {
@@ -27,8 +34,9 @@ class ManagedTensor {
   ManagedTensor(const ManagedTensor&) = delete;
   ManagedTensor& operator=(const ManagedTensor&) = delete;
 
-  // Throws for another major version, of which only the deleter's place is known.
-  void check_version(const Name& name) const;
+  // Throws for another major version, of which only the deleter's place is known, and where there
+  // is no memory.
+  void check(const Name& name, py::handle lender) const;
 
   const DLTensor& tensor() const;
   // The legacy protocol does not say: what it lends is not written to.

@@ -1,48 +1,34 @@
 #include "core/tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace fusedrnn {
 namespace {
 
-template <class T>
-T load(const void* p) {
-  T value;
-  std::memcpy(&value, p, sizeof value);  // lengths need not be aligned
-  return value;
-}
-
-const char* integer_address(const DLTensor& t, int64_t i) {
-  return static_cast<const char*>(data_of(t)) + i * stride_of(t, 0) * item_size(t);
+// Those of element i, which need not be aligned, with zeros above.
+uint64_t bits_of(const DLTensor& t, int64_t i) {
+  static_assert(std::endian::native == std::endian::little);
+  uint64_t bits = 0;
+  const int64_t item = item_size(t);
+  std::memcpy(&bits, static_cast<const char*>(data_of(t)) + i * stride_of(t, 0) * item,
+              static_cast<size_t>(item));
+  return bits;
 }
 
 }  // namespace
 
 std::string dtype_name(DLDataType dtype) {
-  std::string name;
-  switch (dtype.code) {
-    case kDLInt:
-      name = "int";
-      break;
-    case kDLUInt:
-      name = "uint";
-      break;
-    case kDLFloat:
-      name = "float";
-      break;
-    case kDLBfloat:
-      name = "bfloat";
-      break;
-    case kDLComplex:
-      name = "complex";
-      break;
-    case kDLBool:
-      name = "bool";
-      break;
-    default:
-      name = "DLPack type code " + std::to_string(dtype.code) + " of bits ";
+  constexpr std::pair<int, const char*> kNames[] = {
+      {kDLInt, "int"},       {kDLUInt, "uint"},       {kDLFloat, "float"},
+      {kDLBfloat, "bfloat"}, {kDLComplex, "complex"}, {kDLBool, "bool"},
+  };
+  std::string name = "DLPack type code " + std::to_string(dtype.code) + " of bits ";
+  for (const auto& [code, known] : kNames) {
+    if (code == dtype.code) name = known;
   }
   if (dtype.code != kDLBool || dtype.bits != 8) name += std::to_string(dtype.bits);
   if (dtype.lanes != 1) name += " with " + std::to_string(dtype.lanes) + " lanes";
@@ -50,43 +36,19 @@ std::string dtype_name(DLDataType dtype) {
 }
 
 std::string device_name(DLDevice device) {
-  const char* name = nullptr;
-  switch (device.device_type) {
-    case kDLCPU:
-      return "cpu";
-    case kDLCUDA:
-      name = "cuda";
-      break;
-    case kDLCUDAHost:
-      name = "cuda_host";
-      break;
-    case kDLOpenCL:
-      name = "opencl";
-      break;
-    case kDLVulkan:
-      name = "vulkan";
-      break;
-    case kDLMetal:
-      name = "metal";
-      break;
-    case kDLROCM:
-      name = "rocm";
-      break;
-    case kDLROCMHost:
-      name = "rocm_host";
-      break;
-    case kDLCUDAManaged:
-      name = "cuda_managed";
-      break;
-    case kDLOneAPI:
-      name = "oneapi";
-      break;
-    default:
-      break;
+  constexpr std::pair<int, const char*> kNames[] = {
+      {kDLCUDA, "cuda"},          {kDLCUDAHost, "cuda_host"},
+      {kDLOpenCL, "opencl"},      {kDLVulkan, "vulkan"},
+      {kDLMetal, "metal"},        {kDLROCM, "rocm"},
+      {kDLROCMHost, "rocm_host"}, {kDLCUDAManaged, "cuda_managed"},
+      {kDLOneAPI, "oneapi"},
+  };
+  if (device.device_type == kDLCPU) return "cpu";
+  std::string name = "DLPack device type " + std::to_string(device.device_type);
+  for (const auto& [type, known] : kNames) {
+    if (type == device.device_type) name = known;
   }
-  const std::string id = ":" + std::to_string(device.device_id);
-  if (name == nullptr) return "DLPack device type " + std::to_string(device.device_type) + id;
-  return name + id;
+  return name + ":" + std::to_string(device.device_id);
 }
 
 std::string shape_text(const DLTensor& t) { return shape_text(t.shape, t.ndim); }
@@ -122,37 +84,16 @@ bool product_within(int64_t limit, std::initializer_list<int64_t> factors) {
 }
 
 int64_t read_integer(const DLTensor& t, int64_t i) {
-  const char* p = integer_address(t, i);
+  const uint64_t bits = bits_of(t, i);
   if (t.dtype.code == kDLInt) {
-    switch (t.dtype.bits) {
-      case 8:
-        return load<int8_t>(p);
-      case 16:
-        return load<int16_t>(p);
-      case 32:
-        return load<int32_t>(p);
-      default:
-        return load<int64_t>(p);
-    }
+    const int above = 64 - t.dtype.bits;
+    return static_cast<int64_t>(bits << above) >> above;
   }
-  switch (t.dtype.bits) {
-    case 8:
-      return load<uint8_t>(p);
-    case 16:
-      return load<uint16_t>(p);
-    case 32:
-      return load<uint32_t>(p);
-    default: {
-      constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
-      return static_cast<int64_t>(std::min(load<uint64_t>(p), kMax));
-    }
-  }
+  return static_cast<int64_t>(std::min<uint64_t>(bits, std::numeric_limits<int64_t>::max()));
 }
 
 std::string integer_text(const DLTensor& t, int64_t i) {
-  if (t.dtype.code == kDLUInt && t.dtype.bits == 64) {
-    return std::to_string(load<uint64_t>(integer_address(t, i)));
-  }
+  if (t.dtype.code == kDLUInt) return std::to_string(bits_of(t, i));
   return std::to_string(read_integer(t, i));
 }
 

@@ -1,8 +1,9 @@
 #include "core/validate.h"
 
-#include <algorithm>
-
+#include <bit>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/device.h"
@@ -241,31 +242,36 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
 
 // --- the sizes of a call that names none ---
 
-// The likeliest value of a letter, as the shapes of the given matrices say it; where they disagree,
-// the one that most speak for, and the later of two. check_shape blames the others when it meets
-// them.
-int64_t likeliest(char letter, const CellTable& cell, const DLTensor* const* parameters) {
-  int64_t best = 0;
-  int most = 0;
-  std::vector<int64_t> said;
-  for (size_t i = 0; i < cell.parameters.size(); ++i) {
-    const cells::Parameter& parameter = cell.parameters[i];
-    const DLTensor* t = at(parameters, static_cast<int>(i));
-    if (t == nullptr || parameter.columns.letter == 0) continue;
-    const cells::Extent axes[] = {parameter.rows, parameter.columns};
-    for (int axis = 0; axis < 2; ++axis) {
-      const int64_t n = t->shape[axis];
-      if (axes[axis].letter == letter && n % axes[axis].times == 0)
-        said.push_back(n / axes[axis].times);
+// What one axis of an array says of a letter's size; 0: it is no multiple of its blocks.
+struct Axis {
+  int array;
+  char letter;
+  int64_t size;
+};
+
+// The likeliest size of a letter: of those that are said, the one that the fewest arrays speak
+// against, or else the fewest axes, or else the last; 1 where none is said. check_shape meets the
+// others and blames them. `wrong`: a bit for each array that speaks against a size.
+int64_t likeliest(char letter, const std::vector<Axis>& axes, uint32_t& wrong) {
+  int64_t best = 1;
+  uint32_t wrong_with_best = wrong;
+  std::pair<int, int> fewest{std::numeric_limits<int>::max(), 0};
+  for (const Axis& candidate : axes) {
+    if (candidate.letter != letter || candidate.size == 0) continue;
+    uint32_t arrays = wrong;
+    int count = 0;
+    for (const Axis& axis : axes) {
+      if (axis.letter != letter || axis.size == candidate.size) continue;
+      arrays |= uint32_t{1} << axis.array;
+      ++count;
     }
+    const std::pair<int, int> against{std::popcount(arrays), count};
+    if (against > fewest) continue;
+    best = candidate.size;
+    wrong_with_best = arrays;
+    fewest = against;
   }
-  for (const int64_t value : said) {
-    const auto votes = static_cast<int>(std::count(said.begin(), said.end(), value));
-    if (votes >= most) {
-      most = votes;
-      best = value;
-    }
-  }
+  wrong = wrong_with_best;
   return best;
 }
 
@@ -281,34 +287,32 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x,
   check_header("x", required("x", x));
   check_usable_device("x", x->device);
   floating_dtype("x", *x);
-  const cells::Parameter* blamed[2] =
-      {};  // whose columns, or rows, a letter of size 0 is read from
-  for (size_t i = 0; i < cell.parameters.size(); ++i) {
-    const cells::Parameter& parameter = cell.parameters[i];
-    const DLTensor* t = at(parameters, static_cast<int>(i));
-    if (!parameter.optional) required(parameter.name, t);
-    if (t == nullptr || parameter.columns.letter == 0) continue;
-    check_header(parameter.name, *t);
-    const std::string axes =
-        "[" + axis_text(parameter.rows) + ", " + axis_text(parameter.columns) + "]";
-    check_rank(parameter.name, *t, 2, axes.c_str());
-    if (parameter.columns.letter != 'I') blamed[1] = &parameter;
-    if (parameter.columns.letter == 'I') blamed[0] = &parameter;
+  std::vector<Axis> axes;
+  axes.reserve(2 * kMaxParameters + 1);
+  const auto add = [&](int array, cells::Extent e, int64_t n) {
+    axes.push_back({array, e.letter, n % e.times == 0 ? n / e.times : 0});
+  };
+  if (x->ndim == 3) add(kMaxParameters, {'I'}, x->shape[2]);
+  for (int i = 0; i < static_cast<int>(cell.parameters.size()); ++i) {
+    const auto& [name, rows, columns, optional] = cell.parameters[static_cast<size_t>(i)];
+    const DLTensor* t = at(parameters, i);
+    if (!optional) required(name, t);
+    if (t == nullptr) continue;
+    check_header(name, *t);
+    if (columns.letter != 0) {
+      const auto wanted = [&] { return "[" + axis_text(rows) + ", " + axis_text(columns) + "]"; };
+      if (t->ndim != 2) check_rank(name, *t, 2, wanted().c_str());
+      add(i, columns, t->shape[1]);
+    }
+    if (t->ndim > 0) add(i, rows, t->shape[0]);
   }
   fusedrnn_run run{};
   run.cell = cell.name;
   run.writes = 1;
-  run.input_size = likeliest('I', cell, parameters);
-  run.hidden_size = likeliest('H', cell, parameters);
-  if (cell.projects) run.projection_size = likeliest('P', cell, parameters);
-  const auto refuse_zero = [&](const cells::Parameter* parameter, int64_t size, const char* what) {
-    if (size > 0 || parameter == nullptr) return;
-    const auto i = static_cast<int>(parameter - cell.parameters.data());
-    throw_value_error(expected(parameter->name, std::string(what) + " of at least 1",
-                               "shape " + shape_text(*parameters[i])));
-  };
-  refuse_zero(blamed[0], run.input_size, "an input size");
-  refuse_zero(blamed[1] == nullptr ? blamed[0] : blamed[1], run.hidden_size, "a hidden size");
+  uint32_t wrong = 0;
+  run.hidden_size = likeliest('H', axes, wrong);
+  if (cell.projects) run.projection_size = likeliest('P', axes, wrong);
+  run.input_size = likeliest('I', axes, wrong);
   return run;
 }
 
