@@ -187,6 +187,57 @@ def test_step_by_step(cell: str, dtype: str, batch_first: bool) -> None:
 
 
 @cells
+def test_states_of_any_layout(cell: str) -> None:
+    """Rows of a larger array, layers turned around: read and written where they lie."""
+    layer, given, above = layer_and_problem(cell, **HARD, seed=10)
+    y, state, tape = layer.forward(**given)
+    grads = layer.backward(tape, **above)
+
+    def spread(array: Any) -> Any:
+        runs, batch, units = array.shape
+        wide = np.full((2 * runs, batch + 1, units + 3), np.nan, array.dtype)
+        part = wide[::-2, 1:, 2:-1]
+        part[...] = array
+        return part
+
+    def of_each(states: Any) -> Any:
+        return tuple(map(spread, states)) if cell == "lstm" else spread(states)
+
+    given["state"] = of_each(given["state"])
+    above["dstate"] = of_each(above["dstate"])
+    out = (np.full_like(y, np.nan), of_each(state))
+    for written in out[1] if cell == "lstm" else (out[1],):
+        written[...] = np.nan
+    y2, state2, tape = layer.forward(**given, out=out)
+    same_bits(outputs(y2, state2), outputs(y, state))
+    names = [f"{name}0" for name in ("h", "c")[: 1 + (cell == "lstm")]]
+    got = layer.backward(tape, **above, out={name: spread(grads[name]) for name in names})
+    same_bits(got, grads)
+
+
+def test_outputs_of_another_library() -> None:
+    """What was given comes back, whatever x is."""
+    torch = pytest.importorskip("torch")
+    layer = fr.GRU(3, 5, 2, seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype("float32")
+    y, state, tape = layer.forward(x)
+    out = (torch.empty(4, 2, 5), torch.empty(2, 2, 5))
+    for given in (x, torch.from_numpy(x)):
+        got = layer(given, out=out)
+        assert got[0] is out[0]
+        assert got[1] is out[1]
+        same_bits({"y": out[0].numpy(), "h": out[1].numpy()}, {"y": y, "h": state})
+    arrays = (np.empty_like(y), np.empty_like(state))
+    got = layer(torch.from_numpy(x), out=arrays)
+    assert got[0] is arrays[0]
+    assert got[1] is arrays[1]
+    grads = layer.backward(tape, y)
+    dx = torch.empty(4, 2, 3)
+    assert layer.backward(tape, y, out={"x": dx})["x"] is dx
+    same_bits({"x": dx.numpy()}, {"x": grads["x"]})
+
+
+@cells
 def test_carried_state_continues_a_run(cell: str) -> None:
     layer, given, _ = layer_and_problem(cell, bidirectional=False, steps=8, seed=5)
     y, last = layer(given["x"])

@@ -290,6 +290,20 @@ def test_a_reserve_of_something_else() -> None:
         again(reserve.astype(np.int16))
 
 
+def test_a_reserve_that_was_computed_in_another_type() -> None:
+    """At these sizes AVX2 and the scalar kernels leave as many bytes for both."""
+    run = [("lstm", False, 0, 1, 0, 0, 4, 32)]
+    networks = [_core.Network(run, "float32", compute) for compute in (None, "bfloat16")]
+    x = np.zeros((3, 2, 4), "float32")
+    weights = (np.zeros((128, 4), "float32"), np.zeros((128, 32), "float32"), None, None)
+    for network, other in (networks, networks[::-1]):
+        *_, tape = network.forward(x, weights, None, None, None, True)
+        assert tape is not None
+        again = _core.Tape(other, x, weights, None, None, tape.reserve)
+        with pytest.raises(ValueError, match=r"^reserve: expected"):
+            again.backward(None, None, True)
+
+
 def test_networks_that_are_none() -> None:
     def run(cell: str = "gru", **changed: int) -> Any:
         fields = {"reads": 0, "writes": 1, "at": 0, "to": 0, "inputs": I, "units": H} | changed

@@ -83,6 +83,27 @@ def test_every_element_of_the_outputs_is_written(
 
 @variants
 @dtypes
+def test_every_element_is_written_where_there_is_no_step(
+    cell: str, options: Arguments, dtype: str
+) -> None:
+    """The last states and the gradients, into arrays of NaN; nothing is left of them."""
+    problem, _ = problem_of(cell, dtype, steps=0, batch=5, hidden_size=9, initial=False)
+    names = ("h_n", "c_n") if cell == "lstm" else ("h_n",)
+    states = tuple(np.full((5, 9), np.nan, dtype) for _ in names)
+    y = np.empty((0, 5, 9), dtype)
+    got, tape = forward(
+        cell, **problem, **options, out=(y, states if len(states) > 1 else states[0])
+    )
+    assert all(not got[name].any() for name in names)
+    shapes = {name: value.shape for name, value in backward(cell, tape).items()}
+    grads = backward(
+        cell, tape, out={name: np.full(shape, np.nan, dtype) for name, shape in shapes.items()}
+    )
+    assert all(not value.any() for value in grads.values())
+
+
+@variants
+@dtypes
 @directions
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_padding_is_never_read(

@@ -146,7 +146,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "layers",
     ),
     expression(
-        f"{CORE}/run_network.cpp",
+        f"{CORE}/reserve.cpp",
         "if (found.has_flags != (flagged ? 1 : 0)) {",
         "found.has_flags != (flagged ? 1 : 0)",
         "false",
@@ -198,9 +198,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{BINDINGS}/frozen.cpp",
-        "if (taken_ == nullptr || taken_->bytes() < bytes) "
-        "taken_ = std::make_unique<Workspace>(bytes);",
-        "taken_ == nullptr || taken_->bytes() < bytes",
+        "if (taken_ == nullptr || taken_->batch() < batch) {",
+        "taken_ == nullptr || taken_->batch() < batch",
         "taken_ == nullptr",
         "a step of more sequences than the one before writes beyond its memory",
         "frozen",
@@ -368,9 +367,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/boundary.h",
-        ".store(dst + unit, left < W ? static_cast<int>(left) : W);",
-        "left < W ? static_cast<int>(left) : W",
-        "W",
+        "context.load_state(s, slot, b, unit).store(dst + unit, lanes_at<V>(unit, units));",
+        "lanes_at<V>(unit, units)",
+        "V::width",
         "the last vector of h_n is written beyond its end",
         "module_errors",
         "promises",
@@ -483,7 +482,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "functions",
     ),
     expression(
-        f"{KERNELS}/backward.h",
+        f"{KERNELS}/backward_stage.h",
         "any |= following_flags != nullptr && (following_flags[b] & kValid) != 0;",
         "following_flags != nullptr && (following_flags[b] & kValid) != 0",
         "false",
@@ -491,7 +490,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "functions",
     ),
     expression(
-        f"{KERNELS}/backward.h",
+        f"{KERNELS}/backward_stage.h",
         "if (is_multiplied(following_flags, b)) dnext[0] = dnext[0] + product;",
         "is_multiplied(following_flags, b)",
         "is_valid(following_flags, b)",
