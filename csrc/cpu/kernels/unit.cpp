@@ -1,4 +1,5 @@
-// The unit of one instruction set and format. cmake/cpu_units.cmake compiles it once for each of its list.
+// The unit of one instruction set and format. cmake/cpu_units.cmake compiles it once for each of
+// its list.
 #include FUSEDRNN_ISA_HEADER
 
 #include "cpu/kernels/unit.h"
