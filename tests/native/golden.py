@@ -5,8 +5,8 @@ Usage: PYTHONPATH=tests python tests/native/golden.py OUTPUT
 The file, little-endian, with numbers of the format in int64 and texts as a count and its bytes: the
 number of cases, then each case: its name; its largest relative error, a float64; its cell's name;
 reverse, compute; the number of arguments, then each; the number of results, then each. An array:
-its name, type, number of dimensions, dimensions, values. Results are those of the arguments as they are
-stored, rounded to their type, computed in float64.
+its name, type, number of dimensions, dimensions, values. Results are those of the arguments as
+they are stored, rounded to their type, computed in float64.
 """
 
 from __future__ import annotations
