@@ -123,6 +123,7 @@ def test_arrays_without_memory(kind: str, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_tensors_in_other_forms() -> None:
     x = torch.from_numpy(problem("gru")["x"])
     quantised = torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)

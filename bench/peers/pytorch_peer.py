@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..scenarios import Array, Problem
-from .base import Job, Peer, require
+from .base import Job, Peer, UnavailableError, require
 
 WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
 
@@ -42,9 +42,16 @@ class PyTorch(Peer):
             raise RuntimeError(f"pytorch: does not run {threads} threads")
 
     def prepare(self, scenario: str, problem: Problem) -> Job:
+        if self._lacks(scenario, problem):
+            raise UnavailableError("has no bfloat16 LSTM on this CPU (oneDNN wants AVX-512)")
         return {"inference": self._inference, "step": self._step, "training": self._training}[
             scenario
         ](problem)
+
+    def _lacks(self, scenario: str, problem: Problem) -> bool:
+        """Whether the layer would go to oneDNN, which cannot compute it here."""
+        layer = problem.shape.cell == "lstm" and problem.dtype == "bfloat16" and scenario != "step"
+        return layer and not self._torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
         torch = self._torch
@@ -159,6 +166,9 @@ class PyTorch(Peer):
 
 class Native(PyTorch):
     """The LSTM without oneDNN: PyTorch's own kernels around a BLAS."""
+
+    def _lacks(self, scenario: str, problem: Problem) -> bool:
+        return False
 
     def _context(self) -> contextlib.AbstractContextManager[Any]:
         return _WithoutOneDnn(self._torch._C._set_mkldnn_enabled)
