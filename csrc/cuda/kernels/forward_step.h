@@ -26,6 +26,7 @@ struct ForwardUnit {
   using Sets = StageSets<Cell, Stage>;
   static constexpr bool kMakesStates = Stage == last_stage_over<Cell>(Sets::kUnits);
   static constexpr bool kMakesH = Stage == cells::kStageCount<Cell> - 1;
+  static constexpr bool kPassesOn = passes_on<Cell>(Stage);
   // A later stage reads what was saved by the earlier ones.
   static constexpr bool kAlwaysSaves = Stage < last_stage_over<Cell>('H');
 
@@ -104,7 +105,7 @@ struct ForwardUnit {
       }
     }
     if constexpr (kMakesH) next[0].value = round_to<Edge>(next[0].value);
-    if constexpr (passes_on<Cell>(Stage)) {
+    if constexpr (kPassesOn) {
       device::store(static_cast<Row*>(f.passed) + state_index(), passed.value);
     }
   }
