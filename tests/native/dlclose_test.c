@@ -70,6 +70,7 @@ static int threads(void) {
 
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
+  const int before = threads(); /* an emulator has some of its own */
   for (int round = 0; round < 2; ++round) {
     void* const library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
@@ -82,11 +83,11 @@ int main(int argc, char** argv) {
     const fusedrnn_status status = call(library);
     if (status == FUSEDRNN_UNAVAILABLE) return 77; /* an instruction set that cannot run here */
     CHECK(status == FUSEDRNN_OK);
-    CHECK(threads() == 2); /* otherwise the test is none */
+    CHECK(threads() == before + 1); /* otherwise the test is none */
     dlclose(library);
     usleep(100 * 1000); /* the worker would come to the next line of what is gone */
   }
-  CHECK(threads() == 2); /* the same library and the same worker both times */
+  CHECK(threads() == before + 1); /* the same library and the same worker both times */
   if (failures > 0) fprintf(stderr, "%d failures\n", failures);
   return failures > 0;
 }
