@@ -20,8 +20,8 @@ set(FUSEDRNN_NARROW_FORMATS
   int8            float,Offset8,Int8)
 
 # Contraction is off so that only what says fma is fused and a result does not depend on what the compiler
-# sees together.
-set(FUSEDRNN_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math)
+# sees together. Kernels throw nothing, and a unit must share no symbol of the C++ runtime with other code.
+set(FUSEDRNN_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-exceptions)
 if(FUSEDRNN_SANITIZE)
   list(APPEND FUSEDRNN_KERNEL_OPTIONS -O1) # the checks in unrolled tiles would take minutes to compile
 else()
