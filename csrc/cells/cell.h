@@ -8,7 +8,7 @@
 //   kParameters[]  name, rows, columns (none: a vector), whether it may be absent (then zeros)
 //   kStates[]      name and size; state 0 is h, which is also the output
 //   kInput         the product of x before the walk through time: a = W x + b, blocks 0..kGates-1
-//   of H kStages[]      what a step does, in order; see Stage
+//   kStages[]      what a step does, in order; see Stage
 //
 // A stage is at most one product, then one map. The maps are the cell's equations, forward and
 // backward, over a vector type V: one vector of units of one sequence at one step. V has the four
@@ -32,7 +32,8 @@
 //   forward<i>(a, u, w, prev, saved, next, passed)
 //       a, u: pre-activations by gate (u: those of stage i alone); w: the vector parameters, block
 //       by block in the order of the table; prev: the states that enter the step; saved: written,
-//       and readable in later stages; next: the states that leave it (set by the last stage);
+//       and readable in later stages; next: the states that leave it (each set by the
+//       last stage over units of its size);
 //       passed: what the product of stage i+1 multiplies.
 //   backward<i>(saved, w, prev, dnext, dpassed, delta, dprev)
 //       stages run from the last to the first. dnext: gradients of the states that leave the step;

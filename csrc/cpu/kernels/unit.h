@@ -43,7 +43,9 @@ constexpr CellKernels kernels_of() {
   shape.matrix_fewest_rows = F::MatrixUnit::kFewestRows;
   shape.gradient_rows = kGradientRows<F> > kMaxTileRows ? kGradientRows<F> : kMaxTileRows;
   shape.width = F::V::width;
-  shape.stream_panels = tile_panels(1, Cell::kGates * Cell::kUnitVectors);
+  constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
+  shape.stream_panels = tile_panels(1, kProjection);
+  shape.tile_rows = tile_rows(kProjection);
   for (int i = shape.stage_count - 1; i >= 0; --i) {
     if (shape.stages[i].operand == cells::Operand::none) continue;
     const int vectors = shape.stages[i].product.gates * Cell::kUnitVectors;
