@@ -1,7 +1,7 @@
 // The threads of one call, and its plan.
 #pragma once
 
-#include <deque>
+#include <forward_list>
 #include <vector>
 
 #include "cpu/fp_mode.h"
@@ -25,15 +25,19 @@ class Crew {
       plan_ = planner(shape, p, threads, nullptr);
     }
     if (logs_plans()) log_plan(pass, planner, shape, p, threads, plan_);
-    barriers_.emplace_back(plan_.threads());
+    if (plan_.threads() == 1) return;
     for (int i = 0; i < plan_.row_groups; ++i) {
-      group_.push_back(&barriers_.emplace_back(plan_.unit_groups));
+      group_.push_back(&barriers_.emplace_front(plan_.unit_groups));
     }
+    barriers_.emplace_front(plan_.threads());
   }
 
   const Plan& plan() const { return plan_; }
 
-  Grid grid() { return {plan_.row_groups, plan_.unit_groups, &barriers_.front(), group_.data()}; }
+  Grid grid() {
+    Barrier* const all = barriers_.empty() ? nullptr : &barriers_.front();
+    return {plan_.row_groups, plan_.unit_groups, all, group_.data()};
+  }
 
   template <class Job>
   void run(void (*kernel)(const Job&, int), const Job& job) {
@@ -55,7 +59,7 @@ class Crew {
  private:
   Plan plan_;
   Team team_;
-  std::deque<Barrier> barriers_;
+  std::forward_list<Barrier> barriers_;  // none for a single thread: small calls allocate little
   std::vector<Barrier*> group_;
 };
 

@@ -413,8 +413,7 @@ def _run(
         backwards,
         computed_in,
         function != "",
-        y=out[0],
-        states_n=out[1],
+        *out,
     )
     y, states_n, tape = results
     kind = converter_to_kind_of(x)
@@ -441,9 +440,9 @@ def _gradients(
         dy,
         dstates_n,
         True,
-        dx=given.get("dx"),
-        dparameters=tuple(map(given.get, PARAMETERS)),
-        dstates=tuple(map(given.get, states)),
+        given.get("dx"),
+        tuple(map(given.get, PARAMETERS)),
+        tuple(map(given.get, states)),
     )
     dx, dparameters, dstates = results
     computed = zip(("dx", *PARAMETERS, *states), (dx, *dparameters, *dstates), strict=True)

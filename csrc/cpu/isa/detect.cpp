@@ -90,6 +90,7 @@ constexpr Isa kAll[] = {Isa::scalar, Isa::neon,        Isa::avx2,
 // all its threads may use them from now on.
 bool request_tiles([[maybe_unused]] const Machine& machine) {
 #if defined(FUSEDRNN_AMX_EMULATED)
+  if (!why_unavailable(Isa::avx512, machine).empty()) return false;  // in which it is written
   amx_emulator::install();
   return true;
 #elif defined(__linux__)

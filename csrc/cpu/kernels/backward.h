@@ -15,13 +15,12 @@ class Backward {
   Backward(const BackwardJob& job, int thread) : context_(job, thread) {}
 
   void run() {
-    Barrier& all = *context_.job.grid.all;
     pack_backward(context_);
     begin_carry(context_);
-    wait_at(all);
+    context_.wait_for_all();
     for (int64_t step = context_.p.T - 1; step >= 0; --step) walk_stages<kStages - 1>(step);
     end_carry(context_, registers_);
-    wait_at(all);
+    context_.wait_for_all();
     parameter_gradients(context_, registers_);
   }
 
@@ -34,9 +33,7 @@ class Backward {
     for_products<F, kRecurrentPanel>(registers_, context_.p.B, Stage(context_, step),
                                      context_.panels(Stage::kStage.units), context_.share.rows,
                                      turns(step));
-    if (Stage::kStage.meets_backward && context_.share.parts > 1) {
-      wait_at(*context_.job.grid.group[context_.share.group]);
-    }
+    if (Stage::kStage.meets_backward) context_.wait_for_group();
     if constexpr (Index > 0) walk_stages<Index - 1>(step);
   }
 

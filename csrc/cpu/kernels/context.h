@@ -32,6 +32,13 @@ struct Context {
   FUSEDRNN_MEMBER Number* part_of(const PerThread& buffer) const {
     return reinterpret_cast<Number*>(static_cast<char*>(buffer.data) + share.thread * buffer.bytes);
   }
+  // For all threads, and for those that share its sequences.
+  FUSEDRNN_MEMBER void wait_for_all() const {
+    if (share.threads > 1) wait_at(*job.grid.all);
+  }
+  FUSEDRNN_MEMBER void wait_for_group() const {
+    if (share.parts > 1) wait_at(*job.grid.group[share.group]);
+  }
   // Its panels of units.
   FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
 

@@ -19,7 +19,7 @@ class Forward {
     const ForwardJob& job = context_.job;
     if (!job.frozen) pack_cell<F>(job, context_.share);
     enter_first_step(context_);
-    if (context_.share.threads > 1) wait_at(*job.grid.all);
+    context_.wait_for_all();
     if (job.frozen && context_.p.T == 1 && kStages == 1) {
       take_single_step();
     } else {
@@ -49,9 +49,7 @@ class Forward {
           [&](Range panels, Panels<F> weights)
               FUSEDRNN_LAMBDA { walk_panels<Index>(step, panels, weights); });
     }
-    if (kStage.meets && context_.share.parts > 1) {
-      wait_at(*context_.job.grid.group[context_.share.group]);
-    }
+    if (kStage.meets) context_.wait_for_group();
     if constexpr (Index + 1 < kStages) walk_stages<Index + 1>(step);
   }
 

@@ -66,7 +66,7 @@ struct KernelShape : CellShape {
 struct Grid {
   int row_groups;   // R
   int unit_groups;  // C
-  Barrier* all;
+  Barrier* all;     // these are for several threads
   Barrier** group;  // R of them
 };
 

@@ -253,9 +253,9 @@ class Layer(ABC):
             dy,
             dstate_n,
             False,
-            dx=target,
-            dparameters=self._stack.ordered(given),
-            dstates=tuple(given.get(name) for name in states),
+            target,
+            self._stack.ordered(given),
+            tuple(given.get(name) for name in states),
         )
         computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
         computed |= dict(zip(states, dstates, strict=True))
