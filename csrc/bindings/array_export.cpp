@@ -37,13 +37,11 @@ py::capsule allocate(size_t bytes) {
 }
 
 py::array empty_array(const py::dtype& dtype, std::span<const int64_t> shape) {
-  constexpr size_t kSmallBytes = 4096;
   auto bytes = static_cast<size_t>(dtype.itemsize());
   for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
-  py::array::ShapeContainer extents(shape.begin(), shape.end());
-  if (bytes <= kSmallBytes) return py::array(dtype, std::move(extents));
   const py::capsule memory = allocate(bytes);
-  return py::array(dtype, std::move(extents), memory.get_pointer(), memory);
+  return py::array(dtype, py::array::ShapeContainer(shape.begin(), shape.end()),
+                   memory.get_pointer(), memory);
 }
 
 py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> shape) {

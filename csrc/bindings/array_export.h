@@ -23,8 +23,7 @@ namespace py = pybind11;
 // 64-byte aligned memory that lives as long as the capsule.
 py::capsule allocate(size_t bytes);
 
-// An uninitialised NumPy array over such memory, or, where it is small, over NumPy's own, which
-// comes faster. The bytes of `shape` fit in int64.
+// An uninitialised NumPy array over such memory. The bytes of `shape` fit in int64.
 py::array empty_array(const py::dtype& dtype, std::initializer_list<int64_t> shape);
 py::array empty_array(const py::dtype& dtype, std::span<const int64_t> shape);
 

@@ -113,7 +113,7 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
                                py::handle weight_dtype) {
   const NetworkPointer network = with_weight_dtype(given, weight_dtype);
   const std::vector<Name> names = parameter_names(*network);
-  const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
+  const Objects objects("parameters", parameters, names.size());
   Arrays<InputArray> arrays(names.size());
   std::vector<const DLTensor*> tensors;
   const auto describe = [&] {

@@ -8,18 +8,12 @@
 
 namespace fusedrnn::bindings {
 
-std::vector<py::object> objects_of(const char* name, py::handle tuple, size_t count) {
-  if (tuple.is_none()) return std::vector<py::object>(count, py::none());
+Objects::Objects(const char* name, py::handle tuple, size_t count) : tuple_(tuple) {
+  if (tuple.is_none()) return;
   if (!PyTuple_Check(tuple.ptr())) throw_type_error(expected(name, "a tuple", type_name(tuple)));
-  const auto items = py::reinterpret_borrow<py::tuple>(tuple);
-  if (items.size() != count) {
-    throw_value_error(
-        expected(name, std::to_string(count) + " values", std::to_string(items.size())));
-  }
-  std::vector<py::object> objects;
-  objects.reserve(count);
-  for (const py::handle item : items) objects.push_back(py::reinterpret_borrow<py::object>(item));
-  return objects;
+  const auto size = static_cast<size_t>(PyTuple_GET_SIZE(tuple.ptr()));
+  if (size == count) return;
+  throw_value_error(expected(name, std::to_string(count) + " values", std::to_string(size)));
 }
 
 // --- what backward reads again ---
@@ -27,7 +21,7 @@ std::vector<py::object> objects_of(const char* name, py::handle tuple, size_t co
 PassInputs::PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names,
                        py::handle lengths, py::handle resets) {
   x_.emplace("x", x, ElementKind::floating, &place_);
-  const std::vector<py::object> objects = objects_of("parameters", parameters, names.size());
+  const Objects objects("parameters", parameters, names.size());
   parameters_ = Arrays<InputArray>(names.size());
   for (size_t i = 0; i < names.size(); ++i) {
     parameters_[i].emplace(names[i], objects[i], ElementKind::floating, &place_);
@@ -100,6 +94,11 @@ void StateSlices::set(bool stacked, const Name& name, int s, const DLTensor* t) 
       throw_value_error(expected(name, "shape " + shape_text(wanted, 3), shape_text(*t)));
     }
   }
+  if (!stacked) {
+    list_[static_cast<size_t>(s)] = const_cast<DLTensor*>(t);  // to be read, or an output's
+    return;
+  }
+  slices_.resize(list_.size());
   for (size_t r = 0; r < network_.runs.size(); ++r) {
     const auto number = static_cast<size_t>(network_.runs[r].first_state + s);
     list_[number] = nullptr;
@@ -107,7 +106,6 @@ void StateSlices::set(bool stacked, const Name& name, int s, const DLTensor* t) 
     Slice& slice = slices_[number];
     slice.tensor = *t;
     list_[number] = &slice.tensor;
-    if (!stacked) continue;
     for (int axis = 0; axis < 2; ++axis) {
       slice.shape[axis] = t->shape[axis + 1];
       slice.strides[axis] = stride_of(*t, axis + 1);
@@ -127,7 +125,7 @@ StateInputs::StateInputs(const Network& network, bool stacked, const StateNames&
       count_(states_of_runs(network)),
       arrays_(static_cast<size_t>(count_)),
       slices_(network) {
-  const std::vector<py::object> objects = objects_of("states", arrays, static_cast<size_t>(count_));
+  const Objects objects("states", arrays, static_cast<size_t>(count_));
   for (int s = 0; s < count_; ++s) {
     arrays_[static_cast<size_t>(s)].emplace(StateSlices::name_of(network, stacked, names, s),
                                             objects[static_cast<size_t>(s)], ElementKind::floating,
@@ -158,8 +156,8 @@ StateOutputs::StateOutputs(const Network& network, bool stacked, const StateName
                            py::handle arrays, const Place* place)
     : slices_(network) {
   const int count = states_of_runs(network);
-  const std::vector<py::object> objects = objects_of("states", arrays, static_cast<size_t>(count));
-  arrays_ = Arrays<OutputArray>(objects.size());
+  const Objects objects("states", arrays, static_cast<size_t>(count));
+  arrays_ = Arrays<OutputArray>(static_cast<size_t>(count));
   for (int s = 0; s < count; ++s) {
     const Name name = StateSlices::name_of(network, stacked, names, s);
     Shape shape{};

@@ -27,8 +27,18 @@ using Arrays = std::vector<std::optional<Array>>;
 
 using NetworkPointer = std::shared_ptr<const Network>;
 
-// A tuple of `count` objects; None stands for as many of None.
-std::vector<py::object> objects_of(const char* name, py::handle tuple, size_t count);
+// A tuple of `count` objects, which whoever called keeps; None stands for as many of None.
+class Objects {
+ public:
+  Objects(const char* name, py::handle tuple, size_t count);
+
+  py::handle operator[](size_t i) const {
+    return tuple_.is_none() ? tuple_ : py::handle(PyTuple_GET_ITEM(tuple_.ptr(), i));
+  }
+
+ private:
+  py::handle tuple_;
+};
 
 // What backward reads again.
 class PassInputs {
@@ -79,7 +89,7 @@ class StateSlices {
   // Name of state `s`, of every run's cell alike.
   static Name name_of(const Network& network, bool stacked, const StateNames& names, int s);
 
-  // `t` may be null. Throws where it is no array of R runs.
+  // `t` may be null, and stays where it is. Throws where it is no array of R runs.
   void set(bool stacked, const Name& name, int s, const DLTensor* t);
   DLTensor* const* list() { return list_.data(); }
   const DLTensor* const* list() const { return list_.data(); }
@@ -90,7 +100,7 @@ class StateSlices {
     int64_t shape[2], strides[2];
   };
   const Network& network_;
-  std::vector<Slice> slices_ = std::vector<Slice>(static_cast<size_t>(network_.num_states));
+  std::vector<Slice> slices_;  // of stacked arrays
   std::vector<DLTensor*> list_ =
       std::vector<DLTensor*>(static_cast<size_t>(network_.num_states), nullptr);
 };

@@ -24,10 +24,10 @@ class ParameterOutputs {
  public:
   ParameterOutputs(const Tape& tape, bool all, py::handle arrays, const Place* place) {
     const Network& network = *tape.network;
-    const std::vector<py::object> objects =
-        objects_of("dparameters", arrays, static_cast<size_t>(network.num_parameters));
-    outputs_ = std::vector<std::optional<OutputArray>>(objects.size());
-    list_.resize(objects.size(), nullptr);
+    const auto count = static_cast<size_t>(network.num_parameters);
+    const Objects objects("dparameters", arrays, count);
+    outputs_ = std::vector<std::optional<OutputArray>>(count);
+    list_.resize(count, nullptr);
     network.for_parameters([&](const Run& run, int i, int number) {
       const auto n = static_cast<size_t>(number);
       if (!all && tape.inputs->parameters()[n] == nullptr && objects[n].is_none()) return;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <stdexcept>
 #include <utility>
 
 #include "core/block_cache.h"
@@ -138,24 +137,12 @@ Block& Block::operator=(Block&& other) noexcept {
   return *this;
 }
 
-void Arena::add_piece(const Piece& piece) {
-  if (count_ == kMaxPieces) throw std::logic_error("too many pieces of memory");
-  pieces_[count_++] = piece;
-}
-
 size_t Arena::reserve(size_t count, size_t size) {
   size_t bytes = 0;
   if (__builtin_mul_overflow(count, size, &bytes)) throw OutOfMemory();
   bytes = round_up(bytes, kAlignment);
   if (__builtin_add_overflow(total_, bytes, &total_)) throw OutOfMemory();
   return bytes;
-}
-
-void Arena::point_into(void* memory) const {
-  for (int i = 0; i < count_; ++i) {
-    const Piece& piece = pieces_[i];
-    piece.set(piece.pointer, piece.empty ? nullptr : static_cast<char*>(memory) + piece.offset);
-  }
 }
 
 }  // namespace fusedrnn

@@ -32,54 +32,41 @@ class Block {
   size_t bytes_ = 0;  // what was allocated, at least what was asked for
 };
 
-// Cuts a block into aligned pieces: first each is added, with the pointer that will be to it, then
-// the pointers are set.
+// Cuts memory into aligned pieces, in the order in which they are asked for. Without memory it only
+// counts how much they take.
 class Arena {
  public:
-  static constexpr size_t kAlignment = 64;  // of every piece within the block
+  static constexpr size_t kAlignment = 64;  // of every piece within the memory
 
-  // `count` elements of `size` bytes; none: the pointer becomes null. Throws OutOfMemory where the
-  // total overflows.
+  Arena() = default;
+  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
+
+  // `pointer` is to `count` elements of `size` bytes; to none it is null. Throws OutOfMemory where
+  // the total overflows.
   template <class T>
   void add(T*& pointer, size_t count, size_t size) {
     const size_t offset = total_;
     const bool empty = reserve(count, size) == 0;
-    add_piece({&pointer, set<T>, offset, empty});
-  }
-  // One more pointer to the piece that was added last.
-  template <class T>
-  void share(T*& pointer) {
-    const Piece& last = pieces_[count_ - 1];
-    add_piece({&pointer, set<T>, last.offset, last.empty});
+    pointer = empty || memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + offset);
   }
   size_t total() const { return total_; }
-  // `memory`: at least total() bytes.
-  void point_into(void* memory) const;
-  [[nodiscard]] Block allocate() const {
-    Block block(total_);
-    point_into(block.data());
-    return block;
-  }
 
  private:
-  struct Piece {
-    void* pointer;  // its address
-    void (*set)(void* pointer, void* memory);
-    size_t offset;
-    bool empty;
-  };
-
-  template <class T>
-  static void set(void* pointer, void* memory) {
-    *static_cast<T**>(pointer) = static_cast<T*>(memory);
-  }
-  void add_piece(const Piece& piece);
   size_t reserve(size_t count, size_t size);  // adds to the total, returns by how much
 
-  static constexpr int kMaxPieces = 40;
-  Piece pieces_[kMaxPieces];
-  int count_ = 0;
+  char* memory_ = nullptr;
   size_t total_ = 0;
 };
+
+// Memory for all that lay_out(arena) adds, which then points into it.
+template <class LayOut>
+[[nodiscard]] Block allocate(const LayOut& lay_out) {
+  Arena sizes;
+  lay_out(sizes);
+  Block block(sizes.total());
+  Arena pieces(block.data());
+  lay_out(pieces);
+  return block;
+}
 
 }  // namespace fusedrnn

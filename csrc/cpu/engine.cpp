@@ -59,14 +59,17 @@ void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.save = call.reserve != nullptr;
 
-  Arena kept, scratch;
-  add_states(job.save ? kept : scratch, shape, p, job.save, job.kept);
-  kept.point_into(call.reserve);
+  if (job.save) {
+    Arena kept(call.reserve);
+    add_states(kept, shape, p, true, job.kept);
+  }
   // Weights that serve one step are not worth a place in memory.
   const bool stream = packed == nullptr && p.T == 1;
-  if (packed == nullptr) add_packed(scratch, shape, p, !stream, job.packed);
-  add_scratch(scratch, shape, p, crew.plan(), stream, job);
-  const Block memory = scratch.allocate();
+  const Block memory = allocate([&](Arena& arena) {
+    if (!job.save) add_states(arena, shape, p, false, job.kept);
+    if (packed == nullptr) add_packed(arena, shape, p, !stream, job.packed);
+    add_scratch(arena, shape, p, crew.plan(), stream, job);
+  });
   crew.run(kernels.forward, job);
 }
 
@@ -106,11 +109,9 @@ void backward(const BackwardCall& call) {
   job.shape = &shape;
   job.grid = crew.grid();
   job.ld_state = state_stride(shape, p);
-  Arena kept, scratch;
+  Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
   add_states(kept, shape, p, true, job.kept);
-  kept.point_into(const_cast<void*>(call.reserve));  // the kernels only read it
-  add_scratch(scratch, crew.plan(), job);
-  const Block memory = scratch.allocate();
+  const Block memory = allocate([&](Arena& arena) { add_scratch(arena, crew.plan(), job); });
   crew.run(kernels.backward, job);
 }
 
@@ -124,9 +125,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
   call.problem = p;
   std::copy_n(freeze.parameters, kMaxParameters, call.parameters);
   ForwardJob job = forward_job(call, shape, kAlone, Plan{}, nullptr);
-  Arena arena;
-  add_packed(arena, shape, p, true, job.packed);
-  packed->memory = arena.allocate();
+  packed->memory = allocate([&](Arena& arena) { add_packed(arena, shape, p, true, job.packed); });
   packed->cell = job.packed;
   const FlushDenormals mode;
   unit_for(packed->isa, p).pack(job, 0);
@@ -162,9 +161,8 @@ void step(const Packed& packed, const StepCall& step, void* workspace) noexcept 
     }
   }
   ForwardJob job = forward_job(call, kernels.shape, kAlone, Plan{}, &packed);
-  Arena arena;
+  Arena arena(workspace);
   add_step(arena, job);
-  arena.point_into(workspace);
   const FlushDenormals mode;
   kernels.forward(job, 0);
 }

@@ -77,7 +77,9 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
   const size_t row_bytes = item_size(shape.row_bytes), real_bytes = item_size(shape.real_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(kept.states[s], count(row, slots), s > 0 || shape.mixed ? real_bytes : row_bytes);
-    if (s == 0 && shape.h_stage >= 0 && !shape.mixed) arena.share(kept.operands[shape.h_stage]);
+    if (s == 0 && shape.h_stage >= 0 && !shape.mixed) {
+      kept.operands[shape.h_stage] = kept.states[0];
+    }
   }
   for (int i = 0; i < shape.stage_count; ++i) {
     if (shape.stages[i].operand == cells::Operand::passed) {

@@ -1,5 +1,5 @@
 // Where the memory of a call lies: each function adds pieces to an arena, which points the job at
-// them once it has memory.
+// them where it has memory.
 #pragma once
 
 #include "core/memory.h"
