@@ -18,12 +18,10 @@ constexpr int64_t kBlockColumns = 512;
 // read a little beyond a row.
 constexpr int64_t kRowUnit = 32;  // at least two vectors of any instruction set
 
-int64_t row_stride(int64_t n, int bytes) {
-  constexpr int64_t kLineBytes = 64;
-  return round_up(n, kRowUnit) + kLineBytes / bytes;
+int64_t row_stride(int64_t n, size_t bytes) {
+  constexpr size_t kLineBytes = 64;
+  return round_up(n, kRowUnit) + static_cast<int64_t>(kLineBytes / bytes);
 }
-
-size_t item_size(int bytes) { return static_cast<size_t>(bytes); }
 
 // a*b*c; throws OutOfMemory
 size_t count(int64_t a, int64_t b = 1, int64_t c = 1) {
@@ -58,53 +56,53 @@ void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool w
     const int64_t units = round_up(extent(p, product.units), panel_units(shape));
     const size_t columns = count(units, product.gates);
     const int64_t depth = round_up(extent(p, product.depth), shape.depth_unit);
-    arena.add(target.weights, weights ? count(units, product.gates, depth) : 0,
-              item_size(shape.panel_bytes));
-    arena.add(target.bias, columns, item_size(shape.real_bytes));
+    arena.add(target.weights, weights ? count(units, product.gates, depth) : 0, shape.panel_bytes);
+    arena.add(target.bias, columns, shape.real_bytes);
     arena.add(target.scale, shape.quantised ? columns : 0, sizeof(float));
     arena.add(target.start, shape.quantised ? columns : 0, sizeof(int32_t));
   };
   add(shape.input, packed.input);
   for (int i = 0; i < shape.stage_count; ++i) add(shape.stages[i].product, packed.stages[i]);
   arena.add(packed.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),
-            item_size(shape.real_bytes));
+            shape.real_bytes);
 }
 
 void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept) {
   const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
   const int64_t steps = save ? p.T : 1;
-  const size_t row_bytes = item_size(shape.row_bytes), real_bytes = item_size(shape.real_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
-    arena.add(kept.states[s], count(row, slots), s > 0 || shape.mixed ? real_bytes : row_bytes);
+    arena.add(kept.states[s], count(row, slots),
+              s > 0 || shape.mixed ? shape.real_bytes : shape.row_bytes);
     if (s == 0 && shape.h_stage >= 0 && !shape.mixed) {
       kept.operands[shape.h_stage] = kept.states[0];
     }
   }
   for (int i = 0; i < shape.stage_count; ++i) {
     if (shape.stages[i].operand == cells::Operand::passed) {
-      arena.add(kept.operands[i], count(row, steps), shape.quantised ? real_bytes : row_bytes);
+      arena.add(kept.operands[i], count(row, steps),
+                shape.quantised ? shape.real_bytes : shape.row_bytes);
     } else if (i == shape.h_stage && shape.mixed && !shape.quantised) {
-      arena.add(kept.operands[i], count(row, slots), row_bytes);
+      arena.add(kept.operands[i], count(row, slots), shape.row_bytes);
     }
   }
   // In inference only what stages hand on within a step.
   const bool gates = save || shape.stage_count > 1;
   const int64_t saved = static_cast<int64_t>(count(p.B, round_up(p.H, panel_units(shape))));
-  arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, item_size(shape.saved_bytes));
+  arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, shape.saved_bytes);
 }
 
 void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
                  bool stream, ForwardJob& job) {
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
-  const size_t row_bytes = item_size(shape.row_bytes);
   job.ld_staged = row_stride(p.I, shape.row_bytes);
   add_parts(arena, plan, count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
-            item_size(shape.real_bytes), job.projection);
-  add_parts(arena, plan, shape.staged ? count(rows, plan.chunk_steps, job.ld_staged) : 0, row_bytes,
-            job.staged);
-  add_parts(arena, plan, shape.quantised ? count(rows, job.ld_state) : 0, row_bytes, job.quantised);
+            shape.real_bytes, job.projection);
+  add_parts(arena, plan, shape.staged ? count(rows, plan.chunk_steps, job.ld_staged) : 0,
+            shape.row_bytes, job.staged);
+  add_parts(arena, plan, shape.quantised ? count(rows, job.ld_state) : 0, shape.row_bytes,
+            job.quantised);
   add_parts(arena, plan, shape.quantised ? count(rows, plan.chunk_steps + 1) : 0, sizeof(float),
             job.row_scales);
   int64_t depth = p.I;
@@ -115,15 +113,13 @@ void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const
             stream ? count(shape.stream_panels * panel_units(shape), shape.gates,
                            round_up(depth, shape.depth_unit))
                    : 0,
-            item_size(shape.panel_bytes), job.stream);
+            shape.panel_bytes, job.stream);
 }
 
 void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const KernelShape& shape = *job.shape;
   const BackwardCall& call = *job.call;
   const Problem& p = call.problem;
-  const size_t row_bytes = item_size(shape.row_bytes), panel_bytes = item_size(shape.panel_bytes);
-  const size_t real_bytes = item_size(shape.real_bytes);
   int64_t units = p.H, columns = p.I;
   for (int i = 0; i < shape.stage_count; ++i) {
     units = std::max(units, extent(p, shape.stages[i].units));
@@ -136,24 +132,25 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   job.block_rows = std::min(kBlockRows, round_up(p.T * p.B, shape.depth_unit));
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
-  arena.add(job.delta, count(p.T, p.B, job.ld_delta), row_bytes);
+  arena.add(job.delta, count(p.T, p.B, job.ld_delta), shape.row_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
-    arena.add(job.carry[s], count(p.B, job.ld_state), real_bytes);
+    arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
   }
-  arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count), real_bytes);
+  arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),
+            shape.real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
     const ProductShape& product = shape.stages[i].product;
     arena.add(job.transposed[i],
               count(round_up(extent(p, product.depth), narrow), product.gates, job.delta_block),
-              panel_bytes);
+              shape.panel_bytes);
   }
   arena.add(job.input,
             call.dx.data == nullptr ? 0 : count(round_up(p.I, wide), shape.gates, job.delta_block),
-            panel_bytes);
+            shape.panel_bytes);
   // The blocks of both operands, which are rows.
   add_parts(arena, plan,
             count(round_up(job.block_rows, kRowUnit), job.block_columns + shape.gradient_rows),
-            row_bytes, job.scratch);
+            shape.row_bytes, job.scratch);
   size_t sums[kMaxParameters] = {};
   const auto add_sums = [&](const ProductShape& product) {
     if (shape.edge_bytes == shape.real_bytes || product.weights < 0) return;
@@ -164,7 +161,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   };
   add_sums(shape.input);
   for (int i = 0; i < shape.stage_count; ++i) add_sums(shape.stages[i].product);
-  for (int w = 0; w < kMaxParameters; ++w) arena.add(job.sums[w], sums[w], real_bytes);
+  for (int w = 0; w < kMaxParameters; ++w) arena.add(job.sums[w], sums[w], shape.real_bytes);
 }
 
 }  // namespace fusedrnn::cpu

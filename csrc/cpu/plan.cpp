@@ -71,7 +71,8 @@ double add_stage(const StageWork& work, const Problem& p, const KernelShape& sha
       work.depth == 0
           ? 0
           : static_cast<double>(rows * panels * work.vectors * work.depth) / shape.depth / rate;
-  const int64_t bytes = panels * work.vectors * work.depth * shape.width * shape.panel_bytes;
+  const int64_t bytes =
+      panels * work.vectors * work.depth * shape.width * static_cast<int64_t>(shape.panel_bytes);
   const double stream = bytes > kNearCacheBytes * 3 / 4
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
@@ -142,7 +143,8 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
 
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
-  const int64_t row_bytes = panels * shape.gates * panel_units(shape) * shape.real_bytes;
+  const int64_t row_bytes =
+      panels * shape.gates * panel_units(shape) * static_cast<int64_t>(shape.real_bytes);
   const int64_t chunk_rows = std::max(kChunkRows, kChunkBytes / row_bytes);
   plan.chunk_steps = std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
   return plan;

@@ -25,7 +25,7 @@ struct Context {
         share(job.grid, p.B, thread),
         panel_units(panel_size),
         h_panels(share.of_group(blocks_of(p.H, panel_units))),
-        p_panels(share.of_group(blocks_of(p.P, panel_units))) {}
+        p_panels(p.P == p.H ? h_panels : share.of_group(blocks_of(p.P, panel_units))) {}
 
   // The thread's part of a buffer that all threads share out.
   template <class Number>

@@ -45,7 +45,7 @@ void wait_at(Barrier& barrier) noexcept;
 
 // What the engine must know of a cell as one instruction set and format compiled it.
 struct KernelShape : CellShape {
-  int edge_bytes, real_bytes, row_bytes, panel_bytes, saved_bytes;  // of one number
+  size_t edge_bytes, real_bytes, row_bytes, panel_bytes, saved_bytes;  // of one number
   bool mixed, staged;  // whether h exists twice; whether x is staged
   bool quantised;
   int depth;            // K
