@@ -23,9 +23,11 @@ class Forward {
     if (job.frozen && context_.p.T == 1 && kStages == 1) {
       take_single_step();
     } else {
+      int64_t chunk_step = 0;
       for (int64_t step = 0; step < context_.p.T; ++step) {
-        if (step % job.chunk_steps == 0) project_chunk<kProjection>(context_, registers_, step);
-        walk_stages<0>(step);
+        if (chunk_step == 0) project_chunk<kProjection>(context_, registers_, step);
+        walk_stages<0>(step, chunk_step);
+        if (++chunk_step == job.chunk_steps) chunk_step = 0;
       }
     }
     leave_last_step(context_);
@@ -37,27 +39,29 @@ class Forward {
   static constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
   static constexpr CellShape kCell = shape_of<Cell>();
 
+  // `chunk_step`: its number in the chunk of steps that has been projected.
   template <int Index>
-  FUSEDRNN_MEMBER void walk_stages(int64_t step) {
+  FUSEDRNN_MEMBER void walk_stages(int64_t step, int64_t chunk_step) {
     constexpr StageShape kStage = kCell.stages[Index];
     if constexpr (kStage.operand == cells::Operand::none) {
-      walk_panels<Index>(step, context_.panels(kStage.units), {nullptr, 0});
+      walk_panels<Index>(step, chunk_step, context_.panels(kStage.units), {nullptr, 0});
     } else {
       if constexpr (F::kQuantised) quantise_operands<Index>(step);
       for_packed<ForwardStage<Cell, F, Index>::N>(
           context_, kStage.product, context_.job.packed.stages[Index].weights,
           [&](Range panels, Panels<F> weights)
-              FUSEDRNN_LAMBDA { walk_panels<Index>(step, panels, weights); });
+              FUSEDRNN_LAMBDA { walk_panels<Index>(step, chunk_step, panels, weights); });
     }
     if (kStage.meets) context_.wait_for_group();
-    if constexpr (Index + 1 < kStages) walk_stages<Index + 1>(step);
+    if constexpr (Index + 1 < kStages) walk_stages<Index + 1>(step, chunk_step);
   }
 
   template <int Index>
-  FUSEDRNN_ONCE void walk_panels(int64_t step, Range panels, Panels<F> weights) {
+  FUSEDRNN_ONCE void walk_panels(int64_t step, int64_t chunk_step, Range panels,
+                                 Panels<F> weights) {
     using Stage = ForwardStage<Cell, F, Index>;
-    for_products<F, Stage::N>(registers_, context_.p.B, Stage(context_, weights, step), panels,
-                              context_.share.rows, turns(step));
+    for_products<F, Stage::N>(registers_, context_.p.B, Stage(context_, weights, step, chunk_step),
+                              panels, context_.share.rows, turns(step));
   }
 
   // One step with weights that stay packed: both products of a few panels, then those of the next
@@ -74,7 +78,7 @@ class Forward {
       const Range some{begin, begin + kGroup < all.end ? begin + kGroup : all.end};
       project_panels<kProjection>(context_, registers_, 0, 1, some,
                                   Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
-      walk_panels<0>(0, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
+      walk_panels<0>(0, 0, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
     }
   }
 

@@ -31,14 +31,14 @@ struct ForwardStage {
   const uint8_t* flags;       // of this step, or null
   const uint8_t* next_flags;  // of the next one, or null
 
-  ForwardStage(const ForwardContext<F>& thread, Panels<F> panels, int64_t step)
+  ForwardStage(const ForwardContext<F>& thread, Panels<F> panels, int64_t step, int64_t chunk_step)
       : context(thread),
         weights(panels),
         time(context.slots.time(step)),
         entering(context.slots.entering(step)),
         leaving(context.slots.leaving(step)),
         of_step(context.slots.of_step(step)),
-        chunk_row(step % context.job.chunk_steps * context.share.rows.size()),
+        chunk_row(chunk_step * context.share.rows.size()),
         flags(context.flags_at(step)),
         next_flags(context.flags_at(step + 1)) {}
 
