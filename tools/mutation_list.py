@@ -47,9 +47,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/validate.cpp",
-        "if (votes >= most) {",
-        "votes >= most",
-        "votes > most",
+        "if (against > fewest) continue;",
+        "against > fewest",
+        "against >= fewest",
         "where shapes disagree, an error blames another argument",
         "errors",
     ),

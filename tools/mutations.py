@@ -20,6 +20,7 @@ named.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -323,7 +324,8 @@ def main(arguments: list[str]) -> int:
         kept, tests.deselected = stored["results"], stored["deselected"]
     else:
         begin = time.monotonic()
-        status, output = tests.run(0, files)
+        together = importlib.util.find_spec("xdist") is not None
+        status, output = tests.run(0, files, *(["-n", str(options.jobs)] if together else []))
         if status not in (0, 1):
             raise SystemExit(f"the tests do not run without a mistake:\n{output}")
         tests.deselected = re.findall(r"^FAILED (tests/\S+?)(?: - .*)?$", output, re.MULTILINE)
