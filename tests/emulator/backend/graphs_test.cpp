@@ -113,10 +113,10 @@ void check_moved(const Case& one, const std::string& name, const Array& values,
 
 // A graph belongs to all addresses of its call: what has moved is read and written where it is.
 void test_a_call_with_another_address_is_another_call() {
-  const Spec spec{.T = 20, .lengths = false, .resets = false};
-  Spec other_spec = spec;
-  other_spec.seed = 2;
-  const Case one = random_case(spec), other = random_case(other_spec);
+  Spec spec{.T = 20, .lengths = false, .resets = false};
+  const Case one = random_case(spec);
+  spec.seed = 2;
+  const Case other = random_case(spec);
   for (const auto& [name, values] : other.arguments) {
     Case moved = one;
     moved.arguments.insert_or_assign(name, values);
@@ -124,6 +124,28 @@ void test_a_call_with_another_address_is_another_call() {
   }
   const Arrays expected = train(one);
   for (const auto& [name, nothing] : one.results) check_moved(one, name, nothing, expected);
+}
+
+// Nor does it write into the reserve of earlier calls, which another call has by now.
+void test_a_call_with_another_reserve_is_another_call() {
+  Spec spec{.T = 20, .lengths = false, .resets = false};
+  const Case one = random_case(spec);
+  spec.seed = 2;
+  const Case other = random_case(spec);
+  CachingAllocator allocator;
+  Call call(one, {.allocator = &allocator.interface}),
+      next(other, {.allocator = &allocator.interface});
+  for (int turn = 0; turn < 3; ++turn) {
+    require(call.forward(), one);
+    require(call.backward(), one);
+    call.free_reserve();
+  }
+  require(next.forward(), other);
+  require(call.forward(), one);
+  require(next.backward(), other);
+  require(call.backward(), one);
+  check_same(next.outputs(), train(other), "with the reserve of calls before");
+  check_same(call.outputs(), train(one), "with another reserve");
 }
 
 // Hands out one place again and again, as large as asked for.
@@ -292,6 +314,7 @@ void test_a_failure_in_a_capture() {
 int main() {
   test_calls_that_come_again_are_replayed();
   test_a_call_with_another_address_is_another_call();
+  test_a_call_with_another_reserve_is_another_call();
   test_a_graph_stays_in_the_memory_of_each_call();
   test_graphs_are_forgotten();
   test_a_captured_call_may_be_launched_for_as_long_as_its_graph_is_there();
