@@ -314,7 +314,8 @@ static void test_networks_without_steps(void) {
     _Alignas(64) static unsigned char workspace[1 << 16];
     const void* prev[] = {row_of(p->states.arrays[0], 0), row_of(p->states.arrays[1], 0)};
     void* next[] = {row_of(p->states_n.arrays[0], 0), row_of(p->states_n.arrays[1], 0)};
-    CHECK(step(frozen, 3, row_of(p->x, 0), prev, next, workspace) == FUSEDRNN_INVALID_VALUE);
+    EXPECT_VALUE_ERROR(step(frozen, 3, row_of(p->x, 0), prev, next, workspace),
+                       "frozen: expected layers in the forward direction to take a step");
     CHECK(is_all(p->states_n.arrays[0], 0xff) && is_all(p->states_n.arrays[1], 0xff));
 
     const fusedrnn_forward_args inference = inference_of(p), run = without_weights(p);
@@ -383,14 +384,6 @@ static void test_the_mode_of_the_thread(void) {
 
 /* --- errors --- */
 
-static void expect_bad(fusedrnn_status got, const char* message) {
-  CHECK(got == FUSEDRNN_INVALID_VALUE);
-  if (strcmp(fusedrnn_last_error(), message) != 0) {
-    fprintf(stderr, "expected \"%s\"\n     got \"%s\"\n", message, fusedrnn_last_error());
-    ++failures;
-  }
-}
-
 static void test_what_a_step_refuses(void) {
   Problem* const p = set_up("lstm", &kFormats[FLOAT32], 2);
   fusedrnn_frozen* const frozen = freeze(p);
@@ -404,29 +397,39 @@ static void test_what_a_step_refuses(void) {
   CHECK(strcmp(fusedrnn_last_error(), "frozen: expected an address, got null") == 0);
   clear_list(&p->states_n, 0x55);
 
-  expect_bad(step(NULL, 2, x, prev, next, workspace), "frozen: expected an address, got null");
-  expect_bad(step(frozen, -1, x, prev, next, workspace),
-             "batch: expected at least 0, got a negative number");
-  expect_bad(step(frozen, 2, NULL, prev, next, workspace), "x: expected an address, got null");
-  expect_bad(step(frozen, 2, x + 1, prev, next, workspace),
-             "x: expected an address aligned to its elements");
-  expect_bad(step(frozen, 2, x, prev, NULL, workspace),
-             "next_states: expected an address, got null");
-  expect_bad(step(frozen, 2, x, prev, next, NULL), "workspace: expected an address, got null");
-  expect_bad(step(frozen, 2, x, prev, next, workspace + 32),
-             "workspace: expected an address aligned to 64 bytes");
+  EXPECT_VALUE_ERROR(step(NULL, 2, x, prev, next, workspace),
+                     "frozen: expected an address, got null");
+  EXPECT_VALUE_ERROR(step(frozen, -1, x, prev, next, workspace),
+                     "batch: expected at least 0, got a negative number");
+  EXPECT_VALUE_ERROR(step(frozen, 2, NULL, prev, next, workspace),
+                     "x: expected an address, got null");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x + 1, prev, next, workspace),
+                     "x: expected an address aligned to its elements");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, prev, NULL, workspace),
+                     "next_states: expected an address, got null");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, prev, next, NULL),
+                     "workspace: expected an address, got null");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, prev, next, workspace + 32),
+                     "workspace: expected an address aligned to 64 bytes");
   const void* misaligned_prev[] = {h, c + 2};
-  expect_bad(step(frozen, 2, x, misaligned_prev, next, workspace),
-             "prev_states: expected addresses aligned to their elements");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, misaligned_prev, next, workspace),
+                     "prev_states: expected addresses aligned to their elements");
   void* null_next[] = {next[0], NULL};
-  expect_bad(step(frozen, 2, x, prev, null_next, workspace),
-             "next_states: expected an address of each state, got null");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, prev, null_next, workspace),
+                     "next_states: expected an address of each state, got null");
   void* misaligned_next[] = {h_n + 1, next[1]};
-  expect_bad(step(frozen, 2, x, prev, misaligned_next, workspace),
-             "next_states: expected addresses aligned to their elements");
+  EXPECT_VALUE_ERROR(step(frozen, 2, x, prev, misaligned_next, workspace),
+                     "next_states: expected addresses aligned to their elements");
   CHECK(is_all(p->states_n.arrays[0], 0x55) && is_all(p->states_n.arrays[1], 0x55));
 
+  /* Messages with and without memory of their own take turns. */
+  CHECK(fusedrnn_set_num_threads(0) == FUSEDRNN_INVALID_VALUE);
+  CHECK(strncmp(fusedrnn_last_error(), "n: expected a number of threads", 31) == 0);
+  EXPECT_VALUE_ERROR(step(NULL, 2, x, prev, next, workspace),
+                     "frozen: expected an address, got null");
   CHECK(step(frozen, 0, x, prev, next, workspace) == FUSEDRNN_OK);
+  CHECK(strcmp(fusedrnn_last_error(), "frozen: expected an address, got null") ==
+        0); /* as it was */
   CHECK(is_all(p->states_n.arrays[0], 0x55) && is_all(p->states_n.arrays[1], 0x55));
   const void* no_c[] = {h, NULL};
   CHECK(step(frozen, 2, x, no_c, next, workspace) == FUSEDRNN_OK);
