@@ -36,6 +36,13 @@ int64_t int_argument(const Name& name, py::handle object, const std::string& whe
   return value;
 }
 
+Dtype dtype_argument(py::handle object) {
+  const std::string name = str_argument("dtype", object);
+  const DtypeInfo* info = find_dtype(name);
+  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
+  return info->dtype;
+}
+
 int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   if (object.is_none()) return FUSEDRNN_COMPUTE_SAME;
   const std::string name = str_argument("compute_dtype", object);

@@ -20,6 +20,9 @@ std::string str_argument(const Name& name, py::handle object);
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const Name& name, py::handle object, const std::string& where = "");
 
+// From the name of a type that arrays of a call may have.
+Dtype dtype_argument(py::handle object);
+
 // float32 with 10 bits of fraction, which operands of products on CUDA devices may have.
 constexpr const char* kTfloat32 = "tfloat32";
 

@@ -88,17 +88,15 @@ void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_o
 
 py::array empty(py::handle shape_object, py::handle dtype_object) {
   const std::vector<int64_t> shape = shape_argument(shape_object, false);
-  const std::string name = str_argument("dtype", dtype_object);
-  const DtypeInfo* info = find_dtype(name);
-  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
+  const Dtype dtype = dtype_argument(dtype_object);
   DLTensor tensor{};
   tensor.device = {kDLCPU, 0};
   tensor.ndim = static_cast<int32_t>(std::min<size_t>(shape.size(), kMaxRank + 1));
-  tensor.dtype = info->dlpack;
+  tensor.dtype = dtype_info(dtype).dlpack;
   tensor.shape = const_cast<int64_t*>(shape.data());
   check_header("shape", tensor);
   check_bytes("shape", tensor);
-  return empty_array(numpy_dtype(info->dtype), shape);
+  return empty_array(numpy_dtype(dtype), shape);
 }
 
 }  // namespace

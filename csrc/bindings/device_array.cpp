@@ -54,10 +54,7 @@ DLTensor tensor_over(void* memory, int32_t device, Dtype dtype, std::vector<int6
 }  // namespace
 
 DeviceArray::DeviceArray(py::handle shape, py::handle dtype, py::handle device, py::handle stream) {
-  const std::string name = str_argument("dtype", dtype);
-  const DtypeInfo* info = find_dtype(name);
-  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
-  dtype_ = info->dtype;
+  dtype_ = dtype_argument(dtype);
   auto bytes = static_cast<size_t>(item_size(dtype_));
   for (const py::handle extent : py::cast<py::tuple>(shape)) {
     shape_.push_back(int_argument("shape", extent));

@@ -44,13 +44,6 @@ fusedrnn_run run_argument(py::handle object) {
   return run;
 }
 
-Dtype dtype_argument(py::handle object) {
-  const std::string name = str_argument("dtype", object);
-  const DtypeInfo* info = find_dtype(name);
-  if (info == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, name);
-  return info->dtype;
-}
-
 NetworkPointer make(const py::list& runs, py::handle dtype_object, py::handle compute_dtype,
                     bool on_cuda) {
   const Dtype dtype = dtype_argument(dtype_object);

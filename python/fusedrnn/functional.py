@@ -5,7 +5,7 @@ Arrays are NumPy arrays or anything with `__dlpack__` (PyTorch, JAX, CuPy, ...),
 where their last axis is dense. Results, gradients too, are of the kind of `x` (`fusedrnn.interop`
 says how that is found), on its device, and of its dtype: float32, float64, bfloat16 (in NumPy by
 the package ml_dtypes) or float16, one a call. They are no part of PyTorch's graph, whether or not a
-tensor given requires a gradient.
+tensor given requires a gradient, nor of what JAX or PyTorch traces: what is traced has no values.
 
 All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths` and `resets` alone
 may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current stream
@@ -61,8 +61,8 @@ def rnn(
         The state before the first step; zero where absent.
     nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
     lengths : integers [B], optional
-        Valid steps of each sequence, 0 to T. Beyond them `y` is 0 and the state stands still; what
-        `x` holds there is never used.
+        An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
+        them `y` is 0 and the state stands still; what `x` holds there is never used.
     resets : bool array [T, B], optional
         True where step t starts a new sequence: no state and no gradient crosses from t-1 to t, or
         in reverse from t to t-1. Beyond `lengths` a reset does nothing.
