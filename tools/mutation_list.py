@@ -316,8 +316,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- forward ---
     expression(
         f"{KERNELS}/forward.h",
-        "if (kStage.meets && context_.share.parts > 1) {",
-        "kStage.meets && context_.share.parts > 1",
+        "if (kStage.meets) context_.wait_for_group();",
+        "kStage.meets",
         "false",
         "threads read units of a step that others still compute",
         "threads",
@@ -348,10 +348,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "functions",
     ),
     expression(
-        f"{KERNELS}/forward_stage.h",
-        "chunk_row(step % context.job.chunk_steps * context.share.rows.size()),",
-        "step % context.job.chunk_steps",
-        "step",
+        f"{KERNELS}/forward.h",
+        "if (++chunk_step == job.chunk_steps) chunk_step = 0;",
+        "++chunk_step == job.chunk_steps",
+        "++chunk_step == context_.p.T",
         "steps behind the first chunk read no projected inputs",
         "functions",
         "promises",
