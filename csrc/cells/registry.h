@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cells/gru.h"
+#include "cells/indrnn.h"
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 
@@ -13,4 +14,6 @@
   F("rnn_identity", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Identity>) \
   F("gru", ::fusedrnn::cells::Gru)                                       \
   F("gru_reset_before", ::fusedrnn::cells::GruResetBefore)               \
-  F("lstm", ::fusedrnn::cells::Lstm)
+  F("lstm", ::fusedrnn::cells::Lstm)                                     \
+  F("indrnn_relu", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Relu>)   \
+  F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)

@@ -21,6 +21,9 @@ from fusedrnn.functional import (
     gru,
     gru_backward,
     gru_forward,
+    indrnn,
+    indrnn_backward,
+    indrnn_forward,
     lstm,
     lstm_backward,
     lstm_forward,
@@ -29,8 +32,8 @@ from fusedrnn.functional import (
     rnn_forward,
 )
 from fusedrnn.information import __version__, info
-from fusedrnn.layers import GRU, LSTM, RNN, Frozen, LayerTape
-from fusedrnn.tape import GRUGradients, LSTMGradients, RNNGradients, Tape
+from fusedrnn.layers import GRU, LSTM, RNN, Frozen, IndRNN, LayerTape
+from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
 
 __all__ = [
     "GRU",
@@ -38,6 +41,8 @@ __all__ = [
     "RNN",
     "Frozen",
     "GRUGradients",
+    "IndRNN",
+    "IndRNNGradients",
     "LSTMGradients",
     "LayerTape",
     "RNNGradients",
@@ -47,6 +52,9 @@ __all__ = [
     "gru",
     "gru_backward",
     "gru_forward",
+    "indrnn",
+    "indrnn_backward",
+    "indrnn_forward",
     "info",
     "lstm",
     "lstm_backward",

@@ -1,6 +1,7 @@
 """The cells as functions: one layer in one direction, forward and backward.
 
-Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN 1, GRU 3, LSTM 4).
+Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN and IndRNN 1, GRU 3,
+LSTM 4).
 Arrays are NumPy arrays or anything with `__dlpack__` (PyTorch, JAX, CuPy, ...), read without a copy
 where their last axis is dense. Results, gradients too, are of the kind of `x` (`fusedrnn.interop`
 says how that is found), on its device, and of its dtype: float32, float64, bfloat16 (in NumPy by
@@ -28,9 +29,10 @@ from typing import Any
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.tape import GRUGradients, LSTMGradients, RNNGradients, Tape
+from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
 
-PARAMETERS = ("dw_ih", "dw_hh", "db_ih", "db_hh")  # gradients, in the order of every cell's table
+# Gradients, in the order of the tables of the cells with dense weights.
+PARAMETERS = ("dw_ih", "dw_hh", "db_ih", "db_hh")
 
 
 def rnn(
@@ -384,6 +386,106 @@ def lstm_backward(
     return LSTMGradients(**gradients)
 
 
+def indrnn(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "relu",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A]:
+    """Run an independently recurrent network: ``h_t = act(W_ih x_t + b_ih + w_hh * h_{t-1})``.
+
+    Each unit sees its own last value alone, so `w_hh` has one weight a unit, and there is no
+    product in a step. The gradient that reaches a unit n steps back has the factor ``w_hh ** n``:
+    after the paper, weights of at most ``2 ** (1 / T)`` keep it from exploding over T steps.
+
+    Parameters
+    ----------
+    x : array [T, B, I]
+    w_ih : array [H, I]
+    w_hh : array [H]
+    b_ih : array [H], optional
+    h0 : array [B, H], optional
+    nonlinearity : {"relu", "tanh"}
+    lengths, resets, reverse, out
+        As in `rnn`.
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        As in `rnn`; it rounds the operands of ``W_ih x_t``, not `w_hh`.
+
+    Returns
+    -------
+    y, h_n : arrays [T, B, H] and [B, H]
+        As of `rnn`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnn`.
+
+    References
+    ----------
+    S. Li et al., "Independently recurrent neural network (IndRNN)" (2018), arXiv:1803.04831, eq. 2.
+    """
+    cell, weights = options.indrnn_cell(nonlinearity), (w_ih, w_hh, b_ih)
+    y, (h_n,), _ = _run(
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, _results(out, "h_n")
+    )
+    return y, h_n
+
+
+def indrnn_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "relu",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, Tape[A]]:
+    """Run `indrnn` and save what its gradients need: ``y, h_n, tape``.
+
+    Takes the arguments of `indrnn` and computes the same bits.
+    """
+    cell, weights = options.indrnn_cell(nonlinearity), (w_ih, w_hh, b_ih)
+    y, (h_n,), tape = _run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n"),
+        "indrnn_forward",
+    )
+    return y, h_n, tape
+
+
+def indrnn_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> IndRNNGradients[A]:
+    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
+
+    Arguments as `rnn_backward`; the result has no `db_hh`, and its `dw_hh` is [H].
+    """
+    names = ("dw_ih", "dw_hh", "db_ih")
+    gradients = _gradients("indrnn_forward", tape, dy, (dh_n,), ("dh0",), out, names)
+    return IndRNNGradients(**gradients)
+
+
 def _results(out: object, *states: str) -> tuple[Any, tuple[Any, ...] | None]:
     return (None, None) if out is None else options.result_arrays(out, "y", states)
 
@@ -430,22 +532,23 @@ def _gradients(
     dstates_n: tuple[Any, ...],
     states: tuple[str, ...],
     out: Mapping[str, Any] | None,
+    parameters: tuple[str, ...] = PARAMETERS,
 ) -> dict[str, A]:
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
-    given = options.outputs(out, ("dx", *PARAMETERS, *states))
+    given = options.outputs(out, ("dx", *parameters, *states))
     results: tuple[Any, tuple[Any, ...], tuple[Any, ...]] = tape.core.backward(
         dy,
         dstates_n,
         True,
         given.get("dx"),
-        tuple(map(given.get, PARAMETERS)),
+        tuple(map(given.get, parameters)),
         tuple(map(given.get, states)),
     )
     dx, dparameters, dstates = results
-    computed = zip(("dx", *PARAMETERS, *states), (dx, *dparameters, *dstates), strict=True)
+    computed = zip(("dx", *parameters, *states), (dx, *dparameters, *dstates), strict=True)
     return {
         name: gradient if name in given else tape.to_kind(gradient) for name, gradient in computed
     }

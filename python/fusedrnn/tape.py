@@ -12,12 +12,12 @@ from fusedrnn.interop import A
 
 @dataclass(frozen=True, eq=False)
 class Tape(Generic[A]):
-    """What `rnn_forward`, `gru_forward` or `lstm_forward` saved for its gradients.
+    """What a function such as `rnn_forward` saved for its gradients.
 
     It is immutable: backward may run any number of times, and gives the same bits.
     """
 
-    function: str  # the one that made it: "rnn_forward", "gru_forward" or "lstm_forward"
+    function: str  # the one that made it, such as "rnn_forward"
     core: _core.Tape = field(repr=False)
     to_kind: Callable[[Any], A] = field(repr=False)
 
@@ -55,3 +55,14 @@ class LSTMGradients(RNNGradients[A]):
     """As `RNNGradients`, with that of the initial cell state."""
 
     dc0: A
+
+
+@dataclass(frozen=True, eq=False)
+class IndRNNGradients(Generic[A]):
+    """As `RNNGradients`; `dw_hh` is [H], and there is no `db_hh`."""
+
+    dx: A
+    dw_ih: A
+    dw_hh: A
+    db_ih: A
+    dh0: A

@@ -89,6 +89,21 @@ def lstm(
     return (h, c)
 
 
+def indrnn(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    w_hh: Row,
+    b_ih: Row | None = None,
+    nonlinearity: str = "relu",
+) -> State:
+    """Li et al. (2018), arXiv:1803.04831: h = act(W_ih x + b_ih + w_hh * h_prev)."""
+    (h,) = state
+    a = affine(w_ih, x, b_ih)
+    return ((a + Vector(w_hh) * h).map(ACTIVATIONS[nonlinearity]),)
+
+
 class Cell(NamedTuple):
     """A cell's step, its number of gate blocks, and the letters of its states."""
 
@@ -100,5 +115,6 @@ class Cell(NamedTuple):
 CELLS = {
     "rnn": Cell(rnn, gates=1, states=("h",)),
     "gru": Cell(gru, gates=3, states=("h",)),
+    "indrnn": Cell(indrnn, gates=1, states=("h",)),
     "lstm": Cell(lstm, gates=4, states=("h", "c")),
 }

@@ -17,7 +17,9 @@ Nested = Any  # a scalar, or a list of these: [T][B][I], [G*H][I], ...
 
 def state_sizes(cell: str, w_hh: Nested) -> tuple[int, ...]:
     """Elements of each state: h is what w_hh multiplies, c has one element per gate row."""
-    return (len(w_hh[0]), len(w_hh) // CELLS[cell].gates)[: len(CELLS[cell].states)]
+    units = len(w_hh) // CELLS[cell].gates
+    width = len(w_hh[0]) if isinstance(w_hh[0], list) else units  # a matrix, or a weight a unit
+    return (width, units)[: len(CELLS[cell].states)]
 
 
 def run(

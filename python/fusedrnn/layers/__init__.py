@@ -7,7 +7,7 @@ layers with packed weights.
 """
 
 from fusedrnn.layers.base import Layer, LayerTape
-from fusedrnn.layers.cells import GRU, LSTM, RNN
+from fusedrnn.layers.cells import GRU, LSTM, RNN, IndRNN
 from fusedrnn.layers.frozen import Frozen
 
-__all__ = ["GRU", "LSTM", "RNN", "Frozen", "Layer", "LayerTape"]
+__all__ = ["GRU", "LSTM", "RNN", "Frozen", "IndRNN", "Layer", "LayerTape"]

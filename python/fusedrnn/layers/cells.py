@@ -147,3 +147,53 @@ class LSTM(Layer):
 
     def _cell(self) -> str:
         return "lstm"
+
+
+class IndRNN(Layer):
+    """Layers of independently recurrent networks (Li et al. 2018); see `fusedrnn.indrnn`.
+
+    Parameters
+    ----------
+    nonlinearity : {"relu", "tanh"}
+    others
+        As of `RNN`. A weight_hh is [H], there is no bias_hh, and where `bias` is False no bias_ih.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+    ) -> None:
+        known = options.INDRNN_NONLINEARITIES
+        self.nonlinearity = options.choice("nonlinearity", nonlinearity, known)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+        )
+
+    def _cell(self) -> str:
+        return options.indrnn_cell(self.nonlinearity)
+
+    def _unusual(self) -> dict[str, Any]:
+        own = {} if self.nonlinearity == "relu" else {"nonlinearity": self.nonlinearity}
+        return super()._unusual() | own
