@@ -147,6 +147,16 @@ void register_tape(py::module_& m) {
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device.")
       .def_property_readonly(
+          "parameters",
+          [](const Tape& tape) {
+            py::list names;
+            tape.network->for_parameters([&](const Run& run, int i, int) {
+              names.append(run.cell->parameters[static_cast<size_t>(i)].name);
+            });
+            return py::tuple(names);
+          },
+          "Names of the parameters, run by run.")
+      .def_property_readonly(
           "shape",
           [](const Tape& tape) {
             return py::make_tuple(tape.inputs->x()->shape[0], tape.inputs->x()->shape[1]);

@@ -31,9 +31,6 @@ from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
 
-# Gradients, in the order of the tables of the cells with dense weights.
-PARAMETERS = ("dw_ih", "dw_hh", "db_ih", "db_hh")
-
 
 def rnn(
     x: A,
@@ -283,6 +280,7 @@ def lstm(
     h0: Any = None,
     c0: Any = None,
     *,
+    w_peephole: Any = None,
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
@@ -300,6 +298,9 @@ def lstm(
         c_t = f * c_{t-1} + i * g
         h_t = o * tanh(c_t)
 
+    With peepholes ``p``, i and f add ``p * c_{t-1}`` to what they are the sigmoid of, and o adds
+    ``p * c_t``.
+
     Parameters
     ----------
     x : array [T, B, I]
@@ -307,6 +308,8 @@ def lstm(
     b_ih, b_hh : arrays [4H], optional
     h0, c0 : arrays [B, H], optional
         The state before the first step; each is zero where absent.
+    w_peephole : array [3H], optional
+        Peepholes of i, f and o, a weight a unit each; there are none where it is absent.
     lengths, resets, reverse, compute_dtype
         As in `rnn`; lengths and resets for h and c alike.
     out : (y, (h_n, c_n)), optional
@@ -327,14 +330,15 @@ def lstm(
     References
     ----------
     S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9 (1997), with the
-    forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000).
+    forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000); peepholes: F.
+    Gers, J. Schmidhuber, "Recurrent nets that time and count", IJCNN (2000).
     """
-    weights, states = (w_ih, w_hh, b_ih, b_hh), (h0, c0)
+    cell, weights = _lstm(w_ih, w_hh, b_ih, b_hh, w_peephole)
     y, (h_n, c_n), _ = _run(
-        "lstm",
+        cell,
         x,
         weights,
-        states,
+        (h0, c0),
         lengths,
         resets,
         reverse,
@@ -353,6 +357,7 @@ def lstm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    w_peephole: Any = None,
     lengths: Any = None,
     resets: Any = None,
     reverse: bool = False,
@@ -363,9 +368,18 @@ def lstm_forward(
 
     Takes the arguments of `lstm` and computes the same bits.
     """
-    weights, states, outputs = (w_ih, w_hh, b_ih, b_hh), (h0, c0), _results(out, "h_n", "c_n")
+    cell, weights = _lstm(w_ih, w_hh, b_ih, b_hh, w_peephole)
     y, (h_n, c_n), tape = _run(
-        "lstm", x, weights, states, lengths, resets, reverse, compute_dtype, outputs, "lstm_forward"
+        cell,
+        x,
+        weights,
+        (h0, c0),
+        lengths,
+        resets,
+        reverse,
+        compute_dtype,
+        _results(out, "h_n", "c_n"),
+        "lstm_forward",
     )
     return y, (h_n, c_n), tape
 
@@ -380,7 +394,8 @@ def lstm_backward(
 ) -> LSTMGradients[A]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n)``.
 
-    Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent. The result has `dc0` as well.
+    Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent. The result has `dc0` as well,
+    and `dw_peephole`, which is None where there are no peepholes.
     """
     gradients = _gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
     return LSTMGradients(**gradients)
@@ -481,9 +496,12 @@ def indrnn_backward(
 
     Arguments as `rnn_backward`; the result has no `db_hh`, and its `dw_hh` is [H].
     """
-    names = ("dw_ih", "dw_hh", "db_ih")
-    gradients = _gradients("indrnn_forward", tape, dy, (dh_n,), ("dh0",), out, names)
-    return IndRNNGradients(**gradients)
+    return IndRNNGradients(**_gradients("indrnn_forward", tape, dy, (dh_n,), ("dh0",), out))
+
+
+def _lstm(*weights: Any) -> tuple[str, tuple[Any, ...]]:
+    """The compiled module's name of an LSTM with or without its last weights, the peepholes."""
+    return ("lstm", weights[:-1]) if weights[-1] is None else ("lstm_peephole", weights)
 
 
 def _results(out: object, *states: str) -> tuple[Any, tuple[Any, ...] | None]:
@@ -532,12 +550,12 @@ def _gradients(
     dstates_n: tuple[Any, ...],
     states: tuple[str, ...],
     out: Mapping[str, Any] | None,
-    parameters: tuple[str, ...] = PARAMETERS,
 ) -> dict[str, A]:
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
+    parameters = tuple(f"d{name}" for name in tape.core.parameters)
     given = options.outputs(out, ("dx", *parameters, *states))
     results: tuple[Any, tuple[Any, ...], tuple[Any, ...]] = tape.core.backward(
         dy,

@@ -52,9 +52,10 @@ class GRUGradients(RNNGradients[A]):
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with that of the initial cell state."""
+    """As `RNNGradients`, with those of the initial cell state and of peepholes, if there are."""
 
     dc0: A
+    dw_peephole: A | None = None
 
 
 @dataclass(frozen=True, eq=False)

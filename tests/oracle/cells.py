@@ -75,16 +75,25 @@ def lstm(
     w_hh: Matrix,
     b_ih: Row | None = None,
     b_hh: Row | None = None,
+    w_peephole: Row | None = None,
 ) -> State:
-    """Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000)."""
+    """Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
+
+    Peepholes after Gers and Schmidhuber (2000).
+    """
     h, c = state
     a_i, a_f, a_g, a_o = affine(w_ih, x, b_ih).blocks(4)
     u_i, u_f, u_g, u_o = affine(w_hh, h, b_hh).blocks(4)
-    i = (a_i + u_i).map(sigmoid)
-    f = (a_f + u_f).map(sigmoid)
+    p_i, p_f, p_o = (None,) * 3 if w_peephole is None else Vector(w_peephole).blocks(3)
+
+    def gate(v: Vector, p: Vector | None, c: Vector) -> Vector:
+        return (v if p is None else v + p * c).map(sigmoid)
+
+    i = gate(a_i + u_i, p_i, c)
+    f = gate(a_f + u_f, p_f, c)
     g = (a_g + u_g).map(tanh)
-    o = (a_o + u_o).map(sigmoid)
     c = f * c + i * g
+    o = gate(a_o + u_o, p_o, c)
     h = o * c.map(tanh)
     return (h, c)
 

@@ -99,9 +99,9 @@ typedef struct fusedrnn_allocator {
  * Runs may read any columns of a row; on a CUDA device, for gradients of the row, all of them.
  */
 typedef struct fusedrnn_run {
-  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm"; "gru": n = tanh(a_n + r * u_n),
-   * as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n + W_hn (r * h) + b_hn), Cho et
-   * al. 2014 */
+  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm", "lstm_peephole"; "gru":
+   * n = tanh(a_n + r * u_n), as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n +
+   * W_hn (r * h) + b_hn), Cho et al. 2014; "indrnn_relu", "indrnn_tanh" */
   const char* cell;
   int32_t reverse;         /* nonzero: from the last valid step of each sequence to the first */
   int32_t reads;           /* a row that runs before have written, or 0 */

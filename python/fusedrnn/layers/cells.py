@@ -139,14 +139,54 @@ class GRU(Layer):
 class LSTM(Layer):
     """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
 
-    The equations stand at `fusedrnn.lstm`; a state is a pair (h, c). Parameters as of `RNN`,
-    without `nonlinearity`.
+    The equations stand at `fusedrnn.lstm`; a state is a pair (h, c).
+
+    Parameters
+    ----------
+    peephole : bool
+        Whether gates see the cell state, through a parameter weight_peephole [3H] (i, f, o).
+    others
+        As of `RNN`, without `nonlinearity`.
     """
 
     _states = ("h", "c")
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        peephole: bool = False,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.peephole = options.flag("peephole", peephole)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+        )
+
     def _cell(self) -> str:
-        return "lstm"
+        return "lstm_peephole" if self.peephole else "lstm"
+
+    def _unusual(self) -> dict[str, Any]:
+        return super()._unusual() | ({"peephole": True} if self.peephole else {})
 
 
 class IndRNN(Layer):

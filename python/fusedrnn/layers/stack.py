@@ -16,8 +16,14 @@ from fusedrnn import _core
 from fusedrnn.bf16 import cast
 from fusedrnn.layers.devices import Array, Device
 
-# The compiled module's names of a run's parameters, and PyTorch's.
-NAMES = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+# The compiled module's names of a run's parameters, and the layers': PyTorch's, where it has them.
+NAMES = {
+    "w_ih": "weight_ih",
+    "w_hh": "weight_hh",
+    "b_ih": "bias_ih",
+    "b_hh": "bias_hh",
+    "w_peephole": "weight_peephole",
+}
 
 
 class Stack:
