@@ -311,7 +311,7 @@ def test_networks_that_are_none() -> None:
 
     for runs, message in [
         ([], "num_runs: expected 1 to 1048576, got 0"),
-        ([run("qrnn")], "cell: expected one of rnn_tanh, .*, lstm, got 'qrnn'"),
+        ([run("qrnn")], "cell: expected one of rnn_tanh, .*, lstm, .*, got 'qrnn'"),
         ([run(reads=1)], r"runs\[0\].reads: expected a row that was written before, 0, got 1"),
         ([run(writes=0)], r"runs\[0\].writes: expected a row above .*, got 0"),
         ([run(writes=2)], r"runs\[0\].writes: expected a row above .*, got 2"),
