@@ -467,3 +467,16 @@ def as_floats(result: Any) -> Arguments:
     y, state = result
     parts = {"y": y, **{str(i): part for i, part in enumerate(as_tuple(state))}}
     return {name: part.float().numpy() for name, part in parts.items()}
+
+
+def test_states_that_change_places() -> None:
+    """The new h where c was, and the other way round: nothing is read after it was written."""
+    frozen = fr.LSTM(4, 5, 2, seed=0).freeze()
+    x = np.random.default_rng(3).standard_normal((3, 4)).astype("float32")
+    _, (h, c) = frozen.step(x)
+    y, expected = frozen.step(x, (h.copy(), c.copy()))
+    y_out = np.empty_like(y)
+    _, got = frozen.step(x, (h, c), out=(y_out, (c, h)))
+    assert got[0] is c
+    assert np.array_equal(y_out, y)
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))

@@ -69,9 +69,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/network.cpp",
-        "product_within(kMaxBytes, {T, B, p.I + kPad, kLargestItem});",
-        "product_within(kMaxBytes, {T, B, p.I + kPad, kLargestItem})",
-        "true",
+        "if (!product_within(kMaxBytes, {T, B, row.width, kLargestItem})) return false;",
+        "!product_within(kMaxBytes, {T, B, row.width, kLargestItem})",
+        "false",
         "a T*B*I that no memory holds is not refused",
         "errors",
         "module_errors",
@@ -235,6 +235,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "prev.data == next.data",
         "a step writes h over the c that it reads",
         "frozen",
+        equivalent="a layer's states are copied before its step writes any",
     ),
     expression(
         f"{BINDINGS}/frozen_step.cpp",

@@ -232,8 +232,7 @@ bool steps_fit(const Network& network, int64_t T, int64_t B) {
   }
   return std::all_of(network.runs.begin(), network.runs.end(), [&](const Run& run) {
     const Problem& p = run.problem;
-    return product_within(kMaxBytes, {T, B, kBlocks, std::max(p.H, p.P) + kPad, kLargestItem}) &&
-           product_within(kMaxBytes, {T, B, p.I + kPad, kLargestItem});
+    return product_within(kMaxBytes, {T, B, kBlocks, std::max(p.H, p.P) + kPad, kLargestItem});
   });
 }
 
