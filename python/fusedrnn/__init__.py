@@ -17,6 +17,7 @@ from fusedrnn import _cuda_library
 from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
 from fusedrnn._core import get_num_threads, set_num_threads
+from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import (
     gru,
     gru_backward,
@@ -34,11 +35,13 @@ from fusedrnn.functional import (
 from fusedrnn.information import __version__, info
 from fusedrnn.layers import GRU, LSTM, RNN, Frozen, IndRNN, LayerTape
 from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
+from fusedrnn.truncated import Chunk, tbptt
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Chunk",
     "Frozen",
     "GRUGradients",
     "IndRNN",
@@ -48,6 +51,8 @@ __all__ = [
     "RNNGradients",
     "Tape",
     "__version__",
+    "clip_grad_norm",
+    "clip_grad_value",
     "get_num_threads",
     "gru",
     "gru_backward",
@@ -63,6 +68,7 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "set_num_threads",
+    "tbptt",
 ]
 
 _cuda_library.use_installed()

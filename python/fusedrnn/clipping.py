@@ -1,0 +1,123 @@
+"""Clipping of gradients, so that one that exploded does not ruin the parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Of x and of states: what a layer's backward calls so, and what a function's does.
+_NO_PARAMETERS = {"x", "h0", "c0", "dx", "dh0", "dc0"}
+
+
+def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
+    """Scale the gradients of parameters in place, so that their common norm is at most `max_norm`.
+
+    Parameters
+    ----------
+    grads : mapping of arrays, or what a function such as `lstm_backward` returns
+        Gradients of parameters. Those of x and of states, by their names, are neither counted nor
+        changed. Arrays that can be written to: of NumPy, PyTorch or CuPy, on any device.
+    max_norm : float
+        At least 0; ``inf`` only measures.
+    error_if_nonfinite : bool
+        Whether a norm that is no finite number is an error; then nothing has been changed.
+
+    Returns
+    -------
+    float
+        The Euclidean norm of all of them together, before.
+
+    Raises
+    ------
+    ValueError
+        For a `max_norm` that is negative or NaN, or a norm that is not finite.
+    TypeError
+        For something else than gradients, or an array that cannot be written to.
+
+    References
+    ----------
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
+    ICML (2013), algorithm 1.
+    """
+    limit = _limit("max_norm", max_norm)
+    arrays = _parameters(grads)
+    norm = math.hypot(*(_norm(array) for array in arrays.values())) if arrays else 0.0
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise ValueError(f"grads: expected a finite norm, got {norm}")
+    if norm > limit or math.isnan(norm):
+        with np.errstate(invalid="ignore"):  # 0 times infinity
+            for array in arrays.values():
+                array[...] *= limit / norm
+    return norm
+
+
+def clip_grad_value(grads: Any, clip_value: float) -> None:
+    """Move every number of the gradients of parameters, in place, to within +-`clip_value`.
+
+    Parameters
+    ----------
+    grads
+        As in `clip_grad_norm`.
+    clip_value : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `clip_grad_norm`.
+    """
+    limit = _limit("clip_value", clip_value)
+    for array in _parameters(grads).values():
+        if isinstance(array, np.ndarray):
+            np.clip(array, -limit, limit, out=array)
+        else:
+            array[...] = array.clip(-limit, limit)
+
+
+def _limit(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name}: expected at least 0, got {value}")
+    return float(value)
+
+
+def _parameters(grads: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(grads) and not isinstance(grads, type):
+        grads = {field.name: getattr(grads, field.name) for field in dataclasses.fields(grads)}
+    if not isinstance(grads, Mapping):
+        raise TypeError(f"grads: expected gradients by name, got {type(grads).__name__}")
+    arrays = {k: v for k, v in grads.items() if k not in _NO_PARAMETERS and v is not None}
+    for name, array in arrays.items():
+        if isinstance(array, np.ndarray):
+            if not array.flags.writeable:
+                raise ValueError(f"{name}: expected an array to write to, got a read-only one")
+        elif not _is_changed_in_place(array):
+            raise TypeError(f"{name}: expected an array to write to, got {type(array).__name__}")
+    return arrays
+
+
+def _is_changed_in_place(array: Any) -> bool:
+    """False for arrays of JAX, of which `*=` makes new ones, and for what is no array."""
+    if not hasattr(array, "clip") or not getattr(array, "ndim", 0):
+        return False
+    before = after = array[:0]
+    after *= 1
+    return bool(after is before)
+
+
+def _norm(array: Any) -> float:
+    """In float64 on the CPU, without overflow; of another library's array in its own dtype."""
+    if not isinstance(array, np.ndarray):
+        return math.sqrt(float((array * array).sum()))
+    numbers = np.abs(array, dtype=np.float64).ravel() if array.dtype.kind == "f" else None
+    if numbers is None:  # bfloat16
+        numbers = np.abs(array.astype(np.float64)).ravel()
+    largest = numbers.max(initial=0.0)
+    if not 0 < largest < np.inf:
+        return float(largest)
+    return float(largest * np.linalg.norm(numbers / largest))

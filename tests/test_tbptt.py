@@ -1,0 +1,216 @@
+"""Truncated backpropagation through time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from support import LAYERS, same_bits
+
+cells = pytest.mark.parametrize("cell", list(LAYERS))
+T, B, I, H = 24, 3, 4, 5  # noqa: E741
+
+
+def layer_of(cell: str, **options: Any) -> Any:
+    return LAYERS[cell](I, H, 2, dtype="float64", seed=0, **options)
+
+
+def sequence(seed: int = 0) -> tuple[Any, Any]:
+    """x, and the gradient of a loss with respect to y."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((T, B, I)), rng.standard_normal((T, B, H))
+
+
+def state_of(cell: str, seed: int = 5) -> Any:
+    rng = np.random.default_rng(seed)
+    h, c = rng.standard_normal((2, 2, B, H))
+    return (h, c) if cell == "lstm" else h
+
+
+def arrays(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+@cells
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_chunk_is_full_backpropagation(cell: str, masked: bool) -> None:
+    layer, (x, dy), state = layer_of(cell), sequence(), state_of(cell)
+    rng = np.random.default_rng(1)
+    masks = {"lengths": [T, 0, 7], "resets": rng.random((T, B)) < 0.2} if masked else {}
+    (chunk,) = fr.tbptt(layer, x, k1=T, k2=T, state=state, **masks)
+    y, last, tape = layer.forward(x, state, **masks)
+    assert (chunk.start, chunk.stop) == (0, T)
+    assert np.array_equal(chunk.y, y)
+    assert all(map(np.array_equal, arrays(chunk.state), arrays(last)))
+    same_bits(chunk.backward(dy), layer.backward(tape, dy))
+
+
+@cells
+@pytest.mark.parametrize(("k1", "k2"), [(4, 4), (4, 8), (5, 7), (3, 24), (1, 6), (7, 7), (24, 24)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_windows(cell: str, k1: int, k2: int, masked: bool) -> None:
+    """Each chunk's gradients are those of its loss over its window, from a constant state."""
+    layer, (x, dy), state = layer_of(cell), sequence(), state_of(cell)
+    lengths = np.array([T, 0, 13]) if masked else None
+    resets = np.random.default_rng(2).random((T, B)) < 0.2 if masked else None
+    whole, last = layer(x, state, lengths, resets)
+    stop = 0
+    for chunk in fr.tbptt(layer, x, None, k1, k2, state=state, lengths=lengths, resets=resets):
+        assert chunk.start == stop
+        stop = min(stop + k1, T)
+        assert chunk.stop == stop
+        np.testing.assert_allclose(chunk.y, whole[chunk.start : stop], rtol=1e-12, atol=1e-14)
+        begin = max(0, stop - k2)
+        window = [
+            None if lengths is None else np.clip(lengths - begin, 0, stop - begin),
+            None if resets is None else resets[begin:stop],
+        ]
+        entering = state
+        if begin > 0:
+            before = [
+                None if lengths is None else np.clip(lengths, 0, begin),
+                None if resets is None else resets[:begin],
+            ]
+            _, entering = layer(x[:begin], state, *before)
+        _, _, tape = layer.forward(x[begin:stop], entering, *window)
+        above = np.concatenate([np.zeros_like(dy[begin : chunk.start]), dy[chunk.start : stop]])
+        wanted = layer.backward(tape, above)
+        grads = chunk.backward(dy[chunk.start : stop])
+        assert ("h0" in grads) == (begin == 0)
+        assert np.array_equal(grads["x"].shape, x[chunk.start : stop].shape)
+        wanted["x"] = wanted["x"][chunk.start - begin :]
+        for name, value in grads.items():
+            np.testing.assert_allclose(value, wanted[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    assert stop == T
+    assert all(np.allclose(a, b, 1e-12, 1e-14) for a, b in zip(arrays(chunk.state), arrays(last)))  # noqa: B905
+
+
+@cells
+def test_where_resets_cut_nothing_is_lost(cell: str) -> None:
+    """Chunks that begin with a reset: their gradients add up to those of the whole."""
+    layer, (x, dy) = layer_of(cell), sequence()
+    resets = np.zeros((T, B), bool)
+    resets[::6] = True
+    _, _, tape = layer.forward(x, resets=resets)
+    full = layer.backward(tape, dy)
+    sums = dict.fromkeys(layer.parameters(), 0.0)
+    for chunk in fr.tbptt(layer, x, k1=6, resets=resets):
+        grads = chunk.backward(dy[chunk.start : chunk.stop])
+        for name in sums:
+            sums[name] = sums[name] + grads[name]
+    for name, value in sums.items():
+        np.testing.assert_allclose(value, full[name], rtol=1e-10, atol=1e-12)
+
+
+def test_a_loss() -> None:
+    layer, (x, target) = layer_of("gru"), sequence()
+
+    def squared(y: Any, start: int, stop: int) -> tuple[float, Any]:
+        error = y - target[start:stop]
+        return float((error**2).sum()), 2 * error
+
+    for chunk in fr.tbptt(layer, x, squared, 6, 12):
+        value, dy = squared(chunk.y, chunk.start, chunk.stop)
+        assert chunk.loss == value
+        assert chunk.grads is not None
+        same_bits(chunk.grads, chunk.backward(dy))
+
+
+def test_training_between_chunks() -> None:
+    """Parameters may change: a window is computed with those of its time."""
+    layer, (x, target) = layer_of("lstm"), sequence()
+    losses = []
+    for _ in range(30):
+        total = 0.0
+        for chunk in fr.tbptt(layer, x, k1=6, k2=12):
+            error = chunk.y - 0.3 * target[chunk.start : chunk.stop]
+            total += float((error**2).sum())
+            grads = chunk.backward(2 * error)
+            fr.clip_grad_norm(grads, 1.0)
+            for name, parameter in layer.parameters().items():
+                parameter[...] -= 0.05 * grads[name]
+        losses.append(total)
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_batch_first_and_dstate() -> None:
+    x, dy = sequence()
+    first, layer = layer_of("lstm", batch_first=True), layer_of("lstm")
+    above = state_of("lstm", 8)
+    resets = np.random.default_rng(2).random((T, B)) < 0.2
+    chunks = zip(
+        fr.tbptt(first, x.swapaxes(0, 1), k1=10, resets=resets.T),
+        fr.tbptt(layer, x, k1=10, resets=resets),
+        strict=True,
+    )
+    for turned, chunk in chunks:
+        assert np.array_equal(turned.y.swapaxes(0, 1), chunk.y)
+        dy_part = dy[chunk.start : chunk.stop]
+        grads = chunk.backward(dy_part, above)
+        other = turned.backward(dy_part.swapaxes(0, 1), above)
+        assert all(np.array_equal(other[name], grads[name]) for name in layer.parameters())
+        assert not np.array_equal(chunk.backward(dy_part)["weight_hh_l0"], grads["weight_hh_l0"])
+
+
+def test_memory_of_the_window_alone() -> None:
+    """What an earlier chunk held is gone, whatever T is."""
+    layer = fr.LSTM(I, H, seed=0)
+    x = np.zeros((600, 2, I), "float32")
+    alive: list[Any] = []
+    most = 0
+    for chunk in fr.tbptt(layer, x, k1=5, k2=20):
+        alive.append(weakref.ref(chunk.state[0]))
+        gc.collect()
+        most = max(most, sum(ref() is not None for ref in alive))
+    assert most <= 6
+
+
+def test_tensors_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    layer, (x, dy) = layer_of("lstm"), sequence()
+    for mine, chunk in zip(
+        fr.tbptt(layer, x, k1=5, k2=10),
+        fr.tbptt(layer, torch.tensor(x), k1=5, k2=10),
+        strict=True,
+    ):
+        assert isinstance(chunk.y, torch.Tensor)
+        grads = chunk.backward(torch.tensor(dy[chunk.start : chunk.stop]))
+        wanted = mine.backward(dy[chunk.start : chunk.stop])
+        same_bits({name: value.numpy() for name, value in grads.items()}, wanted)
+
+
+def test_errors() -> None:
+    layer, (x, _) = layer_of("rnn"), sequence()
+    for message, arguments in {
+        r"^k1: expected at least 1, got 0$": {"k1": 0},
+        r"^k2: expected at least k1 = 4, got 3$": {"k1": 4, "k2": 3},
+        r"^lengths: expected values from 0 to T = 24, got 25 at index 1$": {
+            "k1": 4,
+            "lengths": [1, 25, 3],
+        },
+        r"^lengths: expected shape \(3,\), got \(2,\)$": {"k1": 4, "lengths": [1, 2]},
+        r"^resets: expected shape \(24, 3\), got \(3, 24\)$": {
+            "k1": 4,
+            "resets": np.zeros((3, 24), bool),
+        },
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            fr.tbptt(layer, x, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^tbptt: expected a layer of one direction"):
+        fr.tbptt(layer_of("rnn", bidirectional=True), x, k1=4)
+    with pytest.raises(ValueError, match=r"^x: expected a 3-dimensional array"):
+        fr.tbptt(layer, x[0], k1=4)
+    with pytest.raises(TypeError, match=r"^layer: expected a layer, got int$"):
+        fr.tbptt(3, x, k1=4)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^loss: expected a function, got int$"):
+        fr.tbptt(layer, x, 4)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^k1: expected an int, got float$"):
+        fr.tbptt(layer, x, k1=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64$"):
+        fr.tbptt(layer, x, k1=4, lengths=[1.0, 2.0, 3.0])
+    assert list(fr.tbptt(layer, x[:0], k1=4)) == []
