@@ -179,9 +179,10 @@ def test_the_command_runs_the_parts_it_is_told(
     words = ["--out", "out", "--build", "b"]
     monkeypatch.setattr(gpu_session, "_parser", lambda: parser)
     assert gpu_session.main([*words, "--parts", "smoke"]) == 0
+    shown = f"{tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'} {':'.join(getsitepackages())}"
     assert (tmp_path / "out" / "summary.txt").read_text().splitlines() == [
         "smoke: ok, 0 s",
-        f"  {tmp_path / 'b' / 'package'}:{ROOT / 'build' / 'site'} {':'.join(getsitepackages())}",
+        f"  {shown[:180]}",  # Debian's Python has many folders
     ]
     monkeypatch.chdir(tmp_path)  # the session has moved to the root
     assert gpu_session.main(words) == 1
