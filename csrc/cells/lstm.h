@@ -18,12 +18,12 @@ struct PeepholeLstm : OneStage<4> {
       {"b_hh", {'H', 4}, {}, true}, {"w_peephole", {'H', 3}, {}},
   };
   static constexpr int kDeltas = 7;
-  static constexpr int vector_delta(int k) { return 4 + k; }
+  static constexpr int vector_delta(int k) { return kGates + k; }
 };
 
 template <class Table>
 struct LstmOf : Table {
-  static constexpr bool kPeepholes = Table::kDeltas > 4;
+  static constexpr bool kPeepholes = Table::kDeltas > Table::kGates;
   static constexpr State kStates[] = {{"h", 'H'}, {"c", 'H'}};
   static constexpr int kSaved = 4;  // i, f, g, o; c is computed again, it costs less than its store
   static constexpr int kUnitVectors = 1;
@@ -67,9 +67,10 @@ struct LstmOf : Table {
     dprev[C] = dc * f;
     if constexpr (kPeepholes) {
       dprev[C] = fma(delta[I], w[PI], fma(delta[F], w[PF], dprev[C]));
-      delta[Table::vector_delta(PI)] = delta[I] * prev[C];
-      delta[Table::vector_delta(PF)] = delta[F] * prev[C];
-      delta[Table::vector_delta(PO)] = delta[O] * c;
+      V* const weights = delta + Table::kGates;
+      weights[PI] = delta[I] * prev[C];
+      weights[PF] = delta[F] * prev[C];
+      weights[PO] = delta[O] * c;
     }
   }
 
