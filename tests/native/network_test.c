@@ -162,7 +162,8 @@ static fusedrnn_run projected(fusedrnn_run run, int64_t size) {
 static void test_bad_runs(void) {
   const fusedrnn_run gru = layer("gru", 0, 2, 3), above = layer("gru", 1, 3, 3);
   const char* const cells =
-      "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm";
+      "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm, lstm_peephole, "
+      "indrnn_relu, indrnn_tanh";
   char message[256];
   snprintf(message, sizeof message, "cell: expected one of %s, got 'elman'", cells);
   NO_NETWORK(message, layer("elman", 0, 2, 3));
