@@ -111,8 +111,8 @@ def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
 def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
     """Gradients by name."""
     grads = getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))
-    values = {field.name: getattr(grads, field.name) for field in dataclasses.fields(grads)}
-    return place().read({name: value for name, value in values.items() if value is not None})
+    names = [field.name for field in dataclasses.fields(grads)]
+    return place().read({name: getattr(grads, name) for name in names})
 
 
 def outputs(y: Any, state: Any) -> dict[str, Any]:

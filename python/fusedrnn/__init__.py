@@ -34,7 +34,14 @@ from fusedrnn.functional import (
 )
 from fusedrnn.information import __version__, info
 from fusedrnn.layers import GRU, LSTM, RNN, Frozen, IndRNN, LayerTape
-from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
+from fusedrnn.tape import (
+    GRUGradients,
+    IndRNNGradients,
+    LSTMGradients,
+    PeepholeLSTMGradients,
+    RNNGradients,
+    Tape,
+)
 from fusedrnn.truncated import Chunk, tbptt
 
 __all__ = [
@@ -48,6 +55,7 @@ __all__ = [
     "IndRNNGradients",
     "LSTMGradients",
     "LayerTape",
+    "PeepholeLSTMGradients",
     "RNNGradients",
     "Tape",
     "__version__",

@@ -29,7 +29,14 @@ from typing import Any
 
 from fusedrnn import _core, options
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.tape import GRUGradients, IndRNNGradients, LSTMGradients, RNNGradients, Tape
+from fusedrnn.tape import (
+    GRUGradients,
+    IndRNNGradients,
+    LSTMGradients,
+    PeepholeLSTMGradients,
+    RNNGradients,
+    Tape,
+)
 
 
 def rnn(
@@ -398,7 +405,8 @@ def lstm_backward(
     and `dw_peephole`, which is None where there are no peepholes.
     """
     gradients = _gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
-    return LSTMGradients(**gradients)
+    kind = PeepholeLSTMGradients if "dw_peephole" in gradients else LSTMGradients
+    return kind(**gradients)
 
 
 def indrnn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 from fusedrnn import _core
 from fusedrnn.interop import A
@@ -52,10 +52,17 @@ class GRUGradients(RNNGradients[A]):
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with those of the initial cell state and of peepholes, if there are."""
+    """As `RNNGradients`, with that of the initial cell state; `dw_peephole` is None."""
 
     dc0: A
-    dw_peephole: A | None = None
+    dw_peephole: ClassVar[Any] = None
+
+
+@dataclass(frozen=True, eq=False)
+class PeepholeLSTMGradients(LSTMGradients[A]):
+    """As `LSTMGradients`, with that of the peepholes."""
+
+    dw_peephole: A  # type: ignore[misc]
 
 
 @dataclass(frozen=True, eq=False)
