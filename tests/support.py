@@ -166,6 +166,18 @@ def check(got: Mapping[str, Any], expected: Mapping[str, Any], bound: float) -> 
         assert error <= bound, f"{name}: relative error {error:.2e}, bound {bound:.0e}"
 
 
+def check_by_differences(layer: Any, x: Any, grads: Mapping[str, Any]) -> None:
+    """A number of each parameter's gradient of ``sum(y)``, of a float64 layer on the CPU."""
+    for name, parameter in layer.parameters().items():
+        numbers, step = parameter.reshape(-1), 1e-6
+        numbers[1] += step
+        above = layer(x)[0].sum()
+        numbers[1] -= 2 * step
+        below = layer(x)[0].sum()
+        numbers[1] += step
+        assert abs((above - below) / (2 * step) - grads[name].reshape(-1)[1]) < 1e-6, name
+
+
 def same_bits(got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Equal shapes, dtypes and bits; -0 is not 0 and a NaN equals itself."""
     assert got.keys() == expected.keys()

@@ -16,6 +16,7 @@ from support import (
     backward,
     cast,
     check,
+    check_by_differences,
     directions,
     dtypes,
     forward,
@@ -172,14 +173,7 @@ def test_layers(bias: bool) -> None:
     y, _, tape = layer.forward(x)
     grads = layer.backward(tape, np.ones_like(y))
     assert np.array_equal(layer.freeze()(x)[0], y)
-    for name, parameter in layer.parameters().items():
-        numbers, step = parameter.reshape(-1), 1e-6
-        numbers[1] += step
-        above = layer(x)[0].sum()
-        numbers[1] -= 2 * step
-        below = layer(x)[0].sum()
-        numbers[1] += step
-        assert abs((above - below) / (2 * step) - grads[name].reshape(-1)[1]) < 1e-6, name
+    check_by_differences(layer, x, grads)
 
 
 @pytest.mark.parametrize("weight_dtype", [None, "bfloat16", "int8"])

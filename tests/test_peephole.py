@@ -16,6 +16,7 @@ from support import (
     Arguments,
     backward,
     check,
+    check_by_differences,
     directions,
     dtypes,
     forward,
@@ -199,14 +200,7 @@ def test_layers() -> None:
     y, _, tape = layer.forward(x)
     grads = layer.backward(tape, np.ones_like(y))
     assert np.array_equal(layer.freeze()(x)[0], y)
-    for name, parameter in layer.parameters().items():
-        numbers, step = parameter.reshape(-1), 1e-6
-        numbers[1] += step
-        above = layer(x)[0].sum()
-        numbers[1] -= 2 * step
-        below = layer(x)[0].sum()
-        numbers[1] += step
-        assert abs((above - below) / (2 * step) - grads[name].reshape(-1)[1]) < 1e-6, name
+    check_by_differences(layer, x, grads)
     other = fr.LSTM(4, 6, 2, peephole=True, bidirectional=True, dtype="float64")
     other.load_state_dict(layer.state_dict())
     assert np.array_equal(other(x)[0], layer(x)[0])

@@ -114,9 +114,7 @@ def _norm(array: Any) -> float:
     """In float64 on the CPU, without overflow; of another library's array in its own dtype."""
     if not isinstance(array, np.ndarray):
         return math.sqrt(float((array * array).sum()))
-    numbers = np.abs(array, dtype=np.float64).ravel() if array.dtype.kind == "f" else None
-    if numbers is None:  # bfloat16
-        numbers = np.abs(array.astype(np.float64)).ravel()
+    numbers = np.abs(array.astype(np.float64)).ravel()
     largest = numbers.max(initial=0.0)
     if not 0 < largest < np.inf:
         return float(largest)
