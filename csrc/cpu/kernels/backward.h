@@ -9,36 +9,26 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class F>
-class Backward {
- public:
-  Backward(const BackwardJob& job, int thread) : context_(job, thread) {}
-
-  void run() {
-    pack_backward(context_);
-    begin_carry(context_);
-    context_.wait_for_all();
-    for (int64_t step = context_.p.T - 1; step >= 0; --step) walk_stages<kStages - 1>(step);
-    end_carry(context_, registers_);
-    context_.wait_for_all();
-    parameter_gradients(context_, registers_);
+template <class F>
+FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread, const BackwardMap<F>* maps) {
+  const BackwardContext<F> context(job, thread);
+  typename F::MatrixUnit::Registers registers;
+  pack_backward(context);
+  begin_carry(context);
+  context.wait_for_all();
+  for (int64_t number = context.p.T - 1; number >= 0; --number) {
+    const BackwardStep step(context, number);
+    for (int i = context.shape.stage_count - 1; i >= 0; --i) {
+      const StageShape& stage = context.shape.stages[i];
+      for_products<F>(registers, context.p.B, kRecurrentPanel,
+                      BackwardTiles<F>{context, step, i, maps[i]}, context.panels(stage.units),
+                      context.share.rows, turns(number));
+      if (stage.meets_backward) context.wait_for_group();
+    }
   }
-
- private:
-  static constexpr int kStages = cells::kStageCount<Cell>;
-
-  template <int Index>
-  FUSEDRNN_MEMBER void walk_stages(int64_t step) {
-    using Stage = BackwardStage<Cell, F, Index>;
-    for_products<F, kRecurrentPanel>(registers_, context_.p.B, Stage(context_, step),
-                                     context_.panels(Stage::kStage.units), context_.share.rows,
-                                     turns(step));
-    if (Stage::kStage.meets_backward) context_.wait_for_group();
-    if constexpr (Index > 0) walk_stages<Index - 1>(step);
-  }
-
-  const BackwardContext<F> context_;
-  typename F::MatrixUnit::Registers registers_;
-};
+  end_carry(context, registers);
+  context.wait_for_all();
+  parameter_gradients(context, registers);
+}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -83,7 +83,7 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
   product.set_rows(
       context.delta_row(time, tile.first_row()) + stage.first_delta * context.job.delta_block,
       context.job.ld_delta);
-  run_product<kRecurrentPanel>(product, tile);
+  run_product(product, kRecurrentPanel, tile);
 }
 
 // Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
@@ -152,9 +152,8 @@ FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
                              typename F::MatrixUnit::Registers& registers) {
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (context.call.dstate_0[s].data == nullptr) continue;
-    for_products<F, kRecurrentPanel>(registers, context.p.B, InitialState<F>{context, s},
-                                     context.panels(context.shape.states[s].size),
-                                     context.share.rows);
+    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s},
+                    context.panels(context.shape.states[s].size), context.share.rows);
   }
 }
 

@@ -6,6 +6,65 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// Where a step's arrays lie.
+struct BackwardStep {
+  int64_t number, time, entering;
+  const uint8_t* flags;            // of this step, or null
+  const uint8_t* following_flags;  // of the following one, or null
+
+  template <class F>
+  FUSEDRNN_MEMBER BackwardStep(const BackwardContext<F>& context, int64_t step)
+      : number(step),
+        time(context.slots.time(step)),
+        entering(context.slots.entering(step)),
+        flags(context.flags_at(step)),
+        following_flags(context.flags_at(step + 1)) {}
+};
+
+// A cell's equations of one stage over a tile, from the product that reaches it.
+template <class F>
+using BackwardMap = void (*)(const BackwardContext<F>& context, const BackwardStep& step,
+                             const Tile& tile, const typename F::Real* sums);
+
+// The stage whose deltas bring the gradient of what stage `index` set or passed on; -1: none.
+constexpr int source_stage(const CellShape& shape, int index) {
+  if (index == shape.stage_count - 1) return shape.h_stage;
+  return shape.stages[index].passes ? index + 1 : -1;
+}
+
+template <class F>
+struct BackwardTiles {
+  const BackwardContext<F>& context;
+  const BackwardStep& step;
+  int index;  // of the stage
+  BackwardMap<F> map;
+
+  void run(Tile tile) const {
+    constexpr int kSums = BackwardContext<F>::kSums;
+    alignas(64) typename F::Real sums[kSums];
+    const bool last = index == context.shape.stage_count - 1;
+    const int source = source_stage(context.shape, index);
+    if (source >= 0 && (!last || step.number + 1 < context.p.T) && has_gradient(tile)) {
+      const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
+      multiply_deltas(context, source, time, tile, sums);
+    } else {  // the product of nothing
+      for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
+    }
+    map(context, step, tile, sums);
+  }
+
+  // Deltas of steps that do not exist are zero, and so is their product.
+  FUSEDRNN_MEMBER bool has_gradient(const Tile& tile) const {
+    if (step.flags == nullptr) return true;
+    bool any = false;
+    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+      any |= (step.flags[b] & kValid) != 0;
+      any |= step.following_flags != nullptr && (step.following_flags[b] & kValid) != 0;
+    }
+    return any;
+  }
+};
+
 template <class Cell, class F, int Index>
 struct BackwardStage {
   using Real = typename F::Real;
@@ -16,47 +75,21 @@ struct BackwardStage {
   static constexpr StageShape kStage = kCell.stages[Index];
   static constexpr bool kHidden = kStage.units == 'H';
   static constexpr bool kFirst = Index == kCell.stage_count - 1;  // going backward
-  // The stage whose deltas bring the gradient of what this one set or passed on; -1: none.
-  static constexpr int kSource = kFirst ? kCell.h_stage : kStage.passes ? Index + 1 : -1;
   static constexpr int W = V::width, U = Cell::kUnitVectors * W;
   static constexpr int S = Cell::kSaved, D = Cell::kDeltas, kStates = cells::kStateCount<Cell>;
   static constexpr int kVectors = cells::kVectorCount<Cell>;
 
   const BackwardContext<F>& context;
-  int64_t step, time;
-  const uint8_t* flags;            // of this step, or null
-  const uint8_t* following_flags;  // of the following one, or null
-
-  BackwardStage(const BackwardContext<F>& thread, int64_t number)
-      : context(thread),
-        step(number),
-        time(context.slots.time(step)),
-        flags(context.flags_at(step)),
-        following_flags(context.flags_at(step + 1)) {}
+  const BackwardStep& step;
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
 
-  void run(Tile tile) const {
-    alignas(64) Real sums[BackwardContext<F>::kSums];
-    if (kSource >= 0 && (!kFirst || step + 1 < context.p.T) && has_gradient(tile)) {
-      multiply_deltas(context, kSource, kFirst ? context.slots.time(step + 1) : time, tile, sums);
-    } else {  // the product of nothing
-      for (int i = 0; i < BackwardContext<F>::kSums; i += W) V::zero().store(sums + i);
-    }
-    for_vectors<F>(tile, sums, [this](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-      finish(product, unit, b);
+  static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
+                  const Real* sums) {
+    const BackwardStage stage{context, step};
+    for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+      stage.finish(product, unit, b);
     });
-  }
-
-  // Deltas of steps that do not exist are zero, and so is their product.
-  FUSEDRNN_MEMBER bool has_gradient(Tile tile) const {
-    if (flags == nullptr) return true;
-    bool any = false;
-    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
-      any |= (flags[b] & kValid) != 0;
-      any |= following_flags != nullptr && (following_flags[b] & kValid) != 0;
-    }
-    return any;
   }
 
   FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
@@ -70,13 +103,13 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dnext[s] = V::load(context.carry_row(s, b) + unit);
     }
-    if constexpr (kFirst && kSource >= 0) {
-      if (is_multiplied(following_flags, b)) dnext[0] = dnext[0] + product;
+    if constexpr (kFirst && kCell.h_stage >= 0) {
+      if (is_multiplied(step.following_flags, b)) dnext[0] = dnext[0] + product;
     }
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
-    if (is_valid(flags, b)) {
+    if (is_valid(step.flags, b)) {
       if (kFirst && context.call.dy.data != nullptr) {
         dnext[0] = dnext[0] + load_dy(unit, b, lanes);
       }
@@ -90,7 +123,7 @@ struct BackwardStage {
     // Products read what fills up the block: zeros, not the gradients of lanes beyond the last
     // unit, which are NaN where x was infinite.
     const int filled = lanes_at<V>(unit, F::padded(units));
-    Row* dst = context.delta_row(time, b) + unit;
+    Row* dst = context.delta_row(step.time, b) + unit;
     for (int d = 0; d < D; ++d, dst += context.job.delta_block) {
       if (Cell::delta_stage(d) != Index) continue;
       const V gradient = F::round_gradient(delta[d]);
@@ -109,34 +142,48 @@ struct BackwardStage {
     if constexpr (kHidden) {
       const int64_t panel = unit / U, panels = blocks_of(context.p.H, U);
       const Saved* blocks = static_cast<const Saved*>(context.job.kept.saved) +
-                            ((time * context.p.B + b) * panels + panel) * S * U + unit % U;
+                            ((step.time * context.p.B + b) * panels + panel) * S * U + unit % U;
       const Real* vectors =
           static_cast<const Real*>(context.job.vectors) + panel * kVectors * U + unit % U;
       for (int i = 0; i < S; ++i) saved[i] = V::load(blocks + i * U);
       for (int k = 0; k < kVectors; ++k) w[k] = V::load(vectors + k * U);
     }
-    const int64_t slot = context.slots.entering(step);
     for (int s = 0; s < kStates; ++s) {
-      if (walks(s)) prev[s] = context.load_state(s, slot, b, unit);
+      if (walks(s)) prev[s] = context.load_state(s, step.entering, b, unit);
     }
     Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
-    for (int s = 0; s < kStates && is_cut(flags, b); ++s) {
+    for (int s = 0; s < kStates && is_cut(step.flags, b); ++s) {
       if (kCell.states[s].first_stage == Index) dprev[s] = V::zero();
     }
   }
 
   FUSEDRNN_MEMBER V load_dy(int64_t unit, int64_t b, int lanes) const {
     const Sequence& dy = context.call.dy;
-    const auto* src =
-        static_cast<const typename F::Edge*>(dy.data) + time * dy.t_stride + b * dy.b_stride + unit;
+    const auto* src = static_cast<const typename F::Edge*>(dy.data) + step.time * dy.t_stride +
+                      b * dy.b_stride + unit;
     return lanes == W ? V::load(src) : V::load(src, lanes);
   }
 
   FUSEDRNN_MEMBER void fill_up_deltas(int64_t unit, int64_t b) const {
     for (int d = 0; d < D; ++d) {
       if (Cell::delta_stage(d) != Index) continue;
-      V::zero().store(context.delta_row(time, b) + d * context.job.delta_block + unit);
+      V::zero().store(context.delta_row(step.time, b) + d * context.job.delta_block + unit);
     }
+  }
+};
+
+// The maps of a cell's stages.
+template <class Cell, class F>
+struct BackwardMaps {
+  BackwardMap<F> stages[cells::kStageCount<Cell>];
+
+  consteval BackwardMaps() : stages{} { add<0>(); }
+
+ private:
+  template <int Index>
+  consteval void add() {
+    stages[Index] = BackwardStage<Cell, F, Index>::map;
+    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
   }
 };
 

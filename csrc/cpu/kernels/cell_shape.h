@@ -131,6 +131,12 @@ consteval CellShape shape_of() {
   return shape;
 }
 
+// Vectors in a panel of a stage's product; without one, those whose tiles its map walks.
+constexpr int stage_vectors(const CellShape& shape, const StageShape& stage) {
+  const bool multiplies = stage.operand != cells::Operand::none;
+  return (multiplies ? stage.product.gates : 1) * shape.unit_vectors;
+}
+
 // What the engine takes for granted. An array that is too small does not compile above.
 template <class Cell>
 consteval bool is_supported() {

@@ -10,23 +10,25 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class F>
+template <class F>
 class Forward {
  public:
-  Forward(const ForwardJob& job, int thread) : context_(job, thread) {}
+  // `maps`: of the cell's stages.
+  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread, const ForwardMap<F>* maps)
+      : context_(job, thread), maps_(maps) {}
 
-  void run() {
+  FUSEDRNN_MEMBER void run() {
     const ForwardJob& job = context_.job;
     if (!job.frozen) pack_cell<F>(job, context_.share);
     enter_first_step(context_);
     context_.wait_for_all();
-    if (job.frozen && context_.p.T == 1 && kStages == 1) {
+    if (job.frozen && context_.p.T == 1 && context_.shape.stage_count == 1) {
       take_single_step();
     } else {
       int64_t chunk_step = 0;
       for (int64_t step = 0; step < context_.p.T; ++step) {
-        if (chunk_step == 0) project_chunk<kProjection>(context_, registers_, step);
-        walk_stages<0>(step, chunk_step);
+        if (chunk_step == 0) project_chunk(context_, registers_, step);
+        take_step(ForwardStep(context_, step, chunk_step));
         if (++chunk_step == job.chunk_steps) chunk_step = 0;
       }
     }
@@ -35,64 +37,62 @@ class Forward {
 
  private:
   using Panel = typename F::Panel;
-  static constexpr int kStages = cells::kStageCount<Cell>;
-  static constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
-  static constexpr CellShape kCell = shape_of<Cell>();
 
-  // `chunk_step`: its number in the chunk of steps that has been projected.
-  template <int Index>
-  FUSEDRNN_MEMBER void walk_stages(int64_t step, int64_t chunk_step) {
-    constexpr StageShape kStage = kCell.stages[Index];
-    if constexpr (kStage.operand == cells::Operand::none) {
-      walk_panels<Index>(step, chunk_step, context_.panels(kStage.units), {nullptr, 0});
-    } else {
-      if constexpr (F::kQuantised) quantise_operands<Index>(step);
-      for_packed<ForwardStage<Cell, F, Index>::N>(
-          context_, kStage.product, context_.job.packed.stages[Index].weights,
-          [&](Range panels, Panels<F> weights)
-              FUSEDRNN_LAMBDA { walk_panels<Index>(step, chunk_step, panels, weights); });
+  FUSEDRNN_MEMBER void take_step(const ForwardStep& step) {
+    const CellShape& shape = context_.shape;
+    for (int i = 0; i < shape.stage_count; ++i) {
+      const StageShape& stage = shape.stages[i];
+      if (stage.operand == cells::Operand::none) {
+        walk_panels(i, step, context_.panels(stage.units), {nullptr, 0});
+      } else {
+        if constexpr (F::kQuantised) quantise_operands(i, step);
+        for_packed(context_, stage.product, stage_vectors(shape, stage),
+                   context_.job.packed.stages[i].weights,
+                   [&](Range panels, Panels<F> weights)
+                       FUSEDRNN_LAMBDA { walk_panels(i, step, panels, weights); });
+      }
+      if (stage.meets) context_.wait_for_group();
     }
-    if (kStage.meets) context_.wait_for_group();
-    if constexpr (Index + 1 < kStages) walk_stages<Index + 1>(step, chunk_step);
   }
 
-  template <int Index>
-  FUSEDRNN_ONCE void walk_panels(int64_t step, int64_t chunk_step, Range panels,
+  FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, Range panels,
                                  Panels<F> weights) {
-    using Stage = ForwardStage<Cell, F, Index>;
-    for_products<F, Stage::N>(registers_, context_.p.B, Stage(context_, weights, step, chunk_step),
-                              panels, context_.share.rows, turns(step));
+    for_products<F>(registers_, context_.p.B,
+                    stage_vectors(context_.shape, context_.shape.stages[stage]),
+                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage]}, panels,
+                    context_.share.rows, step.turned);
   }
 
   // One step with weights that stay packed: both products of a few panels, then those of the next
   // ones; calls in turn go up and down, so that what a cache kept of the last call serves this one.
-  void take_single_step() {
+  FUSEDRNN_MEMBER void take_single_step() {
+    const ForwardStep step(context_, 0, 0);
     if constexpr (F::kStage) stage_inputs(context_, 0, 1);
-    if constexpr (F::kQuantised && kCell.h_stage == 0) quantise_operands<0>(0);
-    constexpr int64_t kGroup = tile_panels(1, kProjection);
+    if constexpr (F::kQuantised) {
+      if (context_.shape.h_stage == 0) quantise_operands(0, step);
+    }
+    const int64_t group = tile_panels(1, context_.projection_vectors());
     const PackedCell& packed = context_.job.packed;
     const Range all = context_.panels('H');
-    const int64_t groups = blocks_of(all.size(), kGroup);
+    const int64_t groups = blocks_of(all.size(), group);
     for (int64_t i = 0; i < groups; ++i) {
-      const int64_t begin = all.begin + (context_.job.turned ? groups - 1 - i : i) * kGroup;
-      const Range some{begin, begin + kGroup < all.end ? begin + kGroup : all.end};
-      project_panels<kProjection>(context_, registers_, 0, 1, some,
-                                  Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
-      walk_panels<0>(0, 0, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
+      const int64_t begin = all.begin + (context_.job.turned ? groups - 1 - i : i) * group;
+      const Range some{begin, begin + group < all.end ? begin + group : all.end};
+      project_panels(context_, registers_, 0, 1, some,
+                     Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
+      walk_panels(0, step, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
     }
   }
 
   // What the stage multiplies, quantised by each thread for itself.
-  template <int Index>
-  FUSEDRNN_MEMBER void quantise_operands(int64_t step) const {
-    constexpr StageShape kStage = kCell.stages[Index];
-    const int64_t depth = extent(context_.p, kStage.product.depth);
+  FUSEDRNN_MEMBER void quantise_operands(int index, const ForwardStep& step) const {
+    const StageShape& stage = context_.shape.stages[index];
+    const int64_t depth = extent(context_.p, stage.product.depth);
     const Range rows = context_.share.rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      const typename F::Real* src =
-          kStage.operand == cells::Operand::h
-              ? context_.h_row(context_.slots.entering(step), b)
-              : context_.passed_row(Index, context_.slots.of_step(step), b);
+      const typename F::Real* src = stage.operand == cells::Operand::h
+                                        ? context_.h_row(step.entering, b)
+                                        : context_.passed_row(index, step.of_step, b);
       const int64_t row = b - rows.begin;
       context_.quantised_scales[row] =
           quantise_row<F>(src, depth, context_.quantised + row * context_.job.ld_state);
@@ -100,7 +100,13 @@ class Forward {
   }
 
   const ForwardContext<F> context_;
+  const ForwardMap<F>* const maps_;
   typename F::MatrixUnit::Registers registers_;
 };
+
+template <class F>
+FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread, const ForwardMap<F>* maps) {
+  Forward<F>(job, thread, maps).run();
+}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

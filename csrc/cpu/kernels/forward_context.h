@@ -28,6 +28,10 @@ struct ForwardContext : Context<F, ForwardJob> {
         staged_scales(this->template part_of<float>(job.row_scales)),
         quantised_scales(staged_scales + projection_rows) {}
 
+  // Vectors in a panel of the input projection.
+  FUSEDRNN_MEMBER int projection_vectors() const {
+    return this->shape.gates * this->shape.unit_vectors;
+  }
   FUSEDRNN_MEMBER Row* operand_row(int stage, int64_t slot, int64_t b) const {
     return static_cast<Row*>(job.kept.operands[stage]) + state_offset(slot, b);
   }

@@ -1,11 +1,87 @@
 // One stage of one step, tile by tile: its product, where it has one, and the cell's equations on
-// it while it is in the first-level cache.
+// it while it is in the first-level cache. Products are compiled once a format, equations once a
+// cell and format.
 #pragma once
 
 #include "cpu/kernels/forward_context.h"
 #include "cpu/kernels/twin.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Where a step's arrays lie.
+struct ForwardStep {
+  int64_t time, entering, leaving, of_step;
+  int64_t chunk_row;          // of the thread's first sequence
+  const uint8_t* flags;       // of this step, or null
+  const uint8_t* next_flags;  // of the next one, or null
+  bool turned;                // whether it goes through its panels from the last to the first
+
+  // `chunk_step`: its number in the chunk of steps that has been projected.
+  template <class F>
+  FUSEDRNN_MEMBER ForwardStep(const ForwardContext<F>& context, int64_t step, int64_t chunk_step)
+      : time(context.slots.time(step)),
+        entering(context.slots.entering(step)),
+        leaving(context.slots.leaving(step)),
+        of_step(context.slots.of_step(step)),
+        chunk_row(chunk_step * context.share.rows.size()),
+        flags(context.flags_at(step)),
+        next_flags(context.flags_at(step + 1)),
+        turned(turns(step)) {}
+};
+
+// A cell's equations of one stage over a tile, from the sums of its product, [panel][row][vectors].
+template <class F>
+using ForwardMap = void (*)(const ForwardContext<F>& context, const ForwardStep& step,
+                            const Tile& tile, const typename F::Real* sums);
+
+template <class F>
+struct ForwardTiles {
+  using Real = typename F::Real;
+
+  const ForwardContext<F>& context;
+  const ForwardStep& step;
+  int index;  // of the stage
+  Panels<F> weights;
+  ForwardMap<F> map;
+
+  void run(Tile tile) const {
+    alignas(64) Real sums[kTileSums<F, kMostVectors>];
+    if (context.shape.stages[index].operand != cells::Operand::none && any_valid(tile)) {
+      multiply(tile, sums);
+    }
+    map(context, step, tile, sums);
+  }
+
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums) const {
+    const StageShape& stage = context.shape.stages[index];
+    const int vectors = stage_vectors(context.shape, stage);
+    const int64_t numbers = vectors * F::V::width;
+    const int64_t depth = extent(context.p, stage.product.depth);
+    Product<F> product;
+    product.depth = F::padded(depth);
+    product.set_weights(weights.data, weights.first, panel_size<F>(depth, vectors), tile);
+    product.set_columns(context.job.packed.stages[index], tile.panel, numbers);
+    product.out = sums;
+    product.out_row = numbers;
+    product.out_panel = tile.rows * numbers;
+    if constexpr (F::kQuantised) {
+      const int64_t first = tile.first_row() - context.share.rows.begin;
+      product.row_scale = context.quantised_scales + first;
+      product.set_rows(context.quantised + first * context.job.ld_state, context.job.ld_state);
+    } else {
+      const int64_t slot = stage.operand == cells::Operand::h ? step.entering : step.of_step;
+      product.set_rows(context.operand_row(index, slot, tile.first_row()), context.job.ld_state);
+    }
+    run_product(product, vectors, tile);
+  }
+
+  FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {
+    if (step.flags == nullptr) return true;
+    bool any = false;
+    for (int64_t m = 0; m < tile.rows; ++m) any |= (step.flags[tile.row + m] & kValid) != 0;
+    return any;
+  }
+};
 
 template <class Cell, class F, int Index>
 struct ForwardStage {
@@ -14,33 +90,17 @@ struct ForwardStage {
   using Saved = SavedOf<Cell, F>;
   static constexpr CellShape kCell = shape_of<Cell>();
   static constexpr StageShape kStage = kCell.stages[Index];
-  static constexpr bool kMultiplies = kStage.operand != cells::Operand::none;
   // Gates and what is saved are of hidden units; a stage may walk the numbers of h instead.
   static constexpr bool kHidden = kStage.units == 'H';
   static constexpr int W = V::width, U = Cell::kUnitVectors * W;
   static constexpr int G = Cell::kGates, S = Cell::kSaved, kStates = cells::kStateCount<Cell>;
   static constexpr int kVectors = cells::kVectorCount<Cell>;
   static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
-  // Vectors in a panel.
-  static constexpr int N = (kMultiplies ? kGates : 1) * Cell::kUnitVectors;
+  static constexpr int N = stage_vectors(kCell, kStage);
+  static_assert(has_product(N), "see run_product");
 
   const ForwardContext<F>& context;
-  Panels<F> weights;
-  int64_t time, entering, leaving, of_step;
-  int64_t chunk_row;          // of the thread's first sequence
-  const uint8_t* flags;       // of this step, or null
-  const uint8_t* next_flags;  // of the next one, or null
-
-  ForwardStage(const ForwardContext<F>& thread, Panels<F> panels, int64_t step, int64_t chunk_step)
-      : context(thread),
-        weights(panels),
-        time(context.slots.time(step)),
-        entering(context.slots.entering(step)),
-        leaving(context.slots.leaving(step)),
-        of_step(context.slots.of_step(step)),
-        chunk_row(chunk_step * context.share.rows.size()),
-        flags(context.flags_at(step)),
-        next_flags(context.flags_at(step + 1)) {}
+  const ForwardStep& step;
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -48,11 +108,12 @@ struct ForwardStage {
 
   FUSEDRNN_MEMBER int64_t units() const { return extent(context.p, kStage.units); }
 
-  void run(Tile tile) const {
-    alignas(64) Real sums[kTileSums<F, N>];
-    if constexpr (kMultiplies) {
-      if (any_valid(tile)) multiply(tile, sums);
-    }
+  static void map(const ForwardContext<F>& context, const ForwardStep& step, const Tile& tile,
+                  const Real* sums) {
+    ForwardStage{context, step}.run(tile, sums);
+  }
+
+  FUSEDRNN_MEMBER void run(const Tile& tile, const Real* sums) const {
     Site sites[2];
     int waiting = 0;
     const Real* sum = sums + tile.repeated * N * W;
@@ -60,43 +121,16 @@ struct ForwardStage {
       for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
         for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units(); ++j) {
           sites[waiting] = site(sum, panel, j, b);
-          if (flags != nullptr) {
-            finish_flagged(sites[0]);
+          if (step.flags != nullptr) {
+            finish_one(sites[0]);
           } else if (++waiting == 2) {
-            finish<Twin<V>>(sites);
+            finish_two(sites);
             waiting = 0;
           }
         }
       }
     }
-    if (waiting == 1) finish<V>(sites);
-  }
-
-  FUSEDRNN_MEMBER void multiply(Tile tile, Real* sums) const {
-    const int64_t depth = extent(context.p, kStage.product.depth);
-    Product<F> product;
-    product.depth = F::padded(depth);
-    product.set_weights(weights.data, weights.first, panel_size<F>(depth, N), tile);
-    product.set_columns(context.job.packed.stages[Index], tile.panel, N * W);
-    product.out = sums;
-    product.out_row = N * W;
-    product.out_panel = tile.rows * N * W;
-    if constexpr (F::kQuantised) {
-      const int64_t first = tile.first_row() - context.share.rows.begin;
-      product.row_scale = context.quantised_scales + first;
-      product.set_rows(context.quantised + first * context.job.ld_state, context.job.ld_state);
-    } else {
-      const int64_t slot = kStage.operand == cells::Operand::h ? entering : of_step;
-      product.set_rows(context.operand_row(Index, slot, tile.first_row()), context.job.ld_state);
-    }
-    run_product<N>(product, tile);
-  }
-
-  FUSEDRNN_MEMBER bool any_valid(Tile tile) const {
-    if (flags == nullptr) return true;
-    bool any = false;
-    for (int64_t m = 0; m < tile.rows; ++m) any |= (flags[tile.row + m] & kValid) != 0;
-    return any;
+    if (waiting == 1) finish_one(sites[0]);
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
@@ -111,23 +145,22 @@ struct ForwardStage {
   FUSEDRNN_MEMBER Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
     Site site{sum + j * W, nullptr, nullptr, nullptr, b, panel * U + j * W};
     if constexpr (kHidden) {
-      const int64_t row = chunk_row + b - context.share.rows.begin;
+      const int64_t row = step.chunk_row + b - context.share.rows.begin;
       site.a = context.projection_at(panel, row, G * U) + j * W;
       site.vectors =
           static_cast<const Real*>(context.job.packed.vectors) + panel * kVectors * U + j * W;
       if (context.job.kept.saved != nullptr) {
         const int64_t panels = blocks_of(context.p.H, U);
         site.saved = static_cast<Saved*>(context.job.kept.saved) +
-                     ((of_step * context.p.B + b) * panels + panel) * S * U + j * W;
+                     ((step.of_step * context.p.B + b) * panels + panel) * S * U + j * W;
       }
     }
     return site;
   }
 
-  // The cell's equations at one site (X = V) or at two (X = Twin<V>), where every step is valid
-  // and none is cut.
-  template <class X>
-  FUSEDRNN_MEMBER void finish(const Site* sites) const {
+  // Two sites of a step that every sequence has and nothing cuts.
+  FUSEDRNN_MEMBER void finish_two(const Site* sites) const {
+    using X = Twin<V>;
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next);
@@ -135,8 +168,8 @@ struct ForwardStage {
     store_states(sites, next);
   }
 
-  void finish_flagged(const Site& site) const {
-    const bool valid = is_valid(flags, site.b), cut_next = is_cut(next_flags, site.b);
+  FUSEDRNN_MEMBER void finish_one(const Site& site) const {
+    const bool valid = is_valid(step.flags, site.b), cut_next = is_cut(step.next_flags, site.b);
     V prev[kStates], next[kStates];
     load_states(&site, prev);
     for (int s = 0; s < kStates; ++s) {
@@ -163,7 +196,7 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!walks(s)) continue;
       prev[s] = collect<X>(sites, [&](const Site& site) FUSEDRNN_LAMBDA {
-        return context.load_state(s, entering, site.b, site.unit);
+        return context.load_state(s, step.entering, site.b, site.unit);
       });
     }
   }
@@ -194,8 +227,8 @@ struct ForwardStage {
     }
     if constexpr (kStage.passes) {
       each(sites, passed, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
-        context.store_operand(context.passed_row(Index + 1, of_step, site.b), site.unit, units(),
-                              F::round_operand(v));
+        context.store_operand(context.passed_row(Index + 1, step.of_step, site.b), site.unit,
+                              units(), F::round_operand(v));
       });
     }
   }
@@ -205,7 +238,8 @@ struct ForwardStage {
     using Edge = typename F::Edge;
     const Sequence& y = context.call.y;
     each(sites, h, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
-      Edge* dst = static_cast<Edge*>(y.data) + time * y.t_stride + site.b * y.b_stride + site.unit;
+      Edge* dst =
+          static_cast<Edge*>(y.data) + step.time * y.t_stride + site.b * y.b_stride + site.unit;
       const int64_t left = units() - site.unit;
       if (left >= W) {
         v.store(dst);
@@ -220,9 +254,24 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
       each(sites, next[s], [&](const Site& site, V v) FUSEDRNN_LAMBDA {
-        context.store_state(s, leaving, site.b, site.unit, v, kCell.h_stage, units());
+        context.store_state(s, step.leaving, site.b, site.unit, v, kCell.h_stage, units());
       });
     }
+  }
+};
+
+// The maps of a cell's stages.
+template <class Cell, class F>
+struct ForwardMaps {
+  ForwardMap<F> stages[cells::kStageCount<Cell>];
+
+  consteval ForwardMaps() : stages{} { add<0>(); }
+
+ private:
+  template <int Index>
+  consteval void add() {
+    stages[Index] = ForwardStage<Cell, F, Index>::map;
+    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
   }
 };
 

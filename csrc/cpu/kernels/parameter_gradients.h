@@ -116,9 +116,9 @@ struct ParameterGradients {
   FUSEDRNN_ONCE void input() const {
     const int64_t panels = blocks_of(p.I, kWidth);
     const bool by_panel = panels >= context.share.threads;
-    for_products<F, kWidePanel>(registers, total_rows, Inputs{*this},
-                                by_panel ? context.share.of_all(panels) : Range{0, panels},
-                                by_panel ? Range{0, total_rows} : context.share.of_all(total_rows));
+    for_products<F>(registers, total_rows, kWidePanel, Inputs{*this},
+                    by_panel ? context.share.of_all(panels) : Range{0, panels},
+                    by_panel ? Range{0, total_rows} : context.share.of_all(total_rows));
   }
 
  private:
@@ -136,7 +136,7 @@ struct ParameterGradients {
       product.out_row = kWidth;
       product.out_panel = tile.rows * kWidth;
       product.set_rows(gradients.delta(tile.first_row()), job.ld_delta);
-      run_product<kWidePanel>(product, tile);
+      run_product(product, kWidePanel, tile);
       const Real* sum = sums + tile.repeated * kWidth;
       for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
         for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {

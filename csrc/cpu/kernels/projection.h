@@ -6,11 +6,12 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Calls run(panels, packed) for the thread's panels of a product, each of N vectors. Weights that
-// serve a single step are packed a few panels at a time into a buffer that stays in the near cache.
-template <int N, class F, class Run>
+// Calls run(panels, packed) for the thread's panels of a product, each of so many vectors. Weights
+// that serve a single step are packed a few panels at a time into a buffer that stays in the near
+// cache.
+template <class F, class Run>
 FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductShape& product,
-                                const void* packed, const Run& run) {
+                                int vectors, const void* packed, const Run& run) {
   using Panel = typename F::Panel;
   const Range panels = context.panels(product.units);
   if (F::kQuantised || context.job.stream.data == nullptr) {
@@ -18,10 +19,10 @@ FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductS
     return;
   }
   if constexpr (!F::kQuantised) {
-    constexpr int kGroup = tile_panels(1, N);
+    const int group = tile_panels(1, vectors);
     Panel* buffer = context.template part_of<Panel>(context.job.stream);
-    for (int64_t begin = panels.begin; begin < panels.end; begin += kGroup) {
-      const Range some{begin, panels.end - begin < kGroup ? panels.end : begin + kGroup};
+    for (int64_t begin = panels.begin; begin < panels.end; begin += group) {
+      const Range some{begin, panels.end - begin < group ? panels.end : begin + group};
       pack_weights<F>(context.p, product, context.shape.unit_vectors,
                       context.call.parameters[product.weights], some, buffer);
       run(some, Panels<F>{buffer, begin});
@@ -50,10 +51,8 @@ FUSEDRNN_ONCE void stage_inputs(const ForwardContext<F>& context, int64_t step, 
 }
 
 // The tiles of the projection; rows are (step, sequence).
-template <class F, int N>
+template <class F>
 struct Projection {
-  static constexpr int kPanel = N * F::V::width;
-
   const ForwardContext<F>& context;
   Panels<F> weights;
   int64_t first_step;
@@ -61,16 +60,18 @@ struct Projection {
   void run(Tile tile) const {
     const PackedProduct& packed = context.job.packed.input;
     const int64_t I = context.p.I;
+    const int vectors = context.projection_vectors();
+    const int64_t numbers = vectors * F::V::width;
     Product<F> product;
     product.depth = F::padded(I);
-    product.set_weights(weights.data, weights.first, panel_size<F>(I, N), tile);
-    product.set_columns(packed, tile.panel, kPanel);
-    product.out_row = kPanel;
-    product.out_panel = context.projection_rows * kPanel;
-    product.out = context.projection_at(tile.panel, tile.first_row(), kPanel);
+    product.set_weights(weights.data, weights.first, panel_size<F>(I, vectors), tile);
+    product.set_columns(packed, tile.panel, numbers);
+    product.out_row = numbers;
+    product.out_panel = context.projection_rows * numbers;
+    product.out = context.projection_at(tile.panel, tile.first_row(), numbers);
     if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
-    run_product<N>(product, tile);
+    run_product(product, vectors, tile);
   }
 
   FUSEDRNN_MEMBER void set_rows(Tile tile, Product<F>& product) const {
@@ -92,25 +93,26 @@ struct Projection {
   }
 };
 
-template <int N, class F>
+template <class F>
 FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
                                   typename F::MatrixUnit::Registers& registers, int64_t step,
                                   int64_t steps, Range panels, Panels<F> weights) {
-  for_products<F, N>(registers, context.p.B, Projection<F, N>{context, weights, step}, panels,
-                     {0, steps * context.share.rows.size()});
+  for_products<F>(registers, context.p.B, context.projection_vectors(),
+                  Projection<F>{context, weights, step}, panels,
+                  {0, steps * context.share.rows.size()});
 }
 
 // The chunk that begins with `step`.
-template <int N, class F>
+template <class F>
 FUSEDRNN_ONCE void project_chunk(const ForwardContext<F>& context,
                                  typename F::MatrixUnit::Registers& registers, int64_t step) {
   const int64_t left = context.p.T - step;
   const int64_t steps = left < context.job.chunk_steps ? left : context.job.chunk_steps;
   if constexpr (F::kStage) stage_inputs(context, step, steps);
-  for_packed<N>(context, context.shape.input, context.job.packed.input.weights,
-                [&](Range panels, Panels<F> weights) FUSEDRNN_LAMBDA {
-                  project_panels<N>(context, registers, step, steps, panels, weights);
-                });
+  for_packed(
+      context, context.shape.input, context.projection_vectors(), context.job.packed.input.weights,
+      [&](Range panels, Panels<F> weights)
+          FUSEDRNN_LAMBDA { project_panels(context, registers, step, steps, panels, weights); });
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

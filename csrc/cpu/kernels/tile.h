@@ -187,7 +187,7 @@ FUSEDRNN_INLINE void find_tile(const Product<F>& product, int64_t rows, int64_t 
   }
 }
 
-// The sums of a tile.
+// The sums of a tile of panels of at most so many vectors.
 template <class F, int Vectors>
 constexpr int kTileSums =
     (kAccumulators > F::MatrixUnit::kRows * Vectors ? kAccumulators
@@ -195,7 +195,7 @@ constexpr int kTileSums =
     F::V::width;
 
 template <int Vectors, class F>
-FUSEDRNN_INLINE void run_product(const Product<F>& product, const Tile& tile) {
+FUSEDRNN_INLINE void run_product_of(const Product<F>& product, const Tile& tile) {
   if constexpr (F::MatrixUnit::kPresent) {
     if (tile.by_matrix_unit) {
       F::MatrixUnit::template run<Vectors>(product, tile.height());
@@ -205,17 +205,40 @@ FUSEDRNN_INLINE void run_product(const Product<F>& product, const Tile& tile) {
   find_tile<Vectors>(product, tile.rows, tile.panels);
 }
 
+// Products are compiled once a format, for panels of so many vectors, whatever the cell.
+constexpr int kMostVectors = 6;
+constexpr bool has_product(int vectors) {
+  return vectors >= 1 && vectors <= kMostVectors && vectors != 5;
+}
+
+template <class F>
+FUSEDRNN_ONCE void run_product(const Product<F>& product, int vectors, const Tile& tile) {
+  switch (vectors) {
+    case 1:
+      return run_product_of<1>(product, tile);
+    case 2:
+      return run_product_of<2>(product, tile);
+    case 3:
+      return run_product_of<3>(product, tile);
+    case 4:
+      return run_product_of<4>(product, tile);
+    default:
+      return run_product_of<6>(product, tile);
+  }
+}
+
 // Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights
 // stay in the near cache while the rows pass over them. `turned`: the panels from the last to the
 // first.
-template <int Vectors, class Work>
-FUSEDRNN_INLINE void for_tiles(const Work& work, Range all_panels, Range all_rows,
+template <class Work>
+FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, Range all_rows,
                                bool turned = false) {
   const int64_t rows = all_rows.size();
   if (rows <= 0) return;
-  const int64_t tiles = (rows + tile_rows(Vectors) - 1) / tile_rows(Vectors);
+  const int64_t highest = tile_rows(vectors);
+  const int64_t tiles = (rows + highest - 1) / highest;
   // Only a single tile can be so low that it needs several panels (see tile_panels).
-  const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), Vectors) : 1;
+  const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), vectors) : 1;
   const int64_t groups = all_panels.size() / wide;
   const int64_t visits = groups + all_panels.size() % wide;  // the rest one by one
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
@@ -253,17 +276,17 @@ FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, co
 
 // By the matrix unit where the product has rows enough `in_all`, else by tiles. The two round
 // differently, so the choice must not be that of a thread's share.
-template <class F, int Vectors, class Work>
+template <class F, class Work>
 FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Registers& registers,
-                                  [[maybe_unused]] int64_t in_all, const Work& work, Range panels,
-                                  Range rows, bool turned = false) {
+                                  [[maybe_unused]] int64_t in_all, int vectors, const Work& work,
+                                  Range panels, Range rows, bool turned = false) {
   if constexpr (F::MatrixUnit::kPresent) {
     if (in_all >= F::MatrixUnit::kFewestRows) {
       for_blocks<F>(registers, work, panels, rows, turned);
       return;
     }
   }
-  for_tiles<Vectors>(work, panels, rows, turned);
+  for_tiles(vectors, work, panels, rows, turned);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -14,18 +14,20 @@ void run_pack(const ForwardJob& job, int thread) {
 }
 
 template <class Cell, class F>
-void run_forward(const ForwardJob& job, int thread) {
-  Forward<Cell, F>(job, thread).run();
+void forward_of(const ForwardJob& job, int thread) {
+  static constexpr ForwardMaps<Cell, F> kMaps;
+  run_forward<F>(job, thread, kMaps.stages);
 }
 
 template <class Cell, class F>
-void run_backward(const BackwardJob& job, int thread) {
-  Backward<Cell, F>(job, thread).run();
+void backward_of(const BackwardJob& job, int thread) {
+  static constexpr BackwardMaps<Cell, F> kMaps;
+  run_backward<F>(job, thread, kMaps.stages);
 }
 
 template <class Cell, class F>
 constexpr CellKernels kernels_of() {
-  static_assert(is_supported<Cell>());
+  static_assert(is_supported<Cell>() && has_product(Cell::kGates * Cell::kUnitVectors));
   CellKernels kernels{};
   KernelShape& shape = kernels.shape;
   static_cast<CellShape&>(shape) = shape_of<Cell>();
@@ -55,8 +57,8 @@ constexpr CellKernels kernels_of() {
   }
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
-  kernels.forward = run_forward<Cell, F>;
-  if constexpr (!F::kQuantised) kernels.backward = run_backward<Cell, F>;
+  kernels.forward = forward_of<Cell, F>;
+  if constexpr (!F::kQuantised) kernels.backward = backward_of<Cell, F>;
   return kernels;
 }
 
