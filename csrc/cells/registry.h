@@ -7,14 +7,17 @@
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 
-#define FUSEDRNN_FOR_EACH_CELL(F)                                                \
-  F("rnn_tanh", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Tanh>)                 \
-  F("rnn_relu", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Relu>)                 \
-  F("rnn_sigmoid", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Sigmoid>)           \
-  F("rnn_identity", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Identity>)         \
-  F("gru", ::fusedrnn::cells::Gru)                                               \
-  F("gru_reset_before", ::fusedrnn::cells::GruResetBefore)                       \
-  F("lstm", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::PlainLstm>)             \
-  F("lstm_peephole", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::PeepholeLstm>) \
-  F("indrnn_relu", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Relu>)           \
+#define FUSEDRNN_FOR_EACH_CELL(F)                                                               \
+  F("rnn_tanh", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Tanh>)                                \
+  F("rnn_relu", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Relu>)                                \
+  F("rnn_sigmoid", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Sigmoid>)                          \
+  F("rnn_identity", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Identity>)                        \
+  F("gru", ::fusedrnn::cells::Gru)                                                              \
+  F("gru_reset_before", ::fusedrnn::cells::GruResetBefore)                                      \
+  F("lstm", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::PlainLstm>)                            \
+  F("lstm_peephole", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::PeepholeLstm>)                \
+  F("lstm_coupled", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::CoupledLstm>)                  \
+  F("lstm_coupled_peephole", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::CoupledPeepholeLstm>) \
+  F("lstm_projection", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::ProjectedLstm>)             \
+  F("indrnn_relu", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Relu>)                          \
   F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)

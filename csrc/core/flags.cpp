@@ -21,7 +21,7 @@ void write_flags(int64_t T, int64_t B, bool reverse, const DLTensor* lengths,
         lengths == nullptr ? T : std::clamp<int64_t>(read_integer(*lengths, b), 0, T);
     for (int64_t t = length; t < T; ++t) flags[t * B + b] = 0;
     for (int64_t t = 0; t < length; ++t) {
-      uint8_t flag = kValid;
+      uint8_t flag = kValid | kShown;
       const int64_t boundary = t + shift;
       if (reset != nullptr && boundary < length && reset[boundary * t_stride + b * b_stride] != 0) {
         flag |= kCut;

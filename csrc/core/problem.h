@@ -50,8 +50,9 @@ struct Problem {
 
 // What holds for step t of sequence b; one byte at flags[t*B + b].
 enum StepFlag : uint8_t {
-  kValid = 1,  // t < lengths[b]: the state moves, y and the gradients exist
+  kValid = 1,  // the step exists: the state moves, gradients of x too
   kCut = 2,    // the state that enters this step is discarded (set on valid steps only)
+  kShown = 4,  // y holds the state that leaves the step (set on every valid one), else 0
 };
 
 // Null data: an optional input that was not given (zeros), or an output that is not wanted.

@@ -28,16 +28,28 @@ def forward(
     *,
     lengths: Nested = None,
     resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
     reverse: bool = False,
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Outputs y [T][B][H], h_n [B][H] (and c_n) of one direction of one layer.
 
     `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
-    or absent means zeros) and its options (`nonlinearity`, `reset_after`).
+    or absent means zeros) and its options (`nonlinearity`, `reset_after`, `coupled`).
+
+    A step t of a sequence b exists where t < lengths[b] and mask[t][b]; what does not exist leaves
+    the state as it is, its y is zero, or with `padding` "last" that state.
     """
     values, evaluate = _sequence(
-        cell, x, arguments, lengths=lengths, resets=resets, reverse=reverse
+        cell,
+        x,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+        reverse=reverse,
     )
     return evaluate(values)
 
@@ -48,6 +60,8 @@ def gradients(
     *,
     lengths: Nested = None,
     resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
     reverse: bool = False,
     dy: Nested = None,
     dh_n: Nested = None,
@@ -59,7 +73,14 @@ def gradients(
     Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight given.
     """
     values, evaluate = _sequence(
-        cell, x, arguments, lengths=lengths, resets=resets, reverse=reverse
+        cell,
+        x,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+        reverse=reverse,
     )
     upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n}
     return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
@@ -72,6 +93,8 @@ def stack(
     *,
     lengths: Nested = None,
     resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Outputs y [T][B][D*H], h_n [L*D][B][H] (and c_n) of stacked, perhaps bidirectional layers.
@@ -79,7 +102,16 @@ def stack(
     `parameters` carries PyTorch's names, from which L and D follow; `arguments` are h0, c0
     ([L*D][B][H]) and the cell's options.
     """
-    values, evaluate = _stack(cell, x, parameters, arguments, lengths=lengths, resets=resets)
+    values, evaluate = _stack(
+        cell,
+        x,
+        parameters,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+    )
     return evaluate(values)
 
 
@@ -90,13 +122,24 @@ def stack_gradients(
     *,
     lengths: Nested = None,
     resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
     dy: Nested = None,
     dh_n: Nested = None,
     dc_n: Nested = None,
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0")."""
-    values, evaluate = _stack(cell, x, parameters, arguments, lengths=lengths, resets=resets)
+    values, evaluate = _stack(
+        cell,
+        x,
+        parameters,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+    )
     return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n})
 
 
@@ -111,12 +154,14 @@ def _sequence(
     *,
     lengths: Nested,
     resets: Nested,
+    mask: Nested,
+    padding: str,
     reverse: bool,
 ) -> tuple[Values, Evaluate]:
     """The differentiable values of a call, and the function from them to its outputs."""
     batch = _batch(x, lengths, arguments.get("h0"))
     tensors, options = _split(arguments)
-    initial = _initial(cell, tensors, lambda size: [[0.0] * size for _ in range(batch)])
+    initial = _initial(cell, tensors, options, lambda size: [[0.0] * size for _ in range(batch)])
 
     def evaluate(values: Values) -> dict[str, Nested]:
         return run(
@@ -126,6 +171,8 @@ def _sequence(
             {name: values[name] for name in tensors},
             lengths=_lists(lengths),
             resets=_lists(resets),
+            mask=_lists(mask),
+            padding=padding,
             reverse=reverse,
             options=options,
         )
@@ -141,6 +188,8 @@ def _stack(
     *,
     lengths: Nested,
     resets: Nested,
+    mask: Nested,
+    padding: str,
 ) -> tuple[Values, Evaluate]:
     h0 = arguments.get("h0")
     batch = _batch(x, lengths, None if h0 is None else h0[0])
@@ -150,6 +199,7 @@ def _stack(
     initial = _initial(
         cell,
         tensors | {"w_hh": weights["weight_hh_l0"]},
+        options,
         lambda size: [[[0.0] * size for _ in range(batch)] for _ in range(rows)],
     )
     if unknown := tensors.keys() - initial.keys():
@@ -163,6 +213,8 @@ def _stack(
             {name: values[name] for name in weights},
             lengths=_lists(lengths),
             resets=_lists(resets),
+            mask=_lists(mask),
+            padding=padding,
             options=options,
         )
 
@@ -187,10 +239,12 @@ def _split(arguments: Mapping[str, Any]) -> tuple[Values, dict[str, Any]]:
     return tensors, {name: value for name, value in given.items() if name not in tensors}
 
 
-def _initial(cell: str, tensors: Values, zeros: Callable[[int], Nested]) -> Values:
+def _initial(
+    cell: str, tensors: Values, options: Mapping[str, Any], zeros: Callable[[int], Nested]
+) -> Values:
     """Take the initial states out of `tensors`, with zeros for those that are missing."""
     names = [f"{letter}0" for letter in CELLS[cell].states]
-    sizes = state_sizes(cell, tensors["w_hh"])
+    sizes = state_sizes(cell, tensors["w_hh"], options)
     return {
         name: tensors.pop(name) if name in tensors else zeros(size)
         for name, size in zip(names, sizes, strict=True)

@@ -76,26 +76,31 @@ def lstm(
     b_ih: Row | None = None,
     b_hh: Row | None = None,
     w_peephole: Row | None = None,
+    w_hr: Matrix | None = None,
+    coupled: bool = False,
 ) -> State:
     """Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
 
-    Peepholes after Gers and Schmidhuber (2000).
+    Peepholes after Gers and Schmidhuber (2000), a projection after Sak et al. (2014), coupled gates
+    after Greff et al. (2017).
     """
     h, c = state
-    a_i, a_f, a_g, a_o = affine(w_ih, x, b_ih).blocks(4)
-    u_i, u_f, u_g, u_o = affine(w_hh, h, b_hh).blocks(4)
-    p_i, p_f, p_o = (None,) * 3 if w_peephole is None else Vector(w_peephole).blocks(3)
+    names = "igo" if coupled else "ifgo"
+    seen = "io" if coupled else "ifo"
+    a = affine(w_ih, x, b_ih).blocks(len(names))
+    u = affine(w_hh, h, b_hh).blocks(len(names))
+    v = {name: a_k + u_k for name, a_k, u_k in zip(names, a, u, strict=True)}
+    peepholes = [] if w_peephole is None else Vector(w_peephole).blocks(len(seen))
+    p = dict(zip(seen, peepholes, strict=False))
 
-    def gate(v: Vector, p: Vector | None, c: Vector) -> Vector:
-        return (v if p is None else v + p * c).map(sigmoid)
+    def gate(name: str, c: Vector) -> Vector:
+        return (v[name] + p[name] * c if name in p else v[name]).map(sigmoid)
 
-    i = gate(a_i + u_i, p_i, c)
-    f = gate(a_f + u_f, p_f, c)
-    g = (a_g + u_g).map(tanh)
-    c = f * c + i * g
-    o = gate(a_o + u_o, p_o, c)
-    h = o * c.map(tanh)
-    return (h, c)
+    i = gate("i", c)
+    f = 1.0 - i if coupled else gate("f", c)
+    c_new = f * c + i * v["g"].map(tanh)
+    h = gate("o", c_new) * c_new.map(tanh)
+    return (h if w_hr is None else affine(w_hr, h, None), c_new)
 
 
 def indrnn(
@@ -114,7 +119,7 @@ def indrnn(
 
 
 class Cell(NamedTuple):
-    """A cell's step, its number of gate blocks, and the letters of its states."""
+    """A cell's step, its number of gate blocks (without options), and the letters of its states."""
 
     step: Callable[..., State]
     gates: int

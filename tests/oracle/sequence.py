@@ -15,9 +15,9 @@ from .vector import Vector, zeros
 Nested = Any  # a scalar, or a list of these: [T][B][I], [G*H][I], ...
 
 
-def state_sizes(cell: str, w_hh: Nested) -> tuple[int, ...]:
+def state_sizes(cell: str, w_hh: Nested, options: Mapping[str, Any]) -> tuple[int, ...]:
     """Elements of each state: h is what w_hh multiplies, c has one element per gate row."""
-    units = len(w_hh) // CELLS[cell].gates
+    units = len(w_hh) // (CELLS[cell].gates - bool(options.get("coupled")))
     width = len(w_hh[0]) if isinstance(w_hh[0], list) else units  # a matrix, or a weight a unit
     return (width, units)[: len(CELLS[cell].states)]
 
@@ -32,13 +32,15 @@ def run(
     resets: Sequence[Sequence[bool]] | None,
     reverse: bool,
     options: Mapping[str, Any],
+    mask: Sequence[Sequence[bool]] | None = None,
+    padding: str = "zero",
 ) -> dict[str, Nested]:
     """One direction of one layer.
 
     `initial` holds h0 (and c0), whose number of rows is the batch. Returns y, h_n (and c_n).
     """
     step, states = CELLS[cell].step, CELLS[cell].states
-    sizes = state_sizes(cell, weights["w_hh"])
+    sizes = state_sizes(cell, weights["w_hh"], options)
     batch = len(initial["h0"])
     y: Nested = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
     final: dict[str, Nested] = {f"{s}_n": [] for s in states}
@@ -46,13 +48,17 @@ def run(
     for b in range(batch):
         length = len(x) if lengths is None else lengths[b]
         state: State = tuple(Vector(initial[f"{s}0"][b]) for s in states)
-        for t in reversed(range(length)) if reverse else range(length):
-            # The boundary just crossed lies before step t, or in reverse before step t + 1.
-            begins = t + 1 if reverse else t
-            if resets is not None and begins < length and resets[begins][b]:
-                state = tuple(map(zeros, sizes))
-            state = step(Vector(x[t][b]), state, **weights, **options)
-            y[t][b] = list(state[0])
+        crossed = False  # in reverse: whether the step before stands behind a reset
+        for t in reversed(range(len(x))) if reverse else range(len(x)):
+            if t < length and (mask is None or mask[t][b]):
+                begins = resets is not None and resets[t][b]
+                if crossed if reverse else begins:
+                    state = tuple(map(zeros, sizes))
+                crossed = begins
+                state = step(Vector(x[t][b]), state, **weights, **options)
+                y[t][b] = list(state[0])
+            elif padding == "last":
+                y[t][b] = list(state[0])
         for name, value in zip(states, state, strict=True):
             final[f"{name}_n"].append(list(value))
     return {"y": y, **final}
@@ -67,6 +73,8 @@ def run_stack(
     lengths: Sequence[int] | None,
     resets: Sequence[Sequence[bool]] | None,
     options: Mapping[str, Any],
+    mask: Sequence[Sequence[bool]] | None = None,
+    padding: str = "zero",
 ) -> dict[str, Nested]:
     """Layers, each reading the directions of the one below side by side; states [L*D][B][H]."""
     runs: list[dict[str, Nested]] = []
@@ -84,6 +92,8 @@ def run_stack(
                     resets=resets,
                     reverse=suffix.endswith("_reverse"),
                     options=options,
+                    mask=mask,
+                    padding=padding,
                 )
             )
         runs += layer
@@ -109,7 +119,14 @@ def layer_suffixes(parameters: Mapping[str, Nested]) -> list[list[str]]:
 
 def layer_weights(parameters: Mapping[str, Nested], suffix: str) -> dict[str, Nested]:
     """PyTorch's weight_ih_l0 is the function's w_ih, bias_ih_l0 its b_ih."""
-    names = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+    names = {
+        "weight_ih": "w_ih",
+        "weight_hh": "w_hh",
+        "bias_ih": "b_ih",
+        "bias_hh": "b_hh",
+        "weight_peephole": "w_peephole",
+        "weight_hr": "w_hr",
+    }
     return {
         short: parameters[long + suffix]
         for long, short in names.items()

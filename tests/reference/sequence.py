@@ -51,6 +51,8 @@ class _Run:
         c0: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        padding: str = "zero",
         reverse: bool = False,
         rounding: Rounding = EXACT,
         **options: Any,
@@ -60,7 +62,8 @@ class _Run:
         self.biases = {"b_ih": b_ih, "b_hh": b_hh}
         x = _float64(x)
         steps, batch = x.shape[:2]
-        self.active, self.cut = _masks(steps, batch, lengths, resets, reverse)
+        self.active, self.cut = _masks(steps, batch, lengths, resets, mask, reverse)
+        self.shows_last = padding == "last"
         # A NaN in the padding reaches nothing.
         self.x = rounding.operand(np.where(self.active, x, 0.0))
         self.order = range(steps)[::-1] if reverse else range(steps)
@@ -86,6 +89,8 @@ class _Run:
             new = (rounding.state(new[0]), *new[1:])
             states = tuple(_put(s, live, n) for n, s in zip(new, states, strict=True))
             y[t, live] = new[0]
+            if self.shows_last:
+                y[t] = states[0]
         final = zip(self.cell.states, states, strict=True)
         ends = {f"{letter}_n": rounding.result(state) for letter, state in final}
         self.outputs = {"y": y, **ends}
@@ -110,9 +115,10 @@ class _Run:
         dw_hh = np.zeros_like(self.w_hh)
         for t in self.order[::-1]:
             live = self._live(t)
-            leaving = (dstates[0] + seeds["y"][t], *dstates[1:])
+            shown = self.shows_last | self.active[t]
+            dstates = (dstates[0] + np.where(shown, seeds["y"][t], 0.0), *dstates[1:])
             da[t, live], du, dw_hh_t, entering = self.cell.backward(
-                tuple(d[live] for d in leaving),
+                tuple(d[live] for d in dstates),
                 self.saved[t],
                 self.w_hh,
                 self.rounding,
@@ -152,15 +158,22 @@ def _masks(
     batch: int,
     lengths: ArrayLike | None,
     resets: ArrayLike | None,
+    mask: ArrayLike | None,
     reverse: bool,
 ) -> tuple[Mask, Mask]:
-    """`active` and `cut`, each [T,B,1]."""
+    """`active` and `cut`, each [T,B,1]. A reset of a step that is not active does nothing."""
     t = np.arange(steps)[:, None, None]
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
     active = t < ends[:, None]
+    if mask is not None:
+        active &= np.asarray(mask, dtype=np.bool_).reshape(steps, batch, 1)
     cut = np.zeros((steps, batch, 1), dtype=np.bool_)
     if resets is not None:
         cut = np.asarray(resets, dtype=np.bool_).reshape(steps, batch, 1) & active
-        if reverse:  # the boundary before t + 1 cuts the state that comes to t
-            cut = np.concatenate([cut[1:], np.zeros_like(cut[:1])])
+        if reverse:  # the boundary before the next active step cuts the state that comes from it
+            begins, crossed = cut, np.zeros_like(cut[:1])
+            cut = np.zeros_like(begins)
+            for step in reversed(range(steps)):
+                cut[step : step + 1] = crossed & active[step : step + 1]
+                crossed = np.where(active[step : step + 1], begins[step : step + 1], crossed)
     return active, cut

@@ -106,13 +106,13 @@ struct BackwardStage {
     if constexpr (kFirst && kCell.h_stage >= 0) {
       if (is_multiplied(step.following_flags, b)) dnext[0] = dnext[0] + product;
     }
+    if (kFirst && context.call.dy.data != nullptr && is_shown(step.flags, b)) {
+      dnext[0] = dnext[0] + load_dy(unit, b, lanes);
+    }
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(step.flags, b)) {
-      if (kFirst && context.call.dy.data != nullptr) {
-        dnext[0] = dnext[0] + load_dy(unit, b, lanes);
-      }
       compute(unit, b, dnext, product, delta, dprev);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();

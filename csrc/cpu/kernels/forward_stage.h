@@ -176,7 +176,9 @@ struct ForwardStage {
       if (walks(s)) next[s] = prev[s];
     }
     if (valid) compute(&site, prev, next);
-    if constexpr (sets(0)) store_output(&site, valid ? next[0] : V::zero());
+    if constexpr (sets(0)) {
+      store_output(&site, is_shown(step.flags, site.b) ? next[0] : V::zero());
+    }
     for (int s = 0; s < kStates && cut_next; ++s) next[s] = V::zero();
     store_states(&site, next);
   }

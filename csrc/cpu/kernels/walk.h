@@ -62,9 +62,12 @@ struct Slots {
   FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
 };
 
-// A step's flags by sequence; null: every step is valid, none cut.
+// A step's flags by sequence; null: every step is valid and shown, none cut.
 FUSEDRNN_INLINE bool is_valid(const uint8_t* flags, int64_t b) {
   return flags == nullptr || (flags[b] & kValid) != 0;
+}
+FUSEDRNN_INLINE bool is_shown(const uint8_t* flags, int64_t b) {
+  return flags == nullptr || (flags[b] & kShown) != 0;
 }
 FUSEDRNN_INLINE bool is_cut(const uint8_t* flags, int64_t b) {
   return flags != nullptr && (flags[b] & kCut) != 0;

@@ -39,6 +39,9 @@ struct BackwardUnit {
     }
     if constexpr (kMadeH) {
       if (is_multiplied(f.following_flags, b)) dnext[0] = dnext[0] + product;
+      if (f.dy != nullptr && is_shown(f.flags, b)) {
+        dnext[0].value += device::load(static_cast<const Edge*>(f.dy) + b * f.dy_stride + unit);
+      }
     }
 #pragma unroll
     for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
@@ -70,12 +73,7 @@ struct BackwardUnit {
     return static_cast<const Real*>(f.extra)[b * f.ld_extra + (s - G) * f.N + unit];
   }
 
-  FUSEDRNN_DEVICE void compute(V product, V* dnext, V* delta, V* dprev) const {
-    if constexpr (kMadeH) {
-      if (f.dy != nullptr) {
-        dnext[0].value += device::load(static_cast<const Edge*>(f.dy) + b * f.dy_stride + unit);
-      }
-    }
+  FUSEDRNN_DEVICE void compute(V product, const V* dnext, V* delta, V* dprev) const {
     V saved[S]{}, prev[kStates]{}, w[kVectors + 1];
 #pragma unroll
     for (int s = 0; s < S; ++s) {

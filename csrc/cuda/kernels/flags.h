@@ -8,6 +8,11 @@
 
 namespace fusedrnn::cuda {
 
+// Whether y holds the state that leaves a step, and takes its gradient; null flags: it does.
+FUSEDRNN_DEVICE bool is_shown(const uint8_t* flags, int64_t b) {
+  return flags == nullptr || (flags[b] & kShown) != 0;
+}
+
 // Whether a step multiplies the state that enters it; null flags: it does. Where it does not, the
 // product of its gates' gradients is no gradient: not even zero, where a weight is NaN.
 FUSEDRNN_DEVICE bool is_multiplied(const uint8_t* flags, int64_t b) {

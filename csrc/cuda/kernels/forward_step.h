@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/kernels/elements.h"
+#include "cuda/kernels/flags.h"
 #include "cuda/kernels/operands.h"
 
 namespace fusedrnn::cuda {
@@ -42,7 +43,7 @@ struct ForwardUnit {
     if (valid) compute(prev, next);
     if constexpr (kMakesH) {
       device::store(static_cast<Edge*>(f.y) + b * f.y_stride + unit,
-                    valid ? next[0].value : Real(0));
+                    is_shown(f.flags, b) ? next[0].value : Real(0));
     }
     if constexpr (kMakesStates) store_states(next);
   }

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kElementBlock) flags_kernel(MaskArrays m) {
     const int64_t length = m.lengths.data == nullptr ? m.T : limited(m.lengths, b, m.T);
     const int64_t boundary = t + shift;
     unsigned flag = 0;
-    if (t < length) flag = kValid;
+    if (t < length) flag = kValid | kShown;
     if (t < length && boundary < length && m.resets != nullptr &&
         m.resets[boundary * m.reset_t_stride + b * m.reset_b_stride] != 0) {
       flag |= kCut;
