@@ -55,15 +55,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     statement(
         f"{CORE}/validate.cpp",
-        'tensors.read("dy", args.dy, {T, B, network.output_size()});',
-        'if (args.dy != nullptr) tensors.check("dy", *args.dy, {T, B, network.output_size()});',
+        'tensors.add("dy", args.dy, {T, B, network.output_size()});',
+        'Tensors(tensors).add("dy", args.dy, {T, B, network.output_size()});',
         "dx may be written over dy",
         "module_errors",
     ),
     statement(
         f"{CORE}/validate.cpp",
-        "outputs.back().in_place = in_place;",
-        "outputs.back().in_place = in_place < 0 ? -1 : 0;",
+        "list.emplace_back(name, *t).in_place = in_place;",
+        "list.emplace_back(name, *t).in_place = in_place < 0 ? -1 : 0;",
         "c_n may be written over h0",
         "module_errors",
     ),
@@ -85,7 +85,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "module_errors",
     ),
     expression(
-        f"{CORE}/footprint.cpp",
+        f"{CORE}/tensor.cpp",
         "return offset < b.row_bytes || offset + a.row_bytes > pitch;",
         "offset < b.row_bytes || offset + a.row_bytes > pitch",
         "offset < b.row_bytes",
@@ -93,7 +93,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "module_errors",
     ),
     expression(
-        f"{CORE}/footprint.cpp",
+        f"{CORE}/tensor.cpp",
         "(reach < 0 ? begin : end) += reach;",
         "(reach < 0 ? begin : end)",
         "end",
@@ -102,7 +102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "hostile_inputs",
     ),
     expression(
-        f"{CORE}/footprint.cpp",
+        f"{CORE}/tensor.cpp",
         "if (std::abs(axis.stride) < end - begin) overlaps_itself = true;",
         "std::abs(axis.stride)",
         "axis.stride",
@@ -112,7 +112,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     # --- masks, networks, reserves ---
     expression(
-        f"{CORE}/flags.cpp",
+        f"{CORE}/run_network.cpp",
         "const int64_t shift = reverse ? 1 : 0;",
         "reverse ? 1 : 0",
         "0",
@@ -120,7 +120,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "functions",
     ),
     expression(
-        f"{CORE}/flags.cpp",
+        f"{CORE}/run_network.cpp",
         "if (reset != nullptr && boundary < length && reset[boundary * t_stride + b * b_stride] "
         "!= 0) {",
         "boundary < length",
@@ -131,7 +131,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     statement(
         f"{CORE}/reserve.cpp",
-        "digest.add(static_cast<int64_t>(network.compute));",
+        "add(static_cast<int64_t>(network.compute));",
         "",
         "backward takes a reserve that was computed in another type",
         "module_errors",
@@ -170,16 +170,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "frozen",
     ),
     expression(
-        f"{CORE}/empty.cpp",
-        "std::memset(target, 0, row_bytes);",
-        "row_bytes",
+        f"{CORE}/run_network.cpp",
+        "std::memset(row(to, t, b), 0, bytes);",
+        "bytes",
         "0",
         "without steps and initial state the last one is not written",
         "hostile_inputs",
         "functions",
     ),
     expression(
-        f"{CORE}/empty.cpp",
+        f"{CORE}/run_network.cpp",
         "const int64_t rows = shape.rank() == 1 ? 1 : shape.begin()[0];",
         "shape.rank() == 1 ? 1 : shape.begin()[0]",
         "1",

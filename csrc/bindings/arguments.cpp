@@ -1,8 +1,7 @@
 #include "bindings/arguments.h"
 
-#include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 

@@ -9,8 +9,6 @@
 #include "bindings/cuda_interface.h"
 #include "bindings/dlpack_import.h"
 #include "bindings/numpy_types.h"
-#include "core/copy.h"
-#include "core/device.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -146,13 +144,14 @@ void InputArray::copy_on_device() {
 }
 
 void InputArray::copy() {
-  const DLTensor& t = view_.tensor;
-  const int64_t item = item_size(t);
-  py::capsule memory = allocate(static_cast<size_t>(element_count(t) * item));
-  void* dense = memory.get_pointer();
-  copy_to_dense(t.data, t.ndim, view_.shape, view_.byte_strides, item, dense);
-  view_.set_dense(dense);
-  owner_ = std::move(memory);
+  const py::array source = as_numpy();
+  py::array copy =
+      empty_array(source.dtype(), std::span(view_.shape, static_cast<size_t>(view_.tensor.ndim)));
+  if (py::detail::npy_api::get().PyArray_CopyInto_(copy.ptr(), source.ptr()) != 0) {
+    throw py::error_already_set();
+  }
+  view_.set_dense(copy.mutable_data());
+  owner_ = std::move(copy);
 }
 
 py::array InputArray::as_numpy() const {

@@ -6,7 +6,7 @@
 
 #include "bindings/array_view.h"
 #include "bindings/place.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {

@@ -3,7 +3,7 @@
 
 #include <pybind11/numpy.h>
 
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {

@@ -12,9 +12,7 @@
 #include "bindings/dlpack_import.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
-#include "core/dtype.h"
 #include "core/error.h"
-#include "core/footprint.h"
 #include "core/tensor.h"
 
 namespace fusedrnn::bindings {

@@ -7,9 +7,8 @@
 #include "bindings/place.h"
 #include "bindings/register.h"
 #include "core/cuda_library.h"
-#include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 

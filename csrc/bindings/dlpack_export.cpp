@@ -5,7 +5,7 @@
 #include "bindings/array_view.h"
 #include "bindings/dlpack_lease.h"
 #include "bindings/register.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 py::object LentArray::dlpack(py::handle stream, py::handle max_version, py::handle device,

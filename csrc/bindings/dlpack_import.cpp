@@ -7,7 +7,7 @@
 #include "bindings/arguments.h"
 #include "bindings/place.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {

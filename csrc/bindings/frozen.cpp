@@ -14,8 +14,8 @@
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
 #include "bindings/tape.h"
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {

@@ -17,8 +17,8 @@
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
 #include "bindings/released_gil.h"
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {

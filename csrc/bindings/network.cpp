@@ -10,9 +10,9 @@
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
 #include "bindings/tape.h"
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/run_network.h"
+#include "core/tensor.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {

@@ -5,7 +5,6 @@
 #include <bit>
 #include <string>
 
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/tensor.h"
 

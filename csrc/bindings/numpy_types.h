@@ -4,7 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include "core/problem.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {

@@ -3,10 +3,9 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include "bindings/arguments.h"
-#include "core/cuda_devices.h"
-#include "core/device.h"
-#include "core/dtype.h"
+#include "core/cuda_library.h"
 #include "core/error.h"
+#include "core/tensor.h"
 
 namespace fusedrnn::bindings {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/problem.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {

@@ -6,7 +6,6 @@
 
 #include "bindings/arguments.h"
 #include "bindings/register.h"
-#include "core/cuda_devices.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/system.h"

@@ -7,8 +7,8 @@
 #include "bindings/errors.h"
 #include "bindings/register.h"
 #include "bindings/released_gil.h"
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
-#include "core/error.h"
+#include "core/tensor.h"
 
 namespace fusedrnn {
 namespace {
@@ -15,63 +17,28 @@ namespace {
 constexpr const char* kVariable = "FUSEDRNN_CUDA_LIBRARY";
 constexpr const char* kFile = "libfusedrnn_cuda.so";
 
-struct Candidate {
-  std::string path;
-  std::string source;     // who named it, for messages
-  bool is_named = false;  // by anybody; else it need not be there
-};
-
-// What a search came to.
-struct Finding {
-  const CudaPlugin* plugin;  // null where there is none
-  std::string why;
-};
-
-// A search with the path that it was given. Atomics rather than a lock, which a fork could copy
-// while another thread is opening a library. Nothing is destroyed: other threads may read it, also
-// while the process exits.
+// Where to look, and what came of it.
 struct Search {
   std::string given_path;
-  Search* previous = nullptr;                    // still in somebody's hands, perhaps
-  std::atomic<const Finding*> finding{nullptr};  // null: not searched yet
+  bool done = false;
+  const CudaPlugin* plugin = nullptr;  // once found it stays
+  std::string why = {};                // there is none
+  const Search* previous = nullptr;    // still in somebody's hands, perhaps
 };
-std::atomic<Search*> latest{nullptr};
-std::atomic<const CudaPlugin*> opened{nullptr};  // the first that was found; it stays
 
-Search& latest_search() {
-  Search* search = latest.load(std::memory_order_acquire);
-  if (search != nullptr) return *search;
-  auto fresh = std::make_unique<Search>();
-  if (latest.compare_exchange_strong(search, fresh.get(), std::memory_order_acq_rel)) {
-    search = fresh.release();
-  }
-  return *search;
-}
+// An atomic rather than a lock, which a fork could copy while another thread is opening a library.
+// Nothing is changed or destroyed: other threads may read it, also while the process exits.
+std::atomic<const Search*> latest{nullptr};
 
 std::string beside_this_library() {
   Dl_info place{};
   if (dladdr(reinterpret_cast<const void*>(&beside_this_library), &place) == 0) return kFile;
   const std::string self = place.dli_fname;
-  const size_t slash = self.rfind('/');
-  return slash == std::string::npos ? kFile : self.substr(0, slash + 1) + kFile;
-}
-
-Candidate candidate(const std::string& given_path) {
-  const char* path = std::getenv(kVariable);
-  if (path != nullptr && path[0] != '\0') return {path, std::string(kVariable) + ": ", true};
-  if (!given_path.empty()) return {given_path, "", true};
-  return {beside_this_library(), "", false};
+  return self.substr(0, self.rfind('/') + 1) + kFile;
 }
 
 // Null, and `why`, where it is no such library.
-const CudaPlugin* open_plugin(const Candidate& file, std::string& why) {
-  const std::string& path = file.path;
-  if (!file.is_named && access(path.c_str(), F_OK) != 0) {
-    why = std::string(
-              "no CUDA library is installed: pip install 'fusedrnn[cuda13]', or name one in ") +
-          kVariable;
-    return nullptr;
-  }
+const CudaPlugin* open_plugin(const std::string& path, std::string& why) {
   // Local: its cudart and its C++ are nobody else's. Now: what is missing shows here, and not in
   // the first kernel.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -93,55 +60,124 @@ const CudaPlugin* open_plugin(const Candidate& file, std::string& why) {
   return nullptr;
 }
 
+Search search(const std::string& given_path) {
+  Search result{given_path, true};
+  const char* named = std::getenv(kVariable);
+  if (named != nullptr && named[0] != '\0') {
+    result.plugin = open_plugin(named, result.why);
+    if (result.plugin == nullptr) result.why = std::string(kVariable) + ": " + result.why;
+    return result;
+  }
+  const std::string path = given_path.empty() ? beside_this_library() : given_path;
+  if (given_path.empty() && access(path.c_str(), F_OK) != 0) {
+    result.why = std::string(
+                     "no CUDA library is installed: pip install 'fusedrnn[cuda13]', or "
+                     "name one in ") +
+                 kVariable;
+  } else {
+    result.plugin = open_plugin(path, result.why);
+  }
+  return result;
+}
+
+// Puts `next` in the place of `known`, which otherwise becomes what is there.
+bool replace(const Search*& known, Search next) {
+  auto fresh = std::make_unique<Search>(std::move(next));
+  fresh->previous = known;
+  if (!latest.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) return false;
+  known = fresh.release();
+  return true;
+}
+
 // Of several threads that search at once, each opens the library: that is one library all the same.
-const Finding& finding_of(Search& search) {
-  const Finding* known = search.finding.load(std::memory_order_acquire);
-  if (known != nullptr) return *known;
-  const Candidate file = candidate(search.given_path);
-  auto fresh = std::make_unique<Finding>();
-  std::string trouble;
-  fresh->plugin = open_plugin(file, trouble);
-  if (!trouble.empty()) fresh->why = file.source + trouble;
-  if (search.finding.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) {
-    known = fresh.release();
+const Search& found() {
+  const Search* known = latest.load(std::memory_order_acquire);
+  while (known == nullptr || !known->done) {
+    replace(known, search(known == nullptr ? "" : known->given_path));
   }
   return *known;
 }
 
-}  // namespace
+// Devices that have been found usable, a bit each: they stay so, and calls are many.
+std::atomic<uint64_t> usable{0};
 
-const CudaPlugin* find_cuda_plugin(std::string& why) {
-  if (const CudaPlugin* plugin = opened.load(std::memory_order_acquire)) return plugin;
-  const Finding& finding = finding_of(latest_search());
-  if (finding.plugin == nullptr) {
-    why = finding.why;
-    return nullptr;
-  }
-  const CudaPlugin* first = nullptr;
-  return opened.compare_exchange_strong(first, finding.plugin, std::memory_order_acq_rel)
-             ? finding.plugin
-             : first;
+uint64_t bit_of(int32_t device) { return device < 64 ? uint64_t{1} << device : 0; }
+
+// Of the library that was found. `why`: there is none.
+int32_t count_devices(const Search& result, std::string& why) {
+  why = result.why;
+  if (result.plugin == nullptr) return 0;
+  char text[512] = "";
+  const int32_t count = result.plugin->device_count(text, sizeof text);
+  if (count <= 0) why = text;
+  return count;
 }
 
-const CudaPlugin& cuda_plugin() {
+// Empty where it can be used.
+std::string why_unusable(const Search& result, int32_t index, CudaDevice& device) {
   std::string why;
-  const CudaPlugin* plugin = find_cuda_plugin(why);
-  if (plugin == nullptr) throw Error(FUSEDRNN_UNAVAILABLE, why);
-  return *plugin;
+  const int32_t count = count_devices(result, why);
+  if (count <= 0) return why;
+  if (index < 0 || index >= count) return "there are " + std::to_string(count) + " CUDA devices";
+  const bool known = result.plugin->describe_device(index, &device) == FUSEDRNN_OK;
+  return known ? device.unusable : result.plugin->last_error();
+}
+
+std::string facts_of(const CudaDevice& device) {
+  char facts[96];
+  std::snprintf(facts, sizeof facts, ", compute capability %d.%d, %.1f GiB",
+                static_cast<int>(device.capability / 10), static_cast<int>(device.capability % 10),
+                static_cast<double>(device.memory) / (1 << 30));
+  return std::string(": ") + device.name + facts;
+}
+
+}  // namespace
+
+const CudaPlugin& cuda_plugin() {
+  const Search& result = found();
+  if (result.plugin == nullptr) throw Error(FUSEDRNN_UNAVAILABLE, result.why);
+  return *result.plugin;
 }
 
 void set_cuda_library(const std::string& path) {
-  if (opened.load(std::memory_order_acquire) != nullptr) return;
-  auto next = std::make_unique<Search>();
-  next->given_path = path;
-  next->previous = latest.load(std::memory_order_acquire);
-  while (!latest.compare_exchange_weak(next->previous, next.get(), std::memory_order_acq_rel)) {
+  const Search* known = latest.load(std::memory_order_acquire);
+  while ((known == nullptr || known->plugin == nullptr) && !replace(known, {path})) {
   }
-  next.release();
 }
 
 void check_cuda(const CudaPlugin& plugin, fusedrnn_status status) {
   if (status != FUSEDRNN_OK) throw Error(status, plugin.last_error());
+}
+
+std::vector<std::string> cuda_devices(std::string& about) {
+  std::vector<std::string> devices;
+  const Search& result = found();
+  const int32_t count = count_devices(result, about);
+  for (int32_t i = 0; i < count; ++i) {
+    CudaDevice device{};
+    const std::string why = why_unusable(result, i, device);
+    std::string text = device_name({kDLCUDA, i});
+    if (device.name[0] != '\0') text += facts_of(device);
+    if (why.empty()) {
+      devices.push_back(text);
+    } else {
+      about += text + ": " + why + "; ";
+    }
+  }
+  if (count > 0) about += result.plugin->description();
+  return devices;
+}
+
+void require_cuda_device(const Name& name, DLDevice device) {
+  const int32_t id = device.device_id;
+  if (id >= 0 && (usable.load(std::memory_order_relaxed) & bit_of(id)) != 0) return;
+  CudaDevice description{};
+  const std::string why = why_unusable(found(), id, description);
+  if (!why.empty()) {
+    throw Error(FUSEDRNN_UNAVAILABLE,
+                name.text() + ": " + device_name({kDLCUDA, id}) + " cannot be used: " + why);
+  }
+  usable.fetch_or(bit_of(id), std::memory_order_relaxed);
 }
 
 }  // namespace fusedrnn

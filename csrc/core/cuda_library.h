@@ -1,17 +1,17 @@
-// The CUDA library: a file of its own, opened where it is first needed and never closed.
+// The CUDA library, a file of its own that is opened where it is first needed and never closed, and
+// the devices that it sees.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/cuda_plugin.h"
+#include "core/error.h"
+#include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
 
-// Null where there is none; `why` then says so. May be called from any thread; never throws for
-// lack of a library.
-const CudaPlugin* find_cuda_plugin(std::string& why);
-
-// Throws Error(FUSEDRNN_UNAVAILABLE) where there is none.
+// Throws Error(FUSEDRNN_UNAVAILABLE) where there is none. From any thread.
 const CudaPlugin& cuda_plugin();
 
 // Where to look, unless the environment's FUSEDRNN_CUDA_LIBRARY says otherwise; what has been
@@ -20,5 +20,12 @@ void set_cuda_library(const std::string& path);
 
 // Throws what the library reports.
 void check_cuda(const CudaPlugin& plugin, fusedrnn_status status);
+
+// Usable devices: "cuda:0: NVIDIA H200, compute capability 9.0, 139.8 GiB", ... `about`: the
+// library, or why no device can be used. Never throws for lack of a library, a driver or a device.
+std::vector<std::string> cuda_devices(std::string& about);
+
+// Throws where the device that `name` lies on cannot be used: Error(FUSEDRNN_UNAVAILABLE).
+void require_cuda_device(const Name& name, DLDevice device);
 
 }  // namespace fusedrnn

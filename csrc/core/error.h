@@ -1,9 +1,10 @@
 // Errors that reach the caller: a status of the C ABI and a message that names the argument.
 #pragma once
 
-#include <charconv>
+#include <concepts>
 #include <cstddef>
-#include <cstring>
+#include <cstdio>
+#include <exception>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -27,22 +28,13 @@ class Error : public std::runtime_error {
 class OutOfMemory : public std::bad_alloc {
  public:
   explicit OutOfMemory(size_t bytes) noexcept {
-    char number[24] = {};
-    std::to_chars(number, number + sizeof number - 1, bytes);
-    add("out of memory: cannot allocate ");
-    add(number);
-    add(" bytes");
+    std::snprintf(text_, sizeof text_, "out of memory: cannot allocate %zu bytes", bytes);
   }
-  // More than a size_t counts.
-  OutOfMemory() noexcept { add("out of memory: the problem is too large to address"); }
+  OutOfMemory() noexcept = default;
   const char* what() const noexcept override { return text_; }
 
  private:
-  void add(const char* part) noexcept {
-    std::strncat(text_, part, sizeof text_ - 1 - std::strlen(text_));
-  }
-
-  char text_[80] = {};
+  char text_[80] = "out of memory: the problem is too large to address";  // in a size_t
 };
 
 // That message, or for what the C++ library throws the little that is known.
@@ -78,6 +70,53 @@ struct Name {
 // "name: expected what, got what".
 inline std::string expected(const Name& name, const std::string& what, const std::string& got) {
   return name.text() + ": expected " + what + ", got " + got;
+}
+
+[[noreturn]] inline void refuse_value(const Name& name, const std::string& wanted,
+                                      const std::string& got) {
+  throw_value_error(expected(name, wanted, got));
+}
+template <std::integral Number>
+[[noreturn]] void refuse_value(const Name& name, const std::string& wanted, Number got) {
+  throw_value_error(expected(name, wanted, std::to_string(got)));
+}
+[[noreturn]] inline void refuse_type(const Name& name, const std::string& wanted,
+                                     const std::string& got) {
+  throw_type_error(expected(name, wanted, got));
+}
+
+inline void check_address(const char* name, const void* p) {
+  if (p == nullptr) refuse_value(name, "an address", "null");
+}
+template <class T>
+const T& not_null(const char* name, const T* p) {
+  check_address(name, p);
+  return *p;
+}
+
+// The message of this thread's last failure; "" before the first.
+const char* last_error() noexcept;
+
+// Sets that message and returns `status`; allocates nothing.
+fusedrnn_status fail(fusedrnn_status status, const char* message) noexcept;
+
+// Where exceptions become a status and that message.
+template <class Body>
+fusedrnn_status guarded(const Body& body) noexcept {
+  try {
+    body();
+    return FUSEDRNN_OK;
+  } catch (const Error& error) {
+    return fail(error.status(), error.what());
+  } catch (const std::bad_alloc& error) {
+    return fail(FUSEDRNN_OUT_OF_MEMORY, message_of(error));
+  } catch (const std::length_error&) {
+    return fail(FUSEDRNN_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& error) {
+    return fail(FUSEDRNN_INTERNAL, error.what());
+  } catch (...) {
+    return fail(FUSEDRNN_INTERNAL, "an exception of an unknown type");
+  }
 }
 
 }  // namespace fusedrnn

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "core/dtype.h"
 #include "core/system.h"
 #include "core/tensor.h"
 
@@ -17,28 +16,17 @@ constexpr int64_t kThreadedBytes = int64_t{3} << 18;
 constexpr size_t kSmallestWorkspace = 64;
 
 int64_t weight_bytes(const Problem& p) {
-  switch (p.compute) {
-    case Compute::bfloat16:
-      return 2;
-    case Compute::int8:
-      return 1;
-    default:
-      return item_size(p.dtype);
-  }
+  if (p.compute == Compute::int8) return 1;
+  return p.compute == Compute::bfloat16 ? 2 : item_size(p.dtype);
 }
 
 // Numbers of the matrices.
 int64_t weights_of(const Run& run) {
   int64_t sum = 0;
-  for (const cells::Parameter& parameter : run.cell->parameters) {
-    if (parameter.columns.letter != 0)
-      sum += run.extent(parameter.rows) * run.extent(parameter.columns);
+  for (const auto& [name, rows, columns, optional] : run.cell->parameters) {
+    if (columns.letter != 0) sum += run.extent(rows) * run.extent(columns);
   }
   return sum;
-}
-
-size_t output_bytes(const Run& run, int64_t B) {
-  return static_cast<size_t>(B * run.problem.P * item_size(run.problem.dtype));
 }
 
 template <class TakeOne>
@@ -73,6 +61,19 @@ void run_on_team(const Run& run, const cpu::Packed& packed, const StepCall& step
 
 }  // namespace
 
+std::unique_ptr<fusedrnn_frozen> freeze(const Network& network, const DLTensor* const* parameters) {
+  auto frozen = std::make_unique<fusedrnn_frozen>();
+  frozen->network = network;
+  frozen->takes_steps = is_plain_stack(network);
+  for (const Run& run : network.runs) {
+    FreezeCall call;
+    call.problem = run.problem;
+    to_matrices(call.parameters, parameters, run.first_parameter, run.num_parameters());
+    frozen->packed.push_back(cpu::freeze(call));
+  }
+  return frozen;
+}
+
 int64_t step_work(const Network& network) {
   int64_t sum = 0;
   for (const Run& run : network.runs) sum += weights_of(run);
@@ -80,14 +81,17 @@ int64_t step_work(const Network& network) {
 }
 
 size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B) {
+  if (B < 0) refuse_value("batch", "at least 0", B);
+  if (!steps_fit(frozen.network, 1, B)) refuse_value("batch", "fewer sequences", B);
   if (!frozen.takes_steps) {
     throw_value_error(
         "frozen: expected layers in the forward direction, each on the one before, to take a step");
   }
   size_t bytes = kSmallestWorkspace;
   for (size_t k = 0; k < frozen.packed.size(); ++k) {
-    bytes = std::max({bytes, cpu::step_workspace(*frozen.packed[k], B),
-                      output_bytes(frozen.network.runs[k], B)});
+    const Problem& p = frozen.network.runs[k].problem;
+    const auto output = static_cast<size_t>(B * p.P * item_size(p.dtype));
+    bytes = std::max({bytes, cpu::step_workspace(*frozen.packed[k], B), output});
   }
   return bytes;
 }

@@ -1,7 +1,6 @@
 // A network with packed weights, and how it takes a step.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,6 +17,9 @@ struct fusedrnn_frozen {
 
 namespace fusedrnn {
 
+// Of parameters that have been checked (core/validate.h).
+std::unique_ptr<fusedrnn_frozen> freeze(const Network& network, const DLTensor* const* parameters);
+
 // One step of a plain stack of layers. Every array is dense: x [B,input size], and for each state
 // of the network [B,size], where prev, or one of them, may be null: zero. next[s] may be prev[s];
 // otherwise what is written shares no memory with anything else. The last layer's h is the step's
@@ -32,7 +34,7 @@ struct NetworkStep {
 // Multiply-adds of a step of one sequence: the weights it reads.
 int64_t step_work(const Network& network);
 
-// At least 64 bytes. Throws where the network takes no steps, or B is too large.
+// At least 64 bytes. Throws where the network takes no steps, or B is negative or too large.
 size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B);
 
 // On this thread alone, in such a workspace: allocates nothing, takes no lock, cannot fail.

@@ -1,27 +1,18 @@
 #include "core/memory.h"
 
-#include <atomic>
-#include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <utility>
-
-#include "core/block_cache.h"
-#include "core/error.h"
-
-#if defined(__unix__) || defined(__APPLE__)
-#define FUSEDRNN_POSIX_FORK 1
 #include <pthread.h>
-#endif
-
-#if defined(__linux__)
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#endif
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "core/error.h"
 
 namespace fusedrnn {
-
 namespace {
 
 constexpr size_t kAlignment = 64;
@@ -40,13 +31,163 @@ size_t allocated_size(size_t bytes) {
   return round_up(bytes < 1 ? 1 : bytes, kAlignment);
 }
 
+constexpr size_t kMostEntries = 1024;
+
+// Whether the system took the advice that it may have these pages when it needs them. Until it
+// takes them they are as good as before, and writing to one keeps it.
+bool lend_to_system([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#ifdef MADV_FREE
+  return bytes >= kHugeThreshold && madvise(data, bytes, MADV_FREE) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+void* aligned_allocate(size_t bytes) {
+  const size_t size = allocated_size(bytes);
+  const size_t alignment = size >= kHugeThreshold ? kHugePage : kAlignment;
+  void* block = std::aligned_alloc(alignment, size);
+  if (block == nullptr) throw OutOfMemory(bytes);
+#ifdef MADV_HUGEPAGE
+  // Only advice; without huge pages the block is as good.
+  if (size >= kHugeThreshold) madvise(block, size, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void aligned_release(void* block) noexcept { std::free(block); }
+
+// --- released memory, kept ---
+
+BlockCache::BlockCache(const CacheLimits& limits) : limits_(limits) {
+  entries_.reserve(kMostEntries);  // nothing is allocated when memory is released
+}
+
+BlockCache::~BlockCache() {
+  while (!entries_.empty()) drop_oldest();
+}
+
+void* BlockCache::acquire(size_t* bytes) {
+  void* data = take(bytes);
+  if (data == nullptr) data = allocate(*bytes);
+  in_use_ += *bytes;
+  note_use();
+  return data;
+}
+
+void BlockCache::release(void* data, size_t bytes) noexcept {
+  in_use_ -= bytes;
+  if (!keep(data, bytes)) aligned_release(data);
+}
+
+// New memory, for which what is kept makes room if there is no other.
+void* BlockCache::allocate(size_t bytes) {
+  try {
+    return aligned_allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || entries_.empty()) throw;
+    while (!entries_.empty()) drop_oldest();
+  }
+  return aligned_allocate(bytes);
+}
+
+size_t BlockCache::held() {
+  const std::lock_guard lock(mutex_);
+  return total_;
+}
+
+// The best fit, if there is one that is not much larger.
+void* BlockCache::take(size_t* bytes) {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return nullptr;
+  size_t best = entries_.size();
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const size_t size = entries_[i].size;
+    if (size < *bytes || size > *bytes + *bytes / 2 + 4096) continue;
+    if (best == entries_.size() || size < entries_[best].size) best = i;
+  }
+  if (best == entries_.size()) return nullptr;
+  *bytes = entries_[best].size;
+  return remove(best);
+}
+
+bool BlockCache::keep(void* data, size_t size) {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  const size_t most = allowed();
+  if (size > most) return false;
+  bool firm = firm_ + size <= limits_.always;
+  if (!firm && !lend_to_system(data, size)) {
+    if (size > limits_.always) return false;
+    while (firm_ + size > limits_.always) loosen();
+    firm = true;
+  }
+  while (total_ + size > most || entries_.size() == kMostEntries) drop_oldest();
+  entries_.push_back({data, size, firm});
+  total_ += size;
+  firm_ += firm ? size : 0;
+  return true;
+}
+
+void BlockCache::note_use() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
+  const size_t in_use = in_use_;
+  if (++allocations_ == limits_.window) {
+    allocations_ = 0;
+    peak_ = recent_peak_;
+    recent_peak_ = 0;
+  }
+  recent_peak_ = std::max(recent_peak_, in_use);
+  const size_t most = allowed();
+  while (total_ > most) drop_oldest();
+}
+
+// What may be kept beside what is in use.
+size_t BlockCache::allowed() const {
+  const size_t peak = std::max(peak_, recent_peak_), in_use = in_use_;
+  const size_t idle = peak > in_use ? peak - in_use : 0;
+  return std::max(limits_.always, std::min(limits_.most, idle));
+}
+
+void* BlockCache::remove(size_t index) {
+  const Entry entry = entries_[index];
+  entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(index));
+  total_ -= entry.size;
+  firm_ -= entry.firm ? entry.size : 0;
+  return entry.data;
+}
+
+// Makes less of what is held firmly: lends the oldest block that the system takes, or gives the
+// oldest one back.
+void BlockCache::loosen() {
+  size_t oldest = entries_.size();
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (!entry.firm) continue;
+    if (lend_to_system(entry.data, entry.size)) {
+      entry.firm = false;
+      firm_ -= entry.size;
+      return;
+    }
+    oldest = std::min(oldest, i);
+  }
+  aligned_release(remove(oldest));
+}
+
+// --- that of the process ---
+
+namespace {
+
 constexpr size_t kAlwaysKept = size_t{128} << 20;
 constexpr int64_t kWindow = 1024;
 
 // A share of the machine's memory, or of the addresses that the process may have: pages that the
 // system may take back still take these.
 size_t most_kept() {
-#if defined(__linux__)
   const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
   if (pages > 0 && page > 0) {
     size_t most = static_cast<size_t>(pages) * static_cast<size_t>(page);
@@ -56,80 +197,35 @@ size_t most_kept() {
     }
     return most / 8;
   }
-#endif
   return kAlwaysKept;
 }
 
-// Made by the first block, and never destroyed: tapes may be released while the process exits. Not
-// a static inside a function, which is a lock that a fork can copy while it is held.
-std::atomic<BlockCache*> process_cache{nullptr};
+// Made while the library is loaded, not at first use, and so are the functions below: a fork can
+// come in the middle of that, and copies a lock while it is held. Never destroyed: tapes may be
+// released while the process exits.
+BlockCache& process_cache = *new BlockCache({kAlwaysKept, most_kept(), kWindow});
 
-BlockCache& cache() {
-  BlockCache* known = process_cache.load(std::memory_order_acquire);
-  if (known != nullptr) return *known;
-  auto fresh = std::make_unique<BlockCache>(CacheLimits{kAlwaysKept, most_kept(), kWindow});
-  if (process_cache.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) {
-    known = fresh.release();
-  }
-  return *known;
-}
-
-#ifdef FUSEDRNN_POSIX_FORK
-// A fork waits until no thread is in the middle of the cache, so that the child's is whole. The
-// cache is made for it where there is none, or another thread could make and enter it meanwhile.
-thread_local BlockCache* held_for_fork = nullptr;
-
-void hold_for_fork() {
-  try {
-    cache().before_fork();
-    held_for_fork = &cache();
-  } catch (const std::bad_alloc&) {
-    // The child does without what is kept if it has to.
-  }
-}
-
-void let_go_after_fork() {
-  if (held_for_fork != nullptr) held_for_fork->after_fork();
-  held_for_fork = nullptr;
-}
-
-// While the library is loaded, not at first use: a fork can come in the middle of that. Where it is
-// refused, a child does without what is kept if its parent was in the middle of the cache.
+// A fork waits until no thread is in the middle of the cache, so that the child's is whole. Where
+// this is refused, a child does without what is kept if its parent was in the middle of it.
+void hold_for_fork() { process_cache.before_fork(); }
+void let_go_after_fork() { process_cache.after_fork(); }
 [[maybe_unused]] const int fork_is_seen =
     pthread_atfork(hold_for_fork, let_go_after_fork, let_go_after_fork);
-#endif
 
 }  // namespace
 
-void* aligned_allocate(size_t bytes) {
-  const size_t size = allocated_size(bytes);
-  const size_t alignment = size >= kHugeThreshold ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(alignment, size);
-  if (block == nullptr) throw OutOfMemory(bytes);
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  // Only advice; without huge pages the block is as good.
-  if (size >= kHugeThreshold) madvise(block, size, MADV_HUGEPAGE);
-#endif
-  return block;
-}
-
-void aligned_release(void* block) noexcept { std::free(block); }
-
 Block::Block(size_t bytes) : bytes_(allocated_size(bytes)) {
-  data_ = bytes_ >= kCacheThreshold ? cache().acquire(&bytes_) : aligned_allocate(bytes_);
+  data_ = bytes_ >= kCacheThreshold ? process_cache.acquire(&bytes_) : aligned_allocate(bytes_);
 }
 
 Block::~Block() {
   if (data_ == nullptr) return;
   if (bytes_ >= kCacheThreshold) {
-    cache().release(data_, bytes_);
+    process_cache.release(data_, bytes_);
   } else {
     aligned_release(data_);
   }
 }
-
-Block::Block(Block&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 
 Block& Block::operator=(Block&& other) noexcept {
   std::swap(data_, other.data_);

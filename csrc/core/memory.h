@@ -1,7 +1,12 @@
 // Memory for results, tapes and scratch.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 namespace fusedrnn {
 
@@ -13,14 +18,69 @@ constexpr size_t kHugeThreshold = size_t{4} << 20;
 void* aligned_allocate(size_t bytes);
 void aligned_release(void* block) noexcept;
 
-// The memory of a result, a tape or a call's scratch. Released blocks are kept for the next call
-// (block_cache.h).
+// How much a cache keeps. Up to `always` bytes it holds on to. Beyond these it keeps what was in
+// use at the same time of late (within the last one or two `window`s of allocations), up to `most`,
+// and lets the system take the pages back when it is short of memory. Blocks below 4 MiB are not
+// worth lending: of these it keeps `always`.
+struct CacheLimits {
+  size_t always, most;
+  int64_t window;
+};
+
+// Memory by aligned_allocate(), of 64 KiB and more. Any thread may call; one that finds the cache
+// busy does without it.
+class BlockCache {
+ public:
+  explicit BlockCache(const CacheLimits& limits);
+  ~BlockCache();
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+
+  // At least `*bytes`, which becomes what it is; throws OutOfMemory. The content is undefined.
+  void* acquire(size_t* bytes);
+  // Takes back what acquire() gave, of the size that it gave.
+  void release(void* data, size_t bytes) noexcept;
+
+  // Bytes that are kept now.
+  size_t held();
+
+  // Around a fork, in the thread that forks: no other is in the middle of the cache then. The
+  // second in both processes.
+  void before_fork() { mutex_.lock(); }
+  void after_fork() { mutex_.unlock(); }
+
+ private:
+  struct Entry {
+    void* data;
+    size_t size;
+    bool firm;  // false: the system may take its pages
+  };
+
+  void* take(size_t* bytes);
+  void* allocate(size_t bytes);
+  bool keep(void* data, size_t size);
+  void note_use();
+  size_t allowed() const;
+  void* remove(size_t index);
+  void drop_oldest() { aligned_release(remove(0)); }
+  void loosen();
+
+  const CacheLimits limits_;
+  std::atomic<size_t> in_use_{0};
+  std::mutex mutex_;
+  std::vector<Entry> entries_;  // the oldest first
+  size_t total_ = 0, firm_ = 0;
+  size_t peak_ = 0, recent_peak_ = 0;  // of what is in use: of the last window, of this one
+  int64_t allocations_ = 0;            // of this window
+};
+
+// The memory of a result, a tape or a call's scratch, from a cache that the process has.
 class Block {
  public:
   Block() = default;
   explicit Block(size_t bytes);
   ~Block();
-  Block(Block&& other) noexcept;
+  Block(Block&& other) noexcept { *this = std::move(other); }
   Block& operator=(Block&& other) noexcept;
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;

@@ -3,21 +3,34 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
-#include "core/cell_table.h"
+#include "cells/cell.h"
 #include "core/error.h"
 #include "core/problem.h"
-#include "core/tensor_checks.h"
+#include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
+
+// The table of a cell (cells/cell.h), for code that is not compiled for each of them.
+struct CellTable {
+  const char* name;
+  std::span<const cells::Parameter> parameters;
+  std::span<const cells::State> states;
+  bool projects;  // whether P is a number of its own
+};
+const CellTable* find_cell(std::string_view name);  // null where there is no such cell
+std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages
 
 // What fusedrnn_run says, checked.
 struct Run {
   const CellTable* cell;
   Problem problem;  // T and B are 0
-  int reads, writes;
+  size_t reads, writes;
   int64_t read_offset, write_offset;
   int first_parameter, first_state;  // in the lists of the network
 
@@ -27,7 +40,11 @@ struct Run {
   int64_t extent(cells::Extent e) const { return e.times * extent(e.letter); }
   int num_parameters() const { return static_cast<int>(cell->parameters.size()); }
   int num_states() const { return static_cast<int>(cell->states.size()); }
-  int64_t state_size(int s) const { return extent(cell->states[static_cast<size_t>(s)].size); }
+  const cells::Parameter& parameter(int i) const {
+    return cell->parameters[static_cast<size_t>(i)];
+  }
+  const cells::State& state(int s) const { return cell->states[static_cast<size_t>(s)]; }
+  int64_t state_size(int s) const { return extent(state(s).size); }
   Shape parameter_shape(int i) const;
   Problem at(int64_t T, int64_t B) const {
     Problem p = problem;
@@ -40,8 +57,7 @@ struct Run {
 // [T,B,width]
 struct Row {
   int64_t width = 0;
-  int readers = 0;                // runs
-  bool always_read_whole = true;  // by each of them
+  bool always_read_whole = true;  // by each run that reads it
 };
 
 }  // namespace fusedrnn
@@ -55,10 +71,9 @@ struct fusedrnn_network {
 
   int64_t input_size() const { return rows.front().width; }
   int64_t output_size() const { return rows.back().width; }
+  int number_of(const fusedrnn::Run& run) const { return static_cast<int>(&run - runs.data()); }
   // The run that a message names, or none where there is but one.
-  int named(const fusedrnn::Run& run) const {
-    return runs.size() == 1 ? -1 : static_cast<int>(&run - runs.data());
-  }
+  int named(const fusedrnn::Run& run) const { return runs.size() == 1 ? -1 : number_of(run); }
   // Calls visit(run, number within the run, number in the network) for each of them.
   template <class Visit>
   void for_parameters(const Visit& visit) const {
@@ -77,6 +92,15 @@ struct fusedrnn_network {
 namespace fusedrnn {
 
 using Network = fusedrnn_network;
+
+// `count` tensors of a list from `first` on, as an engine takes them; without a list none is given.
+template <class Tensor>
+void to_matrices(Matrix* matrices, Tensor* const* list, int first, int count) {
+  for (int i = 0; list != nullptr && i < count; ++i) {
+    const DLTensor* t = list[first + i];
+    if (t != nullptr) matrices[i] = {data_of(*t), stride_of(*t, 0)};
+  }
+}
 
 // Throws where the runs make no network.
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute);

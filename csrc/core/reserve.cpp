@@ -6,10 +6,6 @@
 #include <string_view>
 
 #include "core/cuda_library.h"
-#include "core/device.h"
-#include "core/dtype.h"
-#include "core/empty.h"
-#include "core/error.h"
 #include "cpu/engine.h"
 #include "cpu/isa/detect.h"
 
@@ -27,97 +23,66 @@ size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
   return bytes;
 }
 
-// FNV-1a.
-class Digest {
- public:
-  void add(std::string_view text) {
-    for (const char c : text) add_byte(static_cast<unsigned char>(c));
-    add_byte(0);
-  }
-  void add(int64_t number) {
-    for (int i = 0; i < 8; ++i)
-      add_byte(static_cast<unsigned char>(static_cast<uint64_t>(number) >> (8 * i)));
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  void add_byte(unsigned char byte) { value_ = (value_ ^ byte) * 0x100000001b3u; }
-  uint64_t value_ = 0xcbf29ce484222325u;
-};
-
-void check_bytes_of(const void* reserve, size_t given, size_t wanted, size_t alignment) {
-  if (given != wanted) {
-    throw_value_error(expected("reserve",
-                               std::to_string(wanted) + " bytes, for this network and these sizes",
-                               std::to_string(given)));
-  }
-  if (reinterpret_cast<uintptr_t>(reserve) % alignment != 0) {
-    throw_value_error(expected("reserve",
-                               "memory aligned to " + std::to_string(alignment) + " bytes",
-                               "a misaligned address"));
-  }
-}
-
 template <class Args>
-void check_size_of_reserve(const Network& network, const Args& args) {
+void check_place_of_reserve(const Network& network, const Args& args) {
   const DLDevice device = args.x->device;
-  check_bytes_of(args.reserve, args.reserve_bytes,
-                 reserve_bytes(network, device, args.x->shape[0], args.x->shape[1]),
-                 is_cuda(device) ? kCudaAlignment : cpu::kReserveAlignment);
+  const size_t wanted = reserve_bytes(network, device, args.x->shape[0], args.x->shape[1]);
+  const size_t alignment = is_cuda(device) ? kCudaAlignment : cpu::kReserveAlignment;
+  if (args.reserve_bytes != wanted) {
+    refuse_value("reserve", std::to_string(wanted) + " bytes, for this network and these sizes",
+                 args.reserve_bytes);
+  }
+  if (reinterpret_cast<uintptr_t>(args.reserve) % alignment != 0) {
+    refuse_value("reserve", "memory aligned to " + std::to_string(alignment) + " bytes",
+                 "a misaligned address");
+  }
 }
 
 }  // namespace
 
-size_t ReserveLayout::take(size_t bytes, size_t alignment) {
+size_t ReserveLayout::take(size_t bytes) {
   const size_t begin = total;
   if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw OutOfMemory();
-  total = (total + alignment - 1) / alignment * alignment;
+  total = (total + alignment_ - 1) / alignment_ * alignment_;
   return begin;
 }
 
-ReserveLayout ReserveLayout::of_cpu(const Network& network, int64_t T, int64_t B) {
+ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, int64_t T,
+                                       int64_t B) {
+  const CudaPlugin* const cuda = is_cuda(device) ? &cuda_plugin() : nullptr;
   ReserveLayout layout;
-  layout.take(sizeof(ReserveHeader), kLine);
-  for (const bool reverse : {false, true}) {
-    const bool used = std::any_of(network.runs.begin(), network.runs.end(),
-                                  [&](const Run& run) { return run.problem.reverse == reverse; });
-    layout.flags[reverse] = layout.take(used ? static_cast<size_t>(T * B) : 0, kLine);
+  layout.alignment_ = cuda != nullptr ? kCudaAlignment : kLine;
+  if (cuda == nullptr) {
+    layout.take(sizeof(ReserveHeader));
+    for (const bool reverse : {false, true}) {
+      const bool used = std::ranges::any_of(
+          network.runs, [&](const Run& run) { return run.problem.reverse == reverse; });
+      layout.flags[reverse] = layout.take(used ? static_cast<size_t>(T * B) : 0);
+    }
   }
-  for (size_t row = 0; row < network.rows.size(); ++row) {
-    const bool between = row > 0 && row + 1 < network.rows.size();
-    layout.rows.push_back(
-        layout.take(between ? row_bytes(network, network.rows[row], T, B) : 0, kLine));
-  }
-  for (const Run& run : network.runs) {
-    const Problem p = run.at(T, B);
-    layout.runs.push_back(layout.take(is_empty(p) ? 0 : cpu::reserve_bytes(p), kLine));
-  }
-  return layout;
-}
-
-ReserveLayout ReserveLayout::of_cuda(const Network& network, int64_t T, int64_t B) {
-  const CudaPlugin& plugin = cuda_plugin();
-  ReserveLayout layout;
-  for (size_t row = 0; row < network.rows.size(); ++row) {
-    const bool between = row > 0 && row + 1 < network.rows.size();
-    layout.rows.push_back(
-        layout.take(between ? row_bytes(network, network.rows[row], T, B) : 0, kCudaAlignment));
+  for (const Row& row : network.rows) {
+    const bool between = &row != &network.rows.front() && &row != &network.rows.back();
+    layout.rows.push_back(layout.take(between ? row_bytes(network, row, T, B) : 0));
   }
   for (const Run& run : network.runs) {
     const Problem p = run.at(T, B);
     size_t bytes = 0;
-    check_cuda(plugin, plugin.reserve_bytes(&p, &bytes));
-    layout.runs.push_back(layout.take(bytes, kCudaAlignment));
+    if (cuda != nullptr) {
+      check_cuda(*cuda, cuda->reserve_bytes(&p, &bytes));
+    } else if (!is_empty(p)) {
+      bytes = cpu::reserve_bytes(p);
+    }
+    layout.runs.push_back(layout.take(bytes));
   }
-  if (layout.total == 0) layout.take(1, kCudaAlignment);  // without an address it is inference
+  if (layout.total == 0) layout.take(1);  // without an address it is inference
   return layout;
 }
 
 ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t B, bool flags) {
   ReserveLayout layout;
+  layout.alignment_ = kCudaAlignment;
   if (flags) {
-    for (size_t& direction : layout.flags)
-      direction = layout.take(static_cast<size_t>(T * B), kLine);
+    for (size_t& direction : layout.flags) direction = layout.take(static_cast<size_t>(T * B));
   }
   layout.rows.resize(network.rows.size(), 0);
   if (network.rows.size() == 2) return layout;  // nothing lies between x and y
@@ -125,82 +90,83 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
   // this order, or backward in the other. The same places serve both.
   std::vector<size_t> last_use(network.rows.size(), 0);
   for (const Run& run : network.runs) {
-    last_use[static_cast<size_t>(run.reads)] = static_cast<size_t>(run.writes);
+    last_use[run.reads] = run.writes;
   }
   struct Place {
-    size_t bytes, last_use;
+    size_t bytes = 0, last_use = 0, begin = 0;
   };
   std::vector<Place> places;
-  std::vector<size_t> place_of(network.rows.size(), 0);
   for (size_t row = 1; row + 1 < network.rows.size(); ++row) {
-    const size_t bytes = row_bytes(network, network.rows[row], T, B);
     size_t place = 0;
     while (place < places.size() && places[place].last_use >= row) ++place;
-    if (place == places.size()) places.push_back({});
-    places[place] = {std::max(places[place].bytes, bytes), std::max(last_use[row], row)};
-    place_of[row] = place;
+    if (place == places.size()) places.emplace_back();
+    const size_t bytes = row_bytes(network, network.rows[row], T, B);
+    places[place].bytes = std::max(places[place].bytes, bytes);
+    places[place].last_use = std::max(last_use[row], row);
+    layout.rows[row] = place;
   }
-  std::vector<size_t> begins;
-  for (const Place& place : places) begins.push_back(layout.take(place.bytes, kCudaAlignment));
+  for (Place& place : places) place.begin = layout.take(place.bytes);
   for (size_t row = 1; row + 1 < network.rows.size(); ++row) {
-    layout.rows[row] = begins[place_of[row]];
+    layout.rows[row] = places[layout.rows[row]].begin;
   }
   return layout;
 }
 
 ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes,
                         bool has_flags) {
-  Digest digest;
-  digest.add(FUSEDRNN_VERSION);
-  digest.add(cpu::isa_name(cpu::selected_isa()));
-  digest.add(static_cast<int64_t>(network.dtype));
-  digest.add(static_cast<int64_t>(network.compute));
-  digest.add(T);
-  digest.add(B);
+  uint64_t digest = 0xcbf29ce484222325u;  // FNV-1a, of numbers
+  const auto add = [&](int64_t n) {
+    digest = (digest ^ static_cast<uint64_t>(n)) * 0x100000001b3u;
+  };
+  const auto add_text = [&](std::string_view text) {
+    for (const char c : text) add(c);
+    add(static_cast<int64_t>(text.size()));
+  };
+  add_text(FUSEDRNN_VERSION);
+  add_text(cpu::isa_name(cpu::selected_isa()));
+  add(static_cast<int64_t>(network.dtype));
+  add(static_cast<int64_t>(network.compute));
+  add(T);
+  add(B);
   for (const Run& run : network.runs) {
-    digest.add(run.cell->name);
     const Problem& p = run.problem;
-    for (const int64_t n : {int64_t{p.reverse}, int64_t{run.reads}, int64_t{run.writes},
-                            run.read_offset, run.write_offset, p.I, p.H, p.P}) {
-      digest.add(n);
+    add_text(run.cell->name);
+    for (const size_t row : {run.reads, run.writes}) add(static_cast<int64_t>(row));
+    for (const int64_t n : {int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P}) {
+      add(n);
     }
   }
-  return {kMagic, digest.value(), bytes, has_flags ? uint64_t{1} : 0};
+  return {kMagic, digest, bytes, has_flags ? uint64_t{1} : 0};
 }
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {
-  return (is_cuda(device) ? ReserveLayout::of_cuda(network, T, B)
-                          : ReserveLayout::of_cpu(network, T, B))
-      .total;
+  return ReserveLayout::of_device(network, device, T, B).total;
 }
 
 void check_reserve(const Network& network, const fusedrnn_forward_args& args) {
-  if (args.reserve != nullptr) {
-    check_size_of_reserve(network, args);
-  } else if (args.reserve_bytes != 0) {
-    throw_value_error(expected(
-        "reserve", "an address of " + std::to_string(args.reserve_bytes) + " bytes", "null"));
-  }
+  if (args.reserve != nullptr) return check_place_of_reserve(network, args);
+  if (args.reserve_bytes == 0) return;
+  refuse_value("reserve", "an address of " + std::to_string(args.reserve_bytes) + " bytes", "null");
 }
 
 void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
   if (args.reserve == nullptr) throw_value_error("reserve: expected an address, got null");
-  check_size_of_reserve(network, args);
+  check_place_of_reserve(network, args);
   if (is_cuda(args.x->device)) return;  // the host reads nothing there
   ReserveHeader found;
   std::memcpy(&found, args.reserve, sizeof found);
   const ReserveHeader wanted =
       header_of(network, args.x->shape[0], args.x->shape[1], args.reserve_bytes, false);
   if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
-    throw_value_error(expected(
-        "reserve", "what a forward call of this network with these sizes left", "something else"));
+    refuse_value("reserve", "what a forward call of this network with these sizes left",
+                 "something else");
   }
   const bool flagged = args.lengths != nullptr || args.resets != nullptr;
   if (found.has_flags != (flagged ? 1 : 0)) {
-    throw_value_error(expected(
+    refuse_value(
         "lengths, resets",
         found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
-        found.has_flags != 0 ? "none" : "some"));
+        found.has_flags != 0 ? "none" : "some");
   }
 }
 

@@ -29,16 +29,17 @@ struct ReserveLayout {
   size_t flags[2] = {};            // forward, reverse
   size_t total = 0;
 
-  // For the CPU.
-  static ReserveLayout of_cpu(const Network& network, int64_t T, int64_t B);
-  // `device`: of CUDA, whose library says what it leaves.
-  static ReserveLayout of_cuda(const Network& network, int64_t T, int64_t B);
+  static ReserveLayout of_device(const Network& network, DLDevice device, int64_t T, int64_t B);
   // Rows, and on the CPU flags, that live only as long as others need them.
   static ReserveLayout of_call(const Network& network, int64_t T, int64_t B, bool flags);
 
  private:
-  size_t take(size_t bytes, size_t alignment);
+  size_t take(size_t bytes);
+  size_t alignment_ = 1;
 };
+
+// Whether a run leaves its engine nothing to do; the CPU engine never sees one.
+inline bool is_empty(const Problem& p) { return p.T == 0 || p.B == 0; }
 
 ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes, bool has_flags);
 

@@ -2,10 +2,6 @@
 // rows between them. Arguments have been checked (core/validate.h).
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
-#include "core/frozen.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 

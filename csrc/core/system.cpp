@@ -1,8 +1,6 @@
 #include "core/system.h"
 
-#include <utility>
-
-#include "core/cuda_devices.h"
+#include "core/cuda_library.h"
 #include "cpu/isa/detect.h"
 #include "cpu/threads/pool.h"
 
@@ -18,16 +16,15 @@ std::vector<std::string> isa_names(const std::vector<cpu::Isa>& isas) {
 }  // namespace
 
 SystemInfo system_info() {
-  SystemInfo info;
-  info.version = FUSEDRNN_VERSION;
-  info.isa = cpu::isa_name(cpu::selected_isa());
-  info.isas_available = isa_names(cpu::available_isas());
-  info.isas_compiled = isa_names(cpu::compiled_isas());
-  info.threads = cpu::get_num_threads();
-  info.cpus_available = cpu::available_cpus();
-  CudaSummary cuda = cuda_summary();
-  info.cuda_devices = std::move(cuda.devices);
-  info.cuda = std::move(cuda.about);
+  SystemInfo info{.version = FUSEDRNN_VERSION,
+                  .isa = cpu::isa_name(cpu::selected_isa()),
+                  .isas_available = isa_names(cpu::available_isas()),
+                  .isas_compiled = isa_names(cpu::compiled_isas()),
+                  .threads = cpu::get_num_threads(),
+                  .cpus_available = cpu::available_cpus(),
+                  .cuda_devices = {},
+                  .cuda = {}};
+  info.cuda_devices = cuda_devices(info.cuda);
   return info;
 }
 

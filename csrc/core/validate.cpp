@@ -3,12 +3,10 @@
 #include <bit>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "core/device.h"
-#include "core/dtype.h"
-#include "core/footprint.h"
 #include "core/reserve.h"
 #include "core/tensor.h"
 
@@ -20,14 +18,10 @@ auto* at(List list, int i) {
   return list == nullptr ? nullptr : list[i];
 }
 
-Name parameter_name(const Network& network, const Run& run, int i, const char* prefix = "") {
-  return {prefix, run.cell->parameters[static_cast<size_t>(i)].name, "", network.named(run)};
-}
-
-// "h0", "dc_n": `time` is "0" before the first step and "_n" after the last.
-Name state_name(const Network& network, const Run& run, int s, const char* prefix,
-                const char* time) {
-  return {prefix, run.cell->states[static_cast<size_t>(s)].name, time, network.named(run)};
+void check_dtype(const Name& name, const DLTensor& t, const Network& network, const char* whose) {
+  if (floating_dtype(name, t) == network.dtype) return;
+  const std::string wanted = std::string("dtype ") + dtype_name(network.dtype);
+  refuse_type(name, wanted + " (the dtype of " + whose + ")", dtype_name(t.dtype));
 }
 
 // The floating tensors of a call: of one type, on one device, and for its end the memory that they
@@ -42,39 +36,49 @@ class Tensors {
     outputs.reserve(most);
   }
 
-  void check(const Name& name, const DLTensor& t, const Shape& shape) const {
-    if (is_plain(t, shape)) return;
-    check_header(name, t);
-    check_device(name, t.device, device_, whose_);
-    const Dtype dtype = network_.dtype;
-    if (floating_dtype(name, t) != dtype) {
-      const std::string wanted = std::string("dtype ") + dtype_name(dtype) + " (the dtype of ";
-      throw_type_error(expected(name, wanted + whose_ + ")", dtype_name(t.dtype)));
-    }
-    check_shape(name, t, shape);
-    check_data(name, t);
+  // Null: not given. What is not const is written. `in_place`: see Footprint.
+  template <class Tensor>
+  void add(const Name& name, Tensor* t, const Shape& shape, int in_place = -1) {
+    if (t == nullptr) return;
+    if (!is_plain(*t, shape)) check(name, *t, shape);
     if (layout_ == Layout::any) return;
-    check_strides(name, t);
-    check_dense(name, t);
+    auto& list = std::is_const_v<Tensor> ? inputs : outputs;
+    list.emplace_back(name, *t).in_place = in_place;
   }
 
-  // Null: not given. `in_place`: see Footprint.
-  void read(const Name& name, const DLTensor* t, const Shape& shape, int in_place = -1) {
+  // Of all runs; those that are read are there unless they are optional.
+  template <class List>
+  void add_parameters(List parameters, const char* prefix) {
+    network_.for_parameters([&](const Run& run, int i, int number) {
+      auto* const t = at(parameters, number);
+      const auto& [base, rows, columns, optional] = run.parameter(i);
+      const Name name(prefix, base, "", network_.named(run));
+      if (!optional && std::is_const_v<std::remove_pointer_t<decltype(t)>>) required(name, t);
+      add(name, t, run.parameter_shape(i));
+    });
+  }
+
+  // "h0", "dc_n": `time` is "0" before the first step and "_n" after the last.
+  template <class List>
+  void add_states(List states, int64_t B, const char* prefix, const char* time) {
+    network_.for_states([&](const Run& run, int s, int number) {
+      add({prefix, run.state(s).name, time, network_.named(run)}, at(states, number),
+          {B, run.state_size(s)}, number);
+    });
+  }
+
+  void add_mask(const char* name, const DLTensor* t, ElementKind kind, const Shape& shape) {
     if (t == nullptr) return;
-    check(name, *t, shape);
+    check_header(name, *t);
+    // They may stay in host memory beside arrays on a device.
+    if (!is_host(t->device)) check_device(name, t->device, device_, whose_);
+    check_kind(name, *t, kind);
+    check_shape(name, *t, shape);
+    check_data(name, *t);
     if (layout_ == Layout::any) return;
+    check_strides(name, *t);
     inputs.emplace_back(name, *t);
-    inputs.back().in_place = in_place;
   }
-  void write(const Name& name, const DLTensor* t, const Shape& shape, int in_place = -1) {
-    if (t == nullptr) return;
-    check(name, *t, shape);
-    outputs.emplace_back(name, *t);
-    outputs.back().in_place = in_place;
-  }
-
-  Layout layout() const { return layout_; }
-  DLDevice device() const { return device_; }
 
   std::vector<Footprint> inputs, outputs;
 
@@ -99,76 +103,32 @@ class Tensors {
     return true;
   }
 
+  void check(const Name& name, const DLTensor& t, const Shape& shape) const {
+    check_header(name, t);
+    check_device(name, t.device, device_, whose_);
+    check_dtype(name, t, network_, whose_);
+    check_shape(name, t, shape);
+    check_data(name, t);
+    if (layout_ == Layout::any) return;
+    check_strides(name, t);
+    check_dense(name, t);
+  }
+
   const Network& network_;
   const DLDevice device_;
   const char* whose_;
   const Layout layout_;
 };
 
-// --- lengths and resets ---
-
-// They may stay in host memory beside arrays on a device.
-void check_mask_header(const char* name, const DLTensor& t, const Tensors& tensors) {
-  check_header(name, t);
-  if (!is_host(t.device)) check_device(name, t.device, tensors.device(), "x");
-}
-
-void check_lengths(const DLTensor& t, int64_t T, int64_t B, const Tensors& tensors) {
-  check_mask_header("lengths", t, tensors);
-  if (!has_type(t, kDLInt, {8, 16, 32, 64}) && !has_type(t, kDLUInt, {8, 16, 32, 64})) {
-    throw_wrong_dtype("lengths", ElementKind::integer, dtype_name(t.dtype));
-  }
-  check_shape("lengths", t, {B});
-  check_data("lengths", t);
-  if (tensors.layout() == Layout::any) return;
-  check_strides("lengths", t);
-  if (is_cuda(t.device)) return;
-  for (int64_t b = 0; b < B; ++b) {
-    const int64_t length = read_integer(t, b);
-    if (length >= 0 && length <= T) continue;
-    throw_value_error(expected("lengths", "values from 0 to T = " + std::to_string(T),
-                               integer_text(t, b) + " at index " + std::to_string(b)));
-  }
-}
-
-void check_resets(const DLTensor& t, int64_t T, int64_t B, const Tensors& tensors) {
-  check_mask_header("resets", t, tensors);
-  if (!has_type(t, kDLBool, {8})) {
-    throw_wrong_dtype("resets", ElementKind::boolean, dtype_name(t.dtype));
-  }
-  check_shape("resets", t, {T, B});
-  check_data("resets", t);
-  if (tensors.layout() == Layout::dense) check_strides("resets", t);
-}
-
-void read_masks(const fusedrnn_forward_args& args, int64_t T, int64_t B, Tensors& tensors) {
-  if (args.lengths != nullptr) check_lengths(*args.lengths, T, B, tensors);
-  if (args.resets != nullptr) check_resets(*args.resets, T, B, tensors);
-  if (tensors.layout() == Layout::any) return;
-  if (args.lengths != nullptr)
-    tensors.inputs.push_back(Footprint::of_elements("lengths", *args.lengths));
-  if (args.resets != nullptr)
-    tensors.inputs.push_back(Footprint::of_elements("resets", *args.resets));
-}
-
 // --- the arguments of a call ---
-
-template <class Args>
-void check_size(const char* name, const Args& args) {
-  if (args.size == sizeof args) return;
-  throw_value_error(expected(name, "size = " + std::to_string(sizeof args) + " (its sizeof)",
-                             std::to_string(args.size)));
-}
 
 // A stream or an allocator that nobody would use.
 template <class Args>
 void check_place(const Args& args, DLDevice device) {
   if (is_cuda(device)) return;
-  if (args.stream != nullptr) {
-    throw_value_error(expected("stream", "null with arrays on the CPU", "a stream"));
-  }
+  if (args.stream != nullptr) refuse_value("stream", "null with arrays on the CPU", "a stream");
   if (args.allocator != nullptr) {
-    throw_value_error(expected("allocator", "null with arrays on the CPU", "an allocator"));
+    refuse_value("allocator", "null with arrays on the CPU", "an allocator");
   }
 }
 
@@ -177,11 +137,7 @@ const DLTensor& check_x(const Network& network, const DLTensor* given) {
   const DLTensor& x = required("x", given);
   check_header("x", x);
   check_usable_device("x", x.device);
-  if (floating_dtype("x", x) != network.dtype) {
-    throw_type_error(expected(
-        "x", std::string("dtype ") + dtype_name(network.dtype) + " (the dtype of the network)",
-        dtype_name(x.dtype)));
-  }
+  check_dtype("x", x, network, "the network");
   check_rank("x", x, 3, "[T, B, I]");
   const int64_t T = x.shape[0], B = x.shape[1];
   check_shape("x", x, {T, B, network.input_size()});
@@ -193,71 +149,60 @@ const DLTensor& check_x(const Network& network, const DLTensor* given) {
   return x;
 }
 
-void read_parameters(const Network& network, const DLTensor* const* parameters, Tensors& tensors) {
-  network.for_parameters([&](const Run& run, int i, int number) {
-    const DLTensor* t = at(parameters, number);
-    const Name name = parameter_name(network, run, i);
-    if (!run.cell->parameters[static_cast<size_t>(i)].optional) required(name, t);
-    tensors.read(name, t, run.parameter_shape(i));
-  });
-}
-
-void read_states(const Network& network, const DLTensor* const* states, int64_t B,
-                 const char* prefix, const char* time, Tensors& tensors) {
-  network.for_states([&](const Run& run, int s, int number) {
-    tensors.read(state_name(network, run, s, prefix, time), at(states, number),
-                 {B, run.state_size(s)}, number);
-  });
-}
-
-void write_states(const Network& network, DLTensor* const* states, int64_t B, const char* prefix,
-                  const char* time, Tensors& tensors) {
-  network.for_states([&](const Run& run, int s, int number) {
-    tensors.write(state_name(network, run, s, prefix, time), at(states, number),
-                  {B, run.state_size(s)}, number);
-  });
+// What calls of both kinds are given.
+template <class Args>
+Tensors call_inputs(const char* type, const Network& network, const Args& args, Layout layout,
+                    bool frozen = false) {
+  check_size(type, args);
+  const DLTensor& x = check_x(network, args.x);
+  if (frozen) check_device("x", x.device, {kDLCPU, 0}, "the frozen weights");
+  check_place(args, x.device);
+  check_compute(network, x.device, frozen);
+  Tensors tensors(network, x.device, "x", layout);
+  tensors.add("x", &x, {x.shape[0], x.shape[1], network.input_size()});
+  if (!frozen) tensors.add_parameters(args.parameters, "");
+  return tensors;
 }
 
 void refuse_with_frozen(const char* name, bool given) {
-  if (given) throw_value_error(expected(name, "null (the weights are frozen)", "an address"));
+  if (given) refuse_value(name, "null (the weights are frozen)", "an address");
+}
+
+// On a device they are limited instead.
+void check_lengths(const DLTensor& t, int64_t T, int64_t B) {
+  if (!is_host(t.device)) return;
+  for (int64_t b = 0; b < B; ++b) {
+    const int64_t length = read_integer(t, b);
+    if (length >= 0 && length <= T) continue;
+    refuse_value("lengths", "values from 0 to T = " + std::to_string(T),
+                 integer_text(t, b) + " at index " + std::to_string(b));
+  }
 }
 
 Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args, Layout layout,
                        bool frozen) {
-  check_size("fusedrnn_forward_args", args);
-  const DLTensor& x = check_x(network, args.x);
-  const int64_t T = x.shape[0], B = x.shape[1];
+  Tensors tensors = call_inputs("fusedrnn_forward_args", network, args, layout, frozen);
   if (frozen) {
-    check_device("x", x.device, {kDLCPU, 0}, "the frozen weights");
     refuse_with_frozen("network", args.network != nullptr);
     refuse_with_frozen("parameters", args.parameters != nullptr);
     refuse_with_frozen("reserve", args.reserve != nullptr);
     if (args.reserve_bytes != 0) {
-      throw_value_error(expected("reserve_bytes", "0 (the weights are frozen)",
-                                 std::to_string(args.reserve_bytes)));
+      refuse_value("reserve_bytes", "0 (the weights are frozen)", args.reserve_bytes);
     }
   }
-  check_place(args, x.device);
-  check_compute(network, x.device, frozen);
-  Tensors tensors(network, x.device, "x", layout);
-  tensors.read("x", &x, {T, B, network.input_size()});
-  if (!frozen) read_parameters(network, args.parameters, tensors);
-  read_states(network, args.states, B, "", "0", tensors);
-  read_masks(args, T, B, tensors);
+  const int64_t T = args.x->shape[0], B = args.x->shape[1];
+  tensors.add_states(args.states, B, "", "0");
+  tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
+  if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
+  tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
   return tensors;
 }
 
 Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& args, Layout layout) {
-  check_size("fusedrnn_backward_args", args);
-  const DLTensor& x = check_x(network, args.x);
-  const int64_t T = x.shape[0], B = x.shape[1];
-  check_place(args, x.device);
-  check_compute(network, x.device, false);
-  Tensors tensors(network, x.device, "x", layout);
-  tensors.read("x", &x, {T, B, network.input_size()});
-  read_parameters(network, args.parameters, tensors);
-  tensors.read("dy", args.dy, {T, B, network.output_size()});
-  read_states(network, args.dstates_n, B, "d", "_n", tensors);
+  Tensors tensors = call_inputs("fusedrnn_backward_args", network, args, layout);
+  const int64_t T = args.x->shape[0], B = args.x->shape[1];
+  tensors.add("dy", args.dy, {T, B, network.output_size()});
+  tensors.add_states(args.dstates_n, B, "d", "_n");
   return tensors;
 }
 
@@ -353,25 +298,24 @@ void check_parameters_to_freeze(const Network& network, const DLTensor* const* p
   network.for_parameters([&](const Run& run, int i, int number) {
     const DLTensor* t = at(parameters, number);
     if (t == nullptr) return;
-    const Name name = parameter_name(network, run, i);
+    const Name name("", run.parameter(i).name, "", network.named(run));
     check_header(name, *t);
     if (is_host(t->device)) return;
     // A GPU reads weights as they lie.
-    throw_type_error(
-        expected(name,
-                 "weights to freeze on the CPU (on a CUDA device pass them as they are to "
-                 "every call)",
-                 "an array on " + device_name(t->device)));
+    refuse_type(name,
+                "weights to freeze on the CPU (on a CUDA device pass them as they are to "
+                "every call)",
+                "an array on " + device_name(t->device));
   });
-  Tensors tensors(network, {kDLCPU, 0}, "the network", layout);
-  read_parameters(network, parameters, tensors);
+  Tensors(network, {kDLCPU, 0}, "the network", layout).add_parameters(parameters, "");
 }
 
 void check_forward(const Network& network, const fusedrnn_forward_args& args, bool frozen) {
   Tensors tensors = forward_inputs(network, args, Layout::dense, frozen);
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  tensors.write("y", &required("y", args.y), {T, B, network.output_size()});
-  write_states(network, args.states_n, B, "", "_n", tensors);
+  required("y", args.y);
+  tensors.add("y", args.y, {T, B, network.output_size()});
+  tensors.add_states(args.states_n, B, "", "_n");
   if (!frozen) check_reserve(network, args);
   if (args.reserve != nullptr)
     tensors.outputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
@@ -381,12 +325,9 @@ void check_forward(const Network& network, const fusedrnn_forward_args& args, bo
 void check_backward(const Network& network, const fusedrnn_backward_args& args) {
   Tensors tensors = backward_inputs(network, args, Layout::dense);
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  tensors.write("dx", args.dx, {T, B, network.input_size()});
-  network.for_parameters([&](const Run& run, int i, int number) {
-    tensors.write(parameter_name(network, run, i, "d"), at(args.dparameters, number),
-                  run.parameter_shape(i));
-  });
-  write_states(network, args.dstates, B, "d", "0", tensors);
+  tensors.add("dx", args.dx, {T, B, network.input_size()});
+  tensors.add_parameters(args.dparameters, "d");
+  tensors.add_states(args.dstates, B, "d", "0");
   check_reserve(network, args);
   tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);
@@ -394,19 +335,12 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
 
 void check_compute(const Network& network, DLDevice device, bool frozen) {
   if (network.compute == Compute::int8 && !frozen) {
-    throw_value_error(
-        expected("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8"));
+    refuse_value("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8");
   }
   if (network.compute == Compute::tfloat32 && !is_cuda(device)) {
-    throw_value_error(expected("compute", "what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16)",
-                               "FUSEDRNN_COMPUTE_TFLOAT32"));
+    refuse_value("compute", "what the CPU has (FUSEDRNN_COMPUTE_SAME or _BFLOAT16)",
+                 "FUSEDRNN_COMPUTE_TFLOAT32");
   }
-}
-
-void check_batch(const Network& network, int64_t batch) {
-  if (batch >= 0 && steps_fit(network, 1, batch)) return;
-  const char* wanted = batch < 0 ? "at least 0" : "fewer sequences";
-  throw_value_error(expected("batch", wanted, std::to_string(batch)));
 }
 
 }  // namespace fusedrnn

@@ -4,6 +4,8 @@
 // then.
 #pragma once
 
+#include <string>
+
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -13,6 +15,12 @@ enum class Layout {
   any,    // strides and alignment are not looked at, and no element is read: the caller copies
   dense,  // dense last axis, aligned to the element
 };
+
+template <class Args>
+void check_size(const char* name, const Args& args) {
+  if (args.size == sizeof args) return;
+  refuse_value(name, "size = " + std::to_string(sizeof args) + " (its sizeof)", args.size);
+}
 
 // The run of a call whose sizes follow from its tensors: x decides the type, the parameters the
 // sizes.
@@ -34,8 +42,5 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args);
 
 // Whether the device can compute as the network says.
 void check_compute(const Network& network, DLDevice device, bool frozen);
-
-// Bytes of a step: a batch that memory can hold.
-void check_batch(const Network& network, int64_t batch);
 
 }  // namespace fusedrnn

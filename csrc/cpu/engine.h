@@ -1,5 +1,5 @@
-// The CPU engine as core sees it. Problems have steps and sequences (core/empty.h answers the
-// others), and what they refer to has been checked.
+// The CPU engine as core sees it. Problems have steps and sequences (core/run_network.cpp answers
+// the others), and what they refer to has been checked.
 #pragma once
 
 #include <cstddef>

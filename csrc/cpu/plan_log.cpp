@@ -7,8 +7,8 @@
 #include <string>
 
 #include "cells/registry.h"
-#include "core/dtype.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "cpu/isa/detect.h"
 
 namespace fusedrnn::cpu {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/cuda_plugin.h"
-#include "core/guarded.h"
+#include "core/error.h"
 #include "cuda/engine.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/runtime/device.h"

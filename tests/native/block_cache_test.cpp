@@ -1,6 +1,4 @@
 // What a cache of released blocks keeps, for how long, and that its memory can be used.
-#include "core/block_cache.h"
-
 #include <cstdint>
 #include <cstring>
 #include <new>

@@ -3,7 +3,6 @@
 //
 // Functions of the system are replaced by ones that stop at a gate, which the test opens.
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,7 +45,7 @@ class Gate {
   std::atomic<bool> closed_{false}, reached_{false}, open_{false};
 };
 
-Gate limits_gate, lending_gate, library_gate;
+Gate lending_gate, library_gate;
 std::atomic<int> new_large_blocks{0};
 
 // Forks while `busy` stands at the gate, in a thread of its own. Whether the child came to its end
@@ -77,14 +76,6 @@ bool in_child(Gate& gate, Busy busy, Child child) {
   return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool use_a_block() {
-  const Block block(kMiB);
-  static_cast<char*>(block.data())[kMiB - 1] = 1;
-  return true;
-}
-
-void test_the_first_block() { CHECK(in_child(limits_gate, use_a_block, use_a_block)); }
-
 // Of three blocks the last is lent to the system, under the lock of what is kept.
 void test_while_a_block_is_released() {
   const auto busy = [] { Block a(64 * kMiB), b(64 * kMiB), c(64 * kMiB); };
@@ -96,9 +87,13 @@ void test_while_a_block_is_released() {
 }
 
 bool finds_no_library() {
-  std::string why;
-  const bool none = fusedrnn::find_cuda_plugin(why) == nullptr;
-  return none && why.find("is not the CUDA library of fusedrnn") != std::string::npos;
+  try {
+    fusedrnn::cuda_plugin();
+    return false;
+  } catch (const fusedrnn::Error& error) {
+    return std::string(error.what()).find("is not the CUDA library of fusedrnn") !=
+           std::string::npos;
+  }
 }
 
 void test_while_a_library_is_opened() {
@@ -114,11 +109,6 @@ Block late;
 
 extern "C" {
 
-int getrlimit(int resource, rlimit* limit) noexcept {
-  limits_gate.pass();
-  return static_cast<int>(syscall(SYS_prlimit64, 0, resource, nullptr, limit));
-}
-
 int madvise(void* data, size_t bytes, int advice) noexcept {
   if (advice == MADV_FREE) lending_gate.pass();
   if (advice == MADV_HUGEPAGE) ++new_large_blocks;
@@ -129,7 +119,6 @@ __attribute__((visibility("default"))) void fork_test_opens() { library_gate.pas
 }
 
 int main() {
-  test_the_first_block();
   test_while_a_block_is_released();
   test_while_a_library_is_opened();
   late = Block(kMiB);

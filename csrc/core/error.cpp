@@ -1,0 +1,21 @@
+#include "core/error.h"
+
+#include <cstdio>
+
+namespace fusedrnn {
+namespace {
+
+// Room for any message that is not made to be long, and nothing to be destroyed: the functions of
+// atexit, which come after the destructors of a thread, may still call us.
+thread_local constinit char message[4096] = {};
+
+}  // namespace
+
+const char* last_error() noexcept { return message; }
+
+fusedrnn_status fail(fusedrnn_status status, const char* text) noexcept {
+  std::snprintf(message, sizeof message, "%s", text);
+  return status;
+}
+
+}  // namespace fusedrnn
