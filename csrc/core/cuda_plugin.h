@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 2;
+constexpr int32_t kCudaPluginVersion = 3;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -29,7 +29,11 @@ struct CudaPlace {
 // memory, which has been checked, and which is read before the call returns. Any strides.
 struct CudaMasks {
   const DLTensor* lengths = nullptr;
+  const DLTensor* mask = nullptr;
   const DLTensor* resets = nullptr;
+  bool shows_padding = false;
+
+  bool any() const { return lengths != nullptr || mask != nullptr || resets != nullptr; }
 };
 
 // Memory that outlives calls and may be used on any stream: released behind the work of all calls

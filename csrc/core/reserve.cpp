@@ -161,10 +161,10 @@ void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
     refuse_value("reserve", "what a forward call of this network with these sizes left",
                  "something else");
   }
-  const bool flagged = args.lengths != nullptr || args.resets != nullptr;
+  const bool flagged = args.lengths != nullptr || args.mask != nullptr || args.resets != nullptr;
   if (found.has_flags != (flagged ? 1 : 0)) {
     refuse_value(
-        "lengths, resets",
+        "lengths, mask, resets",
         found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
         found.has_flags != 0 ? "none" : "some");
   }

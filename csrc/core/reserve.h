@@ -1,7 +1,7 @@
 // What a forward call leaves for its gradients, as one block of the caller's bytes:
 //
 //   header   (CPU)  of which network and sizes it is
-//   flags    (CPU)  [T,B] of each direction that there is, where lengths or resets were given
+//   flags    (CPU)  [T,B] of each direction that there is, where lengths, mask or resets were given
 //   rows            between runs, [T,B,width] each
 //   runs            what the engine leaves of each run
 //

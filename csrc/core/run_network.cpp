@@ -76,26 +76,52 @@ std::vector<Sequence> rows_of(const Network& network, const Sequence& first, con
   return rows;
 }
 
-// StepFlags [T,B] of runs in one direction.
-void write_flags(int64_t T, int64_t B, bool reverse, const DLTensor* lengths,
-                 const DLTensor* resets, uint8_t* flags) {
-  // A reset stands between steps t-1 and t. Forward, step t is the one that its state would enter;
-  // in reverse the state comes from t to t-1.
-  const int64_t shift = reverse ? 1 : 0;
-  const uint8_t* reset = resets == nullptr ? nullptr : static_cast<uint8_t*>(data_of(*resets));
-  const int64_t t_stride = resets == nullptr ? 0 : stride_of(*resets, 0);
-  const int64_t b_stride = resets == nullptr ? 0 : stride_of(*resets, 1);
+// The masks of a call; backward's, of which only the presence counts, have no padding.
+template <class Args>
+CudaMasks masks_of(const Args& args) {
+  CudaMasks masks{args.lengths, args.mask, args.resets, false};
+  if constexpr (requires { args.padding; }) {
+    masks.shows_padding = args.padding == FUSEDRNN_PADDING_LAST;
+  }
+  return masks;
+}
 
+// Bytes [T,B] that are zero or not, in any strides.
+class Bits {
+ public:
+  explicit Bits(const DLTensor* t) {
+    if (t == nullptr) return;
+    data_ = static_cast<const uint8_t*>(data_of(*t));
+    t_stride_ = stride_of(*t, 0);
+    b_stride_ = stride_of(*t, 1);
+  }
+  bool at(int64_t t, int64_t b, bool otherwise) const {
+    return data_ == nullptr ? otherwise : data_[t * t_stride_ + b * b_stride_] != 0;
+  }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  int64_t t_stride_ = 0, b_stride_ = 0;
+};
+
+// StepFlags [T,B] of runs in one direction, step by step as they are taken.
+void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uint8_t* flags) {
+  const Bits mask(masks.mask), resets(masks.resets);
+  const uint8_t missing = masks.shows_padding ? kShown : 0;
   for (int64_t b = 0; b < B; ++b) {
     // Clamped although checked: another thread may write the caller's memory.
     const int64_t length =
-        lengths == nullptr ? T : std::clamp<int64_t>(read_integer(*lengths, b), 0, T);
-    for (int64_t t = length; t < T; ++t) flags[t * B + b] = 0;
-    for (int64_t t = 0; t < length; ++t) {
-      uint8_t flag = kValid | kShown;
-      const int64_t boundary = t + shift;
-      if (reset != nullptr && boundary < length && reset[boundary * t_stride + b * b_stride] != 0) {
-        flag |= kCut;
+        masks.lengths == nullptr ? T : std::clamp<int64_t>(read_integer(*masks.lengths, b), 0, T);
+    // A reset stands before its step: the state enters that step, or in reverse leaves it.
+    bool crossed = false;
+    for (int64_t i = 0; i < T; ++i) {
+      const int64_t t = reverse ? T - 1 - i : i;
+      uint8_t flag = missing;
+      if (t < length && mask.at(t, b, true)) {
+        const bool begins = resets.at(t, b, false);
+        flag = kValid | kShown;
+        if (reverse ? crossed : begins) flag |= kCut;
+        crossed = begins;
       }
       flags[t * B + b] = flag;
     }
@@ -141,7 +167,7 @@ class CudaEngine {
   explicit CudaEngine(const Args& args)
       : plugin_(cuda_plugin()),
         place_{args.x->device.device_id, args.stream, args.allocator},
-        masks_{args.lengths, args.resets} {}
+        masks_(masks_of(args)) {}
   ~CudaEngine() {
     if (kept_ == nullptr) return;
     plugin_.leave(kept_, &place_);
@@ -184,15 +210,11 @@ Call call_of(const Network& network, const Run& run, const Args& args,
   return call;
 }
 
-template <class Args>
-bool has_masks(const Args& args) {
-  return args.lengths != nullptr || args.resets != nullptr;
-}
-
 template <class Engine>
 void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_args& args) {
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  const bool flagged = Engine::kReadsFlags && has_masks(args);
+  const CudaMasks masks = masks_of(args);
+  const bool flagged = Engine::kReadsFlags && masks.any();
   const bool save = args.reserve != nullptr;
   const ReserveLayout layout = save ? ReserveLayout::of_device(network, args.x->device, T, B)
                                     : ReserveLayout::of_call(network, T, B, flagged);
@@ -211,7 +233,7 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
     if (flagged) {
       auto* const flags = reinterpret_cast<uint8_t*>(memory + layout.flags[reverse]);
       if (!std::exchange(flags_written[reverse], true)) {
-        write_flags(T, B, reverse, args.lengths, args.resets, flags);
+        write_flags(T, B, reverse, masks, flags);
       }
       call.flags = flags;
     }
@@ -243,7 +265,7 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       const size_t read = run.reads;
       auto call = call_of<BackwardCall>(network, run, args, rows);
       call.reserve = memory + layout.runs[number];
-      if (Engine::kReadsFlags && has_masks(args)) {
+      if (Engine::kReadsFlags && masks_of(args).any()) {
         call.flags = reinterpret_cast<uint8_t*>(memory + layout.flags[run.problem.reverse]);
       }
       if (has_gradient) call.dy = slice(gradients[row], run.write_offset, network.dtype);

@@ -35,7 +35,7 @@ bool is_of(DLDataType type, ElementKind kind) {
       return integer && type.lanes == 1 && type.bits >= 8 && type.bits <= 64 &&
              std::has_single_bit(type.bits);
     case ElementKind::boolean:
-      return type.code == kDLBool && type.lanes == 1 && type.bits == 8;
+      return (type.code == kDLBool || type.code == kDLUInt) && type.lanes == 1 && type.bits == 8;
     case ElementKind::any:
       break;
   }
@@ -118,7 +118,7 @@ void throw_wrong_dtype(const Name& name, ElementKind kind, const std::string& go
   std::string wanted = "a dtype that DLPack knows";
   if (kind == ElementKind::floating) wanted = "dtype " + dtype_names();
   if (kind == ElementKind::integer) wanted = "an integer dtype";
-  if (kind == ElementKind::boolean) wanted = "dtype bool";
+  if (kind == ElementKind::boolean) wanted = "dtype bool or uint8";
   refuse_type(name, wanted, got);
 }
 

@@ -194,7 +194,12 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
   tensors.add_states(args.states, B, "", "0");
   tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
   if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
+  tensors.add_mask("mask", args.mask, ElementKind::boolean, {T, B});
   tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
+  if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
+    refuse_value("padding", "a fusedrnn_padding", args.padding);
+  }
+  if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
   return tensors;
 }
 

@@ -15,15 +15,12 @@ bool on_host(const DLTensor* t) {
 
 }  // namespace
 
-Masks::Masks(const CudaMasks& masks, const Problem& problem)
-    : masks_(masks),
-      problem_(problem),
-      host_lengths_(on_host(masks.lengths)),
-      host_resets_(on_host(masks.resets)) {}
+Masks::Masks(const CudaMasks& masks, const Problem& problem) : masks_(masks), problem_(problem) {}
 
 void Masks::reserve(Layout& layout) {
-  if (host_lengths_) lengths_ = layout.reserve({problem_.B}, sizeof(uint64_t));
-  if (host_resets_) resets_ = layout.reserve({problem_.T, problem_.B}, 1);
+  if (on_host(masks_.lengths)) lengths_ = layout.reserve({problem_.B}, sizeof(uint64_t));
+  if (on_host(masks_.mask)) mask_ = layout.reserve({problem_.T, problem_.B}, 1);
+  if (on_host(masks_.resets)) resets_ = layout.reserve({problem_.T, problem_.B}, 1);
 }
 
 void Masks::make_flags(char* memory, uint8_t* flags, cudaStream_t stream) const {
@@ -31,8 +28,9 @@ void Masks::make_flags(char* memory, uint8_t* flags, cudaStream_t stream) const 
   arrays.T = problem_.T;
   arrays.B = problem_.B;
   arrays.reverse = problem_.reverse;
+  arrays.shows_padding = masks_.shows_padding;
   arrays.flags = flags;
-  if (host_lengths_) {
+  if (on_host(masks_.lengths)) {
     auto* const sent = reinterpret_cast<uint64_t*>(memory + lengths_);
     send_lengths(sent, stream);
     arrays.lengths = {sent, sizeof(uint64_t), false, 1};
@@ -40,17 +38,8 @@ void Masks::make_flags(char* memory, uint8_t* flags, cudaStream_t stream) const 
     const DLTensor& t = *masks_.lengths;
     arrays.lengths = {data_of(t), t.dtype.bits / 8, t.dtype.code == kDLInt, stride_of(t, 0)};
   }
-  if (host_resets_) {
-    auto* const sent = reinterpret_cast<uint8_t*>(memory + resets_);
-    send_resets(sent, stream);
-    arrays.resets = sent;
-    arrays.reset_t_stride = problem_.B;
-    arrays.reset_b_stride = 1;
-  } else if (masks_.resets != nullptr) {
-    arrays.resets = static_cast<const uint8_t*>(data_of(*masks_.resets));
-    arrays.reset_t_stride = stride_of(*masks_.resets, 0);
-    arrays.reset_b_stride = stride_of(*masks_.resets, 1);
-  }
+  arrays.mask = bits_of(masks_.mask, memory + mask_, stream);
+  arrays.resets = bits_of(masks_.resets, memory + resets_, stream);
   cuda::make_flags(arrays, stream);
 }
 
@@ -67,10 +56,13 @@ void Masks::send_lengths(uint64_t* to, cudaStream_t stream) const {
   }
 }
 
-void Masks::send_resets(uint8_t* to, cudaStream_t stream) const {
+DeviceBits Masks::bits_of(const DLTensor* tensor, char* to, cudaStream_t stream) const {
+  if (tensor == nullptr) return {};
+  const auto* const data = static_cast<const uint8_t*>(data_of(*tensor));
+  const int64_t t_stride = stride_of(*tensor, 0), b_stride = stride_of(*tensor, 1);
+  if (!on_host(tensor)) return {data, t_stride, b_stride};
   constexpr int64_t kBits = int64_t{kCarriedWords} * 64;
-  const auto* const data = static_cast<const uint8_t*>(data_of(*masks_.resets));
-  const int64_t t_stride = stride_of(*masks_.resets, 0), b_stride = stride_of(*masks_.resets, 1);
+  auto* const sent = reinterpret_cast<uint8_t*>(to);
   const int64_t total = problem_.T * problem_.B;
   for (int64_t begin = 0; begin < total; begin += kBits) {
     CarriedWords carried{};
@@ -80,8 +72,9 @@ void Masks::send_resets(uint8_t* to, cudaStream_t stream) const {
       const uint64_t bit = data[t * t_stride + b * b_stride] != 0;
       carried.words[i / 64] |= bit << (i % 64);
     }
-    write_bits(carried, count, to + begin, stream);
+    write_bits(carried, count, sent + begin, stream);
   }
+  return {sent, problem_.B, 1};
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,9 +1,10 @@
-// The flags of a call, from lengths and resets wherever they lie.
+// The flags of a call, from lengths, mask and resets wherever they lie.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "core/cuda_plugin.h"
+#include "cuda/kernels/masks.h"
 #include "cuda/runtime/layout.h"
 
 namespace fusedrnn::cuda {
@@ -12,8 +13,7 @@ class Masks {
  public:
   Masks(const CudaMasks& masks, const Problem& problem);
 
-  bool any() const { return masks_.lengths != nullptr || masks_.resets != nullptr; }
-  bool has_lengths() const { return masks_.lengths != nullptr; }
+  bool any() const { return masks_.any(); }
 
   void reserve(Layout& layout);
   // Writes the flags [T,B]. Host arrays are read before this returns, and travel in the parameters
@@ -22,12 +22,12 @@ class Masks {
 
  private:
   void send_lengths(uint64_t* to, cudaStream_t stream) const;
-  void send_resets(uint8_t* to, cudaStream_t stream) const;
+  // Where they lie on the device: where the caller has them, or sent to `to`.
+  DeviceBits bits_of(const DLTensor* t, char* to, cudaStream_t stream) const;
 
   const CudaMasks masks_;
   const Problem& problem_;
-  const bool host_lengths_, host_resets_;
-  size_t lengths_ = 0, resets_ = 0;  // offsets
+  size_t lengths_ = 0, mask_ = 0, resets_ = 0;  // offsets
 };
 
 }  // namespace fusedrnn::cuda

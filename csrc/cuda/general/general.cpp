@@ -79,11 +79,11 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
 void general_backward(const BackwardCall& call, const CudaMasks& masks, const Place& place) {
   const Problem& p = call.problem;
   const Run run(p);
-  const bool padded = masks.lengths != nullptr;
+  const bool padded = masks.lengths != nullptr || masks.mask != nullptr;
   Gemm& gemm = gemm_of_device(place.device().ordinal());
   Layout reserve, scratch;
   States states(run, true, p.T, reserve);
-  states.use(const_cast<void*>(call.reserve), padded || masks.resets != nullptr);  // to be read
+  states.use(const_cast<void*>(call.reserve), masks.any());  // to be read
   BackwardWalk walk(call, states, scratch);
   WeightGradients gradients(call, states, padded, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);

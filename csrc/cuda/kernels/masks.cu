@@ -21,18 +21,24 @@ FUSEDRNN_DEVICE int64_t limited(const DeviceIntegers& integers, int64_t i, int64
   return value < static_cast<uint64_t>(limit) ? static_cast<int64_t>(value) : limit;
 }
 
+FUSEDRNN_DEVICE bool bit_at(const DeviceBits& bits, int64_t t, int64_t b, bool otherwise) {
+  return bits.data == nullptr ? otherwise : bits.data[t * bits.t_stride + b * bits.b_stride] != 0;
+}
+
 __global__ void __launch_bounds__(kElementBlock) flags_kernel(MaskArrays m) {
-  // A reset stands between steps t-1 and t. Forward, step t is the one that its state would enter;
-  // in reverse the state comes from t to t-1.
-  const int64_t shift = m.reverse ? 1 : 0;
   for_elements(m.T, m.B, [&](int64_t t, int64_t b) {
     const int64_t length = m.lengths.data == nullptr ? m.T : limited(m.lengths, b, m.T);
-    const int64_t boundary = t + shift;
-    unsigned flag = 0;
-    if (t < length) flag = kValid | kShown;
-    if (t < length && boundary < length && m.resets != nullptr &&
-        m.resets[boundary * m.reset_t_stride + b * m.reset_b_stride] != 0) {
-      flag |= kCut;
+    unsigned flag = m.shows_padding ? kShown : 0;
+    if (t < length && bit_at(m.mask, t, b, true)) {
+      // A reset stands before its step: the state enters that step, or in reverse leaves it for
+      // the one that exists before it.
+      int64_t boundary = t;
+      if (m.reverse) {
+        ++boundary;
+        while (boundary < length && !bit_at(m.mask, boundary, b, true)) ++boundary;
+      }
+      flag = kValid | kShown;
+      if (boundary < length && bit_at(m.resets, boundary, b, false)) flag |= kCut;
     }
     m.flags[t * m.B + b] = static_cast<uint8_t>(flag);
   });

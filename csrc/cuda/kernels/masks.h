@@ -1,4 +1,4 @@
-// lengths and resets as one flag byte (StepFlag) for each step of each sequence.
+// lengths, mask and resets as one flag byte (StepFlag) for each step of each sequence.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,12 +15,17 @@ struct DeviceIntegers {
   int64_t stride = 0;  // in elements
 };
 
+// Bytes [T,B] that are zero or not, in device memory.
+struct DeviceBits {
+  const uint8_t* data = nullptr;  // null: not given
+  int64_t t_stride = 0, b_stride = 0;
+};
+
 struct MaskArrays {
   int64_t T, B;
-  bool reverse;
-  DeviceIntegers lengths;           // [B]; limited to 0..T
-  const uint8_t* resets = nullptr;  // [T,B], any strides; null: none
-  int64_t reset_t_stride = 0, reset_b_stride = 0;
+  bool reverse, shows_padding;
+  DeviceIntegers lengths;  // [B]; limited to 0..T
+  DeviceBits mask, resets;
   uint8_t* flags;  // [T,B], written
 };
 

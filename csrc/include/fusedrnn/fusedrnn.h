@@ -11,18 +11,23 @@
  *
  *   x [T,B,input size]   y [T,B,output size]   a state [B,H] or [B,P]
  *   w_ih [G*H,I]   w_hh [G*H,H]   b_ih, b_hh [G*H]
- *   lengths [B], any integer type, 0 <= lengths[b] <= T      resets [T,B], bool
+ *   lengths [B], any integer type, 0 <= lengths[b] <= T      mask, resets [T,B], bool or uint8
+ *
+ * Step t of sequence b exists where t < lengths[b] and mask[t,b]. Where it does not, the state
+ * stands still, y is zero or that state (fusedrnn_padding), and nothing is read of x. A reset of a
+ * step that exists discards the state that would cross the boundary before it; any other does
+ * nothing.
  *
  * A null pointer for an optional tensor means: biases and states before the first step zero, every
- * sequence T long, no resets; for an upstream gradient zero; for a tensor to be written "not
+ * step there, no resets; for an upstream gradient zero; for a tensor to be written "not
  * wanted". Where many tensors are optional, so is the address of their list.
  *
  * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
- * lengths and resets any on every axis. Tensors are of the network's type, in CPU memory or on one
- * CUDA device, aligned to their element; lengths and resets may stay in CPU memory. Elements that
- * are written share no memory with one another or with anything that the call reads, but that a
- * state after the last step may lie exactly where the same state before the first step does, and so
- * may its gradients.
+ * lengths, mask and resets any on every axis. Tensors are of the network's type, in CPU memory or
+ * on one CUDA device, aligned to their element; lengths, mask and resets may stay in CPU memory.
+ * Elements that are written share no memory with one another or with anything that the call reads,
+ * but that a state after the last step may lie exactly where the same state before the first step
+ * does, and so may its gradients.
  *
  * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
  * only where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each
@@ -79,6 +84,12 @@ typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_TFLOAT32 = 3
 } fusedrnn_compute;
 
+/* What y holds of steps that do not exist. */
+typedef enum fusedrnn_padding {
+  FUSEDRNN_PADDING_ZERO = 0,
+  FUSEDRNN_PADDING_LAST = 1 /* the state that stands still there; so gradients of y count there */
+} fusedrnn_padding;
+
 /* Where a call on a CUDA device takes the memory it works in. */
 typedef struct fusedrnn_allocator {
   void* context;
@@ -99,9 +110,11 @@ typedef struct fusedrnn_allocator {
  * Runs may read any columns of a row; on a CUDA device, for gradients of the row, all of them.
  */
 typedef struct fusedrnn_run {
-  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "lstm", "lstm_peephole"; "gru":
+  /* "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"; "indrnn_relu", "indrnn_tanh"; "gru":
    * n = tanh(a_n + r * u_n), as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n +
-   * W_hn (r * h) + b_hn), Cho et al. 2014; "indrnn_relu", "indrnn_tanh" */
+   * W_hn (r * h) + b_hn), Cho et al. 2014; "lstm", "lstm_peephole"; "lstm_coupled" and
+   * "lstm_coupled_peephole": gates i, g, o and f = 1 - i; "lstm_projection": h = W_hr (o *
+   * tanh(c)), P numbers */
   const char* cell;
   int32_t reverse;         /* nonzero: from the last valid step of each sequence to the first */
   int32_t reads;           /* a row that runs before have written, or 0 */
@@ -168,7 +181,10 @@ typedef struct fusedrnn_forward_args {
   const DLTensor* const* parameters; /* num_parameters */
   const DLTensor* const* states;     /* optional: num_states before the first step, each optional */
   const DLTensor* lengths;           /* optional */
+  const DLTensor* mask;              /* optional */
   const DLTensor* resets;            /* optional */
+  int32_t padding;                   /* a fusedrnn_padding */
+  int32_t reserved;                  /* zero */
   DLTensor* y;                       /* written */
   DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */
   void* reserve;             /* written; null: inference, nothing is kept */
@@ -179,12 +195,13 @@ typedef struct fusedrnn_forward_args {
 
 typedef struct fusedrnn_backward_args {
   size_t size; /* sizeof(fusedrnn_backward_args) */
-  /* As of the forward call, whose values must not have changed. Of lengths and resets nothing is
-   * looked at but whether they were given: what they said stands in the reserve. */
+  /* As of the forward call, whose values must not have changed. Of lengths, mask and resets nothing
+   * is looked at but whether they were given: what they said stands in the reserve. */
   const fusedrnn_network* network;
   const DLTensor* x;
   const DLTensor* const* parameters;
   const DLTensor* lengths;
+  const DLTensor* mask;
   const DLTensor* resets;
   const void* reserve; /* only read: backward may run again, and from many threads */
   size_t reserve_bytes;
