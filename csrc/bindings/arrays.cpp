@@ -1,17 +1,17 @@
-// as_array and empty: arrays for the Python layer.
+// Arrays for the Python layer: as_array, empty, LentArray.
 #include <pybind11/numpy.h>
 
-#include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/array_export.h"
-#include "bindings/array_import.h"
-#include "bindings/dlpack_import.h"
+#include "bindings/array_arguments.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
+#include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/tensor.h"
 
@@ -19,40 +19,45 @@ namespace fusedrnn::bindings {
 namespace {
 
 // A tuple of ints, or of ints and None for any extent.
-std::vector<int64_t> shape_argument(py::handle object, bool any_allowed) {
+Shape shape_argument(py::handle object, bool any_allowed) {
   if (!PyTuple_Check(object.ptr())) {
     throw_type_error(expected("shape", "a tuple", type_name(object)));
   }
-  std::vector<int64_t> shape;
-  for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
-    if (item.is_none() && any_allowed) {
-      shape.push_back(kAnyExtent);
-      continue;
+  const auto extents = py::reinterpret_borrow<py::tuple>(object);
+  if (extents.size() > kMaxRank) {
+    throw_value_error(expected("shape", "at most " + std::to_string(kMaxRank) + " dimensions",
+                               std::to_string(extents.size())));
+  }
+  Shape shape{};
+  for (const py::handle item : extents) {
+    const int64_t extent = item.is_none() && any_allowed ? kAnyExtent : int_argument("shape", item);
+    if (extent < 0 && extent != kAnyExtent) {
+      throw_value_error(expected("shape", "extents of at least 0", std::to_string(extent)));
     }
-    shape.push_back(int_argument("shape", item));
-    if (shape.back() < 0) {
-      throw_value_error(expected("shape", "extents of at least 0", std::to_string(shape.back())));
-    }
+    shape.add(extent);
   }
   return shape;
 }
 
-py::array as_array(py::handle name_object, py::handle object, py::handle shape_object,
-                   py::handle dtype_object) {
-  const std::string name = str_argument("name", name_object);
-  std::optional<std::vector<int64_t>> shape;
+// None: any.
+void check_array(const Name& name, const DLTensor& t, py::handle shape_object,
+                 py::handle dtype_object) {
+  std::optional<Shape> shape;
   if (!shape_object.is_none()) shape = shape_argument(shape_object, true);
   std::optional<std::string> dtype;
   if (!dtype_object.is_none()) dtype = str_argument("dtype", dtype_object);
+  check_tensor(name, t, dtype ? dtype->c_str() : nullptr, shape ? shape->begin() : nullptr,
+               shape ? shape->rank() : -1);
+}
 
+py::array as_array(py::handle name_object, py::handle object, py::handle shape, py::handle dtype) {
+  const std::string name = str_argument("name", name_object);
   const InputArray array(name.c_str(), object, ElementKind::any);
-  check_tensor(name.c_str(), required(name.c_str(), array.tensor()),
-               dtype ? dtype->c_str() : nullptr, shape ? shape->data() : nullptr,
-               shape ? static_cast<int>(shape->size()) : -1);
+  check_array(name.c_str(), required(name.c_str(), array.tensor()), shape, dtype);
   const py::handle type(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
-  if (!py::isinstance<py::array>(object)) return array.as_numpy();
-  if (py::type::handle_of(object).is(type)) return py::reinterpret_borrow<py::array>(object);
-  return type.attr("view")(object, type);  // not the subclass's own view()
+  py::array numpy = array.as_numpy();
+  if (py::type::handle_of(numpy).is(type)) return numpy;
+  return type.attr("view")(numpy, type);  // not the subclass's own view()
 }
 
 // NumPy arrays that a step will write to.
@@ -69,35 +74,100 @@ void check_outputs(const py::dict& arrays) {
 }
 
 // Nothing is ordered: no element is read.
-void check_on_cuda(py::handle name_object, py::handle object, py::handle shape_object,
-                   py::handle dtype_object, int32_t device) {
-  constexpr int64_t kNoOrder = -1;
+void check_on_cuda(py::handle name_object, py::handle object, py::handle shape, py::handle dtype,
+                   int32_t device) {
   const std::string name = str_argument("name", name_object);
-  const std::vector<int64_t> shape = shape_argument(shape_object, true);
-  const std::string dtype = str_argument("dtype", dtype_object);
-  const bool numpy = py::isinstance<py::array>(object);
-  const DLDevice found = numpy ? DLDevice{kDLCPU, 0} : producer_device(name.c_str(), object);
+  const DLDevice found = producer_device(name.c_str(), object);
   check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
   const py::object array = without_gradient(name.c_str(), object);
-  const ManagedTensor lent = import_dlpack_on_cuda(name.c_str(), array, kNoOrder);
-  check_tensor(name.c_str(), lent.tensor(), dtype.c_str(), shape.data(),
-               static_cast<int>(shape.size()));
+  const LentTensor lent = import_dlpack(name.c_str(), array, found);
+  check_array(name.c_str(), lent.tensor, shape, dtype);
+}
+
+// Dense, and without memory as yet. Points into `shape`.
+DLTensor tensor_of(DLDevice device, Dtype dtype, const Shape& shape) {
+  DLTensor tensor{};
+  tensor.device = device;
+  tensor.dtype = dtype_info(dtype).dlpack;
+  tensor.ndim = shape.rank();
+  tensor.shape = const_cast<int64_t*>(shape.begin());
+  return tensor;
 }
 
 py::array empty(py::handle shape_object, py::handle dtype_object) {
-  const std::vector<int64_t> shape = shape_argument(shape_object, false);
+  const Shape shape = shape_argument(shape_object, false);
   const Dtype dtype = dtype_argument(dtype_object);
-  DLTensor tensor{};
-  tensor.device = {kDLCPU, 0};
-  tensor.ndim = static_cast<int32_t>(std::min<size_t>(shape.size(), kMaxRank + 1));
-  tensor.dtype = dtype_info(dtype).dlpack;
-  tensor.shape = const_cast<int64_t*>(shape.data());
-  check_header("shape", tensor);
-  check_bytes("shape", tensor);
+  check_bytes("shape", tensor_of({kDLCPU, 0}, dtype, shape));
   return empty_array(numpy_dtype(dtype), shape);
 }
 
+// A DLPack producer, to be given to a library's from_dlpack.
+class LentArray {
+ public:
+  // A NumPy array of any type that DLPack knows, bfloat16 among them, which NumPy does not export.
+  explicit LentArray(const py::array& array) { view_.set("array", array, ElementKind::any); }
+
+  // Memory on a CUDA device, for results of libraries that offer none of their own: JAX, and all
+  // that are known through DLPack alone. From the CUDA library's own pool, which gets it back in
+  // the order of `stream`, as all work on it is ordered.
+  LentArray(py::handle shape_object, py::handle dtype_object, py::handle device_object,
+            py::handle stream) {
+    const Shape shape = shape_argument(shape_object, false);
+    const Dtype dtype = dtype_argument(dtype_object);
+    const DLDevice device{kDLCUDA, static_cast<int32_t>(int_argument("device", device_object))};
+    stream_ = stream_argument(stream);
+    DLTensor tensor = tensor_of(device, dtype, shape);
+    const auto bytes = static_cast<size_t>(element_count(tensor) * item_size(tensor));
+    const CudaPlugin& plugin = cuda_plugin();
+    check_cuda(plugin, plugin.allocate(device.device_id, bytes, stream_, &tensor.data));
+    memory_ = {tensor.data, [&plugin, device, stream = stream_](void* memory) {
+                 plugin.release(device.device_id, memory, stream);
+               }};
+    view_.set("array", {tensor, false, py::none()});
+  }
+
+  void keep(py::object inputs) { inputs_ = std::move(inputs); }
+
+  // Arguments as the array API standard has them: the consumer's stream is made to wait, and
+  // nothing is copied. Each capsule keeps the array alive by itself.
+  static py::object dlpack(py::object self, py::handle stream, py::handle max_version,
+                           py::handle device, py::handle copy) {
+    const auto& array = py::cast<const LentArray&>(self);
+    const DLTensor& tensor = array.view_.tensor;
+    const bool on_cuda = is_cuda(tensor.device);
+    if (!on_cuda && !stream.is_none()) {
+      throw py::buffer_error("stream: expected None for an array on the CPU");
+    }
+    if (!device.is_none() && !device.equal(array.dlpack_device())) {
+      const std::string where = on_cuda ? device_name(tensor.device) : "the CPU";
+      throw py::buffer_error("dl_device: expected " + where + ", where the array lies");
+    }
+    if (copy.ptr() == Py_True) throw py::buffer_error("copy: expected None or False");
+    void* consumer = stream_argument(stream);
+    if (on_cuda && reinterpret_cast<intptr_t>(consumer) != kNoOrder) {
+      const CudaPlugin& plugin = cuda_plugin();
+      check_cuda(plugin, plugin.order(tensor.device.device_id, array.stream_, consumer));
+    }
+    return lend({tensor, array.view_.read_only, std::move(self)}, max_version);
+  }
+
+  py::tuple dlpack_device() const {
+    const DLDevice& device = view_.tensor.device;
+    return py::make_tuple(static_cast<int32_t>(device.device_type), device.device_id);
+  }
+
+ private:
+  ArrayView view_;
+  std::shared_ptr<void> memory_;  // of a CUDA device
+  void* stream_ = nullptr;
+  py::object inputs_ = py::none();
+};
+
 }  // namespace
+
+void keep_inputs(const py::object& result, const py::tuple& inputs) {
+  if (py::isinstance<LentArray>(result)) py::cast<LentArray&>(result).keep(inputs);
+}
 
 void register_arrays(py::module_& m) {
   m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
@@ -111,6 +181,16 @@ void register_arrays(py::module_& m) {
         "Throws where arrays, by name, cannot be written to or share memory with one another.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
         "An uninitialised array, 64-byte aligned; of bfloat16 one of a single field of its bits.");
+  py::class_<LentArray>(m, "LentArray", py::is_final(),
+                        "A DLPack producer: a NumPy array of types that NumPy does not export, or "
+                        "memory on a CUDA device.")
+      .def(py::init<const py::array&>(), py::arg("array"))
+      .def(py::init<py::handle, py::handle, py::handle, py::handle>(), py::arg("shape"),
+           py::arg("dtype"), py::arg("device"), py::arg("stream"))
+      .def("__dlpack__", &LentArray::dlpack, py::kw_only(), py::arg("stream") = py::none(),
+           py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
+           py::arg("copy") = py::none())
+      .def("__dlpack_device__", &LentArray::dlpack_device);
 }
 
 }  // namespace fusedrnn::bindings

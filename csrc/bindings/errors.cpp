@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "bindings/register.h"
 #include "core/error.h"
 
 namespace py = pybind11;
@@ -34,10 +35,6 @@ void register_errors() {
       PyErr_SetString(PyExc_MemoryError, message_of(error));
     }
   });
-}
-
-void throw_on_failure(fusedrnn_status status) {
-  if (status != FUSEDRNN_OK) throw Error(status, fusedrnn_last_error());
 }
 
 }  // namespace fusedrnn::bindings

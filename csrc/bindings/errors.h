@@ -1,4 +1,4 @@
-// fusedrnn::Error as Python exceptions.
+// fusedrnn::Error as Python exceptions; register_errors() makes pybind11 know it.
 #pragma once
 
 #include <Python.h>
@@ -9,10 +9,5 @@ namespace fusedrnn::bindings {
 
 // ValueError, TypeError, MemoryError or RuntimeError; borrowed.
 PyObject* exception_type(fusedrnn_status status);
-
-void register_errors();
-
-// Throws what the C ABI reported on this thread.
-void throw_on_failure(fusedrnn_status status);
 
 }  // namespace fusedrnn::bindings

@@ -9,10 +9,9 @@
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/array_import.h"
-#include "bindings/errors.h"
+#include "bindings/array_arguments.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
-#include "bindings/released_gil.h"
 #include "bindings/tape.h"
 #include "core/error.h"
 #include "core/tensor.h"

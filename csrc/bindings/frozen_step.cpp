@@ -14,9 +14,9 @@
 
 #include "bindings/errors.h"
 #include "bindings/frozen.h"
+#include "bindings/gil.h"
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
-#include "bindings/released_gil.h"
 #include "core/error.h"
 #include "core/tensor.h"
 

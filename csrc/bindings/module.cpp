@@ -2,7 +2,7 @@
 
 #include <exception>
 
-#include "bindings/held_gil.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "core/system.h"
 #include "fusedrnn/fusedrnn.h"
@@ -22,7 +22,5 @@ PYBIND11_MODULE(_core, m) {
   fusedrnn::bindings::register_network(m);
   fusedrnn::bindings::register_frozen(m);
   fusedrnn::bindings::register_arrays(m);
-  fusedrnn::bindings::register_dlpack_export(m);
-  fusedrnn::bindings::register_device_array(m);
   fusedrnn::bindings::register_system(m);
 }

@@ -6,9 +6,8 @@
 #include <utility>
 
 #include "bindings/arguments.h"
-#include "bindings/errors.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
-#include "bindings/released_gil.h"
 #include "bindings/tape.h"
 #include "core/error.h"
 #include "core/run_network.h"

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/tensor.h"
@@ -21,31 +22,20 @@ bool is_bfloat16(const py::dtype& dtype) {
   return py::cast<std::string>(dtype.attr("name")) == "bfloat16";
 }
 
-// -1 where DLPack has no such type.
-int dlpack_code(const py::dtype& dtype) {
-  if (is_bfloat16(dtype)) return kDLBfloat;
-  if (dtype.num() >= kFirstRegistered) return -1;  // some 8-bit floats call their kind 'f'
-  switch (dtype.kind()) {
-    case 'b':
-      return kDLBool;
-    case 'i':
-      return kDLInt;
-    case 'u':
-      return kDLUInt;
-    case 'f':
-      return kDLFloat;
-    case 'c':
-      return kDLComplex;
-    default:
-      return -1;
-  }
-}
-
 }  // namespace
+
+int dlpack_code(char kind) {
+  constexpr std::string_view kKinds = "biufc";
+  constexpr int kCodes[] = {kDLBool, kDLInt, kDLUInt, kDLFloat, kDLComplex};
+  const size_t i = kKinds.find(kind);
+  return i == std::string_view::npos ? -1 : kCodes[i];
+}
 
 DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind) {
   constexpr char kForeignOrder = std::endian::native == std::endian::little ? '>' : '<';
-  const int code = dlpack_code(dtype);
+  int code = is_bfloat16(dtype) ? int{kDLBfloat} : dlpack_code(dtype.kind());
+  // Some 8-bit floats that packages register call their kind 'f'.
+  if (dtype.num() >= kFirstRegistered && code != kDLBfloat) code = -1;
   if (code < 0) throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
   if (dtype.byteorder() == kForeignOrder) {
     throw_type_error(expected(name, "an array in the machine's byte order",
@@ -57,10 +47,7 @@ DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind ki
 py::dtype numpy_dtype(const Name& name, DLDataType dtype) {
   const DtypeInfo* info = find_dtype(dtype);
   if (info != nullptr) return numpy_dtype(info->dtype);
-  const bool known = dtype.lanes == 1 && dtype.bits % 8 == 0 &&
-                     (dtype.code == kDLBool || dtype.code == kDLInt || dtype.code == kDLUInt ||
-                      dtype.code == kDLFloat || dtype.code == kDLComplex);
-  if (known) {
+  if (dtype.lanes == 1 && dtype.bits % 8 == 0) {
     try {
       return py::dtype::from_args(py::str(dtype_name(dtype)));
     } catch (const py::error_already_set& error) {

@@ -11,6 +11,9 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
+// DLPack's of a kind as NumPy writes it ('f', 'i', ...); -1 where it has none.
+int dlpack_code(char kind);
+
 // Throws where DLPack has no such type or where its bytes are in another order than the machine's;
 // `kind` words the message.
 DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind);

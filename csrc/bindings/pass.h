@@ -10,10 +10,8 @@
 #include <optional>
 #include <vector>
 
-#include "bindings/array_export.h"
-#include "bindings/array_import.h"
-#include "bindings/cuda_memory.h"
-#include "bindings/device_array.h"
+#include "bindings/array_arguments.h"
+#include "bindings/place.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 

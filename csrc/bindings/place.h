@@ -1,9 +1,13 @@
-// Where a call runs: on the CPU, or on the CUDA device of x and the current stream of x's library.
+// Where a call runs: on the CPU, or on the CUDA device of x and the current stream of x's library,
+// in memory from that library's allocator.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
 
 #include "core/problem.h"
 #include "core/tensor.h"
@@ -19,11 +23,8 @@ class Place {
  public:
   // Of an array that is about to be read, x before all others: x decides, the others must fit.
   // Host arrays pass: whether an argument may be one, core knows.
-  void admit(const Name& name, py::handle object, DLDevice device) {
-    if (device.device_type != kDLCPU) admit_device(name, object, device);
-    settled_ = true;
-  }
-  // x has been seen, and lies in host memory.
+  void admit(const Name& name, py::handle object, DLDevice device);
+  // x has been seen.
   void settle() { settled_ = true; }
 
   // The same device for a later call, on the stream that is current by then.
@@ -39,7 +40,7 @@ class Place {
   py::object empty(Dtype dtype, const Shape& shape) const;
 
  private:
-  void admit_device(const Name& name, py::handle object, DLDevice device);
+  void read_stream();
 
   bool settled_ = false;
   DLDevice device_{kDLCPU, 0};
@@ -47,13 +48,42 @@ class Place {
   py::object kind_ = py::none();
 };
 
-// A stream as DLPack's protocol writes it: the legacy default stream, which CUDA knows as 0 as
-// well, is 1.
-int64_t dlpack_stream(const void* stream);
-// And back; None is the default stream.
+// A stream as DLPack's protocol writes it; None is the default stream.
 void* stream_argument(py::handle object);
 
 // The kind of a CUDA array: what fusedrnn.cuda_arrays knows of its library.
 py::object cuda_kind_of(py::handle array);
+
+// fusedrnn_allocator over a kind's `allocate`. A call and the tape it leaves share one; it must
+// outlive both. What the kind raises stays here, and is the reason of the MemoryError that follows.
+// Dies with the GIL held.
+class CudaMemory {
+ public:
+  CudaMemory(py::object allocate, int32_t device);
+  CudaMemory(const CudaMemory&) = delete;
+  CudaMemory& operator=(const CudaMemory&) = delete;
+
+  const fusedrnn_allocator* allocator() const { return &allocator_; }
+
+  // Of what a call reported, throws that there was no memory where a kind says why.
+  void throw_on_failure(fusedrnn_status status, const char* message);
+
+ private:
+  static void* allocate(void* context, size_t bytes, void* stream) noexcept;
+  static void release(void* context, void* memory, size_t bytes, void* stream) noexcept;
+
+  fusedrnn_allocator allocator_;
+  py::object allocate_;
+  int32_t device_;
+  std::mutex mutex_;                              // of the owners: there may be no GIL
+  std::unordered_map<void*, py::object> owners_;  // by address
+  py::object failure_;                            // an exception, or null
+};
+
+// Null on the CPU, and where the library of x has no allocator to offer.
+std::shared_ptr<CudaMemory> memory_of(const Place& place);
+
+// Throws what the C ABI reported on this thread of a call, which worked in `memory`.
+void throw_on_failure(fusedrnn_status status, CudaMemory* memory = nullptr);
 
 }  // namespace fusedrnn::bindings

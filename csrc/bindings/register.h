@@ -10,8 +10,6 @@ void register_network(pybind11::module_& m);
 void register_tape(pybind11::module_& m);
 void register_frozen(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
-void register_dlpack_export(pybind11::module_& m);
-void register_device_array(pybind11::module_& m);
 void register_system(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "bindings/array_export.h"
+#include "bindings/array_arguments.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/reserve.h"

@@ -6,7 +6,6 @@
 
 #include <memory>
 
-#include "bindings/cuda_memory.h"
 #include "bindings/place.h"
 #include "core/cuda_plugin.h"
 #include "core/network.h"

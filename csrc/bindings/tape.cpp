@@ -4,9 +4,8 @@
 #include <string>
 
 #include "bindings/arguments.h"
-#include "bindings/errors.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
-#include "bindings/released_gil.h"
 #include "core/error.h"
 #include "core/tensor.h"
 #include "core/validate.h"

@@ -1,7 +1,7 @@
 """Types of the compiled module; what it promises stands in csrc/bindings."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, final
+from typing import Any, TypedDict, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -88,19 +88,9 @@ class Tape:
 
 @final
 class LentArray:
+    @overload
     def __init__(self, array: _FloatArray) -> None: ...
-    def __dlpack__(
-        self,
-        *,
-        stream: None = None,
-        max_version: tuple[int, int] | None = None,
-        dl_device: tuple[int, int] | None = None,
-        copy: bool | None = None,
-    ) -> Any: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-
-@final
-class DeviceArray:
+    @overload
     def __init__(self, shape: tuple[int, ...], dtype: str, device: int, stream: int) -> None: ...
     def __dlpack__(
         self,

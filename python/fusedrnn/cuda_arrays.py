@@ -170,11 +170,11 @@ class DLPackKind:
         return LEGACY_DEFAULT_STREAM
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: int) -> Any:
-        return _core.DeviceArray(shape, dtype, device, LEGACY_DEFAULT_STREAM)
+        return _core.LentArray(shape, dtype, device, LEGACY_DEFAULT_STREAM)
 
     def lend(self, array: Any, stream: int, max_version: Version) -> Any:
         # JAX hands on whatever it is given, -1 too, as a stream that is to wait.
-        if stream == NO_ORDER and not isinstance(array, _core.DeviceArray):
+        if stream == NO_ORDER and not isinstance(array, _core.LentArray):
             stream = LEGACY_DEFAULT_STREAM
         return lend_array(array, stream, max_version)
 

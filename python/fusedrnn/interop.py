@@ -54,6 +54,6 @@ def _export(from_dlpack: Callable[[Any], A] | None, array: Any) -> Any:
         if from_dlpack is None:
             return bf16.for_numpy(array)
         return from_dlpack(array if array.dtype.kind == "f" else _core.LentArray(array))
-    if isinstance(array, _core.DeviceArray) and from_dlpack is not None:
+    if isinstance(array, _core.LentArray) and from_dlpack is not None:
         return from_dlpack(array)
     return array  # made by the library of x

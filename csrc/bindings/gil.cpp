@@ -1,4 +1,4 @@
-#include "bindings/held_gil.h"
+#include "bindings/gil.h"
 
 #include <atomic>
 #include <chrono>
@@ -13,7 +13,7 @@ namespace fusedrnn::bindings {
 namespace {
 
 constinit std::atomic<bool> python_ends{false};
-// How many HeldGil there are that have the GIL or wait for it, and how many of this thread.
+// How many HeldGil there are, and how many of this thread.
 constinit std::atomic<int> inside{0};
 thread_local constinit int inside_here = 0;
 
@@ -22,16 +22,6 @@ thread_local constinit int inside_here = 0;
 [[maybe_unused]] const int fork_is_seen =
     pthread_atfork(nullptr, nullptr, [] { inside.store(inside_here); });
 #endif
-
-void enter() {
-  ++inside_here;
-  ++inside;
-}
-
-void leave() {
-  --inside;
-  --inside_here;
-}
 
 // Among the functions of atexit, when Python is still whole. With the GIL.
 void at_the_end_of_python() {
@@ -44,19 +34,16 @@ void at_the_end_of_python() {
 
 HeldGil::HeldGil() {
   // First counted, then looked: whoever sees no end here is seen by at_the_end_of_python().
-  enter();
+  ++inside_here;
+  ++inside;
   held_ = !python_ends && Py_IsInitialized() != 0;
-  if (held_) {
-    state_ = PyGILState_Ensure();
-  } else {
-    leave();
-  }
+  if (held_) state_ = PyGILState_Ensure();
 }
 
 HeldGil::~HeldGil() {
-  if (!held_) return;
-  PyGILState_Release(state_);
-  leave();
+  if (held_) PyGILState_Release(state_);
+  --inside;
+  --inside_here;
 }
 
 void watch_for_the_end_of_python() {

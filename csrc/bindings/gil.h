@@ -1,7 +1,13 @@
-// The GIL taken by what other libraries call back, on whatever thread that is.
+// The GIL, given away while kernels run and taken by what other libraries call back: both with
+// regard to the end of Python, which pybind11's own guards do not survive.
 #pragma once
 
 #include <pybind11/pybind11.h>
+
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#include <unistd.h>
+#endif
 
 namespace fusedrnn::bindings {
 
@@ -27,5 +33,29 @@ class HeldGil {
 
 // To be called while the module is imported.
 void watch_for_the_end_of_python();
+
+// pybind11::gil_scoped_release, but for the end of the process: before 3.14 Python ends a daemon
+// thread that comes back for the GIL then with pthread_exit, whose unwinding terminates the process
+// at the first destructor. As 3.14 does, such a thread is stopped where it is.
+class ReleasedGil {
+ public:
+  ReleasedGil() : state_(PyEval_SaveThread()) {}
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+  ~ReleasedGil() {
+#if defined(__GLIBCXX__)
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (const abi::__forced_unwind&) {
+      for (;;) pause();
+    }
+#else
+    PyEval_RestoreThread(state_);
+#endif
+  }
+
+ private:
+  PyThreadState* state_;
+};
 
 }  // namespace fusedrnn::bindings

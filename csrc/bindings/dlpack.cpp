@@ -1,0 +1,192 @@
+#include "bindings/dlpack.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/array_arguments.h"
+#include "bindings/gil.h"
+#include "bindings/place.h"
+#include "core/tensor.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+template <class Managed>
+constexpr bool kVersioned = std::is_same_v<Managed, DLManagedTensorVersioned>;
+template <class Managed>
+constexpr const char* kNew = kVersioned<Managed> ? "dltensor_versioned" : "dltensor";
+template <class Managed>
+constexpr const char* kUsed = kVersioned<Managed> ? "used_dltensor_versioned" : "used_dltensor";
+
+// "" where nothing is known.
+std::string advice(py::handle object) {
+  return py::cast<std::string>(py::module_::import("fusedrnn._unreadable").attr("advice")(object));
+}
+
+// "x: expected an array whose memory can be read, got Class", and why not.
+std::string unreadable(const Name& name, py::handle object, const std::string& why) {
+  const std::string known = advice(object);
+  return expected(name, "an array whose memory can be read",
+                  type_name(object) + (known.empty() ? why : known));
+}
+
+// --- import ---
+
+py::object call_dlpack(const Name& name, py::handle object, DLDevice device, int64_t stream) {
+  const py::tuple version = py::make_tuple(DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
+  try {
+    if (!is_host(device)) return cuda_kind_of(object).attr("lend")(object, stream, version);
+    const py::object method = object.attr("__dlpack__");
+    try {
+      return method(py::arg("max_version") = version);
+    } catch (const py::error_already_set& error) {
+      if (!error.matches(PyExc_TypeError)) throw;  // a TypeError: the method may know no versions
+    }
+    return method();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack__", object);
+  }
+}
+
+template <class Managed>
+LentTensor take_as(const Name& name, PyObject* capsule) {
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, kNew<Managed>));
+  py::capsule owner(managed, [](void* memory) {
+    auto* ended = static_cast<Managed*>(memory);
+    if (ended->deleter != nullptr) ended->deleter(ended);
+  });
+  PyCapsule_SetName(capsule, kUsed<Managed>);
+  bool read_only = true;  // the legacy protocol does not say: what it lends is not written to
+  if constexpr (kVersioned<Managed>) {
+    const DLPackVersion& version = managed->version;
+    if (version.major != DLPACK_MAJOR_VERSION) {  // of which only the deleter's place is known
+      throw_type_error(expected(
+          name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
+          "version " + std::to_string(version.major) + "." + std::to_string(version.minor)));
+    }
+    read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+  }
+  return {managed->dl_tensor, read_only, std::move(owner)};
+}
+
+// Out of a capsule, which is renamed as the protocol asks.
+LentTensor take(const Name& name, const py::object& capsule) {
+  PyObject* p = capsule.ptr();
+  if (PyCapsule_IsValid(p, kNew<DLManagedTensorVersioned>) != 0) {
+    return take_as<DLManagedTensorVersioned>(name, p);
+  }
+  if (PyCapsule_IsValid(p, kNew<DLManagedTensor>) != 0) return take_as<DLManagedTensor>(name, p);
+  std::string got = type_name(capsule);
+  if (PyCapsule_CheckExact(p)) {
+    const char* other = PyCapsule_GetName(p);
+    got = "a capsule named " + std::string(other == nullptr ? "nothing" : other);
+  }
+  throw_type_error(expected(name, "a new DLPack capsule from __dlpack__", got));
+}
+
+// --- export ---
+
+// What a consumer holds until it calls the deleter.
+template <class Managed>
+struct Lease {
+  Managed managed{};
+  ArrayView view;
+};
+
+// With the GIL held.
+template <class Managed>
+void delete_lease(Managed* managed) {
+  delete static_cast<Lease<Managed>*>(managed->manager_ctx);
+}
+
+template <class Managed>
+py::object lend_as(const LentTensor& lent) {
+  auto lease = std::make_unique<Lease<Managed>>();
+  lease->view.set("array", lent);
+  Managed& managed = lease->managed;
+  managed.dl_tensor = lease->view.tensor;
+  managed.manager_ctx = lease.get();
+  // Of a consumer, on whatever thread. What outlives Python is not freed: it ends with the process.
+  managed.deleter = [](Managed* ended) {
+    const HeldGil gil;
+    if (gil) delete_lease(ended);
+  };
+  if constexpr (kVersioned<Managed>) {
+    managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+    managed.flags = lent.read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
+  }
+  auto capsule = py::reinterpret_steal<py::object>(
+      PyCapsule_New(&managed, kNew<Managed>, [](PyObject* unused) {
+        // Under another name the tensor belongs to the consumer that took it.
+        if (PyCapsule_IsValid(unused, kNew<Managed>) == 0) return;
+        delete_lease(static_cast<Managed*>(PyCapsule_GetPointer(unused, kNew<Managed>)));
+      }));
+  if (!capsule) throw py::error_already_set();
+  lease.release();
+  return capsule;
+}
+
+}  // namespace
+
+void rethrow(py::error_already_set& error, const Name& name, const char* method,
+             py::handle object) {
+  if (error.matches(PyExc_MemoryError) || !error.matches(PyExc_Exception)) throw error;
+  const std::string raised = py::cast<std::string>(error.type().attr("__name__")) + ": " +
+                             py::cast<std::string>(py::str(error.value()));
+  const std::string message =
+      unreadable(name, object, std::string(" whose ") + method + " raised " + raised);
+  py::raise_from(error, PyExc_TypeError, message.c_str());
+  throw py::error_already_set();
+}
+
+py::object call(const Name& name, py::handle object, const char* method) {
+  try {
+    return object.attr(method)();
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, method, object);
+  }
+}
+
+DLDevice producer_device(const Name& name, py::handle object) {
+  if (!py::hasattr(object, "__dlpack__")) {
+    throw_type_error(expected(name, "an array (NumPy, or an object with __dlpack__)",
+                              type_name(object) + advice(object)));
+  }
+  if (!py::hasattr(object, "__dlpack_device__")) return {kDLCPU, 0};
+  try {
+    const py::object device = object.attr("__dlpack_device__")();
+    const auto [type, id] = py::cast<std::pair<int32_t, int32_t>>(device);
+    return {type, id};
+  } catch (py::error_already_set& error) {
+    rethrow(error, name, "__dlpack_device__", object);
+  } catch (const py::cast_error&) {
+    throw_type_error(unreadable(name, object, " whose __dlpack_device__ is no pair of ints"));
+  }
+}
+
+LentTensor import_dlpack(const Name& name, py::handle object, DLDevice device, int64_t stream) {
+  LentTensor lent = take(name, call_dlpack(name, object, device, stream));
+  const DLTensor& t = lent.tensor;
+  check_header(name, t);
+  if (t.data == nullptr && std::count(t.shape, t.shape + t.ndim, 0) == 0) {
+    throw_type_error(unreadable(name, object, " with a null pointer"));
+  }
+  if (!same_place(t.device, device)) {
+    throw_type_error(unreadable(
+        name, object,
+        " on " + device_name(t.device) + " whose __dlpack_device__ says " + device_name(device)));
+  }
+  return lent;
+}
+
+py::object lend(const LentTensor& lent, py::handle max_version) {
+  const bool versioned =
+      !max_version.is_none() && py::cast<py::tuple>(max_version)[0].cast<int64_t>() >= 1;
+  return versioned ? lend_as<DLManagedTensorVersioned>(lent) : lend_as<DLManagedTensor>(lent);
+}
+
+}  // namespace fusedrnn::bindings
