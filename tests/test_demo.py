@@ -138,32 +138,6 @@ def test_loss_of_a_model_that_knows_nothing_is_that_of_a_uniform_guess() -> None
     assert loss == pytest.approx(6 * math.log(5), rel=1e-12)  # summed over time, not over batch
 
 
-def test_adam_follows_its_equations() -> None:
-    rng = np.random.default_rng(3)
-    value = rng.standard_normal(7)
-    expected, first, second = value.copy(), np.zeros(7), np.zeros(7)
-    adam = optim.Adam({"w": value})
-    for step in range(1, 6):
-        gradient = rng.standard_normal(7)
-        adam.update({"w": gradient}, 0.01)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        corrected = np.sqrt(second / (1 - 0.999**step)) + 1e-8
-        expected -= 0.01 * first / (1 - 0.9**step) / corrected
-        np.testing.assert_allclose(value, expected, rtol=1e-12)
-
-
-def test_clipping_scales_all_gradients_by_one_factor() -> None:
-    gradients = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
-    assert optim.clip_by_global_norm(gradients, 10.0) == 5.0
-    assert gradients["b"][0, 0] == 4.0
-    assert optim.clip_by_global_norm(gradients, 1.0) == 5.0
-    np.testing.assert_allclose(gradients["a"], [0.6, 0.0])
-    np.testing.assert_allclose(gradients["b"], [[0.8]])
-    gradients["b"][0, 0] = math.nan
-    assert math.isnan(optim.clip_by_global_norm(gradients, 1.0))
-
-
 def test_learning_rate_rises_then_falls() -> None:
     rates = [optim.learning_rate(1.0, step) for step in range(1, 1001)]
     top = rates.index(max(rates))

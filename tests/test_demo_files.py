@@ -310,7 +310,7 @@ def test_a_target_that_became_a_fifo_meanwhile(
     assert stat.S_ISFIFO(path.stat().st_mode)
     # What was trained is whole, where the message says.
     kept = Path(error.strip().partition("the model is in ")[2])
-    assert checkpoint.load(kept).adam.step == 2
+    assert checkpoint.load(kept).adam.updates == 2
 
 
 def test_a_file_that_cannot_be_replaced(
@@ -331,7 +331,7 @@ def test_a_file_that_cannot_be_replaced(
     assert error.startswith(f"fusedrnn demo: --save {path}: Device or resource busy; the model is")
     assert path.read_text() == "the file before"
     kept = Path(error.strip().partition("the model is in ")[2])
-    assert checkpoint.load(kept).adam.step == 2
+    assert checkpoint.load(kept).adam.updates == 2
 
 
 @pytest.mark.parametrize("name", ["model.npz", 255 * "n"], ids=["short", "longest"])
@@ -347,7 +347,7 @@ def test_a_replaced_file_keeps_its_links_and_its_mode(
     arguments = [*QUICK, "--text", str(corpus), "--steps", "2", "--save", str(link)]
     assert main(arguments) == 0
     assert link.is_symlink()
-    assert checkpoint.load(path).adam.step == 2
+    assert checkpoint.load(path).adam.updates == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert names(folder) == [name]
 
@@ -375,7 +375,7 @@ def test_results_that_nobody_reads_cost_no_model(corpus: Path, tmp_path: Path) -
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 1
-    assert checkpoint.load(path).adam.step == 30
+    assert checkpoint.load(path).adam.updates == 30
 
 
 @pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-"])
@@ -394,7 +394,7 @@ def test_progress_that_cannot_be_shown_costs_no_model(
     )
     assert done.returncode == 0
     assert "generated:" in done.stdout
-    assert checkpoint.load(path).adam.step == 30
+    assert checkpoint.load(path).adam.updates == 30
 
 
 # Reading

@@ -221,3 +221,39 @@ def test_state_dicts(cell: str) -> None:
             layer.load_state_dict(state_dict)
         for name, value in layer.parameters().items():
             assert np.array_equal(value, before[name])
+
+
+@cells
+def test_parameters(cell: str) -> None:
+    """Whatever is wrong, nothing has been changed."""
+    layer = LAYERS[cell](3, 4, 2, seed=0)
+    p, before, name = layer.parameters(), layer.state_dict(), "bias_hh_l1"
+    rows = p[name].shape[0]
+    good = np.zeros(rows, "float32")
+    bad: list[tuple[type[Exception], str, Any]] = [
+        (ValueError, rf"^{name}: expected shape \({rows},?\), got", good[1:]),
+        (TypeError, f"^{name}: expected .*float.*, got int64$", good.astype("int64")),
+        (TypeError, f"^{name}: expected ", 0.0),
+        (TypeError, f"^{name}: expected ", [0.0] * rows),
+        (ValueError, f"^{name}: expected an array, got none$", None),
+    ]
+    for error, message, value in bad:
+        for change in (p.__setitem__, lambda n, v: p.update({"bias_ih_l0": good, n: v})):
+            with pytest.raises(error, match=message):
+                change(name, value)
+    own = r"^bias_hh_l0: expected values of its own, got the array of bias_ih_l0; give a copy$"
+    with pytest.raises(ValueError, match=own):
+        p["bias_ih_l0"], p["bias_hh_l0"] = good, p["bias_ih_l0"]
+    p["bias_ih_l0"] = before["bias_ih_l0"]
+    unknown = r"weight_l0: expected a parameter of .*, one of \['weight_ih_l0'"
+    for change in (p.__setitem__, p.setdefault, lambda n, v: p.update({name: good, n: v})):
+        with pytest.raises(KeyError, match=unknown):
+            change("weight_l0", good)
+    for removal in (p.clear, p.popitem, lambda: p.pop(name), lambda: p.__delitem__(name)):
+        with pytest.raises(
+            TypeError, match=r"^\w+: the parameters of .* can be changed, not removed"
+        ):
+            removal()
+    assert list(p) == list(before)
+    for known, value in layer.parameters().items():
+        assert np.array_equal(value, before[known])

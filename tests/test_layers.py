@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -330,7 +332,7 @@ def test_state_dict_of_the_other_dtype_is_cast(cell: str) -> None:
 def test_a_layer_may_load_its_own_parameters_in_another_order() -> None:
     layer = fr.RNN(3, 3, seed=0)
     before = layer.state_dict()
-    own = layer.parameters()
+    own = dict(layer.parameters())
     own["weight_ih_l0"], own["weight_hh_l0"] = own["weight_hh_l0"], own["weight_ih_l0"]
     layer.load_state_dict(own)
     after = layer.parameters()
@@ -368,3 +370,102 @@ def test_a_dtype_may_be_given_in_several_ways(dtype: Any) -> None:
     layer = fr.GRU(np.int32(2), np.int64(3), dtype=dtype)
     assert layer.dtype == "float64"
     assert layer(np.zeros((1, 1, 2)))[0].dtype == np.float64
+
+
+# Parameters that are set
+
+
+def test_what_is_assigned_is_written_into_the_layer() -> None:
+    layer = fr.LSTM(2, 3, seed=0)
+    p, name = layer.parameters(), "weight_ih_l0"
+    array, start = p[name], p[name].copy()
+    p[name] = p[name][::-1]
+    assert np.array_equal(array, start[::-1])
+    p[name] = np.full(array.shape, 0.1)  # float64: cast, as by load_state_dict
+    assert np.array_equal(array, np.full(array.shape, np.float32(0.1)))
+    p.update({name: start}, bias_ih_l0=p["bias_hh_l0"], bias_hh_l0=p["bias_ih_l0"])
+    before = fr.LSTM(2, 3, seed=0).parameters()
+    assert np.array_equal(array, start)
+    assert np.array_equal(p["bias_ih_l0"], before["bias_hh_l0"])
+    assert np.array_equal(p["bias_hh_l0"], before["bias_ih_l0"])
+    assert p[name] is array
+    same_bits(layer.parameters(), p)
+    x = np.ones((2, 1, 2), "float32")
+    assert not np.array_equal(layer(x)[0], fr.LSTM(2, 3, seed=0)(x)[0])
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_steps_downhill_by_every_way_of_writing_it(cell: str, dtype: str) -> None:
+    steps = {n: np.ones_like(v) for n, v in LAYERS[cell](2, 3, dtype=dtype).parameters().items()}
+
+    def in_place(p: Any) -> None:
+        for name in p:
+            p[name] -= steps[name]
+
+    def anew(p: Any) -> None:
+        for name in p:
+            p[name] = p[name] - steps[name]
+
+    def elementwise(p: Any) -> None:
+        for name in p:
+            p[name][...] = p[name] - steps[name]
+
+    def together(p: Any) -> None:
+        p |= {name: value - steps[name] for name, value in p.items()}
+        assert type(p) is type(LAYERS[cell](2, 3).parameters())
+
+    wanted = {
+        n: v - steps[n] for n, v in LAYERS[cell](2, 3, dtype=dtype, seed=0).parameters().items()
+    }
+    for change in (in_place, anew, elementwise, together):
+        layer = LAYERS[cell](2, 3, dtype=dtype, seed=0)
+        change(layer.parameters())
+        same_bits(layer.parameters(), wanted)
+
+
+def test_parameters_of_another_library_may_be_assigned() -> None:
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    layer = fr.RNN(2, 3, bias=False, seed=0)
+    p = layer.parameters()
+    p["weight_ih_l0"] = torch.full((3, 2), 0.5)
+    p["weight_hh_l0"] = jax.numpy.full((3, 3), 0.25)
+    assert (layer.parameters()["weight_ih_l0"] == 0.5).all()
+    assert (layer.parameters()["weight_hh_l0"] == 0.25).all()
+
+
+def test_parameters_are_a_dict_for_whoever_reads_them(tmp_path: Any) -> None:
+    layer = fr.GRU(2, 3, seed=0)
+    p = layer.parameters()
+    assert isinstance(p, dict)
+    np.savez(tmp_path / "p.npz", **p)
+    with np.load(tmp_path / "p.npz") as saved:
+        fr.GRU(2, 3).load_state_dict(saved)
+    for plain in (p.copy(), p | {}, {} | p, dict(p), {**p}, copy.copy(p), copy.deepcopy(p)):
+        assert type(plain) is dict
+        same_bits(plain, p)
+    assert type(pickle.loads(pickle.dumps(p))) is dict
+    assert not np.shares_memory(copy.deepcopy(p)["bias_ih_l0"], p["bias_ih_l0"])
+    assert p.setdefault("bias_ih_l0") is p["bias_ih_l0"]
+    x = np.ones((2, 1, 2), "float32")
+    same_bits({"y": layer(x, parameters=p)[0]}, {"y": layer(x)[0]})
+
+
+@cells
+def test_structure_is_read_only(cell: str) -> None:
+    """Every argument of the constructor that a layer shows."""
+    layer = LAYERS[cell](2, 3, seed=0)
+    names = {name for name in inspect.signature(LAYERS[cell]).parameters if hasattr(layer, name)}
+    assert names >= {"input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype"}
+    for owner in (layer, layer.freeze(), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        for name in names & set(dir(owner)):
+            before = getattr(owner, name)
+            message = re.escape(f"{name}: of {owner!r} it cannot be changed; make a new ")
+            with pytest.raises(AttributeError, match=f"^{message}"):
+                setattr(owner, name, before)
+            with pytest.raises(AttributeError, match=f"^{message}"):
+                delattr(owner, name)
+            assert getattr(owner, name) == before
+    layer.note = "of one's own"
+    layer.note = "may change"
+    del layer.note

@@ -13,7 +13,7 @@ import pytest
 import fusedrnn as fr
 
 # Named in docstrings: what a library of CUDA arrays is asked for, and how results find their kind.
-DOCUMENTED_MODULES = ["cuda_arrays", "interop"]
+DOCUMENTED_MODULES = ["cuda_arrays", "interop", "schedules"]
 
 
 def is_special(name: str) -> bool:

@@ -13,9 +13,9 @@ import copy
 
 import numpy as np
 
+import fusedrnn
 from fusedrnn.demo.arguments import EMBEDDING, TRAINING
 from fusedrnn.demo.model import CharModel, ModelConfig
-from fusedrnn.demo.optim import Adam
 from fusedrnn.demo.text import Streams, Vocabulary, default_text, fingerprint, split
 from fusedrnn.demo.train import Interrupt, Session, evaluate, train
 
@@ -28,7 +28,9 @@ def trained(cell: str, hidden: int, layers: int, steps: int) -> tuple[CharModel,
     training, validation = split(text)
     vocabulary = Vocabulary.of(training)
     model = CharModel(ModelConfig(cell, len(vocabulary), EMBEDDING, hidden, layers), TRAINING.seed)
-    session = Session(model, vocabulary, Adam(model.parameters()), TRAINING, fingerprint(text))
+    session = Session(
+        model, vocabulary, fusedrnn.Adam(model.parameters()), TRAINING, fingerprint(text)
+    )
     streams = Streams(vocabulary.encode(training), TRAINING.batch, TRAINING.chunk)
     train(session, streams, steps, Interrupt())
     return model, vocabulary.encode(validation)

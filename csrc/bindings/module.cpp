@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m) {
   fusedrnn::bindings::register_tape(m);
   fusedrnn::bindings::register_network(m);
   fusedrnn::bindings::register_frozen(m);
+  fusedrnn::bindings::register_optimizers(m);
   fusedrnn::bindings::register_arrays(m);
   fusedrnn::bindings::register_system(m);
 }

@@ -9,6 +9,7 @@ void register_errors();
 void register_network(pybind11::module_& m);
 void register_tape(pybind11::module_& m);
 void register_frozen(pybind11::module_& m);
+void register_optimizers(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
 void register_system(pybind11::module_& m);
 

@@ -16,6 +16,7 @@ kind of `x`.
 from fusedrnn import _cuda_library
 from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
+from fusedrnn import schedules as schedules
 from fusedrnn._core import get_num_threads, set_num_threads
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import (
@@ -34,6 +35,7 @@ from fusedrnn.functional import (
 )
 from fusedrnn.information import __version__, info
 from fusedrnn.layers import GRU, LSTM, RNN, Frozen, IndRNN, LayerTape
+from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.tape import (
     GRUGradients,
     IndRNNGradients,
@@ -48,6 +50,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SGD",
+    "Adam",
+    "AdamW",
     "Chunk",
     "Frozen",
     "GRUGradients",
@@ -56,6 +61,7 @@ __all__ = [
     "LSTMGradients",
     "LayerTape",
     "PeepholeLSTMGradients",
+    "RMSprop",
     "RNNGradients",
     "Tape",
     "__version__",
@@ -85,4 +91,4 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    return sorted({*__all__, "cuda_arrays", "interop", *special} - {"__main__"})
+    return sorted({*__all__, "cuda_arrays", "interop", "schedules", *special} - {"__main__"})

@@ -142,6 +142,41 @@ def as_array(
     shape: tuple[int | None, ...] | None = None,
     dtype: str | None = None,
 ) -> npt.NDArray[Any]: ...
+def sgd_step(
+    names: tuple[str, ...],
+    parameters: tuple[_FloatArray, ...],
+    gradients: tuple[_FloatArray, ...],
+    states: tuple[tuple[_FloatArray, ...], ...],
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None: ...
+def adam_step(
+    names: tuple[str, ...],
+    parameters: tuple[_FloatArray, ...],
+    gradients: tuple[_FloatArray, ...],
+    states: tuple[tuple[_FloatArray, ...], ...],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    number: int,
+) -> None: ...
+def rms_prop_step(
+    names: tuple[str, ...],
+    parameters: tuple[_FloatArray, ...],
+    gradients: tuple[_FloatArray, ...],
+    states: tuple[tuple[_FloatArray, ...], ...],
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+) -> None: ...
 def check_outputs(arrays: dict[str, npt.NDArray[Any]]) -> None: ...
 def check_on_cuda(
     name: str, obj: _Array, shape: tuple[int | None, ...], dtype: str, device: int

@@ -39,6 +39,11 @@ def for_numpy(array: Any) -> Any:
     return array.view(ml_dtypes.bfloat16)
 
 
+def dtype_name(array: Array) -> str:
+    """The name of an array's dtype, "bfloat16" for both of its forms."""
+    return "bfloat16" if array.dtype == BITS else array.dtype.name
+
+
 def cast(array: Array, dtype: str) -> Array:
     """A copy in `dtype`, from any floating type that `_core.as_array` takes.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-# Of x and of states: what a layer's backward calls so, and what a function's does.
-_NO_PARAMETERS = {"x", "h0", "c0", "dx", "dh0", "dc0"}
+from fusedrnn import gradients
 
 
 def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
@@ -24,12 +21,13 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     max_norm : float
         At least 0; ``inf`` only measures.
     error_if_nonfinite : bool
-        Whether a norm that is no finite number is an error; then nothing has been changed.
+        Whether a norm that is no finite number is an error.
 
     Returns
     -------
     float
-        The Euclidean norm of all of them together, before.
+        The Euclidean norm of all of them together, before. Where it is infinite or NaN no gradient
+        has been changed: no factor would bring it to `max_norm`, and none hides which one it is.
 
     Raises
     ------
@@ -48,10 +46,9 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     norm = math.hypot(*(_norm(array) for array in arrays.values())) if arrays else 0.0
     if error_if_nonfinite and not math.isfinite(norm):
         raise ValueError(f"grads: expected a finite norm, got {norm}")
-    if norm > limit or math.isnan(norm):
-        with np.errstate(invalid="ignore"):  # 0 times infinity
-            for array in arrays.values():
-                array[...] *= limit / norm
+    if math.isfinite(norm) and norm > limit:
+        for array in arrays.values():
+            array[...] *= limit / norm
     return norm
 
 
@@ -87,11 +84,8 @@ def _limit(name: str, value: object) -> float:
 
 
 def _parameters(grads: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(grads) and not isinstance(grads, type):
-        grads = {field.name: getattr(grads, field.name) for field in dataclasses.fields(grads)}
-    if not isinstance(grads, Mapping):
-        raise TypeError(f"grads: expected gradients by name, got {type(grads).__name__}")
-    arrays = {k: v for k, v in grads.items() if k not in _NO_PARAMETERS and v is not None}
+    given = gradients.by_name(grads)
+    arrays = {k: v for k, v in given.items() if k not in gradients.OF_INPUTS and v is not None}
     for name, array in arrays.items():
         if isinstance(array, np.ndarray):
             if not array.flags.writeable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,6 +56,16 @@ def positive(name: str, value: object) -> int:
     return number
 
 
+def count(name: str, value: object) -> int:
+    """An integer of at least 0; True is not one."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < 0:
+        raise ValueError(f"{name}: expected at least 0, got {number}")
+    return number
+
+
 def seed(value: object) -> int | None:
     """An integer of at least 0, or None for a seed from the operating system."""
     if value is None:
@@ -65,6 +76,29 @@ def seed(value: object) -> int | None:
     if number < 0:
         raise ValueError(f"seed: expected at least 0, got {number}")
     return number
+
+
+def number(name: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> float:
+    """A finite real number within a range; True is none."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    result = float(value)
+    if not (math.isfinite(result) and least <= result < below):
+        wanted = f"a finite number{'' if least == -math.inf else f' of at least {least:g}'}"
+        wanted += "" if below == math.inf else f" and below {below:g}"
+        raise ValueError(f"{name}: expected {wanted}, got {value}")
+    return result
+
+
+def forget_bias(value: object, bias: bool) -> float | None:
+    """A number, or None; a layer without biases has nothing to set."""
+    if value is None:
+        return None
+    if not bias:
+        raise ValueError(f"forget_bias: expected None for a layer without biases, got {value}")
+    return number("forget_bias", value)
 
 
 def pair(name: str, form: str, value: object) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
 """A training session in one ``.npz`` file, without pickle.
 
 ``header`` is JSON: format, sizes, vocabulary, training options, counters. Beside it stand the
-arrays ``parameter/<name>``, ``adam.first/<name>``, ``adam.second/<name>`` and, where there is a
-recurrent state to carry on, ``state/0`` (h) and for an LSTM ``state/1`` (c).
+arrays ``parameter/<name>``, ``adam/<name>`` as in Adam's state dict and, where there is a recurrent
+state to carry on, ``state/0`` (h) and for an LSTM ``state/1`` (c).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+import fusedrnn
 from fusedrnn.demo.errors import DemoError
 from fusedrnn.demo.files import check_regular
 from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
-from fusedrnn.demo.optim import Adam
 from fusedrnn.demo.text import Vocabulary
 from fusedrnn.demo.train import Session, TrainingOptions
 
-FORMAT = "fusedrnn-demo-1"
+FORMAT = "fusedrnn-demo-2"
+ADAM = "adam"  # before the names of its state
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 T = TypeVar("T", int, float, str)
@@ -106,14 +107,9 @@ def _arrays_of(session: Session, state: tuple[npt.NDArray[Any], ...]) -> Arrays:
         "options": asdict(session.options),
         "text": session.text,
         "position": session.position,
-        "step": session.adam.step,
     }
     arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
-    groups = {
-        "parameter": session.model.parameters(),
-        "adam.first": session.adam.first,
-        "adam.second": session.adam.second,
-    }
+    groups = {"parameter": session.model.parameters(), ADAM: session.adam.state_dict()}
     for group, members in groups.items():
         arrays |= {f"{group}/{name}": value for name, value in members.items()}
     return arrays | {f"state/{k}": value for k, value in enumerate(state)}
@@ -181,18 +177,15 @@ def _session(arrays: Arrays) -> Session:
     _check(config, options, vocabulary, arrays)
 
     model = CharModel(config, options.seed)
-    adam = Adam(model.parameters())
-    adam.step = _typed(header, "step", int)
-    groups = {
-        "parameter": model.parameters(),
-        "adam.first": adam.first,
-        "adam.second": adam.second,
-    }
-    for group, members in groups.items():
-        for name, value in members.items():
-            value[...] = _array(arrays, f"{group}/{name}", value.shape)
+    for name, value in model.parameters().items():
+        value[...] = _array(arrays, f"parameter/{name}", value.shape)
+    adam = fusedrnn.Adam(model.parameters())
+    saved = {name: value for name, value in arrays.items() if name.startswith(f"{ADAM}/")}
+    adam.load_state_dict({name.removeprefix(f"{ADAM}/"): saved[name] for name in saved})
+    for name, value in saved.items():
+        _check_finite(name, value)
     position = _typed(header, "position", int)
-    if adam.step < 0 or position < 0:
+    if position < 0:
         raise ValueError("a count below zero")
     state = _state(arrays, config, options.batch)
     return Session(model, vocabulary, adam, options, _typed(header, "text", str), position, state)
@@ -235,9 +228,13 @@ def _array(arrays: Arrays, name: str, shape: tuple[int, ...] | None) -> npt.NDAr
     value = arrays[name]
     if value.dtype != np.float32 or (shape is not None and value.shape != shape):
         raise ValueError(f"{name}: expected float32 {shape}, got {value.dtype} {value.shape}")
+    _check_finite(name, value)
+    return value
+
+
+def _check_finite(name: str, value: npt.NDArray[Any]) -> None:
     if not np.isfinite(value).all():
         raise ValueError(f"{name}: not finite")
-    return value
 
 
 def _typed(values: Mapping[str, Any], name: str, kind: type[T]) -> T:

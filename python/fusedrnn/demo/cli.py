@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import fusedrnn
 from fusedrnn.demo import arguments as defaults
 from fusedrnn.demo import checkpoint, files
 from fusedrnn.demo.errors import DemoError, TrainingError
 from fusedrnn.demo.generate import generate
 from fusedrnn.demo.model import CharModel, ModelConfig
-from fusedrnn.demo.optim import Adam
 from fusedrnn.demo.text import (
     UNKNOWN,
     Streams,
@@ -125,7 +125,7 @@ def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) 
         model = CharModel(config, options.seed)
     except (ValueError, OverflowError) as error:  # sizes beyond what an array can have
         raise DemoError(str(error)) from None
-    return Session(model, vocabulary, Adam(model.parameters()), options, text)
+    return Session(model, vocabulary, fusedrnn.Adam(model.parameters()), options, text)
 
 
 def _resume(arguments: argparse.Namespace, text: str) -> Session:
@@ -181,7 +181,7 @@ def _print_setting(source: str, text: str, session: Session) -> None:
     print(
         f"model: {config.cell}, layers {config.layers}, hidden {config.hidden}, "
         f"embedding {config.embedding}, {parameters:,} parameters"
-        + (f", {session.adam.step:,} updates so far" if session.adam.step else ""),
+        + (f", {session.adam.updates:,} updates so far" if session.adam.updates else ""),
         flush=True,
     )
 

@@ -48,8 +48,10 @@ class CharModel:
         self, config: ModelConfig, seed: int, dtype: Literal["float32", "float64"] = "float32"
     ) -> None:
         self.config = config
+        # A forget gate that starts open lets gradients reach back early.
+        options: dict[str, Any] = {"forget_bias": 1.0} if config.cell == "lstm" else {}
         self.rnn = CELLS[config.cell](
-            config.embedding, config.hidden, config.layers, dtype=dtype, seed=seed
+            config.embedding, config.hidden, config.layers, dtype=dtype, seed=seed, **options
         )
         rng = np.random.default_rng(seed)
         bound = config.hidden**-0.5
@@ -58,15 +60,6 @@ class CharModel:
         self.out = Linear(
             rng.uniform(-bound, bound, shape).astype(dtype), np.zeros(config.vocabulary, dtype)
         )
-        if config.cell == "lstm":
-            self._open_forget_gates()
-
-    def _open_forget_gates(self) -> None:
-        # Jozefowicz et al. 2015: a forget gate that starts open lets gradients reach back early.
-        hidden = self.config.hidden
-        for name, value in self.rnn.parameters().items():
-            if name.startswith("bias_ih"):
-                value[hidden : 2 * hidden] = 1.0
 
     def parameters(self) -> dict[str, Array]:
         """Return every parameter by name: the arrays themselves, to be updated in place."""

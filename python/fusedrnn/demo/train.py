@@ -15,9 +15,10 @@ from types import FrameType
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+import fusedrnn
 from fusedrnn.demo.errors import TrainingError
 from fusedrnn.demo.model import CharModel, State
-from fusedrnn.demo.optim import Adam, clip_by_global_norm, learning_rate
+from fusedrnn.demo.optim import learning_rate
 from fusedrnn.demo.text import Indices, Streams, Vocabulary
 
 #: Steps that the loss at the end is averaged over, and the memory of the one in the bar.
@@ -52,7 +53,7 @@ class Session:
 
     model: CharModel
     vocabulary: Vocabulary
-    adam: Adam
+    adam: fusedrnn.Adam
     options: TrainingOptions
     text: str
     position: int = 0
@@ -136,13 +137,14 @@ def train(
             loss, gradients, state = session.model.loss_and_gradients(
                 inputs, targets, None if first else session.state
             )
-            norm = clip_by_global_norm(gradients, options.clip)
+            norm = fusedrnn.clip_grad_norm(gradients, options.clip)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise TrainingError(
-                    f"training diverged at update {session.adam.step + 1}: "
+                    f"training diverged at update {session.adam.updates + 1}: "
                     f"loss {loss:g}, gradient norm {norm:g}; try a smaller --lr"
                 )
-            session.adam.update(gradients, learning_rate(options.lr, session.adam.step + 1))
+            session.adam.lr = learning_rate(options.lr, session.adam.updates + 1)
+            session.adam.step(gradients)
             session.position += 1
             session.state = state
 

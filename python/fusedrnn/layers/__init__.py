@@ -3,7 +3,7 @@
 Letters: T time steps, B batch, I input size, H hidden size, L layers, D directions (1 or 2),
 G gate blocks (RNN 1, GRU 3, LSTM 4). `base` is what a user calls, `stack` how layers and directions
 follow one another, `cells` what is particular to one cell, `devices` where parameters lie, `frozen`
-layers with packed weights.
+layers with packed weights, `parameters` and `initial` what they are changed by and begin with.
 """
 
 from fusedrnn.layers.base import Layer, LayerTape

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
 
 from fusedrnn import _core, bf16, options
+from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results
 from fusedrnn.layers.frozen import Frozen
+from fusedrnn.layers.initial import INITS, Initial
+from fusedrnn.layers.parameters import Parameters
 from fusedrnn.layers.stack import Stack
 
 
@@ -36,11 +39,13 @@ class LayerTape(Generic[A]):
         return self.core.reserve
 
 
-class Layer(ABC):
+class Layer(Fixed, ABC):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
     ----------
+    Read-only, for the parameters are made for them; so are the options of each cell.
+
     input_size, hidden_size, num_layers : int
     bias, batch_first, bidirectional : bool
     dtype, device : str
@@ -63,6 +68,7 @@ class Layer(ABC):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
+        init: str = "uniform",
     ) -> None:
         self.input_size = options.positive("input_size", input_size)
         self.hidden_size = options.positive("hidden_size", hidden_size)
@@ -83,9 +89,10 @@ class Layer(ABC):
             bias=self.bias,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
-            seed=options.seed(seed),
+            initial=self._initial(options.choice("init", init, INITS), options.seed(seed)),
             device=self._device,
         )
+        self._fix()
 
     def __repr__(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
@@ -93,7 +100,12 @@ class Layer(ABC):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def parameters(self) -> dict[str, Array]:
-        """Return the parameters by name, to be changed in place: ``p[...] = new``.
+        """Return the parameters by name, to be changed in place.
+
+        Both ``p[name][...] = values`` and ``p[name] = values`` write into the layer, and so do
+        ``p[name] -= step``, ``p.update(...)`` and ``p |= ...``: the arrays stay, and whoever holds
+        one of them sees its new values. What is assigned is what `load_state_dict` takes. `p` is a
+        dict for whoever reads it; ``dict(p)`` is a plain one.
 
         weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
         and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. On the
@@ -106,7 +118,8 @@ class Layer(ABC):
             For a bfloat16 layer on the CPU where the package ml_dtypes is missing.
         """
         parameters = self._stack.parameters
-        return {name: self._device.show(value) for name, value in parameters.items()}
+        shown = {name: self._device.show(value) for name, value in parameters.items()}
+        return Parameters(shown, self, self._write)
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters by name."""
@@ -125,11 +138,15 @@ class Layer(ABC):
             Where a name is missing or unexpected, or a value is of the wrong shape or not
             floating. No parameter has been changed then.
         """
+        self._check_names("state_dict", state_dict, self._stack.parameters)
+        self._write(state_dict)
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        """Set some parameters, or none where a value is wrong."""
         parameters = self._stack.parameters
-        self._check_names("state_dict", state_dict, parameters)
         loaded = {}
-        for name, parameter in parameters.items():
-            value = devices.on_host(name, state_dict[name], tuple(parameter.shape))
+        for name in values:
+            value = devices.on_host(name, values[name], tuple(parameters[name].shape))
             if value.dtype.kind not in "fV":  # V: bfloat16, for as_array takes nothing else of it
                 raise TypeError(f"{name}: expected a floating dtype, got {value.dtype.name}")
             # A copy even of the same dtype: the values may be views of these very parameters.
@@ -397,6 +414,10 @@ class Layer(ABC):
     @abstractmethod
     def _cell(self) -> str:
         """The compiled module's name of the cell."""
+
+    def _initial(self, init: str, seed: int | None) -> Initial:
+        """How the parameters begin."""
+        return Initial(init, seed)
 
     def _unusual(self) -> dict[str, Any]:
         """The constructor's arguments that are not their defaults."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fusedrnn import options
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.initial import Initial
 
 
 class RNN(Layer):
@@ -37,8 +39,12 @@ class RNN(Layer):
         `fusedrnn.cuda_arrays`; by default the first of these that is installed. Results are of the
         kind of x whatever it is.
     seed : int, optional
-        Of the initial parameters, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch; from the
-        operating system where absent.
+        Of the initial parameters; from the operating system where absent.
+    init : {"uniform", "orthogonal"}
+        What parameters begin with. Uniform between -1/sqrt(H) and 1/sqrt(H), as in PyTorch. Or as
+        in Keras: in weight_hh a random orthogonal matrix for each gate (Saxe et al. 2014),
+        weight_ih uniform within sqrt(6 / (its rows + its columns)) of zero (Glorot and Bengio
+        2010), biases zero; peepholes uniform as before.
 
     Raises
     ------
@@ -63,6 +69,7 @@ class RNN(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
+        init: str = "uniform",
     ) -> None:
         self.nonlinearity = options.choice("nonlinearity", nonlinearity, options.NONLINEARITIES)
         super().__init__(
@@ -77,6 +84,7 @@ class RNN(Layer):
             device=device,
             array_type=array_type,
             seed=seed,
+            init=init,
         )
 
     def _cell(self) -> str:
@@ -113,6 +121,7 @@ class GRU(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
+        init: str = "uniform",
     ) -> None:
         self.reset_after = options.flag("reset_after", reset_after)
         super().__init__(
@@ -127,6 +136,7 @@ class GRU(Layer):
             device=device,
             array_type=array_type,
             seed=seed,
+            init=init,
         )
 
     def _cell(self) -> str:
@@ -145,6 +155,10 @@ class LSTM(Layer):
     ----------
     peephole : bool
         Whether gates see the cell state, through a parameter weight_peephole [3H] (i, f, o).
+    forget_bias : float, optional
+        What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
+        gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
+        says where absent.
     others
         As of `RNN`, without `nonlinearity`.
     """
@@ -166,8 +180,11 @@ class LSTM(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
+        init: str = "uniform",
+        forget_bias: float | None = None,
     ) -> None:
         self.peephole = options.flag("peephole", peephole)
+        self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
         super().__init__(
             input_size,
             hidden_size,
@@ -180,10 +197,14 @@ class LSTM(Layer):
             device=device,
             array_type=array_type,
             seed=seed,
+            init=init,
         )
 
     def _cell(self) -> str:
         return "lstm_peephole" if self.peephole else "lstm"
+
+    def _initial(self, init: str, seed: int | None) -> Initial:
+        return replace(super()._initial(init, seed), forget_bias=self._forget_bias)
 
     def _unusual(self) -> dict[str, Any]:
         return super()._unusual() | ({"peephole": True} if self.peephole else {})
@@ -196,7 +217,8 @@ class IndRNN(Layer):
     ----------
     nonlinearity : {"relu", "tanh"}
     others
-        As of `RNN`. A weight_hh is [H], there is no bias_hh, and where `bias` is False no bias_ih.
+        As of `RNN`. A weight_hh is [H], there is no bias_hh, and where `bias` is False no bias_ih;
+        `init` is "uniform", for what is orthogonal is a matrix.
     """
 
     def __init__(
@@ -214,6 +236,7 @@ class IndRNN(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
+        init: str = "uniform",
     ) -> None:
         known = options.INDRNN_NONLINEARITIES
         self.nonlinearity = options.choice("nonlinearity", nonlinearity, known)
@@ -229,6 +252,7 @@ class IndRNN(Layer):
             device=device,
             array_type=array_type,
             seed=seed,
+            init=init,
         )
 
     def _cell(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from fusedrnn import _core, options
+from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.devices import Array
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 WEIGHT_DTYPES = ("bfloat16", "int8")
 
 
-class Frozen:
+class Frozen(Fixed):
     """What `layer.freeze()` returns: the layer's calls and steps with weights packed once.
 
     It is immutable, and does not see later changes of the layer. Any number of threads may use it
@@ -55,6 +56,7 @@ class Frozen:
         self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = (
             _knows_nothing if self.bidirectional else self._core.make_step()
         )
+        self._fix()
 
     def __repr__(self) -> str:
         given = "" if self.weight_dtype == self.dtype else f"weight_dtype={self.weight_dtype!r}"

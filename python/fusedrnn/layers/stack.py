@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from fusedrnn import _core
 from fusedrnn.bf16 import cast
 from fusedrnn.layers.devices import Array, Device
+from fusedrnn.layers.initial import Initial
 
 # The compiled module's names of a run's parameters, and the layers': PyTorch's, where it has them.
 NAMES = {
@@ -40,7 +39,7 @@ class Stack:
         bias: bool,
         dtype: str,
         compute_dtype: str | None,
-        seed: int | None,
+        initial: Initial,
         device: Device,
     ) -> None:
         self._description = (cell, input_size, hidden_size, num_layers, directions)
@@ -48,11 +47,12 @@ class Stack:
         self.network = self._make_network()
         self.width: int = self.network.output_size
         self.num_runs = num_layers * directions
-        random = np.random.default_rng(seed)
-        bound = hidden_size**-0.5
+        random = initial.generator()
         self.parameters: dict[str, Array] = {
-            name: device.parameter(cast(random.uniform(-bound, bound, shape), dtype))
-            for name, shape, optional in self._described()
+            name: device.parameter(cast(initial.draw(random, kind, shape, hidden_size), dtype))
+            for (name, shape, optional), (_, kind, _, _) in zip(
+                self._described(), self.network.parameters, strict=True
+            )
             if bias or not optional
         }
 

@@ -1,0 +1,186 @@
+// Steps of the optimisers: NumPy arrays of parameters, their gradients and what rules remember.
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/register.h"
+#include "bindings/released_gil.h"
+#include "core/error.h"
+#include "optimizers/step.h"
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+namespace {
+
+using optimizers::Numbers;
+
+// From about ten microseconds on.
+constexpr int64_t kGilNumbers = 16384;
+
+py::tuple tuple_argument(const char* name, py::handle object, size_t count) {
+  if (!PyTuple_Check(object.ptr())) {
+    throw_type_error(expected(name, "a tuple", type_name(object)));
+  }
+  auto tuple = py::reinterpret_borrow<py::tuple>(object);
+  if (tuple.size() != count) {
+    throw_value_error(
+        expected(name, std::to_string(count) + " items", std::to_string(tuple.size())));
+  }
+  return tuple;
+}
+
+// The arrays of one step. Python holds them in tuples, and checked them by their names before; what
+// is wrong here would crash.
+class Step {
+ public:
+  Step(py::handle names, py::handle parameters, py::handle gradients, py::handle states, int kinds)
+      : count_(py::len(names)),
+        names_(tuple_argument("names", names, count_)),
+        parameters_(tuple_argument("parameters", parameters, count_)),
+        gradients_(tuple_argument("gradients", gradients, count_)) {
+    const py::tuple all = tuple_argument("states", states, static_cast<size_t>(kinds));
+    for (const py::handle kind : all) states_.push_back(tuple_argument("states", kind, count_));
+    for (size_t i = 0; i < count_; ++i) {
+      if (py::isinstance<py::array_t<double>>(parameters_[i])) {
+        doubles_.push_back(numbers<double>(i));
+      } else {
+        floats_.push_back(numbers<float>(i));
+      }
+    }
+    check_apart();
+  }
+
+  template <class Rule>
+  void run(const Rule& rule) const {
+    if (total_ < kGilNumbers) {
+      run_held(rule);
+    } else {
+      const ReleasedGil no_gil;
+      run_held(rule);
+    }
+  }
+
+ private:
+  struct Range {
+    uintptr_t begin, end;
+    size_t parameter;
+  };
+
+  template <class Rule>
+  void run_held(const Rule& rule) const {
+    if (!floats_.empty()) step(rule, floats_);
+    if (!doubles_.empty()) step(rule, doubles_);
+  }
+
+  template <class T>
+  Numbers<T> numbers(size_t i) {
+    if (!py::isinstance<py::array>(parameters_[i])) {
+      throw_type_error(expected("parameters", "arrays", type_name(parameters_[i])));
+    }
+    const auto size = py::reinterpret_borrow<py::array>(parameters_[i]).size();
+    Numbers<T> result{};
+    result.size = size;
+    result.value = data<T>(i, parameters_[i], size, true);
+    result.gradient = data<T>(i, gradients_[i], size, false);
+    for (size_t k = 0; k < states_.size(); ++k) {
+      result.state[k] = data<T>(i, states_[k][i], size, true);
+    }
+    total_ += size;
+    return result;
+  }
+
+  template <class T>
+  T* data(size_t i, py::handle object, int64_t size, bool written) {
+    constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
+    const auto name = py::cast<std::string>(names_[i]);
+    if (!py::isinstance<py::array_t<T>>(object)) {
+      throw_type_error(expected(name.c_str(), "arrays of one dtype", type_name(object)));
+    }
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    if ((array.flags() & kNeeded) != kNeeded || array.size() != size ||
+        (written && !array.writeable())) {
+      throw_value_error(name + ": expected dense arrays of one size");
+    }
+    void* memory = const_cast<void*>(array.data());
+    const auto begin = reinterpret_cast<uintptr_t>(memory);
+    if (size > 0) {
+      (written ? written_ : read_).push_back({begin, begin + sizeof(T) * size_t(size), i});
+    }
+    return static_cast<T*>(memory);
+  }
+
+  // Nothing that is written is anything else; gradients may be of the same memory as one another.
+  void check_apart() {
+    const auto before = [](const Range& a, const Range& b) { return a.begin < b.begin; };
+    std::sort(written_.begin(), written_.end(), before);
+    for (size_t k = 1; k < written_.size(); ++k) {
+      if (written_[k - 1].end > written_[k].begin) {
+        throw_overlap("parameters", written_[k], written_[k - 1]);
+      }
+    }
+    for (const Range& gradient : read_) {
+      // The last one that begins before the gradient ends.
+      auto other =
+          std::upper_bound(written_.begin(), written_.end(), Range{gradient.end - 1, 0, 0}, before);
+      if (other != written_.begin() && (--other)->end > gradient.begin) {
+        throw_overlap("grads", gradient, *other);
+      }
+    }
+  }
+
+  [[noreturn]] void throw_overlap(const char* argument, const Range& a, const Range& b) const {
+    throw_value_error(std::string(argument) + ": expected memory of its own for " +
+                      py::cast<std::string>(names_[a.parameter]) + ", got that of parameter " +
+                      py::cast<std::string>(names_[b.parameter]));
+  }
+
+  size_t count_;
+  py::tuple names_, parameters_, gradients_;
+  std::vector<py::tuple> states_;
+  std::vector<Numbers<float>> floats_;
+  std::vector<Numbers<double>> doubles_;
+  std::vector<Range> written_, read_;
+  int64_t total_ = 0;
+};
+
+void sgd_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
+              double lr, double momentum, double weight_decay, bool nesterov) {
+  const optimizers::Sgd rule{lr, momentum, weight_decay, nesterov};
+  Step(names, parameters, gradients, states, rule.states()).run(rule);
+}
+
+void adam_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
+               double lr, double beta1, double beta2, double eps, double weight_decay,
+               bool decoupled, int64_t number) {
+  const optimizers::Adam rule{lr, beta1, beta2, eps, weight_decay, decoupled, number};
+  Step(names, parameters, gradients, states, rule.states()).run(rule);
+}
+
+void rms_prop_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
+                   double lr, double alpha, double eps, double weight_decay, double momentum,
+                   bool centered) {
+  const optimizers::RmsProp rule{lr, alpha, eps, weight_decay, momentum, centered};
+  Step(names, parameters, gradients, states, rule.states()).run(rule);
+}
+
+}  // namespace
+
+void register_optimizers(py::module_& m) {
+  m.def("sgd_step", &sgd_step, py::arg("names"), py::arg("parameters"), py::arg("gradients"),
+        py::arg("states"), py::arg("lr"), py::arg("momentum"), py::arg("weight_decay"),
+        py::arg("nesterov"), "Moves dense NumPy arrays of parameters by one step of SGD.");
+  m.def("adam_step", &adam_step, py::arg("names"), py::arg("parameters"), py::arg("gradients"),
+        py::arg("states"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+        py::arg("weight_decay"), py::arg("decoupled"), py::arg("number"),
+        "The same of Adam, or where weight decay is decoupled of AdamW.");
+  m.def("rms_prop_step", &rms_prop_step, py::arg("names"), py::arg("parameters"),
+        py::arg("gradients"), py::arg("states"), py::arg("lr"), py::arg("alpha"), py::arg("eps"),
+        py::arg("weight_decay"), py::arg("momentum"), py::arg("centered"), "The same of RMSprop.");
+}
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,63 @@
+"""The values that a layer's parameters begin with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+INITS = ("uniform", "orthogonal")
+
+
+@dataclass(frozen=True)
+class Initial:
+    """How parameters begin.
+
+    `init` and `forget_bias` are as the layers say; seeds are those of `numpy.random.default_rng`.
+    """
+
+    init: str
+    seed: int | None
+    forget_bias: float | None = None
+
+    def generator(self) -> np.random.Generator:
+        """Return what the parameters are drawn from, in their order."""
+        return np.random.default_rng(self.seed)
+
+    def draw(
+        self, random: np.random.Generator, kind: str, shape: tuple[int, ...], hidden_size: int
+    ) -> NDArray[np.float64]:
+        """Return values for one parameter; `kind` is the compiled module's name of it."""
+        values = self._draw(random, kind, shape, hidden_size)
+        if self.forget_bias is not None and kind.startswith("b_"):
+            # The two biases are added; what is asked for is their sum.
+            values[hidden_size : 2 * hidden_size] = self.forget_bias if kind == "b_ih" else 0.0
+        return values
+
+    def _draw(
+        self, random: np.random.Generator, kind: str, shape: tuple[int, ...], hidden_size: int
+    ) -> NDArray[np.float64]:
+        if self.init == "orthogonal":
+            if kind == "w_hh":
+                if len(shape) != 2:
+                    raise ValueError(
+                        "init: expected 'uniform' for recurrent weights that are no matrix, "
+                        "got 'orthogonal'"
+                    )
+                gates = range(0, shape[0], hidden_size)
+                return np.concatenate([_orthogonal(random, hidden_size) for _ in gates])
+            if kind == "w_ih":
+                bound = math.sqrt(6 / sum(shape))
+                return random.uniform(-bound, bound, shape)
+            if kind.startswith("b_"):
+                return np.zeros(shape)
+        bound = hidden_size**-0.5
+        return random.uniform(-bound, bound, shape)
+
+
+def _orthogonal(random: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """Uniformly distributed among the orthogonal matrices (Mezzadri 2007)."""
+    q, r = np.linalg.qr(random.standard_normal((size, size)))
+    return np.asarray(q * np.sign(np.diagonal(r)))
