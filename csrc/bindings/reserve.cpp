@@ -8,13 +8,6 @@
 #include "core/reserve.h"
 
 namespace fusedrnn::bindings {
-namespace {
-
-CudaPlace cuda_place(const Place& place, const std::shared_ptr<CudaMemory>& memory) {
-  return {place.device(), place.stream(), memory ? memory->allocator() : nullptr};
-}
-
-}  // namespace
 
 Reserve::Reserve(const Network& network, int64_t T, int64_t B, const Place& place,
                  std::shared_ptr<CudaMemory> memory)
@@ -28,8 +21,8 @@ Reserve::Reserve(const Network& network, int64_t T, int64_t B, const Place& plac
   }
   bytes_ = reserve_bytes(network, {kDLCUDA, place.device()}, T, B);
   const CudaPlugin& plugin = cuda_plugin();
-  const CudaPlace here = cuda_place(place, memory_);
-  const fusedrnn_status status = plugin.keep(bytes_, &here, &kept_, &data_);
+  const CudaPlace on = here(place);
+  const fusedrnn_status status = plugin.keep(bytes_, &on, &kept_, &data_);
   if (status != FUSEDRNN_OK && memory_) memory_->throw_on_failure(status, plugin.last_error());
   check_cuda(plugin, status);
 }
@@ -48,16 +41,15 @@ Reserve::~Reserve() {
   if (kept_ != nullptr) cuda_plugin().free_kept(kept_);
 }
 
-void Reserve::enter(const Place& place) const {
-  if (kept_ == nullptr) return;
-  const CudaPlace here = cuda_place(place, memory_);
-  check_cuda(cuda_plugin(), cuda_plugin().enter(kept_, &here));
+CudaPlace Reserve::here(const Place& place) const {
+  return {place.device(), place.stream(), memory_ ? memory_->allocator() : nullptr};
 }
 
-void Reserve::leave(const Place& place) const {
+void Reserve::order(fusedrnn_status (*CudaPlugin::*step)(CudaKept*, const CudaPlace*),
+                    const Place& place) const {
   if (kept_ == nullptr) return;
-  const CudaPlace here = cuda_place(place, memory_);
-  check_cuda(cuda_plugin(), cuda_plugin().leave(kept_, &here));
+  const CudaPlace on = here(place);
+  check_cuda(cuda_plugin(), (cuda_plugin().*step)(kept_, &on));
 }
 
 }  // namespace fusedrnn::bindings

@@ -32,10 +32,14 @@ class Reserve {
   const py::object& array() const { return array_; }
 
   // Around each call that uses it, on the place's stream.
-  void enter(const Place& place) const;
-  void leave(const Place& place) const;
+  void enter(const Place& place) const { order(&CudaPlugin::enter, place); }
+  void leave(const Place& place) const { order(&CudaPlugin::leave, place); }
 
  private:
+  CudaPlace here(const Place& place) const;
+  void order(fusedrnn_status (*CudaPlugin::*step)(CudaKept*, const CudaPlace*),
+             const Place& place) const;
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
   py::object array_ = py::none();
