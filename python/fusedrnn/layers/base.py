@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
@@ -36,7 +35,7 @@ class LayerTape(Generic[A]):
         return self.core.reserve
 
 
-class Layer(ABC):
+class Layer:
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -48,9 +47,20 @@ class Layer(ABC):
     """
 
     _states: ClassVar[tuple[str, ...]] = ("h",)
+    # The constructor's arguments that are shown where they are not these.
+    _usual: ClassVar[dict[str, Any]] = {
+        "num_layers": 1,
+        "bias": True,
+        "batch_first": False,
+        "bidirectional": False,
+        "dtype": "float32",
+        "compute_dtype": None,
+        "device": "cpu",
+    }
 
     def __init__(
         self,
+        cell: str,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -75,7 +85,7 @@ class Layer(ABC):
         self._device = devices.find(device, array_type)
         self.device = self._device.name
         self._stack = Stack(
-            self._cell(),
+            cell,
             self.input_size,
             self.hidden_size,
             self.num_layers,
@@ -89,7 +99,10 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
-        shown += [f"{name}={value!r}" for name, value in self._unusual().items()]
+        given = {name: getattr(self, name) for name in self._usual}
+        shown += [
+            f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
+        ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def parameters(self) -> dict[str, Array]:
@@ -352,7 +365,7 @@ class Layer(ABC):
         y_n, state_n, core = self._run(
             source, weights, state_0, lengths, resets, save, target, state_out
         )
-        kind = results.hand_over if out is None else _as_it_is
+        kind = results.hand_over if out is None else devices.as_it_is
         tape = LayerTape(self, self.batch_first, core, results)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), tape
 
@@ -393,24 +406,6 @@ class Layer(ABC):
                 f"{argument}: expected the parameters of {self!r}, "
                 f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
             )
-
-    @abstractmethod
-    def _cell(self) -> str:
-        """The compiled module's name of the cell."""
-
-    def _unusual(self) -> dict[str, Any]:
-        """The constructor's arguments that are not their defaults."""
-        usual = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "bidirectional": False,
-            "dtype": "float32",
-            "compute_dtype": None,
-            "device": "cpu",
-        }
-        given = {name: getattr(self, name) for name in usual}
-        return {name: value for name, value in given.items() if value != usual[name]}
 
     def _output(
         self,
@@ -458,7 +453,3 @@ class Layer(ABC):
 
 def _listed(names: list[Any]) -> str:
     return ", ".join(map(str, names)) or "none"
-
-
-def _as_it_is(array: Any) -> Any:
-    return array
