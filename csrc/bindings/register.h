@@ -12,6 +12,5 @@ void register_frozen(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
 void register_dlpack_export(pybind11::module_& m);
 void register_device_array(pybind11::module_& m);
-void register_system(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings
