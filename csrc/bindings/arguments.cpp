@@ -47,18 +47,15 @@ int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   const std::string name = str_argument("compute_dtype", object);
   const std::string own = dtype_name(dtype);
   if (name == own) return FUSEDRNN_COMPUTE_SAME;
-  const bool is_tfloat32 = name == kTfloat32;
-  if (dtype == Dtype::float32) {
-    if (name == "bfloat16") return FUSEDRNN_COMPUTE_BFLOAT16;
-    if (is_tfloat32 && on_cuda) return FUSEDRNN_COMPUTE_TFLOAT32;
-  }
   std::string wanted = "None or '" + own + "'";
   if (dtype == Dtype::float32) {
+    if (name == "bfloat16") return FUSEDRNN_COMPUTE_BFLOAT16;
+    if (name == kTfloat32 && on_cuda) return FUSEDRNN_COMPUTE_TFLOAT32;
     wanted =
         on_cuda ? "None, 'float32', 'bfloat16' or 'tfloat32'" : "None, 'float32' or 'bfloat16'";
   }
   wanted += " with arrays of " + own;
-  if (is_tfloat32 && dtype == Dtype::float32) wanted += " on the CPU";
+  if (name == kTfloat32 && dtype == Dtype::float32) wanted += " on the CPU";
   throw_value_error(expected("compute_dtype", wanted, "'" + name + "'"));
 }
 

@@ -1,98 +1,32 @@
-// freeze and Frozen: weights packed once, and passes over sequences with them.
-#include "bindings/frozen.h"
+// Frozen: a network with its weights packed once, its passes over sequences, and its steps.
+#include <pybind11/numpy.h>
 
-#include <algorithm>
-#include <array>
+#include <atomic>
 #include <cstring>
+#include <exception>
+#include <initializer_list>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/array_arguments.h"
+#include "bindings/errors.h"
 #include "bindings/gil.h"
+#include "bindings/numpy_types.h"
+#include "bindings/pass.h"
 #include "bindings/register.h"
-#include "bindings/tape.h"
 #include "core/error.h"
+#include "core/frozen.h"
+#include "core/memory.h"
 #include "core/tensor.h"
 #include "core/validate.h"
 
 namespace fusedrnn::bindings {
-
-// Memory for steps of up to `batch` sequences.
-class Frozen::Workspace {
- public:
-  Workspace(const fusedrnn_frozen& frozen, int64_t batch)
-      : batch_(batch), block_(step_workspace(frozen, batch)) {}
-  int64_t batch() const { return batch_; }
-  void* data() const { return block_.data(); }
-
- private:
-  int64_t batch_;
-  Block block_;
-};
-
-// One that is large enough, while it lives.
-class Frozen::Lease {
- public:
-  Lease(const Frozen& frozen, int64_t batch)
-      : spare_(frozen.spare_), taken_(spare_.exchange(nullptr, std::memory_order_acquire)) {
-    if (taken_ == nullptr || taken_->batch() < batch) {
-      taken_ = std::make_unique<Workspace>(frozen.handle(), batch);
-    }
-  }
-  ~Lease() { delete spare_.exchange(taken_.release(), std::memory_order_acq_rel); }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-
-  void* data() const { return taken_->data(); }
-
- private:
-  std::atomic<Workspace*>& spare_;
-  std::unique_ptr<Workspace> taken_;
-};
-
-Frozen::Frozen(std::shared_ptr<const fusedrnn_frozen> handle)
-    : handle_(std::move(handle)), work_(step_work(handle_->network)) {}
-
-Frozen::~Frozen() { delete spare_.load(std::memory_order_acquire); }
-
-bool Frozen::releases_gil(int64_t B) const {
-  // From about ten microseconds on: to give the GIL away and to come back for it costs a tenth of
-  // one where nobody wants it, and up to Python's switching interval where somebody does.
-  constexpr int64_t kGilWork = int64_t{1} << 18;
-  return work_ * B >= kGilWork;
-}
-
-void Frozen::step(const Arrays& arrays) const {
-  if (arrays.B == 0) return;
-  const Network& n = network();
-  const Lease workspace(*this, arrays.B);
-  constexpr size_t kFew = 32;  // states: no memory for these
-  std::array<const void*, kFew> few_prev{};
-  std::array<void*, kFew> few_next{};
-  std::vector<const void*> many_prev;
-  std::vector<void*> many_next;
-  const auto count = static_cast<size_t>(n.num_states);
-  if (count > kFew) {
-    many_prev.resize(count);
-    many_next.resize(count);
-  }
-  const void** prev = count > kFew ? many_prev.data() : few_prev.data();
-  void** next = count > kFew ? many_next.data() : few_next.data();
-  n.for_states([&](const Run& run, int s, int number) {
-    const int64_t offset =
-        (&run - n.runs.data()) * arrays.B * run.state_size(s) * item_size(n.dtype);
-    const char* before = static_cast<const char*>(arrays.prev[s]);
-    prev[number] = before == nullptr ? nullptr : before + offset;
-    next[number] = static_cast<char*>(arrays.next[s]) + offset;
-  });
-  step_with_threads(*handle_, {arrays.B, arrays.x, prev, next}, workspace.data());
-  std::memcpy(arrays.y, next[n.runs.back().first_state],
-              static_cast<size_t>(arrays.B * n.output_size() * item_size(n.dtype)));
-}
-
 namespace {
+
+using Frozen = fusedrnn_frozen;
 
 // The network with its weights kept in another type.
 NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weight_dtype) {
@@ -111,39 +45,252 @@ NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weigh
 std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle parameters,
                                py::handle weight_dtype) {
   const NetworkPointer network = with_weight_dtype(given, weight_dtype);
-  const std::vector<Name> names = parameter_names(*network);
-  const Objects objects("parameters", parameters, names.size());
-  Arrays<InputArray> arrays(names.size());
-  std::vector<const DLTensor*> tensors;
-  const auto describe = [&] {
-    tensors.clear();
-    for (const auto& array : arrays) tensors.push_back(array->tensor());
-  };
-  for (size_t i = 0; i < names.size(); ++i) {
-    arrays[i].emplace(names[i], objects[i], ElementKind::floating);
-  }
-  describe();
-  check_parameters_to_freeze(*network, tensors.data(), Layout::any);
-  for (auto& array : arrays) array->make_readable();
-  describe();
-  fusedrnn_frozen* frozen = nullptr;
+  Arrays<InputArray> arrays = read_parameters(parameters, parameter_names(*network), nullptr);
+  check_parameters_to_freeze(*network, arrays.tensors(), Layout::any);
+  arrays.make_readable();
+  Frozen* frozen = nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
   {
     const ReleasedGil no_gil;
-    status = fusedrnn_freeze(network.get(), tensors.data(), &frozen);
+    status = fusedrnn_freeze(network.get(), arrays.tensors(), &frozen);
   }
   throw_on_failure(status);
-  return std::make_shared<Frozen>(
-      std::shared_ptr<const fusedrnn_frozen>(frozen, fusedrnn_frozen_free));
+  return {frozen, fusedrnn_frozen_free};
 }
 
-py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
-                         py::handle lengths, py::handle resets, py::handle y, py::handle states_n) {
+py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
+                  py::handle lengths, py::handle resets, py::handle y, py::handle states_n) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), lengths, resets);
-  const NetworkPointer network(frozen, &frozen->network());
+  const NetworkPointer network(frozen, &frozen->network);
   const py::tuple results =
-      forward_pass(network, std::move(inputs), true, states, false, y, states_n, &frozen->handle());
+      forward_pass(network, std::move(inputs), true, states, false, y, states_n, frozen.get());
   return py::make_tuple(results[0], results[1]);
+}
+
+// --- steps of NumPy arrays ---
+//
+// They do without what a call through pybind11 costs: for a small cell that is several times the
+// step itself. So a step is a builtin function that gets its arguments as a C array, reads NumPy's
+// structs instead of asking for attributes, and does nothing but recognise arrays that can be used
+// as they lie. For whatever else comes the Python layer makes such arrays, and finds the words for
+// wrong ones.
+
+using NumPy = py::detail::npy_api;
+
+constexpr const char* kCapsuleName = "fusedrnn.fast_step";
+constexpr int kReadable = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_;
+constexpr int kWritable = kReadable | NumPy::NPY_ARRAY_WRITEABLE_;
+constexpr py::ssize_t kAnyBatch = -1;
+
+// Other Python threads may run during a step of as many multiply-adds, about ten microseconds: to
+// give the GIL away and to come back for it costs a tenth of one where nobody wants it, and up to
+// Python's switching interval where somebody does.
+constexpr int64_t kGilWork = int64_t{1} << 18;
+
+// The bytes of a dense array.
+struct Bytes {
+  char* data = nullptr;
+  size_t size = 0;
+
+  bool apart_from(const Bytes& other) const {
+    return data + size <= other.data || other.data + other.size <= data;
+  }
+};
+
+// One [L,B,n] for each state of the cell; of `prev`, null: zero. `next` of a state may be its
+// `prev`. y gets the output last, and may share memory with what is read.
+struct StepArrays {
+  py::ssize_t B = 0;
+  Bytes x, y, prev[kMaxStates], next[kMaxStates];
+};
+
+class FastStep {
+ public:
+  explicit FastStep(std::shared_ptr<const Frozen> frozen)
+      : frozen_(std::move(frozen)),
+        network_(frozen_->network),
+        numpy_(NumPy::get()),
+        dtype_(numpy_dtype(network_.dtype)),
+        type_num_(dtype_.num()),
+        is_number_(dtype_.kind() == 'f'),
+        item_(item_size(network_.dtype)),
+        work_(step_work(network_)),
+        states_(states_of_runs(network_)),
+        I_(network_.input_size()),
+        width_(network_.output_size()),
+        L_(static_cast<py::ssize_t>(network_.runs.size())) {
+    for (int s = 0; s < states_; ++s) sizes_[s] = network_.runs.front().state_size(s);
+  }
+  ~FastStep() { delete spare_.load(std::memory_order_acquire); }
+  FastStep(const FastStep&) = delete;
+  FastStep& operator=(const FastStep&) = delete;
+
+  // (y, state), or None where the arguments are not what this knows.
+  py::object run(PyObject* x, PyObject* state, PyObject* out) const {
+    StepArrays arrays;
+    if (!read(x, kReadable, {kAnyBatch, I_}, arrays.x)) return py::none();
+    arrays.B = py::detail::array_proxy(x)->dimensions[0];
+    if (state != Py_None && !read_states(state, kReadable, arrays.B, arrays.prev))
+      return py::none();
+    if (out == Py_None) return step_into_new_arrays(arrays);
+    if (!read_out(out, arrays) || !may_write(arrays)) return py::none();
+    step(arrays);
+    return py::reinterpret_borrow<py::object>(out);
+  }
+
+ private:
+  // Memory for steps of up to `batch` sequences.
+  struct Workspace {
+    Workspace(const Frozen& frozen, int64_t most)
+        : batch(most),
+          block(step_workspace(frozen, most)),
+          prev(static_cast<size_t>(frozen.network.num_states)),
+          next(prev.size()) {}
+
+    int64_t batch;
+    Block block;
+    std::vector<const void*> prev;
+    std::vector<void*> next;
+  };
+
+  // Whether `object` is an array of our dtype, exactly of NumPy's type (a subclass may mean
+  // something else by its elements), with these flags and this shape.
+  bool read(PyObject* object, int flags, std::initializer_list<py::ssize_t> shape,
+            Bytes& bytes) const {
+    if (Py_TYPE(object) != numpy_.PyArray_Type_) return false;
+    const auto* array = py::detail::array_proxy(object);
+    if (array->nd != static_cast<int>(shape.size()) || (array->flags & flags) != flags)
+      return false;
+    const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
+    const bool is_ours = array->descr == dtype_.ptr() ||
+                         (is_number_ && dtype->type_num == type_num_ && dtype->byteorder == '=');
+    if (!is_ours) return false;
+    py::ssize_t size = item_;
+    const py::ssize_t* n = array->dimensions;
+    for (const py::ssize_t wanted : shape) {
+      if (*n != wanted && wanted != kAnyBatch) return false;
+      size *= *n++;
+    }
+    bytes = {array->data, static_cast<size_t>(size)};
+    return true;
+  }
+
+  // Of what a user gives for all states: one array, or a tuple of as many. A tuple cannot change
+  // while the GIL is released; a list would have to be copied. Where they are only read, None may
+  // stand for each.
+  bool read_states(PyObject* states, int flags, py::ssize_t B, Bytes* bytes) const {
+    const bool is_tuple = PyTuple_CheckExact(states) && PyTuple_GET_SIZE(states) == states_;
+    if (states_ > 1 && !is_tuple) return false;
+    for (int s = 0; s < states_; ++s) {
+      PyObject* state = states_ == 1 ? states : PyTuple_GET_ITEM(states, s);
+      if (state == Py_None && flags == kReadable) continue;
+      if (!read(state, flags, {L_, B, sizes_[s]}, bytes[s])) return false;
+    }
+    return true;
+  }
+
+  bool read_out(PyObject* out, StepArrays& arrays) const {
+    return PyTuple_CheckExact(out) && PyTuple_GET_SIZE(out) == 2 &&
+           read(PyTuple_GET_ITEM(out, 0), kWritable, {arrays.B, width_}, arrays.y) &&
+           read_states(PyTuple_GET_ITEM(out, 1), kWritable, arrays.B, arrays.next);
+  }
+
+  bool may_write(const StepArrays& arrays) const {
+    for (int s = 0; s < states_; ++s) {
+      const Bytes& next = arrays.next[s];
+      if (!next.apart_from(arrays.y) || !next.apart_from(arrays.x)) return false;
+      for (int other = 0; other < states_; ++other) {
+        const Bytes& prev = arrays.prev[other];
+        const bool in_place = other == s && prev.data == next.data;
+        if (!in_place && !next.apart_from(prev)) return false;
+        if (other < s && !next.apart_from(arrays.next[other])) return false;
+      }
+    }
+    return true;
+  }
+
+  py::object step_into_new_arrays(StepArrays& arrays) const {
+    py::object y = make_array({arrays.B, width_}, arrays.y), states[kMaxStates];
+    for (int s = 0; s < states_; ++s)
+      states[s] = make_array({L_, arrays.B, sizes_[s]}, arrays.next[s]);
+    step(arrays);
+    if (states_ == 1) return py::make_tuple(std::move(y), std::move(states[0]));
+    py::tuple state(static_cast<size_t>(states_));
+    for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
+    return py::make_tuple(std::move(y), std::move(state));
+  }
+
+  // NumPy allocates small arrays faster than we could wrap memory of ours.
+  py::object make_array(std::initializer_list<py::ssize_t> shape, Bytes& bytes) const {
+    Py_INCREF(dtype_.ptr());  // the call takes it
+    auto array = py::reinterpret_steal<py::object>(numpy_.PyArray_NewFromDescr_(
+        numpy_.PyArray_Type_, dtype_.ptr(), static_cast<int>(shape.size()), shape.begin(), nullptr,
+        nullptr, 0, nullptr));
+    if (!array) throw py::error_already_set();
+    bytes.data = py::detail::array_proxy(array.ptr())->data;
+    return array;
+  }
+
+  void step(const StepArrays& arrays) const {
+    if (arrays.B == 0) return;
+    std::optional<ReleasedGil> no_gil;
+    if (work_ * arrays.B >= kGilWork) no_gil.emplace();
+    // That of the last step, by an exchange, so that nobody waits: who finds none makes its own.
+    std::unique_ptr<Workspace> space(spare_.exchange(nullptr, std::memory_order_acquire));
+    if (space == nullptr || space->batch < arrays.B)
+      space = std::make_unique<Workspace>(*frozen_, arrays.B);
+    network_.for_states([&](const Run& run, int s, int number) {
+      const int64_t offset = (&run - network_.runs.data()) * arrays.B * sizes_[s] * item_;
+      const auto n = static_cast<size_t>(number);
+      const char* before = arrays.prev[s].data;
+      space->prev[n] = before == nullptr ? nullptr : before + offset;
+      space->next[n] = arrays.next[s].data + offset;
+    });
+    step_with_threads(*frozen_, {arrays.B, arrays.x.data, space->prev.data(), space->next.data()},
+                      space->block.data());
+    const auto last = static_cast<size_t>(network_.runs.back().first_state);
+    std::memcpy(arrays.y.data, space->next[last], static_cast<size_t>(arrays.B * width_ * item_));
+    delete spare_.exchange(space.release(), std::memory_order_acq_rel);
+  }
+
+  std::shared_ptr<const Frozen> frozen_;
+  const Network& network_;
+  NumPy& numpy_;
+  py::dtype dtype_;
+  int type_num_;
+  bool is_number_;  // else a stand-in for bfloat16, which NumPy does not have
+  py::ssize_t item_;
+  int64_t work_;  // multiply-adds of one sequence
+  int states_;
+  py::ssize_t I_, width_, L_, sizes_[kMaxStates] = {};
+  mutable std::atomic<Workspace*> spare_{nullptr};
+};
+
+PyObject* fast_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  try {
+    if (count != 3)
+      throw_type_error("fast_step: expected 3 arguments, got " + std::to_string(count));
+    const auto* step = static_cast<const FastStep*>(PyCapsule_GetPointer(self, kCapsuleName));
+    return step->run(arguments[0], arguments[1], arguments[2]).release().ptr();
+  } catch (const std::exception&) {
+    py::detail::try_translate_exceptions();
+    return nullptr;
+  }
+}
+
+// PyMethodDef has one type of function for all calling conventions.
+PyMethodDef fast_step_method = {
+    "fast_step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fast_step)),
+    METH_FASTCALL, "fast_step(x_t, state, out): a step of plain NumPy arrays, or None."};
+
+py::object make_step(const std::shared_ptr<Frozen>& frozen) {
+  auto step = std::make_unique<FastStep>(frozen);
+  const py::capsule self(step.get(), kCapsuleName,
+                         [](void* p) { delete static_cast<FastStep*>(p); });
+  step.release();
+  PyObject* function = PyCFunction_NewEx(&fast_step_method, self.ptr(), nullptr);
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
 }
 
 }  // namespace
@@ -153,14 +300,13 @@ void register_frozen(py::module_& m) {
                                               "A network with packed weights; immutable.")
       .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
            py::arg("weight_dtype") = py::none())
-      .def("forward", &forward_frozen, py::arg("x"), py::arg("states") = py::none(),
+      .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
            py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
            py::arg("y") = py::none(), py::arg("states_n") = py::none(),
            "Runs over a sequence: (y, states).")
-      .def(
-          "make_step", [](std::shared_ptr<Frozen> frozen) { return make_step(std::move(frozen)); },
-          "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
-          "not.");
+      .def("make_step", &make_step,
+           "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
+           "not.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -1,27 +1,70 @@
+// The compiled module: its parts, and what it knows of the machine.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <exception>
+#include <string>
 
+#include "bindings/arguments.h"
 #include "bindings/gil.h"
 #include "bindings/register.h"
+#include "core/cuda_library.h"
+#include "core/error.h"
 #include "core/system.h"
 #include "fusedrnn/fusedrnn.h"
 
+namespace fusedrnn::bindings {
+namespace {
+
+py::dict info() {
+  const SystemInfo system = system_info();
+  return py::dict(py::arg("version") = system.version, py::arg("isa") = system.isa,
+                  py::arg("isas_available") = system.isas_available,
+                  py::arg("isas_compiled") = system.isas_compiled,
+                  py::arg("threads") = system.threads,
+                  py::arg("cpus_available") = system.cpus_available,
+                  py::arg("cuda_devices") = system.cuda_devices, py::arg("cuda") = system.cuda);
+}
+
+void set_threads(py::handle object) {
+  const int64_t n = int_argument("n", object);
+  if (n != static_cast<int32_t>(n))
+    throw_value_error(expected("n", "a number of threads", std::to_string(n)));
+  set_num_threads(static_cast<int>(n));
+}
+
+void set_library(py::handle path) { set_cuda_library(str_argument("path", path)); }
+
+void require_device(py::handle name, int32_t device) {
+  require_cuda_device(str_argument("name", name).c_str(), {kDLCUDA, device});
+}
+
+}  // namespace
+}  // namespace fusedrnn::bindings
+
 PYBIND11_MODULE(_core, m) {
+  using namespace fusedrnn::bindings;
   m.doc() = "The compiled part of fusedrnn: arrays in and out. Its types are those of _core.pyi.";
   m.attr("__version__") = fusedrnn_version();
   try {
     // FUSEDRNN_ISA must be honoured or refused, and refused before anything has been computed.
     fusedrnn::require_usable_isa();
   } catch (const std::exception& error) {
-    throw pybind11::import_error(error.what());
+    throw py::import_error(error.what());
   }
-  fusedrnn::bindings::watch_for_the_end_of_python();
-  fusedrnn::bindings::register_errors();
-  fusedrnn::bindings::register_tape(m);
-  fusedrnn::bindings::register_network(m);
-  fusedrnn::bindings::register_frozen(m);
-  fusedrnn::bindings::register_optimizers(m);
-  fusedrnn::bindings::register_arrays(m);
-  fusedrnn::bindings::register_system(m);
+  watch_for_the_end_of_python();
+  register_errors();
+  register_tape(m);
+  register_network(m);
+  register_frozen(m);
+  register_optimizers(m);
+  register_arrays(m);
+  m.def("info", &info, "Version, instruction sets, threads and devices.");
+  m.def("set_num_threads", &set_threads, py::arg("n"),
+        "Sets the largest number of threads a call may use, the calling one included.");
+  m.def("get_num_threads", &fusedrnn::get_num_threads, "That number.");
+  m.def("set_cuda_library", &set_library, py::arg("path"),
+        "Where the CUDA library is, unless the environment says otherwise.");
+  m.def("require_cuda_device", &require_device, py::arg("name"), py::arg("device"),
+        "Throws where the CUDA device cannot be used.");
 }

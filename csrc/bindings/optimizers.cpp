@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
-#include "bindings/released_gil.h"
 #include "core/error.h"
 #include "optimizers/step.h"
 

@@ -1,27 +1,25 @@
-// What the calls of a network read and write, as arrays: in the order in which core counts them.
+// The passes of a network over arrays of Python.
 //
 // States come as one array for each state of a cell: [B,n] where the network is a single run of a
-// function's, or [R,B,n] over the R runs of a stack.
+// function's, or "stacked" [R,B,n] over the R runs of layers.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/array_arguments.h"
 #include "bindings/place.h"
+#include "core/frozen.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
-
-// Arrays that stay where they are: they refer to themselves.
-template <class Array>
-using Arrays = std::vector<std::optional<Array>>;
 
 using NetworkPointer = std::shared_ptr<const Network>;
 
@@ -38,106 +36,73 @@ class Objects {
   py::handle tuple_;
 };
 
-// What backward reads again.
-class PassInputs {
+// The arrays of a list that core counts: parameters or states. Neither they nor the tensors over
+// them move.
+template <class Array>
+class Arrays {
  public:
-  // `names`: of parameters; None where there are none.
-  PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names,
-             py::handle lengths, py::handle resets);
+  using Tensor = decltype(std::declval<Array&>().tensor());
 
-  const DLTensor* x() const { return x_->tensor(); }
-  const DLTensor* lengths() const { return lengths_ ? lengths_->tensor() : lengths_given_; }
-  const DLTensor* resets() const { return resets_ ? resets_->tensor() : resets_given_; }
-  const DLTensor* const* parameters() const { return tensors_.data(); }
-  const Place& place() const { return place_; }
+  explicit Arrays(size_t count) : arrays_(count), tensors_(count, nullptr) {}
 
-  // Once core has accepted them.
-  void make_readable();
+  // The arguments of the array's constructor.
+  template <class... Arguments>
+  void set(size_t i, Arguments&&... arguments) {
+    tensors_[i] = arrays_[i].emplace(std::forward<Arguments>(arguments)...).tensor();
+  }
 
-  // After the forward pass: backward asks whether there were masks, and reads none.
-  void release_masks();
+  size_t size() const { return arrays_.size(); }
+  Tensor const* tensors() const { return tensors_.data(); }
 
-  // What holds their memory.
-  py::tuple owners() const;
+  // Once core has accepted the tensors.
+  void make_readable() {
+    for (auto& array : arrays_) array->make_readable();
+  }
+
+  // What holds the memory of each; None where there is none.
+  py::tuple objects() const {
+    py::tuple objects(size());
+    for (size_t i = 0; i < size(); ++i)
+      objects[i] = arrays_[i] ? object_of(*arrays_[i]) : py::none();
+    return objects;
+  }
 
  private:
-  template <class Visit>
-  void for_each(const Visit& visit);
-  void refresh();
+  static py::object object_of(const InputArray& array) { return array.owner(); }
+  static py::object object_of(const OutputArray& array) { return array.array(); }
 
-  Place place_;  // x decides it
-  std::optional<InputArray> x_, lengths_, resets_;
-  const DLTensor *lengths_given_ = nullptr, *resets_given_ = nullptr;
-  Arrays<InputArray> parameters_;
-  std::vector<const DLTensor*> tensors_;
+  std::vector<std::optional<Array>> arrays_;
+  std::vector<Tensor> tensors_;
 };
 
-// How messages speak of states: "h0" of a function's, "state[0]" of a stack's.
-struct StateNames {
-  const char* prefix;   // "" or "d"
-  const char* time;     // "0" or "_n"
-  const char* stacked;  // "state", "out[1]"
-};
-
-// The states of all runs as core wants them, cut out of arrays.
-class StateSlices {
- public:
-  explicit StateSlices(const Network& network) : network_(network) {}
-
-  // Name of state `s`, of every run's cell alike.
-  static Name name_of(const Network& network, bool stacked, const StateNames& names, int s);
-
-  // `t` may be null, and stays where it is. Throws where it is no array of R runs.
-  void set(bool stacked, const Name& name, int s, const DLTensor* t);
-  DLTensor* const* list() { return list_.data(); }
-  const DLTensor* const* list() const { return list_.data(); }
-
- private:
-  struct Slice {
-    DLTensor tensor;
-    int64_t shape[2], strides[2];
-  };
-  const Network& network_;
-  std::vector<Slice> slices_;  // of stacked arrays
-  std::vector<DLTensor*> list_ =
-      std::vector<DLTensor*>(static_cast<size_t>(network_.num_states), nullptr);
-};
-
-class StateInputs {
- public:
-  StateInputs(const Network& network, bool stacked, const StateNames& names, py::handle arrays,
-              Place* place);
-
-  const DLTensor* const* list() { return slices_.list(); }
-  void make_readable();
-  py::tuple owners() const;
-
- private:
-  void cut();
-
-  const bool stacked_;
-  const int count_;
-  Arrays<InputArray> arrays_;
-  StateSlices slices_;
-};
-
-class StateOutputs {
- public:
-  StateOutputs(const Network& network, bool stacked, const StateNames& names, int64_t B,
-               py::handle arrays, const Place* place);
-
-  DLTensor* const* list() { return slices_.list(); }
-  py::tuple arrays() const;
-
- private:
-  Arrays<OutputArray> arrays_;
-  StateSlices slices_;
-};
+std::vector<Name> parameter_names(const Network& network);
+Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name>& names,
+                                   Place* place);
 
 // The states of one run's cell; throws where runs have different ones, which no array can hold.
 int states_of_runs(const Network& network);
 
-// Results of a call whose library does not know of the work that reads its inputs: see keep_inputs.
-void keep_inputs(const py::tuple& results, const py::tuple& inputs);
+// What a call reads but states: backward reads it again.
+struct PassInputs {
+  // `parameters`: None where there are no `names`.
+  PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names,
+             py::handle lengths, py::handle resets);
+
+  // Once core has accepted them.
+  void make_readable();
+  // After the forward pass: backward asks whether there were masks, and reads none.
+  void release_masks();
+
+  Place place;  // x decides it
+  InputArray x;
+  Arrays<InputArray> parameters;
+  const DLTensor *lengths, *resets;
+  std::optional<InputArray> masks[2];
+};
+
+// (y, states, Tape or None). `frozen`: packed weights in the place of parameters, or null.
+py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
+                       py::handle states, bool save, py::handle y, py::handle states_n,
+                       const fusedrnn_frozen* frozen = nullptr);
 
 }  // namespace fusedrnn::bindings

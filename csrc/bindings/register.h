@@ -11,6 +11,5 @@ void register_tape(pybind11::module_& m);
 void register_frozen(pybind11::module_& m);
 void register_optimizers(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
-void register_system(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings

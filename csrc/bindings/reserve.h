@@ -5,10 +5,13 @@
 #include <pybind11/numpy.h>
 
 #include <memory>
+#include <utility>
 
+#include "bindings/array_arguments.h"
 #include "bindings/place.h"
-#include "core/cuda_plugin.h"
-#include "core/network.h"
+#include "core/cuda_library.h"
+#include "core/error.h"
+#include "core/reserve.h"
 
 namespace fusedrnn::bindings {
 
@@ -18,10 +21,33 @@ class Reserve {
  public:
   // New memory for a call of these sizes. `memory`: its allocator on a CUDA device, or null.
   Reserve(const Network& network, int64_t T, int64_t B, const Place& place,
-          std::shared_ptr<CudaMemory> memory);
+          std::shared_ptr<CudaMemory> memory)
+      : memory_(std::move(memory)) {
+    if (!place.on_cuda()) {
+      const auto bytes = static_cast<int64_t>(reserve_bytes(network, {kDLCPU, 0}, T, B));
+      set(empty_array(py::dtype::of<uint8_t>(), {bytes}));
+      return;
+    }
+    bytes_ = reserve_bytes(network, {kDLCUDA, place.device()}, T, B);
+    const CudaPlugin& plugin = cuda_plugin();
+    const CudaPlace here = cuda_place(place);
+    const fusedrnn_status status = plugin.keep(bytes_, &here, &kept_, &data_);
+    if (status != FUSEDRNN_OK && memory_) memory_->throw_on_failure(status, plugin.last_error());
+    check_cuda(plugin, status);
+  }
+
   // Bytes that a forward call has left before. On the CPU.
-  explicit Reserve(py::array bytes);
-  ~Reserve();
+  explicit Reserve(const py::array& bytes) {
+    if (!bytes.dtype().is(py::dtype::of<uint8_t>()) || bytes.ndim() != 1 ||
+        (bytes.flags() & py::array::c_style) == 0) {
+      throw_type_error(expected("reserve", "a dense vector of uint8", "another array"));
+    }
+    set(bytes);
+  }
+
+  ~Reserve() {
+    if (kept_ != nullptr) cuda_plugin().free_kept(kept_);
+  }
   Reserve(const Reserve&) = delete;
   Reserve& operator=(const Reserve&) = delete;
 
@@ -31,10 +57,27 @@ class Reserve {
   const py::object& array() const { return array_; }
 
   // Around each call that uses it, on the place's stream.
-  void enter(const Place& place) const;
-  void leave(const Place& place) const;
+  void enter(const Place& place) const { order(&CudaPlugin::enter, place); }
+  void leave(const Place& place) const { order(&CudaPlugin::leave, place); }
 
  private:
+  void set(const py::array& array) {
+    bytes_ = static_cast<size_t>(array.nbytes());
+    data_ = const_cast<void*>(array.data());
+    array_ = array;
+  }
+
+  CudaPlace cuda_place(const Place& place) const {
+    return {place.device(), place.stream(), memory_ ? memory_->allocator() : nullptr};
+  }
+
+  template <class Step>
+  void order(Step CudaPlugin::* step, const Place& place) const {
+    if (kept_ == nullptr) return;
+    const CudaPlace here = cuda_place(place);
+    check_cuda(cuda_plugin(), (cuda_plugin().*step)(kept_, &here));
+  }
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
   py::object array_ = py::none();

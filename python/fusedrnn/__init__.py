@@ -18,32 +18,22 @@ from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
 from fusedrnn import schedules as schedules
 from fusedrnn._core import get_num_threads, set_num_threads
-from fusedrnn.clipping import clip_grad_norm, clip_grad_value
-from fusedrnn.functional import (
-    gru,
-    gru_backward,
-    gru_forward,
-    indrnn,
-    indrnn_backward,
-    indrnn_forward,
+from fusedrnn.cells.gru import GRU, GRUGradients, gru, gru_backward, gru_forward
+from fusedrnn.cells.indrnn import IndRNN, IndRNNGradients, indrnn, indrnn_backward, indrnn_forward
+from fusedrnn.cells.lstm import (
+    LSTM,
+    LSTMGradients,
+    PeepholeLSTMGradients,
     lstm,
     lstm_backward,
     lstm_forward,
-    rnn,
-    rnn_backward,
-    rnn_forward,
 )
+from fusedrnn.cells.rnn import RNN, RNNGradients, rnn, rnn_backward, rnn_forward
+from fusedrnn.clipping import clip_grad_norm, clip_grad_value
+from fusedrnn.functional import Tape
 from fusedrnn.information import __version__, info
-from fusedrnn.layers import GRU, LSTM, RNN, Frozen, IndRNN, LayerTape
+from fusedrnn.layers import Frozen, LayerTape
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
-from fusedrnn.tape import (
-    GRUGradients,
-    IndRNNGradients,
-    LSTMGradients,
-    PeepholeLSTMGradients,
-    RNNGradients,
-    Tape,
-)
 from fusedrnn.truncated import Chunk, tbptt
 
 __all__ = [

@@ -9,25 +9,8 @@ from typing import Any
 
 import numpy as np
 
-NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
-INDRNN_NONLINEARITIES = ("relu", "tanh")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
-
-
-def rnn_cell(nonlinearity: object) -> str:
-    """The compiled module's name of a vanilla RNN."""
-    return f"rnn_{choice('nonlinearity', nonlinearity, NONLINEARITIES)}"
-
-
-def indrnn_cell(nonlinearity: object) -> str:
-    """The compiled module's name of an IndRNN."""
-    return f"indrnn_{choice('nonlinearity', nonlinearity, INDRNN_NONLINEARITIES)}"
-
-
-def gru_cell(reset_after: object) -> str:
-    """The compiled module's name of a GRU."""
-    return "gru" if flag("reset_after", reset_after) else "gru_reset_before"
 
 
 def flag(name: str, value: object) -> bool:

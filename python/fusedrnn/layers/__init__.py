@@ -1,13 +1,13 @@
-"""The cells as layers: parameters, stacks, both directions, PyTorch's names.
+"""Layers of cells: parameters, stacks, both directions, PyTorch's names.
 
 Letters: T time steps, B batch, I input size, H hidden size, L layers, D directions (1 or 2),
 G gate blocks (RNN 1, GRU 3, LSTM 4). `base` is what a user calls, `stack` how layers and directions
-follow one another, `cells` what is particular to one cell, `devices` where parameters lie, `frozen`
-layers with packed weights, `parameters` and `initial` what they are changed by and begin with.
+follow one another, `devices` where parameters lie, `frozen` layers with packed weights,
+`parameters` and `initial` what they are changed by and begin with. The layers themselves stand
+beside their functions, in `fusedrnn.cells`.
 """
 
 from fusedrnn.layers.base import Layer, LayerTape
-from fusedrnn.layers.cells import GRU, LSTM, RNN, IndRNN
 from fusedrnn.layers.frozen import Frozen
 
-__all__ = ["GRU", "LSTM", "RNN", "Frozen", "IndRNN", "Layer", "LayerTape"]
+__all__ = ["Frozen", "Layer", "LayerTape"]

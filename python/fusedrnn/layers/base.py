@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
@@ -39,7 +38,7 @@ class LayerTape(Generic[A]):
         return self.core.reserve
 
 
-class Layer(Fixed, ABC):
+class Layer(Fixed):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -53,9 +52,20 @@ class Layer(Fixed, ABC):
     """
 
     _states: ClassVar[tuple[str, ...]] = ("h",)
+    # The constructor's arguments that are shown where they are not these.
+    _usual: ClassVar[dict[str, Any]] = {
+        "num_layers": 1,
+        "bias": True,
+        "batch_first": False,
+        "bidirectional": False,
+        "dtype": "float32",
+        "compute_dtype": None,
+        "device": "cpu",
+    }
 
     def __init__(
         self,
+        cell: str,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -81,7 +91,7 @@ class Layer(Fixed, ABC):
         self._device = devices.find(device, array_type)
         self.device = self._device.name
         self._stack = Stack(
-            self._cell(),
+            cell,
             self.input_size,
             self.hidden_size,
             self.num_layers,
@@ -96,7 +106,10 @@ class Layer(Fixed, ABC):
 
     def __repr__(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
-        shown += [f"{name}={value!r}" for name, value in self._unusual().items()]
+        given = {name: getattr(self, name) for name in self._usual}
+        shown += [
+            f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
+        ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def parameters(self) -> dict[str, Array]:
@@ -369,7 +382,7 @@ class Layer(Fixed, ABC):
         y_n, state_n, core = self._run(
             source, weights, state_0, lengths, resets, save, target, state_out
         )
-        kind = results.hand_over if out is None else _as_it_is
+        kind = results.hand_over if out is None else devices.as_it_is
         tape = LayerTape(self, self.batch_first, core, results)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), tape
 
@@ -411,27 +424,9 @@ class Layer(Fixed, ABC):
                 f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
             )
 
-    @abstractmethod
-    def _cell(self) -> str:
-        """The compiled module's name of the cell."""
-
     def _initial(self, init: str, seed: int | None) -> Initial:
         """How the parameters begin."""
         return Initial(init, seed)
-
-    def _unusual(self) -> dict[str, Any]:
-        """The constructor's arguments that are not their defaults."""
-        usual = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "bidirectional": False,
-            "dtype": "float32",
-            "compute_dtype": None,
-            "device": "cpu",
-        }
-        given = {name: getattr(self, name) for name in usual}
-        return {name: value for name, value in given.items() if value != usual[name]}
 
     def _output(
         self,
@@ -479,7 +474,3 @@ class Layer(Fixed, ABC):
 
 def _listed(names: list[Any]) -> str:
     return ", ".join(map(str, names)) or "none"
-
-
-def _as_it_is(array: Any) -> Any:
-    return array

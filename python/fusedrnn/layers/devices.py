@@ -117,7 +117,7 @@ class Cuda:
         def empty(shape: tuple[int, ...], dtype: str) -> Array:
             return kind.empty(shape, dtype, self._index)
 
-        return Results(empty, _as_it_is)
+        return Results(empty, as_it_is)
 
     def parameter(self, values: NDArray[Any]) -> Array:
         dtype = "bfloat16" if values.dtype.kind == "V" else values.dtype.name
@@ -158,5 +158,5 @@ def on_host(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     return _core.as_array(name, value, shape)
 
 
-def _as_it_is(array: Any) -> Any:
+def as_it_is(array: Any) -> Any:
     return array

@@ -1,0 +1,165 @@
+"""The independently recurrent network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from fusedrnn import options
+from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.interop import A
+from fusedrnn.layers.base import Layer
+
+NONLINEARITIES = ("relu", "tanh")
+
+
+def _cell(nonlinearity: object) -> str:
+    return f"indrnn_{options.choice('nonlinearity', nonlinearity, NONLINEARITIES)}"
+
+
+def indrnn(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "relu",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A]:
+    """Run an independently recurrent network: ``h_t = act(W_ih x_t + b_ih + w_hh * h_{t-1})``.
+
+    Each unit sees its own last value alone, so `w_hh` has one weight a unit, and there is no
+    product in a step. The gradient that reaches a unit n steps back has the factor ``w_hh ** n``:
+    after the paper, weights of at most ``2 ** (1 / T)`` keep it from exploding over T steps.
+
+    Parameters
+    ----------
+    x : array [T, B, I]
+    w_ih : array [H, I]
+    w_hh : array [H]
+    b_ih : array [H], optional
+    h0 : array [B, H], optional
+    nonlinearity : {"relu", "tanh"}
+    lengths, resets, reverse, out
+        As in `rnn`.
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        As in `rnn`; it rounds the operands of ``W_ih x_t``, not `w_hh`.
+
+    Returns
+    -------
+    y, h_n : arrays [T, B, H] and [B, H]
+        As of `rnn`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnn`.
+
+    References
+    ----------
+    S. Li et al., "Independently recurrent neural network (IndRNN)" (2018), arXiv:1803.04831, eq. 2.
+    """
+    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
+    y, (h_n,), _ = run(cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out)
+    return y, h_n
+
+
+def indrnn_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "relu",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, Tape[A]]:
+    """Run `indrnn` and save what its gradients need: ``y, h_n, tape``.
+
+    Takes the arguments of `indrnn` and computes the same bits.
+    """
+    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
+    y, (h_n,), tape = run(
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out, "indrnn_forward"
+    )
+    return y, h_n, tape
+
+
+def indrnn_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> IndRNNGradients[A]:
+    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
+
+    Arguments as `rnn_backward`; the result has no `db_hh`, and its `dw_hh` is [H].
+    """
+    return IndRNNGradients(**gradients("indrnn_forward", tape, dy, (dh_n,), ("dh0",), out))
+
+
+@dataclass(frozen=True, eq=False)
+class IndRNNGradients(Generic[A]):
+    """As `RNNGradients`; `dw_hh` is [H], and there is no `db_hh`."""
+
+    dx: A
+    dw_ih: A
+    dw_hh: A
+    db_ih: A
+    dh0: A
+
+
+class IndRNN(Layer):
+    """Layers of independently recurrent networks (Li et al. 2018); see `fusedrnn.indrnn`.
+
+    Parameters
+    ----------
+    nonlinearity : {"relu", "tanh"}
+    others
+        As of `RNN`. A weight_hh is [H], there is no bias_hh, and where `bias` is False no bias_ih;
+        `init` is "uniform", for what is orthogonal is a matrix.
+    """
+
+    _usual = Layer._usual | {"nonlinearity": "relu"}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+        init: str = "uniform",
+    ) -> None:
+        cell = _cell(nonlinearity)
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+            init=init,
+        )

@@ -1,0 +1,242 @@
+"""The vanilla RNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from fusedrnn import options
+from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.interop import A
+from fusedrnn.layers.base import Layer
+
+NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+
+
+def _cell(nonlinearity: object) -> str:
+    return f"rnn_{options.choice('nonlinearity', nonlinearity, NONLINEARITIES)}"
+
+
+def rnn(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A]:
+    """Run a vanilla RNN: ``h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``.
+
+    Parameters
+    ----------
+    x : array [T, B, I]
+        The input of every step. T = 0 and B = 0 are valid.
+    w_ih, w_hh : arrays [H, I] and [H, H]
+    b_ih, b_hh : arrays [H], optional
+        Zero where absent.
+    h0 : array [B, H], optional
+        The state before the first step; zero where absent.
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    lengths : integers [B], optional
+        An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
+        them `y` is 0 and the state stands still; what `x` holds there is never used.
+    resets : bool array [T, B], optional
+        True where step t starts a new sequence: no state and no gradient crosses from t-1 to t, or
+        in reverse from t to t-1. Beyond `lengths` a reset does nothing.
+    reverse : bool
+        From step ``lengths[b] - 1`` to 0, instead of upwards.
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
+        device to tfloat32, here and in backward. All else is float32, except the gates that a tape
+        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``). None, or the
+        dtype of `x` itself, is plain.
+    out : (y, h_n), optional
+        Arrays to write the results to, and to return: on the device of `x` and of its dtype, each
+        with a dense last axis. They share no memory with what is read, but that `h_n` may be `h0`.
+
+    Returns
+    -------
+    y : array [T, B, H]
+        The state after every step.
+    h_n : array [B, H]
+        The state after the last valid step; `h0` where the length is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A wrong shape, range, dtype or device; the message names the argument, what was expected
+        and what came. Nothing has been computed then.
+    RuntimeError
+        A CUDA device that cannot be used; the message says why.
+    MemoryError
+        No memory for results, tape or work; on a CUDA device the cause is what the allocator of
+        the library of `x` raised.
+
+    References
+    ----------
+    J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
+    """
+    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), _ = run(cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out)
+    return y, h_n
+
+
+def rnn_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    lengths: Any = None,
+    resets: Any = None,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, Tape[A]]:
+    """Run `rnn` and save what its gradients need: ``y, h_n, tape``.
+
+    Takes the arguments of `rnn` and computes the same bits.
+    """
+    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    y, (h_n,), tape = run(
+        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out, "rnn_forward"
+    )
+    return y, h_n, tape
+
+
+def rnn_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> RNNGradients[A]:
+    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `rnn_forward`. It may be used any number of times.
+    dy : array [T, B, H], optional
+        Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
+    dh_n : array [B, H], optional
+        Upstream gradient of `h_n`; zero where absent.
+    out : mapping, optional
+        Arrays to write gradients to, and to return, by the names below; new ones for the others.
+
+    Returns
+    -------
+    RNNGradients
+        dx, dw_ih, dw_hh, db_ih, db_hh, dh0, each in the shape of its variable. `dx` beyond
+        `lengths` is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnn`; also for a tape of another function.
+    """
+    return RNNGradients(**gradients("rnn_forward", tape, dy, (dh_n,), ("dh0",), out))
+
+
+@dataclass(frozen=True, eq=False)
+class RNNGradients(Generic[A]):
+    """Gradients of a scalar with respect to each input, in that input's shape.
+
+    Those of biases or an initial state that was not given are the gradients of zeros in its place.
+    """
+
+    dx: A
+    dw_ih: A
+    dw_hh: A
+    db_ih: A
+    db_hh: A
+    dh0: A
+
+
+class RNN(Layer):
+    """Layers of a vanilla RNN (Elman 1990); the equation stands at `fusedrnn.rnn`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I, H and L, each at least 1.
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    bias : bool
+        Whether there are bias_ih and bias_hh.
+    batch_first : bool
+        Whether x, y and resets have the batch as their first axis. States never have.
+    bidirectional : bool
+        Whether each layer also runs in reverse; the next reads both outputs side by side.
+    dtype : {"float32", "float64", "bfloat16", "float16"}
+        Of everything: parameters, x, y, states, gradients. In the 16-bit types sums, gates and the
+        cell state within a call are float32.
+    compute_dtype : {"bfloat16", "tfloat32"}, optional
+        Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
+        device to tfloat32, forward and backward. All else is float32, but for gates that training
+        keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
+    device : str
+        "cpu", or a CUDA device: "cuda" (the first) or "cuda:N". Parameters, x, y, states and
+        gradients all lie there.
+    array_type : type, optional
+        Of the parameters on a CUDA device: `cupy.ndarray`, `torch.Tensor` or a type made known to
+        `fusedrnn.cuda_arrays`; by default the first of these that is installed. Results are of the
+        kind of x whatever it is.
+    seed : int, optional
+        Of the initial parameters; from the operating system where absent.
+    init : {"uniform", "orthogonal"}
+        What parameters begin with. Uniform between -1/sqrt(H) and 1/sqrt(H), as in PyTorch. Or as
+        in Keras: in weight_hh a random orthogonal matrix for each gate (Saxe et al. 2014),
+        weight_ih uniform within sqrt(6 / (its rows + its columns)) of zero (Glorot and Bengio
+        2010), biases zero; peepholes uniform as before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A wrong value or type; the message names the argument.
+    RuntimeError
+        A CUDA device that cannot be used; the message says why.
+    """
+
+    _usual = Layer._usual | {"nonlinearity": "tanh"}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+        init: str = "uniform",
+    ) -> None:
+        cell = _cell(nonlinearity)
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+            init=init,
+        )
