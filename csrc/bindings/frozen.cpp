@@ -59,8 +59,8 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
 }
 
 py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
-                  py::handle lengths, py::handle resets, py::handle y, py::handle states_n) {
-  auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), lengths, resets);
+                  py::handle masks, py::handle y, py::handle states_n) {
+  auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
   const NetworkPointer network(frozen, &frozen->network);
   const py::tuple results =
       forward_pass(network, std::move(inputs), true, states, false, y, states_n, frozen.get());
@@ -301,9 +301,8 @@ void register_frozen(py::module_& m) {
       .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
            py::arg("weight_dtype") = py::none())
       .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
-           py::arg("lengths") = py::none(), py::arg("resets") = py::none(),
-           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
-           "Runs over a sequence: (y, states).")
+           py::arg("masks") = py::none(), py::arg("y") = py::none(),
+           py::arg("states_n") = py::none(), "Runs over a sequence: (y, states).")
       .def("make_step", &make_step,
            "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
            "not.");

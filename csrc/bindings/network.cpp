@@ -26,9 +26,10 @@ const CellTable& cell_argument(py::handle object) {
   return *cell;
 }
 
-// (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size)
+// (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
+// projection_size)
 fusedrnn_run run_argument(const py::object& object) {
-  const Objects fields("runs", object, 8);
+  const Objects fields("runs", object, 9);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
@@ -39,6 +40,7 @@ fusedrnn_run run_argument(const py::object& object) {
   run.write_offset = number(5);
   run.input_size = number(6);
   run.hidden_size = number(7);
+  run.projection_size = number(8);
   return run;
 }
 
@@ -72,10 +74,9 @@ size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B) {
 }
 
 py::tuple forward(const std::shared_ptr<Network>& network, py::handle x, py::handle parameters,
-                  py::handle states, py::handle lengths, py::handle resets, bool save, py::handle y,
+                  py::handle states, py::handle masks, bool save, py::handle y,
                   py::handle states_n) {
-  auto inputs =
-      std::make_unique<PassInputs>(x, parameters, parameter_names(*network), lengths, resets);
+  auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   return forward_pass(network, std::move(inputs), true, states, save, y, states_n);
 }
 
@@ -97,14 +98,14 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute)
 }
 
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
-              py::handle lengths, py::handle resets, py::handle reverse, py::handle compute_dtype,
-              py::handle save, py::handle y, py::handle states_n) {
+              py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
+              py::handle y, py::handle states_n) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
   names.reserve(cell.parameters.size());
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
-  auto inputs = std::make_unique<PassInputs>(x, parameters, names, lengths, resets);
+  auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
   fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors());
   described.reverse = reversed ? 1 : 0;
   const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
@@ -121,22 +122,31 @@ void register_network(py::module_& m) {
       .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
            py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
            "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-           "hidden_size), as in fusedrnn.h.")
+           "hidden_size, projection_size), as in fusedrnn.h.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
+      .def_property_readonly(
+          "state_sizes",
+          [](const Network& network) {
+            py::list sizes;
+            const int count = states_of_runs(network);
+            for (int s = 0; s < count; ++s) sizes.append(network.runs.front().state_size(s));
+            return py::tuple(sizes);
+          },
+          "n of each state [B, n] of the cell.")
       .def_property_readonly("input_size", &Network::input_size)
       .def_property_readonly("output_size", &Network::output_size)
       .def("reserve_bytes", &reserve_bytes_of, py::arg("steps"), py::arg("batch"),
            "Bytes that a forward pass on the CPU leaves for its gradients.")
       .def("forward", &forward, py::arg("x"), py::arg("parameters"), py::arg("states") = py::none(),
-           py::arg("lengths") = py::none(), py::arg("resets") = py::none(), py::arg("save") = false,
-           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+           py::arg("masks") = py::none(), py::arg("save") = false, py::arg("y") = py::none(),
+           py::arg("states_n") = py::none(),
            "(y, states, Tape or None); states are arrays [runs, B, n], one for each state of the "
            "cell.");
   m.def(
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
-      py::arg("lengths"), py::arg("resets"), py::arg("reverse"), py::arg("compute_dtype"),
-      py::arg("save"), py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+      py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
+      py::arg("y") = py::none(), py::arg("states_n") = py::none(),
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
 }
 

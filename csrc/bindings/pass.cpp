@@ -46,25 +46,28 @@ Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name
 }
 
 PassInputs::PassInputs(py::handle x_object, py::handle parameter_objects,
-                       const std::vector<Name>& names, py::handle lengths_object,
-                       py::handle resets_object)
+                       const std::vector<Name>& names, py::handle masks_object)
     : x("x", x_object, ElementKind::floating, &place),
       parameters(read_parameters(parameter_objects, names, &place)) {
-  lengths = masks[0].emplace("lengths", lengths_object, ElementKind::integer, &place).tensor();
-  resets = masks[1].emplace("resets", resets_object, ElementKind::boolean, &place).tensor();
+  const Objects given("masks", masks_object, 4);
+  lengths = masks[0].emplace("lengths", given[0], ElementKind::integer, &place).tensor();
+  mask = masks[1].emplace("mask", given[1], ElementKind::boolean, &place).tensor();
+  resets = masks[2].emplace("resets", given[2], ElementKind::boolean, &place).tensor();
+  shows_padding = !masks_object.is_none() && bool_argument("masks", given[3]);
 }
 
 void PassInputs::make_readable() {
   x.make_readable();
   parameters.make_readable();
-  for (auto& mask : masks) mask->make_readable();
+  for (auto& array : masks) array->make_readable();
 }
 
 void PassInputs::release_masks() {
   static constexpr DLTensor kGiven{};
-  if (lengths != nullptr) lengths = &kGiven;
-  if (resets != nullptr) resets = &kGiven;
-  for (auto& mask : masks) mask.reset();
+  for (const DLTensor** given : {&lengths, &mask, &resets}) {
+    if (*given != nullptr) *given = &kGiven;
+  }
+  for (auto& array : masks) array.reset();
 }
 
 int states_of_runs(const Network& network) {
@@ -185,6 +188,7 @@ Args args_of(const Network* network, const PassInputs& inputs) {
   args.x = inputs.x.tensor();
   args.parameters = inputs.parameters.size() == 0 ? nullptr : inputs.parameters.tensors();
   args.lengths = inputs.lengths;
+  args.mask = inputs.mask;
   args.resets = inputs.resets;
   return args;
 }
@@ -230,6 +234,7 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   States<InputArray> state_0(*network, stacked, {"", "0", "state"}, states, &place);
   auto args = args_of<fusedrnn_forward_args>(frozen == nullptr ? network.get() : nullptr, *inputs);
   args.states = state_0.tensors();
+  args.padding = inputs->shows_padding ? FUSEDRNN_PADDING_LAST : FUSEDRNN_PADDING_ZERO;
   // A GPU's stream and allocator are named once core has accepted what they serve.
   check_forward_inputs(*network, args, Layout::any, frozen != nullptr);
   inputs->make_readable();
@@ -251,9 +256,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   });
   py::tuple results = py::make_tuple(y.array(), state_n.objects(), py::none());
   if (place.on_cuda()) {
-    keep_inputs_of_each(results, py::make_tuple(inputs->x.owner(), inputs->parameters.objects(),
-                                                inputs->masks[0]->owner(),
-                                                inputs->masks[1]->owner(), state_0.objects()));
+    keep_inputs_of_each(
+        results,
+        py::make_tuple(inputs->x.owner(), inputs->parameters.objects(), inputs->masks[0]->owner(),
+                       inputs->masks[1]->owner(), inputs->masks[2]->owner(), state_0.objects()));
   }
   if (save) {
     inputs->release_masks();
@@ -307,10 +313,8 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
 
 // A tape over a reserve that was kept, or came back, as plain bytes.
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
-                              py::handle parameters, py::handle lengths, py::handle resets,
-                              const py::array& reserve) {
-  auto inputs =
-      std::make_unique<PassInputs>(x, parameters, parameter_names(*network), lengths, resets);
+                              py::handle parameters, py::handle masks, const py::array& reserve) {
+  auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   if (inputs->place.on_cuda())
     throw_type_error(expected("x", "an array on the CPU", "one on a CUDA device"));
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
@@ -333,7 +337,7 @@ void register_tape(py::module_& m) {
       m, "Tape", py::is_final(),
       "What one forward call left for backward; immutable. Keeps x and the parameters alive.")
       .def(py::init(&tape_of), py::arg("network"), py::arg("x"), py::arg("parameters"),
-           py::arg("lengths"), py::arg("resets"), py::arg("reserve"))
+           py::arg("masks"), py::arg("reserve"))
       .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("all"),
            py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(),

@@ -84,9 +84,9 @@ int states_of_runs(const Network& network);
 
 // What a call reads but states: backward reads it again.
 struct PassInputs {
-  // `parameters`: None where there are no `names`.
-  PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names,
-             py::handle lengths, py::handle resets);
+  // `parameters`: None where there are no `names`. `masks`: (lengths, mask, resets, whether y shows
+  // the state where a step does not exist), or None.
+  PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names, py::handle masks);
 
   // Once core has accepted them.
   void make_readable();
@@ -96,8 +96,9 @@ struct PassInputs {
   Place place;  // x decides it
   InputArray x;
   Arrays<InputArray> parameters;
-  const DLTensor *lengths, *resets;
-  std::optional<InputArray> masks[2];
+  const DLTensor *lengths, *mask, *resets;
+  std::optional<InputArray> masks[3];
+  bool shows_padding;
 };
 
 // (y, states, Tape or None). `frozen`: packed weights in the place of parameters, or null.

@@ -22,10 +22,11 @@ class _Info(TypedDict):
     cuda_devices: list[str]
     cuda: str
 
-# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size
-_Run = tuple[str, bool, int, int, int, int, int, int]
+# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size
+_Run = tuple[str, bool, int, int, int, int, int, int, int]
 _States = tuple[_Array | None, ...] | None
-_Masks = _Array | Sequence[int] | None
+# lengths, mask, resets, whether y shows the state where a step does not exist
+_Masks = tuple[_Array | Sequence[int] | None, _Array | None, _Array | None, bool] | None
 
 @final
 class Network:
@@ -39,6 +40,8 @@ class Network:
     @property
     def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]: ...
     @property
+    def state_sizes(self) -> tuple[int, ...]: ...
+    @property
     def input_size(self) -> int: ...
     @property
     def output_size(self) -> int: ...
@@ -48,8 +51,7 @@ class Network:
         x: _Array,
         parameters: tuple[_Array | None, ...],
         states: _States = None,
-        lengths: _Masks = None,
-        resets: _Array | None = None,
+        masks: _Masks = None,
         save: bool = False,
         y: _Array | None = None,
         states_n: _States = None,
@@ -62,8 +64,7 @@ class Tape:
         network: Network,
         x: _Array,
         parameters: tuple[_Array | None, ...],
-        lengths: _Masks,
-        resets: _Array | None,
+        masks: _Masks,
         reserve: npt.NDArray[np.uint8],
     ) -> None: ...
     def backward(
@@ -114,8 +115,7 @@ class Frozen:
         self,
         x: _Array,
         states: _States = None,
-        lengths: _Masks = None,
-        resets: _Array | None = None,
+        masks: _Masks = None,
         y: _Array | None = None,
         states_n: _States = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...]]: ...
@@ -128,8 +128,7 @@ def run(
     x: _Array,
     parameters: tuple[_Array | None, ...],
     states: _States,
-    lengths: _Masks,
-    resets: _Array | None,
+    masks: _Masks,
     reverse: bool,
     compute_dtype: str | None,
     save: bool,

@@ -8,12 +8,12 @@ says how that is found), on its device, and of its dtype: float32, float64, bflo
 the package ml_dtypes) or float16, one a call. They are no part of PyTorch's graph, whether or not a
 tensor given requires a gradient, nor of what JAX or PyTorch traces: what is traced has no values.
 
-All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths` and `resets` alone
-may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current stream
-of the library of `x`, results and memory come from that library, and nothing waits for the device;
-so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA graph. The
-same call gives the same bits; in calls of other shapes a product may sum in another order.
-`fusedrnn.cuda_arrays` has what is asked of a library.
+All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths`, `mask` and `resets`
+alone may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current
+stream of the library of `x`, results and memory come from that library, and nothing waits for the
+device; so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA
+graph. The same call gives the same bits; in calls of other shapes a product may sum in another
+order. `fusedrnn.cuda_arrays` has what is asked of a library.
 
 The 16-bit types are for storage: matrix products, gates and the cell state within a call are
 float32. docs/math.md says what is rounded where.
@@ -57,14 +57,16 @@ def run(
     x: A,
     parameters: tuple[Any, ...],
     states: tuple[Any, ...],
-    lengths: Any,
-    resets: Any,
+    masks: tuple[Any, Any, Any, object],
     reverse: object,
     compute_dtype: object,
     out: object,
     function: str = "",
 ) -> tuple[A, tuple[A, ...], Any]:
-    """y, the states after the last step, and for a forward function's name its tape."""
+    """y, the states after the last step, and for a forward function's name its tape.
+
+    `masks` are lengths, mask, resets and padding.
+    """
     y_out, states_out = (
         (None, None)
         if out is None
@@ -77,8 +79,7 @@ def run(
         x,
         parameters,
         states,
-        lengths,
-        resets,
+        options.masks(*masks),
         backwards,
         computed_in,
         function != "",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+PADDINGS = ("zero", "last")
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 
@@ -29,13 +30,13 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def positive(name: str, value: object) -> int:
-    """An integer of at least 1; True is not one."""
+def positive(name: str, value: object, least: int = 1) -> int:
+    """An integer of at least 1, or `least`; True is not one."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name}: expected at least 1, got {number}")
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
     return number
 
 
@@ -82,6 +83,16 @@ def forget_bias(value: object, bias: bool) -> float | None:
     if not bias:
         raise ValueError(f"forget_bias: expected None for a layer without biases, got {value}")
     return number("forget_bias", value)
+
+
+def masks(
+    lengths: Any, mask: Any, resets: Any, padding: object
+) -> tuple[Any, Any, Any, bool] | None:
+    """What the compiled module takes of the masks of a call."""
+    shows_last = choice("padding", padding, PADDINGS) == "last"
+    if lengths is None and mask is None and resets is None:
+        return None
+    return lengths, mask, resets, shows_last
 
 
 def pair(name: str, form: str, value: object) -> tuple[Any, Any]:

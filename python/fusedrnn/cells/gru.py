@@ -27,7 +27,9 @@ def gru(
     *,
     reset_after: bool = True,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -51,7 +53,7 @@ def gru(
     reset_after : bool
         Whether the reset gate follows the recurrent product (cuDNN, PyTorch, Keras) or precedes it
         (Cho et al. 2014; ONNX ``linear_before_reset=0``).
-    lengths, resets, reverse, compute_dtype, out
+    lengths, mask, resets, padding, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -70,7 +72,9 @@ def gru(
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
     """
     cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), _ = run(cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out)
+    y, (h_n,), _ = run(
+        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    )
     return y, h_n
 
 
@@ -84,7 +88,9 @@ def gru_forward(
     *,
     reset_after: bool = True,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -95,7 +101,15 @@ def gru_forward(
     """
     cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
     y, (h_n,), tape = run(
-        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out, "gru_forward"
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "gru_forward",
     )
     return y, h_n, tape
 

@@ -27,7 +27,9 @@ def indrnn(
     *,
     nonlinearity: str = "relu",
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -46,7 +48,7 @@ def indrnn(
     b_ih : array [H], optional
     h0 : array [B, H], optional
     nonlinearity : {"relu", "tanh"}
-    lengths, resets, reverse, out
+    (lengths, mask, resets, padding), reverse, out
         As in `rnn`.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         As in `rnn`; it rounds the operands of ``W_ih x_t``, not `w_hh`.
@@ -66,7 +68,9 @@ def indrnn(
     S. Li et al., "Independently recurrent neural network (IndRNN)" (2018), arXiv:1803.04831, eq. 2.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
-    y, (h_n,), _ = run(cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out)
+    y, (h_n,), _ = run(
+        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    )
     return y, h_n
 
 
@@ -79,7 +83,9 @@ def indrnn_forward(
     *,
     nonlinearity: str = "relu",
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -90,7 +96,15 @@ def indrnn_forward(
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
     y, (h_n,), tape = run(
-        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out, "indrnn_forward"
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "indrnn_forward",
     )
     return y, h_n, tape
 

@@ -1,9 +1,9 @@
-"""The long short-term memory, with and without peepholes."""
+"""The long short-term memory, with peepholes, coupled gates or a projection, or plain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from fusedrnn import options
@@ -11,11 +11,22 @@ from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.initial import Initial
 
 
-def _variant(*weights: Any) -> tuple[str, tuple[Any, ...]]:
-    """The cell and its weights, the last of which are the peepholes or None."""
-    return ("lstm", weights[:-1]) if weights[-1] is None else ("lstm_peephole", weights)
+def _variant(
+    w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, w_peephole: Any, w_hr: Any, coupled: object
+) -> tuple[str, tuple[Any, ...]]:
+    """The cell and its weights."""
+    weights = (w_ih, w_hh, b_ih, b_hh)
+    cell = "lstm_coupled" if options.flag("coupled", coupled) else "lstm"
+    if w_hr is not None:
+        if cell != "lstm":
+            raise ValueError("w_hr: expected none with coupled=True")
+        if w_peephole is not None:
+            raise ValueError("w_hr: expected none beside w_peephole")
+        return "lstm_projection", (*weights, w_hr)
+    return (cell, weights) if w_peephole is None else (f"{cell}_peephole", (*weights, w_peephole))
 
 
 def lstm(
@@ -28,8 +39,12 @@ def lstm(
     c0: Any = None,
     *,
     w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -46,27 +61,34 @@ def lstm(
         h_t = o * tanh(c_t)
 
     With peepholes ``p``, i and f add ``p * c_{t-1}`` to what they are the sigmoid of, and o adds
-    ``p * c_t``.
+    ``p * c_t``. With coupled gates there is no gate f of its own: ``f = 1 - i``. With a projection
+    ``h_t = W_hr (o * tanh(c_t))``, of P numbers.
 
     Parameters
     ----------
     x : array [T, B, I]
-    w_ih, w_hh : arrays [4H, I] and [4H, H]
+    w_ih, w_hh : arrays [4H, I] and [4H, H], or with a projection [4H, P]
     b_ih, b_hh : arrays [4H], optional
     h0, c0 : arrays [B, H], optional
-        The state before the first step; each is zero where absent.
+        The state before the first step; each is zero where absent. With a projection h0 is [B, P].
     w_peephole : array [3H], optional
         Peepholes of i, f and o, a weight a unit each; there are none where it is absent.
-    lengths, resets, reverse, compute_dtype
+    w_hr : array [P, H], optional
+        The projection; there is none where it is absent. It goes with neither peepholes nor coupled
+        gates.
+    coupled : bool
+        Whether ``f = 1 - i``. Weights and biases are then [3H, ...], of i, g and o, and peepholes
+        [2H], of i and o.
+    lengths, mask, resets, padding, reverse, compute_dtype
         As in `rnn`; lengths and resets for h and c alike.
     out : (y, (h_n, c_n)), optional
         As in `rnn`.
 
     Returns
     -------
-    y : array [T, B, H]
+    y : array [T, B, H], or [T, B, P]
         h after every step.
-    (h_n, c_n) : arrays [B, H]
+    (h_n, c_n) : arrays [B, H], or [B, P] and [B, H]
         The state after the last valid step; `h0`, `c0` where the length is 0.
 
     Raises
@@ -77,11 +99,16 @@ def lstm(
     References
     ----------
     S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9 (1997), with the
-    forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000); peepholes: F.
-    Gers, J. Schmidhuber, "Recurrent nets that time and count", IJCNN (2000).
+    forget gate of F. Gers, J. Schmidhuber, F. Cummins, Neural Computation 12 (2000). Peepholes: F.
+    Gers, J. Schmidhuber, "Recurrent nets that time and count", IJCNN (2000). Coupled gates: K.
+    Greff et al., "LSTM: a search space odyssey" (2017), arXiv:1503.04069. Projection: H. Sak, A.
+    Senior, F. Beaufays, "Long short-term memory based recurrent neural network architectures for
+    large vocabulary speech recognition" (2014), arXiv:1402.1128.
     """
-    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole)
-    y, (h_n, c_n), _ = run(cell, x, weights, (h0, c0), lengths, resets, reverse, compute_dtype, out)
+    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
+    y, (h_n, c_n), _ = run(
+        cell, x, weights, (h0, c0), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    )
     return y, (h_n, c_n)
 
 
@@ -95,8 +122,12 @@ def lstm_forward(
     c0: Any = None,
     *,
     w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -105,9 +136,17 @@ def lstm_forward(
 
     Takes the arguments of `lstm` and computes the same bits.
     """
-    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole)
+    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
     y, (h_n, c_n), tape = run(
-        cell, x, weights, (h0, c0), lengths, resets, reverse, compute_dtype, out, "lstm_forward"
+        cell,
+        x,
+        weights,
+        (h0, c0),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "lstm_forward",
     )
     return y, (h_n, c_n), tape
 
@@ -123,19 +162,26 @@ def lstm_backward(
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n)``.
 
     Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent. The result has `dc0` as well,
-    and `dw_peephole`, which is None where there are no peepholes.
+    and `dw_peephole` and `dw_hr`, each None where there is no such weight.
     """
     by_name = gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
-    kind = PeepholeLSTMGradients if "dw_peephole" in by_name else LSTMGradients
-    return kind(**by_name)
+    if "dw_peephole" in by_name:
+        return PeepholeLSTMGradients(**by_name)
+    if "dw_hr" in by_name:
+        return ProjectionLSTMGradients(**by_name)
+    return LSTMGradients(**by_name)
 
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with that of the initial cell state; `dw_peephole` is None."""
+    """As `RNNGradients`, with that of the initial cell state.
+
+    `dw_peephole` and `dw_hr` are None where there is no such weight.
+    """
 
     dc0: A
     dw_peephole: ClassVar[Any] = None
+    dw_hr: ClassVar[Any] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +191,13 @@ class PeepholeLSTMGradients(LSTMGradients[A]):
     dw_peephole: A  # type: ignore[misc]
 
 
+@dataclass(frozen=True, eq=False)
+class ProjectionLSTMGradients(LSTMGradients[A]):
+    """As `LSTMGradients`, with that of the projection."""
+
+    dw_hr: A  # type: ignore[misc]
+
+
 class LSTM(Layer):
     """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
 
@@ -152,14 +205,23 @@ class LSTM(Layer):
 
     Parameters
     ----------
+    proj_size : int
+        P, where it is not 0: the output and h are projected to P numbers by a parameter weight_hr
+        [P, H], as in PyTorch. It goes with neither peepholes nor coupled gates.
     peephole : bool
         Whether gates see the cell state, through a parameter weight_peephole [3H] (i, f, o).
+    coupled : bool
+        Whether gates are coupled, f = 1 - i: parameters then have 3H rows (i, g, o), peepholes 2H.
+    forget_bias : float, optional
+        What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
+        gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
+        says where absent.
     others
         As of `RNN`, without `nonlinearity`.
     """
 
     _states = ("h", "c")
-    _usual = Layer._usual | {"peephole": False}
+    _usual = Layer._usual | {"proj_size": 0, "peephole": False, "coupled": False}
 
     def __init__(
         self,
@@ -167,7 +229,9 @@ class LSTM(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        proj_size: int = 0,
         peephole: bool = False,
+        coupled: bool = False,
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -180,11 +244,21 @@ class LSTM(Layer):
         forget_bias: float | None = None,
     ) -> None:
         self.peephole = options.flag("peephole", peephole)
+        self.coupled = options.flag("coupled", coupled)
+        self.proj_size = options.positive("proj_size", proj_size, 0)
+        for name in ("peephole", "coupled"):
+            if self.proj_size and getattr(self, name):
+                raise ValueError(f"proj_size: expected 0 with {name}=True, got {proj_size}")
+        self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
+        if self.coupled and forget_bias is not None:
+            raise ValueError("forget_bias: expected none with coupled=True")
+        cell = "lstm_coupled" if self.coupled else "lstm"
         super().__init__(
-            "lstm_peephole" if self.peephole else "lstm",
+            "lstm_projection" if self.proj_size else f"{cell}_peephole" if self.peephole else cell,
             input_size,
             hidden_size,
             num_layers,
+            proj_size=self.proj_size,
             bias=bias,
             batch_first=batch_first,
             bidirectional=bidirectional,
@@ -195,3 +269,6 @@ class LSTM(Layer):
             seed=seed,
             init=init,
         )
+
+    def _initial(self, init: str, seed: int | None) -> Initial:
+        return replace(super()._initial(init, seed), forget_bias=self._forget_bias)

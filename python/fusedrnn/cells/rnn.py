@@ -28,7 +28,9 @@ def rnn(
     *,
     nonlinearity: str = "tanh",
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -48,9 +50,15 @@ def rnn(
     lengths : integers [B], optional
         An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
         them `y` is 0 and the state stands still; what `x` holds there is never used.
-    resets : bool array [T, B], optional
+    mask : bool or uint8 array [T, B], optional
+        False where a step does not exist, holes included: as beyond `lengths`, the state stands
+        still and nothing is read of `x`. Results are those of the sequence without these steps.
+    resets : bool or uint8 array [T, B], optional
         True where step t starts a new sequence: no state and no gradient crosses from t-1 to t, or
-        in reverse from t to t-1. Beyond `lengths` a reset does nothing.
+        in reverse from t to t-1. At a step that does not exist a reset does nothing.
+    padding : {"zero", "last"}
+        What `y` holds of steps that do not exist: zeros, or the state that stands still there (as
+        Keras's layers with a mask).
     reverse : bool
         From step ``lengths[b] - 1`` to 0, instead of upwards.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
@@ -85,7 +93,9 @@ def rnn(
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), _ = run(cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out)
+    y, (h_n,), _ = run(
+        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    )
     return y, h_n
 
 
@@ -99,7 +109,9 @@ def rnn_forward(
     *,
     nonlinearity: str = "tanh",
     lengths: Any = None,
+    mask: Any = None,
     resets: Any = None,
+    padding: str = "zero",
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -110,7 +122,15 @@ def rnn_forward(
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
     y, (h_n,), tape = run(
-        cell, x, weights, (h0,), lengths, resets, reverse, compute_dtype, out, "rnn_forward"
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "rnn_forward",
     )
     return y, h_n, tape
 

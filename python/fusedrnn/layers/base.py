@@ -70,6 +70,7 @@ class Layer(Fixed):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        proj_size: int = 0,
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -95,6 +96,7 @@ class Layer(Fixed):
             self.input_size,
             self.hidden_size,
             self.num_layers,
+            projection_size=proj_size,
             directions=2 if self.bidirectional else 1,
             bias=self.bias,
             dtype=self.dtype,
@@ -174,6 +176,8 @@ class Layer(Fixed):
         lengths: Any = None,
         resets: Any = None,
         *,
+        mask: Any = None,
+        padding: str = "zero",
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
@@ -190,9 +194,14 @@ class Layer(Fixed):
             absent. For an LSTM a pair (h, c) of them, each of which may be None.
         lengths : integers [B], optional
             Valid steps of each sequence, 0 to T. Beyond them `y` is 0 and the state stands still.
-        resets : bool array [T, B], or [B, T] with ``batch_first=True``, optional
+        resets : bool or uint8 array [T, B], or [B, T] with ``batch_first=True``, optional
             True where a step starts a new sequence: no state crosses to it from the step before,
             nor, in the reverse direction, from it to the step before.
+        mask : bool or uint8 array [T, B], or [B, T], optional
+            False where a step does not exist, holes included, as beyond `lengths`.
+        padding : {"zero", "last"}
+            What each layer's output holds of steps that do not exist: zeros, or the state that
+            stands still there (as Keras's layers with a mask).
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
@@ -214,7 +223,8 @@ class Layer(Fixed):
             A wrong shape, range, dtype or device; the message names the argument, what was expected
             and what came.
         """
-        y, state, _ = self._forward(x, state, lengths, resets, parameters, out, save=False)
+        masks = (lengths, mask, resets, padding)
+        y, state, _ = self._forward(x, state, masks, parameters, out, save=False)
         return y, state
 
     def forward(
@@ -224,6 +234,8 @@ class Layer(Fixed):
         lengths: Any = None,
         resets: Any = None,
         *,
+        mask: Any = None,
+        padding: str = "zero",
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]:
@@ -232,7 +244,8 @@ class Layer(Fixed):
         Takes the arguments of a plain call and computes the same bits. The tape refers to `x` and
         to the parameters: leave them as they are until the last backward.
         """
-        return self._forward(x, state, lengths, resets, parameters, out, save=True)
+        masks = (lengths, mask, resets, padding)
+        return self._forward(x, state, masks, parameters, out, save=True)
 
     def backward(
         self,
@@ -357,8 +370,7 @@ class Layer(Fixed):
         self,
         x: A,
         state: Any,
-        lengths: Any,
-        resets: Any,
+        masks: tuple[Any, Any, Any, object],
         parameters: Mapping[str, Any] | None,
         out: object,
         *,
@@ -368,8 +380,12 @@ class Layer(Fixed):
         axes = tuple(source.shape[:2])
         batch = axes[0] if self.batch_first else axes[1]
         source = source.swapaxes(0, 1) if self.batch_first else source
-        if resets is not None and self.batch_first:
-            resets = self._device.read_mask("resets", resets, axes).swapaxes(0, 1)
+        lengths, mask, resets, padding = masks
+        if self.batch_first:
+            mask, resets = (
+                None if m is None else self._device.read_mask(name, m, axes).swapaxes(0, 1)
+                for name, m in (("mask", mask), ("resets", resets))
+            )
         state_0 = self._import_state("state", state, batch)
         weights = self._stack.ordered(self._import_parameters(parameters))
         results = self._device.results_like(x)
@@ -380,7 +396,13 @@ class Layer(Fixed):
             "out[0]", y_out, results, (*axes, self._stack.width), self.batch_first
         )
         y_n, state_n, core = self._run(
-            source, weights, state_0, lengths, resets, save, target, state_out
+            source,
+            weights,
+            state_0,
+            options.masks(lengths, mask, resets, padding),
+            save,
+            target,
+            state_out,
         )
         kind = results.hand_over if out is None else devices.as_it_is
         tape = LayerTape(self, self.batch_first, core, results)
@@ -391,13 +413,12 @@ class Layer(Fixed):
         x: Array,
         weights: tuple[Any, ...],
         state: tuple[Any, ...],
-        lengths: Any,
-        resets: Any,
+        masks: Any,
         save: bool,
         y: Array | None,
         state_n: tuple[Any, ...] | None,
     ) -> tuple[Array, tuple[Array, ...], Any]:
-        return self._stack.network.forward(x, weights, state, lengths, resets, save, y, state_n)
+        return self._stack.network.forward(x, weights, state, masks, save, y, state_n)
 
     def _import_parameters(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if parameters is None:
@@ -448,13 +469,14 @@ class Layer(Fixed):
         states = self._states
         if state is None:
             return (None,) * len(states)
-        shape = (self._stack.num_runs, batch, self.hidden_size)
+        sizes = self._stack.network.state_sizes
+        shapes = [(self._stack.num_runs, batch, size) for size in sizes]
         if len(states) == 1:
-            return (self._device.read(name, state, shape, self.dtype),)
+            return (self._device.read(name, state, shapes[0], self.dtype),)
         parts = options.pair(name, f"({', '.join(states)})", state)
         return tuple(
             None if part is None else self._device.read(f"{name}[{i}]", part, shape, self.dtype)
-            for i, part in enumerate(parts)
+            for i, (part, shape) in enumerate(zip(parts, shapes, strict=True))
         )
 
     def _export_state(self, states: tuple[Array, ...], kind: Callable[[Any], A]) -> Any:

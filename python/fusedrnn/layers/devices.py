@@ -37,7 +37,7 @@ class Device(Protocol):
         """Return an argument to take views of, once its device, shape and dtype are right."""
 
     def read_mask(self, name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
-        """The same of resets, which may stay on the CPU."""
+        """The same of bools or bytes, which may stay on the CPU."""
 
     def results_like(self, x: A) -> Results[A]:
         """How a call with this `x` makes its arrays."""
@@ -65,7 +65,7 @@ class Host:
         return _core.as_array(name, value, shape, dtype)
 
     def read_mask(self, name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
-        return _core.as_array(name, value, shape, "bool")
+        return _core.as_array(name, value, shape)
 
     def results_like(self, x: A) -> Results[A]:
         return Results(_core.empty, converter_to_kind_of(x))
@@ -103,8 +103,9 @@ class Cuda:
 
     def read_mask(self, name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
         if cuda_arrays.is_on_cuda(value):
-            return self.read(name, value, shape, "bool")
-        return _core.as_array(name, value, shape, "bool")
+            kind = "uint8" if "uint8" in str(getattr(value, "dtype", "")) else "bool"
+            return self.read(name, value, shape, kind)
+        return _core.as_array(name, value, shape)
 
     def results_like(self, x: A) -> Results[A]:
         kind = cuda_arrays.kind_of(x)

@@ -81,17 +81,21 @@ class Frozen(Fixed):
         lengths: Any = None,
         resets: Any = None,
         *,
+        mask: Any = None,
+        padding: str = "zero",
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
 
         The same bits too, unless the weights are kept in a smaller dtype.
         """
-        if lengths is None and resets is None and out is None:
+        # Without masks there is no padding; a wrong word for it is still refused.
+        plain = padding == "zero" and lengths is None and mask is None and resets is None
+        if plain and out is None:
             done = self._single_step(x, state)
             if done is not None:
                 return done
-        return self._layer(x, state, lengths, resets, out=out)
+        return self._layer(x, state, lengths, resets, mask=mask, padding=padding, out=out)
 
     def _single_step(self, x: Any, state: Any) -> tuple[Any, Any] | None:
         """A sequence of one step the fast way, or None where it is none or needs the checks."""
@@ -185,14 +189,13 @@ def _run_packed(
     x: Array,
     weights: tuple[Any, ...],
     state: tuple[Any, ...],
-    lengths: Any,
-    resets: Any,
+    masks: Any,
     save: bool,
     y: Array | None,
     state_n: tuple[Any, ...] | None,
 ) -> tuple[Array, tuple[Array, ...], Any]:
     """In the place of the layer's own run: the weights are packed, and nothing is saved."""
-    return *core.forward(x, state, lengths, resets, y, state_n), None
+    return *core.forward(x, state, masks, y, state_n), None
 
 
 def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:

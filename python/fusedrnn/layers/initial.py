@@ -47,7 +47,9 @@ class Initial:
                         "got 'orthogonal'"
                     )
                 gates = range(0, shape[0], hidden_size)
-                return np.concatenate([_orthogonal(random, hidden_size) for _ in gates])
+                return np.concatenate(
+                    [_orthogonal(random, hidden_size)[:, : shape[1]] for _ in gates]
+                )
             if kind == "w_ih":
                 bound = math.sqrt(6 / sum(shape))
                 return random.uniform(-bound, bound, shape)

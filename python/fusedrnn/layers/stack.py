@@ -22,6 +22,7 @@ NAMES = {
     "b_ih": "bias_ih",
     "b_hh": "bias_hh",
     "w_peephole": "weight_peephole",
+    "w_hr": "weight_hr",
 }
 
 
@@ -35,6 +36,7 @@ class Stack:
         hidden_size: int,
         num_layers: int,
         *,
+        projection_size: int,
         directions: int,
         bias: bool,
         dtype: str,
@@ -42,7 +44,14 @@ class Stack:
         initial: Initial,
         device: Device,
     ) -> None:
-        self._description = (cell, input_size, hidden_size, num_layers, directions)
+        self._description = (
+            cell,
+            input_size,
+            hidden_size,
+            projection_size,
+            num_layers,
+            directions,
+        )
         self._types = (dtype, compute_dtype, device.is_cuda)
         self.network = self._make_network()
         self.width: int = self.network.output_size
@@ -64,8 +73,9 @@ class Stack:
         self.network = self._make_network()
 
     def _make_network(self) -> _core.Network:
-        cell, input_size, hidden_size, num_layers, directions = self._description
-        width = directions * hidden_size
+        cell, input_size, hidden_size, projection_size, num_layers, directions = self._description
+        size = projection_size or hidden_size
+        width = directions * size
         runs = [
             (
                 cell,
@@ -73,9 +83,10 @@ class Stack:
                 layer,
                 layer + 1,
                 0,
-                direction * hidden_size,
+                direction * size,
                 width if layer else input_size,
                 hidden_size,
+                projection_size,
             )
             for layer in range(num_layers)
             for direction in range(directions)
