@@ -8,7 +8,6 @@
 #include "bindings/arguments.h"
 #include "bindings/held_gil.h"
 #include "bindings/register.h"
-#include "core/cuda_devices.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/system.h"
@@ -29,8 +28,7 @@ py::dict info() {
 
 void set_threads(py::handle object) {
   const int64_t n = int_argument("n", object);
-  if (n != static_cast<int32_t>(n))
-    throw_value_error(expected("n", "a number of threads", std::to_string(n)));
+  if (n != static_cast<int32_t>(n)) refuse_value("n", "a number of threads", n);
   set_num_threads(static_cast<int>(n));
 }
 
