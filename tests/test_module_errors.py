@@ -240,11 +240,11 @@ def test_nothing_is_written_on_failure() -> None:
 
 def test_a_reserve_of_something_else() -> None:
     """Plain bytes come back as a tape; whatever is not what forward left is refused."""
-    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H)], "float32")
+    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0)], "float32")
     arguments = problem("lstm")
     weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     x, lengths, resets = arguments["x"], arguments["lengths"], arguments["resets"]
-    y, _, tape = network.forward(x, weights, None, lengths, resets, True)
+    y, _, tape = network.forward(x, weights, None, (lengths, None, resets, False), True)
     assert tape is not None
     reserve = tape.reserve
     assert reserve is not None
@@ -264,8 +264,8 @@ def test_a_reserve_of_something_else() -> None:
         assert np.array_equal(got, value)
 
     other = r"^reserve: expected what a forward call of this network with these sizes left"
-    reverse = _core.Network([("lstm", True, 0, 1, 0, 0, I, H)], "float32")
-    mixed = _core.Network([("lstm", False, 0, 1, 0, 0, I, H)], "float32", "bfloat16")
+    reverse = _core.Network([("lstm", True, 0, 1, 0, 0, I, H, 0)], "float32")
+    mixed = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0)], "float32", "bfloat16")
     for bad in (np.zeros_like(reserve), reserve ^ 255):
         with pytest.raises(ValueError, match=other):
             again(bad)
