@@ -88,6 +88,8 @@ def test_a_norm_that_is_not_finite(wrong: float) -> None:
         fr.clip_grad_norm(grads, 1.0, error_if_nonfinite=True)
     assert np.array_equal(grads["b"], np.ones(2))
     assert not math.isfinite(fr.clip_grad_norm(grads, 1.0))
+    assert np.array_equal(grads["a"], [1.0, wrong], equal_nan=True)
+    assert np.array_equal(grads["b"], np.ones(2))
 
 
 def test_value() -> None:

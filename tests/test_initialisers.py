@@ -88,6 +88,30 @@ def test_forget_bias(init: str, peephole: bool) -> None:
             assert np.array_equal(value, plain[name])
 
 
+def test_forget_bias_of_coupled_gates() -> None:
+    """There the gate that has biases is the input's, and f = 1 - i."""
+    layer = fr.LSTM(I, H, coupled=True, dtype="float64", seed=0, forget_bias=1.5)
+    for name, value in layer.parameters().items():
+        if name.startswith("weight"):
+            value[...] = 0
+        elif name.startswith("bias"):
+            value[H:] = 0  # g = 0: the cell state is what the forget gate lets through
+    _, (_, c_n) = layer(np.zeros((1, 1, I)), (None, np.ones((1, 1, H))))
+    np.testing.assert_allclose(c_n, 1 / (1 + math.exp(-1.5)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [5, H, 2 * H])
+def test_orthogonal_projections(size: int) -> None:
+    if size > H - 1:
+        pytest.skip("projections are narrower")
+    layer = fr.LSTM(I, H, proj_size=size, init="orthogonal", dtype="float64", seed=0)
+    parameters = layer.parameters()
+    for block in parameters["weight_hh_l0"].reshape(4, H, size):
+        np.testing.assert_allclose(block.T @ block, np.eye(size), atol=1e-14)
+    rows = parameters["weight_hr_l0"]
+    np.testing.assert_allclose(rows @ rows.T, np.eye(size), atol=1e-14)
+
+
 def test_what_a_layer_began_with_is_not_its_structure() -> None:
     assert repr(fr.LSTM(3, 4, init="orthogonal", forget_bias=1)) == "LSTM(3, 4)"
 

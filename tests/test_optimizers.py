@@ -468,7 +468,7 @@ def test_wrong_gradients() -> None:
     refused(
         lambda g, p: {"a": g["a"]},
         ValueError,
-        "grads: expected one array for each parameter, got one with b missing and none unexpected",
+        "grads: expected one for each parameter, got one with b missing and none unexpected",
     )
     refused({"b": None}, ValueError, "grads: .* with b missing and none unexpected")
     refused({"c": 1}, ValueError, "grads: .* with none missing and c unexpected")

@@ -6,6 +6,10 @@
     layer = fusedrnn.LSTM(input_size, hidden_size)          # parameters, stacks, both directions
     y, state = layer(x)
 
+    y, state, tape = layer.forward(x)                       # training
+    optimizer = fusedrnn.Adam(layer.parameters(), lr=1e-3)
+    optimizer.step(layer.backward(tape, dy))
+
     frozen = layer.freeze()                                 # weights packed once, for streaming
     y_t, state = frozen.step(x_t, state)
 

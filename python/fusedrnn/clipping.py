@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import gradients
+from fusedrnn import gradients, options
 
 
 def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
@@ -76,11 +76,10 @@ def clip_grad_value(grads: Any, clip_value: float) -> None:
 
 
 def _limit(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not value >= 0:
+    limit = options.real(name, value)
+    if not limit >= 0:
         raise ValueError(f"{name}: expected at least 0, got {value}")
-    return float(value)
+    return limit
 
 
 def _parameters(grads: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ Arrays: TypeAlias = tuple[
 
 # In state dicts beside what is there for each parameter.
 _UPDATES, _LR, _MASTER = "updates", "lr", "master"
+_STATE = "what state_dict of such an optimiser returns"
 
 
 class Optimizer(Fixed, ABC):
@@ -137,7 +138,7 @@ class Optimizer(Fixed, ABC):
             Nothing has been changed then.
         """
         named = self._named()
-        _check_names("state_dict", state_dict, {_UPDATES, _LR, *named}, frozenset())
+        options.same_names("state_dict", state_dict, (_UPDATES, _LR, *named), _STATE)
         updates = options.count(_UPDATES, _scalar(_UPDATES, state_dict[_UPDATES]))
         rate = schedules.rate(_LR, _scalar(_LR, state_dict[_LR]))
         loaded = {
@@ -173,7 +174,7 @@ class Optimizer(Fixed, ABC):
             optional = frozenset(given)
         else:
             optional = gradients.OF_INPUTS
-        _check_names("grads", given, self._names, optional)
+        options.same_names("grads", given, self._names, "one for each parameter", optional)
         return tuple(parameter.gradient(given[parameter.name]) for parameter in self._parameters)
 
 
@@ -257,25 +258,6 @@ def _share_memory(a: Array, b: Array) -> bool:
         return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
     except RuntimeError:  # too hard to say
         return True
-
-
-def _check_names(
-    argument: str, given: object, wanted: Any, optional: frozenset[str] | frozenset[Any]
-) -> None:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{argument}: expected a mapping, got {type(given).__name__}")
-    missing = [name for name in wanted if name not in given]
-    known = {*wanted, *optional}
-    unexpected = [name for name in given if name not in known]
-    if missing or unexpected:
-        raise ValueError(
-            f"{argument}: expected one array for each parameter, got one with "
-            f"{_listed(missing)} missing and {_listed(unexpected)} unexpected"
-        )
-
-
-def _listed(names: list[Any]) -> str:
-    return ", ".join(map(str, names)) or "none"
 
 
 def _scalar(name: str, value: Any) -> Any:

@@ -32,43 +32,38 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 def positive(name: str, value: object, least: int = 1) -> int:
     """An integer of at least 1, or `least`; True is not one."""
+    return _integer(name, value, least)
+
+
+def count(name: str, value: object) -> int:
+    """An integer of at least 0; True is not one."""
+    return _integer(name, value, 0)
+
+
+def seed(value: object) -> int | None:
+    """An integer of at least 0, or None for a seed from the operating system."""
+    return None if value is None else _integer("seed", value, 0, "an int or None")
+
+
+def _integer(name: str, value: object, least: int, wanted: str = "an int") -> int:
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
     number = operator.index(value)
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}")
     return number
 
 
-def count(name: str, value: object) -> int:
-    """An integer of at least 0; True is not one."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    number = operator.index(value)
-    if number < 0:
-        raise ValueError(f"{name}: expected at least 0, got {number}")
-    return number
-
-
-def seed(value: object) -> int | None:
-    """An integer of at least 0, or None for a seed from the operating system."""
-    if value is None:
-        return None
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"seed: expected an int or None, got {type(value).__name__}")
-    number = operator.index(value)
-    if number < 0:
-        raise ValueError(f"seed: expected at least 0, got {number}")
-    return number
+def real(name: str, value: object) -> float:
+    """A real number, finite or not; True is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return float(value)
 
 
 def number(name: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> float:
-    """A finite real number within a range; True is none."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    result = float(value)
+    """A finite real number within a range."""
+    result = real(name, value)
     if not (math.isfinite(result) and least <= result < below):
         wanted = f"a finite number{'' if least == -math.inf else f' of at least {least:g}'}"
         wanted += "" if below == math.inf else f" and below {below:g}"
@@ -131,6 +126,28 @@ def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: array for name, array in value.items() if array is not None}
 
 
+def same_names(
+    argument: str,
+    given: object,
+    wanted: Iterable[str],
+    of: str,
+    optional: frozenset[str] = frozenset(),
+) -> Mapping[str, Any]:
+    """A mapping with all of these names and no others."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{argument}: expected a mapping, got {type(given).__name__}")
+    names = tuple(wanted)
+    known = optional.union(names)
+    missing = [name for name in names if name not in given]
+    unexpected = [name for name in given if name not in known]
+    if missing or unexpected:
+        raise ValueError(
+            f"{argument}: expected {of}, "
+            f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
+        )
+    return given
+
+
 def dtype(value: object) -> str:
     """The name of a floating type, given by name, as a NumPy scalar type or as a NumPy dtype."""
     name = _dtype_name(value)
@@ -158,6 +175,10 @@ def _dtype_name(value: object) -> str | None:
     except TypeError:
         return None
     return found.name if found.isnative and found.name in DTYPES else None
+
+
+def _listed(names: list[Any]) -> str:
+    return ", ".join(map(str, names)) or "none"
 
 
 def _shown(value: object) -> str:

@@ -217,7 +217,8 @@ class LSTM(Layer):
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
         says where absent.
     others
-        As of `RNN`, without `nonlinearity`.
+        As of `RNN`, without `nonlinearity`. Of orthogonal weights those of a projection are [P, H]
+        with orthonormal rows, and a gate's [H, P] with orthonormal columns.
     """
 
     _states = ("h", "c")
@@ -250,8 +251,6 @@ class LSTM(Layer):
             if self.proj_size and getattr(self, name):
                 raise ValueError(f"proj_size: expected 0 with {name}=True, got {proj_size}")
         self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
-        if self.coupled and forget_bias is not None:
-            raise ValueError("forget_bias: expected none with coupled=True")
         cell = "lstm_coupled" if self.coupled else "lstm"
         super().__init__(
             "lstm_projection" if self.proj_size else f"{cell}_peephole" if self.peephole else cell,
@@ -271,4 +270,8 @@ class LSTM(Layer):
         )
 
     def _initial(self, init: str, seed: int | None) -> Initial:
-        return replace(super()._initial(init, seed), forget_bias=self._forget_bias)
+        initial, total = super()._initial(init, seed), self._forget_bias
+        if total is None:
+            return initial
+        # Of coupled gates f = 1 - s(i) = s(-i).
+        return replace(initial, bias=(0, -total) if self.coupled else (1, total))

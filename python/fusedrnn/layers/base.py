@@ -120,7 +120,7 @@ class Layer(Fixed):
         Both ``p[name][...] = values`` and ``p[name] = values`` write into the layer, and so do
         ``p[name] -= step``, ``p.update(...)`` and ``p |= ...``: the arrays stay, and whoever holds
         one of them sees its new values. What is assigned is what `load_state_dict` takes. `p` is a
-        dict for whoever reads it; ``dict(p)`` is a plain one.
+        dict for whoever reads it; ``dict(p)`` is a plain one, which `jax.tree` wants.
 
         weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
         and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. On the
@@ -435,15 +435,7 @@ class Layer(Fixed):
             raise ValueError(f"{method}: expected a layer of one direction, got {self!r}")
 
     def _check_names(self, argument: str, given: object, wanted: Mapping[str, Any]) -> None:
-        if not isinstance(given, Mapping):
-            raise TypeError(f"{argument}: expected a mapping, got {type(given).__name__}")
-        missing = [name for name in wanted if name not in given]
-        unexpected = [name for name in given if name not in wanted]
-        if missing or unexpected:
-            raise ValueError(
-                f"{argument}: expected the parameters of {self!r}, "
-                f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
-            )
+        options.same_names(argument, given, wanted, f"the parameters of {self!r}")
 
     def _initial(self, init: str, seed: int | None) -> Initial:
         """How the parameters begin."""
@@ -492,7 +484,3 @@ class Layer(Fixed):
             raise ValueError(
                 f"tape: expected one of this layer, {self!r}, got one of another, {tape.layer!r}"
             )
-
-
-def _listed(names: list[Any]) -> str:
-    return ", ".join(map(str, names)) or "none"

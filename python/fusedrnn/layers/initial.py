@@ -15,12 +15,13 @@ INITS = ("uniform", "orthogonal")
 class Initial:
     """How parameters begin.
 
-    `init` and `forget_bias` are as the layers say; seeds are those of `numpy.random.default_rng`.
+    `init` is as the layers say, a seed one of `numpy.random.default_rng`; `bias` is the number of a
+    gate block, and what its two biases add up to.
     """
 
     init: str
     seed: int | None
-    forget_bias: float | None = None
+    bias: tuple[int, float] | None = None
 
     def generator(self) -> np.random.Generator:
         """Return what the parameters are drawn from, in their order."""
@@ -31,9 +32,10 @@ class Initial:
     ) -> NDArray[np.float64]:
         """Return values for one parameter; `kind` is the compiled module's name of it."""
         values = self._draw(random, kind, shape, hidden_size)
-        if self.forget_bias is not None and kind.startswith("b_"):
-            # The two biases are added; what is asked for is their sum.
-            values[hidden_size : 2 * hidden_size] = self.forget_bias if kind == "b_ih" else 0.0
+        if self.bias is not None and kind.startswith("b_"):
+            gate, total = self.bias
+            block = values[gate * hidden_size : (gate + 1) * hidden_size]
+            block[...] = total if kind == "b_ih" else 0.0
         return values
 
     def _draw(
@@ -47,9 +49,9 @@ class Initial:
                         "got 'orthogonal'"
                     )
                 gates = range(0, shape[0], hidden_size)
-                return np.concatenate(
-                    [_orthogonal(random, hidden_size)[:, : shape[1]] for _ in gates]
-                )
+                return np.concatenate([_orthogonal(random, hidden_size, shape[1]) for _ in gates])
+            if kind == "w_hr":
+                return _orthogonal(random, *shape)
             if kind == "w_ih":
                 bound = math.sqrt(6 / sum(shape))
                 return random.uniform(-bound, bound, shape)
@@ -59,7 +61,12 @@ class Initial:
         return random.uniform(-bound, bound, shape)
 
 
-def _orthogonal(random: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """Uniformly distributed among the orthogonal matrices (Mezzadri 2007)."""
-    q, r = np.linalg.qr(random.standard_normal((size, size)))
-    return np.asarray(q * np.sign(np.diagonal(r)))
+def _orthogonal(random: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
+    """Uniformly distributed among the orthogonal matrices (Mezzadri 2007).
+
+    Of one that is not square the rows or columns, whichever are fewer, are orthonormal.
+    """
+    tall = random.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q *= np.sign(np.diagonal(r))
+    return np.asarray(q if rows >= columns else q.T)
