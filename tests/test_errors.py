@@ -375,9 +375,9 @@ def test_lengths_have_one_shape() -> None:
     rejected("gru", ValueError, "lengths: expected shape (2,), got (3,)", lengths=[1, 1, 1])
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "float32", "object", "|V1"])
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "float32", "object", "|V1"])
 def test_resets_are_bools(dtype: str) -> None:
-    message = f"resets: expected dtype bool, got {dtype}"
+    message = f"resets: expected dtype bool or uint8, got {dtype}"
     rejected("gru", TypeError, message, resets=np.zeros((T, B), dtype))
 
 

@@ -253,9 +253,9 @@ def test_a_reserve_of_something_else() -> None:
     expected = tape.backward(dy, None, True)
 
     def again(
-        reserve: Any, x: Any = x, masks: Any = (lengths, resets), network: Any = network
+        reserve: Any, x: Any = x, masks: Any = (lengths, None, resets, False), network: Any = network
     ) -> Any:
-        return _core.Tape(network, x, weights, *masks, reserve).backward(dy[: len(x)], None, True)
+        return _core.Tape(network, x, weights, masks, reserve).backward(dy[: len(x)], None, True)
 
     copied = np.frombuffer(bytearray(reserve.tobytes()), np.uint8)
     dx, parameters, _ = again(copied)
@@ -276,11 +276,11 @@ def test_a_reserve_of_something_else() -> None:
     with pytest.raises(ValueError, match=rf"^reserve: expected {reserve.nbytes} bytes, .* got 3$"):
         again(reserve[:3])
     with pytest.raises(ValueError, match=r"^reserve: expected \d+ bytes"):
-        again(reserve, x[:-1], (lengths.clip(max=T - 1), resets[:-1]))
+        again(reserve, x[:-1], (lengths.clip(max=T - 1), None, resets[:-1], False))
     with pytest.raises(
-        ValueError, match=r"^lengths, resets: expected those of the forward call, got"
+        ValueError, match=r"^lengths, mask, resets: expected those of the forward call, got"
     ):
-        again(reserve, masks=(None, None))
+        again(reserve, masks=None)
     shifted = np.empty(reserve.nbytes + 17, np.uint8)
     begin = -shifted.ctypes.data % 16 + 1
     shifted[begin : begin + reserve.nbytes] = reserve
@@ -292,14 +292,14 @@ def test_a_reserve_of_something_else() -> None:
 
 def test_a_reserve_that_was_computed_in_another_type() -> None:
     """At these sizes AVX2 and the scalar kernels leave as many bytes for both."""
-    run = [("lstm", False, 0, 1, 0, 0, 4, 32)]
+    run = [("lstm", False, 0, 1, 0, 0, 4, 32, 0)]
     networks = [_core.Network(run, "float32", compute) for compute in (None, "bfloat16")]
     x = np.zeros((3, 2, 4), "float32")
     weights = (np.zeros((128, 4), "float32"), np.zeros((128, 32), "float32"), None, None)
     for network, other in (networks, networks[::-1]):
-        *_, tape = network.forward(x, weights, None, None, None, True)
+        *_, tape = network.forward(x, weights, None, None, True)
         assert tape is not None
-        again = _core.Tape(other, x, weights, None, None, tape.reserve)
+        again = _core.Tape(other, x, weights, None, tape.reserve)
         with pytest.raises(ValueError, match=r"^reserve: expected"):
             again.backward(None, None, True)
 
@@ -307,7 +307,7 @@ def test_a_reserve_that_was_computed_in_another_type() -> None:
 def test_networks_that_are_none() -> None:
     def run(cell: str = "gru", **changed: int) -> Any:
         fields = {"reads": 0, "writes": 1, "at": 0, "to": 0, "inputs": I, "units": H} | changed
-        return (cell, False, *fields.values())
+        return (cell, False, *fields.values(), 0)
 
     for runs, message in [
         ([], "num_runs: expected 1 to 1048576, got 0"),

@@ -214,8 +214,8 @@ static void test_messages_of_masks(Problem* p) {
   p->lengths->shape[0] = B + 1;
   EXPECT_VALUE_ERROR(infer(p), "lengths: expected shape (3,), got (4,)");
   p->lengths->shape[0] = B;
-  resets->dtype = (DLDataType){kDLUInt, 8, 1};
-  EXPECT(infer(p), FUSEDRNN_INVALID_TYPE, "resets: expected dtype bool, got uint8");
+  resets->dtype = (DLDataType){kDLInt, 8, 1};
+  EXPECT(infer(p), FUSEDRNN_INVALID_TYPE, "resets: expected dtype bool or uint8, got int8");
   resets->dtype = (DLDataType){kDLBool, 8, 1};
   p->resets->shape[0] = T - 1;
   EXPECT_VALUE_ERROR(infer(p), "resets: expected shape (4, 3), got (3, 3)");
