@@ -190,7 +190,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- arrays of Python ---
     expression(
         f"{BINDINGS}/pass.cpp",
-        "const int64_t offset = (&run - network_.runs.data()) * stride_of(*t, 0) * item_size(*t);",
+        "const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);",
         "stride_of(*t, 0)",
         "t->shape[1] * t->shape[2]",
         "states of several layers are read as if they lay dense",

@@ -7,29 +7,28 @@ namespace fusedrnn::bindings {
 
 bool bool_argument(const Name& name, py::handle object) {
   if (PyBool_Check(object.ptr()) == 0) {
-    throw_type_error(expected(name, "a bool", type_name(object)));
+    refuse_type(name, "a bool", type_name(object));
   }
   return object.ptr() == Py_True;
 }
 
 std::string str_argument(const Name& name, py::handle object) {
   if (PyUnicode_Check(object.ptr()) == 0) {
-    throw_type_error(expected(name, "a str", type_name(object)));
+    refuse_type(name, "a str", type_name(object));
   }
   return py::cast<std::string>(object);
 }
 
 int64_t int_argument(const Name& name, py::handle object, const std::string& where) {
   if (PyBool_Check(object.ptr()) != 0 || PyIndex_Check(object.ptr()) == 0) {
-    throw_type_error(expected(name, "an int", type_name(object) + where));
+    refuse_type(name, "an int", type_name(object) + where);
   }
   const auto integer = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   if (!integer) throw py::error_already_set();
   int overflow = 0;
   const int64_t value = PyLong_AsLongLongAndOverflow(integer.ptr(), &overflow);
   if (overflow != 0) {
-    throw_value_error(
-        expected(name, "an int of 64 bits", py::cast<std::string>(py::repr(integer)) + where));
+    refuse_value(name, "an int of 64 bits", py::cast<std::string>(py::repr(integer)) + where);
   }
   if (value == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return value;
@@ -56,7 +55,7 @@ int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   }
   wanted += " with arrays of " + own;
   if (name == kTfloat32 && dtype == Dtype::float32) wanted += " on the CPU";
-  throw_value_error(expected("compute_dtype", wanted, "'" + name + "'"));
+  refuse_value("compute_dtype", wanted, "'" + name + "'");
 }
 
 std::string type_name(py::handle object) {

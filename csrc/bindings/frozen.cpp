@@ -33,8 +33,7 @@ NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weigh
   if (weight_dtype.is_none()) return network;
   const std::string name = str_argument("weight_dtype", weight_dtype);
   if (network->dtype != Dtype::float32 || (name != "bfloat16" && name != "int8")) {
-    throw_value_error(
-        expected("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'"));
+    refuse_value("weight_dtype", "None, or for float32 'bfloat16' or 'int8'", "'" + name + "'");
   }
   auto changed = std::make_shared<Network>(*network);
   changed->compute = name == "int8" ? Compute::int8 : Compute::bfloat16;
@@ -240,7 +239,7 @@ class FastStep {
     if (space == nullptr || space->batch < arrays.B)
       space = std::make_unique<Workspace>(*frozen_, arrays.B);
     network_.for_states([&](const Run& run, int s, int number) {
-      const int64_t offset = (&run - network_.runs.data()) * arrays.B * sizes_[s] * item_;
+      const int64_t offset = network_.number_of(run) * arrays.B * sizes_[s] * item_;
       const auto n = static_cast<size_t>(number);
       const char* before = arrays.prev[s].data;
       space->prev[n] = before == nullptr ? nullptr : before + offset;

@@ -28,8 +28,7 @@ py::dict info() {
 
 void set_threads(py::handle object) {
   const int64_t n = int_argument("n", object);
-  if (n != static_cast<int32_t>(n))
-    throw_value_error(expected("n", "a number of threads", std::to_string(n)));
+  if (n != static_cast<int32_t>(n)) refuse_value("n", "a number of threads", n);
   set_num_threads(static_cast<int>(n));
 }
 

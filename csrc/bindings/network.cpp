@@ -21,8 +21,7 @@ namespace {
 const CellTable& cell_argument(py::handle object) {
   const std::string name = str_argument("cell", object);
   const CellTable* cell = find_cell(name);
-  if (cell == nullptr)
-    throw_value_error(expected("cell", "one of " + cell_names(), "'" + name + "'"));
+  if (cell == nullptr) refuse_value("cell", "one of " + cell_names(), "'" + name + "'");
   return *cell;
 }
 
@@ -58,10 +57,10 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
 py::list describe_parameters(const Network& network) {
   py::list result;
   network.for_parameters([&](const Run& run, int i, int) {
-    const cells::Parameter& parameter = run.cell->parameters[static_cast<size_t>(i)];
+    const cells::Parameter& parameter = run.parameter(i);
     const Shape shape = run.parameter_shape(i);
     const std::vector<int64_t> extents(shape.begin(), shape.end());
-    result.append(py::make_tuple(static_cast<int>(&run - network.runs.data()), parameter.name,
+    result.append(py::make_tuple(network.number_of(run), parameter.name,
                                  py::tuple(py::cast(extents)), parameter.optional));
   });
   return result;

@@ -19,18 +19,17 @@ namespace fusedrnn::bindings {
 
 Objects::Objects(const char* name, py::handle tuple, size_t count) : tuple_(tuple) {
   if (tuple.is_none()) return;
-  if (!PyTuple_Check(tuple.ptr())) throw_type_error(expected(name, "a tuple", type_name(tuple)));
+  if (!PyTuple_Check(tuple.ptr())) refuse_type(name, "a tuple", type_name(tuple));
   const auto size = static_cast<size_t>(PyTuple_GET_SIZE(tuple.ptr()));
   if (size == count) return;
-  throw_value_error(expected(name, std::to_string(count) + " values", std::to_string(size)));
+  refuse_value(name, std::to_string(count) + " values", size);
 }
 
 std::vector<Name> parameter_names(const Network& network) {
   std::vector<Name> names;
   names.reserve(static_cast<size_t>(network.num_parameters));
   network.for_parameters([&](const Run& run, int i, int) {
-    names.emplace_back("", run.cell->parameters[static_cast<size_t>(i)].name, "",
-                       network.named(run));
+    names.emplace_back("", run.parameter(i).name, "", network.named(run));
   });
   return names;
 }
@@ -142,7 +141,7 @@ class States {
     if (t.ndim == 3 && t.shape[0] == num_runs()) return;
     const int64_t wanted[] = {num_runs(), kAnyExtent,
                               network_.runs.front().state_size(static_cast<int>(s))};
-    throw_value_error(expected(name, "shape " + shape_text(wanted, 3), shape_text(t)));
+    refuse_value(name, "shape " + shape_text(wanted, 3), shape_text(t));
   }
 
   // One slice of a stacked array for each run.
@@ -158,7 +157,7 @@ class States {
       slice.ndim = 2;
       ++slice.shape;
       ++slice.strides;  // of arrays of ours, which have them
-      const int64_t offset = (&run - network_.runs.data()) * stride_of(*t, 0) * item_size(*t);
+      const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);
       if (slice.data != nullptr) slice.data = static_cast<char*>(slice.data) + offset;
       list_[static_cast<size_t>(number)] = &slice;
     });
@@ -294,7 +293,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   network.for_parameters([&](const Run& run, int i, int number) {
     const auto n = static_cast<size_t>(number);
     if (!all && args.parameters[n] == nullptr && given[n].is_none()) return;
-    const Name name{"d", run.cell->parameters[static_cast<size_t>(i)].name, "", network.named(run)};
+    const Name name{"d", run.parameter(i).name, "", network.named(run)};
     dparameters.set(n, name, given[n], network.dtype, run.parameter_shape(i), &place);
   });
   const States<OutputArray> dstates(network, tape.stacked, {"d", "0", "state"}, dstates_object,
@@ -315,8 +314,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
                               py::handle parameters, py::handle masks, const py::array& reserve) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
-  if (inputs->place.on_cuda())
-    throw_type_error(expected("x", "an array on the CPU", "one on a CUDA device"));
+  if (inputs->place.on_cuda()) refuse_type("x", "an array on the CPU", "one on a CUDA device");
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
   check_backward_inputs(*network, args, Layout::any);
   inputs->make_readable();

@@ -40,7 +40,7 @@ class Reserve {
   explicit Reserve(const py::array& bytes) {
     if (!bytes.dtype().is(py::dtype::of<uint8_t>()) || bytes.ndim() != 1 ||
         (bytes.flags() & py::array::c_style) == 0) {
-      throw_type_error(expected("reserve", "a dense vector of uint8", "another array"));
+      refuse_type("reserve", "a dense vector of uint8", "another array");
     }
     set(bytes);
   }
