@@ -217,8 +217,8 @@ class LSTM(Layer):
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
         says where absent.
     others
-        As of `RNN`, without `nonlinearity`. Of orthogonal weights those of a projection are [P, H]
-        with orthonormal rows, and a gate's [H, P] with orthonormal columns.
+        As of `RNN`, without `nonlinearity`. Orthogonal matrices that a projection makes oblong,
+        its own too, have orthonormal rows or columns, whichever are fewer.
     """
 
     _states = ("h", "c")
