@@ -7,10 +7,11 @@ No other library is imported before a function needs it: NumPy arrays, such as t
 `load_safetensors`, become a layer where there is no PyTorch.
 """
 
+from fusedrnn.convert.keras import from_keras, to_keras
 from fusedrnn.convert.onnx import OnnxNode, from_onnx, to_onnx
 from fusedrnn.convert.torch import from_torch, to_torch
 
-__all__ = ["OnnxNode", "from_onnx", "from_torch", "to_onnx", "to_torch"]
+__all__ = ["OnnxNode", "from_keras", "from_onnx", "from_torch", "to_keras", "to_onnx", "to_torch"]
 
 
 def __dir__() -> list[str]:

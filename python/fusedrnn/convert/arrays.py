@@ -45,3 +45,8 @@ def added(first: Array, second: Array) -> Array:
     """The sum of two arrays of one dtype, rounded once."""
     wide = bf16.cast(first, "float64") + bf16.cast(second, "float64")
     return bf16.cast(wide, dtype_of(first)).view(first.dtype)
+
+
+def stacked(*each: Array) -> Array:
+    """Arrays of one shape, along a new first axis."""
+    return np.stack(each)
