@@ -547,7 +547,8 @@ def test_inputs_of_a_run() -> None:
         given = {name: value for name, value in inputs.items() if name != missing}
         rejected(
             ValueError,
-            f"{missing}: expected an array, for the node reads one that is not constant, got None",
+            f"{missing}: expected an array (zeros for no state), for the node reads the input "
+            f"{missing!r} of the model, got None",
             *(node.run, x),
             **given,
         )

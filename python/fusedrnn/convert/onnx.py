@@ -71,7 +71,7 @@ class OnnxNode:
     layout: int
     layer: Layer
     _constants: Mapping[str, Array] = field(repr=False)
-    _read: frozenset[str] = field(repr=False)
+    _origins: Mapping[str, str] = field(repr=False)  # of the inputs that are not constant
 
     def run(
         self, x: Any, sequence_lens: Any = None, initial_h: Any = None, initial_c: Any = None
@@ -108,10 +108,10 @@ class OnnxNode:
         if initial_c is not None and not is_lstm:
             raise ValueError(f"initial_c: expected None for an {self.op_type}, got an array")
         for name, value in given.items():
-            if value is None and name in self._read:
+            if value is None and name in self._origins:
                 raise ValueError(
-                    f"{name}: expected an array, for the node reads one that is not constant, "
-                    "got None"
+                    f"{name}: expected an array (zeros for no state), for the node reads "
+                    f"{self._origins[name]}, got None"
                 )
             given[name] = self._constants.get(name) if value is None else value
         lengths = _lengths(given["sequence_lens"], steps, batch)
@@ -351,7 +351,7 @@ def _converted(node: Any, scope: _Scope) -> OnnxNode:
         layout,
         layer,
         {name: value for name, value in at_run.items() if value is not None},
-        frozenset(name for name, value in at_run.items() if value is None),
+        {name: scope.origin(inputs[name]) for name, value in at_run.items() if value is None},
     )
 
 
