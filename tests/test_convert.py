@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -67,23 +67,30 @@ def test_a_package_that_is_missing(
     )
 
 
-def test_an_option_that_no_converter_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = layer_of("lstm")
-    monkeypatch.setattr(layer, "_unusual", lambda: {"clip": 3.0})
+class Clipped(fr.LSTM):
+    clip = 3.0
+    _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"clip": None}
+
+
+def test_an_option_that_no_converter_knows() -> None:
+    layer = Clipped(4, 6)
     message = (
         "layer: expected none of the options clip, which cannot be converted to RTNeural, "
-        "got LSTM(4, 6, clip=3.0)"
+        "got Clipped(4, 6, clip=3.0)"
     )
     rejected(ValueError, message, fr.convert.to_rtneural, layer)
 
 
-def test_a_parameter_that_no_converter_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = layer_of("lstm")
-    given = layer.state_dict() | {"weight_hr_l0": layer.state_dict()["weight_hh_l0"]}
-    monkeypatch.setattr(layer, "state_dict", lambda: dict(given))
+class Normed(fr.LSTM):
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"weight_norm_l0": super().state_dict()["weight_hh_l0"]}
+
+
+def test_a_parameter_that_no_converter_knows() -> None:
+    layer = Normed(4, 6)
     message = (
         "layer: expected the parameters of weight_ih, weight_hh, bias_ih, bias_hh, "
-        "weight_peephole, got weight_hr_l0 too, which cannot be converted to Flax"
+        "weight_peephole, weight_hr, got weight_norm_l0 too, which cannot be converted to Flax"
     )
     rejected(ValueError, message, fr.convert.to_flax, layer)
 

@@ -320,6 +320,8 @@ def test_what_flax_does_not_have() -> None:
     for layer, message in [
         (fr.IndRNN(I, H), "RNN, GRU or LSTM, which Flax has"),
         (fr.LSTM(I, H, peephole=True), "no peepholes, which Flax has not"),
+        (fr.LSTM(I, H, coupled=True), "no coupled gates, which Flax has not"),
+        (fr.LSTM(I, H, proj_size=2), "no projection (proj_size=0), which Flax has not"),
         (fr.GRU(I, H, reset_after=False), "reset_after=True, which Flax has"),
     ]:
         rejected(ValueError, f"layer: expected {message}, got {layer!r}", to_flax, layer)

@@ -390,6 +390,8 @@ def test_what_keras_does_not_have() -> None:
     for layer, message in [
         (fr.IndRNN(I, H), "RNN, GRU or LSTM, which Keras has"),
         (fr.LSTM(I, H, peephole=True), "no peepholes, which Keras has not"),
+        (fr.LSTM(I, H, coupled=True), "no coupled gates, which Keras has not"),
+        (fr.LSTM(I, H, proj_size=2), "no projection (proj_size=0), which Keras has not"),
     ]:
         rejected(ValueError, f"layer: expected {message}, got {layer!r}", to_keras, layer)
     layer = fr.GRU(I, H, 2)

@@ -578,13 +578,12 @@ def test_inputs_of_a_run() -> None:
 
 
 def test_what_onnx_does_not_have(tmp_path: Path) -> None:
-    layer = fr.IndRNN(I, H)
-    rejected(
-        ValueError,
-        f"layer: expected RNN, GRU or LSTM, which ONNX has, got {layer!r}",
-        to_onnx,
-        layer,
-    )
+    for layer, message in [
+        (fr.IndRNN(I, H), "RNN, GRU or LSTM, which ONNX has"),
+        (fr.LSTM(I, H, coupled=True), "no coupled gates, which ONNX has not"),
+        (fr.LSTM(I, H, proj_size=2), "no projection (proj_size=0), which ONNX has not"),
+    ]:
+        rejected(ValueError, f"layer: expected {message}, got {layer!r}", to_onnx, layer)
     rejected(TypeError, "layer: expected a layer of fusedrnn, got dict", to_onnx, {})
     rejected(TypeError, "state: expected a bool, got int", to_onnx, layer_of("gru"), state=1)
     rejected(TypeError, "path: expected a path, got int", to_onnx, layer_of("gru"), 3)

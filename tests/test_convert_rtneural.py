@@ -248,6 +248,8 @@ def test_what_rtneural_does_not_have(tmp_path: Path) -> None:
     for layer, message in [
         (fr.RNN(I, H), "LSTM or GRU, which RTNeural has"),
         (fr.LSTM(I, H, peephole=True), "no peepholes, which RTNeural has not"),
+        (fr.LSTM(I, H, coupled=True), "no coupled gates, which RTNeural has not"),
+        (fr.LSTM(I, H, proj_size=2), "no projection (proj_size=0), which RTNeural has not"),
         (fr.LSTM(I, H, bidirectional=True), "one direction, which RTNeural has"),
         (fr.GRU(I, H, reset_after=False), "reset_after=True, which RTNeural has"),
     ]:

@@ -193,6 +193,7 @@ def test_the_copy_is_a_copy() -> None:
     [
         ("gru", {"reset_after": False}, "reset_after=True, which PyTorch has"),
         ("lstm", {"peephole": True}, "no peepholes, which PyTorch has not"),
+        ("lstm", {"coupled": True}, "no coupled gates, which PyTorch has not"),
         (
             "rnn",
             {"nonlinearity": "sigmoid"},
@@ -227,10 +228,6 @@ def test_wrong_names() -> None:
         ({"weight_ih_l00": 0}, "source: expected names such as weight_ih_l0, got weight_ih_l00"),
         ({"h0": 0}, "source: expected names such as weight_ih_l0, got h0"),
         ({"weight_ih": 0}, None),
-        (
-            {"weight_hr_l0": 0},
-            "source: expected an LSTM without a projection (proj_size=0), got weight_hr_l0",
-        ),
     ]:
         given = {k: v for k, v in (state_dict() | change).items() if v is not None}
         with pytest.raises(ValueError, match=r"^source: expected ") as caught:
@@ -258,12 +255,37 @@ def test_wrong_names() -> None:
     )
 
 
-def test_a_projection() -> None:
-    rejected(
-        ValueError,
-        "source: expected an LSTM without a projection (proj_size=0), got weight_hr_l0",
-        *(from_torch, torch.nn.LSTM(I, H, proj_size=2)),
-    )
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+@pytest.mark.parametrize("shape", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}])
+def test_a_projection(shape: dict[str, Any]) -> None:
+    module = module_of("lstm", proj_size=2, **shape)
+    layer = from_torch(module)
+    assert layer.proj_size == 2
+    x = sequence(layer)
+    y, state = layer(x)
+    with torch.no_grad():
+        expected_y, expected = module(torch.from_numpy(x))
+    close(y, expected_y)
+    for got, wanted in zip(state, expected, strict=True):
+        close(got, wanted)
+    for name, tensor in to_torch(layer).items():
+        assert torch.equal(tensor, module.state_dict()[name])
+
+
+def test_a_projection_that_does_not_fit() -> None:
+    given = from_torch(torch.nn.LSTM(I, H, proj_size=2)).state_dict()
+    for name, value, message in [
+        ("weight_hr_l0", np.zeros((3, H), "f4"), f"expected shape (2, {H}), got (3, {H})"),
+        ("weight_hr_l0", np.zeros(H, "f4"), "expected shape (P, H), of weight_hh (4*H, P), got "),
+        (
+            "weight_hh_l0",
+            np.zeros((3 * H, 2), "f4"),
+            f"expected shape ({4 * H}, 2), got ({3 * H}, 2)",
+        ),
+    ]:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            from_torch(given | {name: value})
+        assert str(caught.value).startswith(f"{name}: {message}")
 
 
 def test_wrong_arrays() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import bf16, options
+from fusedrnn.cells import rnn
 from fusedrnn.convert import arrays
 from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import GATES, Cell, Run, layer_of, runs_of
@@ -117,8 +118,6 @@ def to_flax(layer: Any, form: str = "linen") -> list[dict[str, Any]]:
     cell = runs[0].cell
     if cell.reset_after is False:
         raise ValueError(f"layer: expected reset_after=True, which Flax has, got {layer!r}")
-    if cell.peephole:
-        raise ValueError(f"layer: expected no peepholes, which Flax has not, got {layer!r}")
     if form == "nnx.LSTMCell" and cell.name != "lstm":
         raise ValueError(f"form: expected 'linen' or 'nnx' for {layer!r}, got {form!r}")
     return [_tree(run, form) for run in runs]
@@ -173,7 +172,7 @@ def _run(label: str, params: Any, nonlinearity: str | None) -> Run:
         sides = {side: [parts[key] for key in _names(name, side, form)] for side in "ih"}
     if nonlinearity is not None and name != "rnn":
         raise ValueError(f"nonlinearity: expected None for the {name}, got {nonlinearity!r}")
-    known = options.NONLINEARITIES
+    known = rnn.NONLINEARITIES
     usual = "tanh" if nonlinearity is None else nonlinearity
     cell = {
         "rnn": Cell("rnn", nonlinearity=options.choice("nonlinearity", usual, known))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusedrnn import bf16, options
+from fusedrnn.cells import rnn
 from fusedrnn.convert import arrays, packages
 from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import (
@@ -133,8 +134,6 @@ def to_keras(layer: Any, *, go_backwards: bool = False) -> Any:
     runs = runs_of(layer, "Keras", _CELLS)
     cell, directions = runs[0].cell, directions_of(layer)
     backwards = options.flag("go_backwards", go_backwards)
-    if cell.peephole:
-        raise ValueError(f"layer: expected no peepholes, which Keras has not, got {layer!r}")
     if backwards and len(runs) > 1:
         raise ValueError(
             f"go_backwards: expected False but for one layer of one direction, got {layer!r}"
@@ -227,7 +226,7 @@ def _runs_of_weights(
             raise ValueError(f"{option}: expected None for the {name}, got {value!r}")
     kind = Cell(name, peephole=False if name == "lstm" else None)
     if name == "rnn":
-        known = options.NONLINEARITIES
+        known = rnn.NONLINEARITIES
         usual = "tanh" if nonlinearity is None else nonlinearity
         kind = Cell("rnn", nonlinearity=options.choice("nonlinearity", usual, known))
     if name == "gru":

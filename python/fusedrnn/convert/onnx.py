@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import bf16, functional, information, options
+from fusedrnn import bf16, information, options
+from fusedrnn.cells import gru, lstm, rnn
 from fusedrnn.convert import arrays, files, packages
 from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import (
@@ -28,7 +29,6 @@ from fusedrnn.convert.weights import (
     reorder,
     runs_of,
 )
-from fusedrnn.layers import LSTM
 from fusedrnn.layers.base import Layer
 
 _INPUTS = {
@@ -38,6 +38,7 @@ _INPUTS = {
 }
 # What may come anew with each run.
 _RUN_INPUTS = ("sequence_lens", "initial_h", "initial_c")
+_FUNCTIONS: dict[str, Any] = {"rnn": rnn.rnn, "gru": gru.gru, "lstm": lstm.lstm}
 _DIRECTIONS = ("forward", "reverse", "bidirectional")
 # Names of activations, in lower case, and the nonlinearities that they are.
 _ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "affine": "identity"}
@@ -104,7 +105,7 @@ class OnnxNode:
         if self.layout == 1:
             steps, batch = batch, steps
         given = {"sequence_lens": sequence_lens, "initial_h": initial_h, "initial_c": initial_c}
-        is_lstm = isinstance(layer, LSTM)
+        is_lstm = isinstance(layer, lstm.LSTM)
         if initial_c is not None and not is_lstm:
             raise ValueError(f"initial_c: expected None for an {self.op_type}, got an array")
         for name, value in given.items():
@@ -141,12 +142,12 @@ class OnnxNode:
     def _run_reverse(
         self, x: Any, state: list[Array | None], lengths: Array | None
     ) -> tuple[Any, list[Any]]:
-        (run,) = runs_of(self.layer, "ONNX", tuple(GATES))
+        (run,) = runs_of(self.layer, "ONNX", tuple(_FUNCTIONS), ["peephole"])
         arguments: dict[str, Any] = run.arrays() | run.cell.options()
         arguments.pop("peephole", None)  # w_peephole tells
         for name, value in zip(("h0", "c0"), state, strict=False):
             arguments[name] = None if value is None else value[0]
-        y, state_n = getattr(functional, run.cell.name)(
+        y, state_n = _FUNCTIONS[run.cell.name](
             x.swapaxes(0, 1) if self.layout == 1 else x, **arguments, lengths=lengths, reverse=True
         )
         steps, batch, hidden = y.shape
@@ -478,7 +479,7 @@ def to_onnx(layer: Any, path: Any = None, *, state: bool = False, lengths: bool 
     ImportError
         Where the package onnx is missing.
     """
-    runs = runs_of(layer, "ONNX", ("rnn", "gru", "lstm"))
+    runs = runs_of(layer, "ONNX", tuple(_FUNCTIONS), ["peephole"])
     options.flag("state", state)
     options.flag("lengths", lengths)
     onnx = packages.load("to_onnx", "onnx")
@@ -500,7 +501,7 @@ class _Writer:
         self._layer = layer
         self._runs = runs
         self._lengths = lengths
-        self._states = ("h", "c") if isinstance(layer, LSTM) else ("h",)
+        self._states = ("h", "c") if isinstance(layer, lstm.LSTM) else ("h",)
         self._initial = self._states if state else ()
         self._directions = directions_of(layer)
         self._nodes: list[Any] = []

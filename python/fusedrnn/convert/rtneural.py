@@ -103,8 +103,6 @@ def to_rtneural(layer: Any, path: Any = None) -> dict[str, Any]:
         raise ValueError(f"layer: expected one direction, which RTNeural has, got {layer!r}")
     if cell.reset_after is False:
         raise ValueError(f"layer: expected reset_after=True, which RTNeural has, got {layer!r}")
-    if cell.peephole:
-        raise ValueError(f"layer: expected no peepholes, which RTNeural has not, got {layer!r}")
     layers = [
         {
             "type": cell.name,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import options
+from fusedrnn.cells import indrnn, rnn
 from fusedrnn.convert import packages
 from fusedrnn.convert.arrays import dtype_of, read
 from fusedrnn.convert.weights import (
@@ -25,10 +26,8 @@ from fusedrnn.convert.weights import (
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.stack import NAMES
 
-# weight_hr is PyTorch's projection; a cell's names, as of torch.nn.LSTMCell, end without a layer.
-_PARAMETER = re.compile(
-    rf"({'|'.join([*NAMES.values(), 'weight_hr'])})(?:_l(0|[1-9][0-9]*)(_reverse)?)?"
-)
+# The names of a cell, such as torch.nn.LSTMCell, end without a layer.
+_PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
 _CELLS = {
     gates: name for name, gates in ((n, len(g)) for n, g in GATES.items()) if name != "indrnn"
 }
@@ -53,7 +52,8 @@ def from_torch(
     source : torch.nn.Module or mapping
         ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), or a model
         that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict;
-        those of this package's own layers, such as weight_peephole_l0, are known too.
+        those of this package's own layers, such as weight_peephole_l0, are known too, but for those
+        of an LSTM with coupled gates, whose shapes are a GRU's.
     prefix : str
         What the names begin with in a larger model, such as "encoder.lstm."; the dot at the end may
         be left out. Names that begin otherwise belong to others and are not looked at.
@@ -74,8 +74,7 @@ def from_torch(
     Raises
     ------
     ValueError, TypeError
-        Where a name is missing or not known (an LSTM with ``proj_size`` has a weight_hr, which
-        layers do not have), a shape does not fit, or a value is not floating.
+        Where a name is missing or not known, a shape does not fit, or a value is not floating.
 
     Notes
     -----
@@ -109,7 +108,7 @@ def to_torch(layer: Any, prefix: str = "") -> dict[str, Any]:
     ----------
     layer : RNN, GRU or LSTM
         That which `torch.nn` has as well: an RNN with tanh or relu, a GRU with
-        ``reset_after=True``, an LSTM without peepholes.
+        ``reset_after=True``, an LSTM without peepholes or coupled gates.
     prefix : str
         Put before each name, such as "encoder.lstm.".
 
@@ -126,12 +125,10 @@ def to_torch(layer: Any, prefix: str = "") -> dict[str, Any]:
     ImportError
         Where PyTorch is missing.
     """
-    runs = runs_of(layer, "PyTorch", ("rnn", "gru", "lstm"))
+    runs = runs_of(layer, "PyTorch", ("rnn", "gru", "lstm"), ["proj_size"])
     cell = runs[0].cell
     if cell.reset_after is False:
         raise ValueError(f"layer: expected reset_after=True, which PyTorch has, got {layer!r}")
-    if cell.peephole:
-        raise ValueError(f"layer: expected no peepholes, which PyTorch has not, got {layer!r}")
     if cell.nonlinearity not in (None, *_NONLINEARITIES):
         raise ValueError(
             f"layer: expected the nonlinearity 'tanh' or 'relu', which PyTorch has, got {layer!r}"
@@ -206,10 +203,6 @@ def _runs(
         raise ValueError(
             f"source: expected names such as {prefix}weight_ih_l0, got {_some(unknown)}"
         )
-    if projections := [prefix + name for name in given if name.startswith("weight_hr")]:
-        raise ValueError(
-            f"source: expected an LSTM without a projection (proj_size=0), got {_some(projections)}"
-        )
     ends = {match.group(2) is not None for match in matches.values() if match}
     if len(ends) > 1:
         raise ValueError(
@@ -240,14 +233,16 @@ def _runs(
     for number in range(count):
         end = suffix(number, directions)
         own = {short: arrays[NAMES[short] + end] for short in NAMES if NAMES[short] + end in arrays}
-        hidden = own["w_hh"].shape[-1]
+        out = own["w_hh"].shape[-1]
+        hidden = own["w_hr"].shape[-1] if "w_hr" in own else out
         rows = len(cell.gates) * hidden
         shapes: dict[str, tuple[int | None, ...]] = {
             "w_ih": (rows, None),
-            "w_hh": (hidden,) if cell.name == "indrnn" else (rows, hidden),
+            "w_hh": (out,) if cell.name == "indrnn" else (rows, out),
             "b_ih": (rows,),
             "b_hh": (rows,),
             "w_peephole": (3 * hidden,),
+            "w_hr": (out, hidden),
         }
         for short, array in own.items():
             read(prefix + NAMES[short] + end, array, shapes[short])
@@ -259,8 +254,15 @@ def _cell(
     arrays: Mapping[str, Any], prefix: str, nonlinearity: str | None, reset_after: bool | None
 ) -> Cell:
     """Which cell has arrays of these shapes; biases and peepholes have to be those of it."""
-    w_hh = arrays["weight_hh_l0"]
-    if w_hh.ndim == 1:
+    w_hh, w_hr = arrays["weight_hh_l0"], arrays.get("weight_hr_l0")
+    if w_hr is not None:
+        name = "lstm"  # the only one with a projection; its shapes are checked run by run
+        if w_hh.ndim != 2 or w_hr.ndim != 2:
+            raise ValueError(
+                f"{prefix}weight_hr_l0: expected shape (P, H), of weight_hh (4*H, P), "
+                f"got {w_hr.shape} and {w_hh.shape}"
+            )
+    elif w_hh.ndim == 1:
         name = "indrnn"
     elif w_hh.ndim == 2 and w_hh.shape[1] and w_hh.shape[0] in [g * w_hh.shape[1] for g in _CELLS]:
         name = _CELLS[w_hh.shape[0] // w_hh.shape[1]]
@@ -274,7 +276,7 @@ def _cell(
     if has & {"b_ih", "b_hh"}:
         wanted |= {"b_ih"} if name == "indrnn" else {"b_ih", "b_hh"}
     if name == "lstm":
-        wanted |= has & {"w_peephole"}
+        wanted |= {"w_hr"} if w_hr is not None else has & {"w_peephole"}
     if has != wanted:
         raise ValueError(
             f"source: expected {_names(wanted)}, as its weight_hh is of the cell {name}, "
@@ -288,9 +290,10 @@ def _cell(
         after = True if reset_after is None else options.flag("reset_after", reset_after)
         return Cell("gru", reset_after=after)
     if name == "lstm":
-        return Cell("lstm", peephole="w_peephole" in has)
+        size = None if w_hr is None else int(w_hr.shape[0])
+        return Cell("lstm", peephole="w_peephole" in has, proj_size=size)
     usual = "relu" if name == "indrnn" else "tanh"
-    known = options.INDRNN_NONLINEARITIES if name == "indrnn" else options.NONLINEARITIES
+    known = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
     return Cell(name, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, known))
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from fusedrnn.cells.gru import GRU
+from fusedrnn.cells.indrnn import IndRNN
+from fusedrnn.cells.lstm import LSTM
+from fusedrnn.cells.rnn import RNN
 from fusedrnn.convert.arrays import Array, dtype_of, read
-from fusedrnn.layers import GRU, LSTM, RNN, IndRNN
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.stack import NAMES
 
@@ -25,13 +28,19 @@ ONNX_GATES = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
 PEEPHOLES = "ifo"
 ONNX_PEEPHOLES = "iof"
 
-LAYERS: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "indrnn": IndRNN}
+LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "indrnn": IndRNN}
 
 # Options of layers that converters know, or that are no part of a layer's function.
 _KNOWN_OPTIONS = {
     *("num_layers", "bias", "batch_first", "bidirectional"),
     *("dtype", "compute_dtype", "device"),
-    *("nonlinearity", "reset_after", "peephole"),
+    *("nonlinearity", "reset_after", "peephole", "coupled", "proj_size"),
+}
+# Those that a library has to have, and what messages call them.
+_SPECIAL_OPTIONS = {
+    "peephole": "peepholes",
+    "coupled": "coupled gates",
+    "proj_size": "projection (proj_size=0)",
 }
 
 
@@ -49,6 +58,8 @@ class Cell:
     nonlinearity: str | None = None
     reset_after: bool | None = None
     peephole: bool | None = None
+    coupled: bool | None = None
+    proj_size: int | None = None
 
     @property
     def gates(self) -> str:
@@ -69,10 +80,11 @@ class Run:
     label: str  # what messages call it
     cell: Cell
     w_ih: Array  # [G*H, I]
-    w_hh: Array  # [G*H, H]; [H] of an IndRNN
+    w_hh: Array  # [G*H, H], with a projection [G*H, P]; [H] of an IndRNN
     b_ih: Array | None = None  # [G*H]
     b_hh: Array | None = None  # [G*H]; an IndRNN has none
     w_peephole: Array | None = None  # [3*H]
+    w_hr: Array | None = None  # [P, H]
 
     @property
     def input_size(self) -> int:
@@ -80,6 +92,10 @@ class Run:
 
     @property
     def hidden_size(self) -> int:
+        return self.output_size if self.w_hr is None else int(self.w_hr.shape[1])
+
+    @property
+    def output_size(self) -> int:
         return int(self.w_hh.shape[-1])
 
     def arrays(self) -> dict[str, Array]:
@@ -100,7 +116,7 @@ def layer_of(runs: Sequence[Run], *, bidirectional: bool = False, batch_first: b
     first, directions = runs[0], 2 if bidirectional else 1
     dtype = dtype_of(first.w_ih)
     for number, run in enumerate(runs):
-        below = directions * first.hidden_size if number >= directions else first.input_size
+        below = directions * first.output_size if number >= directions else first.input_size
         for what, wanted, got in (
             ("cell", _shown(first.cell), _shown(run.cell)),
             ("arrays", ", ".join(first.arrays()), ", ".join(run.arrays())),
@@ -110,7 +126,7 @@ def layer_of(runs: Sequence[Run], *, bidirectional: bool = False, batch_first: b
         ):
             if got != wanted:
                 raise ValueError(f"{run.label}: expected {what} {wanted}, got {got}")
-    layer = LAYERS[first.cell.name](
+    layer: Layer = LAYERS[first.cell.name](
         first.input_size,
         first.hidden_size,
         len(runs) // directions,
@@ -144,7 +160,9 @@ def suffix(number: int, directions: int) -> str:
     return f"_l{number // directions}{'_reverse' if number % directions else ''}"
 
 
-def runs_of(layer: object, library: str, cells: Sequence[str]) -> list[Run]:
+def runs_of(
+    layer: object, library: str, cells: Sequence[str], special: Sequence[str] = ()
+) -> list[Run]:
     """Return the runs of a layer, the weights on the CPU.
 
     Raises
@@ -153,7 +171,7 @@ def runs_of(layer: object, library: str, cells: Sequence[str]) -> list[Run]:
         Where it is no layer of this package.
     ValueError
         Where its cell is not among `cells`, those that the library has, or has an option that no
-        converter knows.
+        converter knows, or one that the library has to have and that is not among `special`.
     """
     name = next((known for known, kind in LAYERS.items() if isinstance(layer, kind)), None)
     if not isinstance(layer, Layer) or name is None:
@@ -161,16 +179,22 @@ def runs_of(layer: object, library: str, cells: Sequence[str]) -> list[Run]:
     if name not in cells:
         wanted = _either([LAYERS[cell].__name__ for cell in cells])
         raise ValueError(f"layer: expected {wanted}, which {library} has, got {layer!r}")
-    if unknown := layer._unusual().keys() - _KNOWN_OPTIONS:
+    unusual = {o for o, usual in layer._usual.items() if getattr(layer, o) != usual}
+    if unknown := unusual - _KNOWN_OPTIONS:
         raise ValueError(
             f"layer: expected none of the options {', '.join(sorted(unknown))}, which cannot be "
             f"converted to {library}, got {layer!r}"
         )
+    for option, what in _SPECIAL_OPTIONS.items():
+        if option in unusual and option not in special:
+            raise ValueError(f"layer: expected no {what}, which {library} has not, got {layer!r}")
     options = {
         field.name: getattr(layer, field.name, None)
         for field in dataclasses.fields(Cell)
         if field.name != "name"
     }
+    for rare in ("coupled", "proj_size"):
+        options[rare] = options[rare] or None
     cell, directions, parameters = Cell(name, **options), directions_of(layer), layer.state_dict()
     runs = []
     for number in range(layer.num_layers * directions):
