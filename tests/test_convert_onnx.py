@@ -38,6 +38,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gru", {"reset_after": False}),
     ("lstm", {}),
     ("lstm", {"peephole": True}),
+    ("lstm", {"coupled": True}),
+    ("lstm", {"coupled": True, "peephole": True}),
 ]
 variants = pytest.mark.parametrize(
     ("cell", "options"),
@@ -166,6 +168,8 @@ def test_a_node(cell: str, options: dict[str, Any], direction: str) -> None:
     attributes: dict[str, Any] = {"hidden_size": H, "direction": direction}
     if cell == "gru":
         attributes["linear_before_reset"] = int(options.get("reset_after", True))
+    if options.get("coupled"):
+        attributes["input_forget"] = 1
     if options.get("peephole"):
         weights["P"] = rng.uniform(-1, 1, (count, 3 * H)).astype(np.float32)
     name = {"identity": "Affine"}.get(
@@ -338,7 +342,8 @@ def test_a_layer(cell: str, options: dict[str, Any], shape: dict[str, Any]) -> N
     y, state = layer(x)
     expected = [y, *(state if cell == "lstm" else [state])]
     results = [run_by_runtime(model, x=x)]
-    if options.get("nonlinearity") not in ("relu", "sigmoid"):  # which ONNX's own does not have
+    # ONNX's own evaluator does not have these.
+    if options.get("nonlinearity") not in ("relu", "sigmoid") and "coupled" not in options:
         results.append(onnx.reference.ReferenceEvaluator(model).run(None, {"x": x}))
     for got in results:
         for one, wanted in zip(got, expected, strict=True):
@@ -433,7 +438,7 @@ def test_attributes_that_cells_do_not_have() -> None:
     none = "expected none, for layers have none, got "
     for model, message in [
         (changed("LSTM", clip=3.0), f"clip: {none}3.0"),
-        (changed("LSTM", input_forget=1), "input_forget: expected 0, got 1"),
+        (changed("LSTM", input_forget=2), "input_forget: expected 0 or 1, got 2"),
         (
             changed("LSTM", activations=["Sigmoid", "Relu", "Tanh"]),
             "activations: expected ['sigmoid', 'tanh', 'tanh'], which cells have, got "
@@ -580,7 +585,6 @@ def test_inputs_of_a_run() -> None:
 def test_what_onnx_does_not_have(tmp_path: Path) -> None:
     for layer, message in [
         (fr.IndRNN(I, H), "RNN, GRU or LSTM, which ONNX has"),
-        (fr.LSTM(I, H, coupled=True), "no coupled gates, which ONNX has not"),
         (fr.LSTM(I, H, proj_size=2), "no projection (proj_size=0), which ONNX has not"),
     ]:
         rejected(ValueError, f"layer: expected {message}, got {layer!r}", to_onnx, layer)

@@ -7,6 +7,7 @@ https://onnx.ai/onnx/operators/.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,8 @@ from fusedrnn.cells import gru, lstm, rnn
 from fusedrnn.convert import arrays, files, packages
 from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import (
-    GATES,
     ONNX_GATES,
     ONNX_PEEPHOLES,
-    PEEPHOLES,
     Cell,
     Run,
     directions_of,
@@ -142,7 +141,7 @@ class OnnxNode:
     def _run_reverse(
         self, x: Any, state: list[Array | None], lengths: Array | None
     ) -> tuple[Any, list[Any]]:
-        (run,) = runs_of(self.layer, "ONNX", tuple(_FUNCTIONS), ["peephole"])
+        (run,) = runs_of(self.layer, "ONNX", tuple(_FUNCTIONS), ["peephole", "coupled"])
         arguments: dict[str, Any] = run.arrays() | run.cell.options()
         arguments.pop("peephole", None)  # w_peephole tells
         for name, value in zip(("h0", "c0"), state, strict=False):
@@ -198,7 +197,7 @@ def from_onnx(model: Any, node: str | int | None = None) -> OnnxNode:
     ------
     ValueError, TypeError
         Where there is no such node, its weights are not constant, their shapes do not fit, or it
-        has an attribute that cells do not have: clip, input_forget, activations but the usual ones
+        has an attribute that cells do not have: clip, or activations but the usual ones
         (an RNN's may be Tanh, Relu, Sigmoid, or Affine as the identity).
     ImportError
         Where the package onnx is missing.
@@ -401,7 +400,8 @@ def _attributes(onnx: Any, node: Any, label: str) -> tuple[str, int, Cell, int |
     if kind == "GRU":
         cell = Cell("gru", reset_after=choice("linear_before_reset", (0, 1), 0) == 1)
     if kind == "LSTM":
-        choice("input_forget", (0,), 0)  # 1 couples the two gates
+        # Then there are rows of a gate f as well, which the operator does not read.
+        cell = Cell("lstm", coupled=choice("input_forget", (0, 1), 0) == 1 or None)
     hidden_size = given.pop("hidden_size", None)
     for name, value in given.items():
         raise ValueError(f"{label}, {name}: expected none, for layers have none, got {value!r}")
@@ -411,7 +411,7 @@ def _attributes(onnx: Any, node: Any, label: str) -> tuple[str, int, Cell, int |
 def _runs(
     label: str, cell: Cell, direction: str, hidden_size: int | None, values: Mapping[str, Any]
 ) -> list[Run]:
-    count, gates = 2 if direction == "bidirectional" else 1, len(cell.gates)
+    count, gates = 2 if direction == "bidirectional" else 1, len(ONNX_GATES[cell.name])
     R = arrays.read(f"{label}, R", values["R"], (count, None, None))
     hidden = R.shape[2]
     if hidden_size not in (None, hidden):
@@ -430,15 +430,15 @@ def _runs(
         if name in values
     }
     if cell.name == "lstm":
-        cell = Cell("lstm", peephole="P" in w)
+        cell = dataclasses.replace(cell, peephole="P" in w)
 
     def ours(array: Array) -> Array:
-        return reorder(array, ONNX_GATES[cell.name], GATES[cell.name])
+        return reorder(array, ONNX_GATES[cell.name], cell.gates)
 
     runs = []
     for d in range(count):
         b_ih, b_hh = map(ours, np.split(w["B"][d], 2)) if "B" in w else (None, None)
-        peephole = reorder(w["P"][d], ONNX_PEEPHOLES, PEEPHOLES) if "P" in w else None
+        peephole = reorder(w["P"][d], ONNX_PEEPHOLES, cell.peepholes) if "P" in w else None
         run = Run(f"{label}, {d}", cell, ours(w["W"][d]), ours(w["R"][d]), b_ih, b_hh, peephole)
         runs.append(run)
     return runs
@@ -479,7 +479,7 @@ def to_onnx(layer: Any, path: Any = None, *, state: bool = False, lengths: bool 
     ImportError
         Where the package onnx is missing.
     """
-    runs = runs_of(layer, "ONNX", tuple(_FUNCTIONS), ["peephole"])
+    runs = runs_of(layer, "ONNX", tuple(_FUNCTIONS), ["peephole", "coupled"])
     options.flag("state", state)
     options.flag("lengths", lengths)
     onnx = packages.load("to_onnx", "onnx")
@@ -581,6 +581,8 @@ class _Writer:
         attributes["direction"] = _DIRECTIONS[2 if self._directions == 2 else 0]
         if cell.reset_after is not None:
             attributes["linear_before_reset"] = int(cell.reset_after)
+        if cell.coupled:
+            attributes["input_forget"] = 1
         if cell.nonlinearity not in (None, "tanh"):
             own = next(name for name, ours in _ACTIVATIONS.items() if ours == cell.nonlinearity)
             attributes["activations"] = [own.capitalize()] * self._directions
@@ -601,11 +603,11 @@ class _Writer:
     def _weights(self, k: int) -> dict[str, tuple[Array, ...]]:
         """W, R, B and P of layer k, one for each direction."""
         runs = self._runs[k * self._directions : (k + 1) * self._directions]
-        name = runs[0].cell.name
+        cell = runs[0].cell
 
         def theirs(array: Array | None) -> Array:
             assert array is not None, "biases are there together"
-            return reorder(array, GATES[name], ONNX_GATES[name])
+            return reorder(array, cell.gates, ONNX_GATES[cell.name])
 
         weights = {
             "W": tuple(theirs(run.w_ih) for run in runs),
@@ -615,7 +617,7 @@ class _Writer:
             both = [(theirs(run.b_ih), theirs(run.b_hh)) for run in runs]
             weights["B"] = tuple(np.concatenate(pair) for pair in both)
         peepholes = [run.w_peephole for run in runs]
-        ordered = [reorder(p, PEEPHOLES, ONNX_PEEPHOLES) for p in peepholes if p is not None]
+        ordered = [reorder(p, cell.peepholes, ONNX_PEEPHOLES) for p in peepholes if p is not None]
         return weights | ({"P": tuple(ordered)} if ordered else {})
 
     def _add(self, name: str, values: Any) -> Any:

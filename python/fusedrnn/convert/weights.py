@@ -16,7 +16,7 @@ from fusedrnn.cells.gru import GRU
 from fusedrnn.cells.indrnn import IndRNN
 from fusedrnn.cells.lstm import LSTM
 from fusedrnn.cells.rnn import RNN
-from fusedrnn.convert.arrays import Array, dtype_of, read
+from fusedrnn.convert.arrays import Array, dtype_of, read, zeros_like
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.stack import NAMES
 
@@ -25,7 +25,9 @@ from fusedrnn.layers.stack import NAMES
 GATES = {"rnn": "h", "indrnn": "h", "gru": "rzn", "lstm": "ifgo"}
 KERAS_GATES = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
 ONNX_GATES = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
+COUPLED_GATES = "igo"  # of an LSTM: f = 1 - i
 PEEPHOLES = "ifo"
+COUPLED_PEEPHOLES = "io"
 ONNX_PEEPHOLES = "iof"
 
 LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "indrnn": IndRNN}
@@ -45,9 +47,13 @@ _SPECIAL_OPTIONS = {
 
 
 def reorder(array: Array, source: str, target: str) -> Array:
-    """The blocks along the first axis, which come in the order of `source`, in that of `target`."""
+    """The blocks along the first axis, which come in the order of `source`, in that of `target`.
+
+    Those that `target` has not are left out; those that `source` has not are zeros.
+    """
     blocks = dict(zip(source, np.split(array, len(source)), strict=True))
-    return np.concatenate([blocks[gate] for gate in target])
+    zeros = zeros_like(blocks[source[0]])
+    return np.concatenate([blocks.get(gate, zeros) for gate in target])
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,11 @@ class Cell:
 
     @property
     def gates(self) -> str:
-        return GATES[self.name]
+        return COUPLED_GATES if self.coupled else GATES[self.name]
+
+    @property
+    def peepholes(self) -> str:
+        return COUPLED_PEEPHOLES if self.coupled else PEEPHOLES
 
     def options(self) -> dict[str, Any]:
         """What to give to the layer's constructor."""
