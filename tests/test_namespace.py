@@ -12,8 +12,9 @@ import pytest
 
 import fusedrnn as fr
 
-# Named in docstrings: what a library of CUDA arrays is asked for, and how results find their kind.
-DOCUMENTED_MODULES = ["cuda_arrays", "interop", "schedules"]
+# Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, and
+# how results find their kind.
+DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "schedules"]
 
 
 def is_special(name: str) -> bool:

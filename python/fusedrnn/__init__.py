@@ -18,6 +18,7 @@ kind of `x`.
 """
 
 from fusedrnn import _cuda_library
+from fusedrnn import convert as convert
 from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
 from fusedrnn import schedules as schedules
@@ -87,4 +88,6 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    return sorted({*__all__, "cuda_arrays", "interop", "schedules", *special} - {"__main__"})
+    return sorted(
+        {*__all__, "convert", "cuda_arrays", "interop", "schedules", *special} - {"__main__"}
+    )

@@ -1,0 +1,637 @@
+"""ONNX models: their nodes RNN, GRU and LSTM, and models that consist of such nodes.
+
+Weights of a node are W [D, G*H, I], R [D, G*H, H], B [D, 2*G*H] (of the input, then of the state)
+and P [D, 3*H], gates in the order i o f c and z r h. Source: the operators' reference,
+https://onnx.ai/onnx/operators/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import bf16, information, options
+from fusedrnn.cells import gru, lstm, rnn
+from fusedrnn.convert import arrays, files, packages
+from fusedrnn.convert.arrays import Array
+from fusedrnn.convert.weights import (
+    ONNX_GATES,
+    ONNX_PEEPHOLES,
+    Cell,
+    Run,
+    directions_of,
+    layer_of,
+    reorder,
+    runs_of,
+)
+from fusedrnn.layers.base import Layer
+
+_INPUTS = {
+    "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+    "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
+}
+# What may come anew with each run.
+_RUN_INPUTS = ("sequence_lens", "initial_h", "initial_c")
+_FUNCTIONS: dict[str, Any] = {"rnn": rnn.rnn, "gru": gru.gru, "lstm": lstm.lstm}
+_DIRECTIONS = ("forward", "reverse", "bidirectional")
+# Names of activations, in lower case, and the nonlinearities that they are.
+_ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "affine": "identity"}
+_GATE_ACTIVATIONS = {"GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
+# Nodes that do no more than bring weights into form; of constants, they give constants.
+_FORMING = {
+    *("Constant", "Identity", "Cast", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze"),
+    *("Transpose", "Reshape", "DequantizeLinear"),
+}
+_FORMING_DEPTH = 8  # so that no file costs more than that many times its size
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNode:
+    """A node RNN, GRU or LSTM, which runs as it does in ONNX.
+
+    Attributes
+    ----------
+    op_type, name : str
+    direction : {"forward", "reverse", "bidirectional"}
+    layout : int
+        0: sequences are [T, B, ...]; 1: [B, T, ...].
+    layer : RNN, GRU or LSTM
+        A layer of the node's weights; its ``batch_first`` is ``layout == 1``. That of a node whose
+        direction is "reverse" runs forwards: give it its sequences turned round, or use `run`.
+    """
+
+    op_type: str
+    name: str
+    direction: str
+    layout: int
+    layer: Layer
+    _constants: Mapping[str, Array] = field(repr=False)
+    _origins: Mapping[str, str] = field(repr=False)  # of the inputs that are not constant
+
+    def run(
+        self, x: Any, sequence_lens: Any = None, initial_h: Any = None, initial_c: Any = None
+    ) -> tuple[Any, ...]:
+        """Run the node: ``Y, Y_h``, and of an LSTM ``Y, Y_h, Y_c``.
+
+        Parameters
+        ----------
+        x : array [T, B, I], or [B, T, I] with layout 1
+        sequence_lens : integers [B], optional
+            Valid steps of each sequence. Beyond them Y is 0; Y_h and Y_c are the state after the
+            last valid step. Of a sequence without any they are the initial state, where ONNX
+            Runtime gives 0.
+        initial_h, initial_c : array [D, B, H], or [B, D, H] with layout 1, optional
+            Each of the three may be left out where the node has none, or one that is constant.
+
+        Returns
+        -------
+        Y : array [T, D, B, H], or [B, T, D, H] with layout 1
+        Y_h, Y_c : array [D, B, H], or [B, D, H]
+            Of the kind of x, as all results.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of the layer; and where an input is left out that the node reads.
+        """
+        layer = self.layer
+        steps, batch, _ = arrays.read("x", x, (None, None, layer.input_size)).shape
+        if self.layout == 1:
+            steps, batch = batch, steps
+        given = {"sequence_lens": sequence_lens, "initial_h": initial_h, "initial_c": initial_c}
+        is_lstm = isinstance(layer, lstm.LSTM)
+        if initial_c is not None and not is_lstm:
+            raise ValueError(f"initial_c: expected None for an {self.op_type}, got an array")
+        for name, value in given.items():
+            if value is None and name in self._origins:
+                raise ValueError(
+                    f"{name}: expected an array (zeros for no state), for the node reads "
+                    f"{self._origins[name]}, got None"
+                )
+            given[name] = self._constants.get(name) if value is None else value
+        lengths = _lengths(given["sequence_lens"], steps, batch)
+        state = [
+            self._state(name, given[name], batch)
+            for name in ("initial_h", "initial_c")[: 2 if is_lstm else 1]
+        ]
+        if self.direction == "reverse":
+            y, states = self._run_reverse(x, state, lengths)
+        else:
+            y, state_n = layer(x, tuple(state) if is_lstm else state[0], lengths)
+            y = y.reshape((*y.shape[:2], directions_of(layer), layer.hidden_size))
+            y = y if self.layout == 1 else y.swapaxes(1, 2)
+            states = list(state_n) if is_lstm else [state_n]
+        if self.layout == 1:
+            states = [s.swapaxes(0, 1) for s in states]
+        return (y, *states)
+
+    def _state(self, name: str, value: Any, batch: int) -> Array | None:
+        if value is None:
+            return None
+        directions, hidden = directions_of(self.layer), self.layer.hidden_size
+        if self.layout == 0:
+            return arrays.read(name, value, (directions, batch, hidden))
+        return np.swapaxes(arrays.read(name, value, (batch, directions, hidden)), 0, 1)
+
+    def _run_reverse(
+        self, x: Any, state: list[Array | None], lengths: Array | None
+    ) -> tuple[Any, list[Any]]:
+        (run,) = runs_of(self.layer, "ONNX", tuple(_FUNCTIONS), ["peephole", "coupled"])
+        arguments: dict[str, Any] = run.arrays() | run.cell.options()
+        arguments.pop("peephole", None)  # w_peephole tells
+        for name, value in zip(("h0", "c0"), state, strict=False):
+            arguments[name] = None if value is None else value[0]
+        y, state_n = _FUNCTIONS[run.cell.name](
+            x.swapaxes(0, 1) if self.layout == 1 else x, **arguments, lengths=lengths, reverse=True
+        )
+        steps, batch, hidden = y.shape
+        y = y.reshape((steps, 1, batch, hidden))
+        states = state_n if isinstance(state_n, tuple) else (state_n,)
+        return (
+            y.swapaxes(0, 2).swapaxes(1, 2) if self.layout == 1 else y,
+            [s.reshape((1, batch, hidden)) for s in states],
+        )
+
+
+def _lengths(value: Any, steps: int, batch: int) -> Array | None:
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.shape != (batch,):
+        raise ValueError(
+            f"sequence_lens: expected integers of shape ({batch},), "
+            f"got {array.dtype.name} of shape {array.shape}"
+        )
+    for index, length in enumerate(array):
+        if not 0 <= length <= steps:
+            raise ValueError(f"sequence_lens[{index}]: expected 0 to {steps}, got {length}")
+    return array
+
+
+# From ONNX
+
+
+def from_onnx(model: Any, node: str | int | None = None) -> OnnxNode:
+    """Return a node RNN, GRU or LSTM of an ONNX model, ready to run.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto or path
+        Nodes in the branches of an If, Loop or Scan are found too. Weights are initializers or
+        constants, which may come through nodes such as Identity, Concat or DequantizeLinear.
+    node : str or int, optional
+        The node's name (that of its first output where it has none), or its number among the nodes
+        of these kinds, from 0; may be left out where there is one.
+
+    Returns
+    -------
+    OnnxNode
+        Its ``run`` takes and gives what the node does, its ``layer`` is a layer of its weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where there is no such node, its weights are not constant, their shapes do not fit, or it
+        has an attribute that cells do not have: clip, or activations but the usual ones
+        (an RNN's may be Tanh, Relu, Sigmoid, or Affine as the identity).
+    ImportError
+        Where the package onnx is missing.
+    """
+    onnx = packages.load("from_onnx", "onnx")
+    proto = _model(onnx, model)
+    found = list(_recurrent(_Scope.of(onnx, proto, proto.graph, None)))
+    number = _chosen([_name(proto_node) for proto_node, _ in found], node)
+    return _converted(*found[number])
+
+
+def _model(onnx: Any, model: Any) -> Any:
+    if isinstance(model, onnx.ModelProto):
+        return model
+    path = files.path_of("model", model)
+    try:
+        return onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's, or that of external data
+        raise ValueError(f"model: expected an ONNX model at {path}, got none ({error})") from error
+
+
+def _name(node: Any) -> str:
+    return str(node.name or next(filter(None, node.output), ""))
+
+
+def _chosen(names: list[str], node: str | int | None) -> int:
+    shown = ", ".join(map(repr, names)) or "none"
+    if isinstance(node, bool) or not isinstance(node, (str, int, type(None))):
+        raise TypeError(f"node: expected a name or a number, got {type(node).__name__}")
+    if node is None and len(names) != 1:
+        raise ValueError(
+            f"node: expected the name or number of one of the nodes RNN, GRU and LSTM, {shown}, "
+            "got None"
+        )
+    if isinstance(node, str):
+        if names.count(node) != 1:
+            raise ValueError(
+                f"node: expected the name of one of the nodes RNN, GRU and LSTM, {shown}, "
+                f"got {node!r}, the name of {names.count(node)}"
+            )
+        return names.index(node)
+    number = node or 0
+    if not 0 <= number < len(names):
+        raise ValueError(f"node: expected a number of the nodes {shown}, got {number}")
+    return number
+
+
+@dataclass(frozen=True, eq=False)
+class _Scope:
+    """A graph, and what its nodes see of the graphs that it stands in."""
+
+    onnx: Any
+    model: Any
+    graph: Any
+    initializers: Mapping[str, Any]
+    producers: Mapping[str, Any]
+    outer: _Scope | None
+
+    @classmethod
+    def of(cls, onnx: Any, model: Any, graph: Any, outer: _Scope | None) -> _Scope:
+        initializers = {tensor.name: tensor for tensor in graph.initializer}
+        producers = {name: node for node in graph.node for name in node.output if name}
+        return cls(onnx, model, graph, initializers, producers, outer)
+
+    def constant(self, name: str, depth: int = 0) -> Any:
+        """The value of that name, or None where it is not constant."""
+        if name in self.initializers:
+            return self._to_array(name, self.initializers[name])
+        node = self.producers.get(name)
+        if node is None:
+            return self.outer.constant(name, depth) if self.outer else None
+        if node.op_type not in _FORMING or node.domain or depth == _FORMING_DEPTH:
+            return None
+        given = {key: self.constant(key, depth + 1) for key in node.input if key}
+        if any(value is None for value in given.values()):
+            return None
+        return self._evaluate(node, given, name)
+
+    def _to_array(self, name: str, tensor: Any) -> Any:
+        try:
+            return self.onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # whatever is wrong in a file of others
+            raise ValueError(f"{name}: expected a tensor, got a broken one ({error})") from error
+
+    def _evaluate(self, node: Any, given: Mapping[str, Any], name: str) -> Any:
+        reference = packages.load("from_onnx", "onnx.reference")
+        make = self.onnx.helper
+        try:
+            graph = make.make_graph(
+                [node],
+                "constant",
+                [],
+                [make.make_empty_tensor_value_info(name)],
+                [self.onnx.numpy_helper.from_array(value, key) for key, value in given.items()],
+            )
+            opsets = self.model.opset_import
+            if node.op_type == "DequantizeLinear":  # the same since 10, but computed from 19 on
+                opsets = [make.make_opsetid("", max([21, *(opset.version for opset in opsets)]))]
+            model = make.make_model(graph, opset_imports=opsets)
+            return reference.ReferenceEvaluator(model).run([name], {})[0]
+        except Exception as error:
+            raise ValueError(
+                f"{name}: expected a constant, got a {node.op_type} that cannot be computed "
+                f"({error})"
+            ) from error
+
+    def origin(self, name: str) -> str:
+        """Where a value that is not constant comes from."""
+        node = self.producers.get(name)
+        if node is not None:
+            return f"the output {name!r} of a node {node.op_type}"
+        return self.outer.origin(name) if self.outer else f"the input {name!r} of the model"
+
+
+def _recurrent(scope: _Scope) -> Iterator[tuple[Any, _Scope]]:
+    """The nodes of a graph and of those within it, in their order."""
+    for node in scope.graph.node:
+        if node.op_type in _INPUTS and node.domain in ("", "ai.onnx"):
+            yield node, scope
+        for attribute in node.attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _recurrent(_Scope.of(scope.onnx, scope.model, graph, scope))
+
+
+def _converted(node: Any, scope: _Scope) -> OnnxNode:
+    label = f"node {_name(node)!r}"
+    direction, layout, cell, hidden_size = _attributes(scope.onnx, node, label)
+    names = _INPUTS[node.op_type]
+    if len(node.input) > len(names):
+        raise ValueError(f"{label}: expected inputs {', '.join(names)}, got {len(node.input)}")
+    inputs = {name: key for name, key in zip(names, node.input, strict=False) if key}
+    values = {name: scope.constant(key) for name, key in inputs.items() if name != "X"}
+    for name in ("W", "R"):
+        if name not in inputs:
+            raise ValueError(f"{label}, {name}: expected an input, got none")
+    for name, value in values.items():
+        if value is None and name not in _RUN_INPUTS:
+            raise ValueError(
+                f"{label}, {name}: expected an initializer or a constant, "
+                f"got {scope.origin(inputs[name])}"
+            )
+    runs = _runs(label, cell, direction, hidden_size, values)
+    layer = layer_of(runs, bidirectional=direction == "bidirectional", batch_first=layout == 1)
+    at_run = {name: value for name, value in values.items() if name in _RUN_INPUTS}
+    return OnnxNode(
+        node.op_type,
+        _name(node),
+        direction,
+        layout,
+        layer,
+        {name: value for name, value in at_run.items() if value is not None},
+        {name: scope.origin(inputs[name]) for name, value in at_run.items() if value is None},
+    )
+
+
+def _attributes(onnx: Any, node: Any, label: str) -> tuple[str, int, Cell, int | None]:
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+    def text(value: Any) -> str:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    def choice(name: str, known: Sequence[Any], default: Any) -> Any:
+        value = given.pop(name, default)
+        value = text(value) if isinstance(value, bytes) else value
+        if value not in known:
+            wanted = " or ".join(map(repr, known))
+            raise ValueError(f"{label}, {name}: expected {wanted}, got {value!r}")
+        return value
+
+    def several(name: str) -> list[Any]:
+        value = given.pop(name, [])
+        if not isinstance(value, list):
+            raise ValueError(f"{label}, {name}: expected a list, got {value!r}")
+        return value
+
+    direction = choice("direction", _DIRECTIONS, "forward")
+    layout = choice("layout", (0, 1), 0)
+    cell, kind = Cell(node.op_type.lower()), node.op_type
+    activations = [text(name).lower() for name in several("activations")]
+    scales = [*several("activation_alpha"), *several("activation_beta")]
+    count = 2 if direction == "bidirectional" else 1
+    usual = (_GATE_ACTIVATIONS.get(kind) or ["tanh"]) * count
+    activations = activations or usual
+    if kind == "RNN":
+        alike = len(activations) == count and len(set(activations)) == 1
+        wanted_scales = [1.0] * count + [0.0] * count if activations[0] == "affine" else []
+        if not alike or activations[0] not in _ACTIVATIONS or scales != wanted_scales:
+            raise ValueError(
+                f"{label}, activations: expected {count} times Tanh, Relu, Sigmoid, or Affine with "
+                f"alpha 1 and beta 0, got {activations} with alpha and beta {scales}"
+            )
+        cell = Cell("rnn", nonlinearity=_ACTIVATIONS[activations[0]])
+    elif activations != usual or scales:
+        raise ValueError(
+            f"{label}, activations: expected {usual}, which cells have, got {activations} with "
+            f"alpha and beta {scales}"
+        )
+    if kind == "GRU":
+        cell = Cell("gru", reset_after=choice("linear_before_reset", (0, 1), 0) == 1)
+    if kind == "LSTM":
+        # Then there are rows of a gate f as well, which the operator does not read.
+        cell = Cell("lstm", coupled=choice("input_forget", (0, 1), 0) == 1 or None)
+    hidden_size = given.pop("hidden_size", None)
+    for name, value in given.items():
+        raise ValueError(f"{label}, {name}: expected none, for layers have none, got {value!r}")
+    return direction, layout, cell, hidden_size
+
+
+def _runs(
+    label: str, cell: Cell, direction: str, hidden_size: int | None, values: Mapping[str, Any]
+) -> list[Run]:
+    count, gates = 2 if direction == "bidirectional" else 1, len(ONNX_GATES[cell.name])
+    R = arrays.read(f"{label}, R", values["R"], (count, None, None))
+    hidden = R.shape[2]
+    if hidden_size not in (None, hidden):
+        raise ValueError(
+            f"{label}, hidden_size: expected {hidden}, the last axis of R, got {hidden_size!r}"
+        )
+    shapes = {
+        "R": (count, gates * hidden, hidden),
+        "W": (count, gates * hidden, None),
+        "B": (count, 2 * gates * hidden),
+        "P": (count, 3 * hidden),
+    }
+    w = {
+        name: arrays.read(f"{label}, {name}", values[name], shape)
+        for name, shape in shapes.items()
+        if name in values
+    }
+    if cell.name == "lstm":
+        cell = dataclasses.replace(cell, peephole="P" in w)
+
+    def ours(array: Array) -> Array:
+        return reorder(array, ONNX_GATES[cell.name], cell.gates)
+
+    runs = []
+    for d in range(count):
+        b_ih, b_hh = map(ours, np.split(w["B"][d], 2)) if "B" in w else (None, None)
+        peephole = reorder(w["P"][d], ONNX_PEEPHOLES, cell.peepholes) if "P" in w else None
+        run = Run(f"{label}, {d}", cell, ours(w["W"][d]), ours(w["R"][d]), b_ih, b_hh, peephole)
+        runs.append(run)
+    return runs
+
+
+# To ONNX
+
+_OPSET, _OPSET_BFLOAT16 = 14, 22  # the first with layouts, and with bfloat16 in these nodes
+
+
+def to_onnx(layer: Any, path: Any = None, *, state: bool = False, lengths: bool = False) -> Any:
+    """Return an ONNX model of a layer: one standard node a layer, of any T and B.
+
+    Its input is x [T, B, I] and its outputs are y [T, B, D*H] (both [B, T, ...] where the layer has
+    ``batch_first``), h_n and of an LSTM c_n [L*D, B, H].
+
+    Parameters
+    ----------
+    layer : RNN, GRU or LSTM
+        Both directions of a layer are one node. compute_dtype does not go along.
+    path : path, optional
+        Where to write the model as well: the whole file, or nothing.
+    state : bool
+        Whether the model has inputs h0 (and c0) [L*D, B, H] too.
+    lengths : bool
+        Whether it has an input lengths, int32 [B]. Of a sequence of length 0 ONNX Runtime gives
+        a final state of 0, where a layer gives the initial one.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Of operator set 14, or 22 for a layer of bfloat16. ONNX Runtime computes float32 alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another layer.
+    ImportError
+        Where the package onnx is missing.
+    """
+    runs = runs_of(layer, "ONNX", tuple(_FUNCTIONS), ["peephole", "coupled"])
+    options.flag("state", state)
+    options.flag("lengths", lengths)
+    onnx = packages.load("to_onnx", "onnx")
+    model = _Writer(onnx, layer, runs, state, lengths).model()
+    if path is not None:
+        files.write(path, model.SerializeToString())
+    return model
+
+
+class _Writer:
+    """The graph of one model."""
+
+    def __init__(
+        self, onnx: Any, layer: Layer, runs: list[Run], state: bool, lengths: bool
+    ) -> None:
+        self._make = onnx.helper
+        self._from_array = onnx.numpy_helper.from_array
+        self._int32 = onnx.TensorProto.INT32
+        self._layer = layer
+        self._runs = runs
+        self._lengths = lengths
+        self._states = ("h", "c") if isinstance(layer, lstm.LSTM) else ("h",)
+        self._initial = self._states if state else ()
+        self._directions = directions_of(layer)
+        self._nodes: list[Any] = []
+        self._initializers: list[Any] = []
+        self._dtype = self._add("W_l0", self._weights(0)["W"]).data_type
+
+    def model(self) -> Any:
+        layer, make = self._layer, self._make
+        below = "x"
+        if layer.batch_first:
+            below = self._node("Transpose", ["x"], "x_steps", perm=[1, 0, 2])
+        self._split_states()
+        for k in range(layer.num_layers):
+            last = k == layer.num_layers - 1
+            below = self._recurrent(k, below, "y" if last and not layer.batch_first else f"y_l{k}")
+        if layer.batch_first:
+            self._node("Transpose", [below], "y", perm=[1, 0, 2])
+        if layer.num_layers > 1:
+            for s in self._states:
+                each = [f"{s}_n_l{k}" for k in range(layer.num_layers)]
+                self._node("Concat", each, f"{s}_n", axis=0)
+        inputs, outputs = self._signature()
+        graph = make.make_graph(self._nodes, "fusedrnn", inputs, outputs, self._initializers)
+        version = _OPSET_BFLOAT16 if layer.dtype == "bfloat16" else _OPSET
+        opsets = [make.make_opsetid("", version)]
+        return make.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=make.find_min_ir_version_for(opsets),
+            producer_name="fusedrnn",
+            producer_version=information.__version__,
+        )
+
+    def _signature(self) -> tuple[list[Any], list[Any]]:
+        layer = self._layer
+        width = self._directions * layer.hidden_size
+        axes = ["B", "T"] if layer.batch_first else ["T", "B"]
+        rows = [layer.num_layers * self._directions, "B", layer.hidden_size]
+
+        def info(name: str, shape: list[Any], dtype: Any = self._dtype) -> Any:
+            return self._make.make_tensor_value_info(name, dtype, shape)
+
+        inputs = [info("x", [*axes, layer.input_size])]
+        inputs += [info(f"{s}0", rows) for s in self._initial]
+        if self._lengths:
+            inputs.append(info("lengths", ["B"], self._int32))
+        return inputs, [info("y", [*axes, width]), *(info(f"{s}_n", rows) for s in self._states)]
+
+    def _split_states(self) -> None:
+        count = self._layer.num_layers
+        if count == 1 or not self._initial:
+            return
+        self._add("rows", [self._directions] * count)
+        for s in self._initial:
+            each = [f"{s}0_l{k}" for k in range(count)]
+            self._nodes.append(self._make.make_node("Split", [f"{s}0", "rows"], each, axis=0))
+
+    def _recurrent(self, k: int, below: str, above: str) -> str:
+        """The node of layer k; `above` is what its output [T,B,D*H] is called."""
+        count, cell = self._layer.num_layers, self._runs[0].cell
+        weights = self._weights(k)
+        for name, each in weights.items():
+            if (name, k) != ("W", 0):  # which stands there already
+                self._add(f"{name}_l{k}", each)
+        end = f"_l{k}" if count > 1 else ""
+        inputs = {
+            "X": below,
+            "sequence_lens": "lengths" if self._lengths else "",
+            **{name: f"{name}_l{k}" for name in weights},
+            **{f"initial_{s}": f"{s}0{end}" for s in self._initial},
+        }
+        op_type = cell.name.upper()
+        names = [inputs.get(name, "") for name in _INPUTS[op_type]]
+        while not names[-1]:
+            names.pop()
+        attributes: dict[str, Any] = {"hidden_size": self._layer.hidden_size}
+        attributes["direction"] = _DIRECTIONS[2 if self._directions == 2 else 0]
+        if cell.reset_after is not None:
+            attributes["linear_before_reset"] = int(cell.reset_after)
+        if cell.coupled:
+            attributes["input_forget"] = 1
+        if cell.nonlinearity not in (None, "tanh"):
+            own = next(name for name, ours in _ACTIVATIONS.items() if ours == cell.nonlinearity)
+            attributes["activations"] = [own.capitalize()] * self._directions
+        if cell.nonlinearity == "identity":
+            attributes["activation_alpha"] = [1.0] * self._directions
+            attributes["activation_beta"] = [0.0] * self._directions
+        steps = f"Y_l{k}"
+        outputs = [steps, *(f"{s}_n{end}" for s in self._states)]
+        name = f"{cell.name}_l{k}"
+        self._nodes.append(self._make.make_node(op_type, names, outputs, name=name, **attributes))
+        if self._directions == 1:
+            self._add_once("direction_axis", [1])
+            return self._node("Squeeze", [steps, "direction_axis"], above)
+        beside = self._node("Transpose", [steps], f"{steps}_beside", perm=[0, 2, 1, 3])
+        self._add_once("beside", [0, 0, self._directions * self._layer.hidden_size])  # 0: as it is
+        return self._node("Reshape", [beside, "beside"], above)
+
+    def _weights(self, k: int) -> dict[str, tuple[Array, ...]]:
+        """W, R, B and P of layer k, one for each direction."""
+        runs = self._runs[k * self._directions : (k + 1) * self._directions]
+        cell = runs[0].cell
+
+        def theirs(array: Array | None) -> Array:
+            assert array is not None, "biases are there together"
+            return reorder(array, cell.gates, ONNX_GATES[cell.name])
+
+        weights = {
+            "W": tuple(theirs(run.w_ih) for run in runs),
+            "R": tuple(theirs(run.w_hh) for run in runs),
+        }
+        if runs[0].b_ih is not None:
+            both = [(theirs(run.b_ih), theirs(run.b_hh)) for run in runs]
+            weights["B"] = tuple(np.concatenate(pair) for pair in both)
+        peepholes = [run.w_peephole for run in runs]
+        ordered = [reorder(p, cell.peepholes, ONNX_PEEPHOLES) for p in peepholes if p is not None]
+        return weights | ({"P": tuple(ordered)} if ordered else {})
+
+    def _add(self, name: str, values: Any) -> Any:
+        """An initializer: an array of each direction, or integers."""
+        is_weights = isinstance(values, tuple)
+        array = bf16.for_numpy(np.stack(values)) if is_weights else np.array(values, np.int64)
+        tensor = self._from_array(array, name)
+        self._initializers.append(tensor)
+        return tensor
+
+    def _add_once(self, name: str, values: list[int]) -> None:
+        if all(tensor.name != name for tensor in self._initializers):
+            self._add(name, values)
+
+    def _node(self, op_type: str, inputs: list[str], output: str, **options: Any) -> str:
+        self._nodes.append(self._make.make_node(op_type, inputs, [output], **options))
+        return output

@@ -1,0 +1,307 @@
+"""PyTorch's layers and state dicts, whose names and layout are this package's own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import options
+from fusedrnn.cells import indrnn, rnn
+from fusedrnn.convert import packages
+from fusedrnn.convert.arrays import dtype_of, read
+from fusedrnn.convert.weights import (
+    GATES,
+    Cell,
+    Run,
+    directions_of,
+    layer_of,
+    named,
+    runs_of,
+    suffix,
+)
+from fusedrnn.layers.base import Layer
+from fusedrnn.layers.stack import NAMES
+
+# The names of a cell, such as torch.nn.LSTMCell, end without a layer.
+_PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
+_CELLS = {
+    gates: name for name, gates in ((n, len(g)) for n, g in GATES.items()) if name != "indrnn"
+}
+_NONLINEARITIES = ("tanh", "relu")
+
+
+def from_torch(
+    source: Any,
+    prefix: str = "",
+    *,
+    nonlinearity: str | None = None,
+    reset_after: bool | None = None,
+    batch_first: bool | None = None,
+) -> Layer:
+    """Return a layer of the weights of a PyTorch module or of a state dict.
+
+    Cell, sizes, layers, directions, biases and dtype are read off the names and shapes. The weights
+    are copied, from wherever they are; the layer is on the CPU.
+
+    Parameters
+    ----------
+    source : torch.nn.Module or mapping
+        ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), or a model
+        that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict;
+        those of this package's own layers, such as weight_peephole_l0, are known too, but for those
+        of an LSTM with coupled gates, whose shapes are a GRU's.
+    prefix : str
+        What the names begin with in a larger model, such as "encoder.lstm."; the dot at the end may
+        be left out. Names that begin otherwise belong to others and are not looked at.
+    nonlinearity : str, optional
+        Of an RNN or IndRNN, where `source` is a state dict, which does not tell: by default "tanh"
+        of an RNN and "relu" of an IndRNN.
+    reset_after : bool, optional
+        Of a GRU, where `source` is the state dict of a layer of this package: by default True, as
+        all of PyTorch's are.
+    batch_first : bool, optional
+        As of the layers; by default the module's, False for a state dict.
+
+    Returns
+    -------
+    RNN, GRU, LSTM or IndRNN
+        Dropout between layers, which acts in training alone, is not taken over.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a name is missing or not known, a shape does not fit, or a value is not floating.
+
+    Notes
+    -----
+    Source: the names and shapes of ``torch.nn.LSTM``'s documentation.
+    """
+    prefix = _prefix(prefix)
+    module = _module(source, prefix)
+    if module is not None:
+        nonlinearity, reset_after, batch_first = _options(
+            module, nonlinearity, reset_after, batch_first
+        )
+        given = dict(module.state_dict())
+    elif isinstance(source, Mapping):
+        given = {
+            name.removeprefix(prefix): value
+            for name, value in source.items()
+            if _is_text(name) and name.startswith(prefix)
+        }
+    else:
+        raise TypeError(
+            f"source: expected a torch.nn.Module or a mapping, got {type(source).__name__}"
+        )
+    runs, directions = _runs(given, prefix, nonlinearity, reset_after)
+    return layer_of(runs, bidirectional=directions == 2, batch_first=bool(batch_first))
+
+
+def to_torch(layer: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a layer's weights as a state dict of PyTorch.
+
+    Parameters
+    ----------
+    layer : RNN, GRU or LSTM
+        That which `torch.nn` has as well: an RNN with tanh or relu, a GRU with
+        ``reset_after=True``, an LSTM without peepholes or coupled gates.
+    prefix : str
+        Put before each name, such as "encoder.lstm.".
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Copies on the CPU, of the layer's dtype, for ``load_state_dict`` of a module of the same
+        sizes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another layer.
+    ImportError
+        Where PyTorch is missing.
+    """
+    runs = runs_of(layer, "PyTorch", ("rnn", "gru", "lstm"), ["proj_size"])
+    cell = runs[0].cell
+    if cell.reset_after is False:
+        raise ValueError(f"layer: expected reset_after=True, which PyTorch has, got {layer!r}")
+    if cell.nonlinearity not in (None, *_NONLINEARITIES):
+        raise ValueError(
+            f"layer: expected the nonlinearity 'tanh' or 'relu', which PyTorch has, got {layer!r}"
+        )
+    torch = packages.load("to_torch", "torch")
+    prefix = _prefix(prefix)
+    return {
+        prefix + name: _tensor(torch, array)
+        for name, array in named(runs, directions_of(layer)).items()
+    }
+
+
+def _tensor(torch: Any, array: Any) -> Any:
+    bits = np.array(array.view(np.int16) if dtype_of(array) == "bfloat16" else array)
+    tensor = torch.from_numpy(bits)
+    return tensor.view(torch.bfloat16) if dtype_of(array) == "bfloat16" else tensor
+
+
+def _prefix(prefix: object) -> str:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a str, got {type(prefix).__name__}")
+    return prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+
+
+def _is_text(name: object) -> bool:
+    if not isinstance(name, str):
+        raise TypeError(f"source: expected names that are str, got {type(name).__name__}")
+    return True
+
+
+def _module(source: Any, prefix: str) -> Any:
+    """The recurrent module, or None where `source` is no module."""
+    torch = sys.modules.get("torch")  # whoever has a module has imported it
+    if torch is None or not isinstance(source, torch.nn.Module):
+        return None
+    known = (torch.nn.RNNBase, torch.nn.RNNCellBase)
+    try:
+        module = source.get_submodule(prefix.rstrip("."))
+    except AttributeError:
+        module = None
+    if isinstance(module, known):
+        return module
+    found = [name for name, part in source.named_modules() if isinstance(part, known)]
+    got = "nothing" if module is None else type(module).__name__
+    raise ValueError(
+        f"source: expected an RNN, GRU, LSTM or cell of torch.nn at prefix {prefix!r}, got {got}; "
+        f"there are such at {', '.join(map(repr, found)) or 'no place'}"
+    )
+
+
+def _options(
+    module: Any, nonlinearity: str | None, reset_after: bool | None, batch_first: bool | None
+) -> tuple[str | None, bool | None, bool]:
+    """The module's own, which arguments may repeat and not change; where the batch is, they may."""
+    own = getattr(module, "nonlinearity", None)  # of RNN and RNNCell
+    if nonlinearity not in (None, own):
+        raise ValueError(
+            f"nonlinearity: expected None or the module's, {own!r}, got {nonlinearity!r}"
+        )
+    if reset_after is False:
+        raise ValueError("reset_after: expected None or True for a module of PyTorch, got False")
+    first = getattr(module, "batch_first", False) if batch_first is None else batch_first
+    return own, reset_after, options.flag("batch_first", first)
+
+
+def _runs(
+    given: Mapping[str, Any], prefix: str, nonlinearity: str | None, reset_after: bool | None
+) -> tuple[list[Run], int]:
+    matches = {name: _PARAMETER.fullmatch(name) for name in given}
+    unknown = [prefix + name for name, match in matches.items() if match is None]
+    if unknown or not given:
+        raise ValueError(
+            f"source: expected names such as {prefix}weight_ih_l0, got {_some(unknown)}"
+        )
+    ends = {match.group(2) is not None for match in matches.values() if match}
+    if len(ends) > 1:
+        raise ValueError(
+            f"source: expected names of a cell or of layers, got both, {_some(list(given))}"
+        )
+    if ends == {False}:
+        given = {f"{name}_l0": value for name, value in given.items()}
+    # As many layers as there are names of input weights, so that no number in a name is believed.
+    directions = 2 if any(name.endswith("_reverse") for name in given) else 1
+    layers = -(-sum(name.startswith("weight_ih_") for name in given) // directions)
+    count = max(1, layers) * directions
+    shorts = [short for short, full in NAMES.items() if f"{full}_l0" in given]
+    wanted = [
+        NAMES[short] + suffix(number, directions)
+        for number in range(count)
+        for short in dict.fromkeys(["w_ih", "w_hh", *shorts])
+    ]
+    missing = [prefix + name for name in wanted if name not in given]
+    extra = [prefix + name for name in given if name not in wanted]
+    if missing or extra:
+        raise ValueError(
+            f"source: expected the same names for each layer and direction, got {_some(missing)} "
+            f"missing and {_some(extra)} in excess"
+        )
+    arrays = {name: read(prefix + name, given[name]) for name in wanted}
+    cell = _cell(arrays, prefix, nonlinearity, reset_after)
+    runs = []
+    for number in range(count):
+        end = suffix(number, directions)
+        own = {short: arrays[NAMES[short] + end] for short in NAMES if NAMES[short] + end in arrays}
+        out = own["w_hh"].shape[-1]
+        hidden = own["w_hr"].shape[-1] if "w_hr" in own else out
+        rows = len(cell.gates) * hidden
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "w_ih": (rows, None),
+            "w_hh": (out,) if cell.name == "indrnn" else (rows, out),
+            "b_ih": (rows,),
+            "b_hh": (rows,),
+            "w_peephole": (3 * hidden,),
+            "w_hr": (out, hidden),
+        }
+        for short, array in own.items():
+            read(prefix + NAMES[short] + end, array, shapes[short])
+        runs.append(Run(f"source, {prefix}*{end}", cell, **own))
+    return runs, directions
+
+
+def _cell(
+    arrays: Mapping[str, Any], prefix: str, nonlinearity: str | None, reset_after: bool | None
+) -> Cell:
+    """Which cell has arrays of these shapes; biases and peepholes have to be those of it."""
+    w_hh, w_hr = arrays["weight_hh_l0"], arrays.get("weight_hr_l0")
+    if w_hr is not None:
+        name = "lstm"  # the only one with a projection; its shapes are checked run by run
+        if w_hh.ndim != 2 or w_hr.ndim != 2:
+            raise ValueError(
+                f"{prefix}weight_hr_l0: expected shape (P, H), of weight_hh (4*H, P), "
+                f"got {w_hr.shape} and {w_hh.shape}"
+            )
+    elif w_hh.ndim == 1:
+        name = "indrnn"
+    elif w_hh.ndim == 2 and w_hh.shape[1] and w_hh.shape[0] in [g * w_hh.shape[1] for g in _CELLS]:
+        name = _CELLS[w_hh.shape[0] // w_hh.shape[1]]
+    else:
+        raise ValueError(
+            f"{prefix}weight_hh_l0: expected shape (G*H, H) with G 1, 3 or 4, or (H,), "
+            f"got {w_hh.shape}"
+        )
+    has = {short for short, full in NAMES.items() if f"{full}_l0" in arrays}
+    wanted = {"w_ih", "w_hh"}
+    if has & {"b_ih", "b_hh"}:
+        wanted |= {"b_ih"} if name == "indrnn" else {"b_ih", "b_hh"}
+    if name == "lstm":
+        wanted |= {"w_hr"} if w_hr is not None else has & {"w_peephole"}
+    if has != wanted:
+        raise ValueError(
+            f"source: expected {_names(wanted)}, as its weight_hh is of the cell {name}, "
+            f"got {_names(has)}"
+        )
+    if nonlinearity is not None and name not in ("rnn", "indrnn"):
+        raise ValueError(f"nonlinearity: expected None for the {name}, got {nonlinearity!r}")
+    if reset_after is not None and name != "gru":
+        raise ValueError(f"reset_after: expected None for the {name}, got {reset_after!r}")
+    if name == "gru":
+        after = True if reset_after is None else options.flag("reset_after", reset_after)
+        return Cell("gru", reset_after=after)
+    if name == "lstm":
+        size = None if w_hr is None else int(w_hr.shape[0])
+        return Cell("lstm", peephole="w_peephole" in has, proj_size=size)
+    usual = "relu" if name == "indrnn" else "tanh"
+    known = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
+    return Cell(name, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, known))
+
+
+def _names(shorts: set[str]) -> str:
+    return ", ".join(full for short, full in NAMES.items() if short in shorts)
+
+
+def _some(names: list[str]) -> str:
+    """Some of these names: there may be thousands."""
+    shown = ", ".join(names[:8]) or "none"
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
