@@ -253,7 +253,10 @@ def test_a_reserve_of_something_else() -> None:
     expected = tape.backward(dy, None, True)
 
     def again(
-        reserve: Any, x: Any = x, masks: Any = (lengths, None, resets, False), network: Any = network
+        reserve: Any,
+        x: Any = x,
+        masks: Any = (lengths, None, resets, False),
+        network: Any = network,
     ) -> Any:
         return _core.Tape(network, x, weights, masks, reserve).backward(dy[: len(x)], None, True)
 
