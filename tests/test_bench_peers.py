@@ -222,7 +222,12 @@ def test_worker_gives_the_same_results_and_words() -> None:
     try:
         assert (peer.version(), peer.settle_s) == (here.version(), here.settle_s)
         assert peer.max_rounds == here.max_rounds
-        assert peer.details() == {"own_process": True, **here.details()}
+        details, expected_details = peer.details(), {"own_process": True, **here.details()}
+        # Other tests have loaded libraries into this process that the worker's has not.
+        there, loaded = details.pop("blas"), expected_details.pop("blas")
+        assert there
+        assert all(library in loaded for library in there)
+        assert details == expected_details
         peer.set_threads(1)
         problem = random_problem(TINY, seed=5)
         job = peer.prepare("training", problem)

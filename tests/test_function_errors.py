@@ -47,7 +47,7 @@ def test_nonlinearity_is_known(function: str) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("option", ["w_hr", "zoneout", "dropout", "batch_first"])
+@pytest.mark.parametrize("option", ["w_pr", "zoneout", "dropout", "batch_first"])
 def test_unknown_options_are_refused(function: str, option: str) -> None:
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
         getattr(fr, function)(**of(function), **{option: None})

@@ -21,6 +21,7 @@ from support import (
     dtypes,
     forward,
     infer,
+    joined,
     place,
     problem_of,
     same_bits,
@@ -147,8 +148,11 @@ def test_autograd(
     )
     got, tape = forward("lstm", **given, reverse=reverse, **options_of(variant))
     expected, wanted = with_torch(variant, given, upstream, reverse)
+    grads = backward("lstm", tape, **upstream)
+    if hidden_size == 1:  # a gradient of one number is a sum whose terms may cancel
+        grads, wanted = joined(grads), joined(wanted)
     check(got, expected, BOUND[dtype])
-    check(backward("lstm", tape, **upstream), wanted, BOUND[dtype])
+    check(grads, wanted, BOUND[dtype])
 
 
 @dtypes
@@ -178,6 +182,7 @@ def test_coupled_gates_are_a_forget_gate_of_minus_the_input_gate(dtype: str) -> 
     check(infer("lstm", **given, coupled=True), infer("lstm", **(given | four)), BOUND[dtype])
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forth", "both"])
 @pytest.mark.parametrize("bias", [True, False], ids=["biases", "no biases"])
 def test_projections_as_in_torch(bidirectional: bool, bias: bool) -> None:
@@ -298,8 +303,8 @@ def test_wrong_weights() -> None:
     with pytest.raises(ValueError, match=r"^w_[ih]h: expected shape .*, got \(20, [45]\)$"):
         fr.lstm(**plain, coupled=True)
     given, _ = problem_with("projection", "float32", steps=3, batch=2, input_size=4, hidden_size=5)
-    with pytest.raises(ValueError, match=r"^w_hr: expected shape \(3, 5\), got \(2, 5\)$"):
-        fr.lstm(**(given | {"w_hr": given["w_hr"][:2]}))
+    with pytest.raises(ValueError, match=r"^w_hr: expected shape \(3, 5\), got \(3, 4\)$"):
+        fr.lstm(**(given | {"w_hr": given["w_hr"][:, :4]}))
     with pytest.raises(ValueError, match=r"^h0: expected shape \(2, 3\), got \(2, 5\)$"):
         fr.lstm(**(given | {"h0": np.zeros((2, 5), "float32")}))
 
