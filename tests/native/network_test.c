@@ -163,6 +163,7 @@ static void test_bad_runs(void) {
   const fusedrnn_run gru = layer("gru", 0, 2, 3), above = layer("gru", 1, 3, 3);
   const char* const cells =
       "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm, lstm_peephole, "
+      "lstm_coupled, lstm_coupled_peephole, lstm_projection, "
       "indrnn_relu, indrnn_tanh";
   char message[256];
   snprintf(message, sizeof message, "cell: expected one of %s, got 'elman'", cells);

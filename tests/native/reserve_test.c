@@ -371,7 +371,7 @@ static void test_masks_given_or_not(void) {
   clear_outputs(masked);
   masked->backward.lengths = masked->backward.resets = NULL;
   EXPECT_VALUE_ERROR(fusedrnn_backward(&masked->backward),
-                     "lengths, resets: expected those of the forward call, got none");
+                     "lengths, mask, resets: expected those of the forward call, got none");
   CHECK(nothing_written(masked));
 
   Problem* const bare = new_stack(kWithoutMasks);
@@ -379,11 +379,11 @@ static void test_masks_given_or_not(void) {
   clear_outputs(bare);
   bare->backward.lengths = &masked->lengths->tensor;
   EXPECT_VALUE_ERROR(fusedrnn_backward(&bare->backward),
-                     "lengths, resets: expected none, as in the forward call, got some");
+                     "lengths, mask, resets: expected none, as in the forward call, got some");
   bare->backward.lengths = NULL;
   bare->backward.resets = &masked->resets->tensor;
   EXPECT_VALUE_ERROR(fusedrnn_backward(&bare->backward),
-                     "lengths, resets: expected none, as in the forward call, got some");
+                     "lengths, mask, resets: expected none, as in the forward call, got some");
   CHECK(nothing_written(bare));
   free_problem(bare);
   free_problem(masked);

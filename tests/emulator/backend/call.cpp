@@ -183,7 +183,7 @@ void Call::set_addresses() {
   backward_.dy = sequence(inputs_, "dy");
   backward_.dx = sequence(outputs_, "dx");
   backward_.accumulate_dx = options_.accumulate_dx;
-  call_masks_ = {find_mask("lengths"), find_mask("resets")};
+  call_masks_ = {find_mask("lengths"), nullptr, find_mask("resets"), false};
 }
 
 void Call::move(const std::string& name, const Array& values) {
