@@ -57,8 +57,8 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
   return {frozen, fusedrnn_frozen_free};
 }
 
-py::tuple forward(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
-                  py::handle masks, py::handle y, py::handle states_n) {
+py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
+                         py::handle masks, py::handle y, py::handle states_n) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
   const NetworkPointer network(frozen, &frozen->network);
   const py::tuple results =
@@ -299,7 +299,7 @@ void register_frozen(py::module_& m) {
                                               "A network with packed weights; immutable.")
       .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
            py::arg("weight_dtype") = py::none())
-      .def("forward", &forward, py::arg("x"), py::arg("states") = py::none(),
+      .def("forward", &forward_frozen, py::arg("x"), py::arg("states") = py::none(),
            py::arg("masks") = py::none(), py::arg("y") = py::none(),
            py::arg("states_n") = py::none(), "Runs over a sequence: (y, states).")
       .def("make_step", &make_step,

@@ -72,9 +72,9 @@ size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B) {
   return bytes;
 }
 
-py::tuple forward(const std::shared_ptr<Network>& network, py::handle x, py::handle parameters,
-                  py::handle states, py::handle masks, bool save, py::handle y,
-                  py::handle states_n) {
+py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
+                         py::handle parameters, py::handle states, py::handle masks, bool save,
+                         py::handle y, py::handle states_n) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   return forward_pass(network, std::move(inputs), true, states, save, y, states_n);
 }
@@ -137,9 +137,9 @@ void register_network(py::module_& m) {
       .def_property_readonly("output_size", &Network::output_size)
       .def("reserve_bytes", &reserve_bytes_of, py::arg("steps"), py::arg("batch"),
            "Bytes that a forward pass on the CPU leaves for its gradients.")
-      .def("forward", &forward, py::arg("x"), py::arg("parameters"), py::arg("states") = py::none(),
-           py::arg("masks") = py::none(), py::arg("save") = false, py::arg("y") = py::none(),
-           py::arg("states_n") = py::none(),
+      .def("forward", &forward_layers, py::arg("x"), py::arg("parameters"),
+           py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
+           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
            "(y, states, Tape or None); states are arrays [runs, B, n], one for each state of the "
            "cell.");
   m.def(
