@@ -57,15 +57,11 @@ def problem_with(variant: str, dtype: str, **shape: Any) -> tuple[Arguments, Arg
     if variant == "projection":
         P = (H + 1) // 2
         problem["w_hr"] = (random.standard_normal((P, H)) * H**-0.5).astype(dtype)
-        problem["w_hh"] = np.ascontiguousarray(problem["w_hh"][:, :P]) * dtype_of(dtype, 2**0.5)
+        problem["w_hh"] = problem["w_hh"][:, :P] * 2**0.5
         problem["h0"] = np.ascontiguousarray(problem["h0"][:, :P])
         for name in ("dy", "dh_n"):
             upstream[name] = np.ascontiguousarray(upstream[name][..., :P])
     return problem, upstream
-
-
-def dtype_of(dtype: str, number: float) -> Any:
-    return np.dtype(dtype).type(number)
 
 
 def with_torch(

@@ -7,6 +7,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/gil.h"
+#include "bindings/pass.h"
 #include "bindings/register.h"
 #include "core/error.h"
 #include "optimizers/step.h"
@@ -22,29 +23,18 @@ using optimizers::Numbers;
 // From about ten microseconds on.
 constexpr int64_t kGilNumbers = 16384;
 
-py::tuple tuple_argument(const char* name, py::handle object, size_t count) {
-  if (!PyTuple_Check(object.ptr())) {
-    throw_type_error(expected(name, "a tuple", type_name(object)));
-  }
-  auto tuple = py::reinterpret_borrow<py::tuple>(object);
-  if (tuple.size() != count) {
-    throw_value_error(
-        expected(name, std::to_string(count) + " items", std::to_string(tuple.size())));
-  }
-  return tuple;
-}
-
 // The arrays of one step. Python holds them in tuples, and checked them by their names before; what
 // is wrong here would crash.
 class Step {
  public:
   Step(py::handle names, py::handle parameters, py::handle gradients, py::handle states, int kinds)
       : count_(py::len(names)),
-        names_(tuple_argument("names", names, count_)),
-        parameters_(tuple_argument("parameters", parameters, count_)),
-        gradients_(tuple_argument("gradients", gradients, count_)) {
-    const py::tuple all = tuple_argument("states", states, static_cast<size_t>(kinds));
-    for (const py::handle kind : all) states_.push_back(tuple_argument("states", kind, count_));
+        names_("names", names, count_),
+        parameters_("parameters", parameters, count_),
+        gradients_("gradients", gradients, count_) {
+    const auto all = static_cast<size_t>(kinds);
+    const Objects each("states", states, all);
+    for (size_t k = 0; k < all; ++k) states_.emplace_back("states", each[k], count_);
     for (size_t i = 0; i < count_; ++i) {
       if (py::isinstance<py::array_t<double>>(parameters_[i])) {
         doubles_.push_back(numbers<double>(i));
@@ -80,7 +70,7 @@ class Step {
   template <class T>
   Numbers<T> numbers(size_t i) {
     if (!py::isinstance<py::array>(parameters_[i])) {
-      throw_type_error(expected("parameters", "arrays", type_name(parameters_[i])));
+      refuse_type("parameters", "arrays", type_name(parameters_[i]));
     }
     const auto size = py::reinterpret_borrow<py::array>(parameters_[i]).size();
     Numbers<T> result{};
@@ -99,7 +89,7 @@ class Step {
     constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
     const auto name = py::cast<std::string>(names_[i]);
     if (!py::isinstance<py::array_t<T>>(object)) {
-      throw_type_error(expected(name.c_str(), "arrays of one dtype", type_name(object)));
+      refuse_type(name.c_str(), "arrays of one dtype", type_name(object));
     }
     const auto array = py::reinterpret_borrow<py::array>(object);
     if ((array.flags() & kNeeded) != kNeeded || array.size() != size ||
@@ -140,8 +130,8 @@ class Step {
   }
 
   size_t count_;
-  py::tuple names_, parameters_, gradients_;
-  std::vector<py::tuple> states_;
+  Objects names_, parameters_, gradients_;
+  std::vector<Objects> states_;
   std::vector<Numbers<float>> floats_;
   std::vector<Numbers<double>> doubles_;
   std::vector<Range> written_, read_;

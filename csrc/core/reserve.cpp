@@ -161,8 +161,7 @@ void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
     refuse_value("reserve", "what a forward call of this network with these sizes left",
                  "something else");
   }
-  const bool flagged = args.lengths != nullptr || args.mask != nullptr || args.resets != nullptr;
-  if (found.has_flags != (flagged ? 1 : 0)) {
+  if (found.has_flags != (has_masks(args) ? 1 : 0)) {
     refuse_value(
         "lengths, mask, resets",
         found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",

@@ -41,6 +41,12 @@ struct ReserveLayout {
 // Whether a run leaves its engine nothing to do; the CPU engine never sees one.
 inline bool is_empty(const Problem& p) { return p.T == 0 || p.B == 0; }
 
+// Of a call's arguments; what they say of steps stands in flags.
+template <class Args>
+bool has_masks(const Args& args) {
+  return args.lengths != nullptr || args.mask != nullptr || args.resets != nullptr;
+}
+
 ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes, bool has_flags);
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);

@@ -214,7 +214,7 @@ template <class Engine>
 void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_args& args) {
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   const CudaMasks masks = masks_of(args);
-  const bool flagged = Engine::kReadsFlags && masks.any();
+  const bool flagged = Engine::kReadsFlags && has_masks(args);
   const bool save = args.reserve != nullptr;
   const ReserveLayout layout = save ? ReserveLayout::of_device(network, args.x->device, T, B)
                                     : ReserveLayout::of_call(network, T, B, flagged);
@@ -265,7 +265,7 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       const size_t read = run.reads;
       auto call = call_of<BackwardCall>(network, run, args, rows);
       call.reserve = memory + layout.runs[number];
-      if (Engine::kReadsFlags && masks_of(args).any()) {
+      if (Engine::kReadsFlags && has_masks(args)) {
         call.flags = reinterpret_cast<uint8_t*>(memory + layout.flags[run.problem.reverse]);
       }
       if (has_gradient) call.dy = slice(gradients[row], run.write_offset, network.dtype);

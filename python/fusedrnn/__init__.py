@@ -17,8 +17,12 @@ Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device
 kind of `x`.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fusedrnn import _cuda_library
-from fusedrnn import convert as convert
 from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
 from fusedrnn import schedules as schedules
@@ -41,6 +45,17 @@ from fusedrnn.information import __version__, info
 from fusedrnn.layers import Frozen, LayerTape
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.truncated import Chunk, tbptt
+
+if TYPE_CHECKING:
+    from fusedrnn import convert as convert
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import `convert` where it is first used: most programs convert nothing."""
+        if name == "convert":
+            return importlib.import_module("fusedrnn.convert")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "GRU",

@@ -239,9 +239,8 @@ def _arrays(argument: str, given: Any) -> dict[str, Array]:
             raise TypeError(f"{argument}: expected names, got {type(name).__name__}")
         array = _core.as_array(name, value)
         if bf16.dtype_name(array) not in options.DTYPES:
-            wanted = ", ".join(options.DTYPES[:-1])
-            got = bf16.dtype_name(array)
-            raise TypeError(f"{name}: expected dtype {wanted} or {options.DTYPES[-1]}, got {got}")
+            wanted, got = options.either(options.DTYPES), bf16.dtype_name(array)
+            raise TypeError(f"{name}: expected dtype {wanted}, got {got}")
         if not array.flags.writeable:
             raise ValueError(f"{name}: expected an array to write to, got a read-only one")
         for other, earlier in arrays.items():

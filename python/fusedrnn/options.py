@@ -26,13 +26,13 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
     if value not in allowed:
-        raise ValueError(f"{name}: expected {_either(allowed)}, got {value!r}")
+        raise ValueError(f"{name}: expected {either(map(repr, allowed))}, got {value!r}")
     return value
 
 
-def positive(name: str, value: object, least: int = 1) -> int:
-    """An integer of at least 1, or `least`; True is not one."""
-    return _integer(name, value, least)
+def positive(name: str, value: object) -> int:
+    """An integer of at least 1; True is not one."""
+    return _integer(name, value, 1)
 
 
 def count(name: str, value: object) -> int:
@@ -122,7 +122,7 @@ def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:
     known = tuple(names)
     for name in value:
         if name not in known:
-            raise ValueError(f"out: expected names among {_either(known)}, got {name!r}")
+            raise ValueError(f"out: expected names among {either(map(repr, known))}, got {name!r}")
     return {name: array for name, array in value.items() if array is not None}
 
 
@@ -152,7 +152,7 @@ def dtype(value: object) -> str:
     """The name of a floating type, given by name, as a NumPy scalar type or as a NumPy dtype."""
     name = _dtype_name(value)
     if name is None:
-        raise ValueError(f"dtype: expected {_either(DTYPES)}, got {_shown(value)}")
+        raise ValueError(f"dtype: expected {either(map(repr, DTYPES))}, got {_shown(value)}")
     return name
 
 
@@ -160,7 +160,7 @@ def compute_dtype(value: object) -> str | None:
     """The same, tfloat32 or None. Whether it goes with the arrays, the compiled module knows."""
     name = value if isinstance(value, str) and value == TFLOAT32 else _dtype_name(value)
     if name is None and value is not None:
-        wanted = f"None, {_either((*DTYPES, TFLOAT32))}"
+        wanted = f"None, {either(map(repr, (*DTYPES, TFLOAT32)))}"
         raise ValueError(f"compute_dtype: expected {wanted}, got {_shown(value)}")
     return name
 
@@ -185,6 +185,7 @@ def _shown(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _either(allowed: tuple[str, ...]) -> str:
-    *first, last = map(repr, allowed)
+def either(words: Iterable[str]) -> str:
+    """Words as a message has them: "a, b or c"."""
+    *first, last = words
     return f"{', '.join(first)} or {last}" if first else last

@@ -172,19 +172,4 @@ struct BackwardStage {
   }
 };
 
-// The maps of a cell's stages.
-template <class Cell, class F>
-struct BackwardMaps {
-  BackwardMap<F> stages[cells::kStageCount<Cell>];
-
-  consteval BackwardMaps() : stages{} { add<0>(); }
-
- private:
-  template <int Index>
-  consteval void add() {
-    stages[Index] = BackwardStage<Cell, F, Index>::map;
-    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
-  }
-};
-
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -262,19 +262,4 @@ struct ForwardStage {
   }
 };
 
-// The maps of a cell's stages.
-template <class Cell, class F>
-struct ForwardMaps {
-  ForwardMap<F> stages[cells::kStageCount<Cell>];
-
-  consteval ForwardMaps() : stages{} { add<0>(); }
-
- private:
-  template <int Index>
-  consteval void add() {
-    stages[Index] = ForwardStage<Cell, F, Index>::map;
-    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
-  }
-};
-
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -13,16 +13,31 @@ void run_pack(const ForwardJob& job, int thread) {
   pack_cell<F>(job, Share(job.grid, job.call->problem.B, thread));
 }
 
+// What Stage<Cell, F, i>::map is, for each stage of a cell.
+template <class Cell, class F, template <class, class, int> class Stage, class Map>
+struct StageMaps {
+  Map of[cells::kStageCount<Cell>];
+
+  consteval StageMaps() : of{} { add<0>(); }
+
+ private:
+  template <int Index>
+  consteval void add() {
+    of[Index] = Stage<Cell, F, Index>::map;
+    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
+  }
+};
+
 template <class Cell, class F>
 void forward_of(const ForwardJob& job, int thread) {
-  static constexpr ForwardMaps<Cell, F> kMaps;
-  run_forward<F>(job, thread, kMaps.stages);
+  static constexpr StageMaps<Cell, F, ForwardStage, ForwardMap<F>> kMaps;
+  run_forward<F>(job, thread, kMaps.of);
 }
 
 template <class Cell, class F>
 void backward_of(const BackwardJob& job, int thread) {
-  static constexpr BackwardMaps<Cell, F> kMaps;
-  run_backward<F>(job, thread, kMaps.stages);
+  static constexpr StageMaps<Cell, F, BackwardStage, BackwardMap<F>> kMaps;
+  run_backward<F>(job, thread, kMaps.of);
 }
 
 template <class Cell, class F>

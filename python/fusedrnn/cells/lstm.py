@@ -246,7 +246,7 @@ class LSTM(Layer):
     ) -> None:
         self.peephole = options.flag("peephole", peephole)
         self.coupled = options.flag("coupled", coupled)
-        self.proj_size = options.positive("proj_size", proj_size, 0)
+        self.proj_size = options.count("proj_size", proj_size)
         for name in ("peephole", "coupled"):
             if self.proj_size and getattr(self, name):
                 raise ValueError(f"proj_size: expected 0 with {name}=True, got {proj_size}")

@@ -11,7 +11,8 @@ error that says so.
 
 from fusedrnn.convert.flax import from_flax, to_flax
 from fusedrnn.convert.keras import from_keras, to_keras
-from fusedrnn.convert.onnx import OnnxNode, from_onnx, to_onnx
+from fusedrnn.convert.onnx import OnnxNode, from_onnx
+from fusedrnn.convert.onnx_models import to_onnx
 from fusedrnn.convert.rtneural import from_rtneural, to_rtneural
 from fusedrnn.convert.safetensors import load_safetensors, save_safetensors
 from fusedrnn.convert.torch import from_torch, to_torch

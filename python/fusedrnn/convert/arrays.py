@@ -24,16 +24,10 @@ def read(name: str, value: Any, shape: tuple[int | None, ...] | None = None) -> 
     if cuda_arrays.is_on_cuda(value):
         value = cuda_arrays.kind_of(value).read(value)
     array = _core.as_array(name, value, shape)
-    if dtype_of(array) not in options.DTYPES:
+    if bf16.dtype_name(array) not in options.DTYPES:
         known = ", ".join(options.DTYPES)
         raise TypeError(f"{name}: expected a dtype among {known}, got {array.dtype.name}")
     return array
-
-
-def dtype_of(array: Array) -> str:
-    """The name of a dtype, by which layers know it."""
-    # As _core.as_array returns bfloat16: of the type of ml_dtypes, or of a field of its bits.
-    return "bfloat16" if array.dtype.kind == "V" else array.dtype.name
 
 
 def zeros_like(array: Array) -> Array:
@@ -44,7 +38,7 @@ def zeros_like(array: Array) -> Array:
 def added(first: Array, second: Array) -> Array:
     """The sum of two arrays of one dtype, rounded once."""
     wide = bf16.cast(first, "float64") + bf16.cast(second, "float64")
-    return bf16.cast(wide, dtype_of(first)).view(first.dtype)
+    return bf16.cast(wide, bf16.dtype_name(first)).view(first.dtype)
 
 
 def stacked(*each: Array) -> Array:

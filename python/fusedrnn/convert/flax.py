@@ -212,7 +212,7 @@ def _parts(label: str, params: Any) -> dict[str, dict[str, Array]]:
             if bias is not None:  # as nnx has one that is not used
                 shape = (kernel.shape[1],)
                 parts[str(name)]["bias"] = arrays.read(f"{label}[{name!r}]['bias']", bias, shape)
-    dtypes = {arrays.dtype_of(array) for part in parts.values() for array in part.values()}
+    dtypes = {bf16.dtype_name(array) for part in parts.values() for array in part.values()}
     if len(dtypes) > 1:
         raise ValueError(f"{label}: expected one dtype, got {', '.join(sorted(dtypes))}")
     return parts

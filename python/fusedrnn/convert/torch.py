@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import options
+from fusedrnn import bf16, options
 from fusedrnn.cells import indrnn, rnn
 from fusedrnn.convert import packages
-from fusedrnn.convert.arrays import dtype_of, read
+from fusedrnn.convert.arrays import read
 from fusedrnn.convert.weights import (
     GATES,
     Cell,
@@ -142,9 +142,9 @@ def to_torch(layer: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _tensor(torch: Any, array: Any) -> Any:
-    bits = np.array(array.view(np.int16) if dtype_of(array) == "bfloat16" else array)
+    bits = np.array(array.view(np.int16) if bf16.dtype_name(array) == "bfloat16" else array)
     tensor = torch.from_numpy(bits)
-    return tensor.view(torch.bfloat16) if dtype_of(array) == "bfloat16" else tensor
+    return tensor.view(torch.bfloat16) if bf16.dtype_name(array) == "bfloat16" else tensor
 
 
 def _prefix(prefix: object) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from fusedrnn import bf16, options
 from fusedrnn.cells.gru import GRU
 from fusedrnn.cells.indrnn import IndRNN
 from fusedrnn.cells.lstm import LSTM
 from fusedrnn.cells.rnn import RNN
-from fusedrnn.convert.arrays import Array, dtype_of, read, zeros_like
+from fusedrnn.convert.arrays import Array, read, zeros_like
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.stack import NAMES
 
@@ -124,7 +125,7 @@ def layer_of(runs: Sequence[Run], *, bidirectional: bool = False, batch_first: b
         writes; the message names the run.
     """
     first, directions = runs[0], 2 if bidirectional else 1
-    dtype = dtype_of(first.w_ih)
+    dtype = bf16.dtype_name(first.w_ih)
     for number, run in enumerate(runs):
         below = directions * first.output_size if number >= directions else first.input_size
         for what, wanted, got in (
@@ -132,7 +133,7 @@ def layer_of(runs: Sequence[Run], *, bidirectional: bool = False, batch_first: b
             ("arrays", ", ".join(first.arrays()), ", ".join(run.arrays())),
             ("hidden size", first.hidden_size, run.hidden_size),
             ("input size", below, run.input_size),
-            *(("dtype", dtype, dtype_of(array)) for array in run.arrays().values()),
+            *(("dtype", dtype, bf16.dtype_name(array)) for array in run.arrays().values()),
         ):
             if got != wanted:
                 raise ValueError(f"{run.label}: expected {what} {wanted}, got {got}")
@@ -152,8 +153,8 @@ def layer_of(runs: Sequence[Run], *, bidirectional: bool = False, batch_first: b
 
 
 def _shown(cell: Cell) -> str:
-    options = [f"{name}={value!r}" for name, value in cell.options().items()]
-    return f"{cell.name} ({', '.join(options)})" if options else cell.name
+    given = [f"{name}={value!r}" for name, value in cell.options().items()]
+    return f"{cell.name} ({', '.join(given)})" if given else cell.name
 
 
 def named(runs: Sequence[Run], directions: int) -> dict[str, Array]:
@@ -187,7 +188,7 @@ def runs_of(
     if not isinstance(layer, Layer) or name is None:
         raise TypeError(f"layer: expected a layer of fusedrnn, got {type(layer).__name__}")
     if name not in cells:
-        wanted = _either([LAYERS[cell].__name__ for cell in cells])
+        wanted = options.either([LAYERS[cell].__name__ for cell in cells])
         raise ValueError(f"layer: expected {wanted}, which {library} has, got {layer!r}")
     unusual = {o for o, usual in layer._usual.items() if getattr(layer, o) != usual}
     if unknown := unusual - _KNOWN_OPTIONS:
@@ -198,14 +199,14 @@ def runs_of(
     for option, what in _SPECIAL_OPTIONS.items():
         if option in unusual and option not in special:
             raise ValueError(f"layer: expected no {what}, which {library} has not, got {layer!r}")
-    options = {
+    given = {
         field.name: getattr(layer, field.name, None)
         for field in dataclasses.fields(Cell)
         if field.name != "name"
     }
     for rare in ("coupled", "proj_size"):
-        options[rare] = options[rare] or None
-    cell, directions, parameters = Cell(name, **options), directions_of(layer), layer.state_dict()
+        given[rare] = given[rare] or None
+    cell, directions, parameters = Cell(name, **given), directions_of(layer), layer.state_dict()
     runs = []
     for number in range(layer.num_layers * directions):
         end = suffix(number, directions)
@@ -230,8 +231,3 @@ def wanted_names() -> str:
 
 def directions_of(layer: Layer) -> int:
     return 2 if layer.bidirectional else 1
-
-
-def _either(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last

@@ -121,7 +121,7 @@ class Cuda:
         return Results(empty, as_it_is)
 
     def parameter(self, values: NDArray[Any]) -> Array:
-        dtype = "bfloat16" if values.dtype.kind == "V" else values.dtype.name
+        dtype = bf16.dtype_name(values)
         parameter = self._kind.empty(values.shape, dtype, self._index)
         self.write(parameter, values)
         return parameter
