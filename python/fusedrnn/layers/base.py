@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
 
-from fusedrnn import _core, bf16, options
+from fusedrnn import _core, bf16, options, stale
 from fusedrnn.fixed import Fixed
-from fusedrnn.interop import A
+from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results
 from fusedrnn.layers.frozen import Frozen
@@ -28,6 +28,7 @@ class LayerTape(Generic[A]):
     batch_first: bool = field(repr=False)
     core: _core.Tape = field(repr=False)
     results: Results[A] = field(repr=False)
+    stamps: Mapping[str, stale.Stamp] = field(repr=False)
 
     @property
     def reserve(self) -> Any:
@@ -281,6 +282,7 @@ class Layer(Fixed):
             As a plain call; also for a tape of another layer.
         """
         self._check_tape(tape)
+        stale.verify(tape.stamps)
         steps, batch = tape.core.shape
         axes = (batch, steps) if tape.batch_first else (steps, batch)
         if dy is not None:
@@ -330,6 +332,7 @@ class Layer(Fixed):
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
         """
         self._check_one_direction("step")
+        warn_of_lost_gradients((x_t,), 2)
         x = self._device.read("x_t", x_t, (None, self.input_size), self.dtype)
         state_0 = self._import_state("state", state, x.shape[0])
         hand_over = self._device.results_like(x_t).hand_over
@@ -387,7 +390,10 @@ class Layer(Fixed):
                 for name, m in (("mask", mask), ("resets", resets))
             )
         state_0 = self._import_state("state", state, batch)
-        weights = self._stack.ordered(self._import_parameters(parameters))
+        named = self._import_parameters(parameters)
+        weights = self._stack.ordered(named)
+        if not save:
+            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         results = self._device.results_like(x)
         y_out, state_out = (
             (None, None) if out is None else options.result_arrays(out, "y", self._states)
@@ -405,7 +411,8 @@ class Layer(Fixed):
             state_out,
         )
         kind = results.hand_over if out is None else devices.as_it_is
-        tape = LayerTape(self, self.batch_first, core, results)
+        stamps = stale.stamps({"x": source, **named}) if save else {}
+        tape = LayerTape(self, self.batch_first, core, results, stamps)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), tape
 
     def _run(
