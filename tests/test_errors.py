@@ -243,14 +243,18 @@ def test_upstream_gradients_are_floats(name: str, dtype: str) -> None:
 @pytest.mark.parametrize(("cell", "name"), of_each_cell(*FLOATS[1:]))
 def test_one_dtype_a_call(cell: str, name: str) -> None:
     array = problem(cell)[name].astype("float64")
-    message = f"{name}: expected dtype float32 (the dtype of x), got float64"
+    message = (
+        f"{name}: expected dtype float32 (the dtype of x), got float64; use .astype('float32')"
+    )
     rejected(cell, TypeError, message, **{name: array})
 
 
 @pytest.mark.parametrize(("cell", "name"), upstream_of_each_cell())
 def test_upstream_gradients_have_the_dtype_of_x(cell: str, name: str) -> None:
     array = np.zeros(upstream_shapes(cell)[name], "float64")
-    message = f"{name}: expected dtype float32 (the dtype of x), got float64"
+    message = (
+        f"{name}: expected dtype float32 (the dtype of x), got float64; use .astype('float32')"
+    )
     rejected_upstream(cell, TypeError, message, **{name: array})
 
 

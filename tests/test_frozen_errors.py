@@ -42,7 +42,8 @@ def rejected(
 
 def test_weight_dtypes() -> None:
     for bad in ("float32", "float16", "int4", ""):
-        message = f"^weight_dtype: expected 'bfloat16' or 'int8', got {bad!r}$"
+        near = r"; did you mean 'bfloat16'\?" if bad == "float16" else ""
+        message = f"^weight_dtype: expected 'bfloat16' or 'int8', got {bad!r}{near}$"
         with pytest.raises(ValueError, match=message):
             fr.GRU(3, 4).freeze(bad)
     for wrong in (8, np.int8, True):
@@ -69,7 +70,12 @@ def test_x(cell: str) -> None:
     rejected(frozen, ValueError, "x_t: expected shape (*, 3), got (2, 4)", np.ones((2, 4), "f4"))
     rejected(frozen, ValueError, "x_t: expected shape (3,), got (2,)", X[0, :2])
     rejected(frozen, ValueError, "x_t: expected shape (*, 3), got (1, 2, 3)", X[None])
-    rejected(frozen, TypeError, "x_t: expected dtype float32, got float64", X.astype("f8"))
+    rejected(
+        frozen,
+        TypeError,
+        "x_t: expected dtype float32, got float64; use .astype('float32')",
+        X.astype("f8"),
+    )
     rejected(frozen, TypeError, "x_t: expected dtype float32, got int32", X.astype("i4"))
     message = "x_t: expected an array in the machine's byte order, got dtype >f4"
     rejected(frozen, TypeError, message, X.astype(">f4"))
@@ -93,7 +99,12 @@ def test_states(cell: str) -> None:
             message = f"{name}: expected shape (2, 2, 4), got ({shown})"
             rejected(frozen, ValueError, message, state=state)
         state = state_of(cell, **{part: np.zeros((L, B, H))})
-        rejected(frozen, TypeError, f"{name}: expected dtype float32, got float64", state=state)
+        rejected(
+            frozen,
+            TypeError,
+            f"{name}: expected dtype float32, got float64; use .astype('float32')",
+            state=state,
+        )
     h = np.zeros((L, B, H), "float32")
     if cell == "lstm":
         rejected(frozen, TypeError, "state: expected a pair (h, c), got ndarray", state=h)
@@ -136,7 +147,11 @@ def test_shapes_dtypes_and_layouts_of_out(cell: str) -> None:
         shown = ", ".join(map(str, shape))
         other = (*shape[:-1], shape[-1] + 1)
         yield ValueError, f"expected shape ({shown}), got ({shown[:-1]}5)", np.ones(other, "f4")
-        yield TypeError, "expected dtype float32, got float64", np.ones(shape)
+        yield (
+            TypeError,
+            "expected dtype float32, got float64; use .astype('float32')",
+            np.ones(shape),
+        )
         yield (
             ValueError,
             "expected an array to write to, got a read-only one",

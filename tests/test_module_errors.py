@@ -46,7 +46,7 @@ def test_outputs_to_write_to(name: str, shape: tuple[int, ...]) -> None:
         (
             nans(*shape).astype("float64"),
             TypeError,
-            "expected dtype float32 (the dtype of x), got float64",
+            "expected dtype float32 (the dtype of x), got float64; use .astype('float32')",
         ),
         (columns, ValueError, "expected a last axis of stride 1, got stride 2"),
         (

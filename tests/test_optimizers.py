@@ -475,7 +475,7 @@ def test_wrong_gradients() -> None:
     shape = re.escape("grads['b']: expected shape (2, 2), got (2, 3)")
     refused({"b": np.ones((2, 3), "float32")}, ValueError, shape)
     refused(
-        {"b": np.ones((2, 2))}, TypeError, r"grads\['b'\]: expected dtype float32.*, got float64"
+        {"b": np.ones((2, 2))}, TypeError, r"grads\['b'\]: expected dtype float32, got float64; .*"
     )
     refused({"b": [[1.0]]}, TypeError, r"grads\['b'\]: expected an array.*, got list")
     refused({"b": "no"}, TypeError, r"grads\['b'\]: expected an array.*, got str")

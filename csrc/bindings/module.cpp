@@ -10,6 +10,7 @@
 #include "bindings/register.h"
 #include "core/cuda_library.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/system.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -33,6 +34,11 @@ void set_threads(py::handle object) {
 }
 
 void set_library(py::handle path) { set_cuda_library(str_argument("path", path)); }
+
+size_t free_kept() {
+  const ReleasedGil released;
+  return release_memory();
+}
 
 void require_device(py::handle name, int32_t device) {
   require_cuda_device(str_argument("name", name).c_str(), {kDLCUDA, device});
@@ -62,6 +68,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_num_threads", &set_threads, py::arg("n"),
         "Sets the largest number of threads a call may use, the calling one included.");
   m.def("get_num_threads", &fusedrnn::get_num_threads, "That number.");
+  m.def("release_memory", &free_kept,
+        "Gives kept memory back to the system; returns how many bytes.");
   m.def("set_cuda_library", &set_library, py::arg("path"),
         "Where the CUDA library is, unless the environment says otherwise.");
   m.def("require_cuda_device", &require_device, py::arg("name"), py::arg("device"),

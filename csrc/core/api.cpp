@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/frozen.h"
+#include "core/memory.h"
 #include "core/network.h"
 #include "core/reserve.h"
 #include "core/run_network.h"
@@ -198,5 +199,7 @@ int32_t fusedrnn_get_num_threads(void) {
   guarded([&] { n = get_num_threads(); });
   return n;
 }
+
+size_t fusedrnn_release_memory(void) { return release_memory(); }
 
 }  // extern "C"

@@ -5,6 +5,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -18,8 +22,16 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
+// The address sanitizer is to see the first byte behind what was asked for, and uses after a
+// release: so with it nothing is rounded up or kept.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 // Below this the C library's own lists are as good as ours.
-constexpr size_t kCacheThreshold = size_t{64} << 10;
+constexpr size_t kCacheThreshold = kSanitized ? SIZE_MAX : size_t{64} << 10;
 
 size_t round_up(size_t bytes, size_t unit) {
   if (bytes > SIZE_MAX - unit) throw OutOfMemory();
@@ -27,6 +39,7 @@ size_t round_up(size_t bytes, size_t unit) {
 }
 
 size_t allocated_size(size_t bytes) {
+  if (kSanitized) return std::max(bytes, size_t{1});
   if (bytes >= kHugeThreshold) return round_up(bytes, kHugePage);
   return round_up(bytes < 1 ? 1 : bytes, kAlignment);
 }
@@ -48,8 +61,8 @@ bool lend_to_system([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) 
 void* aligned_allocate(size_t bytes) {
   const size_t size = allocated_size(bytes);
   const size_t alignment = size >= kHugeThreshold ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(alignment, size);
-  if (block == nullptr) throw OutOfMemory(bytes);
+  void* block = nullptr;
+  if (posix_memalign(&block, alignment, size) != 0) throw OutOfMemory(bytes);
 #ifdef MADV_HUGEPAGE
   // Only advice; without huge pages the block is as good.
   if (size >= kHugeThreshold) madvise(block, size, MADV_HUGEPAGE);
@@ -65,9 +78,7 @@ BlockCache::BlockCache(const CacheLimits& limits) : limits_(limits) {
   entries_.reserve(kMostEntries);  // nothing is allocated when memory is released
 }
 
-BlockCache::~BlockCache() {
-  while (!entries_.empty()) drop_oldest();
-}
+BlockCache::~BlockCache() { clear(); }
 
 void* BlockCache::acquire(size_t* bytes) {
   void* data = take(bytes);
@@ -97,6 +108,14 @@ void* BlockCache::allocate(size_t bytes) {
 size_t BlockCache::held() {
   const std::lock_guard lock(mutex_);
   return total_;
+}
+
+size_t BlockCache::clear() {
+  const std::lock_guard lock(mutex_);
+  const size_t held = total_;
+  while (!entries_.empty()) drop_oldest();
+  peak_ = recent_peak_ = 0;
+  return held;
 }
 
 // The best fit, if there is one that is not much larger.
@@ -225,6 +244,14 @@ Block::~Block() {
   } else {
     aligned_release(data_);
   }
+}
+
+size_t release_memory() {
+  const size_t released = process_cache.clear();
+#if defined(__GLIBC__)
+  malloc_trim(0);  // what smaller blocks have left
+#endif
+  return released;
 }
 
 Block& Block::operator=(Block&& other) noexcept {

@@ -43,6 +43,8 @@ class BlockCache {
 
   // Bytes that are kept now.
   size_t held();
+  // Gives all of them back to the system, and forgets what was in use of late; returns how many.
+  size_t clear();
 
   // Around a fork, in the thread that forks: no other is in the middle of the cache then. The
   // second in both processes.
@@ -91,6 +93,9 @@ class Block {
   void* data_ = nullptr;
   size_t bytes_ = 0;  // what was allocated, at least what was asked for
 };
+
+// Gives what the process's cache keeps back to the system; returns how many bytes.
+size_t release_memory();
 
 // Cuts memory into aligned pieces, in the order in which they are asked for. Without memory it only
 // counts how much they take.

@@ -41,7 +41,7 @@ from fusedrnn.cells.lstm import (
 from fusedrnn.cells.rnn import RNN, RNNGradients, rnn, rnn_backward, rnn_forward
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import Tape
-from fusedrnn.information import __version__, info
+from fusedrnn.information import __version__, info, release_memory
 from fusedrnn.layers import Frozen, LayerTape
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.truncated import Chunk, tbptt
@@ -90,6 +90,7 @@ __all__ = [
     "lstm",
     "lstm_backward",
     "lstm_forward",
+    "release_memory",
     "rnn",
     "rnn_backward",
     "rnn_forward",

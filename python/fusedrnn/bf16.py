@@ -39,6 +39,15 @@ def for_numpy(array: Any) -> Any:
     return array.view(ml_dtypes.bfloat16)
 
 
+def from_file(value: Any) -> Any:
+    """The value, or where it is what a file of NumPy's (.npz) makes of bfloat16 its numbers.
+
+    Such a file keeps the two bytes of each element and forgets their type.
+    """
+    plain = isinstance(value, np.ndarray) and value.dtype == np.dtype("V2")
+    return value.view(BITS) if plain else value
+
+
 def dtype_name(array: Array) -> str:
     """The name of an array's dtype, "bfloat16" for both of its forms."""
     return "bfloat16" if array.dtype == BITS else array.dtype.name

@@ -18,8 +18,9 @@ order. `fusedrnn.cuda_arrays` has what is asked of a library.
 The 16-bit types are for storage: matrix products, gates and the cell state within a call are
 float32. docs/math.md says what is rounded where.
 
-A tape refers to `x`, `w_ih` and `w_hh` of its forward call: leave them as they are until the last
-backward. All else it owns; `y` and the states may be changed at any time.
+A tape refers to `x` and the parameters of its forward call: leave them as they are until the last
+backward. With `FUSEDRNN_CHECK=1` in the environment a backward says which of them, on the CPU, was
+written to in between. All else the tape owns; `y` and the states may be changed at any time.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from fusedrnn import _core, options
-from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn import _core, options, stale
+from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class Tape(Generic[A]):
     function: str  # the one that made it, such as "rnn_forward"
     core: _core.Tape = field(repr=False)
     to_kind: Callable[[Any], A] = field(repr=False)
+    stamps: Mapping[str, stale.Stamp] = field(repr=False)
 
     @property
     def reserve(self) -> Any:
@@ -77,6 +79,8 @@ def run(
         if out is None
         else options.result_arrays(out, "y", tuple(f"{name}_n" for name in letters), shown)
     )
+    if not function:
+        warn_of_lost_gradients((x, *parameters, *states), 3)
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
     results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any] = _core.run(
@@ -94,7 +98,10 @@ def run(
     )
     y, states_n, cells, tape = results
     kind = converter_to_kind_of(x)
-    saved = None if tape is None else Tape(function, tape, kind)
+    saved = None
+    if tape is not None:
+        stamps = stale.stamps({"x": x} | dict(zip(tape.parameters, parameters, strict=True)))
+        saved = Tape(function, tape, kind, stamps)
     if out is not None:
         return y, states_n, cells, saved
     return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved
@@ -114,6 +121,7 @@ def gradients(
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
+    stale.verify(tape.stamps)
     parameters = tuple(f"d{name}" for name in tape.core.parameters)
     states = tuple(f"d{letter}0" for letter in letters)
     resets = tuple(f"dreset_{letter}" for letter in letters)

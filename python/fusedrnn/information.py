@@ -26,6 +26,22 @@ def info() -> dict[str, Any]:
     return {**_core.info(), "python": platform.python_version(), "numpy": np.__version__}
 
 
+def release_memory() -> int:
+    """Give the CPU memory that is kept for later calls back to the system.
+
+    Results, tapes and what calls work in are taken from memory that was released before: up to 128
+    MiB, and beyond it as much as was in use at the same time of late, which the system may take
+    when it is short of memory. So a process seems to hold more (its RSS) than its arrays do. What
+    is in use stays as it is, and later calls keep memory again.
+
+    Returns
+    -------
+    int
+        How many bytes.
+    """
+    return _core.release_memory()
+
+
 def describe() -> str:
     """The same for a reader, one line a fact."""
     known = info()

@@ -10,7 +10,8 @@ or where it offers no way to, its `from_dlpack` takes them over.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -57,3 +58,24 @@ def _export(from_dlpack: Callable[[Any], A] | None, array: Any) -> Any:
     if isinstance(array, _core.LentArray) and from_dlpack is not None:
         return from_dlpack(array)
     return array  # made by the library of x
+
+
+def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
+    """Warn where PyTorch would expect a gradient of a call that saves nothing for one.
+
+    `stacklevel` counts from here, as in `warnings.warn`.
+    """
+    if not any(
+        type(array) is not np.ndarray and getattr(array, "requires_grad", None) is True
+        for array in arrays
+    ):
+        return
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.is_grad_enabled():
+        warnings.warn(
+            "a tensor requires a gradient, but PyTorch's autograd does not see this call: its "
+            "results require none. Take the gradients from forward and backward, or call it under "
+            "torch.no_grad()",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
@@ -26,8 +27,16 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
     if value not in allowed:
-        raise ValueError(f"{name}: expected {either(map(repr, allowed))}, got {value!r}")
+        raise ValueError(
+            f"{name}: expected {either(map(repr, allowed))}, got {unknown(value, allowed)}"
+        )
     return value
+
+
+def unknown(value: object, known: Iterable[str]) -> str:
+    """A word that is none of the known ones as a message has it, with the nearest of them."""
+    near = difflib.get_close_matches(value, known, 1, cutoff=0.8) if isinstance(value, str) else []
+    return _shown(value) + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def positive(name: str, value: object) -> int:
@@ -136,7 +145,8 @@ def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:
     known = tuple(names)
     for name in value:
         if name not in known:
-            raise ValueError(f"out: expected names among {either(map(repr, known))}, got {name!r}")
+            wanted = either(map(repr, known))
+            raise ValueError(f"out: expected names among {wanted}, got {unknown(name, known)}")
     return {name: array for name, array in value.items() if array is not None}
 
 
@@ -166,7 +176,8 @@ def dtype(value: object) -> str:
     """The name of a floating type, given by name, as a NumPy scalar type or as a NumPy dtype."""
     name = _dtype_name(value)
     if name is None:
-        raise ValueError(f"dtype: expected {either(map(repr, DTYPES))}, got {_shown(value)}")
+        wanted = either(map(repr, DTYPES))
+        raise ValueError(f"dtype: expected {wanted}, got {unknown(value, DTYPES)}")
     return name
 
 
@@ -174,8 +185,9 @@ def compute_dtype(value: object) -> str | None:
     """The same, tfloat32 or None. Whether it goes with the arrays, the compiled module knows."""
     name = value if isinstance(value, str) and value == TFLOAT32 else _dtype_name(value)
     if name is None and value is not None:
-        wanted = f"None, {either(map(repr, (*DTYPES, TFLOAT32)))}"
-        raise ValueError(f"compute_dtype: expected {wanted}, got {_shown(value)}")
+        known = (*DTYPES, TFLOAT32)
+        wanted = f"None, {either(map(repr, known))}"
+        raise ValueError(f"compute_dtype: expected {wanted}, got {unknown(value, known)}")
     return name
 
 

@@ -133,7 +133,9 @@ def test_errors(library: StreamLibrary, cell: str) -> None:
         LAYERS[cell](3, 4)(x)
     with pytest.raises(ValueError, match=r"^x: expected shape \(\*, \*, 3\), got \(2, 1, 4\)$"):
         layer(library.array(np.ones((2, 1, 4), "float32")))
-    with pytest.raises(TypeError, match=r"^x: expected dtype float32, got float64$"):
+    with pytest.raises(
+        TypeError, match=r"^x: expected dtype float32, got float64; use \.astype\('float32'\)$"
+    ):
         layer(library.array(values.astype("float64")))
     with pytest.raises(ValueError, match=r"^freeze: expected a layer on the CPU, got "):
         layer.freeze()

@@ -107,6 +107,17 @@ void test_what_is_not_used_any_more_goes() {
   CHECK(cache.held() <= 8 * kMiB);
 }
 
+void test_all_is_given_back() {
+  BlockCache cache({16 * kMiB, kMost, 1000});
+  const Block used = acquire(cache, 2 * kMiB);
+  pass_through(cache, 3 * kMiB, 1);
+  CHECK_EQUAL(cache.clear(), 3 * kMiB);
+  CHECK_EQUAL(cache.held(), size_t{0});
+  CHECK_EQUAL(cache.clear(), size_t{0});
+  release(cache, used);  // is kept again
+  CHECK_EQUAL(cache.held(), 2 * kMiB);
+}
+
 // Below the size that is worth lending, blocks push the oldest out.
 void test_small_blocks_among_themselves() {
   BlockCache cache({2 * kMiB, kMost, 1000});
@@ -205,6 +216,7 @@ int main() {
   test_large_blocks_are_kept_as_far_as_they_were_in_use();
   test_the_most();
   test_what_is_not_used_any_more_goes();
+  test_all_is_given_back();
   test_small_blocks_among_themselves();
   test_small_blocks_among_large_ones();
   test_many_small_blocks();

@@ -320,6 +320,8 @@ static void test_library(void) {
   CHECK(fusedrnn_get_num_threads() == 2);
   CHECK(fusedrnn_set_num_threads(0) == FUSEDRNN_INVALID_VALUE);
   CHECK(fusedrnn_get_num_threads() == 2);
+  fusedrnn_release_memory();
+  CHECK(fusedrnn_release_memory() == 0);
 }
 
 int main(void) {

@@ -283,6 +283,11 @@ FUSEDRNN_API int32_t fusedrnn_abi_version(void);
 FUSEDRNN_API fusedrnn_status fusedrnn_set_num_threads(int32_t n);
 FUSEDRNN_API int32_t fusedrnn_get_num_threads(void);
 
+/* Gives the CPU memory that the library keeps for its next calls back to the system: scratch, and
+ * in Python results and reserves that were released. Returns how many bytes. What is in use stays,
+ * and later calls keep memory again. */
+FUSEDRNN_API size_t fusedrnn_release_memory(void);
+
 #ifdef __cplusplus
 }
 #endif

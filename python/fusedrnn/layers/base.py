@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Generic, Literal, overload
 
 import numpy as np
 
-from fusedrnn import _core, bf16, options
+from fusedrnn import _core, bf16, options, stale
 from fusedrnn.fixed import Fixed
-from fusedrnn.interop import A
+from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results, rank
 from fusedrnn.layers.frozen import Frozen
@@ -30,6 +30,7 @@ class LayerTape(Generic[A]):
     batch_first: bool = field(repr=False)
     core: _core.Tape = field(repr=False)
     results: Results[A] = field(repr=False)
+    stamps: Mapping[str, stale.Stamp] = field(repr=False)
 
     @property
     def reserve(self) -> Any:
@@ -367,6 +368,7 @@ class Layer(Fixed):
             As a plain call; also for a tape of another layer.
         """
         self._check_tape(tape)
+        stale.verify(tape.stamps)
         steps, batch = tape.core.shape
         batches = () if tape.core.unbatched else (batch,)
         swapped = tape.batch_first and not tape.core.unbatched
@@ -439,6 +441,7 @@ class Layer(Fixed):
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
         """
         self._check_one_direction("step")
+        warn_of_lost_gradients((x_t,), 2)
         wanted = (self.input_size,) if rank(x_t) == 1 else (None, self.input_size)
         x = self._device.read("x_t", x_t, wanted, self.dtype)
         batches = tuple(x.shape[:-1])
@@ -511,7 +514,10 @@ class Layer(Fixed):
                 for name, m in (("mask", mask), ("resets", resets))
             )
         state_0 = self._import_state("state", state, *batches)
-        weights = self._stack.ordered(self._import_parameters(parameters))
+        named = self._import_parameters(parameters)
+        weights = self._stack.ordered(named)
+        if not save:
+            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         results = self._device.results_like(x)
         letters = self._cells_to_return(return_cells)
         y_out, state_out, cells_out = (
@@ -537,7 +543,8 @@ class Layer(Fixed):
             tuple(target for _, target in cells) if letters else None,
         )
         kind = results.hand_over if out is None else devices.as_it_is
-        tape = LayerTape(self, self.batch_first, core, results)
+        stamps = stale.stamps({"x": source, **named}) if save else {}
+        tape = LayerTape(self, self.batch_first, core, results, stamps)
         shown = tuple(
             kind(new if whole is None else whole)
             for (whole, _), new in zip(cells, cells_n, strict=True)

@@ -161,7 +161,7 @@ def on_host(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the values of a parameter to load, from wherever they are."""
     if cuda_arrays.is_on_cuda(value):
         value = cuda_arrays.kind_of(value).read(value)
-    return _core.as_array(name, value, shape)
+    return _core.as_array(name, bf16.from_file(value), shape)
 
 
 def as_it_is(array: Any) -> Any:
