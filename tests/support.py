@@ -116,10 +116,9 @@ def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
 
 
 def outputs(y: Any, state: Any, *cells: Any) -> dict[str, Any]:
-    if isinstance(state, tuple):
-        shown = dict(zip("c", cells, strict=False))
-        return {"y": y, "h_n": state[0], "c_n": state[1], **shown}
-    return {"y": y, "h_n": state}
+    states = state if isinstance(state, tuple) else (state,)
+    ends = {f"{letter}_n": s for letter, s in zip("hcnm", states, strict=False)}
+    return {"y": y, **ends, **dict(zip("cnm", cells, strict=False))}
 
 
 def with_zero_biases(problem: Arguments) -> Arguments:

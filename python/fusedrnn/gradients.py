@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from fusedrnn.options import STATES
+
 # Of x and of states: what a layer's backward calls so, and what a function's does.
-_INPUTS = ("x", "h0", "c0", "reset_h", "reset_c")
+_INPUTS = ("x", *(f"{s}0" for s in STATES), *(f"reset_{s}" for s in STATES))
 OF_INPUTS = frozenset(_INPUTS) | frozenset(f"d{name}" for name in _INPUTS)
 
 

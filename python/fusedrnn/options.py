@@ -12,6 +12,7 @@ import numpy as np
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PADDINGS = ("zero", "last")
+STATES = ("h", "c", "n", "m")  # a cell has the first of them
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 
@@ -104,19 +105,13 @@ def masks(
     return lengths, mask, resets, shows_last, reset
 
 
-def pair(name: str, form: str, value: object) -> tuple[Any, Any]:
-    """Two values, in a tuple or a list."""
-    first, second = fixed(name, form, value, 2)
-    return first, second
-
-
-def fixed(name: str, form: str, value: object, length: int) -> tuple[Any, ...]:
-    """So many values, in a tuple or a list."""
-    what = "a pair" if length == 2 else f"{length} values"
+def values(name: str, members: tuple[str, ...], value: object) -> tuple[Any, ...]:
+    """As many values as there are members, in a tuple or a list."""
+    form = f"a {'pair' if len(members) == 2 else 'tuple'} ({', '.join(members)})"
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected {what} {form}, got {type(value).__name__}")
-    if len(value) != length:
-        raise ValueError(f"{name}: expected {what} {form}, got {len(value)} values")
+        raise TypeError(f"{name}: expected {form}, got {type(value).__name__}")
+    if len(value) != len(members):
+        raise ValueError(f"{name}: expected {form}, got {len(value)} values")
     return tuple(value)
 
 
@@ -126,9 +121,11 @@ def result_arrays(
     """The arrays of `out`: y, one for each state, and for each state of every step; all given."""
     form = states[0] if len(states) == 1 else f"({', '.join(states)})"
     shown = form if states[0].endswith("_n") else "state"
-    first, state, *last = fixed("out", f"({', '.join((y, shown, *cells))})", out, 2 + len(cells))
-    parts = (state,) if len(states) == 1 else pair("out[1]", form, state)
-    names = ["out[0]", "out[1]"] if len(states) == 1 else ["out[0]", "out[1][0]", "out[1][1]"]
+    first, state, *last = values("out", (y, shown, *cells), out)
+    parts = (state,) if len(states) == 1 else values("out[1]", states, state)
+    names = ["out[0]", *(f"out[1][{i}]" for i in range(len(states)))]
+    if len(states) == 1:
+        names[1:] = ["out[1]"]
     names += [f"out[{2 + i}]" for i in range(len(cells))]
     for name, array in zip(names, (first, *parts, *last), strict=True):
         if array is None:

@@ -27,7 +27,8 @@ def stack(cell: str, x: ArrayLike, parameters: Parameters, **arguments: Any) -> 
     finals = [f"{letter}_n" for letter in CELLS[cell].states]
     cells = {
         name: np.concatenate([out[name] for out in layer], axis=-1)
-        for name in {"c"} & layer[0].keys()
+        for name in CELLS[cell].states[1:]
+        if name in layer[0]
     }
     return {"y": y, **cells, **{name: np.stack([out[name] for out in runs]) for name in finals}}
 
@@ -38,12 +39,11 @@ def stack_gradients(
     parameters: Parameters,
     *,
     dy: ArrayLike | None = None,
-    dh_n: ArrayLike | None = None,
-    dc_n: ArrayLike | None = None,
-    dc: ArrayLike | None = None,
     **arguments: Any,
 ) -> dict[str, Array]:
     """Gradients under the parameters' own names, "x", "h0" (and "c0")."""
+    ends = {name: arguments.pop(name, None) for name in _of_states(cell, "d{}_n")}
+    dcells = {name: arguments.pop(f"d{name}", None) for name in CELLS[cell].states[1:]}
     y, layers, row = np.asarray(x, dtype=np.float64), [], 0
     for suffixes in _layers(parameters):
         calls = _calls(cell, y, parameters, arguments, suffixes=suffixes, row=row)
@@ -58,18 +58,19 @@ def stack_gradients(
     below = np.zeros_like(y) if dy is None else np.asarray(dy, dtype=np.float64)
     for suffixes, calls, first in reversed(layers):
         parts = np.split(below, len(suffixes), axis=-1)
-        cells = (
-            [None] * len(suffixes) if dc is None else np.split(np.asarray(dc), len(suffixes), -1)
-        )
-        dc = None  # of the last layer alone
+        cells = {
+            name: np.split(np.asarray(d), len(suffixes), -1)
+            for name, d in dcells.items()
+            if d is not None
+        }
+        dcells = {}  # of the last layer alone
         below = np.zeros_like(calls[0]["x"])
         layer_rows = {name: list[Array]() for name in rows}
         for d, (suffix, call, part) in enumerate(zip(suffixes, calls, parts, strict=True)):
             upstream: dict[str, Any] = {
                 "dy": part,
-                "dh_n": _row(dh_n, first + d),
-                "dc_n": _row(dc_n, first + d),
-                "dc": cells[d],
+                **{name: _row(end, first + d) for name, end in ends.items()},
+                **{f"d{name}": parts_of_state[d] for name, parts_of_state in cells.items()},
             }
             grad = gradients(cell, **call, **upstream)
             below = below + grad["dx"]
@@ -101,8 +102,8 @@ def _calls(
     row: int,
 ) -> list[dict[str, Any]]:
     """The arguments of each direction's run; `row` is the first one's place in h0."""
-    of_runs = ("h0", "c0", "reset_h", "reset_c")
-    shared = {name: value for name, value in arguments.items() if name not in of_runs}
+    states = [*_of_states(cell, "{}0"), *_of_states(cell, "reset_{}")]
+    shared = {name: value for name, value in arguments.items() if name not in states}
     return [
         {
             "x": x,
@@ -112,11 +113,15 @@ def _calls(
                 for s, n in LAYER_NAMES.items()
                 if n + suffix in parameters
             },
-            **{name: _row(arguments.get(name), row + d) for name in of_runs},
+            **{name: _row(arguments.get(name), row + d) for name in states},
             **shared,
         }
         for d, suffix in enumerate(suffixes)
     ]
+
+
+def _of_states(cell: str, form: str) -> list[str]:
+    return [form.format(letter) for letter in CELLS[cell].states]
 
 
 def _row(states: ArrayLike | None, row: int) -> Array | None:

@@ -127,8 +127,8 @@ class Frozen(Fixed):
         x_t : array [B, I], or [I]
             Of a single sequence [I] no array of the call has an axis B.
         state : array [L, B, H], optional
-            The state before the step; zero where absent. For an LSTM a pair (h, c) of them, each of
-            which may be None.
+            The state before the step; zero where absent. For an LSTM a pair (h, c) of them, for an
+            sLSTM a tuple (h, c, n, m), each of which may be None.
         resets : bool or uint8 array [B], or a bool, optional
             True where the step starts a new sequence: the state is discarded before it.
         reset_state : array [L, H], optional
@@ -144,7 +144,7 @@ class Frozen(Fixed):
         y_t : array [B, H]
             The same bits as that step of a longer run.
         state : array [L, B, H]
-            For the next step; for an LSTM a pair (h, c).
+            For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 
         Raises
         ------
