@@ -2,6 +2,7 @@
 // function in tests/oracle. A cell's number is its place in this list; callers know it by its name.
 #pragma once
 
+#include "cells/general.h"
 #include "cells/gru.h"
 #include "cells/indrnn.h"
 #include "cells/lstm.h"
@@ -28,4 +29,12 @@
   F("minlstm_linear", ::fusedrnn::cells::MinLstm<::fusedrnn::cells::Identity>)                  \
   F("minlstm_positive", ::fusedrnn::cells::MinLstm<::fusedrnn::cells::Positive>)                \
   F("slstm", ::fusedrnn::cells::Slstm<::fusedrnn::cells::SigmoidForget>)                        \
-  F("slstm_exp", ::fusedrnn::cells::Slstm<::fusedrnn::cells::ExpForget>)
+  F("slstm_exp", ::fusedrnn::cells::Slstm<::fusedrnn::cells::ExpForget>)                        \
+  F("rnn_general", ::fusedrnn::cells::GeneralRnn)                                               \
+  F("gru_general", ::fusedrnn::cells::GeneralGru)                                               \
+  F("gru_reset_before_general", ::fusedrnn::cells::GeneralGruResetBefore)                       \
+  F("lstm_general", ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralLstmTable>)        \
+  F("lstm_coupled_general",                                                                     \
+    ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralCoupledLstmTable>)                 \
+  F("lstm_projection_general",                                                                  \
+    ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralProjectedLstmTable>)

@@ -66,11 +66,13 @@ def run(
     function: str = "",
     *,
     return_cells: object = False,
+    constants: tuple[float, ...] = (),
 ) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
     `masks` are lengths, mask, resets, padding and the reset states. Of every step are the states
-    beyond h, where `return_cells` asks for them; the tape is there for a function's name.
+    beyond h, where `return_cells` asks for them; the tape is there for a function's name. No
+    constants are the usual ones.
     """
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()
@@ -95,6 +97,7 @@ def run(
         y_out,
         states_out,
         cells_out,
+        constants,
     )
     y, states_n, cells, tape = results
     kind = converter_to_kind_of(x)
@@ -143,5 +146,5 @@ def gradients(
     return {
         name: gradient if name in given else tape.to_kind(gradient)
         for name, gradient in computed
-        if gradient is not None
+        if gradient is not None  # of a weight or reset state that was not given
     }

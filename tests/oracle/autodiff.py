@@ -64,7 +64,7 @@ def dot(p: Sequence[Scalar], q: Sequence[Scalar]) -> Scalar:
     return Var(value, tuple(edges)) if edges else value
 
 
-def _elementary(
+def elementary(
     f: Callable[[float], float], slope: Callable[[float], float]
 ) -> Callable[[Scalar], Scalar]:
     def apply(a: Scalar) -> Scalar:
@@ -87,11 +87,11 @@ def _tanh_slope(a: float) -> float:
     return 4.0 * _sigmoid_slope(2.0 * a)  # tanh(a) = 2 s(2a) - 1
 
 
-sigmoid = _elementary(_sigmoid, _sigmoid_slope)
-tanh = _elementary(math.tanh, _tanh_slope)
-exp = _elementary(math.exp, math.exp)
-log = _elementary(math.log, lambda a: 1.0 / a)
-reciprocal = _elementary(lambda a: 1.0 / a, lambda a: -1.0 / (a * a))
+sigmoid = elementary(_sigmoid, _sigmoid_slope)
+tanh = elementary(math.tanh, _tanh_slope)
+exp = elementary(math.exp, math.exp)
+log = elementary(math.log, lambda a: 1.0 / a)
+reciprocal = elementary(lambda a: 1.0 / a, lambda a: -1.0 / (a * a))
 
 
 def relu(a: Scalar) -> Scalar:

@@ -159,8 +159,17 @@ FUSEDRNN_INLINE V exp(V x) {
   const Reduced<V> r = reduce<1, Ln2::two_parts>(min(V::set(C::exp_infinite), x));
   const auto small = r.shifted <= V::set(C::shifter);
   const V p = low_bits_to_exponent(select(small, r.shifted, r.shifted - one));
-  const V power = fma(p, r.h, p) * select(small, one, V::set(Real(2)));
-  return zero_unless(not_less(x, V::set(C::exp_zero)), power);
+  const V y = fma(p, r.h, p) * select(small, one, V::set(Real(2)));
+  return zero_unless(not_less(x, V::set(C::exp_zero)), y);
+}
+
+// e^x - 1 for x <= 0. From where it rounds to -1 on, x counts no more.
+template <class V>
+FUSEDRNN_INLINE V expm1(V x) {
+  using Real = typename V::real;
+  using C = ExpConstants<Real>;
+  const ScaledExp<V> e = scaled_exp<1, Ln2::two_parts>(max(V::set(-C::sigmoid_one), x));
+  return fma(e.p, e.h, e.p - V::set(Real(1)));
 }
 
 // log(1 + t) for 0 <= t <= 1: with s = t / (2 + t) it is 2 atanh(s) = 2 s + s R, where R is a

@@ -69,6 +69,20 @@ struct BackwardTiles {
   }
 };
 
+// By block of gradients: the optional parameter that it is for and nothing else, or -1.
+template <class Cell>
+struct OptionalDeltas {
+  int parameter[Cell::kDeltas] = {};
+  bool any = false;
+
+  consteval OptionalDeltas() {
+    for (int d = 0; d < Cell::kDeltas; ++d) {
+      parameter[d] = cells::only_for_optional<Cell>(d);
+      any = any || parameter[d] >= 0;
+    }
+  }
+};
+
 template <class Cell, class F, int Index>
 struct BackwardStage {
   using Real = typename F::Real;
@@ -82,6 +96,7 @@ struct BackwardStage {
   static constexpr int W = V::width, U = Cell::kUnitVectors * W;
   static constexpr int S = Cell::kSaved, D = Cell::kDeltas, kStates = cells::kStateCount<Cell>;
   static constexpr int kVectors = cells::kVectorCount<Cell>;
+  static constexpr OptionalDeltas<Cell> kOptional{};
 
   const BackwardContext<F>& context;
   const BackwardStep& step;
@@ -94,12 +109,15 @@ struct BackwardStage {
   static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
                   const Real* sums) {
     const BackwardStage stage{context, step};
-    for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-      stage.finish(product, unit, b);
+    with_constants<Cell, Real>(context.p, [&](const auto& constants) FUSEDRNN_LAMBDA {
+      for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+        stage.finish(product, unit, b, constants);
+      });
     });
   }
 
-  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
+  template <class K>
+  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b, const K& constants) const {
     const int64_t units = extent(context.p, kStage.units);
     const int lanes = lanes_at<V>(unit, units);
     if (lanes == 0) {
@@ -130,7 +148,7 @@ struct BackwardStage {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(step.flags, b)) {
-      compute(unit, b, dnext, product, delta, dprev);
+      compute(unit, b, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -142,7 +160,7 @@ struct BackwardStage {
     const int filled = lanes_at<V>(unit, F::padded(units));
     Row* dst = context.delta_row(step.time, b) + unit;
     for (int d = 0; d < D; ++d, dst += context.job.delta_block) {
-      if (Cell::delta_stage(d) != Index) continue;
+      if (Cell::delta_stage(d) != Index || !is_wanted(d)) continue;
       const V gradient = F::round_gradient(delta[d]);
       if (lanes == W) {
         gradient.store(dst);
@@ -153,8 +171,9 @@ struct BackwardStage {
     }
   }
 
+  template <class K>
   FUSEDRNN_MEMBER void compute(int64_t unit, int64_t b, const V* dnext, V dpassed, V* delta,
-                               V* dprev) const {
+                               V* dprev, [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kHidden) {
       const int64_t panel = unit / U, panels = blocks_of(context.p.H, U);
@@ -168,12 +187,23 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = context.load_state(s, step.entering, b, unit);
     }
-    Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
+    } else {
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    }
     for (int s = 0; s < kStates && is_cut(step.flags, b); ++s) {
       if (!ends(s)) continue;
       context.add_to_reset(s, b, unit, dprev[s]);
       dprev[s] = V::zero();
     }
+  }
+
+  // Whether anything reads block d.
+  FUSEDRNN_MEMBER bool is_wanted(int d) const {
+    if constexpr (!kOptional.any) return true;
+    const int parameter = kOptional.parameter[d];
+    return parameter < 0 || context.call.dparameters[parameter].data != nullptr;
   }
 
   FUSEDRNN_MEMBER V load_dy(const Sequence& dy, int64_t unit, int64_t b, int lanes) const {
