@@ -13,11 +13,28 @@ namespace fusedrnn {
 namespace {
 
 template <class Cell>
+constexpr std::span<const char* const> gates_of() {
+  // Cells with constants mark their gates, or save what goes into them.
+  if constexpr (requires { Cell::kGateNames; } && cells::kConstantCount<Cell> == 0) {
+    static_assert(std::size(Cell::kGateNames) <= size_t{Cell::kGates} &&
+                  Cell::kGates <= Cell::kSaved);
+    return Cell::kGateNames;
+  } else {
+    return {};
+  }
+}
+
+template <class Cell>
 constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
   static_assert(cells::kConstantCount<Cell> <= kMaxConstants);
-  CellTable table{name, Cell::kParameters, Cell::kStates, {}, Cell::kStates[0].size == 'P'};
+  CellTable table{name,
+                  Cell::kParameters,
+                  Cell::kStates,
+                  gates_of<Cell>(),
+                  {},
+                  Cell::kStates[0].size == 'P'};
   if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;
   return table;
 }

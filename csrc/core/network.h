@@ -21,6 +21,7 @@ struct CellTable {
   const char* name;
   std::span<const cells::Parameter> parameters;
   std::span<const cells::State> states;
+  std::span<const char* const> gates;  // names of those that a reserve holds
   std::span<const cells::Constant> constants;
   bool projects;  // whether P is a number of its own
 };

@@ -53,6 +53,37 @@ class Tape(Generic[A]):
         """
         return self.core.reserve
 
+    def gates(self) -> dict[str, A]:
+        """Return the gates of every step, for looking inside; nothing goes back through them.
+
+        Returns
+        -------
+        dict
+            Arrays [T, B, H] by the letter of the gate, in the order of the weights' blocks: "i",
+            "f", "g" and "o" of an LSTM (without "f" where its gates are coupled), "r", "z" and "n"
+            of a GRU. They are as they leave their sigmoid or tanh, rounded where the tape keeps
+            them so (`rnn`, compute_dtype), and zero where a step does not exist; of the dtype and
+            the kind of `x`.
+
+        Raises
+        ------
+        ValueError
+            For a cell without gates.
+        """
+        return cut_gates(self.core, 0, self.to_kind)
+
+
+def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """The gates of a run by letter."""
+    names = core.gate_names
+    if not names:
+        raise ValueError(
+            "gates: expected the tape of a cell with gates and the usual activations, without clip"
+        )
+    whole = to_kind(core.gates(number))
+    size = whole.shape[-1] // len(names)
+    return {name: whole[..., k * size : (k + 1) * size] for k, name in enumerate(names)}
+
 
 def run(
     cell: str,
