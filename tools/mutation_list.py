@@ -145,8 +145,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/reserve.cpp",
-        "if (found.has_flags != (flagged ? 1 : 0)) {",
-        "found.has_flags != (flagged ? 1 : 0)",
+        "if (found.has_flags != (masked ? 1 : 0)) {",
+        "found.has_flags != (masked ? 1 : 0)",
         "false",
         "backward takes a reserve of a call with other masks",
         "module_errors",
@@ -340,7 +340,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/forward_stage.h",
-        "for (int s = 0; s < kStates && cut_next; ++s) next[s] = V::zero();",
+        "for (int s = 0; s < kStates && cut_next; ++s) {",
         "s < kStates",
         "s < 1",
         "a reset leaves the cell state",
@@ -375,9 +375,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/boundary.h",
-        "const bool zero = initial.data == nullptr || is_cut(flags, b);",
-        "initial.data == nullptr || is_cut(flags, b)",
-        "initial.data == nullptr",
+        "if (!is_cut(flags, b)) {",
+        "!is_cut(flags, b)",
+        "true",
         "a reset at the first step does not cut the initial state",
         "functions",
     ),
@@ -522,7 +522,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/backward_stage.h",
-        "if (is_multiplied(step.following_flags, b)) dnext[0] = dnext[0] + product;",
+        "if (is_multiplied(step.following_flags, b)) {",
         "is_multiplied(step.following_flags, b)",
         "is_valid(step.following_flags, b)",
         "gradients cross resets",
@@ -581,8 +581,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/functional.py",
-        "name: gradient if name in given else tape.to_kind(gradient) for name, gradient in "
-        "computed",
+        "name: gradient if name in given else tape.to_kind(gradient)",
         "gradient if name in given else tape.to_kind(gradient)",
         "tape.to_kind(gradient)",
         "a gradient of another kind than x is not the array that was given for it",
