@@ -67,17 +67,31 @@ def test_a_package_that_is_missing(
     )
 
 
-class Clipped(fr.LSTM):
-    clip = 3.0
-    _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"clip": None}
+class Noisy(fr.LSTM):
+    zoneout = 0.1
+    _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"zoneout": 0.0}
 
 
 def test_an_option_that_no_converter_knows() -> None:
-    layer = Clipped(4, 6)
+    layer = Noisy(4, 6)
     message = (
-        "layer: expected none of the options clip, which cannot be converted to RTNeural, "
-        "got Clipped(4, 6, clip=3.0)"
+        "layer: expected none of the options zoneout, which cannot be converted to RTNeural, "
+        "got Noisy(4, 6, zoneout=0.1)"
     )
+    rejected(ValueError, message, fr.convert.to_rtneural, layer)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"clip": 2.0}, "limits of what activations are given (clip=None)"),
+        ({"cell_clip": 2.0}, "limit of the cell state (cell_clip=None)"),
+        ({"activations": ("sigmoid", "relu", "tanh")}, "activations of its own (activations=None)"),
+    ],
+)
+def test_constants_that_a_library_has_not(options: dict[str, Any], what: str) -> None:
+    layer = fr.LSTM(4, 6, **options)
+    message = f"layer: expected no {what}, which RTNeural has not, got {layer!r}"
     rejected(ValueError, message, fr.convert.to_rtneural, layer)
 
 

@@ -40,7 +40,53 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("lstm", {"peephole": True}),
     ("lstm", {"coupled": True}),
     ("lstm", {"coupled": True, "peephole": True}),
+    ("rnn", {"clip": 0.5}),
+    ("rnn", {"nonlinearity": ("leaky_relu", 0.25), "clip": 0.75}),
+    *(("rnn", {"nonlinearity": name}) for name in ("softsign", "softplus", "hard_sigmoid", "elu")),
+    *(("rnn", {"nonlinearity": (name, 0.5)}) for name in ("elu", "thresholded_relu")),
+    *(("rnn", {"nonlinearity": (name, 0.5, 0.75)}) for name in ("affine", "scaled_tanh")),
+    ("gru", {"clip": 0.5}),
+    ("gru", {"reset_after": False, "clip": 0.5, "activations": (("hard_sigmoid", 0.25), "relu")}),
+    ("gru", {"activations": (("hard_sigmoid", 0.25, 0.375), ("scaled_tanh", 0.5, 1.5))}),
+    ("lstm", {"clip": 0.5}),
+    ("lstm", {"clip": 0.5, "peephole": True}),
+    ("lstm", {"activations": ("hard_sigmoid", "softsign", ("leaky_relu", 0.125)), "clip": 0.75}),
+    ("lstm", {"coupled": True, "activations": ("sigmoid", ("elu", 0.5), "identity")}),
 ]
+# ONNX's names where they are not ours with capitals.
+ONNX_NAMES = {
+    "leaky_relu": "LeakyRelu",
+    "thresholded_relu": "ThresholdedRelu",
+    "hard_sigmoid": "HardSigmoid",
+    "scaled_tanh": "ScaledTanh",
+}
+ONNX_DEFAULTS = {"hard_sigmoid": (0.2, 0.5), "elu": (1.0,)}
+
+
+def attributes_of(options: dict[str, Any], count: int) -> dict[str, Any]:
+    """The node's attributes that say the same as these options, for so many directions."""
+    attributes: dict[str, Any] = {"clip": options["clip"]} if "clip" in options else {}
+    nonlinearity = options.get("nonlinearity")
+    own = options.get("activations", () if nonlinearity is None else (nonlinearity,))
+    if not own:
+        return attributes
+    names, alpha, beta = [], [], []
+    for one in own * count:
+        name, *given = (one,) if isinstance(one, str) else one
+        given = [*given, *ONNX_DEFAULTS.get(name, ())[len(given) :]]
+        if name == "identity":
+            name, given = "affine", [1.0, 0.0]
+        names.append(ONNX_NAMES.get(name, name.capitalize()))
+        alpha += given[:1]
+        beta += given[1:]
+    attributes["activations"] = names
+    return attributes | {
+        name: values
+        for name, values in (("activation_alpha", alpha), ("activation_beta", beta))
+        if values
+    }
+
+
 variants = pytest.mark.parametrize(
     ("cell", "options"),
     VARIANTS,
@@ -172,13 +218,7 @@ def test_a_node(cell: str, options: dict[str, Any], direction: str) -> None:
         attributes["input_forget"] = 1
     if options.get("peephole"):
         weights["P"] = rng.uniform(-1, 1, (count, 3 * H)).astype(np.float32)
-    name = {"identity": "Affine"}.get(
-        options.get("nonlinearity", ""), options.get("nonlinearity", "")
-    )
-    if name:
-        attributes["activations"] = [name.capitalize()] * count
-    if name == "Affine":
-        attributes |= {"activation_alpha": [1.0] * count, "activation_beta": [0.0] * count}
+    attributes |= attributes_of(options, count)
     inputs = {"sequence_lens": LENGTHS}
     for state in ("initial_h", "initial_c")[: 2 if cell == "lstm" else 1]:
         inputs[state] = rng.standard_normal((count, B, H)).astype(np.float32)
@@ -343,7 +383,8 @@ def test_a_layer(cell: str, options: dict[str, Any], shape: dict[str, Any]) -> N
     expected = [y, *(state if cell == "lstm" else [state])]
     results = [run_by_runtime(model, x=x)]
     # ONNX's own evaluator does not have these.
-    if options.get("nonlinearity") not in ("relu", "sigmoid") and "coupled" not in options:
+    known = options.keys() <= {"reset_after", "peephole"}
+    if known or options == {"nonlinearity": "identity"}:
         results.append(onnx.reference.ReferenceEvaluator(model).run(None, {"x": x}))
     for got in results:
         for one, wanted in zip(got, expected, strict=True):
@@ -425,6 +466,31 @@ def test_gates(cell: str) -> None:
             )
 
 
+def test_activations_of_the_two_directions() -> None:
+    attributes: dict[str, Any] = {"hidden_size": H, "direction": "bidirectional"}
+    model = model_of("RNN", weights_of("RNN", 2), activations=["Elu", "Tanh"], **attributes)
+    message = (
+        "node 'Y', activations: expected the same of both directions, got ('elu',) and ('tanh',)"
+    )
+    rejected(ValueError, message.replace("('elu',)", "(('elu', 1.0),)"), from_onnx, model)
+
+
+def test_default_numbers() -> None:
+    for name, ours in (("Elu", 1.0), ("LeakyRelu", 0.01), ("HardSigmoid", 0.2)):
+        node = from_onnx(changed("RNN", activations=[name]))
+        assert node.layer.nonlinearity[1] == ours
+    node = from_onnx(changed("LSTM", activations=["sigmoid", "TANH", "Tanh"]))
+    assert repr(node.layer) == f"LSTM({I}, {H})"
+
+
+def test_a_written_layer_read_again() -> None:
+    options: dict[str, Any] = {"clip": 0.5, "activations": ("relu", ("elu", 0.5), "identity")}
+    layer = layer_of("lstm", **options)
+    again = from_onnx(to_onnx(layer)).layer
+    assert repr(again) == repr(layer)
+    same_layer(again, layer)
+
+
 # Errors
 
 
@@ -436,28 +502,37 @@ def changed(op_type: str, weights: dict[str, Any] | None = None, **attributes: A
 
 def test_attributes_that_cells_do_not_have() -> None:
     none = "expected none, for layers have none, got "
+    names = (
+        "Sigmoid, Tanh, Relu, Softsign, Softplus, LeakyRelu, Elu, ThresholdedRelu, HardSigmoid, "
+        "Affine, ScaledTanh"
+    )
     for model, message in [
-        (changed("LSTM", clip=3.0), f"clip: {none}3.0"),
+        (changed("LSTM", clip=-3.0), "clip: expected None or a number of at least 1e-9, got -3.0"),
         (changed("LSTM", input_forget=2), "input_forget: expected 0 or 1, got 2"),
         (
-            changed("LSTM", activations=["Sigmoid", "Relu", "Tanh"]),
-            "activations: expected ['sigmoid', 'tanh', 'tanh'], which cells have, got "
-            "['sigmoid', 'relu', 'tanh'] with alpha and beta []",
+            changed("LSTM", activations=["Sigmoid", "Gelu", "Tanh"]),
+            f"activations: expected 3 of {names}, got ['Sigmoid', 'Gelu', 'Tanh']",
+        ),
+        (
+            changed("GRU", activations=["Sigmoid"]),
+            f"activations: expected 2 of {names}, got ['Sigmoid']",
         ),
         (
             changed("GRU", activations=["Sigmoid", "Tanh"], activation_alpha=[0.5]),
-            "activations: expected ['sigmoid', 'tanh'], which cells have, got "
-            "['sigmoid', 'tanh'] with alpha and beta [0.5]",
+            "activation_alpha: expected 0 numbers with the activations ['Sigmoid', 'Tanh'], got "
+            "[0.5]",
         ),
         (
-            changed("RNN", activations=["Elu"], activation_alpha=[1.0]),
-            "activations: expected 1 times Tanh, Relu, Sigmoid, or Affine with alpha 1 and beta 0, "
-            "got ['elu'] with alpha and beta [1.0]",
+            changed("RNN", activations=["Affine"], activation_alpha=[2.0]),
+            "activation_beta: expected 1 numbers with the activations ['Affine'], got []",
         ),
         (
-            changed("RNN", activations=["Affine"], activation_alpha=[2.0], activation_beta=[0.0]),
-            "activations: expected 1 times Tanh, Relu, Sigmoid, or Affine with alpha 1 and beta 0, "
-            "got ['affine'] with alpha and beta [2.0, 0.0]",
+            changed("RNN", activations=["ThresholdedRelu"]),
+            "activation_alpha: expected 1 numbers with the activations ['ThresholdedRelu'], got []",
+        ),
+        (
+            changed("RNN", activations=["Elu"], activation_alpha=[float("inf")]),
+            "activations: expected a finite number, got inf",
         ),
     ]:
         rejected(ValueError, f"node 'n', {message}", from_onnx, model)

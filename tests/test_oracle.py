@@ -322,7 +322,7 @@ def test_an_argument_that_means_nothing_is_refused():
     with pytest.raises(TypeError, match="nonlinearity"):
         oracle.forward("lstm", **problem, nonlinearity="relu")
     with pytest.raises(KeyError):
-        oracle.forward("rnn", **random_problem("rnn")[0], nonlinearity="softplus")
+        oracle.forward("rnn", **random_problem("rnn")[0], nonlinearity="gelu")
     with pytest.raises(TypeError, match="c0"):
         oracle.forward("gru", **random_problem("gru")[0], c0=problem["c0"])
     with pytest.raises(KeyError, match="c_n"):

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/problem.h"
@@ -19,6 +20,9 @@ std::string str_argument(const Name& name, py::handle object);
 
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const Name& name, py::handle object, const std::string& where = "");
+
+// A tuple of Python floats.
+std::vector<double> constants_argument(const Name& name, py::handle object);
 
 // From the name of a type that arrays of a call may have.
 Dtype dtype_argument(py::handle object);

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,10 +26,17 @@ const CellTable& cell_argument(py::handle object) {
   return *cell;
 }
 
+// Of a run that refers to them: none are null.
+void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
+  if (constants.empty()) return;
+  run.constants = constants.data();
+  run.num_constants = static_cast<int32_t>(constants.size());
+}
+
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size)
-fusedrnn_run run_argument(const py::object& object) {
-  const Objects fields("runs", object, 9);
+// projection_size, constants), of which the last are kept in `constants`.
+fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
+  const Objects fields("runs", object, 10);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
@@ -40,6 +48,8 @@ fusedrnn_run run_argument(const py::object& object) {
   run.input_size = number(6);
   run.hidden_size = number(7);
   run.projection_size = number(8);
+  constants = constants_argument("runs", fields[9]);
+  set_constants(constants, run);
   return run;
 }
 
@@ -47,8 +57,11 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
                               py::handle compute_dtype, bool on_cuda) {
   const Dtype dtype = dtype_argument(dtype_object);
   std::vector<fusedrnn_run> described;
-  for (const py::handle run : runs)
-    described.push_back(run_argument(py::reinterpret_borrow<py::object>(run)));
+  std::vector<std::vector<double>> constants(runs.size());
+  for (const py::handle run : runs) {
+    std::vector<double>& own = constants[described.size()];
+    described.push_back(run_argument(py::reinterpret_borrow<py::object>(run), own));
+  }
   return std::make_shared<Network>(make_network(described.data(),
                                                 static_cast<int>(described.size()), dtype,
                                                 compute_argument(compute_dtype, dtype, on_cuda)));
@@ -79,6 +92,12 @@ py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
   return forward_pass(network, std::move(inputs), true, states, save, y, states_n);
 }
 
+// Whether the problem's constants are exactly those that are given.
+bool has_constants(const Problem& p, const fusedrnn_run& run) {
+  return p.num_constants == run.num_constants &&
+         std::equal(p.constants, p.constants + p.num_constants, run.constants);
+}
+
 // The network of the last call, for the next: with the GIL held.
 constinit NetworkPointer last_network;
 
@@ -88,7 +107,7 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute)
     const Problem& p = last.problem;
     if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
         run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
-        dtype == p.dtype && static_cast<Compute>(compute) == p.compute) {
+        dtype == p.dtype && static_cast<Compute>(compute) == p.compute && has_constants(p, run)) {
       return last_network;
     }
   }
@@ -98,7 +117,7 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute)
 
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
               py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
-              py::handle y, py::handle states_n) {
+              py::handle y, py::handle states_n, py::handle constants) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
@@ -107,6 +126,8 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
   fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors());
   described.reverse = reversed ? 1 : 0;
+  const std::vector<double> numbers = constants_argument("constants", constants);
+  set_constants(numbers, described);
   const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
   const int32_t compute = compute_argument(compute_dtype, dtype, inputs->place.on_cuda());
   return forward_pass(network_of(described, dtype, compute), std::move(inputs), false, states,
@@ -121,7 +142,8 @@ void register_network(py::module_& m) {
       .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
            py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
            "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-           "hidden_size, projection_size), as in fusedrnn.h.")
+           "hidden_size, projection_size, constants), as in fusedrnn.h; no constants are the usual "
+           "ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(
@@ -146,6 +168,7 @@ void register_network(py::module_& m) {
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
       py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+      py::arg("constants") = py::tuple(),
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "bindings/arguments.h"
@@ -292,7 +293,8 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const Objects given("dparameters", dparameters_object, dparameters.size());
   network.for_parameters([&](const Run& run, int i, int number) {
     const auto n = static_cast<size_t>(number);
-    if (!all && args.parameters[n] == nullptr && given[n].is_none()) return;
+    const bool adds = std::string_view(run.parameter(i).name).starts_with("b_");
+    if (!(all && adds) && args.parameters[n] == nullptr && given[n].is_none()) return;
     const Name name{"d", run.parameter(i).name, "", network.named(run)};
     dparameters.set(n, name, given[n], network.dtype, run.parameter_shape(i), &place);
   });
@@ -340,7 +342,7 @@ void register_tape(py::module_& m) {
            py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(),
            "(dx, gradients of parameters, gradients of states); of parameters that were not given "
-           "None, unless `all` are wanted.")
+           "None, unless they are biases and `all` are wanted.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device.")

@@ -9,13 +9,15 @@
 //   kStates[]      name and size; state 0 is h, which is also the output
 //   kInput         the product of x before the walk through time: a = W x + b, blocks 0..kGates-1
 //   kStages[]      what a step does, in order; see Stage
+//   kConstants[]   in cells that have them: numbers fixed for a run, see Constant
 //
 // A stage is at most one product, then one map. The maps are the cell's equations, forward and
 // backward, over a vector type V: one vector of units of one sequence at one step. V has the four
 // operators, unary minus, V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c)
 // = a*b+c, fnma(a,b,c) = c-a*b, a <= b (false for NaN), select(mask,a,b), sigmoid, tanh, relu, exp
-// and softplus, log(1 + exp(x)): so the logarithm of sigmoid(x) is -softplus(-x). Nothing else is
-// used, so that the same equations compile for each CPU instruction set and for CUDA. Maps know
+// and softplus, log(1 + exp(x)): so the logarithm of sigmoid(x) is -softplus(-x); abs, min(a,b) and
+// max(a,b), which are b where either is NaN; expm1(x), exp(x) - 1 of numbers up to 0. Nothing else
+// is used, so that the same equations compile for each CPU instruction set and for CUDA. Maps know
 // neither threads nor layouts.
 //
 //   kGates        G: blocks of a
@@ -41,12 +43,21 @@
 //       dpassed: gradient of what forward<i> passed on, where it did; delta: written by block;
 //       dprev: the part of the gradients of prev that does not go through a product (kept between
 //       stages).
+//
+// The maps of a cell with constants take one argument more, `k`: a Cell::Constants<number of V>,
+// which is made of the constants in the order of the table, outside of the loops.
 #pragma once
 
+// FUSEDRNN_CELL_FN: part of a map. FUSEDRNN_CELL_ONCE: compiled once a vector type, for what is
+// rare. FUSEDRNN_CELL_HOST: makes constants.
 #if defined(__CUDACC__)
 #define FUSEDRNN_CELL_FN static __device__ __forceinline__
+#define FUSEDRNN_CELL_ONCE static __device__ __noinline__
+#define FUSEDRNN_CELL_HOST static inline
 #else
 #define FUSEDRNN_CELL_FN static inline __attribute__((always_inline))
+#define FUSEDRNN_CELL_ONCE static __attribute__((noinline))
+#define FUSEDRNN_CELL_HOST static inline __attribute__((always_inline))
 #endif
 
 namespace fusedrnn::cells {
@@ -89,6 +100,23 @@ struct Stage {
   Product product{};
 };
 
+// What a constant may be.
+enum class Range {
+  finite,      // a number
+  limit,       // at least kLeastLimit; infinity: none
+  activation,  // a number of cells::Activation
+  flag,        // 0 or 1
+};
+
+constexpr double kLeastLimit = 1e-9, kNoLimit = __builtin_huge_val();
+
+// A number of a run that no gradient reaches.
+struct Constant {
+  const char* name;
+  Range range;
+  double usual;  // where the caller gives no constants
+};
+
 template <class T, int N>
 consteval int length(const T (&)[N]) {
   return N;
@@ -98,6 +126,17 @@ template <class Cell>
 inline constexpr int kStateCount = length(Cell::kStates);
 template <class Cell>
 inline constexpr int kStageCount = length(Cell::kStages);
+
+template <class Cell>
+consteval int count_constants() {
+  if constexpr (requires { Cell::kConstants; }) {
+    return length(Cell::kConstants);
+  } else {
+    return 0;
+  }
+}
+template <class Cell>
+inline constexpr int kConstantCount = count_constants<Cell>();
 
 template <class Cell>
 consteval bool is_bias(int parameter) {
@@ -133,6 +172,42 @@ consteval int count_vectors() {
 }
 template <class Cell>
 inline constexpr int kVectorCount = count_vectors<Cell>();
+
+struct NoConstants {};
+
+template <class Cell, class Real>
+consteval auto constants_type() {
+  if constexpr (kConstantCount<Cell> > 0) {
+    return typename Cell::template Constants<Real>{};
+  } else {
+    return NoConstants{};
+  }
+}
+// What its maps take as `k`, and how it is made.
+template <class Cell, class Real>
+using ConstantsOf = decltype(constants_type<Cell, Real>());
+template <class Cell, class Real>
+FUSEDRNN_CELL_HOST ConstantsOf<Cell, Real> constants_of(const double* constants) {
+  if constexpr (kConstantCount<Cell> > 0) {
+    return ConstantsOf<Cell, Real>::of(constants);
+  } else {
+    return {};
+  }
+}
+
+// Whether backward writes block `delta` for the gradient of a vector parameter alone, and which may
+// be absent; then its number, else -1.
+template <class Cell>
+consteval int only_for_optional(int delta) {
+  for (int gate = 0; gate < Cell::kGates; ++gate) {
+    if (Cell::input_delta(gate) == delta || Cell::recurrent_delta(gate) == delta) return -1;
+  }
+  for (int k = 0; k < kVectorCount<Cell>; ++k) {
+    const int parameter = vector_block<Cell>(k).parameter;
+    if (Cell::vector_delta(k) == delta && Cell::kParameters[parameter].optional) return parameter;
+  }
+  return -1;
+}
 
 // Whether a step needs numbers of other units of the step before: the threads that share them out
 // meet.

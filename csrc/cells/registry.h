@@ -2,6 +2,7 @@
 // function in tests/oracle. A cell's number is its place in this list; callers know it by its name.
 #pragma once
 
+#include "cells/general.h"
 #include "cells/gru.h"
 #include "cells/indrnn.h"
 #include "cells/lstm.h"
@@ -20,4 +21,12 @@
   F("lstm_coupled_peephole", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::CoupledPeepholeLstm>) \
   F("lstm_projection", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::ProjectedLstm>)             \
   F("indrnn_relu", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Relu>)                          \
-  F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)
+  F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)                          \
+  F("rnn_general", ::fusedrnn::cells::GeneralRnn)                                               \
+  F("gru_general", ::fusedrnn::cells::GeneralGru)                                               \
+  F("gru_reset_before_general", ::fusedrnn::cells::GeneralGruResetBefore)                       \
+  F("lstm_general", ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralLstmTable>)        \
+  F("lstm_coupled_general",                                                                     \
+    ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralCoupledLstmTable>)                 \
+  F("lstm_projection_general",                                                                  \
+    ::fusedrnn::cells::GeneralLstm<::fusedrnn::cells::GeneralProjectedLstmTable>)

@@ -1,7 +1,10 @@
 #include "core/network.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "cells/registry.h"
@@ -13,7 +16,10 @@ template <class Cell>
 constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
-  return {name, Cell::kParameters, Cell::kStates, Cell::kStates[0].size == 'P'};
+  static_assert(cells::kConstantCount<Cell> <= kMaxConstants);
+  CellTable table{name, Cell::kParameters, Cell::kStates, {}, Cell::kStates[0].size == 'P'};
+  if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;
+  return table;
 }
 
 #define FUSEDRNN_CELL_TABLE(name, ...) table_of<__VA_ARGS__>(name),
@@ -74,7 +80,6 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Run& run) {
     throw_field(number, "projection_size",
                 std::string("0 (") + run.cell->name + " has no projection)", given.projection_size);
   }
-  if (given.reserved != 0) throw_field(number, "reserved", "0", given.reserved);
   const auto padded = [&](cells::Extent e) {
     return e.letter == 0 ? 1 : std::min(kMaxBytes, run.extent(e.letter)) + kPad;
   };
@@ -86,6 +91,69 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Run& run) {
     }
     throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +
                       ", H = " + std::to_string(p.H) + " are too large");
+  }
+}
+
+// Numbers are rounded to the type that gates are computed in: what is no finite number there is
+// none.
+bool is_in(cells::Range range, double value, Dtype dtype) {
+  const double most = dtype == Dtype::float64 ? std::numeric_limits<double>::max()
+                                              : double{std::numeric_limits<float>::max()};
+  switch (range) {
+    case cells::Range::finite:
+      return std::abs(value) <= most;
+    case cells::Range::limit:
+      return value >= cells::kLeastLimit;
+    case cells::Range::activation:
+      return value >= 0 && value < cells::kActivationCount && value == std::floor(value);
+    case cells::Range::flag:
+      return value == 0 || value == 1;
+  }
+  return false;
+}
+
+std::string range_text(cells::Range range, Dtype dtype) {
+  switch (range) {
+    case cells::Range::finite:
+      return std::string("a finite number") + (dtype == Dtype::float64 ? "" : " of float32");
+    case cells::Range::limit:
+      return "at least 1e-09";
+    case cells::Range::activation:
+      return "a fusedrnn_activation, 0 to " + std::to_string(cells::kActivationCount - 1);
+    case cells::Range::flag:
+      return "0 or 1";
+  }
+  return "";
+}
+
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", value);
+  return text;
+}
+
+void set_constants(const fusedrnn_run& given, int number, Run& run) {
+  Problem& p = run.problem;
+  const int count = static_cast<int>(run.cell->constants.size());
+  const int wanted = given.constants == nullptr ? 0 : count;
+  if (given.num_constants != wanted) {
+    std::string text = std::to_string(wanted);
+    if (given.constants == nullptr) {
+      text += " (constants is null)";
+    } else if (count == 0) {
+      text += std::string(" (") + run.cell->name + " has no constants)";
+    }
+    throw_field(number, "num_constants", text, given.num_constants);
+  }
+  p.num_constants = count;
+  for (int i = 0; i < count; ++i) {
+    const auto& [name, range, usual] = run.cell->constants[static_cast<size_t>(i)];
+    p.constants[i] = given.constants == nullptr ? usual : given.constants[i];
+    if (!is_in(range, p.constants[i], p.dtype)) {
+      const std::string field = "constants[" + std::to_string(i) + "]";
+      refuse_value({"", field.c_str(), "", number}, range_text(range, p.dtype) + " (" + name + ")",
+                   number_text(p.constants[i]));
+    }
   }
 }
 
@@ -122,6 +190,7 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.compute = network.compute;
   run.problem.reverse = given.reverse != 0;
   set_sizes(given, number, named, run);
+  set_constants(given, number, run);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;

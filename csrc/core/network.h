@@ -21,6 +21,7 @@ struct CellTable {
   const char* name;
   std::span<const cells::Parameter> parameters;
   std::span<const cells::State> states;
+  std::span<const cells::Constant> constants;
   bool projects;  // whether P is a number of its own
 };
 const CellTable* find_cell(std::string_view name);  // null where there is no such cell

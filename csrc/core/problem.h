@@ -25,6 +25,7 @@ enum class Compute : int {
 // The most that any cell's table has.
 constexpr int kMaxStates = 4;
 constexpr int kMaxParameters = 8;
+constexpr int kMaxConstants = 16;
 
 // [T,B,n] with a dense last axis: row (t,b) starts at data + t*t_stride + b*b_stride (in elements).
 struct Sequence {
@@ -46,6 +47,8 @@ struct Problem {
   bool reverse = false;
   Compute compute = Compute::same;
   int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
+  int num_constants = 0;
+  double constants[kMaxConstants] = {};  // in the order of the cell's table
 };
 
 // What holds for step t of sequence b; one byte at flags[t*B + b].

@@ -1,6 +1,7 @@
 #include "core/reserve.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -135,6 +136,7 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
     for (const int64_t n : {int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P}) {
       add(n);
     }
+    for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));
   }
   return {kMagic, digest, bytes, has_flags ? uint64_t{1} : 0};
 }

@@ -22,8 +22,9 @@ class _Info(TypedDict):
     cuda_devices: list[str]
     cuda: str
 
-# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size
-_Run = tuple[str, bool, int, int, int, int, int, int, int]
+# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
+# constants
+_Run = tuple[str, bool, int, int, int, int, int, int, int, tuple[float, ...]]
 _States = tuple[_Array | None, ...] | None
 # lengths, mask, resets, whether y shows the state where a step does not exist
 _Masks = tuple[_Array | Sequence[int] | None, _Array | None, _Array | None, bool] | None
@@ -134,6 +135,7 @@ def run(
     save: bool,
     y: _Array | None = None,
     states_n: _States = None,
+    constants: tuple[float, ...] = (),
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], Tape | None]: ...
 def as_array(
     name: str,

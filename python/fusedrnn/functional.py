@@ -64,10 +64,11 @@ def run(
     compute_dtype: object,
     out: object,
     function: str = "",
+    constants: tuple[float, ...] = (),
 ) -> tuple[A, tuple[A, ...], Any]:
     """y, the states after the last step, and for a forward function's name its tape.
 
-    `masks` are lengths, mask, resets and padding.
+    `masks` are lengths, mask, resets and padding; no constants are the usual ones.
     """
     y_out, states_out = (
         (None, None)
@@ -89,6 +90,7 @@ def run(
         function != "",
         y_out,
         states_out,
+        constants,
     )
     y, states_n, tape = results
     kind = converter_to_kind_of(x)
@@ -127,5 +129,7 @@ def gradients(
     dx, dparameters, dstates = results
     computed = zip(("dx", *parameters, *states), (dx, *dparameters, *dstates), strict=True)
     return {
-        name: gradient if name in given else tape.to_kind(gradient) for name, gradient in computed
+        name: gradient if name in given else tape.to_kind(gradient)
+        for name, gradient in computed
+        if gradient is not None  # of a weight that was not given, but might have been
     }

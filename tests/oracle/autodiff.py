@@ -64,7 +64,7 @@ def dot(p: Sequence[Scalar], q: Sequence[Scalar]) -> Scalar:
     return Var(value, tuple(edges)) if edges else value
 
 
-def _elementary(
+def elementary(
     f: Callable[[float], float], slope: Callable[[float], float]
 ) -> Callable[[Scalar], Scalar]:
     def apply(a: Scalar) -> Scalar:
@@ -87,8 +87,8 @@ def _tanh_slope(a: float) -> float:
     return 4.0 * _sigmoid_slope(2.0 * a)  # tanh(a) = 2 s(2a) - 1
 
 
-sigmoid = _elementary(_sigmoid, _sigmoid_slope)
-tanh = _elementary(math.tanh, _tanh_slope)
+sigmoid = elementary(_sigmoid, _sigmoid_slope)
+tanh = elementary(math.tanh, _tanh_slope)
 
 
 def relu(a: Scalar) -> Scalar:

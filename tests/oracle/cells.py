@@ -7,10 +7,12 @@ gradients follow. To add a weight to a cell, add a keyword.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .autodiff import Scalar, relu, sigmoid, tanh
+from .activations import Activation, clipped, function_of
+from .autodiff import Scalar
 from .vector import Vector, affine
 
 Row = Sequence[Scalar]
@@ -18,11 +20,13 @@ Matrix = Sequence[Row]
 State = tuple[Vector, ...]
 
 
-def identity(a: Scalar) -> Scalar:
-    return a
+NO_LIMIT = math.inf
 
 
-ACTIVATIONS = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid, "identity": identity}
+def _gate(activation: Activation, clip: float) -> Callable[[Scalar], Scalar]:
+    """ONNX: what an activation is given is first limited to [-clip, clip]."""
+    act = function_of(activation)
+    return lambda a: act(clipped(a, clip))
 
 
 def rnn(
@@ -33,13 +37,14 @@ def rnn(
     w_hh: Matrix,
     b_ih: Row | None = None,
     b_hh: Row | None = None,
-    nonlinearity: str = "tanh",
+    nonlinearity: Activation = "tanh",
+    clip: float = NO_LIMIT,
 ) -> State:
     """Elman (1990): h = act(W_ih x + b_ih + W_hh h_prev + b_hh)."""
     (h,) = state
     a = affine(w_ih, x, b_ih)
     u = affine(w_hh, h, b_hh)
-    return ((a + u).map(ACTIVATIONS[nonlinearity]),)
+    return ((a + u).map(_gate(nonlinearity, clip)),)
 
 
 def gru(
@@ -51,19 +56,22 @@ def gru(
     b_ih: Row | None = None,
     b_hh: Row | None = None,
     reset_after: bool = True,
+    clip: float = NO_LIMIT,
+    activations: Sequence[Activation] = ("sigmoid", "tanh"),
 ) -> State:
     """Cho et al. (2014), arXiv:1406.1078; `reset_after` as in cuDNN, PyTorch and Keras."""
     (h,) = state
+    f, g = (_gate(activation, clip) for activation in activations)
     a_r, a_z, a_n = affine(w_ih, x, b_ih).blocks(3)
     u_r, u_z, u_n = affine(w_hh, h, b_hh).blocks(3)
-    r = (a_r + u_r).map(sigmoid)
-    z = (a_z + u_z).map(sigmoid)
+    r = (a_r + u_r).map(f)
+    z = (a_z + u_z).map(f)
     if reset_after:
-        n = (a_n + r * u_n).map(tanh)
+        n = (a_n + r * u_n).map(g)
     else:
         last = slice(2 * len(h), 3 * len(h))
         u_n = affine(w_hh[last], r * h, None if b_hh is None else b_hh[last])
-        n = (a_n + u_n).map(tanh)
+        n = (a_n + u_n).map(g)
     return ((1.0 - z) * n + z * h,)
 
 
@@ -78,12 +86,18 @@ def lstm(
     w_peephole: Row | None = None,
     w_hr: Matrix | None = None,
     coupled: bool = False,
+    clip: float = NO_LIMIT,
+    cell_clip: float = NO_LIMIT,
+    cell_clip_nan: str = "propagate",
+    activations: Sequence[Activation] = ("sigmoid", "tanh", "tanh"),
 ) -> State:
     """Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
 
     Peepholes after Gers and Schmidhuber (2000), a projection after Sak et al. (2014), coupled gates
-    after Greff et al. (2017).
+    after Greff et al. (2017). `cell_clip` as in cuDNN: c is limited where it is made.
     """
+    f_act, g_act = (_gate(activation, clip) for activation in activations[:2])
+    h_act = function_of(activations[2])
     h, c = state
     names = "igo" if coupled else "ifgo"
     seen = "io" if coupled else "ifo"
@@ -94,12 +108,13 @@ def lstm(
     p = dict(zip(seen, peepholes, strict=False))
 
     def gate(name: str, c: Vector) -> Vector:
-        return (v[name] + p[name] * c if name in p else v[name]).map(sigmoid)
+        return (v[name] + p[name] * c if name in p else v[name]).map(f_act)
 
     i = gate("i", c)
     f = 1.0 - i if coupled else gate("f", c)
-    c_new = f * c + i * v["g"].map(tanh)
-    h = gate("o", c_new) * c_new.map(tanh)
+    c_new = f * c + i * v["g"].map(g_act)
+    c_new = c_new.map(lambda a: clipped(a, cell_clip, cell_clip_nan == "limit"))
+    h = gate("o", c_new) * c_new.map(h_act)
     return (h if w_hr is None else affine(w_hr, h, None), c_new)
 
 
@@ -110,12 +125,12 @@ def indrnn(
     w_ih: Matrix,
     w_hh: Row,
     b_ih: Row | None = None,
-    nonlinearity: str = "relu",
+    nonlinearity: Activation = "relu",
 ) -> State:
     """Li et al. (2018), arXiv:1803.04831: h = act(W_ih x + b_ih + w_hh * h_prev)."""
     (h,) = state
     a = affine(w_ih, x, b_ih)
-    return ((a + Vector(w_hh) * h).map(ACTIVATIONS[nonlinearity]),)
+    return ((a + Vector(w_hh) * h).map(function_of(nonlinearity)),)
 
 
 class Cell(NamedTuple):

@@ -163,6 +163,15 @@ FUSEDRNN_INLINE V exp(V x) {
   return zero_unless(not_less(x, V::set(C::exp_zero)), y);
 }
 
+// e^x - 1 for x <= 0. From where it rounds to -1 on, x counts no more.
+template <class V>
+FUSEDRNN_INLINE V expm1(V x) {
+  using Real = typename V::real;
+  using C = ExpConstants<Real>;
+  const ScaledExp<V> e = scaled_exp<1, Ln2::two_parts>(max(V::set(-C::sigmoid_one), x));
+  return fma(e.p, e.h, e.p - V::set(Real(1)));
+}
+
 // log(1 + t) for 0 <= t <= 1: with s = t / (2 + t) it is 2 atanh(s) = 2 s + s R, where R is a
 // series in s^2, and 2 s = t - s t. So an error of s counts t - R times, and t itself not at all.
 template <class V>

@@ -65,6 +65,20 @@ struct BackwardTiles {
   }
 };
 
+// By block of gradients: the optional parameter that it is for and nothing else, or -1.
+template <class Cell>
+struct OptionalDeltas {
+  int parameter[Cell::kDeltas] = {};
+  bool any = false;
+
+  consteval OptionalDeltas() {
+    for (int d = 0; d < Cell::kDeltas; ++d) {
+      parameter[d] = cells::only_for_optional<Cell>(d);
+      any = any || parameter[d] >= 0;
+    }
+  }
+};
+
 template <class Cell, class F, int Index>
 struct BackwardStage {
   using Real = typename F::Real;
@@ -78,15 +92,17 @@ struct BackwardStage {
   static constexpr int W = V::width, U = Cell::kUnitVectors * W;
   static constexpr int S = Cell::kSaved, D = Cell::kDeltas, kStates = cells::kStateCount<Cell>;
   static constexpr int kVectors = cells::kVectorCount<Cell>;
+  static constexpr OptionalDeltas<Cell> kOptional{};
 
   const BackwardContext<F>& context;
   const BackwardStep& step;
+  const cells::ConstantsOf<Cell, Real> constants;
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
 
   static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
                   const Real* sums) {
-    const BackwardStage stage{context, step};
+    const BackwardStage stage{context, step, cells::constants_of<Cell, Real>(context.p.constants)};
     for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
       stage.finish(product, unit, b);
     });
@@ -125,7 +141,7 @@ struct BackwardStage {
     const int filled = lanes_at<V>(unit, F::padded(units));
     Row* dst = context.delta_row(step.time, b) + unit;
     for (int d = 0; d < D; ++d, dst += context.job.delta_block) {
-      if (Cell::delta_stage(d) != Index) continue;
+      if (Cell::delta_stage(d) != Index || !is_wanted(d)) continue;
       const V gradient = F::round_gradient(delta[d]);
       if (lanes == W) {
         gradient.store(dst);
@@ -151,10 +167,21 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = context.load_state(s, step.entering, b, unit);
     }
-    Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
+    } else {
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    }
     for (int s = 0; s < kStates && is_cut(step.flags, b); ++s) {
       if (kCell.states[s].first_stage == Index) dprev[s] = V::zero();
     }
+  }
+
+  // Whether anything reads block d.
+  FUSEDRNN_MEMBER bool is_wanted(int d) const {
+    if constexpr (!kOptional.any) return true;
+    const int parameter = kOptional.parameter[d];
+    return parameter < 0 || context.call.dparameters[parameter].data != nullptr;
   }
 
   FUSEDRNN_MEMBER V load_dy(int64_t unit, int64_t b, int lanes) const {

@@ -86,9 +86,11 @@ struct Format {
   }
 };
 
-// What forward leaves for backward; gates that a later stage of the same step reads stay exact.
+// What forward leaves for backward. Exact stay gates that a later stage of the same step reads, and
+// those of cells with constants, where it says what a limit did.
 template <class Cell, class F>
-using SavedOf = typename Choose<(cells::kStageCount<Cell> > 1 || F::kQuantised), typename F::Real,
-                                typename F::Saved>::type;
+using SavedOf = typename Choose<(cells::kStageCount<Cell> > 1 || cells::kConstantCount<Cell> > 0 ||
+                                 F::kQuantised),
+                                typename F::Real, typename F::Saved>::type;
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

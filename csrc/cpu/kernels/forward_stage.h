@@ -101,6 +101,7 @@ struct ForwardStage {
 
   const ForwardContext<F>& context;
   const ForwardStep& step;
+  const cells::ConstantsOf<Cell, Real> constants;
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -110,7 +111,8 @@ struct ForwardStage {
 
   static void map(const ForwardContext<F>& context, const ForwardStep& step, const Tile& tile,
                   const Real* sums) {
-    ForwardStage{context, step}.run(tile, sums);
+    ForwardStage{context, step, cells::constants_of<Cell, Real>(context.p.constants)}.run(tile,
+                                                                                          sums);
   }
 
   FUSEDRNN_MEMBER void run(const Tile& tile, const Real* sums) const {
@@ -219,7 +221,11 @@ struct ForwardStage {
       saved[s] = collect<X>(
           sites, [&](const Site& site) FUSEDRNN_LAMBDA { return V::load(site.saved + s * U); });
     }
-    Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
+    } else {
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
+    }
     for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
       each(sites, saved[s],
            [&](const Site& site, V v) FUSEDRNN_LAMBDA { v.store(site.saved + s * U); });

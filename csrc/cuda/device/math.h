@@ -32,5 +32,14 @@ FUSEDRNN_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c)
 // a > b ? a : b, which is b where either is NaN: as the CPU's vectors have it.
 FUSEDRNN_DEVICE float max(float a, float b) { return a > b ? a : b; }
 FUSEDRNN_DEVICE double max(double a, double b) { return a > b ? a : b; }
+FUSEDRNN_DEVICE float min(float a, float b) { return a < b ? a : b; }
+FUSEDRNN_DEVICE double min(double a, double b) { return a < b ? a : b; }
+
+FUSEDRNN_DEVICE float abs(float x) { return ::fabsf(x); }
+FUSEDRNN_DEVICE double abs(double x) { return ::fabs(x); }
+
+// e^x - 1.
+FUSEDRNN_DEVICE float expm1(float x) { return ::expm1f(x); }
+FUSEDRNN_DEVICE double expm1(double x) { return ::expm1(x); }
 
 }  // namespace fusedrnn::cuda::device

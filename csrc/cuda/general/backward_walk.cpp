@@ -43,7 +43,7 @@ void BackwardWalk::begin_carry(const Products& products) const {
 void BackwardWalk::take_step(const Products& products, int64_t step) const {
   for (int stage = run_.stages() - 1; stage >= 0; --stage) {
     const void* const product = gradient_behind(products, stage, step);
-    run_.kernels.backward[stage](arguments(stage, step, product), products.stream);
+    run_.kernels.backward[stage](arguments(stage, step, product), p_.constants, products.stream);
   }
 }
 

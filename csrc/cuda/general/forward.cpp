@@ -122,7 +122,7 @@ void GeneralForward::project(const Products& products, int64_t step) const {
 void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
-    run_.kernels.forward[stage](arguments(stage, step), products.stream);
+    run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
   }
 }
 

@@ -1,6 +1,8 @@
 // What each call allocates, and its launches, directly or as a graph.
 #include "cuda/general/general.h"
 
+#include <bit>
+
 #include "cuda/gemm/gemm.h"
 #include "cuda/general/forward.h"
 #include "cuda/general/weight_gradients.h"
@@ -20,6 +22,7 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
         int64_t{p.reverse}, p.T, p.B, p.I, p.H, p.P}) {
     key.add(number);
   }
+  for (int i = 0; i < p.num_constants; ++i) key.add(std::bit_cast<uint64_t>(p.constants[i]));
   key.add(states.memory());
   key.add(states.flags());
   key.add(scratch);

@@ -28,6 +28,7 @@ struct BackwardUnit {
 
   const BackwardStep& f;
   int64_t b, unit;
+  const cells::ConstantsOf<Cell, Real>& constants;
 
   FUSEDRNN_DEVICE void run() const {
     const bool valid = f.flags == nullptr || (f.flags[b] & kValid) != 0;
@@ -81,7 +82,11 @@ struct BackwardUnit {
     }
     load_states<F>(Sets::kStates, f.entering, b * f.ld + unit, prev);
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
-    Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev, constants);
+    } else {
+      Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
+    }
     if constexpr (kEndsStates) {
       const bool cut = f.flags != nullptr && (f.flags[b] & kCut) != 0;
 #pragma unroll
@@ -93,9 +98,11 @@ struct BackwardUnit {
 };
 
 template <class Cell, class F, int Stage>
-__global__ void __launch_bounds__(kElementBlock) backward_step(BackwardStep step) {
-  for_elements(step.B, step.N,
-               [&](int64_t b, int64_t unit) { BackwardUnit<Cell, F, Stage>{step, b, unit}.run(); });
+__global__ void __launch_bounds__(kElementBlock)
+    backward_step(BackwardStep step, cells::ConstantsOf<Cell, typename F::Real> constants) {
+  for_elements(step.B, step.N, [&](int64_t b, int64_t unit) {
+    BackwardUnit<Cell, F, Stage>{step, b, unit, constants}.run();
+  });
 }
 
 }  // namespace fusedrnn::cuda

@@ -33,6 +33,7 @@ struct ForwardUnit {
 
   const ForwardStep& f;
   int64_t b, unit;
+  const cells::ConstantsOf<Cell, Real>& constants;
 
   FUSEDRNN_DEVICE void run() const {
     const bool valid = f.flags == nullptr || (f.flags[b] & kValid) != 0;
@@ -98,7 +99,11 @@ struct ForwardUnit {
     for (int s = 0; s < S; ++s) {
       if (has(Sets::kSavedBefore, s)) saved[s].value = *saved_at(s);
     }
-    Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed, constants);
+    } else {
+      Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
+    }
     if (kAlwaysSaves || f.keep) {
 #pragma unroll
       for (int s = 0; s < S; ++s) {
@@ -113,9 +118,11 @@ struct ForwardUnit {
 };
 
 template <class Cell, class F, int Stage>
-__global__ void __launch_bounds__(kElementBlock) forward_step(ForwardStep step) {
-  for_elements(step.B, step.N,
-               [&](int64_t b, int64_t unit) { ForwardUnit<Cell, F, Stage>{step, b, unit}.run(); });
+__global__ void __launch_bounds__(kElementBlock)
+    forward_step(ForwardStep step, cells::ConstantsOf<Cell, typename F::Real> constants) {
+  for_elements(step.B, step.N, [&](int64_t b, int64_t unit) {
+    ForwardUnit<Cell, F, Stage>{step, b, unit, constants}.run();
+  });
 }
 
 }  // namespace fusedrnn::cuda

@@ -32,6 +32,10 @@ struct Lane {
   friend FUSEDRNN_DEVICE Lane tanh(Lane x) { return {device::tanh(x.value)}; }
   // The operands stand so that NaN comes through.
   friend FUSEDRNN_DEVICE Lane relu(Lane x) { return {device::max(Real(0), x.value)}; }
+  friend FUSEDRNN_DEVICE Lane min(Lane a, Lane b) { return {device::min(a.value, b.value)}; }
+  friend FUSEDRNN_DEVICE Lane max(Lane a, Lane b) { return {device::max(a.value, b.value)}; }
+  friend FUSEDRNN_DEVICE Lane abs(Lane a) { return {device::abs(a.value)}; }
+  friend FUSEDRNN_DEVICE Lane expm1(Lane x) { return {device::expm1(x.value)}; }
 };
 
 }  // namespace fusedrnn::cuda

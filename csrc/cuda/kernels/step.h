@@ -73,8 +73,11 @@ struct BackwardStep {
 
 struct CellKernels {
   CellTable table;
-  void (*forward[kMaxStages])(const ForwardStep& step, cudaStream_t stream);
-  void (*backward[kMaxStages])(const BackwardStep& step, cudaStream_t stream);
+  // `constants`: those of the problem.
+  void (*forward[kMaxStages])(const ForwardStep& step, const double* constants,
+                              cudaStream_t stream);
+  void (*backward[kMaxStages])(const BackwardStep& step, const double* constants,
+                               cudaStream_t stream);
 };
 
 // The types of one format, and its kernels.

@@ -71,7 +71,7 @@ typedef enum fusedrnn_status {
 
 /* What the operands of the matrix products are rounded to. All else is in the type of x, except
  * that BFLOAT16 also rounds the gates that a reserve keeps on the CPU, of other cells than
- * gru_reset_before. */
+ * gru_reset_before and those with constants. */
 typedef enum fusedrnn_compute {
   /* the type of x */
   FUSEDRNN_COMPUTE_SAME = 0,
@@ -100,6 +100,22 @@ typedef struct fusedrnn_allocator {
   void (*release)(void* context, void* memory, size_t bytes, void* stream);
 } fusedrnn_allocator;
 
+/* Activations of the cells with constants, as ONNX defines them; s is the logistic sigmoid. */
+typedef enum fusedrnn_activation {
+  FUSEDRNN_SIGMOID = 0,
+  FUSEDRNN_TANH = 1,
+  FUSEDRNN_RELU = 2,
+  FUSEDRNN_IDENTITY = 3,
+  FUSEDRNN_HARD_SIGMOID = 4,     /* alpha x + beta within 0 and 1; ONNX's defaults are 0.2, 0.5 */
+  FUSEDRNN_SOFTSIGN = 5,         /* x / (1 + |x|) */
+  FUSEDRNN_SOFTPLUS = 6,         /* log(1 + e^x) */
+  FUSEDRNN_LEAKY_RELU = 7,       /* x, below 0 alpha x; 0.01 */
+  FUSEDRNN_ELU = 8,              /* x, below 0 alpha (e^x - 1); 1 */
+  FUSEDRNN_AFFINE = 9,           /* alpha x + beta */
+  FUSEDRNN_SCALED_TANH = 10,     /* alpha tanh(beta x) */
+  FUSEDRNN_THRESHOLDED_RELU = 11 /* x, below alpha 0; 1 */
+} fusedrnn_activation;
+
 /* One cell over the sequence, in one direction. A row is what lies between runs, [T,B,width]: row 0
  * is x, and each other row is written by one or more runs, side by side. The highest row is y. A
  * stack of L layers in both directions has rows 0 to L; its runs are 2 L, those of row k:
@@ -114,17 +130,35 @@ typedef struct fusedrnn_run {
    * n = tanh(a_n + r * u_n), as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n +
    * W_hn (r * h) + b_hn), Cho et al. 2014; "lstm", "lstm_peephole"; "lstm_coupled" and
    * "lstm_coupled_peephole": gates i, g, o and f = 1 - i; "lstm_projection": h = W_hr (o *
-   * tanh(c)), P numbers */
+   * tanh(c)), P numbers.
+   *
+   * The same with constants: "rnn_general", "gru_general", "gru_reset_before_general",
+   * "lstm_general", "lstm_coupled_general", "lstm_projection_general". In these LSTMs w_peephole
+   * [3*H] (coupled [2*H]) comes before w_hr and is optional: zeros. Where all constants are the
+   * usual ones, the cells above compute the same, and faster. */
   const char* cell;
   int32_t reverse;         /* nonzero: from the last valid step of each sequence to the first */
   int32_t reads;           /* a row that runs before have written, or 0 */
   int32_t writes;          /* the row of the run before or the next one; above the row it reads */
-  int32_t reserved;        /* zero */
+  int32_t num_constants;   /* as many as the cell has, and 0 where `constants` is null */
   int64_t read_offset;     /* the first column that it reads */
   int64_t write_offset;    /* the first column that it writes */
   int64_t input_size;      /* I */
   int64_t hidden_size;     /* H; it writes as many columns, or P */
   int64_t projection_size; /* P of cells with a projection; else 0 */
+  /* Null: the usual ones, which limit nothing and choose sigmoid for f, tanh for g and h.
+   *
+   *   rnn_general                   clip; f, alpha, beta
+   *   gru_general, gru_reset_...    clip; f, alpha, beta; g, alpha, beta
+   *   lstm_..._general              clip, cell_clip, cell_clip_nan; f, ...; g, ...; h, ...
+   *
+   * clip: what activations of gates are given, peepholes and all, is limited to [-clip, clip];
+   * cell_clip: c is limited to [-cell_clip, cell_clip] as soon as it is computed. Both at least
+   * 1e-9, or infinity for none. Gradients are zero where a limit was reached. A NaN in c stays one
+   * where cell_clip_nan is 0 and becomes cell_clip where it is 1. f, g, h: numbers of
+   * fusedrnn_activation with their finite alpha and beta. The activation of an RNN's h is f; r and
+   * z of a GRU are f's and n is g's; i, f and o of an LSTM are f's, g is g's, and h = o * h(c). */
+  const double* constants;
 } fusedrnn_run;
 
 typedef struct fusedrnn_network fusedrnn_network; /* immutable */

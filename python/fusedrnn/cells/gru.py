@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fusedrnn import options
+from fusedrnn.cells import constants
+from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 
+ACTIVATIONS = ("sigmoid", "tanh")
 
-def _cell(reset_after: object) -> str:
-    return "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
+
+def _variant(
+    reset_after: object, clip: object, activations: object
+) -> tuple[str, tuple[float, ...]]:
+    """The cell and its constants."""
+    cell = "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
+    limit = constants.limit("clip", clip)
+    each = constants.activations(activations, "fg", ACTIVATIONS)
+    if limit is None and each is None:
+        return cell, ()
+    usual = tuple((kind,) for kind in ACTIVATIONS)
+    return f"{cell}_general", constants.numbers((limit,), each or usual)
 
 
 def gru(
@@ -26,6 +39,8 @@ def gru(
     h0: Any = None,
     *,
     reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -53,6 +68,11 @@ def gru(
     reset_after : bool
         Whether the reset gate follows the recurrent product (cuDNN, PyTorch, Keras) or precedes it
         (Cho et al. 2014; ONNX ``linear_before_reset=0``).
+    clip : float, optional
+        As in `rnn`, of what each gate's activation is given: of n all of ``a_n + r * u_n``.
+    activations : (f, g), optional
+        In the place of ("sigmoid", "tanh"): f makes r and z, g makes n. Each is what `nonlinearity`
+        of `rnn` is.
     lengths, mask, resets, padding, reverse, compute_dtype, out
         As in `rnn`.
 
@@ -71,9 +91,17 @@ def gru(
     K. Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014),
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
     """
-    cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
+    cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), _ = run(
-        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+        cell,
+        x,
+        (w_ih, w_hh, b_ih, b_hh),
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        constants=numbers,
     )
     return y, h_n
 
@@ -87,6 +115,8 @@ def gru_forward(
     h0: Any = None,
     *,
     reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -99,17 +129,18 @@ def gru_forward(
 
     Takes the arguments of `gru` and computes the same bits.
     """
-    cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
+    cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), tape = run(
         cell,
         x,
-        weights,
+        (w_ih, w_hh, b_ih, b_hh),
         (h0,),
         (lengths, mask, resets, padding),
         reverse,
         compute_dtype,
         out,
         "gru_forward",
+        numbers,
     )
     return y, h_n, tape
 
@@ -133,11 +164,13 @@ class GRU(Layer):
     ----------
     reset_after : bool
         Whether the reset gate follows the recurrent product, as in PyTorch, or precedes it.
+    clip, activations
+        As of `fusedrnn.gru`.
     others
-        As of `RNN`.
+        As of `RNN`, without `nonlinearity`.
     """
 
-    _usual = Layer._usual | {"reset_after": True}
+    _usual = Layer._usual | {"reset_after": True, "clip": None, "activations": None}
 
     def __init__(
         self,
@@ -146,6 +179,8 @@ class GRU(Layer):
         num_layers: int = 1,
         *,
         reset_after: bool = True,
+        clip: float | None = None,
+        activations: Sequence[Activation] | None = None,
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -156,12 +191,16 @@ class GRU(Layer):
         seed: int | None = None,
         init: str = "uniform",
     ) -> None:
-        self.reset_after = options.flag("reset_after", reset_after)
+        cell, numbers = _variant(reset_after, clip, activations)
+        self.reset_after = bool(reset_after)
+        self.clip = constants.limit("clip", clip)
+        self.activations = constants.shown_all(activations, "fg", ACTIVATIONS)
         super().__init__(
-            _cell(self.reset_after),
+            cell,
             input_size,
             hidden_size,
             num_layers,
+            constants=numbers,
             bias=bias,
             batch_first=batch_first,
             bidirectional=bidirectional,

@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from fusedrnn import options
+from fusedrnn.cells import constants
+from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 
+ACTIVATIONS = ("sigmoid", "tanh", "tanh")
+NANS = ("propagate", "limit")
+
+
+def _numbers(
+    clip: object, cell_clip: object, cell_clip_nan: object, activations: object
+) -> tuple[float, ...]:
+    """The cell's constants; none where they are the usual ones."""
+    limits = constants.limit("clip", clip), constants.limit("cell_clip", cell_clip)
+    limits_nan = options.choice("cell_clip_nan", cell_clip_nan, NANS) == "limit"
+    if limits_nan and limits[1] is None:
+        raise ValueError(
+            f"cell_clip_nan: expected 'propagate' with cell_clip={cell_clip}, got 'limit'"
+        )
+    each = constants.activations(activations, "fgh", ACTIVATIONS)
+    if limits == (None, None) and each is None:
+        return ()
+    usual = tuple((kind,) for kind in ACTIVATIONS)
+    return constants.numbers((*limits, float(limits_nan)), each or usual)
+
+
+def _cell(peephole: bool, projects: bool, coupled: bool, general: bool) -> str:
+    cell = "lstm_projection" if projects else "lstm_coupled" if coupled else "lstm"
+    if general or (projects and peephole):
+        return f"{cell}_general"
+    return f"{cell}_peephole" if peephole else cell
+
 
 def _variant(
-    w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, w_peephole: Any, w_hr: Any, coupled: object
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    w_peephole: Any,
+    w_hr: Any,
+    coupled: object,
+    numbers: tuple[float, ...],
 ) -> tuple[str, tuple[Any, ...]]:
     """The cell and its weights."""
-    weights = (w_ih, w_hh, b_ih, b_hh)
-    cell = "lstm_coupled" if options.flag("coupled", coupled) else "lstm"
-    if w_hr is not None:
-        if cell != "lstm":
-            raise ValueError("w_hr: expected none with coupled=True")
-        if w_peephole is not None:
-            raise ValueError("w_hr: expected none beside w_peephole")
-        return "lstm_projection", (*weights, w_hr)
-    return (cell, weights) if w_peephole is None else (f"{cell}_peephole", (*weights, w_peephole))
+    couples = options.flag("coupled", coupled)
+    if couples and w_hr is not None:
+        raise ValueError("w_hr: expected none with coupled=True")
+    cell = _cell(w_peephole is not None, w_hr is not None, couples, numbers != ())
+    weights: tuple[Any, ...] = (w_ih, w_hh, b_ih, b_hh)
+    if w_peephole is not None or cell.endswith("_general"):
+        weights += (w_peephole,)
+    return cell, weights if w_hr is None else (*weights, w_hr)
 
 
 def lstm(
@@ -41,6 +76,10 @@ def lstm(
     w_peephole: Any = None,
     w_hr: Any = None,
     coupled: bool = False,
+    clip: float | None = None,
+    cell_clip: float | None = None,
+    cell_clip_nan: str = "propagate",
+    activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -74,11 +113,22 @@ def lstm(
     w_peephole : array [3H], optional
         Peepholes of i, f and o, a weight a unit each; there are none where it is absent.
     w_hr : array [P, H], optional
-        The projection; there is none where it is absent. It goes with neither peepholes nor coupled
-        gates.
+        The projection; there is none where it is absent. It does not go with coupled gates.
     coupled : bool
         Whether ``f = 1 - i``. Weights and biases are then [3H, ...], of i, g and o, and peepholes
         [2H], of i and o.
+    clip : float, optional
+        As in `rnn`, of what each gate's activation is given, peepholes and all.
+    cell_clip : float, optional
+        c is limited to [-cell_clip, cell_clip] as soon as it is computed, as by
+        cudnnRNNSetClip_v8: o's peephole, h and the next step see it limited. Gradients are 0 where
+        the limit was reached. At least 1e-9; None is no limit.
+    cell_clip_nan : {"propagate", "limit"}
+        What becomes of a NaN in c: it stays, or it becomes `cell_clip`, and nothing goes back
+        through it.
+    activations : (f, g, h), optional
+        In the place of ("sigmoid", "tanh", "tanh"): f makes i, f and o, g makes g, and h_t is
+        ``o * h(c_t)``. Each is what `nonlinearity` of `rnn` is.
     lengths, mask, resets, padding, reverse, compute_dtype
         As in `rnn`; lengths and resets for h and c alike.
     out : (y, (h_n, c_n)), optional
@@ -105,9 +155,18 @@ def lstm(
     Senior, F. Beaufays, "Long short-term memory based recurrent neural network architectures for
     large vocabulary speech recognition" (2014), arXiv:1402.1128.
     """
-    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
+    numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
+    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
     y, (h_n, c_n), _ = run(
-        cell, x, weights, (h0, c0), (lengths, mask, resets, padding), reverse, compute_dtype, out
+        cell,
+        x,
+        weights,
+        (h0, c0),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        constants=numbers,
     )
     return y, (h_n, c_n)
 
@@ -124,6 +183,10 @@ def lstm_forward(
     w_peephole: Any = None,
     w_hr: Any = None,
     coupled: bool = False,
+    clip: float | None = None,
+    cell_clip: float | None = None,
+    cell_clip_nan: str = "propagate",
+    activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -136,7 +199,8 @@ def lstm_forward(
 
     Takes the arguments of `lstm` and computes the same bits.
     """
-    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
+    numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
+    cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
     y, (h_n, c_n), tape = run(
         cell,
         x,
@@ -147,6 +211,7 @@ def lstm_forward(
         compute_dtype,
         out,
         "lstm_forward",
+        numbers,
     )
     return y, (h_n, c_n), tape
 
@@ -165,6 +230,8 @@ def lstm_backward(
     and `dw_peephole` and `dw_hr`, each None where there is no such weight.
     """
     by_name = gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
+    if "dw_peephole" in by_name and "dw_hr" in by_name:
+        return PeepholeProjectionLSTMGradients(**by_name)
     if "dw_peephole" in by_name:
         return PeepholeLSTMGradients(**by_name)
     if "dw_hr" in by_name:
@@ -198,6 +265,14 @@ class ProjectionLSTMGradients(LSTMGradients[A]):
     dw_hr: A  # type: ignore[misc]
 
 
+@dataclass(frozen=True, eq=False)
+class PeepholeProjectionLSTMGradients(LSTMGradients[A]):
+    """As `LSTMGradients`, with those of peepholes and projection."""
+
+    dw_peephole: A  # type: ignore[misc]
+    dw_hr: A  # type: ignore[misc]
+
+
 class LSTM(Layer):
     """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
 
@@ -207,11 +282,13 @@ class LSTM(Layer):
     ----------
     proj_size : int
         P, where it is not 0: the output and h are projected to P numbers by a parameter weight_hr
-        [P, H], as in PyTorch. It goes with neither peepholes nor coupled gates.
+        [P, H], as in PyTorch. It does not go with coupled gates.
     peephole : bool
         Whether gates see the cell state, through a parameter weight_peephole [3H] (i, f, o).
     coupled : bool
         Whether gates are coupled, f = 1 - i: parameters then have 3H rows (i, g, o), peepholes 2H.
+    clip, cell_clip, cell_clip_nan, activations
+        As of `fusedrnn.lstm`.
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
@@ -222,7 +299,15 @@ class LSTM(Layer):
     """
 
     _states = ("h", "c")
-    _usual = Layer._usual | {"proj_size": 0, "peephole": False, "coupled": False}
+    _usual = Layer._usual | {
+        "proj_size": 0,
+        "peephole": False,
+        "coupled": False,
+        "clip": None,
+        "cell_clip": None,
+        "cell_clip_nan": "propagate",
+        "activations": None,
+    }
 
     def __init__(
         self,
@@ -233,6 +318,10 @@ class LSTM(Layer):
         proj_size: int = 0,
         peephole: bool = False,
         coupled: bool = False,
+        clip: float | None = None,
+        cell_clip: float | None = None,
+        cell_clip_nan: str = "propagate",
+        activations: Sequence[Activation] | None = None,
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -247,16 +336,21 @@ class LSTM(Layer):
         self.peephole = options.flag("peephole", peephole)
         self.coupled = options.flag("coupled", coupled)
         self.proj_size = options.count("proj_size", proj_size)
-        for name in ("peephole", "coupled"):
-            if self.proj_size and getattr(self, name):
-                raise ValueError(f"proj_size: expected 0 with {name}=True, got {proj_size}")
+        if self.proj_size and self.coupled:
+            raise ValueError(f"proj_size: expected 0 with coupled=True, got {proj_size}")
+        numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
+        self.clip = constants.limit("clip", clip)
+        self.cell_clip = constants.limit("cell_clip", cell_clip)
+        self.cell_clip_nan = cell_clip_nan
+        self.activations = constants.shown_all(activations, "fgh", ACTIVATIONS)
         self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
-        cell = "lstm_coupled" if self.coupled else "lstm"
         super().__init__(
-            "lstm_projection" if self.proj_size else f"{cell}_peephole" if self.peephole else cell,
+            _cell(self.peephole, self.proj_size > 0, self.coupled, numbers != ()),
             input_size,
             hidden_size,
             num_layers,
+            constants=numbers,
+            absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
             bias=bias,
             batch_first=batch_first,

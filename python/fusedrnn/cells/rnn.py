@@ -6,16 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from fusedrnn import options
+from fusedrnn.cells import constants
+from fusedrnn.cells.constants import Activation
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 
+# Those that have a plain cell.
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 
 
-def _cell(nonlinearity: object) -> str:
-    return f"rnn_{options.choice('nonlinearity', nonlinearity, NONLINEARITIES)}"
+def _variant(nonlinearity: object, clip: object) -> tuple[str, tuple[float, ...]]:
+    """The cell and its constants."""
+    full, limit = constants.activation("nonlinearity", nonlinearity), constants.limit("clip", clip)
+    if limit is None and full[0] in NONLINEARITIES:
+        return f"rnn_{full[0]}", ()
+    return "rnn_general", constants.numbers((limit,), (full,))
 
 
 def rnn(
@@ -26,7 +32,8 @@ def rnn(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Activation = "tanh",
+    clip: float | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -46,7 +53,14 @@ def rnn(
         Zero where absent.
     h0 : array [B, H], optional
         The state before the first step; zero where absent.
-    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    nonlinearity : str, or tuple of a str with alpha and beta
+        One of "tanh", "relu", "sigmoid", "identity", "hard_sigmoid", "softsign", "softplus",
+        "leaky_relu", "elu", "affine", "scaled_tanh" and "thresholded_relu", as ONNX defines them
+        (docs/math.md); for example ``("leaky_relu", 0.1)``. Numbers that are left out are ONNX's
+        defaults, for "affine" and "scaled_tanh" 1, 0 and 1, 1. The first four are the fastest.
+    clip : float, optional
+        The activation is given its argument limited to [-clip, clip], as by ONNX's attribute of
+        this name; gradients are 0 where the limit was reached. At least 1e-9; None is no limit.
     lengths : integers [B], optional
         An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
         them `y` is 0 and the state stands still; what `x` holds there is never used.
@@ -64,8 +78,9 @@ def rnn(
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         With float32 arrays: round the operands of every matrix product to bfloat16, or on a CUDA
         device to tfloat32, here and in backward. All else is float32, except the gates that a tape
-        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``). None, or the
-        dtype of `x` itself, is plain.
+        keeps on the CPU: those are bfloat16 (but of a GRU with ``reset_after=False``, and of cells
+        with limits or other activations than the usual ones). None, or the dtype of `x` itself, is
+        plain.
     out : (y, h_n), optional
         Arrays to write the results to, and to return: on the device of `x` and of its dtype, each
         with a dense last axis. They share no memory with what is read, but that `h_n` may be `h0`.
@@ -92,9 +107,17 @@ def rnn(
     ----------
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
     """
-    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    cell, numbers = _variant(nonlinearity, clip)
     y, (h_n,), _ = run(
-        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+        cell,
+        x,
+        (w_ih, w_hh, b_ih, b_hh),
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        constants=numbers,
     )
     return y, h_n
 
@@ -107,7 +130,8 @@ def rnn_forward(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Activation = "tanh",
+    clip: float | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -120,17 +144,18 @@ def rnn_forward(
 
     Takes the arguments of `rnn` and computes the same bits.
     """
-    cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
+    cell, numbers = _variant(nonlinearity, clip)
     y, (h_n,), tape = run(
         cell,
         x,
-        weights,
+        (w_ih, w_hh, b_ih, b_hh),
         (h0,),
         (lengths, mask, resets, padding),
         reverse,
         compute_dtype,
         out,
         "rnn_forward",
+        numbers,
     )
     return y, h_n, tape
 
@@ -224,7 +249,7 @@ class RNN(Layer):
         A CUDA device that cannot be used; the message says why.
     """
 
-    _usual = Layer._usual | {"nonlinearity": "tanh"}
+    _usual = Layer._usual | {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
         self,
@@ -232,7 +257,8 @@ class RNN(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activation = "tanh",
+        clip: float | None = None,
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -243,13 +269,15 @@ class RNN(Layer):
         seed: int | None = None,
         init: str = "uniform",
     ) -> None:
-        cell = _cell(nonlinearity)
-        self.nonlinearity = nonlinearity
+        cell, numbers = _variant(nonlinearity, clip)
+        self.nonlinearity = constants.shown(constants.activation("nonlinearity", nonlinearity))
+        self.clip = constants.limit("clip", clip)
         super().__init__(
             cell,
             input_size,
             hidden_size,
             num_layers,
+            constants=numbers,
             bias=bias,
             batch_first=batch_first,
             bidirectional=bidirectional,

@@ -147,7 +147,12 @@ def to_keras(layer: Any, *, go_backwards: bool = False) -> Any:
     if cell.reset_after is not None:
         given["reset_after"] = cell.reset_after
     if cell.nonlinearity is not None:
-        given["activation"] = _ACTIVATIONS[cell.nonlinearity]
+        if cell.nonlinearity not in (*_ACTIVATIONS,):
+            raise ValueError(
+                f"layer: expected the nonlinearity {options.either(map(repr, _ACTIVATIONS))}, "
+                f"which Keras has under names of its own, got {layer!r}"
+            )
+        given["activation"] = _ACTIVATIONS[str(cell.nonlinearity)]
     model = keras.Sequential([keras.Input((None, layer.input_size), dtype=layer.dtype)])
     for k in range(layer.num_layers):
         theirs = kinds[cell.name](

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn.cells import gru, lstm, rnn
+from fusedrnn.cells import constants, gru, lstm, rnn
+from fusedrnn.cells.constants import Activation
 from fusedrnn.convert import arrays, files, packages
 from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import (
@@ -37,10 +38,27 @@ INPUTS = {
 # What may come anew with each run.
 _RUN_INPUTS = ("sequence_lens", "initial_h", "initial_c")
 FUNCTIONS: dict[str, Any] = {"rnn": rnn.rnn, "gru": gru.gru, "lstm": lstm.lstm}
+# Options that these nodes have.
+SPECIAL = ("peephole", "coupled", "clip", "activations")
 DIRECTIONS = ("forward", "reverse", "bidirectional")
-# Names of activations, in lower case, and the nonlinearities that they are.
-ACTIVATIONS = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "affine": "identity"}
-_GATE_ACTIVATIONS = {"GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
+# Activations: ONNX's names of ours, which have alpha and beta as ours have them, those without both
+# first. Ours "identity" is Affine with 1 and 0.
+ACTIVATIONS = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "softsign": "Softsign",
+    "softplus": "Softplus",
+    "leaky_relu": "LeakyRelu",
+    "elu": "Elu",
+    "thresholded_relu": "ThresholdedRelu",
+    "hard_sigmoid": "HardSigmoid",
+    "affine": "Affine",
+    "scaled_tanh": "ScaledTanh",
+}
+# Whose numbers have defaults in ONNX on which runtimes agree.
+_WITH_DEFAULTS = ("leaky_relu", "elu", "hard_sigmoid")
+USUAL = {"RNN": ("tanh",), "GRU": gru.ACTIVATIONS, "LSTM": lstm.ACTIVATIONS}
 # Nodes that do no more than bring weights into form; of constants, they give constants.
 _FORMING = {
     *("Constant", "Identity", "Cast", "Concat", "Slice", "Split", "Squeeze", "Unsqueeze"),
@@ -140,7 +158,7 @@ class OnnxNode:
     def _run_reverse(
         self, x: Any, state: list[Array | None], lengths: Array | None
     ) -> tuple[Any, list[Any]]:
-        (run,) = runs_of(self.layer, "ONNX", tuple(FUNCTIONS), ["peephole", "coupled"])
+        (run,) = runs_of(self.layer, "ONNX", tuple(FUNCTIONS), SPECIAL)
         arguments: dict[str, Any] = run.arrays() | run.cell.options()
         arguments.pop("peephole", None)  # w_peephole tells
         for name, value in zip(("h0", "c0"), state, strict=False):
@@ -376,35 +394,71 @@ def _attributes(onnx: Any, node: Any, label: str) -> tuple[str, int, Cell, int |
 
     direction = choice("direction", DIRECTIONS, "forward")
     layout = choice("layout", (0, 1), 0)
-    cell, kind = Cell(node.op_type.lower()), node.op_type
-    activations = [text(name).lower() for name in several("activations")]
-    scales = [*several("activation_alpha"), *several("activation_beta")]
-    count = 2 if direction == "bidirectional" else 1
-    usual = (_GATE_ACTIVATIONS.get(kind) or ["tanh"]) * count
-    activations = activations or usual
+    kind, count = node.op_type, 2 if direction == "bidirectional" else 1
+    scales = (several("activation_alpha"), several("activation_beta"))
+    chosen = _activations(label, [text(a) for a in several("activations")], scales, kind, count)
+    try:
+        clip = constants.limit("clip", _decimal(given.pop("clip", None)))
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{label}, {error}") from None
+    cell = Cell(kind.lower(), clip=clip)
     if kind == "RNN":
-        alike = len(activations) == count and len(set(activations)) == 1
-        wanted_scales = [1.0] * count + [0.0] * count if activations[0] == "affine" else []
-        if not alike or activations[0] not in ACTIVATIONS or scales != wanted_scales:
-            raise ValueError(
-                f"{label}, activations: expected {count} times Tanh, Relu, Sigmoid, or Affine with "
-                f"alpha 1 and beta 0, got {activations} with alpha and beta {scales}"
-            )
-        cell = Cell("rnn", nonlinearity=ACTIVATIONS[activations[0]])
-    elif activations != usual or scales:
-        raise ValueError(
-            f"{label}, activations: expected {usual}, which cells have, got {activations} with "
-            f"alpha and beta {scales}"
-        )
+        cell = dataclasses.replace(cell, nonlinearity=chosen[0])
+    elif chosen != USUAL[kind]:
+        cell = dataclasses.replace(cell, activations=chosen)
     if kind == "GRU":
-        cell = Cell("gru", reset_after=choice("linear_before_reset", (0, 1), 0) == 1)
+        after = choice("linear_before_reset", (0, 1), 0) == 1
+        cell = dataclasses.replace(cell, reset_after=after)
     if kind == "LSTM":
         # Then there are rows of a gate f as well, which the operator does not read.
-        cell = Cell("lstm", coupled=choice("input_forget", (0, 1), 0) == 1 or None)
+        coupled = choice("input_forget", (0, 1), 0) == 1 or None
+        cell = dataclasses.replace(cell, coupled=coupled)
     hidden_size = given.pop("hidden_size", None)
     for name, value in given.items():
         raise ValueError(f"{label}, {name}: expected none, for layers have none, got {value!r}")
     return direction, layout, cell, hidden_size
+
+
+def _activations(
+    label: str, names: list[str], scales: tuple[list[Any], list[Any]], kind: str, count: int
+) -> tuple[Activation, ...]:
+    """One direction's activations, which are those of the other as well.
+
+    Numbers are consumed in the order of the activations, by those that have them.
+    """
+    usual = USUAL[kind]
+    if not names:
+        names = [ACTIVATIONS[name] for name in usual] * count
+    ours = {theirs.lower(): name for name, theirs in ACTIVATIONS.items()}
+    if len(names) != len(usual) * count or not all(name.lower() in ours for name in names):
+        wanted = f"{len(usual) * count} of {', '.join(ACTIVATIONS.values())}"
+        raise ValueError(f"{label}, activations: expected {wanted}, got {names}")
+    each: list[Any] = [[ours[name.lower()]] for name in names]
+    for i, attribute in enumerate(("activation_alpha", "activation_beta")):
+        takers = [one for one in each if len(constants.DEFAULTS.get(one[0], ())) > i]
+        numbers = scales[i]
+        if not numbers and all(one[0] in _WITH_DEFAULTS for one in takers):
+            numbers = [constants.DEFAULTS[one[0]][i] for one in takers]
+        if len(numbers) != len(takers):
+            raise ValueError(
+                f"{label}, {attribute}: expected {len(takers)} numbers with the activations "
+                f"{names}, got {numbers}"
+            )
+        for one, number in zip(takers, numbers, strict=True):
+            one.append(_decimal(number))
+    full = [constants.activation(f"{label}, activations", tuple(one)) for one in each]
+    shown = ["identity" if one == ("affine", 1.0, 0.0) else constants.shown(one) for one in full]
+    first, other = tuple(shown[: len(usual)]), tuple(shown[-len(usual) :])
+    if first != other:
+        raise ValueError(
+            f"{label}, activations: expected the same of both directions, got {first} and {other}"
+        )
+    return first
+
+
+def _decimal(number: Any) -> Any:
+    """The shortest decimal number that the float32 of an attribute stands for: 0.2 for 0.2."""
+    return float(str(np.float32(number))) if isinstance(number, float) else number
 
 
 def _runs(

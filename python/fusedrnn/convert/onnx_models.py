@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import bf16, information, options
-from fusedrnn.cells import lstm
+from fusedrnn.cells import constants, lstm
 from fusedrnn.convert import files, packages
 from fusedrnn.convert.arrays import Array
-from fusedrnn.convert.onnx import ACTIVATIONS, DIRECTIONS, FUNCTIONS, INPUTS
+from fusedrnn.convert.onnx import ACTIVATIONS, DIRECTIONS, FUNCTIONS, INPUTS, SPECIAL, USUAL
 from fusedrnn.convert.weights import (
     ONNX_GATES,
     ONNX_PEEPHOLES,
+    Cell,
     Run,
     directions_of,
     reorder,
@@ -54,7 +55,7 @@ def to_onnx(layer: Any, path: Any = None, *, state: bool = False, lengths: bool 
     ImportError
         Where the package onnx is missing.
     """
-    runs = runs_of(layer, "ONNX", tuple(FUNCTIONS), ["peephole", "coupled"])
+    runs = runs_of(layer, "ONNX", tuple(FUNCTIONS), SPECIAL)
     options.flag("state", state)
     options.flag("lengths", lengths)
     onnx = packages.load("to_onnx", "onnx")
@@ -158,12 +159,9 @@ class _Writer:
             attributes["linear_before_reset"] = int(cell.reset_after)
         if cell.coupled:
             attributes["input_forget"] = 1
-        if cell.nonlinearity not in (None, "tanh"):
-            own = next(name for name, ours in ACTIVATIONS.items() if ours == cell.nonlinearity)
-            attributes["activations"] = [own.capitalize()] * self._directions
-        if cell.nonlinearity == "identity":
-            attributes["activation_alpha"] = [1.0] * self._directions
-            attributes["activation_beta"] = [0.0] * self._directions
+        if cell.clip is not None:
+            attributes["clip"] = cell.clip
+        attributes |= self._activations(op_type, cell)
         steps = f"Y_l{k}"
         outputs = [steps, *(f"{s}_n{end}" for s in self._states)]
         name = f"{cell.name}_l{k}"
@@ -174,6 +172,20 @@ class _Writer:
         beside = self._node("Transpose", [steps], f"{steps}_beside", perm=[0, 2, 1, 3])
         self._add_once("beside", [0, 0, self._directions * self._layer.hidden_size])  # 0: as it is
         return self._node("Reshape", [beside, "beside"], above)
+
+    def _activations(self, op_type: str, cell: Cell) -> dict[str, Any]:
+        """Where they are not the usual ones, with all numbers, on whose defaults not all agree."""
+        own = (cell.nonlinearity,) if op_type == "RNN" else cell.activations
+        if own is None or own == USUAL[op_type]:
+            return {}
+        full = [constants.activation("activations", one) for one in own] * self._directions
+        full = [("affine", 1.0, 0.0) if one == ("identity",) else one for one in full]
+        attributes = {
+            "activations": [ACTIVATIONS[one[0]] for one in full],
+            "activation_alpha": [one[1] for one in full if len(one) > 1],
+            "activation_beta": [one[2] for one in full if len(one) > 2],
+        }
+        return {name: values for name, values in attributes.items() if values}
 
     def _weights(self, k: int) -> dict[str, tuple[Array, ...]]:
         """W, R, B and P of layer k, one for each direction."""

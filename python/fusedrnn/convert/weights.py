@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import bf16, options
+from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.gru import GRU
 from fusedrnn.cells.indrnn import IndRNN
 from fusedrnn.cells.lstm import LSTM
@@ -38,12 +39,16 @@ _KNOWN_OPTIONS = {
     *("num_layers", "bias", "batch_first", "bidirectional"),
     *("dtype", "compute_dtype", "device"),
     *("nonlinearity", "reset_after", "peephole", "coupled", "proj_size"),
+    *("clip", "cell_clip", "cell_clip_nan", "activations"),
 }
 # Those that a library has to have, and what messages call them.
 _SPECIAL_OPTIONS = {
     "peephole": "peepholes",
     "coupled": "coupled gates",
     "proj_size": "projection (proj_size=0)",
+    "clip": "limits of what activations are given (clip=None)",
+    "cell_clip": "limit of the cell state (cell_clip=None)",
+    "activations": "activations of its own (activations=None)",
 }
 
 
@@ -62,11 +67,13 @@ class Cell:
     """A cell with the options that it has; others are None."""
 
     name: str
-    nonlinearity: str | None = None
+    nonlinearity: Activation | None = None
     reset_after: bool | None = None
     peephole: bool | None = None
     coupled: bool | None = None
     proj_size: int | None = None
+    clip: float | None = None
+    activations: tuple[Activation, ...] | None = None
 
     @property
     def gates(self) -> str:

@@ -36,6 +36,8 @@ class Stack:
         hidden_size: int,
         num_layers: int,
         *,
+        constants: tuple[float, ...],
+        absent: tuple[str, ...],  # names of optional parameters beside the biases
         projection_size: int,
         directions: int,
         bias: bool,
@@ -50,6 +52,7 @@ class Stack:
             hidden_size,
             projection_size,
             num_layers,
+            constants,
             directions,
         )
         self._types = (dtype, compute_dtype, device.is_cuda)
@@ -62,7 +65,7 @@ class Stack:
             for (name, shape, optional), (_, kind, _, _) in zip(
                 self._described(), self.network.parameters, strict=True
             )
-            if bias or not optional
+            if not optional or (bias if kind.startswith("b_") else kind not in absent)
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +76,9 @@ class Stack:
         self.network = self._make_network()
 
     def _make_network(self) -> _core.Network:
-        cell, input_size, hidden_size, projection_size, num_layers, directions = self._description
+        cell, input_size, hidden_size, projection_size, num_layers, constants, directions = (
+            self._description
+        )
         size = projection_size or hidden_size
         width = directions * size
         runs = [
@@ -87,6 +92,7 @@ class Stack:
                 width if layer else input_size,
                 hidden_size,
                 projection_size,
+                constants,
             )
             for layer in range(num_layers)
             for direction in range(directions)

@@ -28,5 +28,13 @@ FUSEDRNN_DEVICE double fma(double a, double b, double c) { return std::fma(a, b,
 
 FUSEDRNN_DEVICE float max(float a, float b) { return a > b ? a : b; }
 FUSEDRNN_DEVICE double max(double a, double b) { return a > b ? a : b; }
+FUSEDRNN_DEVICE float min(float a, float b) { return a < b ? a : b; }
+FUSEDRNN_DEVICE double min(double a, double b) { return a < b ? a : b; }
+
+FUSEDRNN_DEVICE float abs(float x) { return std::fabs(x); }
+FUSEDRNN_DEVICE double abs(double x) { return std::fabs(x); }
+
+FUSEDRNN_DEVICE float expm1(float x) { return std::expm1(x); }
+FUSEDRNN_DEVICE double expm1(double x) { return std::expm1(x); }
 
 }  // namespace fusedrnn::cuda::device

@@ -1,0 +1,98 @@
+"""The constants of cells: limits, and activations in the place of the usual ones.
+
+A plain cell has the usual activations and no limits. Any others are constants of a general cell,
+which computes the same where they are usual, a little slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fusedrnn import options
+
+# The compiled module's numbers of them (fusedrnn_activation), and the defaults of alpha and beta:
+# those of ONNX's operators of these names; for affine and scaled_tanh there are none.
+NAMES = (
+    *("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "softsign", "softplus", "leaky_relu"),
+    *("elu", "affine", "scaled_tanh", "thresholded_relu"),
+)
+DEFAULTS: dict[str, tuple[float, ...]] = {
+    "hard_sigmoid": (0.2, 0.5),
+    "leaky_relu": (0.01,),
+    "elu": (1.0,),
+    "affine": (1.0, 0.0),
+    "scaled_tanh": (1.0, 1.0),
+    "thresholded_relu": (1.0,),
+}
+# What a message calls them.
+_NUMBERS = ("none", "alpha", "alpha and beta")
+
+# As a user gives it: a name, or a tuple of it with alpha and beta.
+Activation = str | tuple[Any, ...]
+# With all its numbers.
+Full = tuple[Any, ...]
+_LEAST_LIMIT = 1e-9
+
+
+def activation(name: str, value: object) -> Full:
+    """An activation with its numbers, those that were left out the defaults."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, tuple):
+        wanted = "a name, or a tuple of it with alpha and beta"
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name}: expected a name and its numbers, got ()")
+    kind = options.choice(name, value[0], NAMES)
+    defaults = DEFAULTS.get(kind, ())
+    if len(value) - 1 > len(defaults):
+        raise ValueError(
+            f"{name}: expected {_NUMBERS[len(defaults)]} after {kind!r}, "
+            f"got {len(value) - 1} numbers"
+        )
+    given = tuple(options.number(name, number) for number in value[1:])
+    return (kind, *given, *defaults[len(given) :])
+
+
+def activations(value: object, letters: str, usual: tuple[str, ...]) -> tuple[Full, ...] | None:
+    """One activation for each letter; None where they are the usual ones."""
+    if value is None:
+        return None
+    form = f"a tuple of {len(usual)} activations ({', '.join(letters)})"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"activations: expected {form}, got {type(value).__name__}")
+    if len(value) != len(usual):
+        raise ValueError(f"activations: expected {form}, got {len(value)}")
+    full = tuple(activation(f"activations[{i}]", each) for i, each in enumerate(value))
+    return None if full == tuple((kind,) for kind in usual) else full
+
+
+def limit(name: str, value: object) -> float | None:
+    """A number of at least 1e-9; None for none, as infinity is."""
+    if value is None:
+        return None
+    number = options.real(name, value)
+    if not number >= _LEAST_LIMIT:
+        raise ValueError(f"{name}: expected None or a number of at least 1e-9, got {value}")
+    return None if number == math.inf else number
+
+
+def shown_all(value: object, letters: str, usual: tuple[str, ...]) -> tuple[Activation, ...] | None:
+    """What `activations` says, as a user would give it; None where they are the usual ones."""
+    full = activations(value, letters, usual)
+    return None if full is None else tuple(map(shown, full))
+
+
+def shown(full: Full) -> Activation:
+    """An activation as a user would give it."""
+    return full if len(full) > 1 else full[0]
+
+
+def numbers(limits: Sequence[float | None], each: Sequence[Full]) -> tuple[float, ...]:
+    """In the compiled module's order: limits, then kind, alpha and beta of each activation."""
+    flat = [math.inf if number is None else number for number in limits]
+    for kind, *given in each:
+        flat += [float(NAMES.index(kind)), *given, *[0.0] * (2 - len(given))]
+    return tuple(flat)
