@@ -159,35 +159,34 @@ FUSEDRNN_CELL_FN V gate_value(Act<Real> act, Real clip, V saved) {
   }
 }
 
-// The same in backward, with what gradient() needs.
-template <Activation kUsualKind, bool kUsual, class V, class Real>
+// The same in backward, with the slope at x. The marks make it 0 by themselves: the negated value
+// of a sigmoid is below 0, the square of what tanh left is beyond 1.
+template <bool kUsual, class V>
 struct GateSlope {
-  V saved, value, slope;
-
-  FUSEDRNN_CELL_FN GateSlope of(Act<Real> act, Real clip, V saved) {
-    if constexpr (!kUsual) {
-      const Slope<V> both = other_slope(act, clip, saved);
-      return {saved, both.value, both.slope};
+  V value, slope;
+};
+template <Activation kUsualKind, bool kUsual, class V, class Real>
+FUSEDRNN_CELL_FN GateSlope<kUsual, V> gate_slope(Act<Real> act, Real clip, V saved) {
+  if constexpr (!kUsual) {
+    const Slope<V> both = other_slope(act, clip, saved);
+    return {both.value, both.slope};
+  } else {
+    const V y = gate_value<kUsualKind, true>(act, clip, saved), one = V::set(1), zero = V::zero();
+    if constexpr (kUsualKind == Activation::sigmoid) {
+      return {y, max(zero, saved) * (one - saved)};
     } else {
-      const V y = gate_value<kUsualKind, true>(act, clip, saved);
-      if constexpr (kUsualKind == Activation::sigmoid) {
-        return {saved, y, y * (V::set(1) - y)};
-      } else {
-        return {saved, y, fnma(y, y, V::set(1))};
-      }
+      return {y, max(zero, fnma(saved, saved, one))};
     }
   }
-};
+}
 
 // The gradient of a gate's pre-activation, from that of its value.
-template <Activation kUsualKind, bool kUsual, class V, class Real>
-FUSEDRNN_CELL_FN V gradient(const GateSlope<kUsualKind, kUsual, V, Real>& gate, V dy) {
-  if constexpr (!kUsual) {
-    return along(gate.slope, dy);
-  } else if constexpr (kUsualKind == Activation::sigmoid) {
-    return select(gate.saved <= V::zero(), V::zero(), dy * gate.slope);
+template <bool kUsual, class V>
+FUSEDRNN_CELL_FN V gradient(const GateSlope<kUsual, V>& gate, V dy) {
+  if constexpr (kUsual) {
+    return dy * gate.slope;
   } else {
-    return select(V::set(2) <= abs(gate.saved), V::zero(), dy * gate.slope);
+    return along(gate.slope, dy);
   }
 }
 

@@ -44,8 +44,9 @@
 //       dprev: the part of the gradients of prev that does not go through a product (kept between
 //       stages).
 //
-// The maps of a cell with constants take one argument more, `k`: a Cell::Constants<number of V>,
-// which is made of the constants in the order of the table, outside of the loops.
+// The maps of a cell with constants take one argument more, `k`: the Known of a
+// Cell::Constants<number of V>, which is made of the constants in the order of the table and has a
+// member `usual`, outside of the loops.
 #pragma once
 
 // FUSEDRNN_CELL_FN: part of a map. FUSEDRNN_CELL_ONCE: compiled once a vector type, for what is
@@ -175,6 +176,13 @@ inline constexpr int kVectorCount = count_vectors<Cell>();
 
 struct NoConstants {};
 
+// Constants of which it is known, where maps are compiled, whether all activations are the usual
+// ones.
+template <class Constants, bool kAreUsual>
+struct Known : Constants {
+  static constexpr bool kUsual = kAreUsual;
+};
+
 template <class Cell, class Real>
 consteval auto constants_type() {
   if constexpr (kConstantCount<Cell> > 0) {
@@ -183,7 +191,6 @@ consteval auto constants_type() {
     return NoConstants{};
   }
 }
-// What its maps take as `k`, and how it is made.
 template <class Cell, class Real>
 using ConstantsOf = decltype(constants_type<Cell, Real>());
 template <class Cell, class Real>

@@ -37,21 +37,15 @@ struct GeneralRnn : OneStage<1> {
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V*, V* saved, V* next, V*,
                                 const K& k) {
     const V x = a[0] + u[0];
-    next[0] = k.usual ? gate<Activation::tanh, true>(k.f, k.clip, x, saved[0])
-                      : gate<Activation::tanh, false>(k.f, k.clip, x, saved[0]);
+    next[0] = gate<Activation::tanh, K::kUsual>(k.f, k.clip, x, saved[0]);
   }
 
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V*, const V* dnext, V, V* delta,
                                  V* dprev, const K& k) {
-    delta[0] = k.usual ? of_x<true>(saved[0], dnext[0], k) : of_x<false>(saved[0], dnext[0], k);
+    const auto h = gate_slope<Activation::tanh, K::kUsual>(k.f, k.clip, saved[0]);
+    delta[0] = gradient(h, dnext[0]);
     dprev[0] = V::zero();
-  }
-
- private:
-  template <bool kUsual, class V, class Real>
-  FUSEDRNN_CELL_FN V of_x(V saved, V dh, const Constants<Real>& k) {
-    return gradient(GateSlope<Activation::tanh, kUsual, V, Real>::of(k.f, k.clip, saved), dh);
   }
 };
 
@@ -77,18 +71,14 @@ struct GeneralGruConstants {
   };
 
  protected:
-  template <bool kUsual, class V, class Real>
-  using OfF = GateSlope<Activation::sigmoid, kUsual, V, Real>;
-  template <bool kUsual, class V, class Real>
-  using OfG = GateSlope<Activation::tanh, kUsual, V, Real>;
   static constexpr Activation kF = Activation::sigmoid, kG = Activation::tanh;
 
   // As gru::blend_gradient.
-  template <bool kUsual, class V, class Real>
+  template <class V, class K>
   FUSEDRNN_CELL_FN void blend_gradient(V saved_z, V saved_n, V h_prev, V dh, V& dz, V& dn,
-                                       V& dh_prev, const Constants<Real>& k) {
-    const auto z = OfF<kUsual, V, Real>::of(k.f, k.clip, saved_z);
-    const auto n = OfG<kUsual, V, Real>::of(k.g, k.clip, saved_n);
+                                       V& dh_prev, const K& k) {
+    const auto z = gate_slope<kF, K::kUsual>(k.f, k.clip, saved_z);
+    const auto n = gate_slope<kG, K::kUsual>(k.g, k.clip, saved_n);
     dz = gradient(z, dh * (h_prev - n.value));
     dn = gradient(n, dh * (V::set(1) - z.value));
     dh_prev = dh * z.value;
@@ -99,26 +89,7 @@ struct GeneralGru : Gru, GeneralGruConstants {
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
                                 V*, const K& k) {
-    if (k.usual) {
-      step<true>(a, u, prev, saved, next, k);
-    } else {
-      step<false>(a, u, prev, saved, next, k);
-    }
-  }
-
-  template <int Index, class V, class K>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V,
-                                 V* delta, V* dprev, const K& k) {
-    if (k.usual) {
-      step_back<true>(saved, prev, dnext, delta, dprev, k);
-    } else {
-      step_back<false>(saved, prev, dnext, delta, dprev, k);
-    }
-  }
-
- private:
-  template <bool kUsual, class V, class K>
-  FUSEDRNN_CELL_FN void step(const V* a, const V* u, const V* prev, V* saved, V* next, const K& k) {
+    constexpr bool kUsual = K::kUsual;
     const V r = gate<kF, kUsual>(k.f, k.clip, a[gru::R] + u[gru::R], saved[0]);
     const V z = gate<kF, kUsual>(k.f, k.clip, a[gru::Z] + u[gru::Z], saved[1]);
     const V n = gate<kG, kUsual>(k.g, k.clip, fma(r, u[gru::N], a[gru::N]), saved[2]);
@@ -126,12 +97,11 @@ struct GeneralGru : Gru, GeneralGruConstants {
     saved[3] = u[gru::N];
   }
 
-  template <bool kUsual, class V, class Real>
-  FUSEDRNN_CELL_FN void step_back(const V* saved, const V* prev, const V* dnext, V* delta, V* dprev,
-                                  const Constants<Real>& k) {
-    const auto r = OfF<kUsual, V, Real>::of(k.f, k.clip, saved[0]);
-    blend_gradient<kUsual>(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN],
-                           dprev[0], k);
+  template <int Index, class V, class K>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V,
+                                 V* delta, V* dprev, const K& k) {
+    const auto r = gate_slope<kF, K::kUsual>(k.f, k.clip, saved[0]);
+    blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN], dprev[0], k);
     delta[kRecurrentN] = delta[kInputN] * r.value;
     delta[kR] = gradient(r, delta[kInputN] * saved[3]);
   }
@@ -141,27 +111,7 @@ struct GeneralGruResetBefore : GruResetBefore, GeneralGruConstants {
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
                                 V* passed, const K& k) {
-    if (k.usual) {
-      step<Index, true>(a, u, prev, saved, next, passed, k);
-    } else {
-      step<Index, false>(a, u, prev, saved, next, passed, k);
-    }
-  }
-
-  template <int Index, class V, class K>
-  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V dpassed,
-                                 V* delta, V* dprev, const K& k) {
-    if (k.usual) {
-      step_back<Index, true>(saved, prev, dnext, dpassed, delta, dprev, k);
-    } else {
-      step_back<Index, false>(saved, prev, dnext, dpassed, delta, dprev, k);
-    }
-  }
-
- private:
-  template <int Index, bool kUsual, class V, class K>
-  FUSEDRNN_CELL_FN void step(const V* a, const V* u, const V* prev, V* saved, V* next, V* passed,
-                             const K& k) {
+    constexpr bool kUsual = K::kUsual;
     if constexpr (Index == 0) {
       const V r = gate<kF, kUsual>(k.f, k.clip, a[gru::R] + u[gru::R], saved[0]);
       gate<kF, kUsual>(k.f, k.clip, a[gru::Z] + u[gru::Z], saved[1]);
@@ -173,14 +123,14 @@ struct GeneralGruResetBefore : GruResetBefore, GeneralGruConstants {
     }
   }
 
-  template <int Index, bool kUsual, class V, class Real>
-  FUSEDRNN_CELL_FN void step_back(const V* saved, const V* prev, const V* dnext, V dpassed,
-                                  V* delta, V* dprev, const Constants<Real>& k) {
+  template <int Index, class V, class K>
+  FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V dpassed,
+                                 V* delta, V* dprev, const K& k) {
     if constexpr (Index == 1) {
-      blend_gradient<kUsual>(saved[1], saved[2], prev[0], dnext[0], delta[gru::Z], delta[gru::N],
-                             dprev[0], k);
+      blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[gru::Z], delta[gru::N], dprev[0],
+                     k);
     } else {
-      const auto r = OfF<kUsual, V, Real>::of(k.f, k.clip, saved[0]);
+      const auto r = gate_slope<kF, K::kUsual>(k.f, k.clip, saved[0]);
       delta[gru::R] = gradient(r, dpassed * prev[0]);
       dprev[0] = fma(dpassed, r.value, dprev[0]);
     }
@@ -266,8 +216,7 @@ struct GeneralLstm : Table {
     if constexpr (Index == 1) {
       next[H] = u[0];
     } else {
-      const V m = k.usual ? step<true>(a, u, w, prev[C], saved, next[C], k)
-                          : step<false>(a, u, w, prev[C], saved, next[C], k);
+      const V m = step(a, u, w, prev[C], saved, next[C], k);
       if constexpr (kProjects) {
         *passed = m;
       } else {
@@ -284,11 +233,7 @@ struct GeneralLstm : Table {
       dprev[H] = V::zero();
     } else {
       const V dm = kProjects ? dpassed : dnext[H];
-      if (k.usual) {
-        step_back<true>(saved, w, prev[C], dm, dnext[C], delta, dprev[C], k);
-      } else {
-        step_back<false>(saved, w, prev[C], dm, dnext[C], delta, dprev[C], k);
-      }
+      step_back(saved, w, prev[C], dm, dnext[C], delta, dprev[C], k);
       if constexpr (!kProjects) dprev[H] = V::zero();
     }
   }
@@ -297,9 +242,10 @@ struct GeneralLstm : Table {
   static constexpr Activation kF = Activation::sigmoid, kG = Activation::tanh;
 
   // o * h(c)
-  template <bool kUsual, class V, class K>
+  template <class V, class K>
   FUSEDRNN_CELL_FN V step(const V* a, const V* u, const V* w, V c_prev, V* saved, V& c,
                           const K& k) {
+    constexpr bool kUsual = K::kUsual;
     const V i = gate<kF, kUsual>(k.f, k.clip, fma(w[PI], c_prev, a[I] + u[I]), saved[I]);
     V f = i;
     if constexpr (!kCoupled) {
@@ -315,15 +261,16 @@ struct GeneralLstm : Table {
     }
   }
 
-  template <bool kUsual, class V, class Real>
+  template <class V, class K>
   FUSEDRNN_CELL_FN void step_back(const V* saved, const V* w, V c_prev, V dm, V dc_next, V* delta,
-                                  V& dc_prev, const Constants<Real>& k) {
-    using OfF = GateSlope<kF, kUsual, V, Real>;
+                                  V& dc_prev, const K& k) {
+    constexpr bool kUsual = K::kUsual;
     const V one = V::set(1);
-    const OfF i = OfF::of(k.f, k.clip, saved[I]), o = OfF::of(k.f, k.clip, saved[O]);
-    OfF f = i;
-    if constexpr (!kCoupled) f = OfF::of(k.f, k.clip, saved[F]);
-    const auto g = GateSlope<kG, kUsual, V, Real>::of(k.g, k.clip, saved[G]);
+    const auto i = gate_slope<kF, kUsual>(k.f, k.clip, saved[I]);
+    const auto o = gate_slope<kF, kUsual>(k.f, k.clip, saved[O]);
+    auto f = i;
+    if constexpr (!kCoupled) f = gate_slope<kF, kUsual>(k.f, k.clip, saved[F]);
+    const auto g = gate_slope<kG, kUsual>(k.g, k.clip, saved[G]);
     const V unlimited = cell_state(i.value, f.value, g.value, c_prev);
     const V c = limited_cell(unlimited, k);
     V dc = dc_next;
@@ -332,7 +279,7 @@ struct GeneralLstm : Table {
       delta[O] = gradient(o, dm * h);
       dc = fma(dm * o.value, fnma(h, h, one), dc);
     } else {
-      const Slope<V> h = other_slope(k.h, static_cast<Real>(kNoLimit), c);
+      const Slope<V> h = other_slope(k.h, static_cast<decltype(k.clip)>(kNoLimit), c);
       delta[O] = gradient(o, dm * h.value);
       dc = dc + along(h.slope, dm * o.value);
     }
@@ -372,16 +319,16 @@ struct GeneralLstm : Table {
   }
 
   // NaN comes through, or becomes the limit.
-  template <class V, class Real>
-  FUSEDRNN_CELL_FN V limited_cell(V c, const Constants<Real>& k) {
+  template <class V, class K>
+  FUSEDRNN_CELL_FN V limited_cell(V c, const K& k) {
     if (!k.limits_cell) return c;
     if (!k.limits_nan) return limited(c, k.cell_clip);
     return max(V::set(-k.cell_clip), min(c, V::set(k.cell_clip)));
   }
 
   // A gradient on its way to what made c.
-  template <class V, class Real>
-  FUSEDRNN_CELL_FN V through_limit(V c, V d, const Constants<Real>& k) {
+  template <class V, class K>
+  FUSEDRNN_CELL_FN V through_limit(V c, V d, const K& k) {
     if (k.limits_nan) d = select(c <= c, d, V::zero());
     return select(V::set(k.cell_clip) <= abs(c), V::zero(), d);
   }

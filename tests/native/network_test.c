@@ -164,8 +164,9 @@ static void test_bad_runs(void) {
   const char* const cells =
       "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm, lstm_peephole, "
       "lstm_coupled, lstm_coupled_peephole, lstm_projection, "
-      "indrnn_relu, indrnn_tanh";
-  char message[256];
+      "indrnn_relu, indrnn_tanh, rnn_general, gru_general, gru_reset_before_general, lstm_general, "
+      "lstm_coupled_general, lstm_projection_general";
+  char message[512];
   snprintf(message, sizeof message, "cell: expected one of %s, got 'elman'", cells);
   NO_NETWORK(message, layer("elman", 0, 2, 3));
   snprintf(message, sizeof message, "cell: expected one of %s, got null", cells);
@@ -179,9 +180,6 @@ static void test_bad_runs(void) {
              projected(gru, 2));
   NO_NETWORK("runs[0].projection_size: expected 0 (gru has no projection), got -1",
              projected(gru, -1));
-  fusedrnn_run reserved = gru;
-  reserved.reserved = 4;
-  NO_NETWORK("runs[0].reserved: expected 0, got 4", reserved);
   snprintf(message, sizeof message, "w_ih: I = 2, H = %lld are too large", (long long)INT64_MAX);
   NO_NETWORK(message, layer("gru", 0, 2, INT64_MAX));
   snprintf(message, sizeof message, "runs[1].w_hh: I = 3, H = %lld are too large", 1LL << 32);
@@ -228,6 +226,59 @@ static void test_bad_runs(void) {
   snprintf(message, sizeof message, "runs[0].read_offset: expected at most %lld, got %lld",
            (long long)(INT64_MAX / 64), (long long)INT64_MAX);
   NO_NETWORK(message, placed(gru, INT64_MAX, 0));
+}
+
+static fusedrnn_run constant(fusedrnn_run run, const double* constants, int32_t count) {
+  run.constants = constants;
+  run.num_constants = count;
+  return run;
+}
+
+static void test_bad_constants(void) {
+  const fusedrnn_run gru = layer("gru", 0, 2, 3), general = layer("gru_general", 0, 2, 3);
+  double k[] = {2, FUSEDRNN_HARD_SIGMOID, 0.2, 0.5, FUSEDRNN_TANH, 0, 0};
+  NO_NETWORK("runs[0].num_constants: expected 0 (constants is null), got 7",
+             constant(general, NULL, 7));
+  NO_NETWORK("runs[0].num_constants: expected 0 (gru has no constants), got 7",
+             constant(gru, k, 7));
+  NO_NETWORK("runs[0].num_constants: expected 7, got 6", constant(general, k, 6));
+  NO_NETWORK("runs[0].num_constants: expected 7, got 0", constant(general, k, 0));
+  k[0] = 0;
+  NO_NETWORK("runs[0].constants[0]: expected at least 1e-09 (clip), got 0",
+             constant(general, k, 7));
+  k[0] = NAN;
+  NO_NETWORK("runs[0].constants[0]: expected at least 1e-09 (clip), got nan",
+             constant(general, k, 7));
+  k[0] = INFINITY;
+  k[1] = 12;
+  NO_NETWORK("runs[0].constants[1]: expected a fusedrnn_activation, 0 to 11 (f), got 12",
+             constant(general, k, 7));
+  k[1] = FUSEDRNN_THRESHOLDED_RELU;
+  k[6] = INFINITY;
+  NO_NETWORK("runs[0].constants[6]: expected a finite number of float32 (g_beta), got inf",
+             constant(general, k, 7));
+  double clips[] = {1, 1, 2, 0, 0, 0, 1, 0, 0, 1, 0, 0};
+  NO_NETWORK("runs[1].constants[2]: expected 0 or 1 (cell_clip_nan), got 2", gru,
+             constant(layer("lstm_general", 1, 3, 3), clips, 12));
+}
+
+/* With the usual constants, a general cell is the plain one. */
+static void test_usual_constants(void) {
+  const double usual[] = {INFINITY, FUSEDRNN_SIGMOID, 0, 0, FUSEDRNN_TANH, 0, 0};
+  const fusedrnn_run plain = layer("gru", 0, 3, 5);
+  const fusedrnn_run runs[] = {layer("gru_general", 0, 3, 5),
+                               constant(layer("gru_general", 0, 3, 5), usual, 7)};
+  Problem* const expected = new_problem(&plain, 1, kDoubles);
+  const fusedrnn_forward_args inference = inference_of(expected);
+  MUST(fusedrnn_forward(&inference));
+  for (int i = 0; i < 2; ++i) {
+    Problem* const p = new_problem(&runs[i], 1, kDoubles);
+    const fusedrnn_forward_args args = inference_of(p);
+    MUST(fusedrnn_forward(&args));
+    CHECK(same_bits(p->states_n.arrays[0], expected->states_n.arrays[0]));
+    free_problem(p);
+  }
+  free_problem(expected);
 }
 
 /* A network may be made from what is gone afterwards. */
@@ -573,6 +624,8 @@ int main(void) {
   test_descriptions();
   test_bad_args();
   test_bad_runs();
+  test_bad_constants();
+  test_usual_constants();
   test_descriptions_are_copies();
   test_stacks();
   for (int f = 0; f < FORMATS; ++f) {

@@ -274,6 +274,7 @@ struct Wider<float> {
   static constexpr int bits = 24, least_exponent = -126;
   static constexpr float epsilon = __FLT_EPSILON__;
   static type exp(float x) { return ::exp(static_cast<type>(x)); }
+  static type minus_expm1(float x) { return -expm1(static_cast<type>(x)); }
   static type softplus(float x) {
     return (x > 0 ? static_cast<type>(x) : 0) + log1p(::exp(-fabs(static_cast<type>(x))));
   }
@@ -284,6 +285,7 @@ struct Wider<double> {
   static constexpr int bits = 53, least_exponent = -1022;
   static constexpr double epsilon = __DBL_EPSILON__;
   static type exp(double x) { return expl(static_cast<type>(x)); }
+  static type minus_expm1(double x) { return -expm1l(static_cast<type>(x)); }
   static type softplus(double x) {
     return (x > 0 ? static_cast<type>(x) : 0) + log1pl(expl(-fabsl(static_cast<type>(x))));
   }
@@ -319,6 +321,9 @@ void check_exp_and_softplus(Real x) {
   const V arguments = V::load(values), e = exp(arguments), s = softplus(arguments);
   check_result(lane<Real>(e, V::width - 2), Wider<Real>::exp(x), 1.25, x);
   check_result(lane<Real>(s, V::width - 2), Wider<Real>::softplus(x), 2, x);
+  if (!(x > 0)) {
+    check_result(-lane<Real>(expm1(arguments), V::width - 2), Wider<Real>::minus_expm1(x), 1.5, x);
+  }
   CHECK_AT(same_bits(lane<Real>(e, 0), lane<Real>(e, V::width - 2)), x);
   CHECK_AT(same_bits(lane<Real>(s, 0), lane<Real>(s, V::width - 2)), x);
 }

@@ -96,19 +96,21 @@ struct BackwardStage {
 
   const BackwardContext<F>& context;
   const BackwardStep& step;
-  const cells::ConstantsOf<Cell, Real> constants;
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
 
   static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
                   const Real* sums) {
-    const BackwardStage stage{context, step, cells::constants_of<Cell, Real>(context.p.constants)};
-    for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-      stage.finish(product, unit, b);
+    const BackwardStage stage{context, step};
+    with_constants<Cell, Real>(context.p, [&](const auto& constants) FUSEDRNN_LAMBDA {
+      for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+        stage.finish(product, unit, b, constants);
+      });
     });
   }
 
-  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b) const {
+  template <class K>
+  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b, const K& constants) const {
     const int64_t units = extent(context.p, kStage.units);
     const int lanes = lanes_at<V>(unit, units);
     if (lanes == 0) {
@@ -129,7 +131,7 @@ struct BackwardStage {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(step.flags, b)) {
-      compute(unit, b, dnext, product, delta, dprev);
+      compute(unit, b, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -152,8 +154,9 @@ struct BackwardStage {
     }
   }
 
+  template <class K>
   FUSEDRNN_MEMBER void compute(int64_t unit, int64_t b, const V* dnext, V dpassed, V* delta,
-                               V* dprev) const {
+                               V* dprev, [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kHidden) {
       const int64_t panel = unit / U, panels = blocks_of(context.p.H, U);

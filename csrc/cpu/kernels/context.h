@@ -69,6 +69,23 @@ struct Context {
   const Range h_panels, p_panels;
 };
 
+// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
+// once for any.
+template <class Cell, class Real, class Run>
+FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
+  if constexpr (cells::kConstantCount<Cell> == 0) {
+    run(cells::NoConstants{});
+  } else {
+    using K = cells::ConstantsOf<Cell, Real>;
+    const K k = cells::constants_of<Cell, Real>(p.constants);
+    if (k.usual) {
+      run(cells::Known<K, true>{k});
+    } else {
+      run(cells::Known<K, false>{k});
+    }
+  }
+}
+
 // Units that a vector from `unit` on holds; the last panel may have vectors without any.
 template <class V>
 FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {

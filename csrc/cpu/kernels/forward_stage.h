@@ -101,7 +101,6 @@ struct ForwardStage {
 
   const ForwardContext<F>& context;
   const ForwardStep& step;
-  const cells::ConstantsOf<Cell, Real> constants;
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -111,11 +110,13 @@ struct ForwardStage {
 
   static void map(const ForwardContext<F>& context, const ForwardStep& step, const Tile& tile,
                   const Real* sums) {
-    ForwardStage{context, step, cells::constants_of<Cell, Real>(context.p.constants)}.run(tile,
-                                                                                          sums);
+    with_constants<Cell, Real>(context.p, [&](const auto& constants) FUSEDRNN_LAMBDA {
+      ForwardStage{context, step}.run(tile, sums, constants);
+    });
   }
 
-  FUSEDRNN_MEMBER void run(const Tile& tile, const Real* sums) const {
+  template <class K>
+  FUSEDRNN_MEMBER void run(const Tile& tile, const Real* sums, const K& constants) const {
     Site sites[2];
     int waiting = 0;
     const Real* sum = sums + tile.repeated * N * W;
@@ -124,15 +125,15 @@ struct ForwardStage {
         for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units(); ++j) {
           sites[waiting] = site(sum, panel, j, b);
           if (step.flags != nullptr) {
-            finish_one(sites[0]);
+            finish_one(sites[0], constants);
           } else if (++waiting == 2) {
-            finish_two(sites);
+            finish_two(sites, constants);
             waiting = 0;
           }
         }
       }
     }
-    if (waiting == 1) finish_one(sites[0]);
+    if (waiting == 1) finish_one(sites[0], constants);
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
@@ -161,23 +162,25 @@ struct ForwardStage {
   }
 
   // Two sites of a step that every sequence has and nothing cuts.
-  FUSEDRNN_MEMBER void finish_two(const Site* sites) const {
+  template <class K>
+  FUSEDRNN_MEMBER void finish_two(const Site* sites, const K& constants) const {
     using X = Twin<V>;
     X prev[kStates], next[kStates];
     load_states(sites, prev);
-    compute(sites, prev, next);
+    compute(sites, prev, next, constants);
     if constexpr (sets(0)) store_output(sites, next[0]);
     store_states(sites, next);
   }
 
-  FUSEDRNN_MEMBER void finish_one(const Site& site) const {
+  template <class K>
+  FUSEDRNN_MEMBER void finish_one(const Site& site, const K& constants) const {
     const bool valid = is_valid(step.flags, site.b), cut_next = is_cut(step.next_flags, site.b);
     V prev[kStates], next[kStates];
     load_states(&site, prev);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) next[s] = prev[s];
     }
-    if (valid) compute(&site, prev, next);
+    if (valid) compute(&site, prev, next, constants);
     if constexpr (sets(0)) {
       store_output(&site, is_shown(step.flags, site.b) ? next[0] : V::zero());
     }
@@ -206,8 +209,9 @@ struct ForwardStage {
   }
 
   // The stage's equations; its gates and the next stage's operand are stored.
-  template <class X>
-  FUSEDRNN_MEMBER void compute(const Site* sites, const X* prev, X* next) const {
+  template <class X, class K>
+  FUSEDRNN_MEMBER void compute(const Site* sites, const X* prev, X* next,
+                               [[maybe_unused]] const K& constants) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
     const auto load = [&](const Real* Site::* blocks, int block) FUSEDRNN_LAMBDA {

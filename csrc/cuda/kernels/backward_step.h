@@ -83,7 +83,14 @@ struct BackwardUnit {
     load_states<F>(Sets::kStates, f.entering, b * f.ld + unit, prev);
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
     if constexpr (cells::kConstantCount<Cell> > 0) {
-      Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev, constants);
+      using K = cells::ConstantsOf<Cell, Real>;
+      if (constants.usual) {
+        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
+                                       cells::Known<K, true>{constants});
+      } else {
+        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
+                                       cells::Known<K, false>{constants});
+      }
     } else {
       Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
     }

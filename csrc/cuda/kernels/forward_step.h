@@ -100,7 +100,14 @@ struct ForwardUnit {
       if (has(Sets::kSavedBefore, s)) saved[s].value = *saved_at(s);
     }
     if constexpr (cells::kConstantCount<Cell> > 0) {
-      Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed, constants);
+      using K = cells::ConstantsOf<Cell, Real>;
+      if (constants.usual) {
+        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
+                                      cells::Known<K, true>{constants});
+      } else {
+        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
+                                      cells::Known<K, false>{constants});
+      }
     } else {
       Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
     }
