@@ -449,8 +449,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/activations.h",
-        "return zero_unless(not_less(x, V::set(C::sigmoid_zero)), y);",
-        "zero_unless(not_less(x, V::set(C::sigmoid_zero)), y)",
+        "return zero_unless(not_less(x, V::set(C::exp_zero)), y);",
+        "zero_unless(not_less(x, V::set(C::exp_zero)), y)",
         "y",
         "sigmoid of very low numbers is wrong",
         "activations",

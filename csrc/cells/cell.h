@@ -13,9 +13,10 @@
 // A stage is at most one product, then one map. The maps are the cell's equations, forward and
 // backward, over a vector type V: one vector of units of one sequence at one step. V has the four
 // operators, unary minus, V::set(x), V::zero(), and, found by argument-dependent lookup, fma(a,b,c)
-// = a*b+c, fnma(a,b,c) = c-a*b, a <= b (false for NaN), select(mask,a,b), sigmoid, tanh and relu.
-// Nothing else is used, so that the same equations compile for each CPU instruction set and for
-// CUDA. Maps know neither threads nor layouts.
+// = a*b+c, fnma(a,b,c) = c-a*b, a <= b (false for NaN), select(mask,a,b), sigmoid, tanh, relu, exp
+// and softplus, log(1 + exp(x)): so the logarithm of sigmoid(x) is -softplus(-x). Nothing else is
+// used, so that the same equations compile for each CPU instruction set and for CUDA. Maps know
+// neither threads nor layouts.
 //
 //   kGates        G: blocks of a
 //   kSaved        vectors a unit that forward leaves for backward

@@ -1,6 +1,7 @@
 // The vector type of one instruction set: what its interface (isa/scalar/vec.h) promises and the
-// results of whole kernels would not show. Compiled with the set's flags, so it stays in C where it
-// calls anything; vec_test_main.cpp runs it.
+// results of whole kernels would not show; and exp and softplus, which no cell shows over their
+// whole range. Compiled with the set's flags, so it stays in C where it calls anything;
+// vec_test_main.cpp runs it.
 
 #include <math.h>
 #include <stdint.h>
@@ -11,6 +12,8 @@
 
 #include "cpu/kernels/number.h"
 #include FUSEDRNN_VEC_HEADER
+
+#include "cpu/kernels/activations.h"
 
 extern "C" int vec_test();
 
@@ -261,6 +264,89 @@ void test_order() {
   }
 }
 
+// --- exp and softplus, against those of C in a wider type: bounds of docs/activations.md ---
+
+template <class Real>
+struct Wider;
+template <>
+struct Wider<float> {
+  using type = double;
+  static constexpr int bits = 24, least_exponent = -126;
+  static constexpr float epsilon = __FLT_EPSILON__;
+  static type exp(float x) { return ::exp(static_cast<type>(x)); }
+  static type softplus(float x) {
+    return (x > 0 ? static_cast<type>(x) : 0) + log1p(::exp(-fabs(static_cast<type>(x))));
+  }
+};
+template <>
+struct Wider<double> {
+  using type = long double;
+  static constexpr int bits = 53, least_exponent = -1022;
+  static constexpr double epsilon = __DBL_EPSILON__;
+  static type exp(double x) { return expl(static_cast<type>(x)); }
+  static type softplus(double x) {
+    return (x > 0 ? static_cast<type>(x) : 0) + log1pl(expl(-fabsl(static_cast<type>(x))));
+  }
+};
+
+// Within `bound` ulp where the exact result is a normal number; infinite with it, and beside zero
+// below.
+template <class Real>
+void check_result(Real got, typename Wider<Real>::type exact, double bound, Real x) {
+  using W = Wider<Real>;
+  const Real rounded = static_cast<Real>(exact);
+  if (exact != exact || rounded == Real(__builtin_inf())) {
+    CHECK_AT(exact != exact ? got != got : got == rounded, x);
+    return;
+  }
+  const Real least = static_cast<Real>(ldexp(1.0, W::least_exponent));
+  if (exact < static_cast<typename W::type>(least)) {
+    CHECK_AT(got >= 0 && got <= least, x);
+    return;
+  }
+  int exponent = 0;
+  frexp(static_cast<double>(exact), &exponent);
+  const auto error = static_cast<typename W::type>(got) - exact;
+  const double ulp = static_cast<double>(ldexpl(error, W::bits - exponent));
+  CHECK_AT(ulp <= bound && -ulp <= bound, x);
+}
+
+template <class Real>
+void check_exp_and_softplus(Real x) {
+  using V = Vec<Real>;
+  Real values[V::width];
+  for (int i = 0; i < V::width; ++i) values[i] = i % 2 == 0 ? x : Real(0.5);
+  const V arguments = V::load(values), e = exp(arguments), s = softplus(arguments);
+  check_result(lane<Real>(e, V::width - 2), Wider<Real>::exp(x), 1.25, x);
+  check_result(lane<Real>(s, V::width - 2), Wider<Real>::softplus(x), 2, x);
+  CHECK_AT(same_bits(lane<Real>(e, 0), lane<Real>(e, V::width - 2)), x);
+  CHECK_AT(same_bits(lane<Real>(s, 0), lane<Real>(s, V::width - 2)), x);
+}
+
+template <class Real>
+void test_exp_and_softplus() {
+  const Real infinity = Real(__builtin_inf()), nan = Real(__builtin_nan(""));
+  const Real most = sizeof(Real) == 4 ? Real(__FLT_MAX__) : Real(__DBL_MAX__);
+  const Real special[] = {0, Real(-0.0), infinity, -infinity, nan, -nan, most, -most};
+  for (const Real x : special) check_exp_and_softplus(x);
+  // From where the results underflow to where e^x overflows, and beyond.
+  const Real range = sizeof(Real) == 4 ? Real(110) : Real(760);
+  constexpr int kCount = 50000;
+  for (int i = -kCount; i <= kCount; ++i) check_exp_and_softplus(range * Real(i) / Real(kCount));
+  // Numbers of every size, and halves of ln(2), where the reduction takes its steps.
+  for (Real size = range; size > Real(1e-30); size *= Real(0.997)) {
+    check_exp_and_softplus(size);
+    check_exp_and_softplus(-size);
+  }
+  for (int n = -2200; n <= 2200; ++n) {
+    const Real step = Real(n * 0.34657359027997265);
+    if (fabs(static_cast<double>(step)) > static_cast<double>(range)) continue;
+    for (int i = -4; i <= 4; ++i) {
+      check_exp_and_softplus(static_cast<Real>(step * (1 + Real(i) * Wider<Real>::epsilon)));
+    }
+  }
+}
+
 }  // namespace
 
 int vec_test() {
@@ -274,5 +360,7 @@ int vec_test() {
   test_conversions();
   test_order<Bf16>();
   test_order<Half>();
+  test_exp_and_softplus<float>();
+  test_exp_and_softplus<double>();
   return failures;
 }

@@ -1,6 +1,6 @@
 // Functions of one real number, with errors of at most 2 ulp (float) and 1 ulp (double) for exp and
-// tanh, 4 and 3 for sigmoid. Call them by their qualified names (device::exp): the global namespace
-// has its own.
+// tanh, 4 and 3 for sigmoid and softplus. Call them by their qualified names (device::exp): the
+// global namespace has its own.
 #pragma once
 
 #include "cuda/device/inline.h"
@@ -16,6 +16,14 @@ FUSEDRNN_DEVICE double tanh(double x) { return ::tanh(x); }
 // 1 / (1 + exp(-x)), 0 where exp overflows.
 FUSEDRNN_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + ::expf(-x)); }
 FUSEDRNN_DEVICE double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
+
+// log(1 + exp(x)), without overflow.
+FUSEDRNN_DEVICE float softplus(float x) {
+  return (x > 0.0f ? x : 0.0f) + ::log1pf(::expf(-::fabsf(x)));
+}
+FUSEDRNN_DEVICE double softplus(double x) {
+  return (x > 0.0 ? x : 0.0) + ::log1p(::exp(-::fabs(x)));
+}
 
 // a * b + c, rounded once.
 FUSEDRNN_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }

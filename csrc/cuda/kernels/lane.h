@@ -27,6 +27,8 @@ struct Lane {
   }
   friend FUSEDRNN_DEVICE Lane select(bool mask, Lane a, Lane b) { return mask ? a : b; }
   friend FUSEDRNN_DEVICE Lane sigmoid(Lane x) { return {device::sigmoid(x.value)}; }
+  friend FUSEDRNN_DEVICE Lane exp(Lane x) { return {device::exp(x.value)}; }
+  friend FUSEDRNN_DEVICE Lane softplus(Lane x) { return {device::softplus(x.value)}; }
   friend FUSEDRNN_DEVICE Lane tanh(Lane x) { return {device::tanh(x.value)}; }
   // The operands stand so that NaN comes through.
   friend FUSEDRNN_DEVICE Lane relu(Lane x) { return {device::max(Real(0), x.value)}; }

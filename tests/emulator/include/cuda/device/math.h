@@ -16,6 +16,13 @@ FUSEDRNN_DEVICE double tanh(double x) { return std::tanh(x); }
 FUSEDRNN_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 FUSEDRNN_DEVICE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
+FUSEDRNN_DEVICE float softplus(float x) {
+  return (x > 0.0f ? x : 0.0f) + std::log1p(std::exp(-std::fabs(x)));
+}
+FUSEDRNN_DEVICE double softplus(double x) {
+  return (x > 0.0 ? x : 0.0) + std::log1p(std::exp(-std::fabs(x)));
+}
+
 FUSEDRNN_DEVICE float fma(float a, float b, float c) { return std::fma(a, b, c); }
 FUSEDRNN_DEVICE double fma(double a, double b, double c) { return std::fma(a, b, c); }
 
