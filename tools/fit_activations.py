@@ -8,7 +8,7 @@ Usage::
 ``sigmoid``, ``tanh`` and ``exp`` share one series: e^r = 1 + r + r^2 (c_0 + c_1 r + ...) on
 |r| <= ln(2)/2. What is fitted is q(r) = (e^r - 1) / r = 1 + c_0 r + c_1 r^2 + ..., whose relative
 error is that of e^r - 1, which ``tanh`` needs near 0. ``softplus`` has a second one, of
-q(r) = atanh(sqrt(r)) / sqrt(r) = 1 + c_0 r + ...: log(1 + t) is 2 s q(s^2) with s = t / (2 + t), for
+q(r) = atanh(sqrt(r)) / sqrt(r) = 1 + c_0 r + ...: log(1 + t) = 2 s q(s^2), s = t / (2 + t), for
 0 <= t <= 1. Remez's exchange algorithm makes the largest relative error as small as it can be, in
 40 digits; the constant term is held at 1, so that the functions are exact for tiny arguments.
 """

@@ -318,7 +318,7 @@ void check_exp_and_softplus(Real x) {
   for (int i = 0; i < V::width; ++i) values[i] = i % 2 == 0 ? x : Real(0.5);
   const V arguments = V::load(values), e = exp(arguments), s = softplus(arguments);
   check_result(lane<Real>(e, V::width - 2), Wider<Real>::exp(x), 1.25, x);
-  check_result(lane<Real>(s, V::width - 2), Wider<Real>::softplus(x), 2, x);
+  check_result(lane<Real>(s, V::width - 2), Wider<Real>::softplus(x), 2.25, x);
   CHECK_AT(same_bits(lane<Real>(e, 0), lane<Real>(e, V::width - 2)), x);
   CHECK_AT(same_bits(lane<Real>(s, 0), lane<Real>(s, V::width - 2)), x);
 }
