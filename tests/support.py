@@ -116,9 +116,8 @@ def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
 
 
 def outputs(y: Any, state: Any) -> dict[str, Any]:
-    if isinstance(state, tuple):
-        return {"y": y, "h_n": state[0], "c_n": state[1]}
-    return {"y": y, "h_n": state}
+    states = state if isinstance(state, tuple) else (state,)
+    return {"y": y, **{f"{letter}_n": s for letter, s in zip("hcnm", states, strict=False)}}
 
 
 def with_zero_biases(problem: Arguments) -> Arguments:

@@ -5,7 +5,9 @@
 #include "cells/gru.h"
 #include "cells/indrnn.h"
 #include "cells/lstm.h"
+#include "cells/mingru.h"
 #include "cells/rnn.h"
+#include "cells/slstm.h"
 
 #define FUSEDRNN_FOR_EACH_CELL(F)                                                               \
   F("rnn_tanh", ::fusedrnn::cells::Rnn<::fusedrnn::cells::Tanh>)                                \
@@ -20,4 +22,10 @@
   F("lstm_coupled_peephole", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::CoupledPeepholeLstm>) \
   F("lstm_projection", ::fusedrnn::cells::LstmOf<::fusedrnn::cells::ProjectedLstm>)             \
   F("indrnn_relu", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Relu>)                          \
-  F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)
+  F("indrnn_tanh", ::fusedrnn::cells::IndRnn<::fusedrnn::cells::Tanh>)                          \
+  F("mingru_linear", ::fusedrnn::cells::MinGru<::fusedrnn::cells::Identity>)                    \
+  F("mingru_positive", ::fusedrnn::cells::MinGru<::fusedrnn::cells::Positive>)                  \
+  F("minlstm_linear", ::fusedrnn::cells::MinLstm<::fusedrnn::cells::Identity>)                  \
+  F("minlstm_positive", ::fusedrnn::cells::MinLstm<::fusedrnn::cells::Positive>)                \
+  F("slstm", ::fusedrnn::cells::Slstm<::fusedrnn::cells::SigmoidForget>)                        \
+  F("slstm_exp", ::fusedrnn::cells::Slstm<::fusedrnn::cells::ExpForget>)

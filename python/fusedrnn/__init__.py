@@ -38,7 +38,16 @@ from fusedrnn.cells.lstm import (
     lstm_backward,
     lstm_forward,
 )
+from fusedrnn.cells.mingru import MinGRU, MinGRUGradients, mingru, mingru_backward, mingru_forward
+from fusedrnn.cells.minlstm import (
+    MinLSTM,
+    MinLSTMGradients,
+    minlstm,
+    minlstm_backward,
+    minlstm_forward,
+)
 from fusedrnn.cells.rnn import RNN, RNNGradients, rnn, rnn_backward, rnn_forward
+from fusedrnn.cells.slstm import SLSTM, SLSTMGradients, slstm, slstm_backward, slstm_forward
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import Tape
 from fusedrnn.information import __version__, info, release_memory
@@ -62,6 +71,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "SGD",
+    "SLSTM",
     "Adam",
     "AdamW",
     "Chunk",
@@ -71,10 +81,15 @@ __all__ = [
     "IndRNNGradients",
     "LSTMGradients",
     "LayerTape",
+    "MinGRU",
+    "MinGRUGradients",
+    "MinLSTM",
+    "MinLSTMGradients",
     "PeepholeLSTMGradients",
     "ProjectionLSTMGradients",
     "RMSprop",
     "RNNGradients",
+    "SLSTMGradients",
     "Tape",
     "__version__",
     "clip_grad_norm",
@@ -90,11 +105,20 @@ __all__ = [
     "lstm",
     "lstm_backward",
     "lstm_forward",
+    "mingru",
+    "mingru_backward",
+    "mingru_forward",
+    "minlstm",
+    "minlstm_backward",
+    "minlstm_forward",
     "release_memory",
     "rnn",
     "rnn_backward",
     "rnn_forward",
     "set_num_threads",
+    "slstm",
+    "slstm_backward",
+    "slstm_forward",
     "tbptt",
 ]
 

@@ -1,7 +1,7 @@
 """What the functions of all cells share: one layer in one direction, forward and backward.
 
 Letters: T time steps, B batch, I input size, H hidden size, G gate blocks (RNN and IndRNN 1, GRU 3,
-LSTM 4).
+LSTM and sLSTM 4, minGRU 2, minLSTM 3).
 Arrays are NumPy arrays or anything with `__dlpack__` (PyTorch, JAX, CuPy, ...), read without a copy
 where their last axis is dense. Results, gradients too, are of the kind of `x` (`fusedrnn.interop`
 says how that is found), on its device, and of its dtype: float32, float64, bfloat16 (in NumPy by
@@ -72,7 +72,7 @@ def run(
     y_out, states_out = (
         (None, None)
         if out is None
-        else options.result_arrays(out, "y", ("h_n", "c_n")[: len(states)])
+        else options.result_arrays(out, "y", tuple(f"{s}_n" for s in options.STATES[: len(states)]))
     )
     if not function:
         warn_of_lost_gradients((x, *parameters, *states), 3)

@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from fusedrnn.options import STATES
+
 # Of x and of states: what a layer's backward calls so, and what a function's does.
-OF_INPUTS = frozenset({"x", "h0", "c0", "dx", "dh0", "dc0"})
+OF_INPUTS = frozenset(
+    f"{d}{name}" for d in ("", "d") for name in ("x", *(f"{state}0" for state in STATES))
+)
 
 
 def is_record(grads: object) -> bool:

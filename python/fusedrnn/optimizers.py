@@ -351,7 +351,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        first, second = options.pair("betas", "(b1, b2)", betas)
+        first, second = options.values("betas", ("b1", "b2"), betas)
         self.betas = (
             options.number("betas[0]", first, least=0, below=1),
             options.number("betas[1]", second, least=0, below=1),

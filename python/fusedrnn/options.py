@@ -12,6 +12,7 @@ import numpy as np
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PADDINGS = ("zero", "last")
+STATES = ("h", "c", "n", "m")  # a cell has the first of them
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 
@@ -99,24 +100,25 @@ def masks(
     return lengths, mask, resets, shows_last
 
 
-def pair(name: str, form: str, value: object) -> tuple[Any, Any]:
-    """Two values, in a tuple or a list."""
+def values(name: str, members: tuple[str, ...], value: object) -> tuple[Any, ...]:
+    """As many values as there are members, in a tuple or a list."""
+    form = f"a {'pair' if len(members) == 2 else 'tuple'} ({', '.join(members)})"
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected a pair {form}, got {type(value).__name__}")
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected a pair {form}, got {len(value)} values")
-    first, second = value
-    return first, second
+        raise TypeError(f"{name}: expected {form}, got {type(value).__name__}")
+    if len(value) != len(members):
+        raise ValueError(f"{name}: expected {form}, got {len(value)} values")
+    return tuple(value)
 
 
 def result_arrays(out: object, y: str, states: tuple[str, ...]) -> tuple[Any, tuple[Any, ...]]:
     """The arrays of `out`: y, and one for each state; all are given."""
     form = states[0] if len(states) == 1 else f"({', '.join(states)})"
     shown = form if states[0].endswith("_n") else "state"
-    first, state = pair("out", f"({y}, {shown})", out)
-    parts = (state,) if len(states) == 1 else pair("out[1]", form, state)
-    names = ["out[0]", "out[1]"] if len(states) == 1 else ["out[0]", "out[1][0]", "out[1][1]"]
-    for name, array in zip(names, (first, *parts), strict=True):
+    first, state = values("out", (y, shown), out)
+    parts = (state,) if len(states) == 1 else values("out[1]", states, state)
+    numbers = range(len(states))
+    names = ["out[1]"] if len(states) == 1 else [f"out[1][{i}]" for i in numbers]
+    for name, array in zip(("out[0]", *names), (first, *parts), strict=True):
         if array is None:
             raise ValueError(f"{name}: expected an array, got none")
     return first, parts

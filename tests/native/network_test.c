@@ -164,7 +164,8 @@ static void test_bad_runs(void) {
   const char* const cells =
       "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm, lstm_peephole, "
       "lstm_coupled, lstm_coupled_peephole, lstm_projection, "
-      "indrnn_relu, indrnn_tanh";
+      "indrnn_relu, indrnn_tanh, mingru_linear, mingru_positive, minlstm_linear, "
+      "minlstm_positive, slstm, slstm_exp";
   char message[256];
   snprintf(message, sizeof message, "cell: expected one of %s, got 'elman'", cells);
   NO_NETWORK(message, layer("elman", 0, 2, 3));

@@ -17,7 +17,7 @@ from typing import Any
 
 from .autodiff import Scalar, Var, backpropagate
 from .cells import CELLS
-from .sequence import Nested, layer_suffixes, run, run_stack, state_sizes
+from .sequence import Nested, layer_suffixes, layer_weights, run, run_stack, state_sizes
 
 __all__ = ["CELLS", "forward", "gradients", "stack", "stack_gradients"]
 
@@ -64,14 +64,14 @@ def gradients(
     padding: str = "zero",
     reverse: bool = False,
     dy: Nested = None,
-    dh_n: Nested = None,
-    dc_n: Nested = None,
     **arguments: Any,
 ) -> dict[str, Nested]:
-    """Gradients of sum(dy*y) + sum(dh_n*h_n) + sum(dc_n*c_n); an upstream of None is zero.
+    """Gradients of sum(dy*y) + sum(dh_n*h_n) (+ sum(dc_n*c_n) ...); an upstream of None is zero.
 
-    Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight given.
+    Takes what `forward` takes. Returns dx, dh0 (and dc0, ...), and one gradient for each weight
+    given.
     """
+    upstream = _upstream(cell, dy, arguments)
     values, evaluate = _sequence(
         cell,
         x,
@@ -82,7 +82,6 @@ def gradients(
         padding=padding,
         reverse=reverse,
     )
-    upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n}
     return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
 
 
@@ -125,11 +124,10 @@ def stack_gradients(
     mask: Nested = None,
     padding: str = "zero",
     dy: Nested = None,
-    dh_n: Nested = None,
-    dc_n: Nested = None,
     **arguments: Any,
 ) -> dict[str, Nested]:
-    """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0")."""
+    """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0", ...)."""
+    upstream = _upstream(cell, dy, arguments)
     values, evaluate = _stack(
         cell,
         x,
@@ -140,11 +138,17 @@ def stack_gradients(
         mask=mask,
         padding=padding,
     )
-    return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n})
+    return _grad(evaluate, values, upstream)
 
 
 Values = dict[str, Nested]
 Evaluate = Callable[[Values], dict[str, Nested]]
+
+
+def _upstream(cell: str, dy: Nested, arguments: dict[str, Any]) -> Values:
+    """The gradients of the outputs; those of the states are taken out of `arguments`."""
+    states = {f"{s}_n": arguments.pop(f"d{s}_n", None) for s in CELLS[cell].states}
+    return {"y": dy, **states}
 
 
 def _sequence(
@@ -198,7 +202,7 @@ def _stack(
     weights = {name: _lists(value) for name, value in parameters.items()}
     initial = _initial(
         cell,
-        tensors | {"w_hh": weights["weight_hh_l0"]},
+        tensors | layer_weights(weights, "_l0"),
         options,
         lambda size: [[[0.0] * size for _ in range(batch)] for _ in range(rows)],
     )
@@ -244,7 +248,7 @@ def _initial(
 ) -> Values:
     """Take the initial states out of `tensors`, with zeros for those that are missing."""
     names = [f"{letter}0" for letter in CELLS[cell].states]
-    sizes = state_sizes(cell, tensors["w_hh"], options)
+    sizes = state_sizes(cell, tensors, options)
     return {
         name: tensors.pop(name) if name in tensors else zeros(size)
         for name, size in zip(names, sizes, strict=True)

@@ -89,6 +89,9 @@ def _tanh_slope(a: float) -> float:
 
 sigmoid = _elementary(_sigmoid, _sigmoid_slope)
 tanh = _elementary(math.tanh, _tanh_slope)
+exp = _elementary(math.exp, math.exp)
+log = _elementary(math.log, lambda a: 1.0 / a)
+reciprocal = _elementary(lambda a: 1.0 / a, lambda a: -1.0 / (a * a))
 
 
 def relu(a: Scalar) -> Scalar:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .autodiff import Scalar, relu, sigmoid, tanh
+from .autodiff import Scalar, exp, log, reciprocal, relu, sigmoid, tanh, value_of
 from .vector import Vector, affine
 
 Row = Sequence[Scalar]
@@ -118,6 +118,73 @@ def indrnn(
     return ((a + Vector(w_hh) * h).map(ACTIVATIONS[nonlinearity]),)
 
 
+def positive(a: Scalar) -> Scalar:
+    """The paper's g, so that h~ has a logarithm."""
+    return a + 0.5 if value_of(a) >= 0.0 else sigmoid(a)
+
+
+CANDIDATES = {"linear": identity, "positive": positive}
+
+
+def mingru(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    b_ih: Row | None = None,
+    candidate: str = "linear",
+) -> State:
+    """Feng et al. (2024), arXiv:2410.01201, section 3.1, gates z and h; `candidate` as in B.1."""
+    (h,) = state
+    a_z, a_h = affine(w_ih, x, b_ih).blocks(2)
+    z = a_z.map(sigmoid)
+    return ((1.0 - z) * h + z * a_h.map(CANDIDATES[candidate]),)
+
+
+def minlstm(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    b_ih: Row | None = None,
+    candidate: str = "linear",
+) -> State:
+    """Feng et al. (2024), arXiv:2410.01201, section 3.2, gates f, i and h, normalised."""
+    (h,) = state
+    a_f, a_i, a_h = affine(w_ih, x, b_ih).blocks(3)
+    f, i = a_f.map(sigmoid), a_i.map(sigmoid)
+    share = (f + i).map(reciprocal)
+    return (f * share * h + i * share * a_h.map(CANDIDATES[candidate]),)
+
+
+def slstm(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    w_hh: Matrix,
+    b_ih: Row | None = None,
+    forget: str = "sigmoid",
+) -> State:
+    """Beck et al. (2024), arXiv:2405.04517, equations 8 to 18; gates i, f, z, o.
+
+    Where n is 0 there is no past to scale, and m is that of the input alone.
+    """
+    h, c, n, m = state
+    v = affine(w_ih, x, b_ih) + affine(w_hh, h, None)
+    v_i, v_f, v_z, v_o = v.blocks(4)
+    log_f = v_f if forget == "exp" else v_f.map(sigmoid).map(log)
+    kept = log_f + m
+    m_new = Vector(map(_stabiliser, v_i, kept, n))
+    i, f = (v_i - m_new).map(exp), (kept - m_new).map(exp)
+    c, n = f * c + i * v_z.map(tanh), f * n + i
+    return (v_o.map(sigmoid) * c * n.map(reciprocal), c, n, m_new)
+
+
+def _stabiliser(v_i: Scalar, kept: Scalar, n: Scalar) -> Scalar:
+    return v_i if value_of(n) == 0.0 or value_of(v_i) >= value_of(kept) else kept
+
+
 class Cell(NamedTuple):
     """A cell's step, its number of gate blocks (without options), and the letters of its states."""
 
@@ -131,4 +198,7 @@ CELLS = {
     "gru": Cell(gru, gates=3, states=("h",)),
     "indrnn": Cell(indrnn, gates=1, states=("h",)),
     "lstm": Cell(lstm, gates=4, states=("h", "c")),
+    "mingru": Cell(mingru, gates=2, states=("h",)),
+    "minlstm": Cell(minlstm, gates=3, states=("h",)),
+    "slstm": Cell(slstm, gates=4, states=("h", "c", "n", "m")),
 }

@@ -15,11 +15,14 @@ from .vector import Vector, zeros
 Nested = Any  # a scalar, or a list of these: [T][B][I], [G*H][I], ...
 
 
-def state_sizes(cell: str, w_hh: Nested, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Elements of each state: h is what w_hh multiplies, c has one element per gate row."""
-    units = len(w_hh) // (CELLS[cell].gates - bool(options.get("coupled")))
-    width = len(w_hh[0]) if isinstance(w_hh[0], list) else units  # a matrix, or a weight a unit
-    return (width, units)[: len(CELLS[cell].states)]
+def state_sizes(
+    cell: str, weights: Mapping[str, Nested], options: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """Elements of each state: h is what w_hh multiplies, others have one element per gate row."""
+    units = len(weights["w_ih"]) // (CELLS[cell].gates - bool(options.get("coupled")))
+    w_hh = weights.get("w_hh", [0.0])
+    width = len(w_hh[0]) if isinstance(w_hh[0], list) else units  # a matrix, or none
+    return (width, *(units for _ in CELLS[cell].states[1:]))
 
 
 def run(
@@ -37,10 +40,11 @@ def run(
 ) -> dict[str, Nested]:
     """One direction of one layer.
 
-    `initial` holds h0 (and c0), whose number of rows is the batch. Returns y, h_n (and c_n).
+    `initial` holds h0 (and c0, ...), whose number of rows is the batch. Returns y, h_n (and c_n,
+    ...).
     """
     step, states = CELLS[cell].step, CELLS[cell].states
-    sizes = state_sizes(cell, weights["w_hh"], options)
+    sizes = state_sizes(cell, weights, options)
     batch = len(initial["h0"])
     y: Nested = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
     final: dict[str, Nested] = {f"{s}_n": [] for s in states}

@@ -27,6 +27,9 @@ class Vector:
     def __mul__(self, other: Vector) -> Vector:
         return Vector(a * b for a, b in zip(self, other, strict=True))
 
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(a - b for a, b in zip(self, other, strict=True))
+
     def __rsub__(self, number: float) -> Vector:
         return Vector(number - a for a in self)
 

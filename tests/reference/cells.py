@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .rounding import Array, Rounding
 
@@ -137,6 +138,118 @@ def lstm_backward(dstates: States, saved: Saved, w_hh: Array, rounding: Rounding
     return du, du, du.T @ rounding.operand(h_prev), (du @ w_hh, dc * f)
 
 
+# Each with its derivative, of the argument.
+CANDIDATES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "linear": (lambda a: a, np.ones_like),
+    "positive": (
+        lambda a: np.where(a >= 0.0, a + 0.5, sigmoid(a)),
+        lambda a: np.where(a >= 0.0, 1.0, sigmoid(a) * sigmoid(-a)),
+    ),
+}
+
+
+def softplus(a: Array) -> Array:
+    return np.asarray(np.logaddexp(0.0, a))
+
+
+def mingru_step(
+    a: Array, states: States, _w: Array, _b: Array, rounding: Rounding, candidate: str = "linear"
+) -> tuple[States, Saved]:
+    (h_prev,) = states
+    a_z, a_h = np.split(a, 2, axis=1)
+    z = sigmoid(a_z)
+    h = (1.0 - z) * h_prev + z * CANDIDATES[candidate][0](a_h)
+    return (h,), (h_prev, rounding.gates(z), rounding.gates(a_h))
+
+
+def mingru_backward(
+    dstates: States, saved: Saved, w: Array, rounding: Rounding, candidate: str = "linear"
+) -> Backward:
+    (dh,) = dstates
+    h_prev, z, a_h = saved
+    value, slope = CANDIDATES[candidate]
+    da_z = dh * (value(a_h) - h_prev) * z * (1.0 - z)
+    da = rounding.delta(np.concatenate([da_z, dh * z * slope(a_h)], axis=1))
+    return da, np.zeros_like(da), np.zeros_like(w), (dh * (1.0 - z),)
+
+
+def minlstm_step(
+    a: Array, states: States, _w: Array, _b: Array, rounding: Rounding, candidate: str = "linear"
+) -> tuple[States, Saved]:
+    (h_prev,) = states
+    a_f, a_i, a_h = np.split(a, 3, axis=1)
+    i = sigmoid(softplus(-a_f) - softplus(-a_i))
+    h = (1.0 - i) * h_prev + i * CANDIDATES[candidate][0](a_h)
+    return (h,), (h_prev, *map(rounding.gates, (a_f, a_i, a_h)))
+
+
+def minlstm_backward(
+    dstates: States, saved: Saved, w: Array, rounding: Rounding, candidate: str = "linear"
+) -> Backward:
+    (dh,) = dstates
+    h_prev, a_f, a_i, a_h = saved
+    value, slope = CANDIDATES[candidate]
+    i = sigmoid(softplus(-a_f) - softplus(-a_i))
+    di = dh * (value(a_h) - h_prev) * i * (1.0 - i)
+    gates = [-di * sigmoid(-a_f), di * sigmoid(-a_i), dh * i * slope(a_h)]
+    da = rounding.delta(np.concatenate(gates, axis=1))
+    return da, np.zeros_like(da), np.zeros_like(w), (dh * (1.0 - i),)
+
+
+def slstm_weights(lead: Array, n_prev: Array) -> tuple[NDArray[np.bool_], Array, Array]:
+    """Whether m is that of the input, and exp(v_i - m), exp(log f + m_prev - m).
+
+    The latter is kept finite where n_prev is 0, and it multiplies zeros.
+    """
+    by_input = (n_prev == 0.0) | (lead >= 0.0)
+    return (
+        by_input,
+        np.exp(np.where(by_input, 0.0, lead)),
+        np.exp(np.where(by_input, np.minimum(-lead, 80.0), 0.0)),
+    )
+
+
+def slstm_step(
+    a: Array,
+    states: States,
+    w_hh: Array,
+    _b: Array,
+    rounding: Rounding,
+    forget: str = "sigmoid",
+) -> tuple[States, Saved]:
+    h_prev, c_prev, n_prev, m_prev = states
+    v_i, v_f, v_z, v_o = np.split(a + rounding.operand(h_prev) @ w_hh.T, 4, axis=1)
+    z, o = np.tanh(v_z), sigmoid(v_o)
+    kept = m_prev + (v_f if forget == "exp" else -softplus(-v_f))
+    by_input, i, f = slstm_weights(v_i - kept, n_prev)
+    m = np.where(by_input, v_i, kept)
+    c, n = f * c_prev + i * z, f * n_prev + i
+    saved = (h_prev, c_prev, n_prev, *map(rounding.gates, (v_i - kept, v_f, z, o)))
+    return (o * c / n, c, n, m), saved
+
+
+def slstm_backward(
+    dstates: States, saved: Saved, w_hh: Array, rounding: Rounding, forget: str = "sigmoid"
+) -> Backward:
+    dh, dc, dn, dm = dstates
+    h_prev, c_prev, n_prev, lead, v_f, z, o = saved
+    by_input, i, f = slstm_weights(lead, n_prev)
+    c, n = f * c_prev + i * z, f * n_prev + i
+    dc = dc + dh * o / n
+    dn = dn - dh * o * c / (n * n)
+    di, df = (dc * z + dn) * i, (dc * c_prev + dn * n_prev) * f
+    dm = dm - di - df  # of m itself, which takes its gradient to the greater of the two
+    dkept = df + np.where(by_input, 0.0, dm)
+    gates = [
+        di + np.where(by_input, dm, 0.0),
+        dkept * (1.0 if forget == "exp" else sigmoid(-v_f)),
+        dc * i * (1.0 - z * z),
+        dh * c / n * o * (1.0 - o),
+    ]
+    du = rounding.delta(np.concatenate(gates, axis=1))
+    return du, du, du.T @ rounding.operand(h_prev), (du @ w_hh, dc * f, dn * f, dkept)
+
+
 class Cell(NamedTuple):
     """A cell's step and its backward, its number of gate blocks, the letters of its states."""
 
@@ -150,6 +263,9 @@ CELLS: dict[str, Cell] = {
     "rnn": Cell(rnn_step, rnn_backward, 1, ("h",)),
     "gru": Cell(gru_step, gru_backward, 3, ("h",)),
     "lstm": Cell(lstm_step, lstm_backward, 4, ("h", "c")),
+    "mingru": Cell(mingru_step, mingru_backward, 2, ("h",)),
+    "minlstm": Cell(minlstm_step, minlstm_backward, 3, ("h",)),
+    "slstm": Cell(slstm_step, slstm_backward, 4, ("h", "c", "n", "m")),
 }
 
 # What a layer calls the weights of the functions.

@@ -27,12 +27,11 @@ def gradients(
     x: ArrayLike,
     *,
     dy: ArrayLike | None = None,
-    dh_n: ArrayLike | None = None,
-    dc_n: ArrayLike | None = None,
     **arguments: Any,
 ) -> dict[str, Array]:
     """Gradients dx, dw_ih, dw_hh, dh0 (db_ih, db_hh, dc0), as `oracle.gradients` gives them."""
-    return _Run(cell, x, **arguments).backward({"y": dy, "h_n": dh_n, "c_n": dc_n})
+    states = {f"{s}_n": arguments.pop(f"d{s}_n", None) for s in CELLS[cell].states}
+    return _Run(cell, x, **arguments).backward({"y": dy, **states})
 
 
 class _Run:
@@ -44,11 +43,9 @@ class _Run:
         x: ArrayLike,
         *,
         w_ih: ArrayLike,
-        w_hh: ArrayLike,
+        w_hh: ArrayLike | None = None,
         b_ih: ArrayLike | None = None,
         b_hh: ArrayLike | None = None,
-        h0: ArrayLike | None = None,
-        c0: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         mask: ArrayLike | None = None,
@@ -57,7 +54,12 @@ class _Run:
         rounding: Rounding = EXACT,
         **options: Any,
     ) -> None:
-        self.cell, self.options, self.rounding = CELLS[cell], options, rounding
+        self.cell, self.rounding, self.has_w_hh = CELLS[cell], rounding, w_hh is not None
+        given = {f"{s}0": options.pop(f"{s}0", None) for s in self.cell.states}
+        self.options = options
+        if w_hh is None:  # of a cell that has none, and looks at none
+            rows = len(np.asarray(w_ih))
+            w_hh = np.zeros((rows, rows // self.cell.gates))
         self.w_ih, self.w_hh = (rounding.operand(_float64(w)) for w in (w_ih, w_hh))
         self.biases = {"b_ih": b_ih, "b_hh": b_hh}
         x = _float64(x)
@@ -68,17 +70,14 @@ class _Run:
         self.x = rounding.operand(np.where(self.active, x, 0.0))
         self.order = range(steps)[::-1] if reverse else range(steps)
 
-        hidden = (self.w_hh.shape[1], self.w_hh.shape[0] // self.cell.gates)
-        given = {"h0": h0, "c0": c0}
+        width, units = self.w_hh.shape[1], self.w_hh.shape[0] // self.cell.gates
         states: States = ()
-        for letter, size in zip(self.cell.states, hidden, strict=False):
-            state = given.pop(f"{letter}0")
-            states += (np.zeros((batch, size)) if state is None else _float64(state),)
-        if unknown := [name for name, state in given.items() if state is not None]:
-            raise TypeError(f"{cell} has no {unknown}")
+        for name, state in given.items():
+            zeros = np.zeros((batch, width if name == "h0" else units))
+            states += (zeros if state is None else _float64(state),)
 
         a = self.x @ self.w_ih.T + self._bias("b_ih")
-        y = np.zeros((steps, batch, hidden[0]))
+        y = np.zeros((steps, batch, width))
         self.saved: list[Saved] = [()] * steps
         for t in self.order:
             live = self._live(t)
@@ -134,7 +133,7 @@ class _Run:
         grads = {
             "dx": np.where(self.active, da @ self.w_ih, 0.0),
             "dw_ih": np.einsum("tbg,tbi->gi", da, self.x, optimize=True),
-            "dw_hh": dw_hh,
+            **({"dw_hh": dw_hh} if self.has_w_hh else {}),
             **{f"d{s}0": d for s, d in zip(self.cell.states, dstates, strict=True)},
         }
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}

@@ -34,11 +34,10 @@ def stack_gradients(
     parameters: Parameters,
     *,
     dy: ArrayLike | None = None,
-    dh_n: ArrayLike | None = None,
-    dc_n: ArrayLike | None = None,
     **arguments: Any,
 ) -> dict[str, Array]:
     """Gradients under the parameters' own names, "x", "h0" (and "c0")."""
+    ends = {name: arguments.pop(name, None) for name in _of_states(cell, "d{}_n")}
     y, layers, row = np.asarray(x, dtype=np.float64), [], 0
     for suffixes in _layers(parameters):
         calls = _calls(cell, y, parameters, arguments, suffixes=suffixes, row=row)
@@ -56,8 +55,7 @@ def stack_gradients(
         for d, (suffix, call, part) in enumerate(zip(suffixes, calls, parts, strict=True)):
             upstream: dict[str, Any] = {
                 "dy": part,
-                "dh_n": _row(dh_n, first + d),
-                "dc_n": _row(dc_n, first + d),
+                **{name: _row(end, first + d) for name, end in ends.items()},
             }
             grad = gradients(cell, **call, **upstream)
             below = below + grad["dx"]
@@ -89,7 +87,8 @@ def _calls(
     row: int,
 ) -> list[dict[str, Any]]:
     """The arguments of each direction's run; `row` is the first one's place in h0."""
-    shared = {name: value for name, value in arguments.items() if name not in ("h0", "c0")}
+    initial = _of_states(cell, "{}0")
+    shared = {name: value for name, value in arguments.items() if name not in initial}
     return [
         {
             "x": x,
@@ -99,11 +98,15 @@ def _calls(
                 for s, n in LAYER_NAMES.items()
                 if n + suffix in parameters
             },
-            **{name: _row(arguments.get(name), row + d) for name in ("h0", "c0")},
+            **{name: _row(arguments.get(name), row + d) for name in initial},
             **shared,
         }
         for d, suffix in enumerate(suffixes)
     ]
+
+
+def _of_states(cell: str, form: str) -> list[str]:
+    return [form.format(letter) for letter in CELLS[cell].states]
 
 
 def _row(states: ArrayLike | None, row: int) -> Array | None:

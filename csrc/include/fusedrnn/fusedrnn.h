@@ -114,7 +114,9 @@ typedef struct fusedrnn_run {
    * n = tanh(a_n + r * u_n), as in cuDNN, PyTorch and Keras; "gru_reset_before": n = tanh(a_n +
    * W_hn (r * h) + b_hn), Cho et al. 2014; "lstm", "lstm_peephole"; "lstm_coupled" and
    * "lstm_coupled_peephole": gates i, g, o and f = 1 - i; "lstm_projection": h = W_hr (o *
-   * tanh(c)), P numbers */
+   * tanh(c)), P numbers; "mingru_linear", "mingru_positive", gates z, h, and "minlstm_linear",
+   * "minlstm_positive", gates f, i, h, without w_hh; "slstm" and "slstm_exp" by their forget gate,
+   * gates i, f, z, o. docs/math.md has the equations. */
   const char* cell;
   int32_t reverse;         /* nonzero: from the last valid step of each sequence to the first */
   int32_t reads;           /* a row that runs before have written, or 0 */
@@ -149,7 +151,8 @@ typedef struct fusedrnn_network_info {
 } fusedrnn_network_info;
 
 /* A parameter or a state. Both are counted run by run, and within a run in the order of its cell:
- * of all cells so far w_ih, w_hh, b_ih, b_hh, and h, then c of an LSTM. */
+ * of all cells so far w_ih, w_hh, b_ih, b_hh, those that it has, and h, then c of an LSTM, then n
+ * and m of an sLSTM. */
 typedef struct fusedrnn_array_info {
   const char* name; /* "w_ih", "h", ...; valid for as long as the library is */
   int32_t run;

@@ -472,7 +472,7 @@ class Layer(Fixed):
         shapes = [(self._stack.num_runs, batch, size) for size in sizes]
         if len(states) == 1:
             return (self._device.read(name, state, shapes[0], self.dtype),)
-        parts = options.pair(name, f"({', '.join(states)})", state)
+        parts = options.values(name, states, state)
         return tuple(
             None if part is None else self._device.read(f"{name}[{i}]", part, shape, self.dtype)
             for i, (part, shape) in enumerate(zip(parts, shapes, strict=True))

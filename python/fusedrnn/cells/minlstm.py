@@ -1,0 +1,182 @@
+"""minLSTM: a long short-term memory whose gates see the input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fusedrnn import options
+from fusedrnn.cells.mingru import CANDIDATES, MinGRUGradients
+from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.interop import A
+from fusedrnn.layers.base import Layer
+
+
+def _cell(candidate: object) -> str:
+    return f"minlstm_{options.choice('candidate', candidate, CANDIDATES)}"
+
+
+def minlstm(
+    x: A,
+    w_ih: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    candidate: str = "linear",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A]:
+    """Run a minLSTM, an LSTM whose gates see the input alone and are normalised.
+
+    With ``a = W_ih x_t + b_ih``, cut into blocks f, i and h, and s the logistic sigmoid::
+
+        f, i = s(a_f), s(a_i)
+        h_t = (f * h_{t-1} + i * g(a_h)) / (f + i)
+
+    There is no product in a step: a walk over time costs little beside the product with x.
+
+
+    Parameters
+    ----------
+    x : array [T, B, I]
+    w_ih : array [3H, I]
+        Blocks in the order f, i, h.
+    b_ih : array [3H], optional
+    h0 : array [B, H], optional
+        The state before the first step, as it is; zero where absent.
+    candidate : {"linear", "positive"}
+        g: the identity, or the paper's positive function, ``x + 0.5`` for x >= 0 and s(x) below.
+        The paper needs the latter where it computes in logarithms; a walk step by step needs none,
+        and the identity also takes h below zero.
+    (lengths, mask, resets, padding), reverse, compute_dtype, out
+        As in `rnn`.
+
+    Returns
+    -------
+    y, h_n : arrays [T, B, H] and [B, H]
+        As of `rnn`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnn`.
+
+    References
+    ----------
+    L. Feng et al., "Were RNNs all we needed?" (2024), arXiv:2410.01201, section 3.2 and appendix B.
+    """
+    y, (h_n,), _ = run(
+        _cell(candidate),
+        x,
+        (w_ih, b_ih),
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+    )
+    return y, h_n
+
+
+def minlstm_forward(
+    x: A,
+    w_ih: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    *,
+    candidate: str = "linear",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, Tape[A]]:
+    """Run `minlstm` and save what its gradients need: ``y, h_n, tape``.
+
+    Takes the arguments of `minlstm` and computes the same bits.
+    """
+    y, (h_n,), tape = run(
+        _cell(candidate),
+        x,
+        (w_ih, b_ih),
+        (h0,),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "minlstm_forward",
+    )
+    return y, h_n, tape
+
+
+def minlstm_backward(
+    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
+) -> MinLSTMGradients[A]:
+    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
+
+    Arguments as `rnn_backward`; the result has no `dw_hh` and no `db_hh`.
+    """
+    return MinLSTMGradients(**gradients("minlstm_forward", tape, dy, (dh_n,), ("dh0",), out))
+
+
+@dataclass(frozen=True, eq=False)
+class MinLSTMGradients(MinGRUGradients[A]):
+    """As `MinGRUGradients`."""
+
+
+class MinLSTM(Layer):
+    """Layers of minLSTM (Feng et al. 2024); see `fusedrnn.minlstm`.
+
+    Parameters
+    ----------
+    candidate : {"linear", "positive"}
+    others
+        As of `RNN`. A weight_ih is [3H, ...], of f, i, h; there is no weight_hh and no bias_hh, and
+        where `bias` is False no bias_ih. With `init` "orthogonal" weights are Glorot's and biases
+        zero.
+    """
+
+    _usual = Layer._usual | {"candidate": "linear"}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        candidate: str = "linear",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+        init: str = "uniform",
+    ) -> None:
+        cell = _cell(candidate)
+        self.candidate = candidate
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+            init=init,
+        )

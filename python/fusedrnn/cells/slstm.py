@@ -1,0 +1,232 @@
+"""sLSTM: a long short-term memory with exponential gates, and a state that keeps them in range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from fusedrnn import options
+from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.interop import A
+from fusedrnn.layers.base import Layer
+from fusedrnn.layers.initial import Initial
+
+FORGETS = ("sigmoid", "exp")
+
+
+def _cell(forget: object) -> str:
+    return "slstm" if options.choice("forget", forget, FORGETS) == "sigmoid" else "slstm_exp"
+
+
+def slstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: str = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, tuple[A, A, A, A]]:
+    """Run an sLSTM of one head; gates in the order i, f, z, o, s the logistic sigmoid.
+
+    With ``v = W_ih x_t + b_ih + W_hh h_{t-1}``, cut into gate blocks::
+
+        log_f = log(s(v_f))                 # or v_f, with forget="exp"
+        m_t = max(log_f + m_{t-1}, v_i)     # where n_{t-1} = 0: v_i
+        i = exp(v_i - m_t)
+        f = exp(log_f + m_{t-1} - m_t)
+        c_t = f * c_{t-1} + i * tanh(v_z)
+        n_t = f * n_{t-1} + i
+        h_t = s(v_o) * c_t / n_t
+
+    Input gates are exponentials, and h is a weighted mean of what came in. c and n are kept divided
+    by ``exp(m)``, so that they stay in range; h does not depend on m.
+
+    Parameters
+    ----------
+    x : array [T, B, I]
+    w_ih, w_hh : arrays [4H, I] and [4H, H]
+    b_ih : array [4H], optional
+    h0, c0, n0, m0 : arrays [B, H], optional
+        The state before the first step; each is zero where absent. Where n0 is 0, as it is then,
+        nothing has come in yet, and the first step takes the scale of its own input (as the
+        authors' implementation does); so does a step behind a reset. n0 of a state that went
+        through steps is at least 1; it should not be negative.
+    forget : {"sigmoid", "exp"}
+        The forget gate; the paper has both, the authors' implementation the sigmoid. With
+        exponentials m may grow with every step, and what is as large has few digits left of v_i.
+    lengths, mask, resets, padding, reverse, compute_dtype
+        As in `rnn`; lengths and resets for all states alike.
+    out : (y, (h_n, c_n, n_n, m_n)), optional
+        As in `rnn`.
+
+    Returns
+    -------
+    y : array [T, B, H]
+        h after every step.
+    (h_n, c_n, n_n, m_n) : arrays [B, H]
+        The state after the last valid step; `h0`, `c0`, `n0`, `m0` where the length is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnn`.
+
+    References
+    ----------
+    M. Beck et al., "xLSTM: extended long short-term memory" (2024), arXiv:2405.04517, equations 8
+    to 18.
+    """
+    y, (h_n, c_n, n_n, m_n), _ = run(
+        _cell(forget),
+        x,
+        (w_ih, w_hh, b_ih),
+        (h0, c0, n0, m0),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+    )
+    return y, (h_n, c_n, n_n, m_n)
+
+
+def slstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: str = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, tuple[A, A, A, A], Tape[A]]:
+    """Run `slstm` and save what its gradients need: ``y, (h_n, c_n, n_n, m_n), tape``.
+
+    Takes the arguments of `slstm` and computes the same bits.
+    """
+    y, (h_n, c_n, n_n, m_n), tape = run(
+        _cell(forget),
+        x,
+        (w_ih, w_hh, b_ih),
+        (h0, c0, n0, m0),
+        (lengths, mask, resets, padding),
+        reverse,
+        compute_dtype,
+        out,
+        "slstm_forward",
+    )
+    return y, (h_n, c_n, n_n, m_n), tape
+
+
+def slstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    dn_n: Any = None,
+    dm_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+) -> SLSTMGradients[A]:
+    """Return the gradients of ``sum(dy * y)`` and the same of h_n, c_n, n_n and m_n together.
+
+    Arguments as `rnn_backward`; `dc_n`, `dn_n` and `dm_n` [B, H] are zero where absent. The maximum
+    that m is takes its gradient to the greater of the two, to v_i where they are equal.
+    """
+    states = ("dh0", "dc0", "dn0", "dm0")
+    return SLSTMGradients(
+        **gradients("slstm_forward", tape, dy, (dh_n, dc_n, dn_n, dm_n), states, out)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SLSTMGradients(Generic[A]):
+    """As `RNNGradients`, with those of four initial states; there is no `db_hh`."""
+
+    dx: A
+    dw_ih: A
+    dw_hh: A
+    db_ih: A
+    dh0: A
+    dc0: A
+    dn0: A
+    dm0: A
+
+
+class SLSTM(Layer):
+    """Layers of sLSTM with one head (Beck et al. 2024).
+
+    The equations stand at `fusedrnn.slstm`; a state is a tuple (h, c, n, m).
+
+    Parameters
+    ----------
+    forget : {"sigmoid", "exp"}
+    forget_bias : float, optional
+        What the bias of each forget gate is at first; as `init` says where absent.
+    others
+        As of `RNN`, without `nonlinearity`. There is one bias a gate, bias_ih, and no bias_hh.
+    """
+
+    _states = ("h", "c", "n", "m")
+    _usual = Layer._usual | {"forget": "sigmoid"}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        forget: str = "sigmoid",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
+        compute_dtype: Any = None,
+        device: str = "cpu",
+        array_type: type | None = None,
+        seed: int | None = None,
+        init: str = "uniform",
+        forget_bias: float | None = None,
+    ) -> None:
+        cell = _cell(forget)
+        self.forget = forget
+        self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            array_type=array_type,
+            seed=seed,
+            init=init,
+        )
+
+    def _initial(self, init: str, seed: int | None) -> Initial:
+        initial, value = super()._initial(init, seed), self._forget_bias
+        return initial if value is None else replace(initial, bias=(1, value))

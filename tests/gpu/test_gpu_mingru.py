@@ -1,0 +1,7 @@
+"""minGRU and minLSTM on the device, by the tests of the CPU."""
+
+from test_mingru import (  # noqa: F401
+    test_a_sequence_alone_or_in_a_batch,
+    test_oracle,
+    test_reference,
+)
