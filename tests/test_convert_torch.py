@@ -188,6 +188,14 @@ def test_the_copy_is_a_copy() -> None:
 # Errors
 
 
+def test_layers_that_pytorch_does_not_have_at_all() -> None:
+    for layer in (fr.MinGRU(I, H), fr.MinLSTM(I, H), fr.SLSTM(I, H)):
+        with pytest.raises(
+            ValueError, match=r"^layer: expected RNN, GRU or LSTM, which PyTorch has, got"
+        ):
+            to_torch(layer)
+
+
 @pytest.mark.parametrize(
     ("cell", "options", "message"),
     [

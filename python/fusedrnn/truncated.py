@@ -48,7 +48,7 @@ class Chunk(Generic[A]):
         -------
         dict
             One gradient for each of the layer's parameters, and that of this chunk's `x` under "x".
-            That of the state before step 0 is there, under "h0" (and "c0"), where the k2 steps
+            That of the state before step 0 is there, under "h0" (and "c0", ...), where the k2 steps
             begin there: any other state counts as a constant.
 
         Raises

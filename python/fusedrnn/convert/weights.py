@@ -184,10 +184,10 @@ def runs_of(
         Where its cell is not among `cells`, those that the library has, or has an option that no
         converter knows, or one that the library has to have and that is not among `special`.
     """
-    name = next((known for known, kind in LAYERS.items() if isinstance(layer, kind)), None)
-    if not isinstance(layer, Layer) or name is None:
+    if not isinstance(layer, Layer):
         raise TypeError(f"layer: expected a layer of fusedrnn, got {type(layer).__name__}")
-    if name not in cells:
+    name = next((known for known, kind in LAYERS.items() if isinstance(layer, kind)), None)
+    if name is None or name not in cells:
         wanted = options.either([LAYERS[cell].__name__ for cell in cells])
         raise ValueError(f"layer: expected {wanted}, which {library} has, got {layer!r}")
     unusual = {o for o, usual in layer._usual.items() if getattr(layer, o) != usual}

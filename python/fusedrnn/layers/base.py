@@ -1,4 +1,4 @@
-"""What a user calls of `RNN`, `GRU` and `LSTM`: all but their equations."""
+"""What a user calls of `RNN`, `GRU`, `LSTM` and the other layers: all but their equations."""
 
 from __future__ import annotations
 
@@ -192,7 +192,8 @@ class Layer(Fixed):
             necessarily that of the parameters.
         state : array [L*D, B, H], optional
             The state before the first step, layer by layer, forward before reverse; zero where
-            absent. For an LSTM a pair (h, c) of them, each of which may be None.
+            absent. For an LSTM a pair (h, c) of them, for an sLSTM a tuple (h, c, n, m), each of
+            which may be None.
         lengths : integers [B], optional
             Valid steps of each sequence, 0 to T. Beyond them `y` is 0 and the state stands still.
         resets : bool or uint8 array [T, B], or [B, T] with ``batch_first=True``, optional
@@ -216,7 +217,8 @@ class Layer(Fixed):
         y : array [T, B, D*H], or [B, T, D*H]
             The last layer's output, the directions side by side, of the kind of `x`.
         state : array [L*D, B, H]
-            The state after the last step, of the kind of `x`; for an LSTM a pair (h, c).
+            The state after the last step, of the kind of `x`; for an LSTM a pair (h, c), for an
+            sLSTM a tuple (h, c, n, m).
 
         Raises
         ------
@@ -265,8 +267,8 @@ class Layer(Fixed):
         dy : array [T, B, D*H], or [B, T, D*H] with ``batch_first=True``, optional
             Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
         dstate : array [L*D, B, H], optional
-            Upstream gradient of the state after the last step; zero where absent. For an LSTM a
-            pair, each of which may be None.
+            Upstream gradient of the state after the last step; zero where absent. A pair
+            or tuple where the state is one, each of which may be None.
         out : mapping, optional
             Arrays to write gradients to, and to return, by the names below; new ones for others.
 
@@ -274,7 +276,8 @@ class Layer(Fixed):
         -------
         dict
             One gradient for each name in `parameters()`, and those of `x` under "x" and of the
-            state before the first step under "h0" (and "c0"), of the kind of `x`.
+            state before the first step under "h0" (and "c0", "n0", "m0", where there are such
+            states), of the kind of `x`.
 
         Raises
         ------
@@ -324,7 +327,7 @@ class Layer(Fixed):
         y_t : array [B, H]
             The same bits as that step of a longer run.
         state : array [L, B, H]
-            For the next step; for an LSTM a pair (h, c).
+            For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 
         Raises
         ------

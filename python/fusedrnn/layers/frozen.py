@@ -114,8 +114,8 @@ class Frozen(Fixed):
         ----------
         x_t : array [B, I]
         state : array [L, B, H], optional
-            The state before the step; zero where absent. For an LSTM a pair (h, c) of them, each of
-            which may be None.
+            The state before the step; zero where absent. For an LSTM a pair (h, c) of them, for an
+            sLSTM a tuple (h, c, n, m), each of which may be None.
         out : (y_t, state), optional
             Arrays of the form of the results, which are written and returned; every state has its
             array. They may be those of `state`, to be updated in place, and any other that the step
@@ -127,7 +127,7 @@ class Frozen(Fixed):
         y_t : array [B, H]
             The same bits as that step of a longer run.
         state : array [L, B, H]
-            For the next step; for an LSTM a pair (h, c).
+            For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 
         Raises
         ------
