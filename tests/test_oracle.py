@@ -6,7 +6,19 @@ import math
 import pytest
 
 import oracle
-from reference import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
+from reference import (
+    NEWER_VARIANT_IDS,
+    NEWER_VARIANTS,
+    VARIANT_IDS,
+    VARIANTS,
+    random_problem,
+    random_stack,
+    relative_error,
+)
+
+every_variant = pytest.mark.parametrize(
+    ("cell", "options"), VARIANTS + NEWER_VARIANTS, ids=VARIANT_IDS + NEWER_VARIANT_IDS
+)
 
 
 def lists(value):
@@ -187,7 +199,7 @@ def inner_product(outputs, upstream):
     )
 
 
-@pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+@every_variant
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "lengths-resets"])
 def test_gradients_are_the_differences(cell, options, reverse, masked):
@@ -255,12 +267,12 @@ def test_a_stack_is_its_layers_one_upon_the_other():
     assert oracle.stack("lstm", **problem) == {"y": x, "h_n": h_n, "c_n": c_n}
 
 
-@pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+@every_variant
 def test_chunks_joined_by_their_states_are_the_whole(cell, options):
     problem, upstream = random_problem(cell, steps=6, resets=True)
     problem["resets"][4] = [True, False, False]
     whole = oracle.gradients(cell, **problem, **upstream, **options)
-    states = [letter for letter in "hc" if f"{letter}0" in problem]
+    states = [letter for letter in "hcnm" if f"{letter}0" in problem]
 
     def chunk(start, end, arguments):
         cut = {

@@ -7,9 +7,20 @@ import pytest
 
 import oracle
 import reference
-from reference import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
+from reference import (
+    NEWER_VARIANT_IDS,
+    NEWER_VARIANTS,
+    VARIANT_IDS,
+    VARIANTS,
+    random_problem,
+    random_stack,
+    relative_error,
+)
 
 BOUND = 1e-12
+variants = pytest.mark.parametrize(
+    ("cell", "options"), VARIANTS + NEWER_VARIANTS, ids=VARIANT_IDS + NEWER_VARIANT_IDS
+)
 COMBINATIONS = [
     dict(zip(("lengths", "resets", "initial", "bias"), flags, strict=True))
     for flags in itertools.product([False, True], repeat=4)
@@ -22,7 +33,7 @@ def assert_same(actual, expected):
         assert relative_error(actual[name], value) < BOUND, name
 
 
-@pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+@variants
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_every_combination_of_arguments(cell, options, reverse):
     options = {**options, "reverse": reverse}
@@ -38,7 +49,7 @@ def test_every_combination_of_arguments(cell, options, reverse):
         )
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "mingru", "minlstm", "slstm"])
 def test_each_upstream_gradient_alone(cell):
     problem, upstream = random_problem(cell, lengths=True, resets=True)
     for name, value in upstream.items():
@@ -48,7 +59,7 @@ def test_each_upstream_gradient_alone(cell):
         )
 
 
-@pytest.mark.parametrize(("cell", "options"), VARIANTS, ids=VARIANT_IDS)
+@variants
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("given", [False, True], ids=["bare", "everything"])
 def test_stacks(cell, options, bidirectional, given):

@@ -29,10 +29,11 @@ class Format(NamedTuple):
     bound: float  # relative, by norm, of each result
     compute: int = 0  # a fusedrnn_compute
 
-    def bound_of(self, nonlinearity: str | None) -> float:
-        """The bound for a cell: rounding takes a relu across its kink, and its gradient with it."""
+    def bound_of(self, options: Mapping[str, Any]) -> float:
+        """The bound for a cell: rounding takes an activation across its kink, and its gradient."""
         rounds = self.compute != 0 or self.name.endswith("16")
-        return 4 * self.bound if rounds and nonlinearity == "relu" else self.bound
+        kinked = options.get("nonlinearity") == "relu" or options.get("candidate") == "positive"
+        return 4 * self.bound if rounds and kinked else self.bound
 
 
 INT8 = 2  # the fusedrnn_compute of frozen weights alone: no gradients, and a reference that rounds
@@ -78,6 +79,10 @@ SHAPES = [
 ]
 
 
+VARIANTS = reference.VARIANTS + reference.NEWER_VARIANTS
+VARIANT_IDS = reference.VARIANT_IDS + reference.NEWER_VARIANT_IDS
+
+
 class Case(NamedTuple):
     """One call and its results."""
 
@@ -92,7 +97,7 @@ class Case(NamedTuple):
 
 def cases() -> Iterator[Case]:
     """Every shape for every cell, direction and format."""
-    for cell in range(len(reference.VARIANTS)):
+    for cell in range(len(VARIANTS)):
         for seed, shape in enumerate(SHAPES):
             for reverse in (False, True):
                 for fmt in FORMATS:
@@ -101,7 +106,7 @@ def cases() -> Iterator[Case]:
 
 def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
     """A random problem of this shape, and the reference's results."""
-    variant, options = reference.VARIANTS[cell]
+    variant, options = VARIANTS[cell]
     *sizes, full = shape
     problem, upstream = reference.random_problem(
         variant,
@@ -121,11 +126,11 @@ def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case
         results |= reference.gradients(variant, **call, **upstream)
     direction = "reverse" if reverse else "forward"
     compute = ("", " computed in bfloat16", " computed in int8")[fmt.compute]
-    name = f"{reference.VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
+    name = f"{VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
     return Case(
         name,
         fmt,
-        fmt.bound_of(options.get("nonlinearity")),
+        fmt.bound_of(options),
         cell_name(variant, options),
         reverse,
         problem | upstream,
@@ -137,6 +142,10 @@ def cell_name(variant: str, options: Mapping[str, Any]) -> str:
     """What a fusedrnn_run calls the cell."""
     if variant == "rnn":
         return f"rnn_{options['nonlinearity']}"
+    if "candidate" in options:
+        return f"{variant}_{options['candidate']}"
+    if options.get("forget") == "exp":
+        return "slstm_exp"
     return "gru_reset_before" if options.get("reset_after") is False else variant
 
 

@@ -11,7 +11,15 @@ against the oracle.
 With `rounding=STORED_IN["bfloat16"]` it rounds where the package does.
 """
 
-from .problems import VARIANT_IDS, VARIANTS, random_problem, random_stack, relative_error
+from .problems import (
+    NEWER_VARIANT_IDS,
+    NEWER_VARIANTS,
+    VARIANT_IDS,
+    VARIANTS,
+    random_problem,
+    random_stack,
+    relative_error,
+)
 from .rounding import (
     COMPUTED_IN,
     COMPUTED_IN_ON_CUDA,
@@ -30,6 +38,8 @@ __all__ = [
     "COMPUTED_IN_ON_CUDA",
     "EXACT",
     "FROZEN_IN",
+    "NEWER_VARIANTS",
+    "NEWER_VARIANT_IDS",
     "STORED_IN",
     "STORED_IN_ON_CUDA",
     "VARIANTS",

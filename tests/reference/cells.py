@@ -251,21 +251,25 @@ def slstm_backward(
 
 
 class Cell(NamedTuple):
-    """A cell's step and its backward, its number of gate blocks, the letters of its states."""
+    """A cell's step and its backward, its number of gate blocks, the letters of its states.
+
+    And what it has beside w_ih and b_ih.
+    """
 
     step: Callable[..., tuple[States, Saved]]
     backward: Callable[..., Backward]
     gates: int
     states: tuple[str, ...]
+    weights: tuple[str, ...] = ("w_hh", "b_hh")
 
 
 CELLS: dict[str, Cell] = {
     "rnn": Cell(rnn_step, rnn_backward, 1, ("h",)),
     "gru": Cell(gru_step, gru_backward, 3, ("h",)),
     "lstm": Cell(lstm_step, lstm_backward, 4, ("h", "c")),
-    "mingru": Cell(mingru_step, mingru_backward, 2, ("h",)),
-    "minlstm": Cell(minlstm_step, minlstm_backward, 3, ("h",)),
-    "slstm": Cell(slstm_step, slstm_backward, 4, ("h", "c", "n", "m")),
+    "mingru": Cell(mingru_step, mingru_backward, 2, ("h",), ()),
+    "minlstm": Cell(minlstm_step, minlstm_backward, 3, ("h",), ()),
+    "slstm": Cell(slstm_step, slstm_backward, 4, ("h", "c", "n", "m"), ("w_hh",)),
 }
 
 # What a layer calls the weights of the functions.

@@ -17,7 +17,18 @@ VARIANTS: list[tuple[str, Arguments]] = [
     *(("gru", {"reset_after": after}) for after in (True, False)),
     ("lstm", {}),
 ]
-VARIANT_IDS = ["-".join([cell, *map(str, options.values())]) for cell, options in VARIANTS]
+# Those that PyTorch has not, and whose parameters are others.
+NEWER_VARIANTS: list[tuple[str, Arguments]] = [
+    *((cell, {"candidate": g}) for cell in ("mingru", "minlstm") for g in ("linear", "positive")),
+    *(("slstm", {"forget": forget}) for forget in ("sigmoid", "exp")),
+]
+
+
+def ids_of(variants: list[tuple[str, Arguments]]) -> list[str]:
+    return ["-".join([cell, *map(str, options.values())]) for cell, options in variants]
+
+
+VARIANT_IDS, NEWER_VARIANT_IDS = ids_of(VARIANTS), ids_of(NEWER_VARIANTS)
 
 
 def random_problem(
@@ -35,21 +46,26 @@ def random_problem(
 ) -> tuple[Arguments, Arguments]:
     """Arguments of `forward` after the cell, and the upstream gradients that `gradients` adds.
 
-    Weights are of scale 1/sqrt(fan-in), everything else standard normal. Of the lengths one is
-    `steps` and, from a batch of 2 on, one is 0; a third of the resets are true, some of them
-    beyond the lengths.
+    Weights are of scale 1/sqrt(fan-in), everything else standard normal, but an n0 above 1. Of the
+    lengths one is `steps` and, from a batch of 2 on, one is 0; a third of the resets are true, some
+    of them beyond the lengths.
     """
     rng = np.random.default_rng(seed)
     rows, states = CELLS[cell].gates * hidden_size, CELLS[cell].states
+    weights = CELLS[cell].weights
     problem: Arguments = {
         "x": rng.standard_normal((steps, batch, input_size)),
         "w_ih": rng.standard_normal((rows, input_size)) / np.sqrt(input_size),
-        "w_hh": rng.standard_normal((rows, hidden_size)) / np.sqrt(hidden_size),
     }
+    if "w_hh" in weights:
+        problem["w_hh"] = rng.standard_normal((rows, hidden_size)) / np.sqrt(hidden_size)
     if bias:
-        problem |= {name: rng.standard_normal(rows) for name in ("b_ih", "b_hh")}
+        names = ("b_ih", "b_hh") if "b_hh" in weights else ("b_ih",)
+        problem |= {name: rng.standard_normal(rows) for name in names}
     if initial:
         problem |= {f"{s}0": rng.standard_normal((batch, hidden_size)) for s in states}
+    if initial and "n" in states:
+        problem["n0"] = 1.0 + np.abs(problem["n0"])  # what a walk leaves
     if lengths:
         drawn = rng.integers(0, steps + 1, size=batch)
         drawn[:2] = (steps, 0)[:batch]
