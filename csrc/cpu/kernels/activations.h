@@ -159,8 +159,8 @@ FUSEDRNN_INLINE V exp(V x) {
   const Reduced<V> r = reduce<1, Ln2::two_parts>(min(V::set(C::exp_infinite), x));
   const auto small = r.shifted <= V::set(C::shifter);
   const V p = low_bits_to_exponent(select(small, r.shifted, r.shifted - one));
-  const V y = fma(p, r.h, p) * select(small, one, V::set(Real(2)));
-  return zero_unless(not_less(x, V::set(C::exp_zero)), y);
+  const V power = fma(p, r.h, p) * select(small, one, V::set(Real(2)));
+  return zero_unless(not_less(x, V::set(C::exp_zero)), power);
 }
 
 // log(1 + t) for 0 <= t <= 1: with s = t / (2 + t) it is 2 atanh(s) = 2 s + s R, where R is a
