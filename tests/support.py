@@ -97,27 +97,28 @@ def running_on(other: Any) -> Iterator[None]:
 
 
 def infer(cell: str, **arguments: Any) -> dict[str, Any]:
-    """Outputs of the function by name: y, h_n (and c_n)."""
-    y, state = getattr(fr, cell)(**place().give(arguments))
-    return place().read(outputs(y, state))
+    """Outputs of the function by name: y, h_n (and c_n, c)."""
+    return place().read(outputs(*getattr(fr, cell)(**place().give(arguments))))
 
 
 def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
     """Outputs by name, and the tape."""
-    y, state, tape = getattr(fr, f"{cell}_forward")(**place().give(arguments))
-    return place().read(outputs(y, state)), tape
+    *results, tape = getattr(fr, f"{cell}_forward")(**place().give(arguments))
+    return place().read(outputs(*results)), tape
 
 
 def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
     """Gradients by name."""
     grads = getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))
     names = [field.name for field in dataclasses.fields(grads)]
-    return place().read({name: getattr(grads, name) for name in names})
+    found = {name: getattr(grads, name) for name in names}
+    return place().read({name: grad for name, grad in found.items() if grad is not None})
 
 
-def outputs(y: Any, state: Any) -> dict[str, Any]:
+def outputs(y: Any, state: Any, *cells: Any) -> dict[str, Any]:
     if isinstance(state, tuple):
-        return {"y": y, "h_n": state[0], "c_n": state[1]}
+        shown = dict(zip("c", cells, strict=False))
+        return {"y": y, "h_n": state[0], "c_n": state[1], **shown}
     return {"y": y, "h_n": state}
 
 

@@ -41,9 +41,9 @@ def upstream_of_each_cell() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("cell", GATES)
-@pytest.mark.parametrize("shape", [(), (I,), (B, I), (1, T, B, I)])
-def test_x_has_three_axes(cell: str, shape: tuple[int, ...]) -> None:
-    message = f"x: expected a 3-dimensional array [T, B, I], got shape {shape}"
+@pytest.mark.parametrize("shape", [(), (I,), (1, T, B, I)])
+def test_x_has_two_or_three_axes(cell: str, shape: tuple[int, ...]) -> None:
+    message = f"x: expected a 3-dimensional array [T, B, I], or [T, I], got shape {shape}"
     rejected(cell, ValueError, message, x=np.zeros(shape, "float32"))
 
 

@@ -87,8 +87,10 @@ def test_unknown_options(cell: str, option: str) -> None:
 def test_x(cell: str, batch_first: bool) -> None:
     layer = LAYERS[cell](3, 4, batch_first=batch_first)
     for call in (layer, layer.forward):
-        with pytest.raises(ValueError, match=r"^x: expected .*, got .*\(2, 3\)"):
-            call(X[0])
+        with pytest.raises(ValueError, match=r"^x: expected shape \(\*, \*, 3\), got \(3,\)$"):
+            call(X[0, 0])
+        with pytest.raises(ValueError, match=r"^x: expected shape \(\*, 3\), got \(2, 2\)$"):
+            call(X[0, :, :2])
         with pytest.raises(ValueError, match=r"^x: expected .*3\b.*, got .*\(4, 2, 2\)"):
             call(X[:, :, :2])
         with pytest.raises(TypeError, match=r"^x: expected dtype float32.*, got float64"):

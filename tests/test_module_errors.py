@@ -244,24 +244,27 @@ def test_a_reserve_of_something_else() -> None:
     arguments = problem("lstm")
     weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     x, lengths, resets = arguments["x"], arguments["lengths"], arguments["resets"]
-    y, _, tape = network.forward(x, weights, None, (lengths, None, resets, False), True)
+    given = (lengths, None, resets, False, None)
+    y, _, _, tape = network.forward(x, weights, None, given, True)
     assert tape is not None
     reserve = tape.reserve
     assert reserve is not None
     assert reserve.nbytes == network.reserve_bytes(T, B)
     dy = np.ones_like(y)
-    expected = tape.backward(dy, None, True)
+    expected = tape.backward(dy, None, None, True)
 
     def again(
         reserve: Any,
         x: Any = x,
-        masks: Any = (lengths, None, resets, False),
+        masks: Any = given,
         network: Any = network,
     ) -> Any:
-        return _core.Tape(network, x, weights, masks, reserve).backward(dy[: len(x)], None, True)
+        return _core.Tape(network, x, weights, masks, reserve).backward(
+            dy[: len(x)], None, None, True
+        )
 
     copied = np.frombuffer(bytearray(reserve.tobytes()), np.uint8)
-    dx, parameters, _ = again(copied)
+    dx, parameters, *_ = again(copied)
     assert np.array_equal(dx, expected[0])
     for got, value in zip(parameters, expected[1], strict=True):
         assert np.array_equal(got, value)
@@ -279,7 +282,7 @@ def test_a_reserve_of_something_else() -> None:
     with pytest.raises(ValueError, match=rf"^reserve: expected {reserve.nbytes} bytes, .* got 3$"):
         again(reserve[:3])
     with pytest.raises(ValueError, match=r"^reserve: expected \d+ bytes"):
-        again(reserve, x[:-1], (lengths.clip(max=T - 1), None, resets[:-1], False))
+        again(reserve, x[:-1], (lengths.clip(max=T - 1), None, resets[:-1], False, None))
     with pytest.raises(
         ValueError, match=r"^lengths, mask, resets: expected those of the forward call, got"
     ):
@@ -304,7 +307,7 @@ def test_a_reserve_that_was_computed_in_another_type() -> None:
         assert tape is not None
         again = _core.Tape(other, x, weights, None, tape.reserve)
         with pytest.raises(ValueError, match=r"^reserve: expected"):
-            again.backward(None, None, True)
+            again.backward(None, None, None, True)
 
 
 def test_networks_that_are_none() -> None:

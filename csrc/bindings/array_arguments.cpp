@@ -132,6 +132,22 @@ void ArrayView::set(const Name& name, LentTensor lent) {
   owner = std::move(lent.owner);
 }
 
+void ArrayView::insert_axis(int axis) {
+  for (int i = tensor.ndim++; i > axis; --i) {
+    shape[i] = shape[i - 1];
+    strides[i] = strides[i - 1];
+  }
+  shape[axis] = strides[axis] = 1;
+}
+
+void ArrayView::remove_axis(int axis) {
+  --tensor.ndim;
+  for (int i = axis; i < tensor.ndim; ++i) {
+    shape[i] = shape[i + 1];
+    strides[i] = strides[i + 1];
+  }
+}
+
 py::object ArrayView::read(const Name& name, py::handle object, ElementKind kind, Place* place) {
   if (is_numpy(name, object)) {
     set(name, py::reinterpret_borrow<py::array>(object), kind);
@@ -181,6 +197,12 @@ bool InputArray::is_readable() const {
 
 void InputArray::make_readable() {
   if (!given_ || is_readable()) return;
+  if (inserted_ >= 0) view_.remove_axis(inserted_);
+  copy_to_readable();
+  if (inserted_ >= 0) view_.insert_axis(inserted_);
+}
+
+void InputArray::copy_to_readable() {
   if (place_ != nullptr) {
     // By its own library, on its current stream, with which DLPack's protocol then orders ours.
     const py::object copy = cuda_kind_of(source_).attr("contiguous")(source_);

@@ -34,6 +34,10 @@ struct ArrayView {
   void set(const Name& name, const py::array& array, ElementKind kind);
   void set(const Name& name, LentTensor lent);
 
+  // A new axis of one element before axis `axis`, and back.
+  void insert_axis(int axis);
+  void remove_axis(int axis);
+
   // Of any library; `place` as for InputArray. Returns the array whose memory it is, which is not
   // the one that was given where that one is watched by autograd.
   py::object read(const Name& name, py::handle object, ElementKind kind, Place* place);
@@ -60,6 +64,13 @@ class InputArray {
   // in memory.
   void make_readable();
 
+  // From now on with an axis of one element more, before axis `axis`.
+  void insert_axis(int axis) {
+    view_.insert_axis(axis);
+    inserted_ = axis;
+  }
+  bool has_inserted_axis() const { return inserted_ >= 0; }
+
   // What holds the memory; None where there is none.
   const py::object& owner() const { return view_.owner; }
 
@@ -68,10 +79,12 @@ class InputArray {
 
  private:
   bool is_readable() const;
+  void copy_to_readable();
 
   Name name_;
   ElementKind kind_;
   bool given_;
+  int inserted_ = -1;  // an axis that the array itself does not have
   ArrayView view_;
   Place* place_ = nullptr;  // of an array on a device; else null
   py::object source_;       // that array
@@ -86,6 +99,8 @@ class OutputArray {
 
   DLTensor* tensor() { return &view_.tensor; }
   const py::object& array() const { return array_; }
+  // Its tensor has an axis of one element more from now on, before axis `axis`.
+  void insert_axis(int axis) { view_.insert_axis(axis); }
 
  private:
   py::object array_;

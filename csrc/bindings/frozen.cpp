@@ -58,12 +58,13 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
 }
 
 py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
-                         py::handle masks, py::handle y, py::handle states_n) {
+                         py::handle masks, py::handle y, py::handle states_n,
+                         py::handle sequences) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
   const NetworkPointer network(frozen, &frozen->network);
-  const py::tuple results =
-      forward_pass(network, std::move(inputs), true, states, false, y, states_n, frozen.get());
-  return py::make_tuple(results[0], results[1]);
+  const py::tuple results = forward_pass(network, std::move(inputs), true, states, false, y,
+                                         states_n, sequences, frozen.get());
+  return py::make_tuple(results[0], results[1], results[2]);
 }
 
 // --- steps of NumPy arrays ---
@@ -301,7 +302,8 @@ void register_frozen(py::module_& m) {
            py::arg("weight_dtype") = py::none())
       .def("forward", &forward_frozen, py::arg("x"), py::arg("states") = py::none(),
            py::arg("masks") = py::none(), py::arg("y") = py::none(),
-           py::arg("states_n") = py::none(), "Runs over a sequence: (y, states).")
+           py::arg("states_n") = py::none(), py::arg("sequences") = py::none(),
+           "Runs over a sequence: (y, states, states of every step).")
       .def("make_step", &make_step,
            "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
            "not.");

@@ -74,9 +74,9 @@ size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B) {
 
 py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                          py::handle parameters, py::handle states, py::handle masks, bool save,
-                         py::handle y, py::handle states_n) {
+                         py::handle y, py::handle states_n, py::handle sequences) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
-  return forward_pass(network, std::move(inputs), true, states, save, y, states_n);
+  return forward_pass(network, std::move(inputs), true, states, save, y, states_n, sequences);
 }
 
 // The network of the last call, for the next: with the GIL held.
@@ -98,7 +98,7 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute)
 
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
               py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
-              py::handle y, py::handle states_n) {
+              py::handle y, py::handle states_n, py::handle sequences) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
@@ -110,7 +110,7 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
   const int32_t compute = compute_argument(compute_dtype, dtype, inputs->place.on_cuda());
   return forward_pass(network_of(described, dtype, compute), std::move(inputs), false, states,
-                      saved, y, states_n);
+                      saved, y, states_n, sequences);
 }
 
 }  // namespace
@@ -140,12 +140,14 @@ void register_network(py::module_& m) {
       .def("forward", &forward_layers, py::arg("x"), py::arg("parameters"),
            py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
            py::arg("y") = py::none(), py::arg("states_n") = py::none(),
-           "(y, states, Tape or None); states are arrays [runs, B, n], one for each state of the "
-           "cell.");
+           py::arg("sequences") = py::none(),
+           "(y, states, states of every step, Tape or None); states are arrays [runs, B, n], one "
+           "for each state of the cell.");
   m.def(
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
       py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+      py::arg("sequences") = py::none(),
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
 }
 

@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -44,15 +45,66 @@ Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name
   return arrays;
 }
 
+namespace {
+
+// Of a call without an axis B: once `array` has the shape that it should have without one, it gets
+// one before axis `axis`.
+template <class Array>
+void add_batch(Array& array, const Name& name, const Shape& shape, int axis) {
+  const DLTensor* t = array.tensor();
+  if (t == nullptr) return;
+  check_header(name, *t);
+  check_shape(name, *t, shape);
+  array.insert_axis(axis);
+}
+
+// Whether x has no axis B; then it gets one.
+bool is_unbatched(InputArray& x) {
+  const DLTensor& t = required("x", x.tensor());
+  check_header("x", t);
+  if (t.ndim != 2 && t.ndim != 3) {
+    refuse_value("x", "a 3-dimensional array [T, B, I], or [T, I]", "shape " + shape_text(t));
+  }
+  if (t.ndim == 2) x.insert_axis(1);
+  return t.ndim == 3 && x.has_inserted_axis();
+}
+
+// The length of a call without an axis B: a number becomes a list of one; anything else is an
+// array.
+py::object as_lengths(py::handle object) {
+  const bool is_number = PyIndex_Check(object.ptr()) != 0 && !py::hasattr(object, "__dlpack__");
+  if (!is_number) return py::reinterpret_borrow<py::object>(object);
+  py::list one;
+  one.append(object);
+  return one;
+}
+
+}  // namespace
+
 PassInputs::PassInputs(py::handle x_object, py::handle parameter_objects,
                        const std::vector<Name>& names, py::handle masks_object)
     : x("x", x_object, ElementKind::floating, &place),
-      parameters(read_parameters(parameter_objects, names, &place)) {
-  const Objects given("masks", masks_object, 4);
-  lengths = masks[0].emplace("lengths", given[0], ElementKind::integer, &place).tensor();
-  mask = masks[1].emplace("mask", given[1], ElementKind::boolean, &place).tensor();
-  resets = masks[2].emplace("resets", given[2], ElementKind::boolean, &place).tensor();
-  shows_padding = !masks_object.is_none() && bool_argument("masks", given[3]);
+      unbatched(is_unbatched(x)),
+      parameters(read_parameters(parameter_objects, names, &place)),
+      reset_states(py::none()) {
+  const Objects given("masks", masks_object, 5);
+  const py::object its_lengths =
+      unbatched ? as_lengths(given[0]) : py::reinterpret_borrow<py::object>(given[0]);
+  masks[0].emplace("lengths", its_lengths, ElementKind::integer, &place);
+  masks[1].emplace("mask", given[1], ElementKind::boolean, &place);
+  masks[2].emplace("resets", given[2], ElementKind::boolean, &place);
+  if (unbatched) {
+    const int64_t T = x.tensor()->shape[0];
+    if (its_lengths.is(given[0])) add_batch(*masks[0], "lengths", {}, 0);
+    add_batch(*masks[1], "mask", {T}, 1);
+    add_batch(*masks[2], "resets", {T}, 1);
+  }
+  lengths = masks[0]->tensor();
+  mask = masks[1]->tensor();
+  resets = masks[2]->tensor();
+  if (masks_object.is_none()) return;
+  shows_padding = bool_argument("masks", given[3]);
+  reset_states = py::reinterpret_borrow<py::object>(given[4]);
 }
 
 void PassInputs::make_readable() {
@@ -85,36 +137,66 @@ namespace {
 
 // How messages speak of states: "h0" of a function's, "state[0]" of a stack's.
 struct StateNames {
-  const char* prefix;  // "" or "d"
-  const char* time;    // "0" or "_n"
-  const char* word;    // "state" or "out[1]"
+  const char* prefix;       // "", "d", "reset_" or "dreset_"
+  const char* time;         // "0" or "_n", or ""
+  const char* word;         // "state" or "out[1]"
+  const char* word_prefix;  // "" or "d"
+
+  Name of(const Network& network, bool stacked, int state, int first, int count) const {
+    const char* letter = network.runs.front().state(state).name;
+    if (!stacked) return {prefix, letter, time, -1};
+    static constexpr const char* kNumbers[kMaxStates] = {"[0]", "[1]", "[2]", "[3]"};
+    return {word_prefix, word, count == 1 ? "" : kNumbers[state - first], -1};
+  }
 };
 
-// The states of all runs, as Python has them and as core wants them.
+// How the arrays of a call lie.
+struct Form {
+  const Network& network;
+  bool stacked, unbatched;
+  int64_t T = 0, B = 0;  // of sequences and of arrays that are new
+
+  Shape sequence(int64_t width) const { return unbatched ? Shape{T, width} : Shape{T, B, width}; }
+};
+
+// The states of all runs, as Python has them and as core wants them: of every sequence, or for all
+// sequences together, as reset states are.
 template <class Array>
 class States {
  public:
-  // New or given arrays of B sequences to write to, or arrays to read.
-  States(const Network& network, bool stacked, const StateNames& names, py::handle tuple,
-         Place* place, int64_t B = 0)
-      : network_(network),
-        stacked_(stacked),
-        arrays_(static_cast<size_t>(states_of_runs(network))) {
+  enum Of { sequences, all };
+
+  // New or given arrays to write to, or arrays to read. `wanted`: which of those that are written
+  // are made where none is given; null: all.
+  States(const Form& form, Of of, const StateNames& names, py::handle tuple, Place* place,
+         const std::vector<bool>* wanted = nullptr)
+      : network_(form.network),
+        stacked_(form.stacked),
+        arrays_(static_cast<size_t>(states_of_runs(network_))) {
     const Objects objects("states", tuple, arrays_.size());
+    const bool batched = of == sequences && !form.unbatched;
     for (size_t s = 0; s < arrays_.size(); ++s) {
-      const Name name = name_of(names, s);
+      const int state = static_cast<int>(s);
+      const Name name = names.of(network_, stacked_, state, 0, static_cast<int>(arrays_.size()));
       if constexpr (std::is_same_v<Array, InputArray>) {
         arrays_.set(s, name, objects[s], ElementKind::floating, place);
       } else {
-        const int64_t size = network.runs.front().state_size(static_cast<int>(s));
-        const Shape shape = stacked ? Shape{num_runs(), B, size} : Shape{B, size};
-        arrays_.set(s, name, objects[s], network.dtype, shape, place);
+        if (objects[s].is_none() && wanted != nullptr && !(*wanted)[s]) continue;
+        arrays_.set(s, name, objects[s], network_.dtype, shape_of(state, batched, form.B), place);
       }
-      if (stacked && arrays_.tensors()[s] != nullptr) check_stacked(name, s);
+      if (arrays_.tensors()[s] == nullptr) continue;
+      const Shape shape = shape_of(state, batched, kAnyExtent);
+      if (of == sequences && form.unbatched) {
+        add_batch(arrays_.array(s), name, shape, stacked_ ? 1 : 0);
+      } else if (stacked_) {
+        check_header(name, *arrays_.tensors()[s]);
+        check_runs(name, *arrays_.tensors()[s], shape);
+      }
     }
     cut();
   }
 
+  // Null where there is no array at all.
   typename Arrays<Array>::Tensor const* tensors() const {
     return stacked_ ? list_.data() : arrays_.tensors();
   }
@@ -128,20 +210,18 @@ class States {
  private:
   int64_t num_runs() const { return static_cast<int64_t>(network_.runs.size()); }
 
-  Name name_of(const StateNames& names, size_t s) const {
-    if (!stacked_)
-      return {names.prefix, network_.runs.front().cell->states[s].name, names.time, -1};
-    static constexpr const char* kNumbers[kMaxStates] = {"[0]", "[1]", "[2]", "[3]"};
-    return {names.prefix, names.word, arrays_.size() == 1 ? "" : kNumbers[s], -1};
+  Shape shape_of(int s, bool batched, int64_t B) const {
+    Shape shape{};
+    if (stacked_) shape.add(num_runs());
+    if (batched) shape.add(B);
+    shape.add(network_.runs.front().state_size(s));
+    return shape;
   }
 
-  void check_stacked(const Name& name, size_t s) const {
-    const DLTensor& t = *arrays_.tensors()[s];
-    check_header(name, t);
-    if (t.ndim == 3 && t.shape[0] == num_runs()) return;
-    const int64_t wanted[] = {num_runs(), kAnyExtent,
-                              network_.runs.front().state_size(static_cast<int>(s))};
-    refuse_value(name, "shape " + shape_text(wanted, 3), shape_text(t));
+  // Of a run's part of it core checks the rest.
+  void check_runs(const Name& name, const DLTensor& t, const Shape& shape) const {
+    if (t.ndim == shape.rank() && t.shape[0] == num_runs()) return;
+    check_shape(name, t, shape);
   }
 
   // One slice of a stacked array for each run.
@@ -154,7 +234,7 @@ class States {
       if (t == nullptr) return;
       DLTensor& slice = slices_[static_cast<size_t>(number)];
       slice = *t;
-      slice.ndim = 2;
+      --slice.ndim;
       ++slice.shape;
       ++slice.strides;  // of arrays of ours, which have them
       const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);
@@ -170,11 +250,97 @@ class States {
   std::vector<typename Arrays<Array>::Tensor> list_;
 };
 
+// The states beyond h of every step, of a function's run or of the runs that write a stack's y.
+template <class Array>
+class StateSequences {
+ public:
+  // `tuple`: None, or an array or None for each of them.
+  StateSequences(const Form& form, const StateNames& names, py::handle tuple, Place* place)
+      : form_(form), arrays_(tuple.is_none() ? 0 : size_t(states_of_runs(form.network) - 1)) {
+    if (tuple.is_none()) return;
+    const int count = static_cast<int>(arrays_.size());
+    const Objects objects("sequences", tuple, arrays_.size());
+    for (int s = 1; s <= count; ++s) {
+      const Name name = names.of(form.network, form.stacked, s, 1, count);
+      const auto i = static_cast<size_t>(s - 1);
+      const int64_t width = form.network.runs.front().state_size(s) * last_runs();
+      const Shape shape = form.sequence(width);
+      if constexpr (std::is_same_v<Array, InputArray>) {
+        arrays_.set(i, name, objects[i], ElementKind::floating, place);
+      } else {
+        arrays_.set(i, name, objects[i], form.network.dtype, shape, place);
+      }
+      if (arrays_.tensors()[i] == nullptr) continue;
+      check_header(name, *arrays_.tensors()[i]);
+      check_shape(name, *arrays_.tensors()[i], shape);
+      if (form.unbatched) arrays_.array(i).insert_axis(1);
+    }
+    cut();
+  }
+
+  typename Arrays<Array>::Tensor const* tensors() const {
+    return list_.empty() ? nullptr : list_.data();
+  }
+  py::tuple objects() const { return arrays_.objects(); }
+
+  void make_readable() {
+    arrays_.make_readable();
+    cut();
+  }
+
+ private:
+  bool is_last(const Run& run) const { return run.writes + 1 == form_.network.rows.size(); }
+  int64_t last_runs() const {
+    return form_.stacked ? std::ranges::count_if(form_.network.runs,
+                                                 [&](const Run& run) { return is_last(run); })
+                         : 1;
+  }
+
+  // Some columns of an array for each run.
+  void cut() {
+    if (arrays_.size() == 0) return;
+    const auto states = static_cast<size_t>(form_.network.num_states);
+    slices_.resize(states);
+    list_.resize(states, nullptr);
+    int64_t before = 0;  // runs that write the last row as well
+    for (const Run& run : form_.network.runs) {
+      if (!is_last(run)) continue;
+      for (int s = 1; s < run.num_states(); ++s) {
+        const DLTensor* t = arrays_.tensors()[s - 1];
+        if (t == nullptr) continue;
+        const auto number = static_cast<size_t>(run.first_state + s);
+        auto& [slice, shape] = slices_[number];
+        slice = *t;
+        std::copy_n(t->shape, 2, shape);
+        shape[2] = run.state_size(s);
+        slice.shape = shape;
+        if (slice.data != nullptr) {
+          const int64_t offset = before * shape[2] * stride_of(*t, 2) * item_size(*t);
+          slice.data = static_cast<char*>(slice.data) + offset;
+        }
+        list_[number] = &slice;
+      }
+      ++before;
+    }
+  }
+
+  struct Slice {
+    DLTensor tensor;
+    int64_t shape[3];
+  };
+
+  const Form form_;
+  Arrays<Array> arrays_;
+  std::vector<Slice> slices_;
+  std::vector<typename Arrays<Array>::Tensor> list_;
+};
+
 // Immutable. Keeps what backward reads again: x, the parameters, the reserve.
 struct Tape {
   NetworkPointer network;
   bool stacked;
   std::unique_ptr<PassInputs> inputs;
+  std::vector<bool> resets;  // of which states there is a reset state
   std::unique_ptr<Reserve> reserve;
 };
 
@@ -224,27 +390,50 @@ void keep_inputs_of_each(const py::tuple& results, const py::tuple& inputs) {
   }
 }
 
+// What core would say of another shape than the user's.
+void check_inputs_of(const Network& network, const PassInputs& inputs) {
+  if (!inputs.unbatched) return;
+  const DLTensor& x = *inputs.x.tensor();
+  if (x.shape[2] == network.input_size()) return;
+  const int64_t wanted[] = {x.shape[0], network.input_size()}, got[] = {x.shape[0], x.shape[2]};
+  refuse_value("x", "shape " + shape_text(wanted, 2), shape_text(got, 2));
+}
+
 }  // namespace
 
 py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
                        py::handle states, bool save, py::handle y_object,
-                       py::handle states_n_object, const fusedrnn_frozen* frozen) {
+                       py::handle states_n_object, py::handle sequences,
+                       const fusedrnn_frozen* frozen) {
   Place& place = inputs->place;
-  States<InputArray> state_0(*network, stacked, {"", "0", "state"}, states, &place);
+  const bool unbatched = inputs->unbatched;
+  check_inputs_of(*network, *inputs);
+  Form form{*network, stacked, unbatched};
+  States<InputArray> state_0(form, States<InputArray>::sequences, {"", "0", "state", ""}, states,
+                             &place);
+  States<InputArray> resets(form, States<InputArray>::all, {"reset_", "", "reset_state", ""},
+                            inputs->reset_states, &place);
   auto args = args_of<fusedrnn_forward_args>(frozen == nullptr ? network.get() : nullptr, *inputs);
   args.states = state_0.tensors();
+  if (!inputs->reset_states.is_none()) args.reset_states = resets.tensors();
   args.padding = inputs->shows_padding ? FUSEDRNN_PADDING_LAST : FUSEDRNN_PADDING_ZERO;
   // A GPU's stream and allocator are named once core has accepted what they serve.
   check_forward_inputs(*network, args, Layout::any, frozen != nullptr);
   inputs->make_readable();
   state_0.make_readable();
+  resets.make_readable();
 
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  OutputArray y(stacked ? "out[0]" : "y", y_object, network->dtype, {T, B, network->output_size()},
-                &place);
-  const States<OutputArray> state_n(*network, stacked, {"", "_n", "out[1]"}, states_n_object,
-                                    &place, B);
+  form.T = T;
+  form.B = B;
+  const Name y_name = stacked ? "out[0]" : "y";
+  OutputArray y(y_name, y_object, network->dtype, form.sequence(network->output_size()), &place);
+  if (unbatched) add_batch(y, y_name, form.sequence(network->output_size()), 1);
+  const States<OutputArray> state_n(form, States<OutputArray>::sequences, {"", "_n", "out[1]", ""},
+                                    states_n_object, &place);
+  const StateSequences<OutputArray> state_y(form, {"", "", "out[2]", ""}, sequences, &place);
   args.y = y.tensor();
+  args.state_sequences = state_y.tensors();
   args.states_n = state_n.tensors();
   // What a call leaves on a device refers to its memory until the tape is gone.
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
@@ -253,17 +442,19 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   run_pass(args, reserve.get(), place, memory.get(), [&](const fusedrnn_forward_args* a) {
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
   });
-  py::tuple results = py::make_tuple(y.array(), state_n.objects(), py::none());
+  py::tuple results = py::make_tuple(y.array(), state_n.objects(), state_y.objects(), py::none());
   if (place.on_cuda()) {
     keep_inputs_of_each(
-        results,
-        py::make_tuple(inputs->x.owner(), inputs->parameters.objects(), inputs->masks[0]->owner(),
-                       inputs->masks[1]->owner(), inputs->masks[2]->owner(), state_0.objects()));
+        results, py::make_tuple(inputs->x.owner(), inputs->parameters.objects(),
+                                inputs->masks[0]->owner(), inputs->masks[1]->owner(),
+                                inputs->masks[2]->owner(), state_0.objects(), resets.objects()));
   }
   if (save) {
     inputs->release_masks();
-    results[2] = py::cast(std::make_unique<Tape>(
-        Tape{std::move(network), stacked, std::move(inputs), std::move(reserve)}));
+    std::vector<bool> has_reset;
+    for (const py::handle reset : resets.objects()) has_reset.push_back(!reset.is_none());
+    results[3] = py::cast(std::make_unique<Tape>(Tape{
+        std::move(network), stacked, std::move(inputs), std::move(has_reset), std::move(reserve)}));
   }
   return results;
 }
@@ -271,23 +462,31 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
 namespace {
 
 py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstates_n_object,
-                        bool all, py::handle dx_object, py::handle dparameters_object,
-                        py::handle dstates_object) {
+                        py::handle dsequences, bool all, py::handle dx_object,
+                        py::handle dparameters_object, py::handle dstates_object,
+                        py::handle dresets_object) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
+  const int64_t* const shape = tape.inputs->x.tensor()->shape;
+  const Form form{network, tape.stacked, tape.inputs->unbatched, shape[0], shape[1]};
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
-  States<InputArray> dstates_n(network, tape.stacked, {"d", "_n", "state"}, dstates_n_object,
-                               &place);
+  if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
+  States<InputArray> dstates_n(form, States<InputArray>::sequences, {"d", "_n", "state", "d"},
+                               dstates_n_object, &place);
+  StateSequences<InputArray> dstate_y(form, {"d", "", "cells", "d"}, dsequences, &place);
   auto args = args_of<fusedrnn_backward_args>(&network, *tape.inputs);
   args.dy = dy.tensor();
   args.dstates_n = dstates_n.tensors();
+  args.dstate_sequences = dstate_y.tensors();
   check_backward_inputs(network, args, Layout::any);
   dy.make_readable();
   dstates_n.make_readable();
+  dstate_y.make_readable();
 
-  const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  OutputArray dx("dx", dx_object, network.dtype, {T, B, network.input_size()}, &place);
+  const Shape dx_shape = form.sequence(network.input_size());
+  OutputArray dx("dx", dx_object, network.dtype, dx_shape, &place);
+  if (form.unbatched) add_batch(dx, "dx", dx_shape, 1);
   Arrays<OutputArray> dparameters(tape.inputs->parameters.size());
   const Objects given("dparameters", dparameters_object, dparameters.size());
   network.for_parameters([&](const Run& run, int i, int number) {
@@ -296,17 +495,24 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
     const Name name{"d", run.parameter(i).name, "", network.named(run)};
     dparameters.set(n, name, given[n], network.dtype, run.parameter_shape(i), &place);
   });
-  const States<OutputArray> dstates(network, tape.stacked, {"d", "0", "state"}, dstates_object,
-                                    &place, B);
+  const States<OutputArray> dstates(form, States<OutputArray>::sequences, {"d", "0", "state", "d"},
+                                    dstates_object, &place);
+  const States<OutputArray> dresets(form, States<OutputArray>::all,
+                                    {"dreset_", "", "reset_state", "d"}, dresets_object, &place,
+                                    &tape.resets);
   args.dx = dx.tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
+  args.dreset_states = dresets.tensors();
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results = py::make_tuple(dx.array(), dparameters.objects(), dstates.objects());
-  if (place.on_cuda())
-    keep_inputs_of_each(results, py::make_tuple(self, dy.owner(), dstates_n.objects()));
+  py::tuple results =
+      py::make_tuple(dx.array(), dparameters.objects(), dstates.objects(), dresets.objects());
+  if (place.on_cuda()) {
+    keep_inputs_of_each(results,
+                        py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
+  }
   return results;
 }
 
@@ -315,12 +521,16 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
                               py::handle parameters, py::handle masks, const py::array& reserve) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   if (inputs->place.on_cuda()) refuse_type("x", "an array on the CPU", "one on a CUDA device");
+  check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
   check_backward_inputs(*network, args, Layout::any);
   inputs->make_readable();
   inputs->release_masks();
-  return std::make_unique<Tape>(
-      Tape{network, true, std::move(inputs), std::make_unique<Reserve>(reserve)});
+  std::vector<bool> resets(static_cast<size_t>(states_of_runs(*network)));
+  const Objects given("reset_states", inputs->reset_states, resets.size());
+  for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
+  return std::make_unique<Tape>(Tape{network, true, std::move(inputs), std::move(resets),
+                                     std::make_unique<Reserve>(reserve)});
 }
 
 const char* compute_name(const Network& network) {
@@ -336,11 +546,11 @@ void register_tape(py::module_& m) {
       "What one forward call left for backward; immutable. Keeps x and the parameters alive.")
       .def(py::init(&tape_of), py::arg("network"), py::arg("x"), py::arg("parameters"),
            py::arg("masks"), py::arg("reserve"))
-      .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("all"),
-           py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
-           py::arg("dstates") = py::none(),
-           "(dx, gradients of parameters, gradients of states); of parameters that were not given "
-           "None, unless `all` are wanted.")
+      .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("dsequences"),
+           py::arg("all"), py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
+           py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
+           "(dx, gradients of parameters, of states, of reset states); of parameters that were not "
+           "given None, unless `all` are wanted; of reset states that were not given None.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device.")
@@ -359,6 +569,12 @@ void register_tape(py::module_& m) {
             return py::make_tuple(shape[0], shape[1]);
           },
           "(T, B).")
+      .def_property_readonly(
+          "unbatched", [](const Tape& tape) { return tape.inputs->unbatched; },
+          "Whether x had no axis B.")
+      .def_property_readonly(
+          "resets", [](const Tape& tape) { return tape.resets; },
+          "Of which states there was a reset state.")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
           "Name of the element type of x and of all else.")

@@ -1,7 +1,9 @@
 // The passes of a network over arrays of Python.
 //
 // States come as one array for each state of a cell: [B,n] where the network is a single run of a
-// function's, or "stacked" [R,B,n] over the R runs of layers.
+// function's, or "stacked" [R,B,n] over the R runs of layers. Of every step, they are [T,B,n], and
+// stacked those of the last row's runs side by side, as y. Where x is [T,I], "unbatched", no array
+// of the call has an axis B, and core sees a batch of one sequence.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -52,6 +54,7 @@ class Arrays {
   }
 
   size_t size() const { return arrays_.size(); }
+  Array& array(size_t i) { return *arrays_[i]; }
   Tensor const* tensors() const { return tensors_.data(); }
 
   // Once core has accepted the tensors.
@@ -85,7 +88,7 @@ int states_of_runs(const Network& network);
 // What a call reads but states: backward reads it again.
 struct PassInputs {
   // `parameters`: None where there are no `names`. `masks`: (lengths, mask, resets, whether y shows
-  // the state where a step does not exist), or None.
+  // the state where a step does not exist, the reset states or None), or None.
   PassInputs(py::handle x, py::handle parameters, const std::vector<Name>& names, py::handle masks);
 
   // Once core has accepted them.
@@ -95,15 +98,19 @@ struct PassInputs {
 
   Place place;  // x decides it
   InputArray x;
+  const bool unbatched;
   Arrays<InputArray> parameters;
   const DLTensor *lengths, *mask, *resets;
   std::optional<InputArray> masks[3];
-  bool shows_padding;
+  bool shows_padding = false;
+  py::object reset_states;  // a tuple, or None
 };
 
-// (y, states, Tape or None). `frozen`: packed weights in the place of parameters, or null.
+// (y, states, states of every step, Tape or None). `sequences`: None, or a tuple with an array to
+// write, or None for a new one, of each state beyond h: wanted of every step. `frozen`: packed
+// weights in the place of parameters, or null.
 py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
                        py::handle states, bool save, py::handle y, py::handle states_n,
-                       const fusedrnn_frozen* frozen = nullptr);
+                       py::handle sequences, const fusedrnn_frozen* frozen = nullptr);
 
 }  // namespace fusedrnn::bindings

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 3;
+constexpr int32_t kCudaPluginVersion = 4;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -57,8 +57,8 @@ struct CudaPlugin {
   fusedrnn_status (*reserve_bytes)(const Problem* problem, size_t* bytes);
   // As the CPU engine's (cpu/engine.h), for problems without steps or sequences too: there the
   // states pass from state_0 to state_n, in backward from dstate_n to dstate_0, and the gradients
-  // of parameters are zeros. A reserve lies in device memory, aligned to 256 bytes, and is used in
-  // the order of the streams.
+  // of parameters and reset states are zeros. A reserve lies in device memory, aligned to 256
+  // bytes, and is used in the order of the streams.
   fusedrnn_status (*forward)(const ForwardCall* call, const CudaMasks* masks,
                              const CudaPlace* place);
   // `masks`: those of the forward call, of which nothing is looked at but whether they were given:

@@ -51,7 +51,7 @@ struct Problem {
 // What holds for step t of sequence b; one byte at flags[t*B + b].
 enum StepFlag : uint8_t {
   kValid = 1,  // the step exists: the state moves, gradients of x too
-  kCut = 2,    // the state that enters this step is discarded (set on valid steps only)
+  kCut = 2,    // the reset state, or zero, enters this step instead (set on valid steps only)
   kShown = 4,  // y holds the state that leaves the step (set on every valid one), else 0
 };
 
@@ -63,7 +63,9 @@ struct ForwardCall {
   Matrix parameters[kMaxParameters];
   Matrix state_0[kMaxStates];
   const uint8_t* flags = nullptr;  // null: every step valid, none cut
+  Matrix reset_state[kMaxStates];  // vectors: what enters a step in the place of what is cut
   Sequence y;
+  Sequence state_y[kMaxStates];  // of every step, beside y
   Matrix state_n[kMaxStates];
   // What backward needs is left here, as many bytes as the engine asks for; null: inference.
   void* reserve = nullptr;
@@ -92,11 +94,13 @@ struct BackwardCall {
   const uint8_t* flags = nullptr;
   const void* reserve = nullptr;
   Sequence dy;
+  Sequence dstate_y[kMaxStates];
   Matrix dstate_n[kMaxStates];
   Sequence dx;
   bool accumulate_dx = false;  // dx += instead of dx =
   Matrix dparameters[kMaxParameters];
   Matrix dstate_0[kMaxStates];
+  Matrix dreset_state[kMaxStates];
 };
 
 }  // namespace fusedrnn

@@ -56,11 +56,14 @@ void pass_states(const Run& run, const Problem& p, const Matrix* from, const Mat
     copy_rows(as_sequence(to[s]), as_sequence(from[s]), 1, p.B, run.state_size(s), p.dtype);
   }
 }
-void clear_parameters(const Run& run, const BackwardCall& call) {
+void clear_gradients(const Run& run, const BackwardCall& call) {
   for (int i = 0; i < run.num_parameters(); ++i) {
     const Shape shape = run.parameter_shape(i);
     const int64_t rows = shape.rank() == 1 ? 1 : shape.begin()[0];
     copy_rows(as_sequence(call.dparameters[i]), {}, 1, rows, shape.end()[-1], call.problem.dtype);
+  }
+  for (int s = 0; s < run.num_states(); ++s) {
+    copy_rows(as_sequence(call.dreset_state[s]), {}, 1, 1, run.state_size(s), call.problem.dtype);
   }
 }
 
@@ -152,7 +155,7 @@ class CpuEngine {
   void run(const Run& run, size_t, const BackwardCall& call) const {
     if (!is_empty(call.problem)) return cpu::backward(call);
     pass_states(run, call.problem, call.dstate_n, call.dstate_0);
-    clear_parameters(run, call);
+    clear_gradients(run, call);
   }
 
  private:
@@ -229,6 +232,8 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
     call.y = slice(rows[run.writes], run.write_offset, network.dtype);
     to_matrices(call.state_0, args.states, run.first_state, run.num_states());
     to_matrices(call.state_n, args.states_n, run.first_state, run.num_states());
+    to_vectors(call.reset_state, args.reset_states, run.first_state, run.num_states());
+    to_sequences(call.state_y, args.state_sequences, run.first_state, run.num_states());
     if (save) call.reserve = memory + layout.runs[number];
     if (flagged) {
       auto* const flags = reinterpret_cast<uint8_t*>(memory + layout.flags[reverse]);
@@ -278,6 +283,8 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       begun[read] = true;
       to_matrices(call.dstate_n, args.dstates_n, run.first_state, run.num_states());
       to_matrices(call.dstate_0, args.dstates, run.first_state, run.num_states());
+      to_sequences(call.dstate_y, args.dstate_sequences, run.first_state, run.num_states());
+      to_vectors(call.dreset_state, args.dreset_states, run.first_state, run.num_states());
       to_matrices(call.dparameters, args.dparameters, run.first_parameter, run.num_parameters());
       engine.run(run, number, call);
     }

@@ -31,7 +31,7 @@ class Tensors {
   Tensors(const Network& network, DLDevice device, const char* whose, Layout layout)
       : network_(network), device_(device), whose_(whose), layout_(layout) {
     if (layout == Layout::any) return;
-    const auto most = static_cast<size_t>(network.num_parameters + network.num_states) + 4;
+    const auto most = static_cast<size_t>(network.num_parameters + 3 * network.num_states) + 4;
     inputs.reserve(most);
     outputs.reserve(most);
   }
@@ -64,6 +64,26 @@ class Tensors {
     network_.for_states([&](const Run& run, int s, int number) {
       add({prefix, run.state(s).name, time, network_.named(run)}, at(states, number),
           {B, run.state_size(s)}, number);
+    });
+  }
+
+  // "c", "dc": of every step.
+  template <class List>
+  void add_state_sequences(List states, int64_t T, int64_t B, const char* prefix) {
+    if (states == nullptr) return;
+    network_.for_states([&](const Run& run, int s, int number) {
+      add({prefix, run.state(s).name, "", network_.named(run)}, states[number],
+          {T, B, run.state_size(s)});
+    });
+  }
+
+  // "reset_h", "dreset_h"
+  template <class List>
+  void add_reset_states(List states, const char* prefix) {
+    if (states == nullptr) return;
+    network_.for_states([&](const Run& run, int s, int number) {
+      add({prefix, run.state(s).name, "", network_.named(run)}, states[number],
+          {run.state_size(s)});
     });
   }
 
@@ -196,6 +216,7 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
   if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
   tensors.add_mask("mask", args.mask, ElementKind::boolean, {T, B});
   tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
+  tensors.add_reset_states(args.reset_states, "reset_");
   if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
     refuse_value("padding", "a fusedrnn_padding", args.padding);
   }
@@ -208,6 +229,7 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   tensors.add("dy", args.dy, {T, B, network.output_size()});
   tensors.add_states(args.dstates_n, B, "d", "_n");
+  tensors.add_state_sequences(args.dstate_sequences, T, B, "d");
   return tensors;
 }
 
@@ -321,6 +343,7 @@ void check_forward(const Network& network, const fusedrnn_forward_args& args, bo
   required("y", args.y);
   tensors.add("y", args.y, {T, B, network.output_size()});
   tensors.add_states(args.states_n, B, "", "_n");
+  tensors.add_state_sequences(args.state_sequences, T, B, "");
   if (!frozen) check_reserve(network, args);
   if (args.reserve != nullptr)
     tensors.outputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
@@ -333,6 +356,7 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
   tensors.add("dx", args.dx, {T, B, network.input_size()});
   tensors.add_parameters(args.dparameters, "d");
   tensors.add_states(args.dstates, B, "d", "0");
+  tensors.add_reset_states(args.dreset_states, "dreset_");
   check_reserve(network, args);
   tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);

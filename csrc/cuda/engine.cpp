@@ -42,6 +42,9 @@ void backward(const BackwardCall& call, const CudaMasks& masks, const Place& pla
     const auto [rows, columns] = run.parameter_shape(i);
     pass({}, call.dparameters[i], rows, columns, run, place);
   }
+  for (int s = 0; s < run.states(); ++s) {
+    pass({}, call.dreset_state[s], 1, run.state_size(s), run, place);
+  }
 }
 
 }  // namespace fusedrnn::cuda

@@ -25,8 +25,10 @@ class _Info(TypedDict):
 # cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size
 _Run = tuple[str, bool, int, int, int, int, int, int, int]
 _States = tuple[_Array | None, ...] | None
-# lengths, mask, resets, whether y shows the state where a step does not exist
-_Masks = tuple[_Array | Sequence[int] | None, _Array | None, _Array | None, bool] | None
+# lengths, mask, resets, whether y shows the state where a step does not exist, the reset states
+_Masks = (
+    tuple[_Array | Sequence[int] | int | None, _Array | None, _Array | None, bool, _States] | None
+)
 
 @final
 class Network:
@@ -55,7 +57,8 @@ class Network:
         save: bool = False,
         y: _Array | None = None,
         states_n: _States = None,
-    ) -> tuple[_FloatArray, tuple[_FloatArray, ...], Tape | None]: ...
+        sequences: _States = None,
+    ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
 @final
 class Tape:
@@ -71,17 +74,28 @@ class Tape:
         self,
         dy: _Array | None,
         dstates_n: _States,
+        dsequences: _States,
         all: bool,
         dx: _Array | None = None,
         dparameters: tuple[_Array | None, ...] | None = None,
         dstates: _States = None,
-    ) -> tuple[_FloatArray, tuple[_FloatArray | None, ...], tuple[_FloatArray, ...]]: ...
+        dresets: _States = None,
+    ) -> tuple[
+        _FloatArray,
+        tuple[_FloatArray | None, ...],
+        tuple[_FloatArray, ...],
+        tuple[_FloatArray | None, ...],
+    ]: ...
     @property
     def reserve(self) -> npt.NDArray[np.uint8] | None: ...
     @property
     def parameters(self) -> tuple[str, ...]: ...
     @property
     def shape(self) -> tuple[int, int]: ...
+    @property
+    def unbatched(self) -> bool: ...
+    @property
+    def resets(self) -> list[bool]: ...
     @property
     def dtype(self) -> str: ...
     @property
@@ -118,7 +132,8 @@ class Frozen:
         masks: _Masks = None,
         y: _Array | None = None,
         states_n: _States = None,
-    ) -> tuple[_FloatArray, tuple[_FloatArray, ...]]: ...
+        sequences: _States = None,
+    ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...]]: ...
     def make_step(self) -> Callable[[Any, Any, Any], tuple[Any, Any] | None]: ...
 
 __version__: str
@@ -134,7 +149,8 @@ def run(
     save: bool,
     y: _Array | None = None,
     states_n: _States = None,
-) -> tuple[_FloatArray, tuple[_FloatArray, ...], Tape | None]: ...
+    sequences: _States = None,
+) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 def as_array(
     name: str,
     obj: _Array,

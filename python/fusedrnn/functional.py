@@ -59,26 +59,31 @@ def run(
     x: A,
     parameters: tuple[Any, ...],
     states: tuple[Any, ...],
-    masks: tuple[Any, Any, Any, object],
+    masks: tuple[Any, Any, Any, object, tuple[Any, ...]],
     reverse: object,
     compute_dtype: object,
     out: object,
     function: str = "",
-) -> tuple[A, tuple[A, ...], Any]:
-    """y, the states after the last step, and for a forward function's name its tape.
+    *,
+    return_cells: object = False,
+) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
+    """y, the states after the last step, those of every step, and a forward function's tape.
 
-    `masks` are lengths, mask, resets and padding.
+    `masks` are lengths, mask, resets, padding and the reset states. Of every step are the states
+    beyond h, where `return_cells` asks for them; the tape is there for a function's name.
     """
-    y_out, states_out = (
-        (None, None)
+    letters = ("h", "c")[: len(states)]
+    shown = letters[1:] if options.flag("return_cells", return_cells) else ()
+    y_out, states_out, cells_out = (
+        (None, None, (None,) * len(shown) or None)
         if out is None
-        else options.result_arrays(out, "y", ("h_n", "c_n")[: len(states)])
+        else options.result_arrays(out, "y", tuple(f"{name}_n" for name in letters), shown)
     )
     if not function:
         warn_of_lost_gradients((x, *parameters, *states), 3)
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
-    results: tuple[Any, tuple[Any, ...], Any] = _core.run(
+    results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any] = _core.run(
         cell,
         x,
         parameters,
@@ -89,16 +94,17 @@ def run(
         function != "",
         y_out,
         states_out,
+        cells_out,
     )
-    y, states_n, tape = results
+    y, states_n, cells, tape = results
     kind = converter_to_kind_of(x)
     saved = None
     if tape is not None:
         stamps = stale.stamps({"x": x} | dict(zip(tape.parameters, parameters, strict=True)))
         saved = Tape(function, tape, kind, stamps)
     if out is not None:
-        return y, states_n, saved
-    return kind(y), tuple(map(kind, states_n)), saved
+        return y, states_n, cells, saved
+    return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved
 
 
 def gradients(
@@ -106,26 +112,36 @@ def gradients(
     tape: Tape[A],
     dy: Any,
     dstates_n: tuple[Any, ...],
-    states: tuple[str, ...],
+    letters: tuple[str, ...],
     out: Mapping[str, Any] | None,
+    dcells: tuple[Any, ...] = (),
 ) -> dict[str, A]:
+    """By name; `letters` are those of the states, `dcells` of every step of those beyond h."""
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
     stale.verify(tape.stamps)
     parameters = tuple(f"d{name}" for name in tape.core.parameters)
-    given = options.outputs(out, ("dx", *parameters, *states))
-    results: tuple[Any, tuple[Any, ...], tuple[Any, ...]] = tape.core.backward(
+    states = tuple(f"d{letter}0" for letter in letters)
+    resets = tuple(f"dreset_{letter}" for letter in letters)
+    known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
+    given = options.outputs(out, ("dx", *parameters, *states, *known))
+    dx, dparameters, dstates, dresets = tape.core.backward(
         dy,
         dstates_n,
+        None if all(gradient is None for gradient in dcells) else dcells,
         True,
         given.get("dx"),
         tuple(map(given.get, parameters)),
         tuple(map(given.get, states)),
+        tuple(map(given.get, resets)),
     )
-    dx, dparameters, dstates = results
-    computed = zip(("dx", *parameters, *states), (dx, *dparameters, *dstates), strict=True)
+    computed: Any = zip(
+        ("dx", *parameters, *states, *resets), (dx, *dparameters, *dstates, *dresets), strict=True
+    )
     return {
-        name: gradient if name in given else tape.to_kind(gradient) for name, gradient in computed
+        name: gradient if name in given else tape.to_kind(gradient)
+        for name, gradient in computed
+        if gradient is not None
     }

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # Of x and of states: what a layer's backward calls so, and what a function's does.
-OF_INPUTS = frozenset({"x", "h0", "c0", "dx", "dh0", "dc0"})
+_INPUTS = ("x", "h0", "c0", "reset_h", "reset_c")
+OF_INPUTS = frozenset(_INPUTS) | frozenset(f"d{name}" for name in _INPUTS)
 
 
 def is_record(grads: object) -> bool:

@@ -90,36 +90,50 @@ def forget_bias(value: object, bias: bool) -> float | None:
 
 
 def masks(
-    lengths: Any, mask: Any, resets: Any, padding: object
-) -> tuple[Any, Any, Any, bool] | None:
+    lengths: Any,
+    mask: Any,
+    resets: Any,
+    padding: object,
+    reset_states: tuple[Any, ...],
+) -> tuple[Any, Any, Any, bool, tuple[Any, ...] | None] | None:
     """What the compiled module takes of the masks of a call."""
     shows_last = choice("padding", padding, PADDINGS) == "last"
-    if lengths is None and mask is None and resets is None:
+    reset = None if all(state is None for state in reset_states) else reset_states
+    if lengths is None and mask is None and resets is None and reset is None:
         return None
-    return lengths, mask, resets, shows_last
+    return lengths, mask, resets, shows_last, reset
 
 
 def pair(name: str, form: str, value: object) -> tuple[Any, Any]:
     """Two values, in a tuple or a list."""
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected a pair {form}, got {type(value).__name__}")
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected a pair {form}, got {len(value)} values")
-    first, second = value
+    first, second = fixed(name, form, value, 2)
     return first, second
 
 
-def result_arrays(out: object, y: str, states: tuple[str, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """The arrays of `out`: y, and one for each state; all are given."""
+def fixed(name: str, form: str, value: object, length: int) -> tuple[Any, ...]:
+    """So many values, in a tuple or a list."""
+    what = "a pair" if length == 2 else f"{length} values"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected {what} {form}, got {type(value).__name__}")
+    if len(value) != length:
+        raise ValueError(f"{name}: expected {what} {form}, got {len(value)} values")
+    return tuple(value)
+
+
+def result_arrays(
+    out: object, y: str, states: tuple[str, ...], cells: tuple[str, ...] = ()
+) -> tuple[Any, tuple[Any, ...], tuple[Any, ...] | None]:
+    """The arrays of `out`: y, one for each state, and for each state of every step; all given."""
     form = states[0] if len(states) == 1 else f"({', '.join(states)})"
     shown = form if states[0].endswith("_n") else "state"
-    first, state = pair("out", f"({y}, {shown})", out)
+    first, state, *last = fixed("out", f"({', '.join((y, shown, *cells))})", out, 2 + len(cells))
     parts = (state,) if len(states) == 1 else pair("out[1]", form, state)
     names = ["out[0]", "out[1]"] if len(states) == 1 else ["out[0]", "out[1][0]", "out[1][1]"]
-    for name, array in zip(names, (first, *parts), strict=True):
+    names += [f"out[{2 + i}]" for i in range(len(cells))]
+    for name, array in zip(names, (first, *parts, *last), strict=True):
         if array is None:
             raise ValueError(f"{name}: expected an array, got none")
-    return first, parts
+    return first, parts, tuple(last) or None
 
 
 def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:

@@ -31,12 +31,14 @@ def forward(
     mask: Nested = None,
     padding: str = "zero",
     reverse: bool = False,
+    return_cells: bool = False,
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Outputs y [T][B][H], h_n [B][H] (and c_n) of one direction of one layer.
 
     `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
-    or absent means zeros) and its options (`nonlinearity`, `reset_after`, `coupled`).
+    or absent means zeros), its reset states (reset_h, reset_c [H], in the same way) and its options
+    (`nonlinearity`, `reset_after`, `coupled`). With `return_cells` c [T][B][H] is returned as well.
 
     A step t of a sequence b exists where t < lengths[b] and mask[t][b]; what does not exist leaves
     the state as it is, its y is zero, or with `padding` "last" that state.
@@ -51,7 +53,7 @@ def forward(
         padding=padding,
         reverse=reverse,
     )
-    return evaluate(values)
+    return _returned(evaluate(values), return_cells)
 
 
 def gradients(
@@ -66,11 +68,13 @@ def gradients(
     dy: Nested = None,
     dh_n: Nested = None,
     dc_n: Nested = None,
+    dc: Nested = None,
     **arguments: Any,
 ) -> dict[str, Nested]:
-    """Gradients of sum(dy*y) + sum(dh_n*h_n) + sum(dc_n*c_n); an upstream of None is zero.
+    """Gradients of sum(dy*y) + sum(dh_n*h_n) + sum(dc_n*c_n) + sum(dc*c); None is zero.
 
-    Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight given.
+    Takes what `forward` takes. Returns dx, dh0 (and dc0), and one gradient for each weight and each
+    reset state given.
     """
     values, evaluate = _sequence(
         cell,
@@ -82,7 +86,7 @@ def gradients(
         padding=padding,
         reverse=reverse,
     )
-    upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n}
+    upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n, "c": dc}
     return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
 
 
@@ -95,12 +99,13 @@ def stack(
     resets: Nested = None,
     mask: Nested = None,
     padding: str = "zero",
+    return_cells: bool = False,
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Outputs y [T][B][D*H], h_n [L*D][B][H] (and c_n) of stacked, perhaps bidirectional layers.
 
     `parameters` carries PyTorch's names, from which L and D follow; `arguments` are h0, c0
-    ([L*D][B][H]) and the cell's options.
+    ([L*D][B][H]), reset_h, reset_c ([L*D][H]) and the cell's options.
     """
     values, evaluate = _stack(
         cell,
@@ -112,7 +117,7 @@ def stack(
         mask=mask,
         padding=padding,
     )
-    return evaluate(values)
+    return _returned(evaluate(values), return_cells)
 
 
 def stack_gradients(
@@ -127,6 +132,7 @@ def stack_gradients(
     dy: Nested = None,
     dh_n: Nested = None,
     dc_n: Nested = None,
+    dc: Nested = None,
     **arguments: Any,
 ) -> dict[str, Nested]:
     """Gradients as in `gradients`, under the parameters' own names, "x", "h0" (and "c0")."""
@@ -140,7 +146,7 @@ def stack_gradients(
         mask=mask,
         padding=padding,
     )
-    return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n})
+    return _grad(evaluate, values, {"y": dy, "h_n": dh_n, "c_n": dc_n, "c": dc})
 
 
 Values = dict[str, Nested]
@@ -161,6 +167,7 @@ def _sequence(
     """The differentiable values of a call, and the function from them to its outputs."""
     batch = _batch(x, lengths, arguments.get("h0"))
     tensors, options = _split(arguments)
+    reset = _reset(tensors)
     initial = _initial(cell, tensors, options, lambda size: [[0.0] * size for _ in range(batch)])
 
     def evaluate(values: Values) -> dict[str, Nested]:
@@ -175,9 +182,10 @@ def _sequence(
             padding=padding,
             reverse=reverse,
             options=options,
+            reset={name: values[name] for name in reset},
         )
 
-    return {"x": _lists(x), **initial, **tensors}, evaluate
+    return {"x": _lists(x), **initial, **tensors, **reset}, evaluate
 
 
 def _stack(
@@ -195,6 +203,7 @@ def _stack(
     batch = _batch(x, lengths, None if h0 is None else h0[0])
     rows = sum(map(len, layer_suffixes(parameters)))
     tensors, options = _split(arguments)
+    reset = _reset(tensors)
     weights = {name: _lists(value) for name, value in parameters.items()}
     initial = _initial(
         cell,
@@ -216,9 +225,10 @@ def _stack(
             mask=_lists(mask),
             padding=padding,
             options=options,
+            reset={name: values[name] for name in reset},
         )
 
-    return {"x": _lists(x), **initial, **weights}, evaluate
+    return {"x": _lists(x), **initial, **weights, **reset}, evaluate
 
 
 def _grad(evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]) -> Values:
@@ -249,6 +259,16 @@ def _initial(
         name: tensors.pop(name) if name in tensors else zeros(size)
         for name, size in zip(names, sizes, strict=True)
     }
+
+
+def _reset(tensors: Values) -> Values:
+    """Take the reset states out of `tensors`."""
+    names = [name for name in tensors if name.startswith("reset_")]
+    return {name: tensors.pop(name) for name in names}
+
+
+def _returned(outputs: dict[str, Nested], return_cells: object) -> dict[str, Nested]:
+    return {name: value for name, value in outputs.items() if name != "c" or return_cells}
 
 
 def _batch(x: Nested, lengths: Nested, h0: Nested) -> int:

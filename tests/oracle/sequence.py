@@ -34,16 +34,26 @@ def run(
     options: Mapping[str, Any],
     mask: Sequence[Sequence[bool]] | None = None,
     padding: str = "zero",
+    reset: Mapping[str, Nested] | None = None,
 ) -> dict[str, Nested]:
     """One direction of one layer.
 
-    `initial` holds h0 (and c0), whose number of rows is the batch. Returns y, h_n (and c_n).
+    `initial` holds h0 (and c0), whose number of rows is the batch; `reset` may hold reset_h (and
+    reset_c), what a reset puts in the place of a state instead of zeros. Returns y, h_n (and c_n),
+    and of every step the states beyond h (c).
     """
     step, states = CELLS[cell].step, CELLS[cell].states
     sizes = state_sizes(cell, weights["w_hh"], options)
     batch = len(initial["h0"])
-    y: Nested = [[[0.0] * sizes[0] for _ in range(batch)] for _ in x]
+    shown: dict[str, Nested] = {
+        name: [[[0.0] * size for _ in range(batch)] for _ in x]
+        for name, size in zip(("y", *states[1:]), sizes, strict=True)
+    }
     final: dict[str, Nested] = {f"{s}_n": [] for s in states}
+    fresh: State = tuple(
+        Vector(reset[f"reset_{s}"]) if reset and f"reset_{s}" in reset else zeros(size)
+        for s, size in zip(states, sizes, strict=True)
+    )
 
     for b in range(batch):
         length = len(x) if lengths is None else lengths[b]
@@ -53,15 +63,16 @@ def run(
             if t < length and (mask is None or mask[t][b]):
                 begins = resets is not None and resets[t][b]
                 if crossed if reverse else begins:
-                    state = tuple(map(zeros, sizes))
+                    state = fresh
                 crossed = begins
                 state = step(Vector(x[t][b]), state, **weights, **options)
-                y[t][b] = list(state[0])
-            elif padding == "last":
-                y[t][b] = list(state[0])
+            elif padding != "last":
+                continue
+            for sequence, value in zip(shown.values(), state, strict=True):
+                sequence[t][b] = list(value)
         for name, value in zip(states, state, strict=True):
             final[f"{name}_n"].append(list(value))
-    return {"y": y, **final}
+    return {**shown, **final}
 
 
 def run_stack(
@@ -75,13 +86,18 @@ def run_stack(
     options: Mapping[str, Any],
     mask: Sequence[Sequence[bool]] | None = None,
     padding: str = "zero",
+    reset: Mapping[str, Nested] | None = None,
 ) -> dict[str, Nested]:
-    """Layers, each reading the directions of the one below side by side; states [L*D][B][H]."""
+    """Layers, each reading the directions of the one below side by side; states [L*D][B][H].
+
+    Of every step the last layer's c, as its y.
+    """
     runs: list[dict[str, Nested]] = []
     for suffixes in layer_suffixes(parameters):
         layer: list[dict[str, Nested]] = []
         for suffix in suffixes:
-            states = {name: value[len(runs) + len(layer)] for name, value in initial.items()}
+            row = len(runs) + len(layer)
+            states = {name: value[row] for name, value in initial.items()}
             layer.append(
                 run(
                     cell,
@@ -94,14 +110,19 @@ def run_stack(
                     options=options,
                     mask=mask,
                     padding=padding,
+                    reset={name: value[row] for name, value in (reset or {}).items()},
                 )
             )
         runs += layer
-        x = [
-            [_side_by_side(r["y"][t][b] for r in layer) for b in range(len(x[t]))]
-            for t in range(len(x))
-        ]
-    return {"y": x, **{f"{s}_n": [r[f"{s}_n"] for r in runs] for s in CELLS[cell].states}}
+        shown = {
+            name: [
+                [_side_by_side(r[name][t][b] for r in layer) for b in range(len(x[t]))]
+                for t in range(len(x))
+            ]
+            for name in ("y", *CELLS[cell].states[1:])
+        }
+        x = shown["y"]
+    return {**shown, **{f"{s}_n": [r[f"{s}_n"] for r in runs] for s in CELLS[cell].states}}
 
 
 def _side_by_side(rows: Iterable[list[Scalar]]) -> list[Scalar]:

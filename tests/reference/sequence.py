@@ -19,7 +19,9 @@ Mask = NDArray[np.bool_]
 
 def forward(cell: str, x: ArrayLike, **arguments: Any) -> dict[str, Array]:
     """Outputs y [T,B,H], h_n [B,H] (and c_n); takes what `oracle.forward` takes, and `rounding`."""
-    return _Run(cell, x, **arguments).outputs
+    wants_cells = arguments.pop("return_cells", False)
+    outputs = _Run(cell, x, **arguments).outputs
+    return {name: value for name, value in outputs.items() if name != "c" or wants_cells}
 
 
 def gradients(
@@ -29,10 +31,12 @@ def gradients(
     dy: ArrayLike | None = None,
     dh_n: ArrayLike | None = None,
     dc_n: ArrayLike | None = None,
+    dc: ArrayLike | None = None,
     **arguments: Any,
 ) -> dict[str, Array]:
     """Gradients dx, dw_ih, dw_hh, dh0 (db_ih, db_hh, dc0), as `oracle.gradients` gives them."""
-    return _Run(cell, x, **arguments).backward({"y": dy, "h_n": dh_n, "c_n": dc_n})
+    upstream = {"y": dy, "h_n": dh_n, "c_n": dc_n, "c": dc}
+    return _Run(cell, x, **arguments).backward(upstream)
 
 
 class _Run:
@@ -49,6 +53,8 @@ class _Run:
         b_hh: ArrayLike | None = None,
         h0: ArrayLike | None = None,
         c0: ArrayLike | None = None,
+        reset_h: ArrayLike | None = None,
+        reset_c: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         resets: ArrayLike | None = None,
         mask: ArrayLike | None = None,
@@ -77,23 +83,30 @@ class _Run:
         if unknown := [name for name, state in given.items() if state is not None]:
             raise TypeError(f"{cell} has no {unknown}")
 
+        self.resets = dict(zip(("h", "c"), (reset_h, reset_c), strict=True))
+        fresh = [self.resets[letter] for letter in self.cell.states]
+
         a = self.x @ self.w_ih.T + self._bias("b_ih")
-        y = np.zeros((steps, batch, hidden[0]))
+        shown = [np.zeros((steps, *state.shape)) for state in states]
         self.saved: list[Saved] = [()] * steps
         for t in self.order:
             live = self._live(t)
-            entering = tuple(np.where(self.cut[t], 0.0, s)[live] for s in states)
+            entering = tuple(
+                np.where(self.cut[t], 0.0 if new is None else _float64(new), s)[live]
+                for s, new in zip(states, fresh, strict=True)
+            )
             new, self.saved[t] = self.cell.step(
                 a[t, live], entering, self.w_hh, self._bias("b_hh"), rounding, **self.options
             )
             new = (rounding.state(new[0]), *new[1:])
             states = tuple(_put(s, live, n) for n, s in zip(new, states, strict=True))
-            y[t, live] = new[0]
-            if self.shows_last:
-                y[t] = states[0]
+            for sequence, state in zip(shown, states, strict=True):
+                sequence[t] = np.where(self.shows_last | self.active[t], state, 0.0)
         final = zip(self.cell.states, states, strict=True)
         ends = {f"{letter}_n": rounding.result(state) for letter, state in final}
-        self.outputs = {"y": y, **ends}
+        y, *cells = shown
+        named = zip(self.cell.states[1:], cells, strict=True)
+        self.outputs = {"y": y, **{name: rounding.result(c) for name, c in named}, **ends}
 
     def _live(self, t: int) -> NDArray[np.intp]:
         """The sequences that have step t: the others are in no sum, which a NaN would reach."""
@@ -110,13 +123,20 @@ class _Run:
         seeds = {name: given.get(name, np.zeros_like(out)) for name, out in self.outputs.items()}
         dstates = tuple(seeds[f"{letter}_n"] for letter in self.cell.states)
 
+        dresets = {
+            letter: np.zeros(d.shape[1])
+            for letter, d in zip(self.cell.states, dstates, strict=True)
+        }
         da = np.zeros((*self.x.shape[:2], len(self.w_ih)))
         db_hh = np.zeros(len(self.w_ih))
         dw_hh = np.zeros_like(self.w_hh)
         for t in self.order[::-1]:
             live = self._live(t)
             shown = self.shows_last | self.active[t]
-            dstates = (dstates[0] + np.where(shown, seeds["y"][t], 0.0), *dstates[1:])
+            dstates = tuple(
+                d + np.where(shown, seeds[name][t], 0.0)
+                for name, d in zip(("y", *self.cell.states[1:]), dstates, strict=True)
+            )
             da[t, live], du, dw_hh_t, entering = self.cell.backward(
                 tuple(d[live] for d in dstates),
                 self.saved[t],
@@ -126,6 +146,8 @@ class _Run:
             )
             dw_hh += dw_hh_t
             db_hh += du.sum(axis=0)
+            for letter, new in zip(self.cell.states, entering, strict=True):
+                dresets[letter] += np.where(self.cut[t, live], new, 0.0).sum(axis=0)
             dstates = tuple(
                 _put(old, live, np.where(self.cut[t, live], 0.0, new))
                 for new, old in zip(entering, dstates, strict=True)
@@ -139,6 +161,7 @@ class _Run:
         }
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
         grads |= {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
+        grads |= {f"dreset_{s}": d for s, d in dresets.items() if self.resets[s] is not None}
         return {name: self.rounding.result(grad) for name, grad in grads.items()}
 
 

@@ -25,7 +25,11 @@ def stack(cell: str, x: ArrayLike, parameters: Parameters, **arguments: Any) -> 
         runs += layer
         y = np.concatenate([out["y"] for out in layer], axis=-1)
     finals = [f"{letter}_n" for letter in CELLS[cell].states]
-    return {"y": y, **{name: np.stack([out[name] for out in runs]) for name in finals}}
+    cells = {
+        name: np.concatenate([out[name] for out in layer], axis=-1)
+        for name in {"c"} & layer[0].keys()
+    }
+    return {"y": y, **cells, **{name: np.stack([out[name] for out in runs]) for name in finals}}
 
 
 def stack_gradients(
@@ -36,6 +40,7 @@ def stack_gradients(
     dy: ArrayLike | None = None,
     dh_n: ArrayLike | None = None,
     dc_n: ArrayLike | None = None,
+    dc: ArrayLike | None = None,
     **arguments: Any,
 ) -> dict[str, Array]:
     """Gradients under the parameters' own names, "x", "h0" (and "c0")."""
@@ -47,10 +52,16 @@ def stack_gradients(
         y = np.concatenate([forward(cell, **call)["y"] for call in calls], axis=-1)
 
     grads: dict[str, Array] = {}
-    rows: dict[str, list[Array]] = {f"{letter}0": [] for letter in CELLS[cell].states}
+    letters = CELLS[cell].states
+    given = [f"reset_{s}" for s in letters if arguments.get(f"reset_{s}") is not None]
+    rows: dict[str, list[Array]] = {name: [] for name in (*(f"{s}0" for s in letters), *given)}
     below = np.zeros_like(y) if dy is None else np.asarray(dy, dtype=np.float64)
     for suffixes, calls, first in reversed(layers):
         parts = np.split(below, len(suffixes), axis=-1)
+        cells = (
+            [None] * len(suffixes) if dc is None else np.split(np.asarray(dc), len(suffixes), -1)
+        )
+        dc = None  # of the last layer alone
         below = np.zeros_like(calls[0]["x"])
         layer_rows = {name: list[Array]() for name in rows}
         for d, (suffix, call, part) in enumerate(zip(suffixes, calls, parts, strict=True)):
@@ -58,6 +69,7 @@ def stack_gradients(
                 "dy": part,
                 "dh_n": _row(dh_n, first + d),
                 "dc_n": _row(dc_n, first + d),
+                "dc": cells[d],
             }
             grad = gradients(cell, **call, **upstream)
             below = below + grad["dx"]
@@ -89,7 +101,8 @@ def _calls(
     row: int,
 ) -> list[dict[str, Any]]:
     """The arguments of each direction's run; `row` is the first one's place in h0."""
-    shared = {name: value for name, value in arguments.items() if name not in ("h0", "c0")}
+    of_runs = ("h0", "c0", "reset_h", "reset_c")
+    shared = {name: value for name, value in arguments.items() if name not in of_runs}
     return [
         {
             "x": x,
@@ -99,7 +112,7 @@ def _calls(
                 for s, n in LAYER_NAMES.items()
                 if n + suffix in parameters
             },
-            **{name: _row(arguments.get(name), row + d) for name in ("h0", "c0")},
+            **{name: _row(arguments.get(name), row + d) for name in of_runs},
             **shared,
         }
         for d, suffix in enumerate(suffixes)

@@ -16,7 +16,7 @@ template <class F>
 struct BackwardContext : Context<F, BackwardJob> {
   using Base = Context<F, BackwardJob>;
   using Base::job, Base::p;
-  using typename Base::Real, typename Base::Row;
+  using typename Base::Real, typename Base::Row, typename Base::V;
   static constexpr int kPanel = kRecurrentPanel * Base::W;
   static constexpr int kSums = kTileSums<F, kRecurrentPanel>;
 
@@ -24,6 +24,12 @@ struct BackwardContext : Context<F, BackwardJob> {
 
   FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
     return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
+  }
+  // A state that was cut: its gradient is that of the reset state.
+  FUSEDRNN_MEMBER void add_to_reset(int s, int64_t b, int64_t unit, V gradient) const {
+    if (job.resets[s] == nullptr) return;
+    Real* const sum = static_cast<Real*>(job.resets[s]) + b * job.ld_state + unit;
+    (V::load(sum) + gradient).store(sum);
   }
   FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
     return static_cast<Row*>(job.delta) + (time * p.B + b) * job.ld_delta;
@@ -101,7 +107,7 @@ FUSEDRNN_INLINE void for_vectors(const Tile& tile, const typename F::Real* sums,
   }
 }
 
-// carry = the gradients of the states after the last step.
+// carry = the gradients of the states after the last step; of the reset states there are none yet.
 template <class F>
 FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
   using V = typename F::V;
@@ -116,12 +122,17 @@ FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
                             : static_cast<const typename F::Edge*>(last.data) + b * last.stride;
       for (int64_t unit = panels.begin * kPanel; unit < panels.end * kPanel; unit += V::width) {
         load_columns<V>(src, unit, units).store(context.carry_row(s, b) + unit);
+        if (context.job.resets[s] != nullptr) {
+          V::zero().store(static_cast<typename F::Real*>(context.job.resets[s]) +
+                          b * context.job.ld_state + unit);
+        }
       }
     }
   }
 }
 
-// The gradients of the initial states: the carry, and for h what its product brings.
+// The gradients of the initial states: the carry, and for h what its product brings, which is the
+// reset state's where the first step cuts.
 template <class F>
 struct InitialState {
   const BackwardContext<F>& context;
@@ -140,6 +151,8 @@ struct InitialState {
     for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
       const int lanes = lanes_at<V>(unit, units);
       if (lanes == 0) return;
+      if (multiplied && is_cut(flags, b)) context.add_to_reset(state, b, unit, product);
+      if (out.data == nullptr) return;
       V d = V::load(context.carry_row(state, b) + unit);
       if (multiplied && is_multiplied(flags, b)) d = d + product;
       d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit, lanes);
@@ -151,7 +164,8 @@ template <class F>
 FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
                              typename F::MatrixUnit::Registers& registers) {
   for (int s = 0; s < context.shape.state_count; ++s) {
-    if (context.call.dstate_0[s].data == nullptr) continue;
+    const bool resets = s == 0 && context.job.resets[0] != nullptr;
+    if (context.call.dstate_0[s].data == nullptr && !resets) continue;
     for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s},
                     context.panels(context.shape.states[s].size), context.share.rows);
   }

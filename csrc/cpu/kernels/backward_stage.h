@@ -11,6 +11,7 @@ struct BackwardStep {
   int64_t number, time, entering;
   const uint8_t* flags;            // of this step, or null
   const uint8_t* following_flags;  // of the following one, or null
+  bool shows_states;               // whether there are gradients of every step's states beside dy
 
   template <class F>
   FUSEDRNN_MEMBER BackwardStep(const BackwardContext<F>& context, int64_t step)
@@ -18,7 +19,10 @@ struct BackwardStep {
         time(context.slots.time(step)),
         entering(context.slots.entering(step)),
         flags(context.flags_at(step)),
-        following_flags(context.flags_at(step + 1)) {}
+        following_flags(context.flags_at(step + 1)),
+        shows_states(false) {
+    for (const Sequence& dy : context.call.dstate_y) shows_states |= dy.data != nullptr;
+  }
 };
 
 // A cell's equations of one stage over a tile, from the product that reaches it.
@@ -83,6 +87,9 @@ struct BackwardStage {
   const BackwardStep& step;
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
+  // Whether it is the stage that set state `s`, and the last one backward that reads it.
+  static constexpr bool set(int s) { return kCell.states[s].last_stage == Index && walks(s); }
+  static constexpr bool ends(int s) { return kCell.states[s].first_stage == Index && walks(s); }
 
   static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
                   const Real* sums) {
@@ -104,10 +111,20 @@ struct BackwardStage {
       if (walks(s)) dnext[s] = V::load(context.carry_row(s, b) + unit);
     }
     if constexpr (kFirst && kCell.h_stage >= 0) {
-      if (is_multiplied(step.following_flags, b)) dnext[0] = dnext[0] + product;
+      if (is_multiplied(step.following_flags, b)) {
+        dnext[0] = dnext[0] + product;
+      } else if (is_cut(step.following_flags, b)) {
+        context.add_to_reset(0, b, unit, product);
+      }
     }
     if (kFirst && context.call.dy.data != nullptr && is_shown(step.flags, b)) {
-      dnext[0] = dnext[0] + load_dy(unit, b, lanes);
+      dnext[0] = dnext[0] + load_dy(context.call.dy, unit, b, lanes);
+    }
+    if (step.shows_states && is_shown(step.flags, b)) {
+      for (int s = 0; s < kStates; ++s) {
+        const Sequence& dy = context.call.dstate_y[s];
+        if (set(s) && dy.data != nullptr) dnext[s] = dnext[s] + load_dy(dy, unit, b, lanes);
+      }
     }
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
@@ -153,12 +170,13 @@ struct BackwardStage {
     }
     Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
     for (int s = 0; s < kStates && is_cut(step.flags, b); ++s) {
-      if (kCell.states[s].first_stage == Index) dprev[s] = V::zero();
+      if (!ends(s)) continue;
+      context.add_to_reset(s, b, unit, dprev[s]);
+      dprev[s] = V::zero();
     }
   }
 
-  FUSEDRNN_MEMBER V load_dy(int64_t unit, int64_t b, int lanes) const {
-    const Sequence& dy = context.call.dy;
+  FUSEDRNN_MEMBER V load_dy(const Sequence& dy, int64_t unit, int64_t b, int lanes) const {
     const auto* src = static_cast<const typename F::Edge*>(dy.data) + step.time * dy.t_stride +
                       b * dy.b_stride + unit;
     return lanes == W ? V::load(src) : V::load(src, lanes);

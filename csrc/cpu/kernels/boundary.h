@@ -13,13 +13,16 @@ FUSEDRNN_ONCE void enter_first_step(const ForwardContext<F>& context) {
   const int64_t slot = context.slots.entering(0), U = context.panel_units;
   for (int s = 0; s < context.shape.state_count; ++s) {
     const Matrix& initial = context.call.state_0[s];
+    const Edge* reset = static_cast<const Edge*>(context.call.reset_state[s].data);
     const char size = context.shape.states[s].size;
     const int64_t units = extent(context.p, size);
     const Range panels = context.panels(size);
     for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
-      const bool zero = initial.data == nullptr || is_cut(flags, b);
-      const Edge* src =
-          zero ? nullptr : static_cast<const Edge*>(initial.data) + b * initial.stride;
+      const Edge* src = reset;
+      if (!is_cut(flags, b)) {
+        src = initial.data == nullptr ? nullptr
+                                      : static_cast<const Edge*>(initial.data) + b * initial.stride;
+      }
       for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += V::width) {
         context.store_state(s, slot, b, unit, load_columns<V>(src, unit, units),
                             context.shape.h_stage, units);

@@ -72,6 +72,12 @@ struct ForwardContext : Context<F, ForwardJob> {
     }
   }
 
+  // What enters a step in the place of a state that is cut.
+  FUSEDRNN_MEMBER V reset_state(int s, int64_t unit, int64_t units) const {
+    const auto* src = static_cast<const Edge*>(call.reset_state[s].data);
+    return load_columns<V>(src, unit, units);
+  }
+
   FUSEDRNN_MEMBER const Edge* x_row(int64_t step, int64_t b) const {
     return static_cast<const Edge*>(call.x.data) + slots.time(step) * call.x.t_stride +
            b * call.x.b_stride;

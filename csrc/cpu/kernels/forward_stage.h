@@ -15,6 +15,7 @@ struct ForwardStep {
   const uint8_t* flags;       // of this step, or null
   const uint8_t* next_flags;  // of the next one, or null
   bool turned;                // whether it goes through its panels from the last to the first
+  bool shows_states;          // whether a state is wanted of every step
 
   // `chunk_step`: its number in the chunk of steps that has been projected.
   template <class F>
@@ -26,7 +27,10 @@ struct ForwardStep {
         chunk_row(chunk_step * context.share.rows.size()),
         flags(context.flags_at(step)),
         next_flags(context.flags_at(step + 1)),
-        turned(turns(step)) {}
+        turned(turns(step)),
+        shows_states(false) {
+    for (const Sequence& y : context.call.state_y) shows_states |= y.data != nullptr;
+  }
 };
 
 // A cell's equations of one stage over a tile, from the sums of its product, [panel][row][vectors].
@@ -164,7 +168,8 @@ struct ForwardStage {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next);
-    if constexpr (sets(0)) store_output(sites, next[0]);
+    if constexpr (sets(0)) store_output(context.call.y, sites, next[0]);
+    if (step.shows_states) show_states(sites, next);
     store_states(sites, next);
   }
 
@@ -176,10 +181,20 @@ struct ForwardStage {
       if (walks(s)) next[s] = prev[s];
     }
     if (valid) compute(&site, prev, next);
+    const bool shown = is_shown(step.flags, site.b);
     if constexpr (sets(0)) {
-      store_output(&site, is_shown(step.flags, site.b) ? next[0] : V::zero());
+      store_output(context.call.y, &site, shown ? next[0] : V::zero());
     }
-    for (int s = 0; s < kStates && cut_next; ++s) next[s] = V::zero();
+    if (step.shows_states) {
+      V seen[kStates];
+      for (int s = 0; s < kStates; ++s) {
+        if (sets(s)) seen[s] = shown ? next[s] : V::zero();
+      }
+      show_states(&site, seen);
+    }
+    for (int s = 0; s < kStates && cut_next; ++s) {
+      if (sets(s)) next[s] = context.reset_state(s, site.unit, units());
+    }
     store_states(&site, next);
   }
 
@@ -235,11 +250,19 @@ struct ForwardStage {
     }
   }
 
+  // The states that are wanted of every step.
   template <class X>
-  FUSEDRNN_MEMBER void store_output(const Site* sites, X h) const {
+  FUSEDRNN_MEMBER void show_states(const Site* sites, const X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s) || context.call.state_y[s].data == nullptr) continue;
+      store_output(context.call.state_y[s], sites, next[s]);
+    }
+  }
+
+  template <class X>
+  FUSEDRNN_MEMBER void store_output(const Sequence& y, const Site* sites, X x) const {
     using Edge = typename F::Edge;
-    const Sequence& y = context.call.y;
-    each(sites, h, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+    each(sites, x, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
       Edge* dst =
           static_cast<Edge*>(y.data) + step.time * y.t_stride + site.b * y.b_stride + site.unit;
       const int64_t left = units() - site.unit;

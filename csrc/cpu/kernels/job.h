@@ -124,7 +124,9 @@ struct BackwardJob {
   States kept;  // read only
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
-  void* vectors;            // as PackedCell's
+  // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
+  void* resets[kMaxStates];
+  void* vectors;  // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
   // the gradient of what it multiplied.
   void* transposed[kMaxStages];

@@ -1,5 +1,6 @@
 // What follows the walk through time, from the deltas of all steps:
 //   dw = delta^T inputs (outer)    db = sum of delta (sum)    dx = delta W_ih (input)
+// and the gradients of the reset states, which each sequence has summed for itself.
 // Rows (t,b) of the deltas are summed in blocks of block_rows, in order, whatever the threads. Rows
 // of steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
 // is not read.
@@ -109,6 +110,20 @@ struct ParameterGradients {
         total = total + sum;
       }
       total.store(static_cast<Edge*>(dst) + vector.block * units + v * W, n);
+    }
+  }
+
+  // Of a reset state: the sum over sequences, in order.
+  FUSEDRNN_ONCE void sum_resets(int s) const {
+    if (job.resets[s] == nullptr) return;
+    const int64_t units = extent(p, context.shape.states[s].size);
+    const Range own = context.share.of_all(blocks_of(units, W));
+    for (int64_t v = own.begin; v < own.end; ++v) {
+      const Real* src = static_cast<const Real*>(job.resets[s]) + v * W;
+      V total = V::zero();
+      for (int64_t b = 0; b < p.B; ++b, src += job.ld_state) total = total + V::load(src);
+      total.store(static_cast<Edge*>(context.call.dreset_state[s].data) + v * W,
+                  lanes_at<V>(v * W, units));
     }
   }
 
@@ -303,6 +318,7 @@ FUSEDRNN_ONCE void parameter_gradients(const BackwardContext<F>& context,
         {static_cast<Row*>(context.job.kept.operands[i]) + first, slot, ld}, stage.product, blocks);
   }
   for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
+  for (int s = 0; s < shape.state_count; ++s) gradients.sum_resets(s);
   if (context.call.dx.data != nullptr) gradients.input();
 }
 

@@ -45,7 +45,7 @@ FUSEDRNN_INLINE bool turns(int64_t step) { return (step & 1) != 0; }
 
 // Time in the order of processing, and where the states that enter and leave a step lie.
 //
-// In training slot t (forward) or t+1 (reverse) holds the state that enters step t, already cut
+// In training slot t (forward) or t+1 (reverse) holds the state that enters step t, the reset state
 // where a reset says so, and the slot on its other side the state that leaves it; so T+1 slots,
 // each written once. In inference two slots take turns.
 struct Slots {

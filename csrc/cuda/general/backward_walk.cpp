@@ -21,6 +21,8 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, Layou
   product_ = {layout, 1, p_.B, deepest, types.real};
   for (int s = 0; s < run_.states(); ++s) {
     carry_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
+    if (call.dreset_state[s].data == nullptr) continue;
+    resets_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
   }
   for (StagedMatrix& weights : weights_) weights.reserve(layout);
 }
@@ -37,6 +39,9 @@ void BackwardWalk::begin_carry(const Products& products) const {
   for (int s = 0; s < run_.states(); ++s) {
     copy_matrix(call_.dstate_n[s], run_.types.edge, {carry_[s].at(memory_, 0), carry_[s].ld},
                 run_.types.real, p_.B, run_.state_size(s), products.stream);
+    if (resets_at(s) == nullptr) continue;
+    copy_matrix({}, run_.types.real, {resets_at(s), resets_[s].ld}, run_.types.real, p_.B,
+                run_.state_size(s), products.stream);
   }
 }
 
@@ -97,6 +102,10 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   for (int i = 0; i < run_.states(); ++i) {
     s.entering[i] = states_.state(i, slots.entering(step));
     s.carry[i] = carry_[i].at(memory_, 0);
+    s.dreset[i] = resets_at(i);
+    const Sequence& dy = call_.dstate_y[i];
+    if (dy.data != nullptr) s.dshown[i] = advance(dy.data, time * dy.t_stride, run_.types.edge);
+    s.dshown_stride[i] = dy.b_stride;
   }
   for (int d = 0; d < run_.cell.deltas; ++d) s.delta[d] = delta_at(d, step);
   if (call_.dy.data != nullptr) {
@@ -108,19 +117,27 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   return s;
 }
 
-// The gradients of the initial states.
+// The gradients of the initial and of the reset states.
 void BackwardWalk::end_carry(const Products& products) const {
   for (int s = 0; s < run_.states(); ++s) {
-    if (call_.dstate_0[s].data == nullptr) continue;
+    const bool multiplied = s == 0;  // of the reset states the others are complete
+    if (call_.dstate_0[s].data == nullptr && !(multiplied && resets_at(s) != nullptr)) continue;
     InitialGradient gradient{};
     gradient.B = p_.B;
     gradient.n = run_.state_size(s);
     gradient.ld = carry_[s].ld;
     gradient.carry = carry_[s].at(memory_, 0);
-    if (s == 0) gradient.product = gradient_of_h(products, 0);
+    if (multiplied) gradient.product = gradient_of_h(products, 0);
+    gradient.reset = multiplied ? resets_at(s) : nullptr;
     gradient.flags = states_.flags_at(0);
     gradient.to = call_.dstate_0[s];
     initial_gradient(gradient, run_.types.edge, products.stream);
+  }
+  for (int s = 0; s < run_.states(); ++s) {
+    if (resets_at(s) == nullptr) continue;
+    const RowSum sum{p_.B, run_.state_size(s), resets_[s].ld, resets_at(s),
+                     call_.dreset_state[s].data};
+    sum_rows_in_order(sum, run_.types.edge, products.stream);
   }
 }
 

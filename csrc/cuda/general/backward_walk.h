@@ -31,13 +31,17 @@ class BackwardWalk {
   void end_carry(const Products& products) const;
 
   void* delta_at(int delta, int64_t step) const;
+  // The sums of the reset state's gradient, a row a sequence; null where it is not wanted.
+  void* resets_at(int s) const {
+    return call_.dreset_state[s].data == nullptr ? nullptr : resets_[s].at(memory_, 0);
+  }
 
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
   const Run& run_;
   StagedMatrix weights_[kMaxParameters];
-  Piece delta_, product_, carry_[kMaxStates];
+  Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates];
   char* memory_ = nullptr;
 };
 

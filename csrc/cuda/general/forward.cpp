@@ -76,6 +76,12 @@ void GeneralForward::enter_first_step(const Products& products) const {
     copy.from = {call_.state_0[s].data, 0, call_.state_0[s].stride};
     copy.to = {to, 0, row_stride(copy.n)};
     copy_rows(copy, run_.types.edge, dtype, products.stream);
+    if (copy.flags == nullptr || call_.reset_state[s].data == nullptr) return;
+    // The reset state, added to the zeros that are where the state was cut.
+    copy.from = {call_.reset_state[s].data, 0, 0};
+    copy.wanted = kCut;
+    copy.accumulate = true;
+    copy_rows(copy, run_.types.edge, dtype, products.stream);
   };
   for (int s = 0; s < run_.states(); ++s) enter(s, states_.state(s, slot), run_.state_type(s));
   if (run_.types.mixed) enter(0, states_.operand(slot), run_.types.row);
@@ -154,6 +160,10 @@ ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   for (int i = 0; i < run_.states(); ++i) {
     s.entering[i] = states_.state(i, slots.entering(step));
     s.leaving[i] = states_.state(i, slots.leaving(step));
+    s.reset[i] = call_.reset_state[i].data;
+    const Sequence& y = call_.state_y[i];
+    if (y.data != nullptr) s.shown[i] = advance(y.data, time * y.t_stride, run_.types.edge);
+    s.shown_stride[i] = y.b_stride;
   }
   if (run_.types.mixed) s.operand = states_.operand(slots.leaving(step));
   if (run_.multiplies_passed(stage + 1)) s.passed = states_.passed(stage + 1, step);

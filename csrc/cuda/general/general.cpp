@@ -70,6 +70,8 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   key.add(call.state_0);
   key.add(call.y);
   key.add(call.state_n);
+  key.add(call.reset_state);
+  key.add(call.state_y);
   const bool tfloat32 = call.problem.compute == Compute::tfloat32;
   launch(run, key, place, [&](cudaStream_t stream) {
     forward.launch({gemm, run.types.row, tfloat32, memory.data() + workspace, stream});
@@ -101,6 +103,8 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   key.add(call.accumulate_dx);
   key.add(call.dparameters);
   key.add(call.dstate_0);
+  key.add(call.dstate_y);
+  key.add(call.dreset_state);
   // Of float16, gradients are float32 and the rest as exact as tfloat32.
   const bool tfloat32 = p.compute == Compute::tfloat32 || p.dtype == Dtype::float16;
   launch(run, key, place, [&](cudaStream_t stream) {

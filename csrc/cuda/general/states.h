@@ -10,9 +10,9 @@
 //   flags      [step][B]      StepFlag, where there are masks
 //
 // A slot is a time boundary. In training slot t (forward) or t+1 (reverse) holds the state that
-// enters step t, already cut where a reset says so, and the slot on its other side the state that
-// leaves it: T+1 slots, each written once. In inference two slots take turns, and gates exist for
-// some steps at a time.
+// enters step t, the reset state where a reset says so, and the slot on its other side the state
+// that leaves it: T+1 slots, each written once. In inference two slots take turns, and gates exist
+// for some steps at a time.
 #pragma once
 
 #include "cuda/general/run.h"

@@ -24,6 +24,7 @@ struct BackwardUnit {
   static constexpr bool kMadeH = Stage == cells::kStageCount<Cell> - 1;
   static_assert(!kMadeH || (Sets::kStates & 1u) != 0, "the last stage makes h");
   // Nothing that comes after it writes the gradients of these states.
+  static constexpr bool kMadeStates = Stage == last_stage_over<Cell>(Sets::kUnits);
   static constexpr bool kEndsStates = Stage == first_stage_over<Cell>(Sets::kUnits);
 
   const BackwardStep& f;
@@ -38,9 +39,22 @@ struct BackwardUnit {
       if (has(Sets::kStates, s)) dnext[s].value = *carry(s);
     }
     if constexpr (kMadeH) {
-      if (is_multiplied(f.following_flags, b)) dnext[0] = dnext[0] + product;
+      if (is_multiplied(f.following_flags, b)) {
+        dnext[0] = dnext[0] + product;
+      } else if (is_cut(f.following_flags, b)) {
+        add_to_reset(0, product);
+      }
       if (f.dy != nullptr && is_shown(f.flags, b)) {
         dnext[0].value += device::load(static_cast<const Edge*>(f.dy) + b * f.dy_stride + unit);
+      }
+    }
+    if constexpr (kMadeStates) {
+      const bool shown = is_shown(f.flags, b);
+#pragma unroll
+      for (int s = 0; s < kStates; ++s) {
+        if (!has(Sets::kStates, s) || f.dshown[s] == nullptr || !shown) continue;
+        const Edge* const dy = static_cast<const Edge*>(f.dshown[s]);
+        dnext[s].value += device::load(dy + b * f.dshown_stride[s] + unit);
       }
     }
 #pragma unroll
@@ -64,6 +78,11 @@ struct BackwardUnit {
   FUSEDRNN_DEVICE Real* carry(int s) const {
     return static_cast<Real*>(f.carry[s]) + b * f.ld + unit;
   }
+  // A state that was cut: its gradient is that of the reset state.
+  FUSEDRNN_DEVICE void add_to_reset(int s, V gradient) const {
+    if (f.dreset[s] == nullptr) return;
+    static_cast<Real*>(f.dreset[s])[b * f.ld + unit] += gradient.value;
+  }
   FUSEDRNN_DEVICE V load_product() const {
     if (f.product == nullptr) return V::zero();
     return {static_cast<const Real*>(f.product)[b * f.ld + unit]};
@@ -83,10 +102,12 @@ struct BackwardUnit {
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
     Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
     if constexpr (kEndsStates) {
-      const bool cut = f.flags != nullptr && (f.flags[b] & kCut) != 0;
+      const bool cut = is_cut(f.flags, b);
 #pragma unroll
       for (int s = 0; s < kStates; ++s) {
-        if (cut) dprev[s] = V::zero();
+        if (!cut || !has(Sets::kStates, s)) continue;
+        add_to_reset(s, dprev[s]);
+        dprev[s] = V::zero();
       }
     }
   }

@@ -61,6 +61,11 @@ void launch_clear(const Copy& copy, cudaStream_t stream) {
 template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) initial_gradient_kernel(InitialGradient g) {
   for_elements(g.B, g.n, [&](int64_t b, int64_t i) {
+    if (g.reset != nullptr && g.product != nullptr && is_cut(g.flags, b)) {
+      static_cast<Real*>(g.reset)[b * g.ld + i] +=
+          static_cast<const Real*>(g.product)[b * g.ld + i];
+    }
+    if (g.to.data == nullptr) return;
     Real sum = static_cast<const Real*>(g.carry)[b * g.ld + i];
     if (g.product != nullptr && is_multiplied(g.flags, b)) {
       sum += static_cast<const Real*>(g.product)[b * g.ld + i];
@@ -73,6 +78,22 @@ template <class Edge, class Real>
 void launch_initial_gradient(const InitialGradient& gradient, cudaStream_t stream) {
   device::launch(initial_gradient_kernel<Edge, Real>,
                  shape_of_elements(gradient.B, gradient.n, "initial_gradient"), stream, gradient);
+}
+
+template <class Edge, class Real>
+__global__ void __launch_bounds__(kElementBlock) row_sum_kernel(RowSum s) {
+  for_elements(1, s.n, [&](int64_t, int64_t i) {
+    const Real* from = static_cast<const Real*>(s.from) + i;
+    Real total = 0;
+    for (int64_t row = 0; row < s.rows; ++row, from += s.ld) total += *from;
+    device::store(static_cast<Edge*>(s.to) + i, total);
+  });
+}
+
+template <class Edge, class Real>
+void launch_row_sum(const RowSum& sum, cudaStream_t stream) {
+  device::launch(row_sum_kernel<Edge, Real>, shape_of_elements(1, sum.n, "sum_rows_in_order"),
+                 stream, sum);
 }
 
 }  // namespace
@@ -117,6 +138,19 @@ void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t st
       return launch_initial_gradient<Bf16, float>(gradient, stream);
     case Dtype::float16:
       return launch_initial_gradient<Half, float>(gradient, stream);
+  }
+}
+
+void sum_rows_in_order(const RowSum& sum, Dtype to, cudaStream_t stream) {
+  switch (to) {
+    case Dtype::float32:
+      return launch_row_sum<float, float>(sum, stream);
+    case Dtype::float64:
+      return launch_row_sum<double, double>(sum, stream);
+    case Dtype::bfloat16:
+      return launch_row_sum<Bf16, float>(sum, stream);
+    case Dtype::float16:
+      return launch_row_sum<Half, float>(sum, stream);
   }
 }
 

@@ -33,17 +33,29 @@ void copy_matrix(const Matrix& from, Dtype from_type, const Matrix& to, Dtype to
 void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream);
 
 // to[b] = carry[b] + product[b], without the product where the state of b was cut or no step was
-// taken: the gradient of an initial state. Rows of n elements; those of `carry` and `product` are
+// taken: the gradient of an initial state. The product where the state was cut is the reset state's
+// gradient, and added to that. Rows of n elements; those of `carry`, `product` and `reset` are
 // Real.
 struct InitialGradient {
   int64_t B, n;
-  int64_t ld;  // of `carry` and `product`
+  int64_t ld;  // of `carry`, `product` and `reset`
   const void* carry;
   const void* product;   // null: zeros
+  void* reset;           // null: not wanted
   const uint8_t* flags;  // of the first step, or null
-  Matrix to;
+  Matrix to;             // null: not wanted
 };
 
 void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream);
+
+// to[i] = the sum of from[b][i] over b, in order: Real [rows][ld] to n elements.
+struct RowSum {
+  int64_t rows, n;
+  int64_t ld;
+  const void* from;
+  void* to;
+};
+
+void sum_rows_in_order(const RowSum& sum, Dtype to, cudaStream_t stream);
 
 }  // namespace fusedrnn::cuda

@@ -45,18 +45,29 @@ struct ForwardUnit {
       device::store(static_cast<Edge*>(f.y) + b * f.y_stride + unit,
                     is_shown(f.flags, b) ? next[0].value : Real(0));
     }
+    if constexpr (kMakesStates) show_states(next);
     if constexpr (kMakesStates) store_states(next);
   }
 
  private:
   FUSEDRNN_DEVICE int64_t state_index() const { return b * f.ld + unit; }
 
+  FUSEDRNN_DEVICE void show_states(const V* next) const {
+    const bool shown = is_shown(f.flags, b);
+#pragma unroll
+    for (int s = 0; s < kStates; ++s) {
+      if (!has(Sets::kStates, s) || f.shown[s] == nullptr) continue;
+      device::store(static_cast<Edge*>(f.shown[s]) + b * f.shown_stride[s] + unit,
+                    shown ? next[s].value : Real(0));
+    }
+  }
+
   // As the next step reads them: a cut is made here.
   FUSEDRNN_DEVICE void store_states(V* next) const {
     const bool cut = f.next_flags != nullptr && (f.next_flags[b] & kCut) != 0;
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
-      if (cut) next[s] = V::zero();
+      if (cut && has(Sets::kStates, s)) next[s].value = number_of<F>(f.reset[s], unit);
     }
     if (has(Sets::kStates, 0)) {
       device::store(static_cast<State*>(f.leaving[0]) + state_index(), next[0].value);

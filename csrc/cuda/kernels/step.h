@@ -48,8 +48,11 @@ struct ForwardStep {
   void* passed;   // Row [B][N]: what the next stage multiplies; null where that is not this
   void* y;        // Edge
   int64_t y_stride;
-  const uint8_t* flags;       // of this step; null: every step valid, none cut
-  const uint8_t* next_flags;  // of the step that follows; null where there is none
+  void* shown[kMaxStates];  // Edge: the states that leave the step, where wanted, as y is
+  int64_t shown_stride[kMaxStates];
+  const void* reset[kMaxStates];  // Edge [N]: the reset states; null: zeros
+  const uint8_t* flags;           // of this step; null: every step valid, none cut
+  const uint8_t* next_flags;      // of the step that follows; null where there is none
 };
 
 // One stage of one step on the way back, after a product of gradients.
@@ -67,6 +70,9 @@ struct BackwardStep {
   void* delta[kMaxDeltas];  // Delta [B][N]: the blocks of this stage are written
   const void* dy;           // Edge; may be null
   int64_t dy_stride;
+  const void* dshown[kMaxStates];  // as dy
+  int64_t dshown_stride[kMaxStates];
+  void* dreset[kMaxStates];  // Real [B][N]: sums of each sequence's; null where not wanted
   const uint8_t* flags;
   const uint8_t* following_flags;  // of the step that follows
 };

@@ -15,12 +15,12 @@
  *
  * Step t of sequence b exists where t < lengths[b] and mask[t,b]. Where it does not, the state
  * stands still, y is zero or that state (fusedrnn_padding), and nothing is read of x. A reset of a
- * step that exists discards the state that would cross the boundary before it; any other does
- * nothing.
+ * step that exists discards the state that would cross the boundary before it, and the reset state
+ * takes its place; any other does nothing.
  *
- * A null pointer for an optional tensor means: biases and states before the first step zero, every
- * step there, no resets; for an upstream gradient zero; for a tensor to be written "not
- * wanted". Where many tensors are optional, so is the address of their list.
+ * A null pointer for an optional tensor means: biases, states before the first step and reset
+ * states zero, every step there, no resets; for an upstream gradient zero; for a tensor to be
+ * written "not wanted". Where many tensors are optional, so is the address of their list.
  *
  * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
  * lengths, mask and resets any on every axis. Tensors are of the network's type, in CPU memory or
@@ -37,7 +37,8 @@
  * for the calling thread, which argument was wrong, what was expected and what came. Parameters and
  * states go by their names there, in networks of more than one run with its number: "runs[1].w_ih",
  * "runs[0].dw_ih"; a state before the first step is "h0", after the last one "h_n", and their
- * gradients "dh0" and "dh_n". All functions may be called from many threads.
+ * gradients "dh0" and "dh_n"; that of every step "h" and "dh"; a reset state "reset_h" and
+ * "dreset_h". All functions may be called from many threads.
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -183,13 +184,19 @@ typedef struct fusedrnn_forward_args {
   const DLTensor* lengths;           /* optional */
   const DLTensor* mask;              /* optional */
   const DLTensor* resets;            /* optional */
-  int32_t padding;                   /* a fusedrnn_padding */
-  int32_t reserved;                  /* zero */
-  DLTensor* y;                       /* written */
+  /* optional: num_states vectors [H] or [P], each optional: what takes the place of a state that a
+   * reset discards */
+  const DLTensor* const* reset_states;
+  int32_t padding;           /* a fusedrnn_padding */
+  int32_t reserved;          /* zero */
+  DLTensor* y;               /* written */
   DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */
-  void* reserve;             /* written; null: inference, nothing is kept */
-  size_t reserve_bytes;      /* what fusedrnn_reserve_bytes() says; 0 without one */
-  void* stream; /* a cudaStream_t, where x is on a CUDA device; null: the default one */
+  /* written: num_states of every step, [T,B,H] or [T,B,P], zero or standing still where a step does
+   * not exist, as y; optional, as each of them */
+  DLTensor* const* state_sequences;
+  void* reserve;        /* written; null: inference, nothing is kept */
+  size_t reserve_bytes; /* what fusedrnn_reserve_bytes() says; 0 without one */
+  void* stream;         /* a cudaStream_t, where x is on a CUDA device; null: the default one */
   const fusedrnn_allocator* allocator; /* optional, on a CUDA device */
 } fusedrnn_forward_args;
 
@@ -207,15 +214,18 @@ typedef struct fusedrnn_backward_args {
   size_t reserve_bytes;
   const DLTensor* dy; /* optional, as each of these; in the shapes of their variables */
   const DLTensor* const* dstates_n;
-  DLTensor* dx;                 /* written */
-  DLTensor* const* dparameters; /* written */
-  DLTensor* const* dstates;     /* written: of the states before the first step */
+  const DLTensor* const* dstate_sequences;
+  DLTensor* dx;                   /* written */
+  DLTensor* const* dparameters;   /* written */
+  DLTensor* const* dstates;       /* written: of the states before the first step */
+  DLTensor* const* dreset_states; /* written */
   void* stream;
   const fusedrnn_allocator* allocator;
 } fusedrnn_backward_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args);
-/* The gradients of sum(dy * y) + sum(dstates_n * states_n). */
+/* The gradients of sum(dy * y) + sum(dstates_n * states_n) + sum(dstate_sequences *
+ * state_sequences). */
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 
 /* A network with its weights packed for inference on the CPU. Immutable: any number of threads may

@@ -30,6 +30,7 @@ def gru(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -46,14 +47,14 @@ def gru(
 
     Parameters
     ----------
-    x : array [T, B, I]
+    x : array [T, B, I], or [T, I]
     w_ih, w_hh : arrays [3H, I] and [3H, H]
     b_ih, b_hh : arrays [3H], optional
     h0 : array [B, H], optional
     reset_after : bool
         Whether the reset gate follows the recurrent product (cuDNN, PyTorch, Keras) or precedes it
         (Cho et al. 2014; ONNX ``linear_before_reset=0``).
-    lengths, mask, resets, padding, reverse, compute_dtype, out
+    lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -72,8 +73,15 @@ def gru(
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
     """
     cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), _ = run(
-        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    y, (h_n,), _, _ = run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding, (reset_h,)),
+        reverse,
+        compute_dtype,
+        out,
     )
     return y, h_n
 
@@ -91,6 +99,7 @@ def gru_forward(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -100,12 +109,12 @@ def gru_forward(
     Takes the arguments of `gru` and computes the same bits.
     """
     cell, weights = _cell(reset_after), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), tape = run(
+    y, (h_n,), _, tape = run(
         cell,
         x,
         weights,
         (h0,),
-        (lengths, mask, resets, padding),
+        (lengths, mask, resets, padding, (reset_h,)),
         reverse,
         compute_dtype,
         out,
@@ -118,7 +127,7 @@ def gru_backward(
     tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
 ) -> GRUGradients[A]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``; arguments as `rnn_backward`."""
-    return GRUGradients(**gradients("gru_forward", tape, dy, (dh_n,), ("dh0",), out))
+    return GRUGradients(**gradients("gru_forward", tape, dy, (dh_n,), ("h",), out))
 
 
 @dataclass(frozen=True, eq=False)

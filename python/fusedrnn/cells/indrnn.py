@@ -30,6 +30,7 @@ def indrnn(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -42,13 +43,13 @@ def indrnn(
 
     Parameters
     ----------
-    x : array [T, B, I]
+    x : array [T, B, I], or [T, I]
     w_ih : array [H, I]
     w_hh : array [H]
     b_ih : array [H], optional
     h0 : array [B, H], optional
     nonlinearity : {"relu", "tanh"}
-    (lengths, mask, resets, padding), reverse, out
+    lengths, mask, resets, padding, reset_h, reverse, out
         As in `rnn`.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         As in `rnn`; it rounds the operands of ``W_ih x_t``, not `w_hh`.
@@ -68,8 +69,15 @@ def indrnn(
     S. Li et al., "Independently recurrent neural network (IndRNN)" (2018), arXiv:1803.04831, eq. 2.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
-    y, (h_n,), _ = run(
-        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    y, (h_n,), _, _ = run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding, (reset_h,)),
+        reverse,
+        compute_dtype,
+        out,
     )
     return y, h_n
 
@@ -86,6 +94,7 @@ def indrnn_forward(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -95,12 +104,12 @@ def indrnn_forward(
     Takes the arguments of `indrnn` and computes the same bits.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
-    y, (h_n,), tape = run(
+    y, (h_n,), _, tape = run(
         cell,
         x,
         weights,
         (h0,),
-        (lengths, mask, resets, padding),
+        (lengths, mask, resets, padding, (reset_h,)),
         reverse,
         compute_dtype,
         out,
@@ -116,7 +125,7 @@ def indrnn_backward(
 
     Arguments as `rnn_backward`; the result has no `db_hh`, and its `dw_hh` is [H].
     """
-    return IndRNNGradients(**gradients("indrnn_forward", tape, dy, (dh_n,), ("dh0",), out))
+    return IndRNNGradients(**gradients("indrnn_forward", tape, dy, (dh_n,), ("h",), out))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, overload
 
 from fusedrnn import options
 from fusedrnn.cells.rnn import RNNGradients
@@ -29,6 +29,7 @@ def _variant(
     return (cell, weights) if w_peephole is None else (f"{cell}_peephole", (*weights, w_peephole))
 
 
+@overload
 def lstm(
     x: A,
     w_ih: Any,
@@ -45,10 +46,60 @@ def lstm(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, tuple[A, A]]:
+) -> tuple[A, tuple[A, A]]: ...
+@overload
+def lstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, tuple[A, A], A]: ...
+def lstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run a long short-term memory; gates in the order i, f, g, o, s the logistic sigmoid.
 
     With ``a = W_ih x_t + b_ih`` and ``u = W_hh h_{t-1} + b_hh``, cut into gate blocks::
@@ -66,7 +117,7 @@ def lstm(
 
     Parameters
     ----------
-    x : array [T, B, I]
+    x : array [T, B, I], or [T, I]
     w_ih, w_hh : arrays [4H, I] and [4H, H], or with a projection [4H, P]
     b_ih, b_hh : arrays [4H], optional
     h0, c0 : arrays [B, H], optional
@@ -81,7 +132,12 @@ def lstm(
         [2H], of i and o.
     lengths, mask, resets, padding, reverse, compute_dtype
         As in `rnn`; lengths and resets for h and c alike.
-    out : (y, (h_n, c_n)), optional
+    reset_h, reset_c : arrays [H], optional
+        What takes the place of the state that a reset discards, as in `rnn`. With a projection
+        reset_h is [P].
+    return_cells : bool
+        Whether c of every step is returned as well.
+    out : (y, (h_n, c_n)), or with ``return_cells=True`` (y, (h_n, c_n), c), optional
         As in `rnn`.
 
     Returns
@@ -90,6 +146,9 @@ def lstm(
         h after every step.
     (h_n, c_n) : arrays [B, H], or [B, P] and [B, H]
         The state after the last valid step; `h0`, `c0` where the length is 0.
+    c : array [T, B, H]
+        With ``return_cells=True``: the cell state after every step; where a step does not exist, as
+        `padding` says of `y`.
 
     Raises
     ------
@@ -106,12 +165,21 @@ def lstm(
     large vocabulary speech recognition" (2014), arXiv:1402.1128.
     """
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
-    y, (h_n, c_n), _ = run(
-        cell, x, weights, (h0, c0), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    y, state, cells, _ = run(
+        cell,
+        x,
+        weights,
+        (h0, c0),
+        (lengths, mask, resets, padding, (reset_h, reset_c)),
+        reverse,
+        compute_dtype,
+        out,
+        return_cells=return_cells,
     )
-    return y, (h_n, c_n)
+    return y, state, *cells
 
 
+@overload
 def lstm_forward(
     x: A,
     w_ih: Any,
@@ -128,27 +196,79 @@ def lstm_forward(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, tuple[A, A], Tape[A]]:
+) -> tuple[A, tuple[A, A], Tape[A]]: ...
+@overload
+def lstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
+def lstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: str = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
-    Takes the arguments of `lstm` and computes the same bits.
+    Takes the arguments of `lstm` and computes the same bits; with ``return_cells=True`` returns
+    ``y, (h_n, c_n), c, tape``.
     """
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled)
-    y, (h_n, c_n), tape = run(
+    y, state, cells, tape = run(
         cell,
         x,
         weights,
         (h0, c0),
-        (lengths, mask, resets, padding),
+        (lengths, mask, resets, padding, (reset_h, reset_c)),
         reverse,
         compute_dtype,
         out,
         "lstm_forward",
+        return_cells=return_cells,
     )
-    return y, (h_n, c_n), tape
+    return y, state, *cells, tape
 
 
 def lstm_backward(
@@ -157,14 +277,17 @@ def lstm_backward(
     dh_n: Any = None,
     dc_n: Any = None,
     *,
+    dc: Any = None,
     out: Mapping[str, Any] | None = None,
 ) -> LSTMGradients[A]:
-    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n)``.
+    """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n) + sum(dc * c)``.
 
-    Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent. The result has `dc0` as well,
-    and `dw_peephole` and `dw_hr`, each None where there is no such weight.
+    Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent, and so is `dc` [T, B, H], the
+    upstream gradient of the cell state of every step, whether or not the forward call returned it.
+    The result has `dc0` as well, `dreset_c` as `dreset_h`, and `dw_peephole` and `dw_hr`, each None
+    where there is no such weight.
     """
-    by_name = gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("dh0", "dc0"), out)
+    by_name = gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("h", "c"), out, (dc,))
     if "dw_peephole" in by_name:
         return PeepholeLSTMGradients(**by_name)
     if "dw_hr" in by_name:
@@ -180,6 +303,7 @@ class LSTMGradients(RNNGradients[A]):
     """
 
     dc0: A
+    dreset_c: Any = field(default=None, kw_only=True)
     dw_peephole: ClassVar[Any] = None
     dw_hr: ClassVar[Any] = None
 

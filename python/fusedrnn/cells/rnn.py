@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from fusedrnn import options
@@ -31,6 +31,7 @@ def rnn(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -39,8 +40,10 @@ def rnn(
 
     Parameters
     ----------
-    x : array [T, B, I]
-        The input of every step. T = 0 and B = 0 are valid.
+    x : array [T, B, I], or [T, I]
+        The input of every step. T = 0 and B = 0 are valid. Of a single sequence [T, I] no array of
+        the call has an axis B, results and gradients neither: `h0` is [H], `lengths` an int,
+        `mask` and `resets` [T], `y` [T, H].
     w_ih, w_hh : arrays [H, I] and [H, H]
     b_ih, b_hh : arrays [H], optional
         Zero where absent.
@@ -59,6 +62,9 @@ def rnn(
     padding : {"zero", "last"}
         What `y` holds of steps that do not exist: zeros, or the state that stands still there (as
         Keras's layers with a mask).
+    reset_h : array [H], optional
+        What takes the place of the state that a reset discards, as learnt states at the beginning
+        of a sequence do; zero where absent.
     reverse : bool
         From step ``lengths[b] - 1`` to 0, instead of upwards.
     compute_dtype : {"bfloat16", "tfloat32"}, optional
@@ -93,8 +99,15 @@ def rnn(
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), _ = run(
-        cell, x, weights, (h0,), (lengths, mask, resets, padding), reverse, compute_dtype, out
+    y, (h_n,), _, _ = run(
+        cell,
+        x,
+        weights,
+        (h0,),
+        (lengths, mask, resets, padding, (reset_h,)),
+        reverse,
+        compute_dtype,
+        out,
     )
     return y, h_n
 
@@ -112,6 +125,7 @@ def rnn_forward(
     mask: Any = None,
     resets: Any = None,
     padding: str = "zero",
+    reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -121,12 +135,12 @@ def rnn_forward(
     Takes the arguments of `rnn` and computes the same bits.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih, b_hh)
-    y, (h_n,), tape = run(
+    y, (h_n,), _, tape = run(
         cell,
         x,
         weights,
         (h0,),
-        (lengths, mask, resets, padding),
+        (lengths, mask, resets, padding, (reset_h,)),
         reverse,
         compute_dtype,
         out,
@@ -154,22 +168,23 @@ def rnn_backward(
     Returns
     -------
     RNNGradients
-        dx, dw_ih, dw_hh, db_ih, db_hh, dh0, each in the shape of its variable. `dx` beyond
-        `lengths` is 0.
+        dx, dw_ih, dw_hh, db_ih, db_hh, dh0, each in the shape of its variable, and dreset_h where
+        there was a `reset_h`, else None. `dx` beyond `lengths` is 0.
 
     Raises
     ------
     ValueError, TypeError
         As `rnn`; also for a tape of another function.
     """
-    return RNNGradients(**gradients("rnn_forward", tape, dy, (dh_n,), ("dh0",), out))
+    return RNNGradients(**gradients("rnn_forward", tape, dy, (dh_n,), ("h",), out))
 
 
 @dataclass(frozen=True, eq=False)
 class RNNGradients(Generic[A]):
     """Gradients of a scalar with respect to each input, in that input's shape.
 
-    Those of biases or an initial state that was not given are the gradients of zeros in its place.
+    Those of biases or an initial state that was not given are the gradients of zeros in its place;
+    that of a reset state that was not given is None.
     """
 
     dx: A
@@ -178,6 +193,7 @@ class RNNGradients(Generic[A]):
     db_ih: A
     db_hh: A
     dh0: A
+    dreset_h: Any = field(default=None, kw_only=True)
 
 
 class RNN(Layer):

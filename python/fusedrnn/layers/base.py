@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Literal, overload
+
+import numpy as np
 
 from fusedrnn import _core, bf16, options, stale
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
-from fusedrnn.layers.devices import Array, Results
+from fusedrnn.layers.devices import Array, Results, rank
 from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS, Initial
 from fusedrnn.layers.parameters import Parameters
@@ -170,6 +172,7 @@ class Layer(Fixed):
         for name, value in loaded.items():
             self._device.write(parameters[name], value)
 
+    @overload
     def __call__(
         self,
         x: A,
@@ -179,17 +182,50 @@ class Layer(Fixed):
         *,
         mask: Any = None,
         padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any]:
+    ) -> tuple[A, Any]: ...
+    @overload
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[A, Any, A]: ...
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> Any:
         """Run the layers and save nothing.
 
         Parameters
         ----------
-        x : array [T, B, I], or [B, T, I] with ``batch_first=True``
+        x : array [T, B, I], or [B, T, I] with ``batch_first=True``; or [T, I]
             Of the layer's dtype, and on its device. NumPy, or anything with `__dlpack__`; on a CUDA
             device of PyTorch, CuPy or a library made known to `fusedrnn.cuda_arrays`, and not
-            necessarily that of the parameters.
+            necessarily that of the parameters. Of a single sequence [T, I] no array of the call has
+            an axis B, results and gradients neither: a state is [L*D, H], `lengths` an int, `mask`
+            and `resets` [T], `y` [T, D*H].
         state : array [L*D, B, H], optional
             The state before the first step, layer by layer, forward before reverse; zero where
             absent. For an LSTM a pair (h, c) of them, each of which may be None.
@@ -203,10 +239,15 @@ class Layer(Fixed):
         padding : {"zero", "last"}
             What each layer's output holds of steps that do not exist: zeros, or the state that
             stands still there (as Keras's layers with a mask).
+        reset_state : array [L*D, H], optional
+            What takes the place of the state that a reset discards, the same for all sequences;
+            zero where absent. For an LSTM a pair (h, c) of them, each of which may be None.
+        return_cells : bool
+            Whether the states beyond h, of a layer that has some, are returned of every step.
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
-        out : (y, state), optional
+        out : (y, state), or with ``return_cells=True`` (y, state, cells), optional
             Arrays of the form of the results, on the device of `x` and of its dtype, which are
             written and returned; every state has its array. They share no memory with what is read,
             but that those of the state may be those of `state`.
@@ -217,6 +258,9 @@ class Layer(Fixed):
             The last layer's output, the directions side by side, of the kind of `x`.
         state : array [L*D, B, H]
             The state after the last step, of the kind of `x`; for an LSTM a pair (h, c).
+        cells : array [T, B, D*H], or [B, T, D*H]
+            With ``return_cells=True``: c of every step, of the last layer, the directions side by
+            side; where a step does not exist, as `padding` says of `y`.
 
         Raises
         ------
@@ -224,10 +268,13 @@ class Layer(Fixed):
             A wrong shape, range, dtype or device; the message names the argument, what was expected
             and what came.
         """
-        masks = (lengths, mask, resets, padding)
-        y, state, _ = self._forward(x, state, masks, parameters, out, save=False)
-        return y, state
+        masks = (lengths, mask, resets, padding, reset_state)
+        y, state, cells, _ = self._forward(
+            x, state, masks, return_cells, parameters, out, save=False
+        )
+        return y, state, *cells
 
+    @overload
     def forward(
         self,
         x: A,
@@ -237,16 +284,51 @@ class Layer(Fixed):
         *,
         mask: Any = None,
         padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any, LayerTape[A]]:
+    ) -> tuple[A, Any, LayerTape[A]]: ...
+    @overload
+    def forward(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[A, Any, A, LayerTape[A]]: ...
+    def forward(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
-        Takes the arguments of a plain call and computes the same bits. The tape refers to `x` and
+        Takes the arguments of a plain call and computes the same bits; with ``return_cells=True``
+        returns ``y, state, cells, tape``. The tape refers to `x` and
         to the parameters: leave them as they are until the last backward.
         """
-        masks = (lengths, mask, resets, padding)
-        return self._forward(x, state, masks, parameters, out, save=True)
+        masks = (lengths, mask, resets, padding, reset_state)
+        y, state, cells, tape = self._forward(
+            x, state, masks, return_cells, parameters, out, save=True
+        )
+        return y, state, *cells, tape
 
     def backward(
         self,
@@ -254,9 +336,10 @@ class Layer(Fixed):
         dy: Any = None,
         dstate: Any = None,
         *,
+        dcells: Any = None,
         out: Mapping[str, Any] | None = None,
     ) -> dict[str, A]:
-        """Return the gradients of ``sum(dy * y) + sum(dstate * state)``.
+        """Return the gradients of ``sum(dy * y) + sum(dstate * state) + sum(dcells * cells)``.
 
         Parameters
         ----------
@@ -267,6 +350,8 @@ class Layer(Fixed):
         dstate : array [L*D, B, H], optional
             Upstream gradient of the state after the last step; zero where absent. For an LSTM a
             pair, each of which may be None.
+        dcells : array [T, B, D*H], or [B, T, D*H], optional
+            Upstream gradient of `cells`, whether or not they were returned; zero where absent.
         out : mapping, optional
             Arrays to write gradients to, and to return, by the names below; new ones for others.
 
@@ -274,7 +359,8 @@ class Layer(Fixed):
         -------
         dict
             One gradient for each name in `parameters()`, and those of `x` under "x" and of the
-            state before the first step under "h0" (and "c0"), of the kind of `x`.
+            state before the first step under "h0" (and "c0"), of the kind of `x`; those of a reset
+            state that was given under "reset_h" (and "reset_c").
 
         Raises
         ------
@@ -284,40 +370,63 @@ class Layer(Fixed):
         self._check_tape(tape)
         stale.verify(tape.stamps)
         steps, batch = tape.core.shape
-        axes = (batch, steps) if tape.batch_first else (steps, batch)
-        if dy is not None:
-            dy = self._device.read("dy", dy, (*axes, self._stack.width), self.dtype)
-            dy = dy.swapaxes(0, 1) if tape.batch_first else dy
-        dstate_n = self._import_state("dstate", dstate, batch)
-        states = tuple(f"{name}0" for name in self._states)
-        given = options.outputs(out, (*self._stack.parameters, "x", *states))
-        dx, target = self._output(
-            "x", given.get("x"), tape.results, (*axes, self.input_size), tape.batch_first
+        batches = () if tape.core.unbatched else (batch,)
+        swapped = tape.batch_first and not tape.core.unbatched
+        axes = (*batches, steps) if tape.batch_first else (steps, *batches)
+
+        def read(name: str, value: Any, width: int) -> Any:
+            if value is None:
+                return None
+            value = self._device.read(name, value, (*axes, width), self.dtype)
+            return value.swapaxes(0, 1) if swapped else value
+
+        dy = read("dy", dy, self._stack.width)
+        dcells_of = self._parts_of_cells("dcells", dcells)
+        dsequences = tuple(
+            read(name, value, width)
+            for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
         )
-        new_dx, dparameters, dstates = tape.core.backward(
+        dstate_n = self._import_state("dstate", dstate, *batches)
+        states = tuple(f"{name}0" for name in self._states)
+        resets = tuple(f"reset_{name}" for name in self._states)
+        known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
+        given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+        dx, target = self._output(
+            "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
+        )
+        new_dx, dparameters, dstates, dresets = tape.core.backward(
             dy,
             dstate_n,
+            None if dcells is None else dsequences,
             False,
             target,
             self._stack.ordered(given),
             tuple(given.get(name) for name in states),
+            tuple(given.get(name) for name in resets),
         )
         computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
-        computed |= dict(zip(states, dstates, strict=True))
+        computed |= dict(zip((*states, *resets), (*dstates, *dresets), strict=True))
         hand_over = tape.results.hand_over
         return {
             name: given[name] if name in given else hand_over(value)
             for name, value in computed.items()
+            if value is not None
         }
 
-    def step(self, x_t: A, state: Any = None) -> tuple[A, Any]:
+    def step(
+        self, x_t: A, state: Any = None, *, resets: Any = None, reset_state: Any = None
+    ) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
 
         Parameters
         ----------
-        x_t : array [B, I]
+        x_t : array [B, I], or [I]
         state : array [L, B, H], optional
             As in a plain call.
+        resets : bool or uint8 array [B], or a bool, optional
+            True where the step starts a new sequence: the state is discarded before it.
+        reset_state : array [L, H], optional
+            What takes the place of a discarded state, as in a plain call.
 
         Returns
         -------
@@ -333,11 +442,22 @@ class Layer(Fixed):
         """
         self._check_one_direction("step")
         warn_of_lost_gradients((x_t,), 2)
-        x = self._device.read("x_t", x_t, (None, self.input_size), self.dtype)
-        state_0 = self._import_state("state", state, x.shape[0])
+        wanted = (self.input_size,) if rank(x_t) == 1 else (None, self.input_size)
+        x = self._device.read("x_t", x_t, wanted, self.dtype)
+        batches = tuple(x.shape[:-1])
+        state_0 = self._import_state("state", state, *batches)
+        masks = None
+        if resets is not None or reset_state is not None:
+            masks = options.masks(
+                None,
+                None,
+                self._import_step_resets(resets, batches),
+                "zero",
+                self._import_reset_state(reset_state),
+            )
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
-        y, state_n, _ = self._stack.network.forward(x[None], weights, state_0)
+        y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: str | None = None) -> Frozen:
@@ -373,47 +493,63 @@ class Layer(Fixed):
         self,
         x: A,
         state: Any,
-        masks: tuple[Any, Any, Any, object],
+        masks: tuple[Any, Any, Any, object, Any],
+        return_cells: object,
         parameters: Mapping[str, Any] | None,
         out: object,
         *,
         save: bool,
-    ) -> tuple[A, Any, LayerTape[A]]:
-        source = self._device.read("x", x, (None, None, self.input_size), self.dtype)
-        axes = tuple(source.shape[:2])
-        batch = axes[0] if self.batch_first else axes[1]
-        source = source.swapaxes(0, 1) if self.batch_first else source
-        lengths, mask, resets, padding = masks
-        if self.batch_first:
+    ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
+        unbatched = rank(x) == 2
+        swapped = self.batch_first and not unbatched
+        wanted = (None, self.input_size) if unbatched else (None, None, self.input_size)
+        source = self._device.read("x", x, wanted, self.dtype)
+        axes = tuple(source.shape[:-1])
+        batches = () if unbatched else axes[:1] if self.batch_first else axes[1:]
+        source = source.swapaxes(0, 1) if swapped else source
+        lengths, mask, resets, padding, reset_state = masks
+        if swapped:
             mask, resets = (
                 None if m is None else self._device.read_mask(name, m, axes).swapaxes(0, 1)
                 for name, m in (("mask", mask), ("resets", resets))
             )
-        state_0 = self._import_state("state", state, batch)
+        state_0 = self._import_state("state", state, *batches)
         named = self._import_parameters(parameters)
         weights = self._stack.ordered(named)
         if not save:
             warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         results = self._device.results_like(x)
-        y_out, state_out = (
-            (None, None) if out is None else options.result_arrays(out, "y", self._states)
+        letters = self._cells_to_return(return_cells)
+        y_out, state_out, cells_out = (
+            (None, None, None)
+            if out is None
+            else options.result_arrays(out, "y", self._states, letters)
         )
-        y, target = self._output(
-            "out[0]", y_out, results, (*axes, self._stack.width), self.batch_first
-        )
-        y_n, state_n, core = self._run(
+        y, target = self._output("out[0]", y_out, results, (*axes, self._stack.width), swapped)
+        cells = [
+            self._output(f"out[{2 + i}]", given, results, (*axes, width), swapped)
+            for i, (given, width) in enumerate(
+                zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
+            )
+        ]
+        y_n, state_n, cells_n, core = self._run(
             source,
             weights,
             state_0,
-            options.masks(lengths, mask, resets, padding),
+            options.masks(lengths, mask, resets, padding, self._import_reset_state(reset_state)),
             save,
             target,
             state_out,
+            tuple(target for _, target in cells) if letters else None,
         )
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps({"x": source, **named}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps)
-        return kind(y_n if y is None else y), self._export_state(state_n, kind), tape
+        shown = tuple(
+            kind(new if whole is None else whole)
+            for (whole, _), new in zip(cells, cells_n, strict=True)
+        )
+        return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape
 
     def _run(
         self,
@@ -424,8 +560,9 @@ class Layer(Fixed):
         save: bool,
         y: Array | None,
         state_n: tuple[Any, ...] | None,
-    ) -> tuple[Array, tuple[Array, ...], Any]:
-        return self._stack.network.forward(x, weights, state, masks, save, y, state_n)
+        cells: tuple[Any, ...] | None,
+    ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
+        return self._stack.network.forward(x, weights, state, masks, save, y, state_n, cells)
 
     def _import_parameters(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if parameters is None:
@@ -454,22 +591,51 @@ class Layer(Fixed):
         given: Any,
         results: Results[Any],
         shape: tuple[int, ...],
-        batch_first: bool,
+        swapped: bool,
     ) -> tuple[Array | None, Array | None]:
         """A sequence as its user sees it, and the view [T,B,n] that is written; None: a new one."""
-        if not batch_first:
+        if not swapped:
             return given, given
         if given is None:
             array = results.empty(shape, self.dtype)
             return array, array.swapaxes(0, 1)
         return given, self._device.read(name, given, shape, self.dtype).swapaxes(0, 1)
 
-    def _import_state(self, name: str, state: Any, batch: int) -> tuple[Any, ...]:
+    def _cells_to_return(self, return_cells: object) -> tuple[str, ...]:
+        """The letters of the states that are returned of every step."""
+        if not options.flag("return_cells", return_cells):
+            return ()
+        if len(self._states) == 1:
+            raise ValueError(f"return_cells: expected False for {self!r}, which has no state but h")
+        return self._states[1:]
+
+    def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]:
+        """Names and arrays of states of every step, in the form in which they are returned."""
+        count = len(self._states) - 1
+        if cells is None:
+            return [(name, None)] * count
+        if count == 0:
+            raise ValueError(f"{name}: expected None for {self!r}, which has no state but h")
+        return [(name, cells)]
+
+    def _import_reset_state(self, state: Any) -> tuple[Any, ...]:
+        return self._import_state("reset_state", state)
+
+    def _import_step_resets(self, resets: Any, batches: tuple[int, ...]) -> Any:
+        """Those of a step as those of a sequence of one step."""
+        if resets is None:
+            return None
+        if not batches and isinstance(resets, (bool, np.bool_)):
+            resets = np.array(resets)
+        return self._device.read_mask("resets", resets, batches)[None]
+
+    def _import_state(self, name: str, state: Any, *batches: int) -> tuple[Any, ...]:
+        """One array for each state, [L*D, B, n], or [L*D, n] of no batch."""
         states = self._states
         if state is None:
             return (None,) * len(states)
         sizes = self._stack.network.state_sizes
-        shapes = [(self._stack.num_runs, batch, size) for size in sizes]
+        shapes = [(self._stack.num_runs, *batches, size) for size in sizes]
         if len(states) == 1:
             return (self._device.read(name, state, shapes[0], self.dtype),)
         parts = options.pair(name, f"({', '.join(states)})", state)

@@ -15,6 +15,11 @@ from fusedrnn.interop import A, converter_to_kind_of
 Array = Any
 
 
+def rank(array: Any) -> int:
+    """The number of axes of an argument, of whatever library it is; 0 where it does not say."""
+    return len(getattr(array, "shape", ()))
+
+
 class Results(Generic[A]):
     """Arrays of one call: how they are made, and handed over as the kind of its `x`."""
 

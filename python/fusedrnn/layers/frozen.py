@@ -12,7 +12,7 @@ import numpy as np
 from fusedrnn import _core, options
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, converter_to_kind_of
-from fusedrnn.layers.devices import Array
+from fusedrnn.layers.devices import Array, rank
 
 if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer
@@ -83,6 +83,8 @@ class Frozen(Fixed):
         *,
         mask: Any = None,
         padding: str = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
@@ -91,11 +93,15 @@ class Frozen(Fixed):
         """
         # Without masks there is no padding; a wrong word for it is still refused.
         plain = padding == "zero" and lengths is None and mask is None and resets is None
-        if plain and out is None:
+        if plain and out is None and not return_cells and reset_state is None:
             done = self._single_step(x, state)
             if done is not None:
                 return done
-        return self._layer(x, state, lengths, resets, mask=mask, padding=padding, out=out)
+        masks = (lengths, mask, resets, padding, reset_state)
+        y, state, cells, _ = self._layer._forward(
+            x, state, masks, return_cells, None, out, save=False
+        )
+        return y, state, *cells
 
     def _single_step(self, x: Any, state: Any) -> tuple[Any, Any] | None:
         """A sequence of one step the fast way, or None where it is none or needs the checks."""
@@ -106,16 +112,27 @@ class Frozen(Fixed):
         return None if done is None else (done[0][:, None] if time else done[0][None], done[1])
 
     def step(
-        self, x_t: A, state: Any = None, *, out: tuple[Any, Any] | None = None
+        self,
+        x_t: A,
+        state: Any = None,
+        *,
+        resets: Any = None,
+        reset_state: Any = None,
+        out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
 
         Parameters
         ----------
-        x_t : array [B, I]
+        x_t : array [B, I], or [I]
+            Of a single sequence [I] no array of the call has an axis B.
         state : array [L, B, H], optional
             The state before the step; zero where absent. For an LSTM a pair (h, c) of them, each of
             which may be None.
+        resets : bool or uint8 array [B], or a bool, optional
+            True where the step starts a new sequence: the state is discarded before it.
+        reset_state : array [L, H], optional
+            What takes the place of a discarded state; zero where absent. For an LSTM a pair.
         out : (y_t, state), optional
             Arrays of the form of the results, which are written and returned; every state has its
             array. They may be those of `state`, to be updated in place, and any other that the step
@@ -137,23 +154,35 @@ class Frozen(Fixed):
 
         Notes
         -----
-        Dense NumPy arrays of the layer's dtype, with states in tuples, cost about half a
-        microsecond beside the arithmetic; anything else is accepted and costs more.
+        Dense NumPy arrays [B, I] of the layer's dtype, with states in tuples, and no resets cost
+        about half a microsecond beside the arithmetic; anything else is accepted and costs more.
         """
-        done = self._fast_step(x_t, state, out)
-        return self._step(x_t, state, out) if done is None else done
+        if resets is None and reset_state is None:
+            done = self._fast_step(x_t, state, out)
+            if done is not None:
+                return done
+        return self._step(x_t, state, resets, reset_state, out)
 
-    def _step(self, x_t: A, state: Any, out: Any) -> tuple[A, Any]:
+    def _step(self, x_t: A, state: Any, resets: Any, reset_state: Any, out: Any) -> tuple[A, Any]:
         """Step with arrays of any kind and layout."""
         layer = self._layer
         layer._check_one_direction("step")
-        x = _dense(_core.as_array("x_t", x_t, (None, self.input_size), self.dtype))
-        batch = x.shape[0]
+        wanted = (self.input_size,) if rank(x_t) == 1 else (None, self.input_size)
+        x = _core.as_array("x_t", x_t, wanted, self.dtype)
+        batches = x.shape[:-1]
+        x = _dense(x if batches else x[None])
         state_0 = tuple(
-            None if part is None else _dense(part)
-            for part in layer._import_state("state", state, batch)
+            None if part is None else _dense(part if batches else part[:, None])
+            for part in layer._import_state("state", state, *batches)
         )
-        written = {} if out is None else self._views(out, batch)
+        begins = layer._import_step_resets(resets, batches)
+        fresh = layer._import_reset_state(reset_state)
+        if begins is not None:
+            state_0 = tuple(
+                _replaced(part, begins.astype(bool).reshape(1, -1, 1), new)
+                for part, new in zip(state_0, fresh, strict=True)
+            )
+        written = {} if out is None else self._views(out, batches)
         _core.check_outputs(written)
         done = self._fast_step(x, state_0 if len(state_0) > 1 else state_0[0], None)
         if done is None:
@@ -162,26 +191,41 @@ class Frozen(Fixed):
         if out is not None:
             states = state_n if isinstance(state_n, tuple) else (state_n,)
             for view, result in zip(written.values(), (y, *states), strict=True):
-                view[...] = result
+                view[...] = result.reshape(view.shape)
             return tuple(out)
         kind = converter_to_kind_of(x_t)
-        return kind(y), (tuple(map(kind, state_n)) if isinstance(state_n, tuple) else kind(state_n))
 
-    def _views(self, out: object, batch: int) -> dict[str, Array]:
+        def given(result: Array) -> Any:
+            return kind(result if batches else result.squeeze(-2))
+
+        return given(y), tuple(map(given, state_n)) if isinstance(state_n, tuple) else given(
+            state_n
+        )
+
+    def _views(self, out: object, batches: tuple[int, ...]) -> dict[str, Array]:
         """The arrays of `out` under the names of messages, whatever library they are of."""
-        y, states = options.result_arrays(out, "y_t", self._layer._states)
-        shape = (self.num_layers, batch, self.hidden_size)
+        y, states, _ = options.result_arrays(out, "y_t", self._layer._states)
+        stack = self._layer._stack
         names = ["out[1]"] if len(states) == 1 else [f"out[1][{i}]" for i in range(len(states))]
-        views = {"out[0]": _core.as_array("out[0]", y, (batch, self.hidden_size), self.dtype)}
+        views = {"out[0]": _core.as_array("out[0]", y, (*batches, stack.width), self.dtype)}
         return views | {
-            name: _core.as_array(name, value, shape, self.dtype)
-            for name, value in zip(names, states, strict=True)
+            name: _core.as_array(name, value, (self.num_layers, *batches, size), self.dtype)
+            for name, value, size in zip(names, states, stack.network.state_sizes, strict=True)
         }
 
 
 def _dense(array: Array) -> Array:
     """In the order of memory and aligned, so that a step can read it as it lies."""
     return np.require(array, requirements=["C", "A"]).view(np.ndarray)
+
+
+def _replaced(state: Array | None, begins: Array, reset: Array | None) -> Array | None:
+    """A state [L,B,n] with the reset state [L,n], or zeros, where a sequence begins."""
+    if state is None and reset is None:
+        return None
+    kept = np.zeros((), reset.dtype) if state is None else state  # type: ignore[union-attr]
+    new = np.zeros((), kept.dtype) if reset is None else reset[:, None]
+    return _dense(np.where(begins, new, kept))
 
 
 def _run_packed(
@@ -193,9 +237,10 @@ def _run_packed(
     save: bool,
     y: Array | None,
     state_n: tuple[Any, ...] | None,
-) -> tuple[Array, tuple[Array, ...], Any]:
+    cells: tuple[Any, ...] | None,
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
     """In the place of the layer's own run: the weights are packed, and nothing is saved."""
-    return *core.forward(x, state, masks, y, state_n), None
+    return *core.forward(x, state, masks, y, state_n, cells), None
 
 
 def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:

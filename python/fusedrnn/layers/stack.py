@@ -56,6 +56,8 @@ class Stack:
         self.network = self._make_network()
         self.width: int = self.network.output_size
         self.num_runs = num_layers * directions
+        # Of the states beyond h of the last layer, side by side.
+        self.cell_widths = tuple(directions * size for size in self.network.state_sizes[1:])
         random = initial.generator()
         self.parameters: dict[str, Array] = {
             name: device.parameter(cast(initial.draw(random, kind, shape, hidden_size), dtype))

@@ -1,0 +1,256 @@
+/* States of every step and reset states from C11: each run's, with their gradients. */
+#include "abi_support.h"
+
+/* A problem, and what its calls may be given besides. */
+typedef struct {
+  Problem* problem;
+  List sequences, dsequences, resets, dresets;
+} Sequences;
+
+static Sequences add_sequences(Problem* p) {
+  Sequences all = {.problem = p};
+  for (int32_t i = 0; i < p->info.num_states; ++i) {
+    fusedrnn_array_info info;
+    MUST(fusedrnn_network_state(p->network, i, &info));
+    const int64_t shape[] = {p->setting.steps, p->setting.batch, info.shape[0]};
+    add_array(&all.sequences, &p->setting, 3, shape);
+    add_array(&all.dsequences, &p->setting, 3, shape);
+    add_array(&all.resets, &p->setting, 1, shape + 2);
+    add_array(&all.dresets, &p->setting, 1, shape + 2);
+  }
+  fill_list(&all.dsequences, 1);
+  fill_list(&all.resets, 1);
+  clear_list(&all.sequences, 0xff);
+  clear_list(&all.dresets, 0xff);
+  return all;
+}
+
+static void give(Sequences* all) {
+  Problem* const p = all->problem;
+  p->forward.reset_states = inputs_of(&all->resets);
+  p->forward.state_sequences = all->sequences.tensors;
+  p->backward.dstate_sequences = inputs_of(&all->dsequences);
+  p->backward.dreset_states = all->dresets.tensors;
+}
+
+static void free_sequences(Sequences* all) {
+  List* const lists[] = {&all->sequences, &all->dsequences, &all->resets, &all->dresets};
+  for (int i = 0; i < 4; ++i) free_list(lists[i]);
+  free_problem(all->problem);
+}
+
+/* Two layers of unlike cells, the first in both directions. */
+static Problem* new_stack(Setting setting) {
+  fusedrnn_run projected = layer("lstm_projection", 1, 7, 4);
+  projected.projection_size = 3;
+  const fusedrnn_run runs[] = {layer("lstm_peephole", 0, 3, 4),
+                               placed(reversed(layer("gru_reset_before", 0, 3, 3)), 0, 4),
+                               projected};
+  return new_problem(runs, 3, setting);
+}
+
+static Problem* new_lstm(Setting setting) {
+  const fusedrnn_run run = layer("lstm", 0, 3, 5);
+  return new_problem(&run, 1, setting);
+}
+
+static const Setting kDoubles = {&kFormats[FLOAT64], 4, 3, 1, 2};
+
+/* --- values --- */
+
+/* The output is the last run's h, and a state after the last step that of some step. */
+static void test_values(Setting setting) {
+  Sequences all = add_sequences(new_stack(setting));
+  Problem* const p = all.problem;
+  train(p);
+  List plain = {0};
+  for (int i = 0; i < p->dparameters.count; ++i) {
+    const Array* const a = p->dparameters.arrays[i];
+    add_array(&plain, &setting, a->tensor.ndim, a->shape);
+    copy_columns(plain.arrays[i], a, 0);
+  }
+  p->forward.state_sequences = all.sequences.tensors;
+  train(p); /* what is shown besides changes nothing */
+  CHECK(same_lists(&plain, &p->dparameters));
+  CHECK(same_bits(p->y, all.sequences.arrays[3]));
+  const int64_t T = setting.steps, B = setting.batch;
+  const int reverse[] = {0, 0, 1, 0, 0};
+  for (int i = 0; i < all.sequences.count; ++i) {
+    const Array *const of_step = all.sequences.arrays[i], *const last = p->states_n.arrays[i];
+    CHECK(is_guarded(of_step));
+    for (int64_t b = 0; b < B; ++b) {
+      int32_t length = (int32_t)T;
+      if (setting.masks) memcpy(&length, element_of(p->lengths, 0, b), sizeof length);
+      if (length == 0) continue;
+      const int64_t end = reverse[i] ? 0 : length - 1;
+      CHECK(memcmp(row_of(of_step, end * B + b), row_of(last, b), row_bytes(last)) == 0);
+      for (int64_t t = length; t < T; ++t) {
+        for (int64_t k = 0; k < of_step->row_length; ++k) {
+          CHECK(value_of(of_step, t * B + b, k) == 0);
+        }
+      }
+    }
+  }
+  free_list(&plain);
+  free_sequences(&all);
+}
+
+/* --- gradients --- */
+
+static double loss_with(Sequences* all) {
+  Problem* const p = all->problem;
+  double sum = loss_of(p);
+  for (int i = 0; i < all->sequences.count; ++i) {
+    const Array *const value = all->sequences.arrays[i], *const d = all->dsequences.arrays[i];
+    for (int64_t r = 0; r < value->rows; ++r) {
+      for (int64_t c = 0; c < value->row_length; ++c) {
+        sum += value_of(value, r, c) * value_of(d, r, c);
+      }
+    }
+  }
+  return sum;
+}
+
+static void check_each(Sequences* all, const Array* variable, const Array* gradient) {
+  const double step = 1e-5;
+  for (int64_t r = 0; r < variable->rows; ++r) {
+    for (int64_t c = 0; c < variable->row_length; ++c) {
+      unsigned char* const element = element_of(variable, r, c);
+      const double before = value_of(variable, r, c);
+      store(element, variable->tensor.dtype, before + step);
+      const double above = loss_with(all);
+      store(element, variable->tensor.dtype, before - step);
+      const double below = loss_with(all);
+      store(element, variable->tensor.dtype, before);
+      CHECK(fabs((above - below) / (2 * step) - value_of(gradient, r, c)) < 1e-8);
+    }
+  }
+}
+
+static void test_gradients(int32_t padding) {
+  Sequences all = add_sequences(new_stack(kDoubles));
+  Problem* const p = all.problem;
+  give(&all);
+  p->forward.padding = padding;
+  train(p);
+  check_each(&all, p->x, p->dx);
+  for (int i = 0; i < p->parameters.count; ++i) {
+    check_each(&all, p->parameters.arrays[i], p->dparameters.arrays[i]);
+  }
+  for (int i = 0; i < p->states.count; ++i) {
+    check_each(&all, p->states.arrays[i], p->dstates.arrays[i]);
+    check_each(&all, all.resets.arrays[i], all.dresets.arrays[i]);
+    CHECK(is_guarded(all.dresets.arrays[i]));
+  }
+  free_sequences(&all);
+}
+
+/* Each alone gives what it gives beside the others. */
+static void test_left_out(void) {
+  Sequences all = add_sequences(new_stack(kDoubles)), some = add_sequences(new_stack(kDoubles));
+  Problem *const p = all.problem, *const q = some.problem;
+  q->forward.x = p->forward.x;
+  q->forward.parameters = p->forward.parameters;
+  q->forward.states = p->forward.states;
+  give(&all);
+  MUST(fusedrnn_forward(&p->forward));
+  const int count = all.sequences.count;
+  for (int kept = 0; kept < count; ++kept) {
+    DLTensor* one[MAX_STATES] = {NULL};
+    one[kept] = some.sequences.tensors[kept];
+    q->forward.reset_states = p->forward.reset_states;
+    q->forward.state_sequences = one;
+    clear_list(&some.sequences, 0xff);
+    MUST(fusedrnn_forward(&q->forward));
+    for (int i = 0; i < count; ++i) {
+      const Array* const got = some.sequences.arrays[i];
+      CHECK(i == kept ? same_bits(got, all.sequences.arrays[i]) : is_all(got, 0xff));
+    }
+  }
+  MUST(fusedrnn_backward(&p->backward));
+  for (int kept = 0; kept < count; ++kept) {
+    fusedrnn_backward_args args = p->backward;
+    DLTensor* one[MAX_STATES] = {NULL};
+    one[kept] = some.dresets.tensors[kept];
+    args.dx = NULL;
+    args.dparameters = NULL;
+    args.dstates = NULL; /* nothing else is wanted */
+    args.dreset_states = one;
+    clear_list(&some.dresets, 0xff);
+    MUST(fusedrnn_backward(&args));
+    for (int i = 0; i < count; ++i) {
+      const Array* const got = some.dresets.arrays[i];
+      CHECK(i == kept ? same_bits(got, all.dresets.arrays[i]) : is_all(got, 0xff));
+    }
+  }
+  free_sequences(&all);
+  free_sequences(&some);
+}
+
+/* Nothing is cut: the gradients are zeros, without steps or sequences too. */
+static void test_no_resets(int64_t steps, int64_t batch) {
+  const Setting setting = {&kFormats[FLOAT32], steps, batch, 0, 0};
+  Sequences all = add_sequences(new_stack(setting));
+  give(&all);
+  train(all.problem);
+  for (int i = 0; i < all.dresets.count; ++i) CHECK(is_all(all.dresets.arrays[i], 0));
+  free_sequences(&all);
+}
+
+/* --- what is refused --- */
+
+static void test_refused(void) {
+  const Setting setting = {&kFormats[FLOAT32], 4, 3, 1, 0};
+  Sequences all = add_sequences(new_lstm(setting));
+  Problem* const p = all.problem;
+  give(&all);
+  DLTensor* const c = all.sequences.tensors[1];
+  c->shape[2] = 4;
+  EXPECT_VALUE_ERROR(fusedrnn_forward(&p->forward), "c: expected shape (4, 3, 5), got (4, 3, 4)");
+  c->shape[2] = 5;
+  DLTensor* const reset = all.resets.tensors[0];
+  reset->shape[0] = 4;
+  EXPECT_VALUE_ERROR(fusedrnn_forward(&p->forward), "reset_h: expected shape (5,), got (4,)");
+  reset->shape[0] = 5;
+  void* const memory = c->data;
+  c->data = p->y->tensor.data;
+  const fusedrnn_status status = fusedrnn_forward(&p->forward);
+  CHECK(status == FUSEDRNN_INVALID_VALUE && strncmp(fusedrnn_last_error(), "c: ", 3) == 0);
+  c->data = memory;
+  c->data = reset->data;
+  CHECK(fusedrnn_forward(&p->forward) == FUSEDRNN_INVALID_VALUE);
+  c->data = memory;
+  CHECK(is_all(p->y, 0xff) && is_all(all.sequences.arrays[0], 0xff));
+  MUST(fusedrnn_forward(&p->forward));
+  DLTensor* const dc = all.dsequences.tensors[1];
+  dc->shape[0] = 3;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
+                     "dc: expected shape (4, 3, 5), got (3, 3, 5)");
+  dc->shape[0] = 4;
+  DLTensor* const dreset = all.dresets.tensors[1];
+  dreset->dtype.bits = 64;
+  EXPECT(fusedrnn_backward(&p->backward), FUSEDRNN_INVALID_TYPE,
+         "dreset_c: expected dtype float32 (the dtype of x), got float64");
+  dreset->dtype.bits = 32;
+  CHECK(is_all(p->dx, 0xff));
+  free_sequences(&all);
+}
+
+int main(void) {
+  if (!can_run()) return NOT_ON_THIS_MACHINE;
+  for (size_t i = 0; i < sizeof kFormats / sizeof kFormats[0]; ++i) {
+    if (kFormats[i].compute == FUSEDRNN_COMPUTE_INT8) continue;
+    snprintf(context, sizeof context, "%s, compute %d", kFormats[i].name, (int)kFormats[i].compute);
+    test_values((Setting){&kFormats[i], 5, 4, 1, 3});
+    test_values((Setting){&kFormats[i], 3, 2, 0, 0});
+  }
+  context[0] = '\0';
+  test_gradients(FUSEDRNN_PADDING_ZERO);
+  test_gradients(FUSEDRNN_PADDING_LAST);
+  test_left_out();
+  test_no_resets(4, 3);
+  test_no_resets(0, 3);
+  test_no_resets(4, 0);
+  test_refused();
+  return result();
+}
