@@ -107,6 +107,36 @@ def test_where_resets_cut_nothing_is_lost(cell: str) -> None:
         np.testing.assert_allclose(value, full[name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8])
+def test_masks_and_reset_states(kind: Any) -> None:
+    """Chunks that resets part, so that nothing of the whole sequence's gradients is lost."""
+    layer, (x, dy) = layer_of("lstm"), sequence()
+    random = np.random.default_rng(4)
+    mask = random.random((T, B)) < 0.7
+    mask[::6] = True
+    resets = np.zeros((T, B), bool)
+    resets[::6] = True
+    runs, size = layer.num_layers, layer.hidden_size
+    reset_state = tuple(random.standard_normal((runs, size)).astype(x.dtype) for _ in range(2))
+    masks = {"mask": mask.astype(kind), "resets": resets.astype(kind), "reset_state": reset_state}
+    y, _, tape = layer.forward(x, **masks)
+    wanted = layer.backward(tape, dy)
+    total: dict[str, Any] = {}
+    for chunk in fr.tbptt(layer, x, k1=6, **masks):
+        assert np.array_equal(chunk.y, y[chunk.start : chunk.stop])
+        grads = chunk.backward(dy[chunk.start : chunk.stop])
+        for name in grads.keys() - {"x", "h0", "c0"}:
+            total[name] = total.get(name, 0) + grads[name]
+    assert total.keys() == wanted.keys() - {"x", "h0", "c0"}
+    for name, value in total.items():
+        assert np.allclose(value, wanted[name], rtol=1e-4, atol=1e-5), name
+    # A window reaches back over its chunk, and sums what each part of it has.
+    for chunk in fr.tbptt(layer, x, k1=6, k2=12, **masks):
+        grads = chunk.backward(dy[chunk.start : chunk.stop])
+        assert grads["reset_h"].shape == (runs, size)
+        assert grads["reset_c"].any()
+
+
 def test_a_loss() -> None:
     layer, (x, target) = layer_of("gru"), sequence()
 
@@ -198,13 +228,14 @@ def test_errors() -> None:
             "k1": 4,
             "resets": np.zeros((3, 24), bool),
         },
+        r"^mask: expected shape \(24, 3\), got \(24,\)$": {"k1": 4, "mask": np.ones(24, bool)},
     }.items():
         with pytest.raises(ValueError, match=message):
             fr.tbptt(layer, x, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^tbptt: expected a layer of one direction"):
         fr.tbptt(layer_of("rnn", bidirectional=True), x, k1=4)
     with pytest.raises(ValueError, match=r"^x: expected a 3-dimensional array"):
-        fr.tbptt(layer, x[0], k1=4)
+        fr.tbptt(layer, x[0, 0], k1=4)
     with pytest.raises(TypeError, match=r"^layer: expected a layer, got int$"):
         fr.tbptt(3, x, k1=4)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^loss: expected a function, got int$"):

@@ -201,6 +201,7 @@ class States {
     return stacked_ ? list_.data() : arrays_.tensors();
   }
   py::tuple objects() const { return arrays_.objects(); }
+  bool has(size_t s) const { return arrays_.tensors()[s] != nullptr; }
 
   void make_readable() {
     arrays_.make_readable();
@@ -411,17 +412,20 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   Form form{*network, stacked, unbatched};
   States<InputArray> state_0(form, States<InputArray>::sequences, {"", "0", "state", ""}, states,
                              &place);
-  States<InputArray> resets(form, States<InputArray>::all, {"reset_", "", "reset_state", ""},
-                            inputs->reset_states, &place);
+  std::optional<States<InputArray>> resets;
+  if (!inputs->reset_states.is_none()) {
+    resets.emplace(form, States<InputArray>::all, StateNames{"reset_", "", "reset_state", ""},
+                   inputs->reset_states, &place);
+  }
   auto args = args_of<fusedrnn_forward_args>(frozen == nullptr ? network.get() : nullptr, *inputs);
   args.states = state_0.tensors();
-  if (!inputs->reset_states.is_none()) args.reset_states = resets.tensors();
+  if (resets) args.reset_states = resets->tensors();
   args.padding = inputs->shows_padding ? FUSEDRNN_PADDING_LAST : FUSEDRNN_PADDING_ZERO;
   // A GPU's stream and allocator are named once core has accepted what they serve.
   check_forward_inputs(*network, args, Layout::any, frozen != nullptr);
   inputs->make_readable();
   state_0.make_readable();
-  resets.make_readable();
+  if (resets) resets->make_readable();
 
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   form.T = T;
@@ -445,14 +449,15 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   py::tuple results = py::make_tuple(y.array(), state_n.objects(), state_y.objects(), py::none());
   if (place.on_cuda()) {
     keep_inputs_of_each(
-        results, py::make_tuple(inputs->x.owner(), inputs->parameters.objects(),
-                                inputs->masks[0]->owner(), inputs->masks[1]->owner(),
-                                inputs->masks[2]->owner(), state_0.objects(), resets.objects()));
+        results,
+        py::make_tuple(inputs->x.owner(), inputs->parameters.objects(), inputs->masks[0]->owner(),
+                       inputs->masks[1]->owner(), inputs->masks[2]->owner(), state_0.objects(),
+                       resets ? resets->objects() : py::tuple()));
   }
   if (save) {
     inputs->release_masks();
-    std::vector<bool> has_reset;
-    for (const py::handle reset : resets.objects()) has_reset.push_back(!reset.is_none());
+    std::vector<bool> has_reset(network->runs.front().cell->states.size());
+    for (size_t i = 0; resets && i < has_reset.size(); ++i) has_reset[i] = resets->has(i);
     results[3] = py::cast(std::make_unique<Tape>(Tape{
         std::move(network), stacked, std::move(inputs), std::move(has_reset), std::move(reserve)}));
   }
@@ -516,6 +521,43 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   return results;
 }
 
+// The gates of a run, [T,B,number of gates * H].
+py::object gates_of_run(const py::object& self, int32_t run) {
+  const Tape& tape = *py::cast<Tape*>(self);
+  const Network& network = *tape.network;
+  if (run < 0 || static_cast<size_t>(run) >= network.runs.size()) {
+    refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
+  }
+  Place place = tape.inputs->place.now();
+  const int64_t* const shape = tape.inputs->x.tensor()->shape;
+  const Form form{network, tape.stacked, tape.inputs->unbatched, shape[0], shape[1]};
+  const Run& its_run = network.runs[static_cast<size_t>(run)];
+  const Shape whole =
+      form.sequence(static_cast<int64_t>(its_run.cell->gates.size()) * its_run.problem.H);
+  OutputArray gates("gates", py::none(), network.dtype, whole, &place);
+  if (form.unbatched) add_batch(gates, "gates", whole, 1);
+  fusedrnn_gates_args args{};
+  args.size = sizeof args;
+  args.network = &network;
+  args.run = run;
+  args.masked = tape.inputs->lengths != nullptr || tape.inputs->mask != nullptr ||
+                tape.inputs->resets != nullptr;
+  args.reserve = tape.reserve->data();
+  args.reserve_bytes = tape.reserve->bytes();
+  args.gates = gates.tensor();
+  if (place.on_cuda()) args.stream = place.stream();
+  tape.reserve->enter(place);
+  fusedrnn_status status = FUSEDRNN_OK;
+  {
+    const ReleasedGil no_gil;
+    status = fusedrnn_reserve_gates(&args);
+  }
+  throw_on_failure(status);
+  tape.reserve->leave(place);
+  if (place.on_cuda()) keep_inputs(gates.array(), py::make_tuple(self));
+  return gates.array();
+}
+
 // A tape over a reserve that was kept, or came back, as plain bytes.
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
                               py::handle parameters, py::handle masks, const py::array& reserve) {
@@ -551,6 +593,16 @@ void register_tape(py::module_& m) {
            py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
            "(dx, gradients of parameters, of states, of reset states); of parameters that were not "
            "given None, unless `all` are wanted; of reset states that were not given None.")
+      .def("gates", &gates_of_run, py::arg("run"),
+           "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
+      .def_property_readonly(
+          "gate_names",
+          [](const Tape& tape) {
+            py::list names;
+            for (const char* name : tape.network->runs.front().cell->gates) names.append(name);
+            return py::tuple(names);
+          },
+          "Names of the gates of a run; none of a cell without gates.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device.")

@@ -19,6 +19,7 @@
 //
 //   kGates        G: blocks of a
 //   kSaved        vectors a unit that forward leaves for backward
+//   kGateNames[]  not in every cell: names of the gates that the first of these vectors are
 //   kDeltas       D: blocks of gradients that backward produces, in an order of its choice: blocks
 //                 0..G-1 are the gradients of a; those of u of one stage are contiguous too, in its
 //                 order. Blocks whose two gradients agree are one. Blocks beyond these are

@@ -14,6 +14,10 @@ namespace gru {
 
 enum Gate { R, Z, N };
 
+struct Names {
+  static constexpr const char* kGateNames[] = {"r", "z", "n"};
+};
+
 // h = (1 - z) * n + z * h_prev
 template <class V>
 FUSEDRNN_CELL_FN V blend(V z, V n, V h_prev) {
@@ -32,7 +36,7 @@ FUSEDRNN_CELL_FN void blend_gradient(V z, V n, V h_prev, V dh, V& dz, V& dn, V& 
 
 }  // namespace gru
 
-struct Gru : Dense<3> {
+struct Gru : Dense<3>, gru::Names {
   static constexpr State kStates[] = {{"h", 'H'}};
   static constexpr Stage kStages[] = {{Operand::h, {kWhh, kBhh, 0, 3}}};
   static constexpr int kSaved = 4;  // r, z, n, u_n
@@ -73,7 +77,7 @@ struct Gru : Dense<3> {
   }
 };
 
-struct GruResetBefore : Dense<3> {
+struct GruResetBefore : Dense<3>, gru::Names {
   static constexpr State kStates[] = {{"h", 'H'}};
   static constexpr Stage kStages[] = {{Operand::h, {kWhh, kBhh, gru::R, 2}},
                                       {Operand::passed, {kWhh, kBhh, gru::N, 1}}};

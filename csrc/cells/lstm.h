@@ -45,8 +45,17 @@ struct ProjectedLstm : OneStage<4> {
   static constexpr int delta_stage(int delta) { return delta == kGates ? 1 : 0; }
 };
 
+template <int Gates>
+struct LstmNames {
+  static constexpr const char* kGateNames[] = {"i", "f", "g", "o"};
+};
+template <>
+struct LstmNames<3> {
+  static constexpr const char* kGateNames[] = {"i", "g", "o"};
+};
+
 template <class Table>
-struct LstmOf : Table {
+struct LstmOf : Table, LstmNames<Table::kGates> {
   static constexpr bool kCoupled = Table::kGates == 3;
   static constexpr bool kProjects = kStageCount<Table> == 2;
   static constexpr bool kPeepholes = kVectorCount<Table> > 0;

@@ -147,6 +147,21 @@ fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args) {
   });
 }
 
+const char* fusedrnn_network_gate(const fusedrnn_network* network, int32_t run, int32_t index) {
+  if (network == nullptr || run < 0 || index < 0) return nullptr;
+  if (static_cast<size_t>(run) >= network->runs.size()) return nullptr;
+  const auto gates = network->runs[static_cast<size_t>(run)].cell->gates;
+  return static_cast<size_t>(index) < gates.size() ? gates[static_cast<size_t>(index)] : nullptr;
+}
+
+fusedrnn_status fusedrnn_reserve_gates(const fusedrnn_gates_args* args) {
+  return guarded([&] {
+    const fusedrnn_network& network = not_null("network", not_null("args", args).network);
+    check_gates(network, *args);
+    read_gates(network, *args);
+  });
+}
+
 fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network, const DLTensor* const* parameters,
                                 fusedrnn_frozen** frozen) {
   return guarded([&] {

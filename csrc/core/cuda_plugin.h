@@ -65,6 +65,9 @@ struct CudaPlugin {
   // what they said stands in the reserve.
   fusedrnn_status (*backward)(const BackwardCall* call, const CudaMasks* masks,
                               const CudaPlace* place);
+  // Of a problem with steps and sequences. `masked`: whether there were masks, whose flags stand in
+  // the reserve.
+  fusedrnn_status (*gates)(const GatesCall* call, bool masked, const CudaPlace* place);
   // The message of this thread's last failure.
   const char* (*last_error)();
   // A line about the library itself: CUDA runtime, driver, the GEMM in use.

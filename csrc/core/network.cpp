@@ -10,10 +10,21 @@ namespace fusedrnn {
 namespace {
 
 template <class Cell>
+constexpr std::span<const char* const> gates_of() {
+  if constexpr (requires { Cell::kGateNames; }) {
+    static_assert(std::size(Cell::kGateNames) <= size_t{Cell::kGates} &&
+                  Cell::kGates <= Cell::kSaved);
+    return Cell::kGateNames;
+  } else {
+    return {};
+  }
+}
+
+template <class Cell>
 constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
-  return {name, Cell::kParameters, Cell::kStates, Cell::kStates[0].size == 'P'};
+  return {name, Cell::kParameters, Cell::kStates, gates_of<Cell>(), Cell::kStates[0].size == 'P'};
 }
 
 #define FUSEDRNN_CELL_TABLE(name, ...) table_of<__VA_ARGS__>(name),

@@ -21,7 +21,8 @@ struct CellTable {
   const char* name;
   std::span<const cells::Parameter> parameters;
   std::span<const cells::State> states;
-  bool projects;  // whether P is a number of its own
+  std::span<const char* const> gates;  // names of those that a reserve holds
+  bool projects;                       // whether P is a number of its own
 };
 const CellTable* find_cell(std::string_view name);  // null where there is no such cell
 std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages

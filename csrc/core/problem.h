@@ -71,6 +71,15 @@ struct ForwardCall {
   void* reserve = nullptr;
 };
 
+// The activated gates in what a forward call left: of each step, and zeros where it does not exist.
+struct GatesCall {
+  Problem problem;
+  const void* reserve = nullptr;
+  const uint8_t* flags = nullptr;  // as of the forward call
+  int count = 0;                   // how many gates, H numbers each
+  Sequence gates;                  // written: side by side
+};
+
 // Weights to be packed once. They may be released or change afterwards.
 struct FreezeCall {
   Problem problem;  // T and B are not used

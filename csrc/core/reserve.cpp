@@ -23,10 +23,11 @@ size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
   return bytes;
 }
 
+// `sequence`: [T,B,n] of the call.
 template <class Args>
-void check_place_of_reserve(const Network& network, const Args& args) {
-  const DLDevice device = args.x->device;
-  const size_t wanted = reserve_bytes(network, device, args.x->shape[0], args.x->shape[1]);
+void check_place_of_reserve(const Network& network, const Args& args, const DLTensor& sequence) {
+  const DLDevice device = sequence.device;
+  const size_t wanted = reserve_bytes(network, device, sequence.shape[0], sequence.shape[1]);
   const size_t alignment = is_cuda(device) ? kCudaAlignment : cpu::kReserveAlignment;
   if (args.reserve_bytes != wanted) {
     refuse_value("reserve", std::to_string(wanted) + " bytes, for this network and these sizes",
@@ -35,6 +36,29 @@ void check_place_of_reserve(const Network& network, const Args& args) {
   if (reinterpret_cast<uintptr_t>(args.reserve) % alignment != 0) {
     refuse_value("reserve", "memory aligned to " + std::to_string(alignment) + " bytes",
                  "a misaligned address");
+  }
+}
+
+// `masked`: whether the call says that there were masks.
+template <class Args>
+void check_left_reserve(const Network& network, const Args& args, const DLTensor& sequence,
+                        bool masked) {
+  if (args.reserve == nullptr) throw_value_error("reserve: expected an address, got null");
+  check_place_of_reserve(network, args, sequence);
+  if (is_cuda(sequence.device)) return;  // the host reads nothing there
+  ReserveHeader found;
+  std::memcpy(&found, args.reserve, sizeof found);
+  const ReserveHeader wanted =
+      header_of(network, sequence.shape[0], sequence.shape[1], args.reserve_bytes, false);
+  if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
+    refuse_value("reserve", "what a forward call of this network with these sizes left",
+                 "something else");
+  }
+  if (found.has_flags != (masked ? 1 : 0)) {
+    refuse_value(
+        "lengths, mask, resets",
+        found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
+        found.has_flags != 0 ? "none" : "some");
   }
 }
 
@@ -144,29 +168,17 @@ size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t
 }
 
 void check_reserve(const Network& network, const fusedrnn_forward_args& args) {
-  if (args.reserve != nullptr) return check_place_of_reserve(network, args);
+  if (args.reserve != nullptr) return check_place_of_reserve(network, args, *args.x);
   if (args.reserve_bytes == 0) return;
   refuse_value("reserve", "an address of " + std::to_string(args.reserve_bytes) + " bytes", "null");
 }
 
 void check_reserve(const Network& network, const fusedrnn_backward_args& args) {
-  if (args.reserve == nullptr) throw_value_error("reserve: expected an address, got null");
-  check_place_of_reserve(network, args);
-  if (is_cuda(args.x->device)) return;  // the host reads nothing there
-  ReserveHeader found;
-  std::memcpy(&found, args.reserve, sizeof found);
-  const ReserveHeader wanted =
-      header_of(network, args.x->shape[0], args.x->shape[1], args.reserve_bytes, false);
-  if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
-    refuse_value("reserve", "what a forward call of this network with these sizes left",
-                 "something else");
-  }
-  if (found.has_flags != (has_masks(args) ? 1 : 0)) {
-    refuse_value(
-        "lengths, mask, resets",
-        found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
-        found.has_flags != 0 ? "none" : "some");
-  }
+  check_left_reserve(network, args, *args.x, has_masks(args));
+}
+
+void check_reserve(const Network& network, const fusedrnn_gates_args& args) {
+  check_left_reserve(network, args, *args.gates, args.masked != 0);
 }
 
 }  // namespace fusedrnn

@@ -54,5 +54,6 @@ size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t
 // Throws where a reserve is not of this network and these sizes. Of a call whose x is checked.
 void check_reserve(const Network& network, const fusedrnn_forward_args& args);
 void check_reserve(const Network& network, const fusedrnn_backward_args& args);
+void check_reserve(const Network& network, const fusedrnn_gates_args& args);
 
 }  // namespace fusedrnn

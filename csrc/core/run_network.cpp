@@ -317,4 +317,29 @@ void run_backward(const Network& network, const fusedrnn_backward_args& args) {
   backward_by(CudaEngine(args), network, args);
 }
 
+void read_gates(const Network& network, const fusedrnn_gates_args& args) {
+  const auto number = static_cast<size_t>(args.run);
+  const Run& run = network.runs[number];
+  const int64_t T = args.gates->shape[0], B = args.gates->shape[1];
+  const DLDevice device = args.gates->device;
+  GatesCall call;
+  call.problem = run.at(T, B);
+  if (is_empty(call.problem)) return;
+  const ReserveLayout layout = ReserveLayout::of_device(network, device, T, B);
+  const char* const memory = static_cast<const char*>(args.reserve);
+  call.reserve = memory + layout.runs[number];
+  call.count = static_cast<int>(run.cell->gates.size());
+  call.gates = as_sequence(args.gates);
+  if (!is_cuda(device)) {
+    if (args.masked != 0) {
+      call.flags = reinterpret_cast<const uint8_t*>(memory + layout.flags[run.problem.reverse]);
+    }
+    return cpu::gates(call);
+  }
+  require_cuda_device("gates", device);
+  const CudaPlugin& plugin = cuda_plugin();
+  const CudaPlace place{device.device_id, args.stream, nullptr};
+  check_cuda(plugin, plugin.gates(&call, args.masked != 0, &place));
+}
+
 }  // namespace fusedrnn

@@ -11,5 +11,7 @@ namespace fusedrnn {
 void run_forward(const Network& network, const fusedrnn_forward_args& args,
                  const fusedrnn_frozen* frozen);
 void run_backward(const Network& network, const fusedrnn_backward_args& args);
+// The gates of a run.
+void read_gates(const Network& network, const fusedrnn_gates_args& args);
 
 }  // namespace fusedrnn

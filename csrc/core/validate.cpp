@@ -362,6 +362,34 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
   check_apart(tensors.outputs, tensors.inputs);
 }
 
+void check_gates(const Network& network, const fusedrnn_gates_args& args) {
+  check_size("fusedrnn_gates_args", args);
+  const auto runs = static_cast<int64_t>(network.runs.size());
+  if (args.run < 0 || args.run >= runs) {
+    refuse_value("run", "0 to " + std::to_string(runs - 1), args.run);
+  }
+  const Run& run = network.runs[static_cast<size_t>(args.run)];
+  if (run.cell->gates.empty()) refuse_value("run", "one of a cell with gates", run.cell->name);
+  const DLTensor& gates = required("gates", args.gates);
+  check_header("gates", gates);
+  check_usable_device("gates", gates.device);
+  check_rank("gates", gates, 3, "[T, B, G*H]");
+  const int64_t T = gates.shape[0], B = gates.shape[1];
+  if (!steps_fit(network, T, B)) {
+    throw_value_error("gates: shape " + shape_text(gates) + " is too large");
+  }
+  if (!is_cuda(gates.device) && args.stream != nullptr) {
+    refuse_value("stream", "null with arrays on the CPU", "a stream");
+  }
+  check_compute(network, gates.device, false);
+  Tensors tensors(network, gates.device, "the network", Layout::dense);
+  tensors.add("gates", args.gates,
+              {T, B, static_cast<int64_t>(run.cell->gates.size()) * run.problem.H});
+  check_reserve(network, args);
+  tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
+  check_apart(tensors.outputs, tensors.inputs);
+}
+
 void check_compute(const Network& network, DLDevice device, bool frozen) {
   if (network.compute == Compute::int8 && !frozen) {
     refuse_value("compute", "what is there without frozen weights", "FUSEDRNN_COMPUTE_INT8");

@@ -40,6 +40,8 @@ void check_parameters_to_freeze(const Network& network, const DLTensor* const* p
 void check_forward(const Network& network, const fusedrnn_forward_args& args, bool frozen = false);
 void check_backward(const Network& network, const fusedrnn_backward_args& args);
 
+void check_gates(const Network& network, const fusedrnn_gates_args& args);
+
 // Whether the device can compute as the network says.
 void check_compute(const Network& network, DLDevice device, bool frozen);
 

@@ -115,6 +115,14 @@ void backward(const BackwardCall& call) {
   crew.run(kernels.backward, job);
 }
 
+void gates(const GatesCall& call) {
+  const CellKernels& kernels = kernels_for(selected_isa(), call.problem);
+  States kept{};
+  Arena memory(const_cast<void*>(call.reserve));  // only read
+  add_states(memory, kernels.shape, call.problem, true, kept);
+  kernels.gates(call, kept.saved);
+}
+
 PackedPointer freeze(const FreezeCall& freeze) {
   std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
   packed->problem.T = packed->problem.B = 1;

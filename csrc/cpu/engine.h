@@ -19,6 +19,8 @@ constexpr size_t kReserveAlignment = 16;
 void forward(const ForwardCall& call);
 void backward(const BackwardCall& call);
 
+void gates(const GatesCall& call);
+
 // Weights as the kernels read them. Immutable: any number of threads may run with them.
 struct Packed;
 struct FreePacked {

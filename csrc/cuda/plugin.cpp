@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "cuda/engine.h"
 #include "cuda/gemm/gemm.h"
+#include "cuda/general/general.h"
 #include "cuda/runtime/device.h"
 #include "cuda/runtime/fork.h"
 #include "cuda/runtime/memory.h"
@@ -85,6 +86,10 @@ constexpr CudaPlugin kPlugin = {
     .backward =
         [](const BackwardCall* call, const CudaMasks* masks, const CudaPlace* place) {
           return at(*place, [&](const Place& here) { backward(*call, *masks, here); });
+        },
+    .gates =
+        [](const GatesCall* call, bool masked, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { general_gates(*call, masked, here); });
         },
     .last_error = last_error,
     .description = description,

@@ -53,6 +53,35 @@ class Tape(Generic[A]):
         """
         return self.core.reserve
 
+    def gates(self) -> dict[str, A]:
+        """Return the gates of every step, for looking inside; nothing goes back through them.
+
+        Returns
+        -------
+        dict
+            Arrays [T, B, H] by the letter of the gate, in the order of the weights' blocks: "i",
+            "f", "g" and "o" of an LSTM (without "f" where its gates are coupled), "r", "z" and "n"
+            of a GRU. They are as they leave their sigmoid or tanh, rounded where the tape keeps
+            them so (`rnn`, compute_dtype), and zero where a step does not exist; of the dtype and
+            the kind of `x`.
+
+        Raises
+        ------
+        ValueError
+            For a cell without gates.
+        """
+        return cut_gates(self.core, 0, self.to_kind)
+
+
+def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """The gates of a run by letter."""
+    names = core.gate_names
+    if not names:
+        raise ValueError("gates: expected the tape of a cell with gates, got one without")
+    whole = to_kind(core.gates(number))
+    size = whole.shape[-1] // len(names)
+    return {name: whole[..., k * size : (k + 1) * size] for k, name in enumerate(names)}
+
 
 def run(
     cell: str,
@@ -72,12 +101,11 @@ def run(
     `masks` are lengths, mask, resets, padding and the reset states. Of every step are the states
     beyond h, where `return_cells` asks for them; the tape is there for a function's name.
     """
-    letters = ("h", "c")[: len(states)]
-    shown = letters[1:] if options.flag("return_cells", return_cells) else ()
+    shown = ("c",) if options.flag("return_cells", return_cells) else ()
     y_out, states_out, cells_out = (
         (None, None, (None,) * len(shown) or None)
         if out is None
-        else options.result_arrays(out, "y", tuple(f"{name}_n" for name in letters), shown)
+        else options.result_arrays(out, "y", ("h_n", "c_n")[: len(states)], shown)
     )
     if not function:
         warn_of_lost_gradients((x, *parameters, *states), 3)

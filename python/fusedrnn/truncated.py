@@ -80,6 +80,8 @@ def tbptt(
     state: Any = None,
     lengths: Any = None,
     resets: Any = None,
+    mask: Any = None,
+    reset_state: Any = None,
 ) -> Iterator[Chunk[A]]:
     """Walk over a sequence in chunks of k1 steps, each with gradients through its last k2 steps.
 
@@ -96,13 +98,13 @@ def tbptt(
     ----------
     layer : Layer
         Of one direction: a reverse one would begin at the end of the sequence.
-    x : array [T, B, I], or [B, T, I] of a layer with ``batch_first=True``
+    x : array [T, B, I], or [B, T, I] of a layer with ``batch_first=True``; or [T, I]
     loss : callable, optional
         Called with `y` of each chunk, its first step and the step behind its last; returns the loss
         and its gradient with respect to `y`. The chunk's `loss` and `grads` are set then.
     k1, k2 : int
         Steps of a chunk, at least 1, and steps that its gradient goes back, at least k1; 0 is k1.
-    state, lengths, resets
+    state, lengths, resets, mask, reset_state
         As in a call of the layer; `lengths` on the CPU.
 
     Yields
@@ -128,7 +130,7 @@ def tbptt(
     k2 = k1 if isinstance(k2, int) and k2 == 0 else options.positive("k2", k2)
     if k2 < k1:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
-    sequence = _Sequence(layer, x, lengths, resets)
+    sequence = _Sequence(layer, x, lengths, {"resets": resets, "mask": mask}, reset_state)
     return _chunks(sequence, loss, k1, k2, state)
 
 
@@ -146,10 +148,10 @@ def _chunks(
             known = begin // k1 * k1
             entering = states[known]
             if known < begin:
-                _, entering = layer(*sequence.part(known, begin, entering))
-            _, entering, tape = layer.forward(*sequence.part(begin, start, entering))
+                _, entering = layer(**sequence.part(known, begin, entering))
+            _, entering, tape = layer.forward(**sequence.part(begin, start, entering))
             tapes.append(tape)
-        y, leaving, tape = layer.forward(*sequence.part(start, stop, entering))
+        y, leaving, tape = layer.forward(**sequence.part(start, stop, entering))
         tapes.append(tape)
         chunk = Chunk(start, stop, y, leaving, _layer=layer, _tapes=tapes, _from_begin=begin == 0)
         if loss is not None:
@@ -164,44 +166,51 @@ def _chunks(
 class _Sequence:
     """A sequence that can be cut along time."""
 
-    def __init__(self, layer: Layer, x: Any, lengths: Any, resets: Any) -> None:
+    def __init__(
+        self, layer: Layer, x: Any, lengths: Any, masks: dict[str, Any], reset_state: Any
+    ) -> None:
         shape = getattr(x, "shape", None)
-        if shape is None or len(shape) != 3:
+        if shape is None or len(shape) not in (2, 3):
             got = type(x).__name__ if shape is None else f"shape {tuple(shape)}"
             raise (TypeError if shape is None else ValueError)(
-                f"x: expected a 3-dimensional array [T, B, I], got {got}"
+                f"x: expected a 3-dimensional array [T, B, I], or [T, I], got {got}"
             )
-        self.layer, self.x, self.resets = layer, x, resets
-        self.axis = 1 if layer.batch_first else 0
-        self.steps = int(shape[self.axis])
-        self.lengths = None if lengths is None else self._checked(lengths, shape[1 - self.axis])
-        if resets is not None and not hasattr(resets, "shape"):
-            self.resets = resets = np.asarray(resets)
-        if resets is not None and tuple(resets.shape) != tuple(shape[:2]):
-            raise ValueError(
-                f"resets: expected shape {tuple(shape[:2])}, got {tuple(resets.shape)}"
-            )
+        self.layer, self.x, self.reset_state = layer, x, reset_state
+        axes = tuple(map(int, shape[:-1]))
+        self.axis = 1 if layer.batch_first and len(axes) == 2 else 0
+        self.steps = axes[self.axis]
+        batches = axes[: self.axis] + axes[self.axis + 1 :]
+        self.lengths = None if lengths is None else self._checked(lengths, batches)
+        self.masks = {
+            name: mask if hasattr(mask, "shape") else np.asarray(mask)
+            for name, mask in masks.items()
+            if mask is not None
+        }
+        for name, mask in self.masks.items():
+            if tuple(mask.shape) != axes:
+                raise ValueError(f"{name}: expected shape {axes}, got {tuple(mask.shape)}")
 
-    def _checked(self, lengths: Any, batch: int) -> np.ndarray[Any, Any]:
+    def _checked(self, lengths: Any, batches: tuple[int, ...]) -> np.ndarray[Any, Any]:
         values = np.asarray(lengths)
         if values.dtype.kind not in "iu":
             raise TypeError(f"lengths: expected an integer dtype, got {values.dtype}")
-        if values.shape != (batch,):
-            raise ValueError(f"lengths: expected shape ({batch},), got {values.shape}")
-        for b, length in enumerate(values.tolist()):
+        if values.shape != batches:
+            raise ValueError(f"lengths: expected shape {batches}, got {values.shape}")
+        for b, length in enumerate(values.reshape(-1).tolist()):
             if not 0 <= length <= self.steps:
                 wanted = f"values from 0 to T = {self.steps}"
                 raise ValueError(f"lengths: expected {wanted}, got {length} at index {b}")
         return values.astype(np.int64)
 
-    def part(self, begin: int, end: int, state: Any) -> tuple[Any, Any, Any, Any]:
+    def part(self, begin: int, end: int, state: Any) -> dict[str, Any]:
         """The arguments of a call for these steps."""
-        return (
-            self._cut(self.x, begin, end),
-            state,
-            None if self.lengths is None else np.clip(self.lengths - begin, 0, end - begin),
-            None if self.resets is None else self._cut(self.resets, begin, end),
-        )
+        here: dict[str, Any] = {
+            name: self._cut(mask, begin, end) for name, mask in self.masks.items()
+        }
+        if self.lengths is not None:
+            here["lengths"] = np.clip(self.lengths - begin, 0, end - begin)
+        here |= {"x": self._cut(self.x, begin, end), "state": state}
+        return here | {"reset_state": self.reset_state}
 
     def _cut(self, array: Any, begin: int, end: int) -> Any:
         return array[:, begin:end] if self.axis == 1 else array[begin:end]

@@ -214,6 +214,7 @@ __attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda
       reserve_bytes,
       forward,
       backward,
+      nullptr,  // gates
       last_error,
       description,
       keep,

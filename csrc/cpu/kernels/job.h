@@ -141,6 +141,7 @@ struct CellKernels {
   KernelShape shape;
   void (*forward)(const ForwardJob& job, int thread);
   void (*backward)(const BackwardJob& job, int thread);
+  void (*gates)(const GatesCall& call, const void* saved);  // `saved`: as in States
 };
 
 // One instruction set and one format.

@@ -5,6 +5,7 @@
 #include "cpu/kernels/activations.h"
 #include "cpu/kernels/backward.h"
 #include "cpu/kernels/forward.h"
+#include "cpu/kernels/gates.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -73,7 +74,10 @@ constexpr CellKernels kernels_of() {
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
   kernels.forward = forward_of<Cell, F>;
-  if constexpr (!F::kQuantised) kernels.backward = backward_of<Cell, F>;
+  if constexpr (!F::kQuantised) {
+    kernels.backward = backward_of<Cell, F>;
+    kernels.gates = gates_of<Cell, F>;
+  }
   return kernels;
 }
 

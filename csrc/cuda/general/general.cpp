@@ -4,6 +4,7 @@
 #include "cuda/gemm/gemm.h"
 #include "cuda/general/forward.h"
 #include "cuda/general/weight_gradients.h"
+#include "cuda/kernels/copy.h"
 #include "cuda/masks.h"
 #include "cuda/runtime/memory.h"
 
@@ -44,6 +45,22 @@ size_t general_reserve_bytes(const Problem& problem) {
   Layout layout;
   States(run, true, problem.T, layout);
   return layout.total();
+}
+
+void general_gates(const GatesCall& call, bool masked, const Place& place) {
+  const Run run(call.problem);
+  Layout layout;
+  States states(run, true, call.problem.T, layout);
+  states.use(const_cast<void*>(call.reserve), masked);  // only read
+  Copy copy;
+  copy.T = call.problem.T;
+  copy.B = call.problem.B;
+  copy.n = call.count * call.problem.H;
+  copy.from = dense_sequence(states.gates(0), copy.B, states.ld_gates());
+  copy.to = call.gates;
+  copy.flags = states.flags();
+  copy.mask = copy.wanted = kValid;
+  copy_rows(copy, run.types.real, run.types.edge, place.stream());
 }
 
 void general_forward(const ForwardCall& call, const CudaMasks& given_masks, const Place& place) {

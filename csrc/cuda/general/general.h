@@ -10,5 +10,6 @@ namespace fusedrnn::cuda {
 size_t general_reserve_bytes(const Problem& problem);
 void general_forward(const ForwardCall& call, const CudaMasks& masks, const Place& place);
 void general_backward(const BackwardCall& call, const CudaMasks& masks, const Place& place);
+void general_gates(const GatesCall& call, bool masked, const Place& place);
 
 }  // namespace fusedrnn::cuda

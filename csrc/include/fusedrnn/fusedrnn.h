@@ -228,6 +228,28 @@ FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args)
  * state_sequences). */
 FUSEDRNN_API fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args);
 
+/* The name of a gate of a run's cell: "i", "f", "g" and "o", or "r", "z" and "n", in their order.
+ * Null for an index beyond the last (a plain RNN has none), a run that is not there, or no network.
+ * Valid for as long as the library is. */
+FUSEDRNN_API const char* fusedrnn_network_gate(const fusedrnn_network* network, int32_t run,
+                                               int32_t index);
+
+typedef struct fusedrnn_gates_args {
+  size_t size; /* sizeof(fusedrnn_gates_args) */
+  const fusedrnn_network* network;
+  int32_t run;
+  int32_t masked; /* nonzero where lengths, mask or resets were given to the forward call */
+  const void* reserve;
+  size_t reserve_bytes;
+  DLTensor* gates; /* [T,B,number of gates * H], written: side by side, in their order */
+  void* stream;    /* as of the other calls */
+} fusedrnn_gates_args;
+
+/* For looking inside: the gates of a run as they were at every step of the forward call that left
+ * the reserve, after their sigmoid or tanh; zero where a step does not exist. Where a reserve keeps
+ * them rounded, they are. */
+FUSEDRNN_API fusedrnn_status fusedrnn_reserve_gates(const fusedrnn_gates_args* args);
+
 /* A network with its weights packed for inference on the CPU. Immutable: any number of threads may
  * run with it at the same time. The weights are copies: what they were made from may change or be
  * released, the network too. Release it with fusedrnn_frozen_free when no call uses it any more. */

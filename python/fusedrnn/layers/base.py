@@ -10,6 +10,7 @@ import numpy as np
 
 from fusedrnn import _core, bf16, options, stale
 from fusedrnn.fixed import Fixed
+from fusedrnn.functional import cut_gates
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results, rank
@@ -39,6 +40,31 @@ class LayerTape(Generic[A]):
         It may be copied or saved; None on a CUDA device.
         """
         return self.core.reserve
+
+    def gates(self) -> dict[str, A]:
+        """Return the gates of every step, for looking inside; nothing goes back through them.
+
+        Returns
+        -------
+        dict
+            Arrays [T, B, H], or [B, T, H] with ``batch_first=True``, of the kind of `x`, by the
+            letter of the gate and the end of its parameters' names: "i_l0", "f_l0", ...,
+            "o_l1_reverse". What they hold says `fusedrnn.Tape.gates`.
+
+        Raises
+        ------
+        ValueError
+            For a layer without gates.
+        """
+        swapped = self.batch_first and not self.core.unbatched
+        found: dict[str, A] = {}
+        for number, end in enumerate(self.layer._stack.ends):
+            gates = cut_gates(self.core, number, self.results.hand_over)
+            found |= {
+                f"{name}{end}": gate.swapaxes(0, 1) if swapped else gate
+                for name, gate in gates.items()
+            }
+        return found
 
 
 class Layer(Fixed):

@@ -178,9 +178,13 @@ class Frozen(Fixed):
         begins = layer._import_step_resets(resets, batches)
         fresh = layer._import_reset_state(reset_state)
         if begins is not None:
+            if begins.dtype not in (np.bool_, np.uint8):
+                raise TypeError(f"resets: expected dtype bool or uint8, got {begins.dtype.name}")
             state_0 = tuple(
-                _replaced(part, begins.astype(bool).reshape(1, -1, 1), new)
-                for part, new in zip(state_0, fresh, strict=True)
+                _replaced(part, new, begins.astype(bool).reshape(-1, 1), size, self.dtype)
+                for part, new, size in zip(
+                    state_0, fresh, layer._stack.network.state_sizes, strict=True
+                )
             )
         written = {} if out is None else self._views(out, batches)
         _core.check_outputs(written)
@@ -219,13 +223,23 @@ def _dense(array: Array) -> Array:
     return np.require(array, requirements=["C", "A"]).view(np.ndarray)
 
 
-def _replaced(state: Array | None, begins: Array, reset: Array | None) -> Array | None:
-    """A state [L,B,n] with the reset state [L,n], or zeros, where a sequence begins."""
-    if state is None and reset is None:
+def _replaced(
+    state: Array | None, reset: Array | None, begins: Array, size: int, dtype: str
+) -> Array | None:
+    """A state [L,B,n] with the reset state [L,n], or zeros, where a sequence begins [B,1]."""
+    given = reset if state is None else state
+    if given is None:
         return None
-    kept = np.zeros((), reset.dtype) if state is None else state  # type: ignore[union-attr]
-    new = np.zeros((), kept.dtype) if reset is None else reset[:, None]
-    return _dense(np.where(begins, new, kept))
+    replaced = _core.empty((len(given), len(begins), size), dtype)
+    numbers = _bits(replaced)
+    numbers[...] = 0 if state is None else _bits(state)
+    np.copyto(numbers, 0 if reset is None else _bits(reset)[:, None], where=begins)
+    return replaced
+
+
+def _bits(array: Array) -> Array:
+    """An array to copy from or to: bfloat16, which NumPy has no zero of, as integers."""
+    return array if array.dtype.kind == "f" else array.view(np.uint16)
 
 
 def _run_packed(

@@ -96,12 +96,20 @@ class Stack:
         dtype, compute_dtype, on_cuda = self._types
         return _core.Network(runs, dtype, compute_dtype, on_cuda)
 
+    @property
+    def ends(self) -> list[str]:
+        """How the names of each run's parameters end."""
+        directions = self._description[-1]
+        return [
+            f"_l{run // directions}{'_reverse' if run % directions else ''}"
+            for run in range(self.num_runs)
+        ]
+
     def _described(self) -> Iterator[tuple[str, tuple[int, ...], bool]]:
         """PyTorch's name, the shape, and whether it is a bias, of each that a run may have."""
-        directions = self._description[-1]
+        ends = self.ends
         for run, name, shape, optional in self.network.parameters:
-            end = "_reverse" if run % directions else ""
-            yield f"{NAMES[name]}_l{run // directions}{end}", shape, optional
+            yield f"{NAMES[name]}{ends[run]}", shape, optional
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter that there is, by name and in PyTorch's order."""
