@@ -89,12 +89,18 @@ def test_other_types(dtype: str) -> None:
     x = random.standard_normal((4, 3, 4)).astype(dtype)
     resets = random.random((4, 3)) < 0.5
     reset = tuple(random.standard_normal((1, 5)).astype(dtype) for _ in range(2))
-    frozen, state, other = layer.freeze(), None, None
+    frozen = layer.freeze()
+    state: Any = None
+    other: Any = None
+    out = (np.empty((3, 5), dtype), tuple(np.empty((1, 3, 5), dtype) for _ in range(2)))
     for t in range(4):
         wanted, state = layer.step(x[t], state, resets=resets[t], reset_state=reset)
         got, other = frozen.step(x[t], other, resets=resets[t], reset_state=reset)
         assert got.dtype == x.dtype
         assert np.array_equal(got, wanted)
+        plain, _ = layer.step(x[t], other)
+        assert frozen.step(x[t], other, out=out)[0] is out[0]
+        assert np.array_equal(out[0], plain)
 
 
 def test_other_libraries() -> None:

@@ -197,6 +197,123 @@ static void test_no_resets(int64_t steps, int64_t batch) {
   free_sequences(&all);
 }
 
+/* --- gates --- */
+
+static fusedrnn_gates_args gates_of(const Problem* p, int32_t run, Array* gates) {
+  return (fusedrnn_gates_args){.size = sizeof(fusedrnn_gates_args),
+                               .network = p->network,
+                               .run = run,
+                               .masked = p->setting.masks,
+                               .reserve = p->reserve,
+                               .reserve_bytes = p->reserve_bytes,
+                               .gates = &gates->tensor};
+}
+
+static void test_gate_names(void) {
+  const struct {
+    const char *cell, *names;
+  } cells[] = {{"lstm", "ifgo"}, {"lstm_coupled", "igo"},     {"lstm_peephole", "ifgo"},
+               {"gru", "rzn"},   {"gru_reset_before", "rzn"}, {"rnn_tanh", ""}};
+  for (size_t i = 0; i < sizeof cells / sizeof cells[0]; ++i) {
+    const fusedrnn_run run = layer(cells[i].cell, 0, 2, 3);
+    fusedrnn_network* const network = new_network(&run, 1, kFormats[FLOAT32].type, 0);
+    const int count = (int)strlen(cells[i].names);
+    for (int k = 0; k < count; ++k) {
+      const char* const name = fusedrnn_network_gate(network, 0, k);
+      CHECK(name != NULL && strlen(name) == 1 && name[0] == cells[i].names[k]);
+    }
+    CHECK(fusedrnn_network_gate(network, 0, count) == NULL);
+    CHECK(fusedrnn_network_gate(network, 0, -1) == NULL);
+    CHECK(fusedrnn_network_gate(network, 1, 0) == NULL);
+    CHECK(fusedrnn_network_gate(network, -1, 0) == NULL);
+    fusedrnn_network_free(network);
+  }
+  CHECK(fusedrnn_network_gate(NULL, 0, 0) == NULL);
+}
+
+/* Of an LSTM h = o * tanh(c), and c = f * c' + i * g; zeros where a step does not exist. */
+static void test_gates(Setting setting) {
+  Sequences all = add_sequences(new_lstm(setting));
+  Problem* const p = all.problem;
+  p->forward.state_sequences = all.sequences.tensors;
+  MUST(fusedrnn_forward(&p->forward));
+  const int64_t T = setting.steps, B = setting.batch, H = 5, shape[] = {T, B, 4 * H};
+  Array* const gates = new_array(setting.format->type, 3, shape, setting.gap);
+  fill_bytes(gates, 0xff);
+  const fusedrnn_gates_args args = gates_of(p, 0, gates);
+  MUST(fusedrnn_reserve_gates(&args));
+  CHECK(is_guarded(gates));
+  const double bound = setting.format == &kFormats[FLOAT64] ? 1e-12 : 3e-2;
+  const Array* const c = all.sequences.arrays[1];
+  for (int64_t b = 0; b < B; ++b) {
+    int32_t length = (int32_t)T;
+    if (setting.masks) memcpy(&length, element_of(p->lengths, 0, b), sizeof length);
+    for (int64_t t = 0; t < T; ++t) {
+      const int64_t row = t * B + b;
+      const int cut = setting.masks && *element_of(p->resets, t, b) != 0;
+      for (int64_t k = 0; k < H; ++k) {
+        const double i = value_of(gates, row, k), f = value_of(gates, row, H + k),
+                     g = value_of(gates, row, 2 * H + k), o = value_of(gates, row, 3 * H + k);
+        if (t >= length) {
+          CHECK(i == 0 && f == 0 && g == 0 && o == 0);
+          continue;
+        }
+        const double before = cut     ? 0
+                              : t > 0 ? value_of(c, row - B, k)
+                                      : value_of(p->states.arrays[1], b, k);
+        CHECK(fabs(f * before + i * g - value_of(c, row, k)) < bound);
+        CHECK(fabs(o * tanh(value_of(c, row, k)) - value_of(p->y, row, k)) < bound);
+      }
+    }
+  }
+  free_array(gates);
+  free_sequences(&all);
+}
+
+static void test_refused_gates(void) {
+  Problem* const p = new_stack(kDoubles);
+  MUST(fusedrnn_forward(&p->forward));
+  const int64_t shape[] = {4, 3, 16};
+  Array* const gates = new_array(kFormats[FLOAT64].type, 3, shape, 0);
+  fill_bytes(gates, 0xff);
+  const fusedrnn_gates_args good = gates_of(p, 0, gates);
+  fusedrnn_gates_args args = good;
+  args.run = 3;
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args), "run: expected 0 to 2, got 3");
+  args.run = 1;
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args),
+                     "gates: expected shape (4, 3, 9), got (4, 3, 16)");
+  args = good;
+  args.masked = 0;
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args),
+                     "lengths, mask, resets: expected those of the forward call, got none");
+  args = good;
+  args.reserve = NULL;
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args), "reserve: expected an address, got null");
+  args = good;
+  args.gates = NULL;
+  CHECK(fusedrnn_reserve_gates(&args) == FUSEDRNN_INVALID_VALUE);
+  args = good;
+  ++args.size;
+  CHECK(fusedrnn_reserve_gates(&args) == FUSEDRNN_INVALID_VALUE);
+  CHECK(fusedrnn_reserve_gates(NULL) == FUSEDRNN_INVALID_VALUE);
+  args = good;
+  memset(p->reserve, 0, 64);
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args),
+                     "reserve: expected what a forward call of this network with these sizes left, "
+                     "got something else");
+  CHECK(is_all(gates, 0xff));
+  free_array(gates);
+  free_problem(p);
+  const fusedrnn_run run = layer("rnn_tanh", 0, 3, 4);
+  Problem* const plain = new_problem(&run, 1, kDoubles);
+  MUST(fusedrnn_forward(&plain->forward));
+  args = gates_of(plain, 0, plain->y);
+  EXPECT_VALUE_ERROR(fusedrnn_reserve_gates(&args),
+                     "run: expected one of a cell with gates, got rnn_tanh");
+  free_problem(plain);
+}
+
 /* --- what is refused --- */
 
 static void test_refused(void) {
@@ -243,6 +360,8 @@ int main(void) {
     snprintf(context, sizeof context, "%s, compute %d", kFormats[i].name, (int)kFormats[i].compute);
     test_values((Setting){&kFormats[i], 5, 4, 1, 3});
     test_values((Setting){&kFormats[i], 3, 2, 0, 0});
+    test_gates((Setting){&kFormats[i], 5, 4, 1, 3});
+    test_gates((Setting){&kFormats[i], 3, 2, 0, 0});
   }
   context[0] = '\0';
   test_gradients(FUSEDRNN_PADDING_ZERO);
@@ -252,5 +371,7 @@ int main(void) {
   test_no_resets(0, 3);
   test_no_resets(4, 0);
   test_refused();
+  test_gate_names();
+  test_refused_gates();
   return result();
 }

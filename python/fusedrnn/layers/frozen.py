@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from fusedrnn import _core, options
+from fusedrnn import _core, bf16, options
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.devices import Array, rank
@@ -195,7 +195,7 @@ class Frozen(Fixed):
         if out is not None:
             states = state_n if isinstance(state_n, tuple) else (state_n,)
             for view, result in zip(written.values(), (y, *states), strict=True):
-                view[...] = result.reshape(view.shape)
+                _bits(view)[...] = _bits(result).reshape(view.shape)
             return tuple(out)
         kind = converter_to_kind_of(x_t)
 
@@ -220,7 +220,8 @@ class Frozen(Fixed):
 
 def _dense(array: Array) -> Array:
     """In the order of memory and aligned, so that a step can read it as it lies."""
-    return np.require(array, requirements=["C", "A"]).view(np.ndarray)
+    dense = np.require(array, requirements=["C", "A"]).view(np.ndarray)
+    return dense if dense.dtype.kind == "f" else dense.view(bf16.BITS)
 
 
 def _replaced(
