@@ -322,7 +322,7 @@ def test_what_was_not_given_has_no_gradient() -> None:
     grads = fr.lstm_backward(tape, **upstream)
     assert grads.dreset_h is None
     assert grads.dreset_c.shape == (3,)
-    with pytest.raises(ValueError, match=r"^out: expected names among .*, got 'dreset_h'$"):
+    with pytest.raises(ValueError, match=r"^out: expected names among .*, got 'dreset_h'"):
         fr.lstm_backward(tape, out={"dreset_h": np.ones(3, "float32")})
 
 
