@@ -60,6 +60,8 @@ function(_fusedrnn_add_units isa)
     set(target fusedrnn_unit.${isa}.${format})
     add_library(${target} OBJECT csrc/cpu/kernels/unit.cpp)
     target_link_libraries(${target} PRIVATE fusedrnn_isa.${isa})
+    # One source, and by its own name: a compiler cache knows it again in every build.
+    set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
     target_compile_definitions(${target} PRIVATE
       FUSEDRNN_ISA=${isa} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}" FUSEDRNN_UNIT=${format}
       FUSEDRNN_UNIT_FORMAT=${types})

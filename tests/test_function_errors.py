@@ -39,9 +39,9 @@ def test_reset_after_is_a_bool(function: str) -> None:
 
 @pytest.mark.parametrize("function", ["rnn", "rnn_forward"])
 def test_nonlinearity_is_known(function: str) -> None:
-    message = "^nonlinearity: expected 'sigmoid', 'tanh', .* or 'thresholded_relu', got 'gelu'$"
+    message = "^nonlinearity: expected 'sigmoid', 'tanh', .* or 'thresholded_relu', got 'mish'$"
     with pytest.raises(ValueError, match=message):
-        getattr(fr, function)(**of(function), nonlinearity="gelu")
+        getattr(fr, function)(**of(function), nonlinearity="mish")
     with pytest.raises(TypeError, match=r"^nonlinearity: expected a name, or .*, got NoneType$"):
         getattr(fr, function)(**of(function), nonlinearity=None)
 

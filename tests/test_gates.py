@@ -159,11 +159,17 @@ def test_empty() -> None:
 def test_cells_without_gates() -> None:
     given, _ = problem_of("rnn", "float32")
     _, _, tape = fr.rnn_forward(**given)
-    message = r"^gates: expected the tape of a cell with gates, got one without$"
+    message = "^gates: expected the tape of a cell with gates and the usual activations"
     with pytest.raises(ValueError, match=message):
         tape.gates()
     with pytest.raises(ValueError, match=message):
         fr.RNN(2, 3).forward(given["x"])[-1].gates()
+    # What these keep for backward are not the gates themselves.
+    for cell in ("gru", "lstm"):
+        given, _ = problem_of(cell, "float32")
+        *_, tape = getattr(fr, f"{cell}_forward")(**given, clip=1.0)
+        with pytest.raises(ValueError, match=message):
+            tape.gates()
 
 
 def test_other_libraries() -> None:

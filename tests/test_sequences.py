@@ -331,7 +331,7 @@ def test_wrong_arguments() -> None:
     _, _, tape = fr.lstm_forward(**given)
     with pytest.raises(ValueError, match=r"^reset_h: expected shape \(3,\), got \(4,\)$"):
         fr.lstm(**given, reset_h=np.zeros(4, "float32"))
-    with pytest.raises(TypeError, match=r"^reset_c: expected dtype float32 .*, got float64$"):
+    with pytest.raises(TypeError, match=r"^reset_c: expected dtype float32 .*, got float64;"):
         fr.lstm(**given, reset_c=np.zeros(3))
     with pytest.raises(TypeError, match=r"^return_cells: expected a bool, got int$"):
         fr.lstm(**given, return_cells=1)  # type: ignore[call-overload]

@@ -112,8 +112,6 @@ def run(
         if out is None
         else options.result_arrays(out, "y", tuple(f"{name}_n" for name in letters), shown)
     )
-    if not function:
-        warn_of_lost_gradients((x, *parameters, *states), 3)
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
     results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any] = _core.run(
@@ -131,6 +129,8 @@ def run(
         constants,
     )
     y, states_n, cells, tape = results
+    if not function:
+        warn_of_lost_gradients((x, *parameters, *states), 3)
     kind = converter_to_kind_of(x)
     saved = None
     if tape is not None:

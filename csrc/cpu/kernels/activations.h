@@ -150,6 +150,14 @@ FUSEDRNN_INLINE V relu(V x) {
   return max(V::zero(), x);
 }
 
+// Far from denormal numbers, to which p h is close where p is low: without fused multiply-add it
+// would be flushed to zero.
+constexpr int kRaise = 64;
+template <class V>
+FUSEDRNN_INLINE V lowered() {
+  return V::set(typename V::real(0x1p-64));
+}
+
 // e^x. Where n > 0 it is 2 (p / 2) (1 + h): p itself overflows sooner than the result.
 template <class V>
 FUSEDRNN_INLINE V exp(V x) {
@@ -158,8 +166,9 @@ FUSEDRNN_INLINE V exp(V x) {
   const V one = V::set(Real(1));
   const Reduced<V> r = reduce<1, Ln2::two_parts>(min(V::set(C::exp_infinite), x));
   const auto small = r.shifted <= V::set(C::shifter);
-  const V p = low_bits_to_exponent(select(small, r.shifted, r.shifted - one));
-  const V power = fma(p, r.h, p) * select(small, one, V::set(Real(2)));
+  const V raised = r.shifted + V::set(Real(kRaise));
+  const V p = low_bits_to_exponent(select(small, raised, r.shifted - one));
+  const V power = fma(p, r.h, p) * select(small, lowered<V>(), V::set(Real(2)));
   return zero_unless(not_less(x, V::set(C::exp_zero)), power);
 }
 
@@ -193,8 +202,10 @@ FUSEDRNN_INLINE V softplus(V x) {
   using Real = typename V::real;
   using C = ExpConstants<Real>;
   const V size = abs(x);
-  const ScaledExp<V> e = scaled_exp<-1, Ln2::two_parts>(size);
-  const V t = zero_unless(not_less(V::set(-C::exp_zero), size), fnma(e.p, e.h, e.p));
+  const Reduced<V> r = reduce<-1, Ln2::two_parts>(size);
+  const V p = low_bits_to_exponent(r.shifted + V::set(Real(kRaise)));
+  const V power = fnma(p, r.h, p) * lowered<V>();
+  const V t = zero_unless(not_less(V::set(-C::exp_zero), size), power);
   return relu(x) + log1p_to_one(t);
 }
 

@@ -474,7 +474,6 @@ class Layer(Fixed):
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
         """
         self._check_one_direction("step")
-        warn_of_lost_gradients((x_t,), 2)
         wanted = (self.input_size,) if rank(x_t) == 1 else (None, self.input_size)
         x = self._device.read("x_t", x_t, wanted, self.dtype)
         batches = tuple(x.shape[:-1])
@@ -491,6 +490,7 @@ class Layer(Fixed):
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
         y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
+        warn_of_lost_gradients((x_t,), 2)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: str | None = None) -> Frozen:
@@ -549,8 +549,6 @@ class Layer(Fixed):
         state_0 = self._import_state("state", state, *batches)
         named = self._import_parameters(parameters)
         weights = self._stack.ordered(named)
-        if not save:
-            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         results = self._device.results_like(x)
         letters = self._cells_to_return(return_cells)
         y_out, state_out, cells_out = (
@@ -575,6 +573,8 @@ class Layer(Fixed):
             state_out,
             tuple(target for _, target in cells) if letters else None,
         )
+        if not save:
+            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps({"x": source, **named}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps)
