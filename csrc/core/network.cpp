@@ -29,12 +29,8 @@ constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
   static_assert(cells::kConstantCount<Cell> <= kMaxConstants);
-  CellTable table{name,
-                  Cell::kParameters,
-                  Cell::kStates,
-                  gates_of<Cell>(),
-                  {},
-                  Cell::kStates[0].size == 'P'};
+  CellTable table{name, Cell::kParameters,           Cell::kStates, gates_of<Cell>(),
+                  {},   Cell::kStates[0].size == 'P'};
   if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;
   return table;
 }
