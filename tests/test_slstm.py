@@ -301,6 +301,30 @@ def test_layers(forget: str, bias: bool) -> None:
     check_by_differences(layer, x, layer.backward(tape, np.ones_like(y)))
 
 
+def test_all_states_of_every_step_and_reset_states() -> None:
+    layer = fr.SLSTM(4, 6, 2, bidirectional=True, seed=0, dtype="float64")
+    rng = np.random.default_rng(1)
+    x, lengths = rng.standard_normal((5, 3, 4)), [5, 2, 4]
+    resets = rng.random((5, 3)) < 0.4
+    reset = {f"reset_{s}": rng.standard_normal((4, 6)) for s in STATES}
+    reset["reset_n"] = 1 + rng.random((4, 6))
+    given = {"lengths": lengths, "resets": resets}
+    y, last, *cells, tape = layer.forward(
+        x, **given, reset_state=tuple(reset.values()), return_cells=True
+    )
+    got = {"y": y} | dict(zip("cnm", cells, strict=True))
+    got |= {f"{s}_n": value for s, value in zip(STATES, last, strict=True)}
+    parameters = dict(layer.parameters())
+    wanted = oracle.stack("slstm", x, parameters, **given, **reset, return_cells=True)
+    check(got, wanted, BOUND["float64"])
+    upstream = {f"d{s}": rng.standard_normal(y.shape) for s in ("y", *STATES[1:])}
+    dy, *dcells = upstream.values()
+    wanted = oracle.stack_gradients("slstm", x, parameters, **given, **reset, **upstream)
+    check(layer.backward(tape, dy, dcells=tuple(dcells)), wanted, BOUND["float64"])
+    with pytest.raises(TypeError, match=r"^dcells: expected a tuple \(c, n, m\), got ndarray$"):
+        layer.backward(tape, dy, dcells=dcells[0])
+
+
 @forgets
 @pytest.mark.parametrize("weight_dtype", [None, "bfloat16", "int8"])
 def test_steps(forget: str, weight_dtype: str | None) -> None:

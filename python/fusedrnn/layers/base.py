@@ -292,7 +292,8 @@ class Layer(Fixed):
             sLSTM a tuple (h, c, n, m).
         cells : array [T, B, D*H], or [B, T, D*H]
             With ``return_cells=True``: c of every step, of the last layer, the directions side by
-            side; where a step does not exist, as `padding` says of `y`.
+            side; where a step does not exist, as `padding` says of `y`. Of an sLSTM three results,
+            c, n and m.
 
         Raises
         ------
@@ -383,7 +384,8 @@ class Layer(Fixed):
             Upstream gradient of the state after the last step; zero where absent. A pair
             or tuple where the state is one, each of which may be None.
         dcells : array [T, B, D*H], or [B, T, D*H], optional
-            Upstream gradient of `cells`, whether or not they were returned; zero where absent.
+            Upstream gradient of `cells`, whether or not they were returned; zero where absent. Of
+            an sLSTM a tuple (c, n, m), each of which may be None.
         out : mapping, optional
             Arrays to write gradients to, and to return, by the names below; new ones for others.
 
@@ -643,13 +645,16 @@ class Layer(Fixed):
         return self._states[1:]
 
     def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]:
-        """Names and arrays of states of every step, in the form in which they are returned."""
-        count = len(self._states) - 1
+        """Names and arrays of the states beyond h of every step; a tuple of several."""
+        letters = self._states[1:]
         if cells is None:
-            return [(name, None)] * count
-        if count == 0:
+            return [(name, None)] * len(letters)
+        if not letters:
             raise ValueError(f"{name}: expected None for {self!r}, which has no state but h")
-        return [(name, cells)]
+        if len(letters) == 1:
+            return [(name, cells)]
+        parts = options.values(name, letters, cells)
+        return [(f"{name}[{i}]", part) for i, part in enumerate(parts)]
 
     def _import_reset_state(self, state: Any) -> tuple[Any, ...]:
         return self._import_state("reset_state", state)
