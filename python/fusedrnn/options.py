@@ -6,12 +6,17 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+# What mypy and editors know of words that arguments take.
+Padding = Literal["zero", "last"]
+Init = Literal["uniform", "orthogonal"]
+WeightDtype = Literal["bfloat16", "int8"]
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-PADDINGS = ("zero", "last")
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 STATES = ("h", "c", "n", "m")  # a cell has the first of them
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
 

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fusedrnn import options
 
 # The compiled module's numbers of them (fusedrnn_activation), and the defaults of alpha and beta:
 # those of ONNX's operators of these names; for affine and scaled_tanh there are none.
-NAMES = (
-    *("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "softsign", "softplus", "leaky_relu"),
-    *("elu", "affine", "scaled_tanh", "thresholded_relu"),
-)
+Name = Literal[
+    "sigmoid",
+    "tanh",
+    "relu",
+    "identity",
+    "hard_sigmoid",
+    "softsign",
+    "softplus",
+    "leaky_relu",
+    "elu",
+    "affine",
+    "scaled_tanh",
+    "thresholded_relu",
+]
+NAMES: tuple[Name, ...] = get_args(Name)
 DEFAULTS: dict[str, tuple[float, ...]] = {
     "hard_sigmoid": (0.2, 0.5),
     "leaky_relu": (0.01,),
@@ -30,7 +41,7 @@ DEFAULTS: dict[str, tuple[float, ...]] = {
 _NUMBERS = ("none", "alpha", "alpha and beta")
 
 # As a user gives it: a name, or a tuple of it with alpha and beta.
-Activation = str | tuple[Any, ...]
+Activation = Name | tuple[Name] | tuple[Name, float] | tuple[Name, float, float]
 # With all its numbers.
 Full = tuple[Any, ...]
 _LEAST_LIMIT = 1e-9

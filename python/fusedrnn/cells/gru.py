@@ -13,6 +13,7 @@ from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.options import Init, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
@@ -44,7 +45,7 @@ def gru(
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -121,7 +122,7 @@ def gru_forward(
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -191,7 +192,7 @@ class GRU(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         cell, numbers = _variant(reset_after, clip, activations)
         self.reset_after = bool(reset_after)

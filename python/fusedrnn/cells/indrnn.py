@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Literal, get_args
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.options import Init, Padding
 
-NONLINEARITIES = ("relu", "tanh")
+Nonlinearity = Literal["relu", "tanh"]
+NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
 
 
 def _cell(nonlinearity: object) -> str:
@@ -25,11 +27,11 @@ def indrnn(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    nonlinearity: str = "relu",
+    nonlinearity: Nonlinearity = "relu",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -89,11 +91,11 @@ def indrnn_forward(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    nonlinearity: str = "relu",
+    nonlinearity: Nonlinearity = "relu",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -158,7 +160,7 @@ class IndRNN(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        nonlinearity: str = "relu",
+        nonlinearity: Nonlinearity = "relu",
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -167,7 +169,7 @@ class IndRNN(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         cell = _cell(nonlinearity)
         self.nonlinearity = nonlinearity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.cells import constants
@@ -14,9 +14,11 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
+from fusedrnn.options import Init, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
-NANS = ("propagate", "limit")
+CellClipNan = Literal["propagate", "limit"]
+NANS: tuple[CellClipNan, ...] = get_args(CellClipNan)
 
 
 def _numbers(
@@ -79,12 +81,12 @@ def lstm(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
@@ -107,12 +109,12 @@ def lstm(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
@@ -134,12 +136,12 @@ def lstm(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
@@ -254,12 +256,12 @@ def lstm_forward(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
@@ -282,12 +284,12 @@ def lstm_forward(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
@@ -309,12 +311,12 @@ def lstm_forward(
     coupled: bool = False,
     clip: float | None = None,
     cell_clip: float | None = None,
-    cell_clip_nan: str = "propagate",
+    cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
@@ -453,7 +455,7 @@ class LSTM(Layer):
         coupled: bool = False,
         clip: float | None = None,
         cell_clip: float | None = None,
-        cell_clip_nan: str = "propagate",
+        cell_clip_nan: CellClipNan = "propagate",
         activations: Sequence[Activation] | None = None,
         bias: bool = True,
         batch_first: bool = False,
@@ -463,7 +465,7 @@ class LSTM(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
         forget_bias: float | None = None,
     ) -> None:
         self.peephole = options.flag("peephole", peephole)

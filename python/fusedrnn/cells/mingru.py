@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, Literal, get_args
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.options import Init, Padding
 
-CANDIDATES = ("linear", "positive")
+Candidate = Literal["linear", "positive"]
+CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
 
 
 def _cell(candidate: object) -> str:
@@ -24,11 +26,11 @@ def mingru(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    candidate: str = "linear",
+    candidate: Candidate = "linear",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -92,11 +94,11 @@ def mingru_forward(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    candidate: str = "linear",
+    candidate: Candidate = "linear",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -161,7 +163,7 @@ class MinGRU(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        candidate: str = "linear",
+        candidate: Candidate = "linear",
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -170,7 +172,7 @@ class MinGRU(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         cell = _cell(candidate)
         self.candidate = candidate

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusedrnn import options
-from fusedrnn.cells.mingru import CANDIDATES, MinGRUGradients
+from fusedrnn.cells.mingru import CANDIDATES, Candidate, MinGRUGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.options import Init, Padding
 
 
 def _cell(candidate: object) -> str:
@@ -23,11 +24,11 @@ def minlstm(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    candidate: str = "linear",
+    candidate: Candidate = "linear",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -91,11 +92,11 @@ def minlstm_forward(
     b_ih: Any = None,
     h0: Any = None,
     *,
-    candidate: str = "linear",
+    candidate: Candidate = "linear",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -154,7 +155,7 @@ class MinLSTM(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        candidate: str = "linear",
+        candidate: Candidate = "linear",
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -163,7 +164,7 @@ class MinLSTM(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         cell = _cell(candidate)
         self.candidate = candidate

@@ -11,6 +11,7 @@ from fusedrnn.cells.constants import Activation
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.options import Init, Padding
 
 # Those that have a plain cell.
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
@@ -37,7 +38,7 @@ def rnn(
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -141,7 +142,7 @@ def rnn_forward(
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
@@ -276,7 +277,7 @@ class RNN(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         cell, numbers = _variant(nonlinearity, clip)
         self.nonlinearity = constants.shown(constants.activation("nonlinearity", nonlinearity))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from typing import Any, Generic, Literal, get_args
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
+from fusedrnn.options import Init, Padding
 
-FORGETS = ("sigmoid", "exp")
+Forget = Literal["sigmoid", "exp"]
+FORGETS: tuple[Forget, ...] = get_args(Forget)
 
 
 def _cell(forget: object) -> str:
@@ -29,11 +31,11 @@ def slstm(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: str = "sigmoid",
+    forget: Forget = "sigmoid",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     reset_n: Any = None,
@@ -117,11 +119,11 @@ def slstm_forward(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: str = "sigmoid",
+    forget: Forget = "sigmoid",
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
-    padding: str = "zero",
+    padding: Padding = "zero",
     reset_h: Any = None,
     reset_c: Any = None,
     reset_n: Any = None,
@@ -210,7 +212,7 @@ class SLSTM(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        forget: str = "sigmoid",
+        forget: Forget = "sigmoid",
         bias: bool = True,
         batch_first: bool = False,
         bidirectional: bool = False,
@@ -219,7 +221,7 @@ class SLSTM(Layer):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
         forget_bias: float | None = None,
     ) -> None:
         cell = _cell(forget)

@@ -67,7 +67,7 @@ class Cell:
     """A cell with the options that it has; others are None."""
 
     name: str
-    nonlinearity: Activation | None = None
+    nonlinearity: Any = None
     reset_after: bool | None = None
     peephole: bool | None = None
     coupled: bool | None = None

@@ -18,6 +18,7 @@ from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS, Initial
 from fusedrnn.layers.parameters import Parameters
 from fusedrnn.layers.stack import Stack
+from fusedrnn.options import Init, Padding, WeightDtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ class Layer(Fixed):
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
-        init: str = "uniform",
+        init: Init = "uniform",
     ) -> None:
         self.input_size = options.positive("input_size", input_size)
         self.hidden_size = options.positive("hidden_size", hidden_size)
@@ -211,7 +212,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
@@ -226,7 +227,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
         parameters: Mapping[str, Any] | None = None,
@@ -240,7 +241,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
         parameters: Mapping[str, Any] | None = None,
@@ -316,7 +317,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
@@ -331,7 +332,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
         parameters: Mapping[str, Any] | None = None,
@@ -345,7 +346,7 @@ class Layer(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
         parameters: Mapping[str, Any] | None = None,
@@ -495,7 +496,7 @@ class Layer(Fixed):
         warn_of_lost_gradients((x_t,), 2)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
-    def freeze(self, weight_dtype: str | None = None) -> Frozen:
+    def freeze(self, weight_dtype: WeightDtype | None = None) -> Frozen:
         """Pack the weights once, for inference: many short calls, or one step at a time.
 
         Parameters

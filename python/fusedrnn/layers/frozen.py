@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from fusedrnn import _core, bf16, options
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.devices import Array, rank
+from fusedrnn.options import Padding, WeightDtype
 
 if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer
 
-WEIGHT_DTYPES = ("bfloat16", "int8")
+WEIGHT_DTYPES: tuple[WeightDtype, ...] = get_args(WeightDtype)
 
 
 class Frozen(Fixed):
@@ -36,7 +37,7 @@ class Frozen(Fixed):
         What the weights are kept in.
     """
 
-    def __init__(self, layer: Layer, weight_dtype: str | None = None) -> None:
+    def __init__(self, layer: Layer, weight_dtype: WeightDtype | None = None) -> None:
         if weight_dtype is not None:
             options.choice("weight_dtype", weight_dtype, WEIGHT_DTYPES)
             if layer.dtype != "float32":
@@ -82,7 +83,7 @@ class Frozen(Fixed):
         resets: Any = None,
         *,
         mask: Any = None,
-        padding: str = "zero",
+        padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
         out: tuple[Any, Any] | None = None,

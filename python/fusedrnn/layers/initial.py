@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-INITS = ("uniform", "orthogonal")
+from fusedrnn.options import Init
+
+INITS: tuple[Init, ...] = get_args(Init)
 
 
 @dataclass(frozen=True)

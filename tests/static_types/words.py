@@ -1,0 +1,31 @@
+"""What mypy says of words that are none: it asks for each ignored error to be there.
+
+Nothing here runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fusedrnn as fr
+
+
+def wrong_words(x: Any, w: Any) -> None:
+    fr.RNN(2, 3, nonlinearity="softmax")  # type: ignore[arg-type]
+    fr.RNN(2, 3, init="orthagonal")  # type: ignore[arg-type]
+    fr.rnn(x, w, w, nonlinearity="softmax")  # type: ignore[arg-type]
+    fr.rnn(x, w, w, nonlinearity=("elu", 0.5, 1.0, 2.0))  # type: ignore[arg-type]
+    fr.gru(x, w, w, padding="first")  # type: ignore[arg-type]
+    fr.gru(x, w, w, activations=("sigmoid", "gelu"))  # type: ignore[arg-type]
+    fr.lstm(x, w, w, cell_clip_nan="ignore")  # type: ignore[call-overload]
+    fr.mingru(x, w, candidate="exp")  # type: ignore[arg-type]
+    fr.slstm(x, w, w, forget="tanh")  # type: ignore[arg-type]
+    fr.LSTM(2, 3).freeze("int4")  # type: ignore[arg-type]
+
+
+def right_words(x: Any, w: Any) -> None:
+    fr.RNN(2, 3, nonlinearity=("leaky_relu", 0.1), init="orthogonal").freeze("int8")
+    fr.gru(x, w, w, padding="last", activations=("hard_sigmoid", ("elu", 0.5)))
+    y, (h_n, c_n) = fr.lstm(x, w, w)
+    y, (h_n, c_n), c = fr.lstm(x, w, w, return_cells=True)
+    del y, h_n, c_n, c
