@@ -50,14 +50,14 @@
 // member `usual`, outside of the loops.
 #pragma once
 
-// FUSEDRNN_CELL_FN: part of a map. FUSEDRNN_CELL_ONCE: compiled once a vector type, for what is
-// rare. FUSEDRNN_CELL_HOST: makes constants.
+// FUSEDRNN_CELL_FN: part of a map, inlined into what runs it. FUSEDRNN_CELL_ONCE: compiled once a
+// vector type, for what is rare. FUSEDRNN_CELL_HOST: makes constants.
 #if defined(__CUDACC__)
 #define FUSEDRNN_CELL_FN static __device__ __forceinline__
 #define FUSEDRNN_CELL_ONCE static __device__ __noinline__
 #define FUSEDRNN_CELL_HOST static inline
 #else
-#define FUSEDRNN_CELL_FN static inline __attribute__((always_inline))
+#define FUSEDRNN_CELL_FN static inline
 #define FUSEDRNN_CELL_ONCE static __attribute__((noinline))
 #define FUSEDRNN_CELL_HOST static inline __attribute__((always_inline))
 #endif
@@ -175,7 +175,9 @@ consteval int count_vectors() {
 template <class Cell>
 inline constexpr int kVectorCount = count_vectors<Cell>();
 
-struct NoConstants {};
+struct NoConstants {
+  static constexpr bool kUsual = true;
+};
 
 // Constants of which it is known, where maps are compiled, whether all activations are the usual
 // ones.

@@ -106,18 +106,18 @@ struct BackwardStage {
   static constexpr bool set(int s) { return kCell.states[s].last_stage == Index && walks(s); }
   static constexpr bool ends(int s) { return kCell.states[s].first_stage == Index && walks(s); }
 
-  static void map(const BackwardContext<F>& context, const BackwardStep& step, const Tile& tile,
-                  const Real* sums) {
+  FUSEDRNN_FLAT static void map(const BackwardContext<F>& context, const BackwardStep& step,
+                                const Tile& tile, const Real* sums) {
     const BackwardStage stage{context, step};
-    with_constants<Cell, Real>(context.p, [&](const auto& constants) FUSEDRNN_LAMBDA {
-      for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+    with_constants<Cell, Real>(context.p, [&](const auto& constants) {
+      for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) {
         stage.finish(product, unit, b, constants);
       });
     });
   }
 
   template <class K>
-  FUSEDRNN_MEMBER void finish(V product, int64_t unit, int64_t b, const K& constants) const {
+  void finish(V product, int64_t unit, int64_t b, const K& constants) const {
     const int64_t units = extent(context.p, kStage.units);
     const int lanes = lanes_at<V>(unit, units);
     if (lanes == 0) {
@@ -172,8 +172,8 @@ struct BackwardStage {
   }
 
   template <class K>
-  FUSEDRNN_MEMBER void compute(int64_t unit, int64_t b, const V* dnext, V dpassed, V* delta,
-                               V* dprev, [[maybe_unused]] const K& constants) const {
+  void compute(int64_t unit, int64_t b, const V* dnext, V dpassed, V* delta, V* dprev,
+               [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kHidden) {
       const int64_t panel = unit / U, panels = blocks_of(context.p.H, U);
@@ -200,19 +200,19 @@ struct BackwardStage {
   }
 
   // Whether anything reads block d.
-  FUSEDRNN_MEMBER bool is_wanted(int d) const {
+  bool is_wanted(int d) const {
     if constexpr (!kOptional.any) return true;
     const int parameter = kOptional.parameter[d];
     return parameter < 0 || context.call.dparameters[parameter].data != nullptr;
   }
 
-  FUSEDRNN_MEMBER V load_dy(const Sequence& dy, int64_t unit, int64_t b, int lanes) const {
+  V load_dy(const Sequence& dy, int64_t unit, int64_t b, int lanes) const {
     const auto* src = static_cast<const typename F::Edge*>(dy.data) + step.time * dy.t_stride +
                       b * dy.b_stride + unit;
     return lanes == W ? V::load(src) : V::load(src, lanes);
   }
 
-  FUSEDRNN_MEMBER void fill_up_deltas(int64_t unit, int64_t b) const {
+  void fill_up_deltas(int64_t unit, int64_t b) const {
     for (int d = 0; d < D; ++d) {
       if (Cell::delta_stage(d) != Index) continue;
       V::zero().store(context.delta_row(step.time, b) + d * context.job.delta_block + unit);

@@ -110,17 +110,17 @@ struct ForwardStage {
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
 
-  FUSEDRNN_MEMBER int64_t units() const { return extent(context.p, kStage.units); }
+  int64_t units() const { return extent(context.p, kStage.units); }
 
-  static void map(const ForwardContext<F>& context, const ForwardStep& step, const Tile& tile,
-                  const Real* sums) {
-    with_constants<Cell, Real>(context.p, [&](const auto& constants) FUSEDRNN_LAMBDA {
+  FUSEDRNN_FLAT static void map(const ForwardContext<F>& context, const ForwardStep& step,
+                                const Tile& tile, const Real* sums) {
+    with_constants<Cell, Real>(context.p, [&](const auto& constants) {
       ForwardStage{context, step}.run(tile, sums, constants);
     });
   }
 
   template <class K>
-  FUSEDRNN_MEMBER void run(const Tile& tile, const Real* sums, const K& constants) const {
+  void run(const Tile& tile, const Real* sums, const K& constants) const {
     Site sites[2];
     int waiting = 0;
     const Real* sum = sums + tile.repeated * N * W;
@@ -128,12 +128,15 @@ struct ForwardStage {
       for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
         for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units(); ++j) {
           sites[waiting] = site(sum, panel, j, b);
-          if (step.flags != nullptr) {
-            finish_one(sites[0], constants);
-          } else if (++waiting == 2) {
-            finish_two(sites, constants);
-            waiting = 0;
+          if constexpr (K::kUsual) {
+            if (step.flags == nullptr) {
+              if (++waiting < 2) continue;
+              finish_two(sites, constants);
+              waiting = 0;
+              continue;
+            }
           }
+          finish_one(sites[0], constants);
         }
       }
     }
@@ -149,7 +152,7 @@ struct ForwardStage {
     int64_t b, unit;
   };
 
-  FUSEDRNN_MEMBER Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
+  Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
     Site site{sum + j * W, nullptr, nullptr, nullptr, b, panel * U + j * W};
     if constexpr (kHidden) {
       const int64_t row = step.chunk_row + b - context.share.rows.begin;
@@ -167,7 +170,7 @@ struct ForwardStage {
 
   // Two sites of a step that every sequence has and nothing cuts.
   template <class K>
-  FUSEDRNN_MEMBER void finish_two(const Site* sites, const K& constants) const {
+  void finish_two(const Site* sites, const K& constants) const {
     using X = Twin<V>;
     X prev[kStates], next[kStates];
     load_states(sites, prev);
@@ -178,7 +181,7 @@ struct ForwardStage {
   }
 
   template <class K>
-  FUSEDRNN_MEMBER void finish_one(const Site& site, const K& constants) const {
+  void finish_one(const Site& site, const K& constants) const {
     const bool valid = is_valid(step.flags, site.b), cut_next = is_cut(step.next_flags, site.b);
     V prev[kStates], next[kStates];
     load_states(&site, prev);
@@ -205,19 +208,19 @@ struct ForwardStage {
 
   // What get(site) returns for one or two sites.
   template <class X, class Get>
-  static FUSEDRNN_MEMBER X collect(const Site* sites, const Get& get) {
-    return Bundle<X>::collect([&](int i) FUSEDRNN_LAMBDA { return get(sites[i]); });
+  static X collect(const Site* sites, const Get& get) {
+    return Bundle<X>::collect([&](int i) { return get(sites[i]); });
   }
   template <class X, class Put>
-  static FUSEDRNN_MEMBER void each(const Site* sites, X x, const Put& put) {
-    Bundle<X>::each(x, [&](int i, V v) FUSEDRNN_LAMBDA { put(sites[i], v); });
+  static void each(const Site* sites, X x, const Put& put) {
+    Bundle<X>::each(x, [&](int i, V v) { put(sites[i], v); });
   }
 
   template <class X>
-  FUSEDRNN_MEMBER void load_states(const Site* sites, X* prev) const {
+  void load_states(const Site* sites, X* prev) const {
     for (int s = 0; s < kStates; ++s) {
       if (!walks(s)) continue;
-      prev[s] = collect<X>(sites, [&](const Site& site) FUSEDRNN_LAMBDA {
+      prev[s] = collect<X>(sites, [&](const Site& site) {
         return context.load_state(s, step.entering, site.b, site.unit);
       });
     }
@@ -225,20 +228,18 @@ struct ForwardStage {
 
   // The stage's equations; its gates and the next stage's operand are stored.
   template <class X, class K>
-  FUSEDRNN_MEMBER void compute(const Site* sites, const X* prev, X* next,
-                               [[maybe_unused]] const K& constants) const {
+  void compute(const Site* sites, const X* prev, X* next,
+               [[maybe_unused]] const K& constants) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
-    const auto load = [&](const Real* Site::* blocks, int block) FUSEDRNN_LAMBDA {
-      return collect<X>(sites, [&](const Site& site)
-                                   FUSEDRNN_LAMBDA { return V::load(site.*blocks + block * U); });
+    const auto load = [&](const Real* Site::* blocks, int block) {
+      return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
     };
     for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
     for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
     for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
-      saved[s] = collect<X>(
-          sites, [&](const Site& site) FUSEDRNN_LAMBDA { return V::load(site.saved + s * U); });
+      saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
     }
     if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
@@ -246,14 +247,13 @@ struct ForwardStage {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
     }
     for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
-      each(sites, saved[s],
-           [&](const Site& site, V v) FUSEDRNN_LAMBDA { v.store(site.saved + s * U); });
+      each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
     }
     if constexpr (sets(0)) {
-      next[0] = Bundle<X>::map(next[0], [](V h) FUSEDRNN_LAMBDA { return F::round_state(h); });
+      next[0] = Bundle<X>::map(next[0], [](V h) { return F::round_state(h); });
     }
     if constexpr (kStage.passes) {
-      each(sites, passed, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+      each(sites, passed, [&](const Site& site, V v) {
         context.store_operand(context.passed_row(Index + 1, step.of_step, site.b), site.unit,
                               units(), F::round_operand(v));
       });
@@ -262,7 +262,7 @@ struct ForwardStage {
 
   // The states that are wanted of every step.
   template <class X>
-  FUSEDRNN_MEMBER void show_states(const Site* sites, const X* next) const {
+  void show_states(const Site* sites, const X* next) const {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s) || context.call.state_y[s].data == nullptr) continue;
       store_output(context.call.state_y[s], sites, next[s]);
@@ -270,9 +270,9 @@ struct ForwardStage {
   }
 
   template <class X>
-  FUSEDRNN_MEMBER void store_output(const Sequence& y, const Site* sites, X x) const {
+  void store_output(const Sequence& y, const Site* sites, X x) const {
     using Edge = typename F::Edge;
-    each(sites, x, [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+    each(sites, x, [&](const Site& site, V v) {
       Edge* dst =
           static_cast<Edge*>(y.data) + step.time * y.t_stride + site.b * y.b_stride + site.unit;
       const int64_t left = units() - site.unit;
@@ -285,10 +285,10 @@ struct ForwardStage {
   }
 
   template <class X>
-  FUSEDRNN_MEMBER void store_states(const Site* sites, const X* next) const {
+  void store_states(const Site* sites, const X* next) const {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
-      each(sites, next[s], [&](const Site& site, V v) FUSEDRNN_LAMBDA {
+      each(sites, next[s], [&](const Site& site, V v) {
         context.store_state(s, step.leaving, site.b, site.unit, v, kCell.h_stage, units());
       });
     }
