@@ -599,6 +599,6 @@ def test_a_reserve_belongs_to_its_constants() -> None:
     *_, tape = networks[0].forward(x, weights, save=True)
     assert tape is not None
     assert tape.reserve is not None
-    _core.Tape(networks[0], x, weights, None, tape.reserve).backward(None, None, False)
+    _core.Tape(networks[0], x, weights, None, tape.reserve).backward(None, None, None, False)
     with pytest.raises(ValueError, match=r"^reserve: expected what a forward call of this network"):
-        _core.Tape(networks[1], x, weights, None, tape.reserve).backward(None, None, False)
+        _core.Tape(networks[1], x, weights, None, tape.reserve).backward(None, None, None, False)

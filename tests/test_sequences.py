@@ -339,7 +339,7 @@ def test_wrong_arguments() -> None:
         fr.lstm_backward(tape, dc=np.zeros((4, 3, 2), "float32"))
     y = np.zeros((4, 3, 3), "float32")
     state = (np.zeros((3, 3), "float32"), np.zeros((3, 3), "float32"))
-    message = r"^out: expected 3 values \(y, \(h_n, c_n\), c\), got 2 values$"
+    message = r"^out: expected a tuple \(y, \(h_n, c_n\), c\), got 2 values$"
     with pytest.raises(ValueError, match=message):
         fr.lstm(**given, return_cells=True, out=(y, state))
     with pytest.raises(ValueError, match=r"c: expected .*apart from y|share|overlap"):
