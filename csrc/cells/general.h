@@ -169,14 +169,8 @@ struct GeneralProjectedLstmTable : OneStage<4> {
   static constexpr int delta_stage(int delta) { return delta == kDeltas - 1 ? 1 : 0; }
 };
 
-// f makes i, f and o; g makes g; h is what c goes through:
-//   i = f(..), f = f(.. + p * c_prev), g = g(..), o = f(.. + p * c),
-//   c = f * c_prev + i * g limited to [-cell_clip, cell_clip], h = o * h(c).
-template <class Table>
-struct GeneralLstm : Table {
-  static constexpr bool kCoupled = Table::kGates == 3;
-  static constexpr bool kProjects = kStageCount<Table> == 2;
-  static constexpr State kStates[] = {{"h", kProjects ? 'P' : 'H'}, {"c", 'H'}};
+// Not in the template below: nvcc would not know how many there are.
+struct GeneralLstmConstants {
   static constexpr Constant kConstants[] = {
       {"clip", Range::limit, kNoLimit},     {"cell_clip", Range::limit, kNoLimit},
       {"cell_clip_nan", Range::flag, 0},    {"f", Range::activation, kUsualSigmoid},
@@ -185,6 +179,16 @@ struct GeneralLstm : Table {
       {"g_beta", Range::finite, 0},         {"h", Range::activation, kUsualTanh},
       {"h_alpha", Range::finite, 0},        {"h_beta", Range::finite, 0},
   };
+};
+
+// f makes i, f and o; g makes g; h is what c goes through:
+//   i = f(..), f = f(.. + p * c_prev), g = g(..), o = f(.. + p * c),
+//   c = f * c_prev + i * g limited to [-cell_clip, cell_clip], h = o * h(c).
+template <class Table>
+struct GeneralLstm : Table, GeneralLstmConstants {
+  static constexpr bool kCoupled = Table::kGates == 3;
+  static constexpr bool kProjects = kStageCount<Table> == 2;
+  static constexpr State kStates[] = {{"h", kProjects ? 'P' : 'H'}, {"c", 'H'}};
   static constexpr int kSaved = Table::kGates;  // c is computed again
   static constexpr int kUnitVectors = 1;
 
