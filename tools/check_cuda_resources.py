@@ -25,8 +25,8 @@ MEMORY = re.compile(
 )
 USED = re.compile(r"ptxas info\s*: Used (\d+) registers(.*)")
 SHARED = re.compile(r"(\d+) bytes smem")
-# Bytes that are kept in memory over a call (of the slow path of a division, or of an activation that
-# is not inlined), however many registers are free.
+# Bytes that are kept in memory over a call (the slow path of a division, an activation that is not
+# inlined), however many registers are free.
 AROUND_A_CALL = 16
 OTHER_REPORT = re.compile(r"ptxas info\s*:")
 
