@@ -30,10 +30,14 @@ class Format(NamedTuple):
     compute: int = 0  # a fusedrnn_compute
 
     def bound_of(self, options: Mapping[str, Any]) -> float:
-        """The bound for a cell: rounding takes an activation across its kink, and its gradient."""
+        """The bound for a cell: rounding takes an activation across its kink, and its gradient.
+
+        Of an sLSTM it is the maximum that m is, whose gradient goes to the one or the other.
+        """
         rounds = self.compute != 0 or self.name.endswith("16")
         kinked = options.get("nonlinearity") == "relu" or options.get("candidate") == "positive"
-        return 4 * self.bound if rounds and kinked else self.bound
+        times = 8 if "forget" in options else 4 if kinked else 1
+        return times * self.bound if rounds else self.bound
 
 
 INT8 = 2  # the fusedrnn_compute of frozen weights alone: no gradients, and a reference that rounds
