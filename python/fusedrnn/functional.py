@@ -134,7 +134,9 @@ def run(
     kind = converter_to_kind_of(x)
     saved = None
     if tape is not None:
-        stamps = stale.stamps({"x": x} | dict(zip(tape.parameters, parameters, strict=True)))
+        stamps = stale.stamps(
+            lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
+        )
         saved = Tape(function, tape, kind, stamps)
     if out is not None:
         return y, states_n, cells, saved

@@ -65,13 +65,14 @@ def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
 
     `stacklevel` counts from here, as in `warnings.warn`.
     """
-    if not any(
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    wanted = any(
         type(array) is not np.ndarray and getattr(array, "requires_grad", None) is True
         for array in arrays
-    ):
-        return
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.is_grad_enabled():
+    )
+    if wanted and torch.is_grad_enabled():
         warnings.warn(
             "a tensor requires a gradient, but PyTorch's autograd does not see this call: its "
             "results require none. Take the gradients from forward and backward, or call it under "

@@ -128,10 +128,9 @@ def result_arrays(
     shown = form if states[0].endswith("_n") else "state"
     first, state, *last = values("out", (y, shown, *cells), out)
     parts = (state,) if len(states) == 1 else values("out[1]", states, state)
-    names = ["out[0]", *(f"out[1][{i}]" for i in range(len(states)))]
-    if len(states) == 1:
-        names[1:] = ["out[1]"]
-    names += [f"out[{2 + i}]" for i in range(len(cells))]
+    of_parts = [f"out[1][{i}]" for i in range(len(states))] if len(states) > 1 else ["out[1]"]
+    of_cells = [f"out[{2 + i}]" for i in range(len(cells))]
+    names = ("out[0]", *of_parts, *of_cells)
     for name, array in zip(names, (first, *parts, *last), strict=True):
         if array is None:
             raise ValueError(f"{name}: expected an array, got none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fusedrnn import _core, cuda_arrays
@@ -15,8 +15,11 @@ class Stamp(NamedTuple):
     checksum: int
 
 
-def stamps(arrays: Mapping[str, Any]) -> dict[str, Stamp]:
-    """Return the checksums of arrays on the CPU, by name; none unless they are asked for."""
+def stamps(arrays: Callable[[], Mapping[str, Any]]) -> dict[str, Stamp]:
+    """Return the checksums of arrays on the CPU, by name.
+
+    There are none unless they are asked for; only then is `arrays` called.
+    """
     wanted = os.environ.get("FUSEDRNN_CHECK", "")
     if wanted in ("", "0"):
         return {}
@@ -24,7 +27,7 @@ def stamps(arrays: Mapping[str, Any]) -> dict[str, Stamp]:
         raise ValueError(f"FUSEDRNN_CHECK: expected 0 or 1, got {wanted!r}")
     return {
         name: Stamp(array, _checksum(name, array))
-        for name, array in arrays.items()
+        for name, array in arrays().items()
         if array is not None and not cuda_arrays.is_on_cuda(array)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
@@ -16,8 +16,8 @@ Candidate = Literal["linear", "positive"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
 
 
-def _cell(candidate: object) -> str:
-    return f"mingru_{options.choice('candidate', candidate, CANDIDATES)}"
+def cell_of(family: str, candidate: object) -> str:
+    return f"{family}_{options.choice('candidate', candidate, CANDIDATES)}"
 
 
 def mingru(
@@ -76,7 +76,7 @@ def mingru(
     L. Feng et al., "Were RNNs all we needed?" (2024), arXiv:2410.01201, section 3.1 and appendix B.
     """
     y, (h_n,), _, _ = run(
-        _cell(candidate),
+        cell_of("mingru", candidate),
         x,
         (w_ih, b_ih),
         (h0,),
@@ -109,7 +109,7 @@ def mingru_forward(
     Takes the arguments of `mingru` and computes the same bits.
     """
     y, (h_n,), _, tape = run(
-        _cell(candidate),
+        cell_of("mingru", candidate),
         x,
         (w_ih, b_ih),
         (h0,),
@@ -143,18 +143,10 @@ class MinGRUGradients(Generic[A]):
     dreset_h: Any = field(default=None, kw_only=True)
 
 
-class MinGRU(Layer):
-    """Layers of minGRU (Feng et al. 2024); see `fusedrnn.mingru`.
+class MinLayer(Layer):
+    """What `MinGRU` and `MinLSTM` share: all but the cell."""
 
-    Parameters
-    ----------
-    candidate : {"linear", "positive"}
-    others
-        As of `RNN`. A weight_ih is [2H, ...], of z, h; there is no weight_hh and no bias_hh, and
-        where `bias` is False no bias_ih. With `init` "orthogonal" weights are Glorot's and biases
-        zero.
-    """
-
+    _family: ClassVar[str]
     _usual = Layer._usual | {"candidate": "linear"}
 
     def __init__(
@@ -174,7 +166,7 @@ class MinGRU(Layer):
         seed: int | None = None,
         init: Init = "uniform",
     ) -> None:
-        cell = _cell(candidate)
+        cell = cell_of(self._family, candidate)
         self.candidate = candidate
         super().__init__(
             cell,
@@ -191,3 +183,18 @@ class MinGRU(Layer):
             seed=seed,
             init=init,
         )
+
+
+class MinGRU(MinLayer):
+    """Layers of minGRU (Feng et al. 2024); see `fusedrnn.mingru`.
+
+    Parameters
+    ----------
+    candidate : {"linear", "positive"}
+    others
+        As of `RNN`. A weight_ih is [2H, ...], of z, h; there is no weight_hh and no bias_hh, and
+        where `bias` is False no bias_ih. With `init` "orthogonal" weights are Glorot's and biases
+        zero.
+    """
+
+    _family = "mingru"

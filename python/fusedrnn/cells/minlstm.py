@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fusedrnn import options
-from fusedrnn.cells.mingru import CANDIDATES, Candidate, MinGRUGradients
+from fusedrnn.cells.mingru import Candidate, MinGRUGradients, MinLayer, cell_of
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.layers.base import Layer
-from fusedrnn.options import Init, Padding
-
-
-def _cell(candidate: object) -> str:
-    return f"minlstm_{options.choice('candidate', candidate, CANDIDATES)}"
+from fusedrnn.options import Padding
 
 
 def minlstm(
@@ -74,7 +68,7 @@ def minlstm(
     L. Feng et al., "Were RNNs all we needed?" (2024), arXiv:2410.01201, section 3.2 and appendix B.
     """
     y, (h_n,), _, _ = run(
-        _cell(candidate),
+        cell_of("minlstm", candidate),
         x,
         (w_ih, b_ih),
         (h0,),
@@ -107,7 +101,7 @@ def minlstm_forward(
     Takes the arguments of `minlstm` and computes the same bits.
     """
     y, (h_n,), _, tape = run(
-        _cell(candidate),
+        cell_of("minlstm", candidate),
         x,
         (w_ih, b_ih),
         (h0,),
@@ -135,7 +129,7 @@ class MinLSTMGradients(MinGRUGradients[A]):
     """As `MinGRUGradients`."""
 
 
-class MinLSTM(Layer):
+class MinLSTM(MinLayer):
     """Layers of minLSTM (Feng et al. 2024); see `fusedrnn.minlstm`.
 
     Parameters
@@ -147,39 +141,4 @@ class MinLSTM(Layer):
         zero.
     """
 
-    _usual = Layer._usual | {"candidate": "linear"}
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        candidate: Candidate = "linear",
-        bias: bool = True,
-        batch_first: bool = False,
-        bidirectional: bool = False,
-        dtype: Any = "float32",
-        compute_dtype: Any = None,
-        device: str = "cpu",
-        array_type: type | None = None,
-        seed: int | None = None,
-        init: Init = "uniform",
-    ) -> None:
-        cell = _cell(candidate)
-        self.candidate = candidate
-        super().__init__(
-            cell,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            compute_dtype=compute_dtype,
-            device=device,
-            array_type=array_type,
-            seed=seed,
-            init=init,
-        )
+    _family = "minlstm"

@@ -35,6 +35,11 @@ class LayerTape(Generic[A]):
     stamps: Mapping[str, stale.Stamp] = field(repr=False)
 
     @property
+    def _swapped(self) -> bool:
+        """Whether the user's arrays are [B, T, n]."""
+        return self.batch_first and not self.core.unbatched
+
+    @property
     def reserve(self) -> Any:
         """What the forward pass computed for backward, as a NumPy array of bytes.
 
@@ -57,12 +62,11 @@ class LayerTape(Generic[A]):
         ValueError
             For a layer without gates.
         """
-        swapped = self.batch_first and not self.core.unbatched
         found: dict[str, A] = {}
         for number, end in enumerate(self.layer._stack.ends):
             gates = cut_gates(self.core, number, self.results.hand_over)
             found |= {
-                f"{name}{end}": gate.swapaxes(0, 1) if swapped else gate
+                f"{name}{end}": gate.swapaxes(0, 1) if self._swapped else gate
                 for name, gate in gates.items()
             }
         return found
@@ -407,8 +411,8 @@ class Layer(Fixed):
         stale.verify(tape.stamps)
         steps, batch = tape.core.shape
         batches = () if tape.core.unbatched else (batch,)
-        swapped = tape.batch_first and not tape.core.unbatched
-        axes = (*batches, steps) if tape.batch_first else (steps, *batches)
+        swapped = tape._swapped
+        axes = (*batches, steps) if swapped else (steps, *batches)
 
         def read(name: str, value: Any, width: int) -> Any:
             if value is None:
@@ -481,15 +485,8 @@ class Layer(Fixed):
         x = self._device.read("x_t", x_t, wanted, self.dtype)
         batches = tuple(x.shape[:-1])
         state_0 = self._import_state("state", state, *batches)
-        masks = None
-        if resets is not None or reset_state is not None:
-            masks = options.masks(
-                None,
-                None,
-                self._import_step_resets(resets, batches),
-                "zero",
-                self._import_reset_state(reset_state),
-            )
+        begins = self._import_step_resets(resets, batches)
+        masks = options.masks(None, None, begins, "zero", self._import_reset_state(reset_state))
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
         y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
@@ -579,7 +576,7 @@ class Layer(Fixed):
         if not save:
             warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         kind = results.hand_over if out is None else devices.as_it_is
-        stamps = stale.stamps({"x": source, **named}) if save else {}
+        stamps = stale.stamps(lambda: {"x": source, **named}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps)
         shown = tuple(
             kind(new if whole is None else whole)
