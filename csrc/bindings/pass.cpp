@@ -369,7 +369,9 @@ void run_pass(Args& args, const Reserve* reserve, const Place& place, CudaMemory
     args.reserve_bytes = reserve->bytes();
   }
   if (place.on_cuda()) {
-    args.allocator = memory == nullptr ? nullptr : memory->allocator();
+    if constexpr (requires { args.allocator; }) {
+      args.allocator = memory == nullptr ? nullptr : memory->allocator();
+    }
     args.stream = place.stream();
   }
   fusedrnn_status status = FUSEDRNN_OK;
@@ -542,20 +544,10 @@ py::object gates_of_run(const py::object& self, int32_t run) {
   args.size = sizeof args;
   args.network = &network;
   args.run = run;
-  args.masked = tape.inputs->lengths != nullptr || tape.inputs->mask != nullptr ||
-                tape.inputs->resets != nullptr;
-  args.reserve = tape.reserve->data();
-  args.reserve_bytes = tape.reserve->bytes();
+  args.masked = has_masks(*tape.inputs);
   args.gates = gates.tensor();
-  if (place.on_cuda()) args.stream = place.stream();
   tape.reserve->enter(place);
-  fusedrnn_status status = FUSEDRNN_OK;
-  {
-    const ReleasedGil no_gil;
-    status = fusedrnn_reserve_gates(&args);
-  }
-  throw_on_failure(status);
-  tape.reserve->leave(place);
+  run_pass(args, tape.reserve.get(), place, nullptr, fusedrnn_reserve_gates);
   if (place.on_cuda()) keep_inputs(gates.array(), py::make_tuple(self));
   return gates.array();
 }

@@ -104,23 +104,6 @@ void to_matrices(Matrix* matrices, Tensor* const* list, int first, int count) {
   }
 }
 
-// The same of vectors.
-template <class Tensor>
-void to_vectors(Matrix* vectors, Tensor* const* list, int first, int count) {
-  for (int i = 0; list != nullptr && i < count; ++i) {
-    if (list[first + i] != nullptr) vectors[i] = {data_of(*list[first + i]), 0};
-  }
-}
-
-// And of sequences [T,B,n].
-template <class Tensor>
-void to_sequences(Sequence* sequences, Tensor* const* list, int first, int count) {
-  for (int i = 0; list != nullptr && i < count; ++i) {
-    const DLTensor* t = list[first + i];
-    if (t != nullptr) sequences[i] = {data_of(*t), stride_of(*t, 0), stride_of(*t, 1)};
-  }
-}
-
 // Throws where the runs make no network.
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute);
 

@@ -21,6 +21,12 @@ Sequence as_sequence(const DLTensor* t) {
   return {data_of(*t), stride_of(*t, 0), stride_of(*t, 1)};
 }
 
+// `count` sequences of a list from `first` on; without a list none is given.
+template <class Tensor>
+void to_sequences(Sequence* sequences, Tensor* const* list, int first, int count) {
+  for (int i = 0; list != nullptr && i < count; ++i) sequences[i] = as_sequence(list[first + i]);
+}
+
 Sequence as_sequence(const Matrix& m) { return {m.data, 0, m.stride}; }
 
 // Columns from `offset` on.
@@ -232,7 +238,7 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
     call.y = slice(rows[run.writes], run.write_offset, network.dtype);
     to_matrices(call.state_0, args.states, run.first_state, run.num_states());
     to_matrices(call.state_n, args.states_n, run.first_state, run.num_states());
-    to_vectors(call.reset_state, args.reset_states, run.first_state, run.num_states());
+    to_matrices(call.reset_state, args.reset_states, run.first_state, run.num_states());
     to_sequences(call.state_y, args.state_sequences, run.first_state, run.num_states());
     if (save) call.reserve = memory + layout.runs[number];
     if (flagged) {
@@ -284,7 +290,7 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       to_matrices(call.dstate_n, args.dstates_n, run.first_state, run.num_states());
       to_matrices(call.dstate_0, args.dstates, run.first_state, run.num_states());
       to_sequences(call.dstate_y, args.dstate_sequences, run.first_state, run.num_states());
-      to_vectors(call.dreset_state, args.dreset_states, run.first_state, run.num_states());
+      to_matrices(call.dreset_state, args.dreset_states, run.first_state, run.num_states());
       to_matrices(call.dparameters, args.dparameters, run.first_parameter, run.num_parameters());
       engine.run(run, number, call);
     }

@@ -1,6 +1,7 @@
 #include "core/validate.h"
 
 #include <bit>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -58,32 +59,18 @@ class Tensors {
     });
   }
 
-  // "h0", "dc_n": `time` is "0" before the first step and "_n" after the last.
+  // Of all runs, each of `axes` and its numbers: "h0", "dc_n" of a step's boundary, or without a
+  // suffix "dc" of every step, "reset_h".
   template <class List>
-  void add_states(List states, int64_t B, const char* prefix, const char* time) {
-    network_.for_states([&](const Run& run, int s, int number) {
-      add({prefix, run.state(s).name, time, network_.named(run)}, at(states, number),
-          {B, run.state_size(s)}, number);
-    });
-  }
-
-  // "c", "dc": of every step.
-  template <class List>
-  void add_state_sequences(List states, int64_t T, int64_t B, const char* prefix) {
+  void add_states(List states, std::initializer_list<int64_t> axes, const char* prefix,
+                  const char* suffix) {
     if (states == nullptr) return;
     network_.for_states([&](const Run& run, int s, int number) {
-      add({prefix, run.state(s).name, "", network_.named(run)}, states[number],
-          {T, B, run.state_size(s)});
-    });
-  }
-
-  // "reset_h", "dreset_h"
-  template <class List>
-  void add_reset_states(List states, const char* prefix) {
-    if (states == nullptr) return;
-    network_.for_states([&](const Run& run, int s, int number) {
-      add({prefix, run.state(s).name, "", network_.named(run)}, states[number],
-          {run.state_size(s)});
+      Shape shape{};
+      for (const int64_t axis : axes) shape.add(axis);
+      shape.add(run.state_size(s));
+      add({prefix, run.state(s).name, suffix, network_.named(run)}, states[number], shape,
+          *suffix == 0 ? -1 : number);
     });
   }
 
@@ -211,12 +198,12 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
     }
   }
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  tensors.add_states(args.states, B, "", "0");
+  tensors.add_states(args.states, {B}, "", "0");
   tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
   if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
   tensors.add_mask("mask", args.mask, ElementKind::boolean, {T, B});
   tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
-  tensors.add_reset_states(args.reset_states, "reset_");
+  tensors.add_states(args.reset_states, {}, "reset_", "");
   if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
     refuse_value("padding", "a fusedrnn_padding", args.padding);
   }
@@ -228,8 +215,8 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
   Tensors tensors = call_inputs("fusedrnn_backward_args", network, args, layout);
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   tensors.add("dy", args.dy, {T, B, network.output_size()});
-  tensors.add_states(args.dstates_n, B, "d", "_n");
-  tensors.add_state_sequences(args.dstate_sequences, T, B, "d");
+  tensors.add_states(args.dstates_n, {B}, "d", "_n");
+  tensors.add_states(args.dstate_sequences, {T, B}, "d", "");
   return tensors;
 }
 
@@ -342,8 +329,8 @@ void check_forward(const Network& network, const fusedrnn_forward_args& args, bo
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   required("y", args.y);
   tensors.add("y", args.y, {T, B, network.output_size()});
-  tensors.add_states(args.states_n, B, "", "_n");
-  tensors.add_state_sequences(args.state_sequences, T, B, "");
+  tensors.add_states(args.states_n, {B}, "", "_n");
+  tensors.add_states(args.state_sequences, {T, B}, "", "");
   if (!frozen) check_reserve(network, args);
   if (args.reserve != nullptr)
     tensors.outputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
@@ -355,8 +342,8 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
   tensors.add("dx", args.dx, {T, B, network.input_size()});
   tensors.add_parameters(args.dparameters, "d");
-  tensors.add_states(args.dstates, B, "d", "0");
-  tensors.add_reset_states(args.dreset_states, "dreset_");
+  tensors.add_states(args.dstates, {B}, "d", "0");
+  tensors.add_states(args.dreset_states, {}, "dreset_", "");
   check_reserve(network, args);
   tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);

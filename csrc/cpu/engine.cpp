@@ -116,11 +116,12 @@ void backward(const BackwardCall& call) {
 }
 
 void gates(const GatesCall& call) {
-  const CellKernels& kernels = kernels_for(selected_isa(), call.problem);
+  const Unit& unit = unit_for(selected_isa(), call.problem);
+  const KernelShape& shape = unit.cells[call.problem.cell].shape;
   States kept{};
   Arena memory(const_cast<void*>(call.reserve));  // only read
-  add_states(memory, kernels.shape, call.problem, true, kept);
-  kernels.gates(call, kept.saved);
+  add_states(memory, shape, call.problem, true, kept);
+  unit.gates(call, shape, kept.saved);
 }
 
 PackedPointer freeze(const FreezeCall& freeze) {

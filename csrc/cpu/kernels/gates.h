@@ -5,11 +5,11 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Cell, class F>
-void gates_of(const GatesCall& call, const void* saved) {
+template <class F, class Saved>
+FUSEDRNN_INLINE void read_gates(const GatesCall& call, const KernelShape& shape,
+                                const Saved* saved) {
   using V = typename F::V;
-  using Saved = SavedOf<Cell, F>;
-  constexpr int64_t U = int64_t{Cell::kUnitVectors} * V::width, S = Cell::kSaved;
+  const int64_t U = int64_t{shape.unit_vectors} * V::width, S = shape.saved;
   const int64_t H = call.problem.H, panels = blocks_of(H, U);
   for (int64_t row = 0; row < call.problem.T * call.problem.B; ++row) {
     const bool exists = is_valid(call.flags, row);
@@ -18,12 +18,21 @@ void gates_of(const GatesCall& call, const void* saved) {
                       b * call.gates.b_stride;
     for (int g = 0; g < call.count; ++g) {
       for (int64_t unit = 0; unit < H; unit += V::width) {
-        const Saved* src =
-            static_cast<const Saved*>(saved) + ((row * panels + unit / U) * S + g) * U + unit % U;
+        const Saved* src = saved + ((row * panels + unit / U) * S + g) * U + unit % U;
         const V gate = exists ? V::load(src) : V::zero();
         gate.store(dst + g * H + unit, lanes_at<V>(unit, H));
       }
     }
+  }
+}
+
+template <class F>
+void run_gates(const GatesCall& call, const KernelShape& shape, const void* saved) {
+  using Real = typename F::Real;
+  if (shape.saved_bytes == sizeof(Real)) {
+    read_gates<F>(call, shape, static_cast<const Real*>(saved));
+  } else {
+    read_gates<F>(call, shape, static_cast<const typename F::Saved*>(saved));
   }
 }
 

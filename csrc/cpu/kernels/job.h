@@ -141,13 +141,14 @@ struct CellKernels {
   KernelShape shape;
   void (*forward)(const ForwardJob& job, int thread);
   void (*backward)(const BackwardJob& job, int thread);
-  void (*gates)(const GatesCall& call, const void* saved);  // `saved`: as in States
 };
 
 // One instruction set and one format.
 struct Unit {
   const CellKernels* cells;  // in the order of cells/registry.h
   void (*pack)(const ForwardJob& job, int thread);
+  // `saved`: as in States
+  void (*gates)(const GatesCall& call, const KernelShape& shape, const void* saved);
 };
 
 }  // namespace fusedrnn::cpu

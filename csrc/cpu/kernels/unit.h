@@ -74,10 +74,7 @@ constexpr CellKernels kernels_of() {
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
   kernels.forward = forward_of<Cell, F>;
-  if constexpr (!F::kQuantised) {
-    kernels.backward = backward_of<Cell, F>;
-    kernels.gates = gates_of<Cell, F>;
-  }
+  if constexpr (!F::kQuantised) kernels.backward = backward_of<Cell, F>;
   return kernels;
 }
 
@@ -91,7 +88,7 @@ constexpr CellKernels kernels_of() {
   constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)}; \
   }                                                                                 \
   extern const Unit name;                                                           \
-  const Unit name = {kCells, run_pack<UnitFormat>};                                 \
+  const Unit name = {kCells, run_pack<UnitFormat>, run_gates<UnitFormat>};          \
   }
 
 #define FUSEDRNN_UNIT_KERNELS(name, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
