@@ -109,10 +109,13 @@ def forward(cell: str, **arguments: Any) -> tuple[dict[str, Any], Any]:
 
 def backward(cell: str, tape: Any, **upstream: Any) -> dict[str, Any]:
     """Gradients by name."""
-    grads = getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))
-    names = [field.name for field in dataclasses.fields(grads)]
-    found = {name: getattr(grads, name) for name in names}
-    return place().read({name: grad for name, grad in found.items() if grad is not None})
+    return place().read(by_name(getattr(fr, f"{cell}_backward")(tape, **place().give(upstream))))
+
+
+def by_name(gradients: Any) -> dict[str, Any]:
+    """Those that a backward pass returned: not what was not asked for."""
+    found = {f.name: getattr(gradients, f.name) for f in dataclasses.fields(gradients)}
+    return {name: gradient for name, gradient in found.items() if gradient is not None}
 
 
 def outputs(y: Any, state: Any, *cells: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gpu_libraries import Emulated, Library, StreamLibrary
 
 import fusedrnn as fr
 from error_support import GATES
-from support import HARD, Arguments, backward, forward, problem_of, same_bits
+from support import HARD, Arguments, backward, by_name, forward, problem_of, same_bits
 
 cells = pytest.mark.parametrize("cell", GATES)
 SHAPE: Arguments = {"steps": 5, "batch": 4, "input_size": 7, "hidden_size": 19}
@@ -91,7 +91,7 @@ def test_out_of_memory_at_any_point(emulated: Emulated, cell: str) -> None:
         assert live(emulated) == before, failing
     assert failing > 3
     same_bits({"y": emulated.values(y)}, {"y": expected["y"]})
-    same_bits(emulated.read(vars(grads)), expected_grads)
+    same_bits(emulated.read(by_name(grads)), expected_grads)
 
 
 def test_the_reason_of_a_memory_error(emulated: Emulated) -> None:
@@ -114,7 +114,7 @@ def test_other_devices(emulated: Emulated) -> None:
         above = {name: emulated.array(value, device=1) for name, value in upstream.items()}
         y, (h_n, c_n), tape = fr.lstm_forward(**there)
         grads = fr.lstm_backward(tape, **above)
-        arrays = {"y": y, "h_n": h_n, "c_n": c_n} | vars(grads)
+        arrays = {"y": y, "h_n": h_n, "c_n": c_n} | by_name(grads)
         assert {array.device for array in arrays.values()} == {1}
         got = {name: emulated.values(array) for name, array in arrays.items()}
         same_bits(got, expected | expected_grads)
