@@ -1,5 +1,7 @@
 # The CPU kernels: one list of instruction sets and their formats. Each pair of the two is a unit, an object
-# library of its own that compiles csrc/cpu/kernels/unit.cpp with the set's vector type and flags.
+# library of its own that compiles csrc/cpu/kernels/unit.cpp with the set's vector type and flags. The cells'
+# maps compute with float or double: each set compiles csrc/cpu/kernels/maps.cpp for the two, and its units
+# share them.
 #
 # Results: FUSEDRNN_ISAS_BUILT, the sets of this build, slowest first; FUSEDRNN_UNIT_TARGETS, the libraries;
 # fusedrnn_isa.<set>, an interface library with the flags of a set; and the header cpu/isa/unit_list.h in the
@@ -44,6 +46,7 @@ set(FUSEDRNN_UNIT_TARGETS "")
 set(FUSEDRNN_UNIT_LIST "")
 
 # fusedrnn_add_isa(<set> HEADER <in csrc> [NEEDS <set>] FORMATS <name> <types>... [OPTIONS <flag>...])
+# What needs another set has that one's vectors, and maps.
 macro(fusedrnn_add_isa isa)
   cmake_parse_arguments(FUSEDRNN_SET "" "HEADER;NEEDS" "FORMATS;OPTIONS" ${ARGN})
   list(APPEND FUSEDRNN_ISAS_KNOWN ${isa})
@@ -56,21 +59,36 @@ macro(fusedrnn_add_isa isa)
   endif()
 endmacro()
 
+# One source, and by its own name: a compiler cache knows it again in every build.
+function(_fusedrnn_add_object target isa source)
+  add_library(${target} OBJECT ${source})
+  target_link_libraries(${target} PRIVATE fusedrnn_isa.${isa})
+  target_compile_definitions(${target} PRIVATE ${ARGN})
+  set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
+  list(APPEND FUSEDRNN_UNIT_TARGETS ${target})
+  set(FUSEDRNN_UNIT_TARGETS ${FUSEDRNN_UNIT_TARGETS} PARENT_SCOPE)
+endfunction()
+
 function(_fusedrnn_add_units isa)
+  set(maps ${isa})
+  if(FUSEDRNN_SET_NEEDS)
+    set(maps ${FUSEDRNN_SET_NEEDS})
+  endif()
   add_library(fusedrnn_isa.${isa} INTERFACE)
   target_link_libraries(fusedrnn_isa.${isa} INTERFACE fusedrnn_flags)
   target_compile_options(fusedrnn_isa.${isa} INTERFACE ${FUSEDRNN_KERNEL_OPTIONS} ${FUSEDRNN_SET_OPTIONS})
+  target_compile_definitions(fusedrnn_isa.${isa} INTERFACE
+    FUSEDRNN_ISA=${isa} FUSEDRNN_MAPS_ISA=${maps} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}")
+  if(NOT FUSEDRNN_SET_NEEDS)
+    foreach(real float double)
+      _fusedrnn_add_object(fusedrnn_maps.${isa}.${real} ${isa} csrc/cpu/kernels/maps.cpp
+                           FUSEDRNN_MAPS_REAL=${real})
+    endforeach()
+  endif()
   while(FUSEDRNN_SET_FORMATS)
     list(POP_FRONT FUSEDRNN_SET_FORMATS format types)
-    set(target fusedrnn_unit.${isa}.${format})
-    add_library(${target} OBJECT csrc/cpu/kernels/unit.cpp)
-    target_link_libraries(${target} PRIVATE fusedrnn_isa.${isa})
-    # One source, and by its own name: a compiler cache knows it again in every build.
-    set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
-    target_compile_definitions(${target} PRIVATE
-      FUSEDRNN_ISA=${isa} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}" FUSEDRNN_UNIT=${format}
-      FUSEDRNN_UNIT_FORMAT=${types})
-    list(APPEND FUSEDRNN_UNIT_TARGETS ${target})
+    _fusedrnn_add_object(fusedrnn_unit.${isa}.${format} ${isa} csrc/cpu/kernels/unit.cpp
+                         FUSEDRNN_UNIT=${format} FUSEDRNN_UNIT_FORMAT=${types})
     string(APPEND FUSEDRNN_UNIT_LIST " \\\n  F(${isa}, ${format})")
   endwhile()
   set(FUSEDRNN_UNIT_TARGETS ${FUSEDRNN_UNIT_TARGETS} PARENT_SCOPE)

@@ -30,7 +30,7 @@ namespace {
 
 const Unit& unit_for(Isa isa, const Problem& p) { return unit_of(isa, arithmetic_of(p)); }
 
-const CellKernels& kernels_for(Isa isa, const Problem& p) { return unit_for(isa, p).cells[p.cell]; }
+const KernelShape& shape_for(Isa isa, const Problem& p) { return unit_for(isa, p).cells[p.cell]; }
 
 constexpr Grid kAlone{1, 1, nullptr, nullptr};
 
@@ -53,8 +53,8 @@ ForwardJob forward_job(const ForwardCall& call, const KernelShape& shape, const 
 
 void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
   const Problem& p = call.problem;
-  const CellKernels& kernels = kernels_for(isa, p);
-  const KernelShape& shape = kernels.shape;
+  const Unit& unit = unit_for(isa, p);
+  const KernelShape& shape = unit.cells[p.cell];
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.save = call.reserve != nullptr;
@@ -70,7 +70,7 @@ void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
     if (packed == nullptr) add_packed(arena, shape, p, !stream, job.packed);
     add_scratch(arena, shape, p, crew.plan(), stream, job);
   });
-  crew.run(kernels.forward, job);
+  crew.run(unit.forward, job);
 }
 
 Problem with_sequences(Problem p, int64_t B) {
@@ -89,7 +89,7 @@ void add_step(Arena& arena, ForwardJob& job) {
 size_t reserve_bytes(const Problem& p) {
   States kept{};
   Arena arena;
-  add_states(arena, kernels_for(selected_isa(), p).shape, p, true, kept);
+  add_states(arena, shape_for(selected_isa(), p), p, true, kept);
   return arena.total();
 }
 
@@ -101,8 +101,8 @@ void forward(const Packed& packed, const ForwardCall& call) {
 
 void backward(const BackwardCall& call) {
   const Problem& p = call.problem;
-  const CellKernels& kernels = kernels_for(selected_isa(), p);
-  const KernelShape& shape = kernels.shape;
+  const Unit& unit = unit_for(selected_isa(), p);
+  const KernelShape& shape = unit.cells[p.cell];
   Crew crew("backward", plan_backward, shape, p);
   BackwardJob job{};
   job.call = &call;
@@ -112,12 +112,12 @@ void backward(const BackwardCall& call) {
   Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
   add_states(kept, shape, p, true, job.kept);
   const Block memory = allocate([&](Arena& arena) { add_scratch(arena, crew.plan(), job); });
-  crew.run(kernels.backward, job);
+  crew.run(unit.backward, job);
 }
 
 void gates(const GatesCall& call) {
   const Unit& unit = unit_for(selected_isa(), call.problem);
-  const KernelShape& shape = unit.cells[call.problem.cell].shape;
+  const KernelShape& shape = unit.cells[call.problem.cell];
   States kept{};
   Arena memory(const_cast<void*>(call.reserve));  // only read
   add_states(memory, shape, call.problem, true, kept);
@@ -128,7 +128,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
   std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
   packed->problem.T = packed->problem.B = 1;
   const Problem& p = packed->problem;
-  const KernelShape& shape = kernels_for(packed->isa, p).shape;
+  const KernelShape& shape = shape_for(packed->isa, p);
 
   ForwardCall call;
   call.problem = p;
@@ -144,7 +144,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
 size_t step_workspace(const Packed& packed, int64_t B) {
   ForwardCall call;
   call.problem = with_sequences(packed.problem, B);
-  const KernelShape& shape = kernels_for(packed.isa, call.problem).shape;
+  const KernelShape& shape = shape_for(packed.isa, call.problem);
   ForwardJob job{};
   job.call = &call;
   job.shape = &shape;
@@ -157,11 +157,12 @@ size_t step_workspace(const Packed& packed, int64_t B) {
 void step(const Packed& packed, const StepCall& step, void* workspace) noexcept {
   ForwardCall call;
   const Problem& p = call.problem = with_sequences(packed.problem, step.B);
-  const CellKernels& kernels = kernels_for(packed.isa, p);
+  const Unit& unit = unit_for(packed.isa, p);
+  const KernelShape& shape = unit.cells[p.cell];
   call.x = {const_cast<void*>(step.x), 0, p.I};
   // The output is the new h; `next` may be `prev`, of which nothing is read after the first write.
-  for (int s = 0; s < kernels.shape.state_count; ++s) {
-    const int64_t size = extent(p, kernels.shape.states[s].size);
+  for (int s = 0; s < shape.state_count; ++s) {
+    const int64_t size = extent(p, shape.states[s].size);
     call.state_0[s] = {const_cast<void*>(step.prev[s]), size};
     if (s == 0) {
       call.y = {step.next[s], 0, size};
@@ -169,11 +170,11 @@ void step(const Packed& packed, const StepCall& step, void* workspace) noexcept 
       call.state_n[s] = {step.next[s], size};
     }
   }
-  ForwardJob job = forward_job(call, kernels.shape, kAlone, Plan{}, &packed);
+  ForwardJob job = forward_job(call, shape, kAlone, Plan{}, &packed);
   Arena arena(workspace);
   add_step(arena, job);
   const FlushDenormals mode;
-  kernels.forward(job, 0);
+  unit.forward(job, 0);
 }
 
 }  // namespace fusedrnn::cpu

@@ -10,8 +10,10 @@
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 template <class F>
-FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread, const BackwardMap<F>* maps) {
+FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
+  using Real = typename F::Real;
   const BackwardContext<F> context(job, thread);
+  const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
   typename F::MatrixUnit::Registers registers;
   pack_backward(context);
   begin_carry(context);
@@ -20,9 +22,11 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread, const Backwa
     const BackwardStep step(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
+      BackwardArrays<Real> arrays;
+      find_arrays(context, step, i, arrays);
       for_products<F>(registers, context.p.B, kRecurrentPanel,
-                      BackwardTiles<F>{context, step, i, maps[i]}, context.panels(stage.units),
-                      context.share.rows, turns(number));
+                      BackwardTiles<F>{context, step, i, maps[i], arrays},
+                      context.panels(stage.units), context.share.rows, turns(number));
       if (stage.meets_backward) context.wait_for_group();
     }
   }

@@ -7,10 +7,27 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Vectors in a panel of recurrent weights, where the tile is followed by the cell's maths, and of
-// the plain products.
-constexpr int kRecurrentPanel = 2;
+// Vectors in a panel of the plain products.
 constexpr int kWidePanel = 4;
+
+// Where a step's arrays lie.
+struct BackwardStep {
+  int64_t number, time, entering;
+  const uint8_t* flags;            // of this step, or null
+  const uint8_t* following_flags;  // of the following one, or null
+  bool shows_states;               // whether there are gradients of every step's states beside dy
+
+  template <class Context>
+  FUSEDRNN_MEMBER BackwardStep(const Context& context, int64_t step)
+      : number(step),
+        time(context.slots.time(step)),
+        entering(context.slots.entering(step)),
+        flags(context.flags_at(step)),
+        following_flags(context.flags_at(step + 1)),
+        shows_states(false) {
+    for (const Sequence& dy : context.call.dstate_y) shows_states |= dy.data != nullptr;
+  }
+};
 
 template <class F>
 struct BackwardContext : Context<F, BackwardJob> {
@@ -33,6 +50,17 @@ struct BackwardContext : Context<F, BackwardJob> {
   }
   FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
     return static_cast<Row*>(job.delta) + (time * p.B + b) * job.ld_delta;
+  }
+  // A vector of a block of gradients from `unit` on. Products read what fills up the block: zeros,
+  // not the gradients of lanes beyond the last unit, which are NaN where x was infinite.
+  FUSEDRNN_MEMBER void store_delta(Row* dst, V gradient, int64_t unit, int64_t units) const {
+    const int lanes = lanes_at<V>(unit, units), filled = lanes_at<V>(unit, F::padded(units));
+    if (lanes == V::width) {
+      gradient.store(dst);
+    } else {
+      if (F::kDepthUnit > 1) V::zero().store(dst, filled);
+      gradient.store(dst, lanes);
+    }
   }
   // Numbers along k in the product of a stage's deltas.
   FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
@@ -92,21 +120,6 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
   run_product(product, kRecurrentPanel, tile);
 }
 
-// Calls finish(sum, unit, b) for each vector of units and sequence of a tile.
-template <class F, class Finish>
-FUSEDRNN_INLINE void for_vectors(const Tile& tile, const typename F::Real* sums,
-                                 const Finish& finish) {
-  using V = typename F::V;
-  sums += tile.repeated * kRecurrentPanel * V::width;
-  for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
-      for (int n = 0; n < kRecurrentPanel; ++n, sums += V::width) {
-        finish(V::load(sums), (panel * kRecurrentPanel + n) * V::width, b);
-      }
-    }
-  }
-}
-
 // carry = the gradients of the states after the last step; of the reset states there are none yet.
 template <class F>
 FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
@@ -148,15 +161,18 @@ struct InitialState {
     if (multiplied) {
       multiply_deltas(context, context.shape.h_stage, context.slots.time(0), tile, sums);
     }
-    for_vectors<F>(tile, sums, [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
-      const int lanes = lanes_at<V>(unit, units);
-      if (lanes == 0) return;
-      if (multiplied && is_cut(flags, b)) context.add_to_reset(state, b, unit, product);
-      if (out.data == nullptr) return;
-      V d = V::load(context.carry_row(state, b) + unit);
-      if (multiplied && is_multiplied(flags, b)) d = d + product;
-      d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit, lanes);
-    });
+    for_vectors<V>(tile, sums + tile.repeated * BackwardContext<F>::kPanel,
+                   [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+                     const int lanes = lanes_at<V>(unit, units);
+                     if (lanes == 0) return;
+                     if (multiplied && is_cut(flags, b))
+                       context.add_to_reset(state, b, unit, product);
+                     if (out.data == nullptr) return;
+                     V d = V::load(context.carry_row(state, b) + unit);
+                     if (multiplied && is_multiplied(flags, b)) d = d + product;
+                     d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit,
+                             lanes);
+                   });
   }
 };
 

@@ -12,6 +12,8 @@ namespace fusedrnn::cpu {
 
 constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
+constexpr int kMaxSaved = 4;
+constexpr int kMaxDeltas = 8;
 constexpr int kMaxVectorGradients = 24;
 
 // Rows [first * units, (first + gates) * units) of a parameter, and of the bias that is added.
@@ -50,7 +52,10 @@ struct CellShape {
   ProductShape input;
   StageShape stages[kMaxStages];
   StateShape states[kMaxStates];
-  int input_delta[kMaxGates] = {};                    // by gate
+  int input_delta[kMaxGates] = {};  // by gate
+  // Of a block of gradients: its stage, and the optional parameter that it is for and nothing else,
+  // or -1.
+  int delta_stage[kMaxDeltas] = {}, delta_only_for[kMaxDeltas] = {};
   VectorShape vector_gradients[kMaxVectorGradients];  // w[k] first, in order; then biases
 };
 
@@ -117,6 +122,10 @@ consteval CellShape shape_of() {
     const cells::VectorBlock vector = cells::vector_block<Cell>(k);
     add(vector.parameter, vector.block, Cell::vector_delta(k), 'H');
   }
+  for (int d = 0; d < shape.deltas; ++d) {
+    shape.delta_stage[d] = Cell::delta_stage(d);
+    shape.delta_only_for[d] = cells::only_for_optional<Cell>(d);
+  }
   for (int g = 0; g < shape.gates; ++g) {
     shape.input_delta[g] = Cell::input_delta(g);
     if (shape.input.bias < 0) continue;
@@ -143,6 +152,8 @@ consteval bool is_supported() {
   using cells::Operand;
   constexpr CellShape shape = shape_of<Cell>();
   if (shape.input.units != 'H' || shape.input.depth != 'I') return false;
+  // Panels of units and of recurrent weights, which have two vectors, cover each other.
+  if (shape.unit_vectors > 2 || shape.saved > kMaxSaved) return false;
   int products_of_h = 0;
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/kernels/format.h"
-#include "cpu/kernels/walk.h"
+#include "cpu/kernels/map_support.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -59,6 +59,12 @@ struct Context {
     return s == 0 ? V::load(h_row(slot, b) + unit) : V::load(state_row(s, slot, b) + unit);
   }
 
+  // Gates are saved in panels of so many units, so many numbers of a step's sequence.
+  FUSEDRNN_MEMBER int64_t saved_panel() const { return int64_t{shape.unit_vectors} * W; }
+  FUSEDRNN_MEMBER int64_t saved_numbers() const {
+    return blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
+  }
+
   const Job& job;
   const KernelShape& shape;
   const decltype(*Job::call)& call;
@@ -68,29 +74,5 @@ struct Context {
   const int64_t panel_units;
   const Range h_panels, p_panels;
 };
-
-// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
-// once for any.
-template <class Cell, class Real, class Run>
-FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
-  if constexpr (cells::kConstantCount<Cell> == 0) {
-    run(cells::NoConstants{});
-  } else {
-    using K = cells::ConstantsOf<Cell, Real>;
-    const K k = cells::constants_of<Cell, Real>(p.constants);
-    if (k.usual) {
-      run(cells::Known<K, true>{k});
-    } else {
-      run(cells::Known<K, false>{k});
-    }
-  }
-}
-
-// Units that a vector from `unit` on holds; the last panel may have vectors without any.
-template <class V>
-FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {
-  const int64_t left = units - unit;
-  return left >= V::width ? V::width : left > 0 ? static_cast<int>(left) : 0;
-}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

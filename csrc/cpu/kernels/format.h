@@ -57,6 +57,9 @@ struct Format {
   // What a stage passes on to the next one: quantised operands need the whole row's scale first.
   using Passed = typename Choose<kQuantised, Real, Row>::type;
 
+  // Whether a tile is converted before and after a map, which computes with Real.
+  static constexpr bool kConverts = !kSame<Edge, Real> || !(kSame<Panel, Real> || kQuantised);
+
   // Whether the products can read the caller's x where it lies.
   static constexpr bool kStage = kMixed || !kSame<Edge, Row> || Dot::kDepth > 1;
 

@@ -13,9 +13,8 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 template <class F>
 class Forward {
  public:
-  // `maps`: of the cell's stages.
-  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread, const ForwardMap<F>* maps)
-      : context_(job, thread), maps_(maps) {}
+  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread)
+      : context_(job, thread), maps_(maps_of<typename F::Real>(context_.p.cell).forward) {}
 
   FUSEDRNN_MEMBER void run() {
     const ForwardJob& job = context_.job;
@@ -37,29 +36,32 @@ class Forward {
 
  private:
   using Panel = typename F::Panel;
+  using Real = typename F::Real;
 
   FUSEDRNN_MEMBER void take_step(const ForwardStep& step) {
     const CellShape& shape = context_.shape;
     for (int i = 0; i < shape.stage_count; ++i) {
       const StageShape& stage = shape.stages[i];
+      ForwardArrays<Real> arrays;
+      find_arrays(context_, step, i, arrays);
       if (stage.operand == cells::Operand::none) {
-        walk_panels(i, step, context_.panels(stage.units), {nullptr, 0});
+        walk_panels(i, step, arrays, context_.panels(stage.units), {nullptr, 0});
       } else {
         if constexpr (F::kQuantised) quantise_operands(i, step);
         for_packed(context_, stage.product, stage_vectors(shape, stage),
                    context_.job.packed.stages[i].weights,
                    [&](Range panels, Panels<F> weights)
-                       FUSEDRNN_LAMBDA { walk_panels(i, step, panels, weights); });
+                       FUSEDRNN_LAMBDA { walk_panels(i, step, arrays, panels, weights); });
       }
       if (stage.meets) context_.wait_for_group();
     }
   }
 
-  FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, Range panels,
-                                 Panels<F> weights) {
+  FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
+                                 Range panels, Panels<F> weights) {
     for_products<F>(registers_, context_.p.B,
                     stage_vectors(context_.shape, context_.shape.stages[stage]),
-                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage]}, panels,
+                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage], arrays}, panels,
                     context_.share.rows, step.turned);
   }
 
@@ -67,6 +69,8 @@ class Forward {
   // ones; calls in turn go up and down, so that what a cache kept of the last call serves this one.
   FUSEDRNN_MEMBER void take_single_step() {
     const ForwardStep step(context_, 0, 0);
+    ForwardArrays<Real> arrays;
+    find_arrays(context_, step, 0, arrays);
     if constexpr (F::kStage) stage_inputs(context_, 0, 1);
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
@@ -80,7 +84,7 @@ class Forward {
       const Range some{begin, begin + group < all.end ? begin + group : all.end};
       project_panels(context_, registers_, 0, 1, some,
                      Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
-      walk_panels(0, step, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
+      walk_panels(0, step, arrays, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
     }
   }
 
@@ -90,9 +94,9 @@ class Forward {
     const int64_t depth = extent(context_.p, stage.product.depth);
     const Range rows = context_.share.rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      const typename F::Real* src = stage.operand == cells::Operand::h
-                                        ? context_.h_row(step.entering, b)
-                                        : context_.passed_row(index, step.of_step, b);
+      const Real* src = stage.operand == cells::Operand::h
+                            ? context_.h_row(step.entering, b)
+                            : context_.passed_row(index, step.of_step, b);
       const int64_t row = b - rows.begin;
       context_.quantised_scales[row] =
           quantise_row<F>(src, depth, context_.quantised + row * context_.job.ld_state);
@@ -100,13 +104,13 @@ class Forward {
   }
 
   const ForwardContext<F> context_;
-  const ForwardMap<F>* const maps_;
+  const ForwardMap<Real>* const maps_;  // of the cell's stages
   typename F::MatrixUnit::Registers registers_;
 };
 
 template <class F>
-FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread, const ForwardMap<F>* maps) {
-  Forward<F>(job, thread, maps).run();
+FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread) {
+  Forward<F>(job, thread).run();
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

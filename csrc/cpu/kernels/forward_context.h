@@ -13,6 +13,31 @@ struct Panels {
   int64_t first;
 };
 
+// Where a step's arrays lie.
+struct ForwardStep {
+  int64_t time, entering, leaving, of_step;
+  int64_t chunk_row;          // of the thread's first sequence
+  const uint8_t* flags;       // of this step, or null
+  const uint8_t* next_flags;  // of the next one, or null
+  bool turned;                // whether it goes through its panels from the last to the first
+  bool shows_states;          // whether a state is wanted of every step beside y
+
+  // `chunk_step`: its number in the chunk of steps that has been projected.
+  template <class Context>
+  FUSEDRNN_MEMBER ForwardStep(const Context& context, int64_t step, int64_t chunk_step)
+      : time(context.slots.time(step)),
+        entering(context.slots.entering(step)),
+        leaving(context.slots.leaving(step)),
+        of_step(context.slots.of_step(step)),
+        chunk_row(chunk_step * context.share.rows.size()),
+        flags(context.flags_at(step)),
+        next_flags(context.flags_at(step + 1)),
+        turned(turns(step)),
+        shows_states(false) {
+    for (const Sequence& y : context.call.state_y) shows_states |= y.data != nullptr;
+  }
+};
+
 template <class F>
 struct ForwardContext : Context<F, ForwardJob> {
   using Base = Context<F, ForwardJob>;
@@ -70,12 +95,6 @@ struct ForwardContext : Context<F, ForwardJob> {
     } else {
       store_operand(this->h_row(slot, b), unit, units, v);
     }
-  }
-
-  // What enters a step in the place of a state that is cut.
-  FUSEDRNN_MEMBER V reset_state(int s, int64_t unit, int64_t units) const {
-    const auto* src = static_cast<const Edge*>(call.reset_state[s].data);
-    return load_columns<V>(src, unit, units);
   }
 
   FUSEDRNN_MEMBER const Edge* x_row(int64_t step, int64_t b) const {

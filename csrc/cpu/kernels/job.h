@@ -137,16 +137,12 @@ struct BackwardJob {
   int64_t block_columns;       // columns of one such block
 };
 
-struct CellKernels {
-  KernelShape shape;
-  void (*forward)(const ForwardJob& job, int thread);
-  void (*backward)(const BackwardJob& job, int thread);
-};
-
 // One instruction set and one format.
 struct Unit {
-  const CellKernels* cells;  // in the order of cells/registry.h
+  const KernelShape* cells;  // in the order of cells/registry.h
   void (*pack)(const ForwardJob& job, int thread);
+  void (*forward)(const ForwardJob& job, int thread);
+  void (*backward)(const BackwardJob& job, int thread);  // null: inference alone
   // `saved`: as in States
   void (*gates)(const GatesCall& call, const KernelShape& shape, const void* saved);
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cpu/kernels/format.h"
+#include "cpu/kernels/map.h"
 #include "cpu/kernels/walk.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -64,19 +65,6 @@ FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* 
     }
   }
 }
-
-// A part of a thread's work: `rows` from `row` on, `panels` from `panel` on. It is number `index`
-// of the tiles of these panels; the panels at `ahead` come next.
-struct Tile {
-  int64_t panel, panels, row, rows, index, ahead;
-  // Of a matrix unit, whose blocks all have one height: rows before `row` that the product covers
-  // once more.
-  int64_t repeated = 0;
-  bool by_matrix_unit = false;
-
-  FUSEDRNN_MEMBER int64_t first_row() const { return row - repeated; }
-  FUSEDRNN_MEMBER int64_t height() const { return repeated + rows; }
-};
 
 // A product of a tile's rows with one or a few panels.
 template <class F>

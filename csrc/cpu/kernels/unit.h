@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cells/registry.h"
-#include "cpu/kernels/activations.h"
 #include "cpu/kernels/backward.h"
 #include "cpu/kernels/forward.h"
 #include "cpu/kernels/gates.h"
@@ -14,38 +13,18 @@ void run_pack(const ForwardJob& job, int thread) {
   pack_cell<F>(job, Share(job.grid, job.call->problem.B, thread));
 }
 
-// What Stage<Cell, F, i>::map is, for each stage of a cell.
-template <class Cell, class F, template <class, class, int> class Stage, class Map>
-struct StageMaps {
-  Map of[cells::kStageCount<Cell>];
-
-  consteval StageMaps() : of{} { add<0>(); }
-
- private:
-  template <int Index>
-  consteval void add() {
-    of[Index] = Stage<Cell, F, Index>::map;
-    if constexpr (Index + 1 < cells::kStageCount<Cell>) add<Index + 1>();
+// Whether run_product knows the products of a cell.
+constexpr bool has_products(const CellShape& shape) {
+  for (int i = 0; i < shape.stage_count; ++i) {
+    if (!has_product(stage_vectors(shape, shape.stages[i]))) return false;
   }
-};
-
-template <class Cell, class F>
-void forward_of(const ForwardJob& job, int thread) {
-  static constexpr StageMaps<Cell, F, ForwardStage, ForwardMap<F>> kMaps;
-  run_forward<F>(job, thread, kMaps.of);
+  return has_product(shape.gates * shape.unit_vectors);
 }
 
 template <class Cell, class F>
-void backward_of(const BackwardJob& job, int thread) {
-  static constexpr StageMaps<Cell, F, BackwardStage, BackwardMap<F>> kMaps;
-  run_backward<F>(job, thread, kMaps.of);
-}
-
-template <class Cell, class F>
-constexpr CellKernels kernels_of() {
-  static_assert(is_supported<Cell>() && has_product(Cell::kGates * Cell::kUnitVectors));
-  CellKernels kernels{};
-  KernelShape& shape = kernels.shape;
+consteval KernelShape kernel_shape_of() {
+  static_assert(is_supported<Cell>() && has_products(shape_of<Cell>()));
+  KernelShape shape{};
   static_cast<CellShape&>(shape) = shape_of<Cell>();
   shape.edge_bytes = sizeof(typename F::Edge);
   shape.real_bytes = sizeof(typename F::Real);
@@ -66,29 +45,38 @@ constexpr CellKernels kernels_of() {
   shape.tile_rows = tile_rows(kProjection);
   for (int i = shape.stage_count - 1; i >= 0; --i) {
     if (shape.stages[i].operand == cells::Operand::none) continue;
-    const int vectors = shape.stages[i].product.gates * Cell::kUnitVectors;
+    const int vectors = stage_vectors(shape, shape.stages[i]);
     const int panels = tile_panels(1, vectors);
     if (panels > shape.stream_panels) shape.stream_panels = panels;
     shape.tile_rows = tile_rows(vectors);
   }
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;
-  kernels.forward = forward_of<Cell, F>;
-  if constexpr (!F::kQuantised) kernels.backward = backward_of<Cell, F>;
-  return kernels;
+  return shape;
+}
+
+// Inference alone where weights are quantised.
+template <class F>
+constexpr auto backward_of() -> void (*)(const BackwardJob&, int) {
+  if constexpr (F::kQuantised) {
+    return nullptr;
+  } else {
+    return run_backward<F>;
+  }
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
 
 // Defines fusedrnn::cpu::<isa>::<name>; the arguments after the name are those of Format.
-#define FUSEDRNN_DEFINE_UNIT(name, ...)                                             \
-  namespace fusedrnn::cpu::FUSEDRNN_ISA {                                           \
-  namespace {                                                                       \
-  using UnitFormat = Format<__VA_ARGS__>;                                           \
-  constexpr CellKernels kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_KERNELS)}; \
-  }                                                                                 \
-  extern const Unit name;                                                           \
-  const Unit name = {kCells, run_pack<UnitFormat>, run_gates<UnitFormat>};          \
+#define FUSEDRNN_DEFINE_UNIT(name, ...)                                          \
+  namespace fusedrnn::cpu::FUSEDRNN_ISA {                                        \
+  namespace {                                                                    \
+  using UnitFormat = Format<__VA_ARGS__>;                                        \
+  constexpr KernelShape kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_CELL)}; \
+  }                                                                              \
+  extern const Unit name;                                                        \
+  const Unit name = {kCells, run_pack<UnitFormat>, run_forward<UnitFormat>,      \
+                     backward_of<UnitFormat>(), run_gates<UnitFormat>};          \
   }
 
-#define FUSEDRNN_UNIT_KERNELS(name, ...) kernels_of<__VA_ARGS__, UnitFormat>(),
+#define FUSEDRNN_UNIT_CELL(name, ...) kernel_shape_of<__VA_ARGS__, UnitFormat>(),

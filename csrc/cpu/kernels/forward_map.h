@@ -1,0 +1,208 @@
+// A cell's equations of one stage, forward, over a tile.
+#pragma once
+
+#include "cpu/kernels/map_support.h"
+#include "cpu/kernels/twin.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class Cell, class Real, int Index>
+struct ForwardStage {
+  using V = Vec<Real>;
+  static constexpr CellShape kCell = shape_of<Cell>();
+  static constexpr StageShape kStage = kCell.stages[Index];
+  // Gates and what is saved are of hidden units; a stage may walk the numbers of h instead.
+  static constexpr bool kHidden = kStage.units == 'H';
+  static constexpr int W = V::width, U = Cell::kUnitVectors * W;
+  static constexpr int G = Cell::kGates, S = Cell::kSaved, kStates = cells::kStateCount<Cell>;
+  static constexpr int kVectors = cells::kVectorCount<Cell>;
+  static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
+  static constexpr int N = stage_vectors(kCell, kStage);
+
+  const ForwardArrays<Real>& arrays;
+  const int64_t units;
+  const bool shows_states;  // whether a state is wanted of every step
+
+  // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
+  static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
+  static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
+
+  FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
+                                const Real* sums) {
+    bool shows_states = false;
+    for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
+    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states};
+    with_constants<Cell, Real>(*arrays.problem,
+                               [&](const auto& constants) { stage.run(tile, sums, constants); });
+  }
+
+  template <class K>
+  void run(const Tile& tile, const Real* sum, const K& constants) const {
+    Site sites[2];
+    int waiting = 0;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
+        for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units; ++j) {
+          sites[waiting] = site(sum, panel, j, b);
+          if constexpr (K::kUsual) {
+            if (arrays.flags == nullptr) {
+              if (++waiting < 2) continue;
+              finish_two(sites, constants);
+              waiting = 0;
+              continue;
+            }
+          }
+          finish_one(sites[0], constants);
+        }
+      }
+    }
+    if (waiting == 1) finish_one(sites[0], constants);
+  }
+
+  // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
+  struct Site {
+    const Real* u;        // the stage's product
+    const Real* a;        // the input projection
+    const Real* vectors;  // the vector parameters
+    Real* saved;          // null where nothing is kept
+    int64_t row, unit;    // from the arrays' first ones
+    int64_t left;         // units from this one on
+  };
+
+  Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
+    Site site{sum + j * W, nullptr, nullptr, nullptr, b - arrays.row, 0, 0};
+    site.left = units - (panel * U + j * W);
+    site.unit = units - site.left - arrays.unit;
+    if constexpr (kHidden) {
+      const int64_t block = panel - arrays.unit / U;
+      site.a = arrays.projection + block * arrays.projection_panel +
+               site.row * arrays.projection_row + j * W;
+      site.vectors = arrays.vectors + block * kVectors * U + j * W;
+      if (arrays.saved.data != nullptr) {
+        site.saved = arrays.saved.at(site.row, block * S * U + j * W);
+      }
+    }
+    return site;
+  }
+
+  // Two sites of a step that every sequence has and nothing cuts.
+  template <class K>
+  void finish_two(const Site* sites, const K& constants) const {
+    using X = Twin<V>;
+    X prev[kStates], next[kStates];
+    load_states(sites, prev);
+    compute(sites, prev, next, constants);
+    if constexpr (sets(0)) show(arrays.y, sites, next[0]);
+    if (shows_states) show_states(sites, next);
+    store_states(sites, next);
+  }
+
+  template <class K>
+  void finish_one(const Site& site, const K& constants) const {
+    const int64_t row = site.row;
+    V prev[kStates], next[kStates];
+    load_states(&site, prev);
+    for (int s = 0; s < kStates; ++s) {
+      if (walks(s)) next[s] = prev[s];
+    }
+    if (is_valid(arrays.flags, row)) compute(&site, prev, next, constants);
+    const bool shown = is_shown(arrays.flags, row);
+    if constexpr (sets(0)) show(arrays.y, &site, shown ? next[0] : V::zero());
+    if (shows_states) {
+      V seen[kStates];
+      for (int s = 0; s < kStates; ++s) {
+        if (sets(s)) seen[s] = shown ? next[s] : V::zero();
+      }
+      show_states(&site, seen);
+    }
+    for (int s = 0; s < kStates && is_cut(arrays.next_flags, row); ++s) {
+      if (sets(s)) next[s] = reset_state(s, site);
+    }
+    store_states(&site, next);
+  }
+
+  // What get(site) returns for one or two sites.
+  template <class X, class Get>
+  static X collect(const Site* sites, const Get& get) {
+    return Bundle<X>::collect([&](int i) { return get(sites[i]); });
+  }
+  template <class X, class Put>
+  static void each(const Site* sites, X x, const Put& put) {
+    Bundle<X>::each(x, [&](int i, V v) { put(sites[i], v); });
+  }
+
+  template <class X>
+  void load_states(const Site* sites, X* prev) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!walks(s)) continue;
+      prev[s] = collect<X>(
+          sites, [&](const Site& site) { return V::load(arrays.prev[s].at(site.row, site.unit)); });
+    }
+  }
+
+  // The stage's equations; its gates and the next stage's operand are stored.
+  template <class X, class K>
+  void compute(const Site* sites, const X* prev, X* next,
+               [[maybe_unused]] const K& constants) const {
+    // What a stage does not use is not loaded.
+    X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
+    const auto load = [&](const Real* Site::* blocks, int block) {
+      return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
+    };
+    for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
+    for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
+    for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
+    for (int s = 0; s < S && kHidden && Index > 0; ++s) {
+      saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
+    }
+    if constexpr (cells::kConstantCount<Cell> > 0) {
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
+    } else {
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
+    }
+    for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
+      each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
+    }
+    if constexpr (kStage.passes) {
+      each(sites, passed,
+           [&](const Site& site, V v) { v.store(arrays.passed.at(site.row, site.unit)); });
+    }
+  }
+
+  // The states that are wanted of every step.
+  template <class X>
+  void show_states(const Site* sites, const X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (sets(s) && arrays.state_y[s].data != nullptr) show(arrays.state_y[s], sites, next[s]);
+    }
+  }
+
+  template <class X>
+  static void show(const Rows<Real>& y, const Site* sites, X x) {
+    each(sites, x, [&](const Site& site, V v) {
+      Real* const dst = y.at(site.row, site.unit);
+      if (site.left >= W) {
+        v.store(dst);
+      } else {
+        v.store(dst, static_cast<int>(site.left));
+      }
+    });
+  }
+
+  V reset_state(int s, const Site& site) const {
+    if (arrays.reset[s] == nullptr) return V::zero();
+    const Real* const src = arrays.reset[s] + site.unit;
+    return site.left >= W ? V::load(src) : V::load(src, static_cast<int>(site.left));
+  }
+
+  template <class X>
+  void store_states(const Site* sites, const X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s)) continue;
+      each(sites, next[s],
+           [&](const Site& site, V v) { v.store(arrays.next[s].at(site.row, site.unit)); });
+    }
+  }
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

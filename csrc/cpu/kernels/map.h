@@ -1,0 +1,106 @@
+// What runs a cell's equations over a tile. They know float and double alone: an instruction set
+// compiles them once for each of the two, in units of their own, and the units of all its formats
+// call them. Plain structs, as in job.h.
+#pragma once
+
+#include "cpu/kernels/job.h"
+
+namespace fusedrnn::cpu {
+
+// A part of a thread's work: `rows` from `row` on, `panels` from `panel` on. It is number `index`
+// of the tiles of these panels; the panels at `ahead` come next.
+struct Tile {
+  int64_t panel, panels, row, rows, index, ahead;
+  // Of a matrix unit, whose blocks all have one height: rows before `row` that the product covers
+  // once more.
+  int64_t repeated = 0;
+  bool by_matrix_unit = false;
+
+  FUSEDRNN_MEMBER int64_t first_row() const { return row - repeated; }
+  FUSEDRNN_MEMBER int64_t height() const { return repeated + rows; }
+};
+
+// A row of numbers for each sequence; null where there are none.
+template <class Number>
+struct Rows {
+  Number* data = nullptr;
+  int64_t stride = 0;
+
+  FUSEDRNN_MEMBER Number* at(int64_t row, int64_t unit) const { return data + row * stride + unit; }
+};
+
+// What a stage of one step reads and writes. All pointers are to what belongs to sequence `row` and
+// unit `unit`, which begins a panel.
+template <class Real>
+struct ForwardArrays {
+  const Problem* problem;
+  int64_t row, unit;
+  const uint8_t* flags;                      // of this step, by sequence, or null
+  const uint8_t* next_flags;                 // of the next one
+  const Real* projection;                    // [panel][row][G][U]
+  int64_t projection_row, projection_panel;  // numbers from one to the next
+  const Real* vectors;                       // the vector parameters, [panel][vectors][U]
+  Rows<Real> saved;                          // [row][panel][S][U]
+  Rows<const Real> prev[kMaxStates];
+  Rows<Real> next[kMaxStates];
+  Rows<Real> passed;  // to the next stage
+  Rows<Real> y;
+  Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
+  const Real* reset[kMaxStates];
+};
+
+// The other way. `saved` lies as in forward.
+template <class Real>
+struct BackwardArrays {
+  const Problem* problem;
+  int64_t row, unit;
+  const uint8_t* flags;
+  const uint8_t* following_flags;  // of the following step
+  const Real* vectors;
+  Rows<const Real> saved;
+  Rows<const Real> prev[kMaxStates];
+  Rows<const Real> dy;
+  Rows<const Real> dstate_y[kMaxStates];
+  Rows<Real> carry[kMaxStates];   // gradients of the states: of what leaves, then of what enters
+  Rows<Real> resets[kMaxStates];  // sums of the gradients of the reset states
+  Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart
+  int64_t delta_block;
+  const Matrix* dparameters;  // null data: not wanted
+};
+
+// A cell's equations of one stage over a tile, from the sums of its product, [panel][row][vectors].
+template <class Real>
+using ForwardMap = void (*)(const ForwardArrays<Real>& arrays, const Tile& tile, const Real* sums);
+// The same from the product that reaches the stage, of panels of kRecurrentPanel vectors.
+template <class Real>
+using BackwardMap = void (*)(const BackwardArrays<Real>& arrays, const Tile& tile,
+                             const Real* sums);
+
+template <class Real>
+struct CellMaps {
+  ForwardMap<Real> forward[kMaxStages];
+  BackwardMap<Real> backward[kMaxStages];
+};
+
+}  // namespace fusedrnn::cpu
+
+namespace fusedrnn::cpu::FUSEDRNN_MAPS_ISA {
+
+// Of every cell, in the order of cells/registry.h: what kernels/maps.cpp defines.
+extern const CellMaps<float> float_maps[];
+extern const CellMaps<double> double_maps[];
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_MAPS_ISA
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class Real>
+FUSEDRNN_INLINE const CellMaps<Real>& maps_of(int cell) {
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    return FUSEDRNN_MAPS_ISA::float_maps[cell];
+  } else {
+    return FUSEDRNN_MAPS_ISA::double_maps[cell];
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

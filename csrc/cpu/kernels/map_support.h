@@ -1,0 +1,51 @@
+// What the maps of all cells share.
+#pragma once
+
+#include "cpu/kernels/map.h"
+#include "cpu/kernels/number.h"
+#include "cpu/kernels/walk.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
+// once for any.
+template <class Cell, class Real, class Run>
+FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
+  if constexpr (cells::kConstantCount<Cell> == 0) {
+    run(cells::NoConstants{});
+  } else {
+    using K = cells::ConstantsOf<Cell, Real>;
+    const K k = cells::constants_of<Cell, Real>(p.constants);
+    if (k.usual) {
+      run(cells::Known<K, true>{k});
+    } else {
+      run(cells::Known<K, false>{k});
+    }
+  }
+}
+
+// Units that a vector from `unit` on holds; the last panel may have vectors without any.
+template <class V>
+FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {
+  const int64_t left = units - unit;
+  return left >= V::width ? V::width : left > 0 ? static_cast<int>(left) : 0;
+}
+
+// Vectors in a panel of recurrent weights of the walk back, where the tile is followed by the
+// cell's maths.
+constexpr int kRecurrentPanel = 2;
+
+// Calls finish(sum, unit, b) for each vector of units and sequence of such a tile.
+template <class V, class Finish>
+FUSEDRNN_INLINE void for_vectors(const Tile& tile, const typename V::real* sums,
+                                 const Finish& finish) {
+  for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+      for (int n = 0; n < kRecurrentPanel; ++n, sums += V::width) {
+        finish(V::load(sums), (panel * kRecurrentPanel + n) * V::width, b);
+      }
+    }
+  }
+}
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -1,0 +1,37 @@
+// The maps of all cells for one instruction set and FUSEDRNN_MAPS_REAL. cmake/cpu_units.cmake
+// compiles it for float and double.
+#include FUSEDRNN_ISA_HEADER
+
+#include "cells/registry.h"
+#include "cpu/kernels/activations.h"
+#include "cpu/kernels/backward_map.h"
+#include "cpu/kernels/forward_map.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+namespace {
+
+template <class Cell, class Real, int Index = 0>
+constexpr void add_stages(CellMaps<Real>& maps) {
+  maps.forward[Index] = ForwardStage<Cell, Real, Index>::map;
+  maps.backward[Index] = BackwardStage<Cell, Real, Index>::map;
+  if constexpr (Index + 1 < cells::kStageCount<Cell>) add_stages<Cell, Real, Index + 1>(maps);
+}
+
+template <class Cell, class Real>
+consteval CellMaps<Real> maps_of_cell() {
+  CellMaps<Real> maps{};
+  add_stages<Cell>(maps);
+  return maps;
+}
+
+}  // namespace
+
+#define FUSEDRNN_CELL_MAPS(name, ...) maps_of_cell<__VA_ARGS__, FUSEDRNN_MAPS_REAL>(),
+#define FUSEDRNN_JOIN(real, suffix) real##suffix
+#define FUSEDRNN_NAME_MAPS(real) FUSEDRNN_JOIN(real, _maps)
+
+const CellMaps<FUSEDRNN_MAPS_REAL> FUSEDRNN_NAME_MAPS(FUSEDRNN_MAPS_REAL)[] = {
+    FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_MAPS)};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -1,0 +1,316 @@
+// A tile of a format that stores other numbers than maps compute with: what the map reads is
+// converted before it, what it writes afterwards, while both are in the first-level cache.
+#pragma once
+
+#include "cpu/kernels/backward_context.h"
+#include "cpu/kernels/forward_context.h"
+
+namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class Real>
+FUSEDRNN_INLINE Rows<Real> rows_from(const Sequence& y, int64_t time, int64_t row, int64_t unit) {
+  if (y.data == nullptr) return {};
+  return {static_cast<Real*>(y.data) + time * y.t_stride + row * y.b_stride + unit, y.b_stride};
+}
+
+// Rows of which `numbers` are those of a tile, the first of them at (row, unit). There are no
+// others: the address of (0, 0) is a number and no pointer.
+template <class Real>
+FUSEDRNN_INLINE Rows<Real> placed(Real* numbers, int64_t stride, int64_t row, int64_t unit) {
+  const auto offset = static_cast<uintptr_t>(row * stride + unit) * sizeof(Real);
+  return {reinterpret_cast<Real*>(reinterpret_cast<uintptr_t>(numbers) - offset), stride};
+}
+
+// The units of a tile's panels, all of them and those that exist.
+struct TileUnits {
+  int64_t first, padded, count;
+
+  FUSEDRNN_MEMBER TileUnits(const Tile& tile, int64_t panel_units, int64_t units)
+      : first(tile.panel * panel_units),
+        padded(tile.panels * panel_units),
+        count(units - first < padded ? units - first : padded) {}
+};
+
+// Whole vectors: rows inside are padded.
+template <class V, class From, class To>
+FUSEDRNN_INLINE void convert_vectors(const From* src, int64_t count, To* dst) {
+  for (int64_t i = 0; i < count; i += V::width) V::load(src + i).store(dst + i);
+}
+// Rows of the caller's are not.
+template <class V, class Number>
+FUSEDRNN_INLINE void widen(const Number* src, int64_t count, typename V::real* dst) {
+  int64_t i = 0;
+  for (; count - i >= V::width; i += V::width) V::load(src + i).store(dst + i);
+  if (i < count) V::load(src + i, static_cast<int>(count - i)).store(dst + i);
+}
+template <class V, class Number>
+FUSEDRNN_INLINE void narrow(const typename V::real* src, int64_t count, Number* dst) {
+  int64_t i = 0;
+  for (; count - i >= V::width; i += V::width) V::load(src + i).store(dst + i);
+  if (i < count) V::load(src + i).store(dst + i, static_cast<int>(count - i));
+}
+
+// Numbers of one state, or one gate, in a tile.
+template <class F>
+constexpr int kTileNumbers = kTileSums<F, kRecurrentPanel>;
+
+template <class F>
+class NarrowForward {
+ public:
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using V = typename F::V;
+  static constexpr bool kSameOutside = kSame<Edge, Real>;
+  static constexpr bool kSameState = kSame<typename F::State, Real>;
+  static constexpr bool kSamePassed = kSame<typename F::Passed, Real>;
+  static constexpr int kNumbers = kTileNumbers<F>;
+
+  FUSEDRNN_MEMBER NarrowForward(const ForwardContext<F>& context, const ForwardStep& step,
+                                int index, ForwardArrays<Real>& arrays)
+      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+
+  FUSEDRNN_MEMBER void run(const Tile& tile, ForwardMap<Real> map, const Real* sums) {
+    const StageShape& stage = context_.shape.stages[index_];
+    const TileUnits units(tile, context_.panel_units, extent(context_.p, stage.units));
+    const bool has_h = context_.shape.states[0].size == stage.units;
+    const bool sets_h = has_h && context_.shape.states[0].last_stage == index_;
+    // Where there are no masks y and the next h are the same numbers.
+    const bool shows_h = !kSameOutside && sets_h && step_.flags == nullptr;
+    prepare(tile, units, has_h, shows_h);
+    map(arrays_, tile, sums);
+    if (sets_h) store_h(tile, units, shows_h);
+    if (!kSameOutside && step_.shows_states) store_state_y(tile, units);
+    if (stage.passes) store_passed(tile, units);
+    if (saves()) store_saved(tile, units);
+  }
+
+ private:
+  FUSEDRNN_MEMBER bool saves() const {
+    return context_.shape.stages[index_].units == 'H' && context_.job.kept.saved != nullptr &&
+           context_.shape.saved_bytes != sizeof(Real);
+  }
+
+  FUSEDRNN_MEMBER void prepare(const Tile& tile, const TileUnits& units, bool has_h, bool shows_h) {
+    const KernelShape& shape = context_.shape;
+    const int64_t row = tile.row - arrays_.row, unit = units.first - arrays_.unit;
+    const int64_t padded = units.padded;
+    if (saves()) arrays_.saved = placed(saved_, shape.saved * padded, row, unit * shape.saved);
+    if constexpr (!kSamePassed) {
+      if (shape.stages[index_].passes) arrays_.passed = placed(passed_, padded, row, unit);
+    }
+    if constexpr (!kSameState) {
+      if (has_h) {
+        const typename F::State* src = context_.h_row(step_.entering, tile.row) + units.first;
+        for (int64_t m = 0; m < tile.rows; ++m, src += context_.job.ld_state) {
+          convert_vectors<V>(src, units.count, prev_ + m * padded);
+        }
+        arrays_.prev[0] = {placed(prev_, padded, row, unit).data, padded};
+        arrays_.next[0] = placed(next_, padded, row, unit);
+      }
+    }
+    if constexpr (!kSameOutside) {
+      if (has_h) arrays_.y = shows_h ? arrays_.next[0] : placed(y_, padded, row, unit);
+      for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
+        if (context_.call.state_y[s].data == nullptr) continue;
+        arrays_.state_y[s] = placed(state_y_[s], padded, row, unit);
+      }
+      for (int s = 0; s < shape.state_count && step_.next_flags != nullptr; ++s) {
+        const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
+        if (reset == nullptr || shape.states[s].size != shape.stages[index_].units) continue;
+        widen<V>(reset + units.first, units.count, reset_[s]);
+        arrays_.reset[s] = placed(reset_[s], padded, 0, unit).data;
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER void store_h(const Tile& tile, const TileUnits& units, bool shows_h) {
+    const int64_t all = extent(context_.p, context_.shape.states[0].size);
+    const Rows<Real>& next = arrays_.next[0];
+    const Real* src = next.at(tile.row - arrays_.row, units.first - arrays_.unit);
+    Rows<Edge> y{};
+    if constexpr (!kSameOutside) {
+      y = rows_from<Edge>(context_.call.y, step_.time, tile.row, units.first);
+    }
+    // Nothing is to be filled up: most tiles.
+    const bool whole = !F::kMixed && units.count == units.padded &&
+                       (F::kDepthUnit <= V::width || units.first + units.padded < all);
+    typename F::State* h = context_.h_row(step_.leaving, tile.row) + units.first;
+    for (int64_t m = 0; m < tile.rows; ++m, src += next.stride, y.data += y.stride) {
+      if (whole && shows_h) {
+        for (int64_t i = 0; i < units.padded; i += V::width) {
+          V::load(src + i).store(y.data + i);
+          V::load(y.data + i).store(h + i);
+        }
+      } else {
+        for (int64_t i = 0; i < units.count; i += V::width) {
+          const V rounded = F::round_state(V::load(src + i));
+          if (shows_h) rounded.store(y.data + i, lanes_at<V>(i, units.count));
+          context_.store_state(0, step_.leaving, tile.row + m, units.first + i, rounded,
+                               context_.shape.h_stage, all);
+        }
+      }
+      h += context_.job.ld_state;
+      if (!kSameOutside && !shows_h) narrow<V>(y_ + m * units.padded, units.count, y.data);
+    }
+  }
+
+  void store_state_y(const Tile& tile, const TileUnits& units) {
+    for (int s = 0; s < context_.shape.state_count; ++s) {
+      const StateShape& state = context_.shape.states[s];
+      if (state.size != context_.shape.stages[index_].units || state.last_stage != index_) continue;
+      const Rows<Edge> y =
+          rows_from<Edge>(context_.call.state_y[s], step_.time, tile.row, units.first);
+      for (int64_t m = 0; m < tile.rows && y.data != nullptr; ++m) {
+        narrow<V>(state_y_[s] + m * units.padded, units.count, y.at(m, 0));
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER void store_passed(const Tile& tile, const TileUnits& units) {
+    const int64_t all = extent(context_.p, context_.shape.stages[index_].units);
+    const Rows<Real>& passed = arrays_.passed;
+    for (int64_t m = 0; m < tile.rows; ++m) {
+      if (!is_valid(step_.flags, tile.row + m)) continue;
+      const Real* src = passed.at(tile.row + m - arrays_.row, units.first - arrays_.unit);
+      auto* const dst = context_.passed_row(index_ + 1, step_.of_step, tile.row + m);
+      for (int64_t i = 0; i < units.count; i += V::width) {
+        context_.store_operand(dst, units.first + i, all, F::round_operand(V::load(src + i)));
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER void store_saved(const Tile& tile, const TileUnits& units) {
+    const int64_t stride = context_.saved_numbers(), count = context_.shape.saved * units.padded;
+    auto* dst = static_cast<typename F::Saved*>(context_.job.kept.saved) +
+                (step_.of_step * context_.p.B + tile.row) * stride +
+                units.first * context_.shape.saved;
+    const Real* src = saved_;
+    for (int64_t m = 0; m < tile.rows; ++m, src += count, dst += stride) {
+      if (is_valid(step_.flags, tile.row + m)) convert_vectors<V>(src, count, dst);
+    }
+  }
+
+  const ForwardContext<F>& context_;
+  const ForwardStep& step_;
+  const int index_;  // of the stage
+  ForwardArrays<Real>& arrays_;
+  alignas(64) Real prev_[kSameState ? 1 : kNumbers], next_[kSameState ? 1 : kNumbers];
+  alignas(64) Real passed_[kSamePassed ? 1 : kNumbers], saved_[kNumbers * kMaxSaved];
+  alignas(64) Real y_[kSameOutside ? 1 : kNumbers];
+  alignas(64) Real state_y_[kMaxStates][kSameOutside ? 1 : kNumbers];
+  alignas(64) Real reset_[kMaxStates][kSameOutside ? 1 : kNumbers];
+};
+
+template <class F>
+class NarrowBackward {
+ public:
+  using Edge = typename F::Edge;
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+  using V = typename F::V;
+  static constexpr bool kSameOutside = kSame<Edge, Real>;
+  static constexpr bool kSameState = kSame<typename F::State, Real>;
+  static constexpr int kNumbers = kTileNumbers<F>;
+
+  FUSEDRNN_MEMBER NarrowBackward(const BackwardContext<F>& context, const BackwardStep& step,
+                                 int index, BackwardArrays<Real>& arrays)
+      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+
+  FUSEDRNN_MEMBER void run(const Tile& tile, BackwardMap<Real> map, const Real* sums) {
+    const StageShape& stage = context_.shape.stages[index_];
+    const TileUnits units(tile, context_.panel_units, extent(context_.p, stage.units));
+    prepare(tile, units, stage.units);
+    map(arrays_, tile, sums);
+    store_deltas(tile, units, extent(context_.p, stage.units));
+  }
+
+ private:
+  FUSEDRNN_MEMBER void prepare(const Tile& tile, const TileUnits& units, char letter) {
+    const KernelShape& shape = context_.shape;
+    const int64_t padded = units.padded;
+    arrays_.delta = placed(delta_, shape.deltas * padded, tile.row, units.first);
+    arrays_.delta_block = padded;
+    if (letter == 'H' && shape.saved_bytes != sizeof(Real)) {
+      // The last tile may be wider than the panels that hold units.
+      const int64_t panel = context_.saved_panel();
+      const int64_t count = blocks_of(units.count, panel) * panel * shape.saved;
+      const int64_t stride = context_.saved_numbers();
+      const auto* src = static_cast<const typename F::Saved*>(context_.job.kept.saved) +
+                        (step_.time * context_.p.B + tile.row) * stride + units.first * shape.saved;
+      for (int64_t m = 0; m < tile.rows; ++m, src += stride) {
+        if (!is_valid(step_.flags, tile.row + m)) continue;
+        convert_vectors<V>(src, count, saved_ + m * shape.saved * padded);
+      }
+      arrays_.saved =
+          const_rows(placed(saved_, shape.saved * padded, tile.row, units.first * shape.saved));
+    }
+    const bool has_h = shape.states[0].size == letter;
+    if constexpr (!kSameState) {
+      if (has_h) {
+        const typename F::State* src = context_.h_row(step_.entering, tile.row) + units.first;
+        for (int64_t m = 0; m < tile.rows; ++m, src += context_.job.ld_state) {
+          convert_vectors<V>(src, units.count, prev_ + m * padded);
+        }
+        arrays_.prev[0] = const_rows(placed(prev_, padded, tile.row, units.first));
+      }
+    }
+    if constexpr (!kSameOutside) {
+      if (has_h) arrays_.dy = widened(context_.call.dy, tile, units, dy_);
+      for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
+        if (shape.states[s].size != letter) continue;
+        arrays_.dstate_y[s] = widened(context_.call.dstate_y[s], tile, units, dstate_y_[s]);
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER static Rows<const Real> const_rows(Rows<Real> rows) {
+    return {rows.data, rows.stride};
+  }
+
+  FUSEDRNN_MEMBER Rows<const Real> widened(const Sequence& dy, const Tile& tile,
+                                           const TileUnits& units, Real* numbers) const {
+    Rows<const Edge> rows = rows_from<const Edge>(dy, step_.time, tile.row, units.first);
+    if (rows.data == nullptr) return {};
+    for (int64_t m = 0; m < tile.rows; ++m, rows.data += rows.stride) {
+      if (is_shown(step_.flags, tile.row + m)) {
+        widen<V>(rows.data, units.count, numbers + m * units.padded);
+      }
+    }
+    return const_rows(placed(numbers, units.padded, tile.row, units.first));
+  }
+
+  FUSEDRNN_MEMBER void store_deltas(const Tile& tile, const TileUnits& units, int64_t all) {
+    const int64_t padded = units.padded, deltas = context_.shape.deltas;
+    for (int64_t d = 0; d < deltas; ++d) {
+      if (context_.shape.delta_stage[d] != index_) continue;
+      const int optional = context_.shape.delta_only_for[d];
+      if (optional >= 0 && context_.call.dparameters[optional].data == nullptr) continue;
+      const Real* src = delta_ + d * padded;
+      Row* dst =
+          context_.delta_row(step_.time, tile.row) + d * context_.job.delta_block + units.first;
+      for (int64_t m = 0; m < tile.rows;
+           ++m, src += deltas * padded, dst += context_.job.ld_delta) {
+        if (units.count == padded) {
+          for (int64_t i = 0; i < padded; i += V::width) {
+            F::round_gradient(V::load(src + i)).store(dst + i);
+          }
+        } else {
+          for (int64_t i = 0; i < padded; i += V::width) {
+            context_.store_delta(dst + i, F::round_gradient(V::load(src + i)), units.first + i,
+                                 all);
+          }
+        }
+      }
+    }
+  }
+
+  const BackwardContext<F>& context_;
+  const BackwardStep& step_;
+  const int index_;  // of the stage
+  BackwardArrays<Real>& arrays_;
+  alignas(64) Real prev_[kSameState ? 1 : kNumbers], saved_[kNumbers * kMaxSaved];
+  alignas(64) Real dy_[kSameOutside ? 1 : kNumbers], delta_[kNumbers * kMaxDeltas];
+  alignas(64) Real dstate_y_[kMaxStates][kSameOutside ? 1 : kNumbers];
+};
+
+}  // namespace fusedrnn::cpu::FUSEDRNN_ISA
