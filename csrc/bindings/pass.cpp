@@ -472,7 +472,7 @@ namespace {
 py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstates_n_object,
                         py::handle dsequences, bool all, py::handle dx_object,
                         py::handle dparameters_object, py::handle dstates_object,
-                        py::handle dresets_object) {
+                        py::handle dresets_object, bool wants_flow, double clip_dh) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
@@ -487,6 +487,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   args.dy = dy.tensor();
   args.dstates_n = dstates_n.tensors();
   args.dstate_sequences = dstate_y.tensors();
+  args.clip_dh = clip_dh;
   check_backward_inputs(network, args, Layout::any);
   dy.make_readable();
   dstates_n.make_readable();
@@ -513,11 +514,16 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
   args.dreset_states = dresets.tensors();
+  std::optional<OutputArray> flow;
+  if (wants_flow) {
+    const Shape norms = {network.num_states, form.T};
+    args.flow = flow.emplace("flow", py::none(), Dtype::float64, norms, &place).tensor();
+  }
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results =
-      py::make_tuple(dx.array(), dparameters.objects(), dstates.objects(), dresets.objects());
+  py::tuple results = py::make_tuple(dx.array(), dparameters.objects(), dstates.objects(),
+                                     dresets.objects(), flow ? flow->array() : py::none());
   if (place.on_cuda()) {
     keep_inputs_of_each(results,
                         py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
@@ -585,9 +591,10 @@ void register_tape(py::module_& m) {
       .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("dsequences"),
            py::arg("all"), py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
-           "(dx, gradients of parameters, of states, of reset states); of parameters that were not "
-           "given None, unless they are biases and `all` are wanted; of reset states that were not "
-           "given None.")
+           py::arg("flow") = false, py::arg("clip_dh") = 0.0,
+           "(dx, gradients of parameters, of states, of reset states, norms of the gradients of "
+           "states at each step [states, T] or None); of parameters that were not given None, "
+           "unless they are biases and `all` are wanted; of reset states that were not given None.")
       .def("gates", &gates_of_run, py::arg("run"),
            "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
       .def_property_readonly(

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <cstdio>
+
 namespace fusedrnn {
 namespace {
 
@@ -16,6 +18,12 @@ const char* last_error() noexcept { return message; }
 fusedrnn_status fail(fusedrnn_status status, const char* text) noexcept {
   std::snprintf(message, sizeof message, "%s", text);
   return status;
+}
+
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", value);
+  return text;
 }
 
 }  // namespace fusedrnn

@@ -72,6 +72,9 @@ inline std::string expected(const Name& name, const std::string& what, const std
   return name.text() + ": expected " + what + ", got " + got;
 }
 
+// As messages show a number that need not be whole.
+std::string number_text(double value);
+
 [[noreturn]] inline void refuse_value(const Name& name, const std::string& wanted,
                                       const std::string& got) {
   throw_value_error(expected(name, wanted, got));

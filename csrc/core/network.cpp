@@ -139,12 +139,6 @@ std::string range_text(cells::Range range, Dtype dtype) {
   return "";
 }
 
-std::string number_text(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.9g", value);
-  return text;
-}
-
 void set_constants(const fusedrnn_run& given, int number, Run& run) {
   Problem& p = run.problem;
   const int count = static_cast<int>(run.cell->constants.size());

@@ -113,6 +113,8 @@ struct BackwardCall {
   Matrix dparameters[kMaxParameters];
   Matrix dstate_0[kMaxStates];
   Matrix dreset_state[kMaxStates];
+  double* flow[kMaxStates] = {};  // [T]: norms of the gradients of the states that leave the steps
+  double clip_dh = 0;             // limit of the elements of h's; 0: none
 };
 
 }  // namespace fusedrnn

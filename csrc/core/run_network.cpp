@@ -70,6 +70,7 @@ void clear_gradients(const Run& run, const BackwardCall& call) {
   }
   for (int s = 0; s < run.num_states(); ++s) {
     copy_rows(as_sequence(call.dreset_state[s]), {}, 1, 1, run.state_size(s), call.problem.dtype);
+    if (call.flow[s] != nullptr) std::fill_n(call.flow[s], call.problem.T, 0.0);
   }
 }
 
@@ -292,6 +293,11 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       to_sequences(call.dstate_y, args.dstate_sequences, run.first_state, run.num_states());
       to_matrices(call.dreset_state, args.dreset_states, run.first_state, run.num_states());
       to_matrices(call.dparameters, args.dparameters, run.first_parameter, run.num_parameters());
+      for (int s = 0; s < run.num_states() && args.flow != nullptr; ++s) {
+        call.flow[s] = static_cast<double*>(data_of(*args.flow)) +
+                       (run.first_state + s) * stride_of(*args.flow, 0);
+      }
+      call.clip_dh = args.clip_dh;
       engine.run(run, number, call);
     }
   }

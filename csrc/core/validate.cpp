@@ -87,6 +87,15 @@ class Tensors {
     inputs.emplace_back(name, *t);
   }
 
+  // float64, whatever the network's.
+  void add_norms(const char* name, const DLTensor* t, const Shape& shape) {
+    if (t == nullptr) return;
+    check_tensor(name, *t, "float64", shape.begin(), shape.rank());
+    check_device(name, t->device, device_, whose_);
+    check_dense(name, *t);
+    outputs.emplace_back(name, *t);
+  }
+
   std::vector<Footprint> inputs, outputs;
 
  private:
@@ -217,6 +226,12 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
   tensors.add("dy", args.dy, {T, B, network.output_size()});
   tensors.add_states(args.dstates_n, {B}, "d", "_n");
   tensors.add_states(args.dstate_sequences, {T, B}, "d", "");
+  // A limit below is zero in some format, and that is none.
+  if (args.clip_dh != 0 &&
+      !(args.clip_dh >= 1e-30 && args.clip_dh <= std::numeric_limits<double>::max())) {
+    refuse_value("clip_dh", "0, for none, or a finite number of at least 1e-30",
+                 number_text(args.clip_dh));
+  }
   return tensors;
 }
 
@@ -344,6 +359,7 @@ void check_backward(const Network& network, const fusedrnn_backward_args& args) 
   tensors.add_parameters(args.dparameters, "d");
   tensors.add_states(args.dstates, {B}, "d", "0");
   tensors.add_states(args.dreset_states, {}, "dreset_", "");
+  tensors.add_norms("flow", args.flow, {network.num_states, T});
   check_reserve(network, args);
   tensors.inputs.emplace_back("reserve", args.reserve, args.reserve_bytes);
   check_apart(tensors.outputs, tensors.inputs);

@@ -44,6 +44,9 @@ void backward(const BackwardCall& call, const CudaMasks& masks, const Place& pla
   }
   for (int s = 0; s < run.states(); ++s) {
     pass({}, call.dreset_state[s], 1, run.state_size(s), run, place);
+    if (call.flow[s] == nullptr || call.problem.T == 0) continue;
+    copy_matrix({}, Dtype::float64, {call.flow[s], 0}, Dtype::float64, 1, call.problem.T,
+                place.stream());
   }
 }
 

@@ -81,11 +81,14 @@ class Tape:
         dparameters: tuple[_Array | None, ...] | None = None,
         dstates: _States = None,
         dresets: _States = None,
+        flow: bool = False,
+        clip_dh: float = 0.0,
     ) -> tuple[
         _FloatArray,
         tuple[_FloatArray | None, ...],
         tuple[_FloatArray, ...],
         tuple[_FloatArray | None, ...],
+        npt.NDArray[np.float64] | None,
     ]: ...
     def gates(self, run: int) -> _FloatArray: ...
     @property

@@ -151,8 +151,13 @@ def gradients(
     letters: tuple[str, ...],
     out: Mapping[str, Any] | None,
     dcells: tuple[Any, ...] = (),
-) -> dict[str, A]:
-    """By name; `letters` are those of the states, `dcells` of every step of those beyond h."""
+    clip_dh: object = None,
+    return_flow: object = False,
+) -> tuple[dict[str, A], dict[str, Any]]:
+    """By name; `letters` are those of the states, `dcells` of every step of those beyond h.
+
+    Beside them the norms of the gradients of states at each step, where they are wanted.
+    """
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
@@ -163,7 +168,7 @@ def gradients(
     resets = tuple(f"dreset_{letter}" for letter in letters)
     known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
     given = options.outputs(out, ("dx", *parameters, *states, *known))
-    dx, dparameters, dstates, dresets = tape.core.backward(
+    dx, dparameters, dstates, dresets, norms = tape.core.backward(
         dy,
         dstates_n,
         None if all(gradient is None for gradient in dcells) else dcells,
@@ -172,12 +177,16 @@ def gradients(
         tuple(map(given.get, parameters)),
         tuple(map(given.get, states)),
         tuple(map(given.get, resets)),
+        options.flag("return_flow", return_flow),
+        options.clip_dh(clip_dh),
     )
     computed: Any = zip(
         ("dx", *parameters, *states, *resets), (dx, *dparameters, *dstates, *dresets), strict=True
     )
-    return {
+    by_name = {
         name: gradient if name in given else tape.to_kind(gradient)
         for name, gradient in computed
         if gradient is not None  # of a weight or reset state that was not given
     }
+    flow = {} if norms is None else {letter: norms[i] for i, letter in enumerate(letters)}
+    return by_name, flow

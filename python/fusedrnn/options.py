@@ -76,6 +76,11 @@ def real(name: str, value: object) -> float:
     return float(value)
 
 
+def clip_dh(value: object) -> float:
+    """A limit of gradients, for None 0: none."""
+    return 0.0 if value is None else number("clip_dh", value, least=1e-30)
+
+
 def number(name: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> float:
     """A finite real number within a range."""
     result = real(name, value)

@@ -12,14 +12,16 @@ and steps; `reference` serves the larger shapes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .autodiff import Scalar, Var, backpropagate
-from .cells import CELLS
+from .autodiff import Scalar, Var, backpropagate, value_of
+from .cells import CELLS, State
 from .sequence import Nested, layer_suffixes, layer_weights, run, run_stack, state_sizes
+from .vector import Vector
 
-__all__ = ["CELLS", "forward", "gradients", "stack", "stack_gradients"]
+__all__ = ["CELLS", "flow", "forward", "gradients", "stack", "stack_gradients"]
 
 
 def forward(
@@ -85,6 +87,56 @@ def gradients(
         reverse=reverse,
     )
     return {f"d{name}": grad for name, grad in _grad(evaluate, values, upstream).items()}
+
+
+def flow(
+    cell: str,
+    x: Nested,
+    *,
+    lengths: Nested = None,
+    resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    dy: Nested = None,
+    clip_dh: float = math.inf,
+    **arguments: Any,
+) -> tuple[dict[str, Nested], dict[str, list[float]]]:
+    """Gradients as `gradients`, and by state the norm of the gradient of what leaves each step.
+
+    `clip_dh` limits the magnitude of each element of that of h before it goes on.
+    """
+    upstream = _upstream(cell, dy, arguments)
+    left: list[list[State]] = [[] for _ in x]
+
+    def leave(t: int, state: State) -> State:
+        h, *others = (
+            Vector(Var(value_of(a), ((a, 1.0),) if isinstance(a, Var) else (), limit) for a in part)
+            for part, limit in zip(state, (clip_dh, *[math.inf] * (len(state) - 1)), strict=True)
+        )
+        left[t].append((h, *others))
+        return left[t][-1]
+
+    values, evaluate = _sequence(
+        cell,
+        x,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+        reverse=reverse,
+        leave=leave,
+    )
+    variables, grad = _differentiated(evaluate, values, upstream)
+    norms = {
+        letter: [
+            math.sqrt(sum(_gradient(a, grad) ** 2 for state in states for a in state[s]))
+            for states in left
+        ]
+        for s, letter in enumerate(CELLS[cell].states)
+    }
+    return {f"d{name}": _gradients_of(value, grad) for name, value in variables.items()}, norms
 
 
 def stack(
@@ -165,6 +217,7 @@ def _sequence(
     mask: Nested,
     padding: str,
     reverse: bool,
+    leave: Callable[[int, State], State] | None = None,
 ) -> tuple[Values, Evaluate]:
     """The differentiable values of a call, and the function from them to its outputs."""
     batch = _batch(x, lengths, arguments.get("h0"))
@@ -185,6 +238,7 @@ def _sequence(
             reverse=reverse,
             options=options,
             reset={name: values[name] for name in reset},
+            leave=leave,
         )
 
     return {"x": _lists(x), **initial, **tensors, **reset}, evaluate
@@ -234,14 +288,28 @@ def _stack(
 
 
 def _grad(evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]) -> Values:
+    variables, grad = _differentiated(evaluate, values, upstream)
+    return {name: _gradients_of(value, grad) for name, value in variables.items()}
+
+
+def _gradients_of(variables: Nested, grad: Mapping[Var, float]) -> Nested:
+    return _map(lambda var: _gradient(var, grad), variables)
+
+
+def _gradient(a: Scalar, grad: Mapping[Var, float]) -> float:
+    return grad.get(a, 0.0) if isinstance(a, Var) else 0.0
+
+
+def _differentiated(
+    evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]
+) -> tuple[Values, dict[Var, float]]:
     variables = {name: _map(Var, value) for name, value in values.items()}
     outputs = evaluate(variables)
     seeds: list[tuple[Scalar, float]] = []
     for name, seed in upstream.items():
         if seed is not None:
             seeds += zip(_flat(outputs[name]), _flat(_lists(seed)), strict=True)
-    grad = backpropagate(seeds)
-    return {name: _map(lambda var: grad.get(var, 0.0), value) for name, value in variables.items()}
+    return variables, backpropagate(seeds)
 
 
 def _split(arguments: Mapping[str, Any]) -> tuple[Values, dict[str, Any]]:

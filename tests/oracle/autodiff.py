@@ -16,13 +16,17 @@ _creation = itertools.count()
 
 
 class Var:
-    """A number with its place in the computation; hashed and compared by identity."""
+    """A number with its place in the computation; hashed and compared by identity.
 
-    __slots__ = ("edges", "order", "value")
+    `limit`: the largest magnitude of its gradient, which is cut off there before it goes on.
+    """
 
-    def __init__(self, value: float, edges: Edges = ()) -> None:
+    __slots__ = ("edges", "limit", "order", "value")
+
+    def __init__(self, value: float, edges: Edges = (), limit: float = math.inf) -> None:
         self.value = float(value)
         self.edges = edges
+        self.limit = limit
         self.order = next(_creation)  # an operand is always older than its result
 
     def __add__(self, other: Scalar) -> Var:
@@ -123,6 +127,7 @@ def backpropagate(seeds: Iterable[tuple[Scalar, float]]) -> dict[Var, float]:
 
     # Newest first: every use of a value is summed up before the value is left behind.
     for node in sorted(reached, key=lambda v: v.order, reverse=True):
+        grad[node] = min(max(grad[node], -node.limit), node.limit)
         for parent, slope in node.edges:
             grad[parent] = grad.get(parent, 0.0) + slope * grad[node]
     return grad

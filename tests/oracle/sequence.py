@@ -5,7 +5,7 @@ Everything here works on nested lists of scalars and never asks whether they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .autodiff import Scalar
@@ -38,12 +38,14 @@ def run(
     mask: Sequence[Sequence[bool]] | None = None,
     padding: str = "zero",
     reset: Mapping[str, Nested] | None = None,
+    leave: Callable[[int, State], State] | None = None,
 ) -> dict[str, Nested]:
     """One direction of one layer.
 
     `initial` holds h0 (and c0, ...), whose number of rows is the batch; `reset` may hold reset_h
     (and reset_c, ...), what a reset puts in the place of a state instead of zeros. Returns y, h_n
-    (and c_n, ...), and of every step the states beyond h (c, ...).
+    (and c_n, ...), and of every step the states beyond h (c, ...). `leave(t, state)` is what takes
+    the place of each sequence's state when it leaves step t, whether or not the step exists.
     """
     step, states = CELLS[cell].step, CELLS[cell].states
     sizes = state_sizes(cell, weights, options)
@@ -63,13 +65,16 @@ def run(
         state: State = tuple(Vector(initial[f"{s}0"][b]) for s in states)
         crossed = False  # in reverse: whether the step before stands behind a reset
         for t in reversed(range(len(x))) if reverse else range(len(x)):
-            if t < length and (mask is None or mask[t][b]):
+            exists = t < length and (mask is None or mask[t][b])
+            if exists:
                 begins = resets is not None and resets[t][b]
                 if crossed if reverse else begins:
                     state = fresh
                 crossed = begins
                 state = step(Vector(x[t][b]), state, **weights, **options)
-            elif padding != "last":
+            if leave is not None:
+                state = leave(t, state)
+            if not exists and padding != "last":
                 continue
             for sequence, value in zip(shown.values(), state, strict=True):
                 sequence[t][b] = list(value)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/kernels/backward_stage.h"
+#include "cpu/kernels/gradient_flow.h"
 #include "cpu/kernels/parameter_gradients.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -33,6 +34,7 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   end_carry(context, registers);
   context.wait_for_all();
   parameter_gradients(context, registers);
+  gradient_flow(context);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -27,6 +27,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   arrays.flags = step.flags;
   arrays.following_flags = step.following_flags;
   arrays.dparameters = call.dparameters;
+  arrays.clip_dh = static_cast<Real>(call.clip_dh);
   if (stage.units == 'H') {
     arrays.vectors = static_cast<const Real*>(job.vectors);
     arrays.saved = {nullptr, context.saved_numbers()};
@@ -38,7 +39,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   arrays.dy = {};
   for (int s = 0; s < shape.state_count; ++s) {
     arrays.prev[s] = arrays.dstate_y[s] = {};
-    arrays.carry[s] = arrays.resets[s] = {};
+    arrays.carry[s] = arrays.resets[s] = arrays.flow[s] = {};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
       arrays.prev[s] = {context.state_row(s, step.entering, 0), job.ld_state};
@@ -49,6 +50,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
     }
     arrays.carry[s] = {context.carry_row(s, 0), job.ld_state};
     arrays.resets[s] = {static_cast<Real*>(job.resets[s]), job.ld_state};
+    if (job.flow[s] != nullptr) arrays.flow[s] = {context.flow_row(s, step.time, 0), job.ld_state};
   }
   arrays.delta = {};
   arrays.delta_block = job.delta_block;

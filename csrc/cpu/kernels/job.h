@@ -126,7 +126,8 @@ struct BackwardJob {
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
   void* resets[kMaxStates];
-  void* vectors;  // as PackedCell's
+  void* flow[kMaxStates];  // Real [T][B][ld_state]: these gradients of all steps; null: not wanted
+  void* vectors;           // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
   // the gradient of what it multiplied.
   void* transposed[kMaxStages];

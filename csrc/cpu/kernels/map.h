@@ -66,6 +66,9 @@ struct BackwardArrays {
   Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart
   int64_t delta_block;
   const Matrix* dparameters;  // null data: not wanted
+  Rows<Real>
+      flow[kMaxStates];  // gradients of the states that leave the step, where they are wanted
+  Real clip_dh;          // limit of the elements of h's; 0: none
 };
 
 // A cell's equations of one stage over a tile, from the sums of its product, [panel][row][vectors].

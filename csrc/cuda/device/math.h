@@ -38,6 +38,8 @@ FUSEDRNN_DEVICE double min(double a, double b) { return a < b ? a : b; }
 FUSEDRNN_DEVICE float abs(float x) { return ::fabsf(x); }
 FUSEDRNN_DEVICE double abs(double x) { return ::fabs(x); }
 
+FUSEDRNN_DEVICE double sqrt(double x) { return ::sqrt(x); }
+
 // e^x - 1.
 FUSEDRNN_DEVICE float expm1(float x) { return ::expm1f(x); }
 FUSEDRNN_DEVICE double expm1(double x) { return ::expm1(x); }

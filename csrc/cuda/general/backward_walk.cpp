@@ -21,6 +21,11 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, Layou
   product_ = {layout, 1, p_.B, deepest, types.real};
   for (int s = 0; s < run_.states(); ++s) {
     carry_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
+    if (call.flow[s] != nullptr) {
+      flow_[s] = {layout, p_.T, p_.B, run_.state_size(s), types.real};
+      // Of one state, then of the next.
+      if (norms_.ld == 0) norms_ = {layout, 1, p_.T, p_.B, Dtype::float64};
+    }
     if (call.dreset_state[s].data == nullptr) continue;
     resets_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
   }
@@ -32,6 +37,12 @@ void BackwardWalk::launch(const Products& products) const {
   begin_carry(products);
   for (int64_t step = p_.T - 1; step >= 0; --step) take_step(products, step);
   end_carry(products);
+  for (int s = 0; s < run_.states(); ++s) {
+    if (call_.flow[s] == nullptr) continue;
+    norms_of_steps({p_.T, p_.B, run_.state_size(s), flow_[s].ld, flow_[s].at(memory_, 0),
+                    static_cast<double*>(norms_.at(memory_, 0)), call_.flow[s]},
+                   run_.types.real, products.stream);
+  }
 }
 
 // carry = the gradients of the states after the last step.
@@ -103,6 +114,7 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
     s.entering[i] = states_.state(i, slots.entering(step));
     s.carry[i] = carry_[i].at(memory_, 0);
     s.dreset[i] = resets_at(i);
+    if (call_.flow[i] != nullptr) s.flow[i] = flow_[i].at(memory_, time * p_.B);
     const Sequence& dy = call_.dstate_y[i];
     if (dy.data != nullptr) s.dshown[i] = advance(dy.data, time * dy.t_stride, run_.types.edge);
     s.dshown_stride[i] = dy.b_stride;
@@ -112,6 +124,7 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
     s.dy = advance(call_.dy.data, time * call_.dy.t_stride, run_.types.edge);
   }
   s.dy_stride = call_.dy.b_stride;
+  s.clip_dh = call_.clip_dh;
   s.flags = states_.flags_at(step);
   s.following_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
   return s;

@@ -41,7 +41,7 @@ class BackwardWalk {
   const States& states_;
   const Run& run_;
   StagedMatrix weights_[kMaxParameters];
-  Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates];
+  Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates], flow_[kMaxStates], norms_;
   char* memory_ = nullptr;
 };
 

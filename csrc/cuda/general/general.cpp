@@ -125,6 +125,8 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   key.add(call.dstate_0);
   key.add(call.dstate_y);
   key.add(call.dreset_state);
+  key.add(call.flow);
+  key.add(std::bit_cast<uint64_t>(call.clip_dh));
   // Of float16, gradients are float32 and the rest as exact as tfloat32.
   const bool tfloat32 = p.compute == Compute::tfloat32 || p.dtype == Dtype::float16;
   launch(run, key, place, [&](cudaStream_t stream) {

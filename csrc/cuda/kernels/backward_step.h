@@ -58,6 +58,19 @@ struct BackwardUnit {
         dnext[s].value += device::load(dy + b * f.dshown_stride[s] + unit);
       }
     }
+    if constexpr (kMadeH) {
+      if (f.clip_dh > 0) {
+        const Real limit = static_cast<Real>(f.clip_dh);
+        dnext[0].value = device::max(-limit, device::min(limit, dnext[0].value));
+      }
+    }
+    if constexpr (kMadeStates) {
+#pragma unroll
+      for (int s = 0; s < kStates; ++s) {
+        if (!has(Sets::kStates, s) || f.flow[s] == nullptr) continue;
+        static_cast<Real*>(f.flow[s])[b * f.ld + unit] = dnext[s].value;
+      }
+    }
 #pragma unroll
     for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
 #pragma unroll

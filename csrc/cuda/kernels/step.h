@@ -73,6 +73,8 @@ struct BackwardStep {
   const void* dshown[kMaxStates];  // as dy
   int64_t dshown_stride[kMaxStates];
   void* dreset[kMaxStates];  // Real [B][N]: sums of each sequence's; null where not wanted
+  void* flow[kMaxStates];    // Real [B][N]: gradients of the states that leave the step, likewise
+  double clip_dh;            // limit of the elements of h's; 0: none
   const uint8_t* flags;
   const uint8_t* following_flags;  // of the step that follows
 };

@@ -1,6 +1,7 @@
 #include "cuda/kernels/vectors.h"
 
 #include "cuda/device/launch.h"
+#include "cuda/device/math.h"
 #include "cuda/kernels/elements.h"
 #include "cuda/kernels/format.h"
 
@@ -74,7 +75,46 @@ void run(const Deltas& deltas, std::span<const VectorSum> sums, void* parts, cud
   }
 }
 
+// The Euclidean norm. Gradients that explode or vanish are what it is for, and their squares may
+// leave the range of float64: they are of numbers over the largest.
+template <class Real>
+FUSEDRNN_DEVICE double norm(const Real* numbers, int64_t n) {
+  double largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double d = static_cast<double>(numbers[i]);
+    const double magnitude = d < 0 ? -d : d;
+    if (magnitude > largest) largest = magnitude;
+  }
+  constexpr double kLargest = 1.7976931348623157e308;
+  if (!(largest > 0 && largest <= kLargest)) largest = 1;  // zeros, or no numbers
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double d = static_cast<double>(numbers[i]) / largest;
+    sum += d * d;
+  }
+  return largest * device::sqrt(sum);
+}
+
+template <class Real>
+__global__ void __launch_bounds__(kElementBlock) norms_of_rows(StepNorms norms) {
+  for_elements(norms.T, norms.B, [&](int64_t t, int64_t b) {
+    const int64_t row = t * norms.B + b;
+    norms.parts[row] = norm(static_cast<const Real*>(norms.from) + row * norms.ld, norms.n);
+  });
+}
+
+__global__ void __launch_bounds__(kElementBlock) join_norms(StepNorms norms) {
+  for_elements(1, norms.T,
+               [&](int64_t, int64_t t) { norms.to[t] = norm(norms.parts + t * norms.B, norms.B); });
+}
+
 }  // namespace
+
+void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream) {
+  const auto kernel = real == Dtype::float64 ? norms_of_rows<double> : norms_of_rows<float>;
+  device::launch(kernel, shape_of_elements(norms.T, norms.B, "norms_of_rows"), stream, norms);
+  device::launch(join_norms, shape_of_elements(1, norms.T, "join_norms"), stream, norms);
+}
 
 int64_t sum_parts(int64_t rows) {
   const int64_t part = rows_of_part(rows);

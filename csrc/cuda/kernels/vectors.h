@@ -24,6 +24,15 @@ struct VectorSum {
   int64_t column, n;
 };
 
+// to[t] = the Euclidean norm of the numbers of step t. `parts`: [T][B].
+struct StepNorms {
+  int64_t T, B, n, ld;
+  const void* from;  // Real [T][B][ld]
+  double* parts;
+  double* to;
+};
+void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream);
+
 // In two stages: rows in parts of a size that depends on their number alone, then the parts in
 // order. `parts`: Real [sum_parts(rows)][columns].
 int64_t sum_parts(int64_t rows);

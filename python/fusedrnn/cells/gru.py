@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 from fusedrnn import options
 from fusedrnn.cells import constants
@@ -148,11 +148,43 @@ def gru_forward(
     return y, h_n, tape
 
 
+@overload
 def gru_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
-) -> GRUGradients[A]:
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> GRUGradients[A]: ...
+
+
+@overload
+def gru_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[GRUGradients[A], dict[str, Any]]: ...
+
+
+def gru_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> GRUGradients[A] | tuple[GRUGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``; arguments as `rnn_backward`."""
-    return GRUGradients(**gradients("gru_forward", tape, dy, (dh_n,), ("h",), out))
+    grads, flow = gradients("gru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
+    record = GRUGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

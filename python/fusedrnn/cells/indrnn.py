@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, get_args
+from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
@@ -120,14 +120,48 @@ def indrnn_forward(
     return y, h_n, tape
 
 
+@overload
 def indrnn_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
-) -> IndRNNGradients[A]:
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> IndRNNGradients[A]: ...
+
+
+@overload
+def indrnn_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[IndRNNGradients[A], dict[str, Any]]: ...
+
+
+def indrnn_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> IndRNNGradients[A] | tuple[IndRNNGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
 
     Arguments as `rnn_backward`; the result has no `db_hh`, and its `dw_hh` is [H].
     """
-    return IndRNNGradients(**gradients("indrnn_forward", tape, dy, (dh_n,), ("h",), out))
+    grads, flow = gradients(
+        "indrnn_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
+    )
+    record = IndRNNGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

@@ -347,6 +347,7 @@ def lstm_forward(
     return y, state, *cells, tape
 
 
+@overload
 def lstm_backward(
     tape: Tape[A],
     dy: Any = None,
@@ -355,7 +356,36 @@ def lstm_backward(
     *,
     dc: Any = None,
     out: Mapping[str, Any] | None = None,
-) -> LSTMGradients[A]:
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> LSTMGradients[A]: ...
+
+
+@overload
+def lstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    *,
+    dc: Any = None,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[LSTMGradients[A], dict[str, Any]]: ...
+
+
+def lstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    *,
+    dc: Any = None,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> LSTMGradients[A] | tuple[LSTMGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n) + sum(dc_n * c_n) + sum(dc * c)``.
 
     Arguments as `rnn_backward`; `dc_n` [B, H] is zero where absent, and so is `dc` [T, B, H], the
@@ -363,7 +393,14 @@ def lstm_backward(
     The result has `dc0` as well, `dreset_c` as `dreset_h`, and `dw_peephole` and `dw_hr`, each None
     where there is no such weight.
     """
-    by_name = gradients("lstm_forward", tape, dy, (dh_n, dc_n), ("h", "c"), out, (dc,))
+    by_name, flow = gradients(
+        "lstm_forward", tape, dy, (dh_n, dc_n), ("h", "c"), out, (dc,), clip_dh, return_flow
+    )
+    record = _record(by_name)
+    return (record, flow) if return_flow else record
+
+
+def _record(by_name: dict[str, A]) -> LSTMGradients[A]:
     if "dw_peephole" in by_name and "dw_hr" in by_name:
         return PeepholeProjectionLSTMGradients(**by_name)
     if "dw_peephole" in by_name:

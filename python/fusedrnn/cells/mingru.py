@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
@@ -122,14 +122,48 @@ def mingru_forward(
     return y, h_n, tape
 
 
+@overload
 def mingru_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
-) -> MinGRUGradients[A]:
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> MinGRUGradients[A]: ...
+
+
+@overload
+def mingru_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[MinGRUGradients[A], dict[str, Any]]: ...
+
+
+def mingru_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> MinGRUGradients[A] | tuple[MinGRUGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
 
     Arguments as `rnn_backward`; the result has no `dw_hh` and no `db_hh`.
     """
-    return MinGRUGradients(**gradients("mingru_forward", tape, dy, (dh_n,), ("h",), out))
+    grads, flow = gradients(
+        "mingru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
+    )
+    record = MinGRUGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 from fusedrnn.cells.mingru import Candidate, MinGRUGradients, MinLayer, cell_of
 from fusedrnn.functional import Tape, gradients, run
@@ -114,14 +114,48 @@ def minlstm_forward(
     return y, h_n, tape
 
 
+@overload
 def minlstm_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
-) -> MinLSTMGradients[A]:
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> MinLSTMGradients[A]: ...
+
+
+@overload
+def minlstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[MinLSTMGradients[A], dict[str, Any]]: ...
+
+
+def minlstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> MinLSTMGradients[A] | tuple[MinLSTMGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
 
     Arguments as `rnn_backward`; the result has no `dw_hh` and no `db_hh`.
     """
-    return MinLSTMGradients(**gradients("minlstm_forward", tape, dy, (dh_n,), ("h",), out))
+    grads, flow = gradients(
+        "minlstm_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
+    )
+    record = MinLSTMGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, Literal, overload
 
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
@@ -168,9 +168,39 @@ def rnn_forward(
     return y, h_n, tape
 
 
+@overload
 def rnn_backward(
-    tape: Tape[A], dy: Any = None, dh_n: Any = None, *, out: Mapping[str, Any] | None = None
-) -> RNNGradients[A]:
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> RNNGradients[A]: ...
+
+
+@overload
+def rnn_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[RNNGradients[A], dict[str, Any]]: ...
+
+
+def rnn_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> RNNGradients[A] | tuple[RNNGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``.
 
     Parameters
@@ -183,19 +213,31 @@ def rnn_backward(
         Upstream gradient of `h_n`; zero where absent.
     out : mapping, optional
         Arrays to write gradients to, and to return, by the names below; new ones for the others.
+    clip_dh : float, optional
+        Limit each element of the gradient of h that leaves a step to [-clip_dh, clip_dh] before it
+        goes on to the step before (Graves 2013, section 2.1): what explodes stays bounded, and the
+        result is the gradient of nothing where a limit was met. At least 1e-30.
+    return_flow : bool
+        Whether to return what flows back through time as well.
 
     Returns
     -------
-    RNNGradients
+    grads : RNNGradients
         dx, dw_ih, dw_hh, db_ih, db_hh, dh0, each in the shape of its variable, and dreset_h where
         there was a `reset_h`, else None. `dx` beyond `lengths` is 0.
+    flow : dict of float64 arrays [T]
+        With ``return_flow=True``: for each state, by its letter, the Euclidean norm over sequences
+        and units of the gradient of the state that leaves step t, `clip_dh` applied. It shows
+        gradients that vanish or explode. A NumPy array; on a CUDA device one of the library of x.
 
     Raises
     ------
     ValueError, TypeError
         As `rnn`; also for a tape of another function.
     """
-    return RNNGradients(**gradients("rnn_forward", tape, dy, (dh_n,), ("h",), out))
+    grads, flow = gradients("rnn_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
+    record = RNNGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, get_args
+from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.functional import Tape, gradients, run
@@ -150,6 +150,7 @@ def slstm_forward(
     return y, (h_n, c_n, n_n, m_n), tape
 
 
+@overload
 def slstm_backward(
     tape: Tape[A],
     dy: Any = None,
@@ -159,16 +160,49 @@ def slstm_backward(
     dm_n: Any = None,
     *,
     out: Mapping[str, Any] | None = None,
-) -> SLSTMGradients[A]:
+    clip_dh: float | None = None,
+    return_flow: Literal[False] = False,
+) -> SLSTMGradients[A]: ...
+
+
+@overload
+def slstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    dn_n: Any = None,
+    dm_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: Literal[True],
+) -> tuple[SLSTMGradients[A], dict[str, Any]]: ...
+
+
+def slstm_backward(
+    tape: Tape[A],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    dn_n: Any = None,
+    dm_n: Any = None,
+    *,
+    out: Mapping[str, Any] | None = None,
+    clip_dh: float | None = None,
+    return_flow: bool = False,
+) -> SLSTMGradients[A] | tuple[SLSTMGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y)`` and the same of h_n, c_n, n_n and m_n together.
 
     Arguments as `rnn_backward`; `dc_n`, `dn_n` and `dm_n` [B, H] are zero where absent. The maximum
     that m is takes its gradient to the greater of the two, to v_i where they are equal.
     """
     states = ("h", "c", "n", "m")
-    return SLSTMGradients(
-        **gradients("slstm_forward", tape, dy, (dh_n, dc_n, dn_n, dm_n), states, out)
+    grads, flow = gradients(
+        "slstm_forward", tape, dy, (dh_n, dc_n, dn_n, dm_n), states, out, (), clip_dh, return_flow
     )
+    record = SLSTMGradients(**grads)
+    return (record, flow) if return_flow else record
 
 
 @dataclass(frozen=True, eq=False)

@@ -368,6 +368,7 @@ class Layer(Fixed):
         )
         return y, state, *cells, tape
 
+    @overload
     def backward(
         self,
         tape: LayerTape[A],
@@ -376,7 +377,34 @@ class Layer(Fixed):
         *,
         dcells: Any = None,
         out: Mapping[str, Any] | None = None,
-    ) -> dict[str, A]:
+        clip_dh: float | None = None,
+        return_flow: Literal[False] = False,
+    ) -> dict[str, A]: ...
+
+    @overload
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+        out: Mapping[str, Any] | None = None,
+        clip_dh: float | None = None,
+        return_flow: Literal[True],
+    ) -> tuple[dict[str, A], dict[str, Any]]: ...
+
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+        out: Mapping[str, Any] | None = None,
+        clip_dh: float | None = None,
+        return_flow: bool = False,
+    ) -> dict[str, A] | tuple[dict[str, A], dict[str, Any]]:
         """Return the gradients of ``sum(dy * y) + sum(dstate * state) + sum(dcells * cells)``.
 
         Parameters
@@ -393,14 +421,24 @@ class Layer(Fixed):
             an sLSTM a tuple (c, n, m), each of which may be None.
         out : mapping, optional
             Arrays to write gradients to, and to return, by the names below; new ones for others.
+        clip_dh : float, optional
+            Limit each element of the gradient of h that leaves a step, in every layer, as in
+            `rnn_backward`.
+        return_flow : bool
+            Whether to return what flows back through time as well.
 
         Returns
         -------
-        dict
+        grads : dict
             One gradient for each name in `parameters()`, and those of `x` under "x" and of the
             state before the first step under "h0" (and "c0", "n0", "m0", where there are such
             states), of the kind of `x`; those of a reset state that was given under "reset_h" (and
             "reset_c", ...).
+        flow : dict of float64 arrays [L*D, T]
+            With ``return_flow=True``: for each state, by its letter, the Euclidean norm over
+            sequences and units of the gradient of the state that leaves step t of each layer and
+            direction, in the order of the states. A NumPy array; on a CUDA device one of the
+            library of x.
 
         Raises
         ------
@@ -434,7 +472,7 @@ class Layer(Fixed):
         dx, target = self._output(
             "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
         )
-        new_dx, dparameters, dstates, dresets = tape.core.backward(
+        new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
             dy,
             dstate_n,
             None if dcells is None else dsequences,
@@ -443,15 +481,21 @@ class Layer(Fixed):
             self._stack.ordered(given),
             tuple(given.get(name) for name in states),
             tuple(given.get(name) for name in resets),
+            options.flag("return_flow", return_flow),
+            options.clip_dh(clip_dh),
         )
         computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
         computed |= dict(zip((*states, *resets), (*dstates, *dresets), strict=True))
         hand_over = tape.results.hand_over
-        return {
+        grads = {
             name: given[name] if name in given else hand_over(value)
             for name, value in computed.items()
             if value is not None
         }
+        if norms is None:
+            return grads
+        count = len(self._states)  # norms come run by run
+        return grads, {letter: norms[s::count] for s, letter in enumerate(self._states)}
 
     def step(
         self, x_t: A, state: Any = None, *, resets: Any = None, reset_state: Any = None

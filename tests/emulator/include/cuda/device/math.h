@@ -37,4 +37,6 @@ FUSEDRNN_DEVICE double abs(double x) { return std::fabs(x); }
 FUSEDRNN_DEVICE float expm1(float x) { return std::expm1(x); }
 FUSEDRNN_DEVICE double expm1(double x) { return std::expm1(x); }
 
+FUSEDRNN_DEVICE double sqrt(double x) { return std::sqrt(x); }
+
 }  // namespace fusedrnn::cuda::device
