@@ -137,8 +137,9 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
     const bool wanted = call.dreset_state[s].data != nullptr;
     arena.add(job.resets[s], wanted ? count(p.B, job.ld_state) : 0, shape.real_bytes);
-    arena.add(job.flow[s], call.flow[s] != nullptr ? count(p.T, p.B, job.ld_state) : 0,
-              shape.real_bytes);
+    const bool flows = call.flow[s] != nullptr;
+    arena.add(job.flow[s], flows ? count(2, p.B, job.ld_state) : 0, shape.real_bytes);
+    arena.add(job.row_norms[s], flows ? count(p.T, p.B) : 0, sizeof(double));
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),
             shape.real_bytes);

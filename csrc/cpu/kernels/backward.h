@@ -19,6 +19,7 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   pack_backward(context);
   begin_carry(context);
   context.wait_for_all();
+  const bool has_flow = flows(job);
   for (int64_t number = context.p.T - 1; number >= 0; --number) {
     const BackwardStep step(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
@@ -30,11 +31,15 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
                       context.panels(stage.units), context.share.rows, turns(number));
       if (stage.meets_backward) context.wait_for_group();
     }
+    if (has_flow) {
+      if (!context.shape.stages[0].meets_backward) context.wait_for_group();
+      norms_of_rows(context, step);
+    }
   }
   end_carry(context, registers);
   context.wait_for_all();
   parameter_gradients(context, registers);
-  gradient_flow(context);
+  norms_of_steps(context);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -42,8 +42,8 @@ struct BackwardContext : Context<F, BackwardJob> {
   FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
     return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
   }
-  FUSEDRNN_MEMBER Real* flow_row(int s, int64_t time, int64_t b) const {
-    return static_cast<Real*>(job.flow[s]) + (time * p.B + b) * job.ld_state;
+  FUSEDRNN_MEMBER Real* flow_row(int s, int64_t step, int64_t b) const {
+    return static_cast<Real*>(job.flow[s]) + ((step & 1) * p.B + b) * job.ld_state;
   }
   // A state that was cut: its gradient is that of the reset state.
   FUSEDRNN_MEMBER void add_to_reset(int s, int64_t b, int64_t unit, V gradient) const {

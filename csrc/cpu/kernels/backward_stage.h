@@ -50,7 +50,8 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
     }
     arrays.carry[s] = {context.carry_row(s, 0), job.ld_state};
     arrays.resets[s] = {static_cast<Real*>(job.resets[s]), job.ld_state};
-    if (job.flow[s] != nullptr) arrays.flow[s] = {context.flow_row(s, step.time, 0), job.ld_state};
+    if (job.flow[s] != nullptr)
+      arrays.flow[s] = {context.flow_row(s, step.number, 0), job.ld_state};
   }
   arrays.delta = {};
   arrays.delta_block = job.delta_block;

@@ -126,8 +126,11 @@ struct BackwardJob {
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
   void* resets[kMaxStates];
-  void* flow[kMaxStates];  // Real [T][B][ld_state]: these gradients of all steps; null: not wanted
-  void* vectors;           // as PackedCell's
+  // Of these gradients where their norms are wanted, else null: Real [2][B][ld_state], of two steps
+  // in turn, and the norms of rows, [T][B].
+  void* flow[kMaxStates];
+  double* row_norms[kMaxStates];
+  void* vectors;  // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
   // the gradient of what it multiplied.
   void* transposed[kMaxStages];
