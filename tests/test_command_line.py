@@ -45,11 +45,11 @@ def test_the_info_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected a command, info, demo or help, got none"),
-        (["nonsense"], "expected a command, info, demo or help, got 'nonsense'"),
-        (["nonsense", "info"], "expected a command, info, demo or help, got 'nonsense'"),
-        (["--info"], "expected a command, info, demo or help, got '--info'"),
-        ([""], "expected a command, info, demo or help, got ''"),
+        ([], "expected a command, info, demo, flow or help, got none"),
+        (["nonsense"], "expected a command, info, demo, flow or help, got 'nonsense'"),
+        (["nonsense", "info"], "expected a command, info, demo, flow or help, got 'nonsense'"),
+        (["--info"], "expected a command, info, demo, flow or help, got '--info'"),
+        ([""], "expected a command, info, demo, flow or help, got ''"),
         (["info", "more"], "info: expected no argument, got 'more'"),
         (["help", "me"], "help: expected no argument, got 'me'"),
         (["--version", "2"], "--version: expected no argument, got '2'"),

@@ -1,7 +1,8 @@
-"""python -m fusedrnn: `info`, `demo` or `help`. The program `fusedrnn` is the same."""
+"""python -m fusedrnn: `info`, `demo`, `flow` or `help`. The program `fusedrnn` is the same."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ USAGE = """usage: python -m fusedrnn COMMAND
 
   info         the version, the CPU instruction sets, the threads
   demo         train a character-level language model on English text (demo --help)
+  flow         draw how gradients vanish and explode through time (flow --help)
   help         this page, as -h and --help
   --version    the version alone"""
 
@@ -37,18 +39,18 @@ def _run(arguments: list[str]) -> int:
             if (wrong := _wrong_environment()) is not None:
                 return _refuse(wrong)
             print(describe())
-        case ["demo", *rest]:
+        case ["demo" | "flow" as command, *rest]:
             if (wrong := _wrong_environment()) is not None:
                 return _refuse(wrong)
-            # Only now, for `info` should not wait for what the demo needs.
-            from fusedrnn.demo.cli import main as demo  # noqa: PLC0415
-
-            return demo(rest)
+            # Only now, for `info` should not wait for what the others need.
+            module = "fusedrnn.demo.cli" if command == "demo" else "fusedrnn.flow"
+            status: int = importlib.import_module(module).main(rest)
+            return status
         case ["help" | "-h" | "--help" | "--version" | "info" as command, more, *_]:
             return _refuse(f"{command}: expected no argument, got {more!r}\n\n{USAGE}")
         case _:
             got = repr(arguments[0]) if arguments else "none"
-            return _refuse(f"expected a command, info, demo or help, got {got}\n\n{USAGE}")
+            return _refuse(f"expected a command, info, demo, flow or help, got {got}\n\n{USAGE}")
     return 0
 
 

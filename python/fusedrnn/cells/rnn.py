@@ -227,8 +227,10 @@ def rnn_backward(
         there was a `reset_h`, else None. `dx` beyond `lengths` is 0.
     flow : dict of float64 arrays [T]
         With ``return_flow=True``: for each state, by its letter, the Euclidean norm over sequences
-        and units of the gradient of the state that leaves step t, `clip_dh` applied. It shows
-        gradients that vanish or explode. A NumPy array; on a CUDA device one of the library of x.
+        and units of the gradient of the state that leaves step t, `clip_dh` applied: that of h has
+        its `dy`, that of c what comes from later steps, not what goes through h of the same one. It
+        shows gradients that vanish or explode (``python -m fusedrnn flow``). A NumPy array; on a
+        CUDA device one of the library of x.
 
     Raises
     ------
