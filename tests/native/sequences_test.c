@@ -197,6 +197,59 @@ static void test_no_resets(int64_t steps, int64_t batch) {
   free_sequences(&all);
 }
 
+/* --- what flows back --- */
+
+static void test_flow(void) {
+  Problem* const p = new_stack(kDoubles);
+  train(p);
+  const int64_t T = p->setting.steps, B = p->setting.batch;
+  fusedrnn_network_info info;
+  MUST(fusedrnn_network_describe(p->network, &info));
+  const size_t count = (size_t)(info.num_states * T);
+  double* const norms = allocate((count + 2) * sizeof *norms);
+  const double guard = -1;
+  norms[0] = norms[count + 1] = guard;
+  int64_t shape[2] = {info.num_states, T};
+  DLTensor flow = {norms + 1, {kDLCPU, 0}, 2, {kDLFloat, 64, 1}, shape, NULL, 0};
+  fusedrnn_backward_args args = p->backward;
+  args.flow = &flow;
+  for (int limited = 0; limited < 2; ++limited) {
+    args.clip_dh = limited ? 1e-3 : 0;
+    memset(norms + 1, 0xff, count * sizeof *norms);
+    MUST(fusedrnn_backward(&args));
+    CHECK(norms[0] == guard && norms[count + 1] == guard);
+    for (int32_t s = 0; s < info.num_states; ++s) {
+      fusedrnn_array_info state;
+      MUST(fusedrnn_network_state(p->network, s, &state));
+      const double most = 1.0001e-3 * sqrt((double)(B * state.shape[0]));
+      for (int64_t t = 0; t < T; ++t) {
+        const double norm = norms[1 + s * T + t];
+        CHECK(norm > 0 && norm < 1e3);
+        if (limited && strcmp(state.name, "h") == 0) CHECK(norm <= most);
+      }
+    }
+  }
+
+  flow.dtype.bits = 32;
+  EXPECT(fusedrnn_backward(&args), FUSEDRNN_INVALID_TYPE,
+         "flow: expected dtype float64, got float32");
+  flow.dtype.bits = 64;
+  shape[1] = T + 1;
+  CHECK(fusedrnn_backward(&args) == FUSEDRNN_INVALID_VALUE);
+  CHECK(strncmp(fusedrnn_last_error(), "flow: expected shape", 20) == 0);
+  shape[1] = T;
+  flow.data = p->forward.x->data;
+  CHECK(fusedrnn_backward(&args) == FUSEDRNN_INVALID_VALUE); /* over x */
+  flow.data = norms + 1;
+  args.clip_dh = -1;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&args),
+                     "clip_dh: expected 0, for none, or a finite number of at least 1e-30, got -1");
+  args.clip_dh = NAN;
+  CHECK(fusedrnn_backward(&args) == FUSEDRNN_INVALID_VALUE);
+  free(norms);
+  free_problem(p);
+}
+
 /* --- gates --- */
 
 static fusedrnn_gates_args gates_of(const Problem* p, int32_t run, Array* gates) {
@@ -366,6 +419,7 @@ int main(void) {
   context[0] = '\0';
   test_gradients(FUSEDRNN_PADDING_ZERO);
   test_gradients(FUSEDRNN_PADDING_LAST);
+  test_flow();
   test_left_out();
   test_no_resets(4, 3);
   test_no_resets(0, 3);
