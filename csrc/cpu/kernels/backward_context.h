@@ -147,6 +147,11 @@ FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
   }
 }
 
+template <class Edge>
+FUSEDRNN_INLINE Edge* row_of(const Matrix& matrix, int64_t row) {
+  return static_cast<Edge*>(matrix.data) + row * matrix.stride;
+}
+
 // The gradients of the initial states: the carry, and for h what its product brings, which is the
 // reset state's where the first step cuts.
 template <class F>
@@ -173,8 +178,7 @@ struct InitialState {
                      if (out.data == nullptr) return;
                      V d = V::load(context.carry_row(state, b) + unit);
                      if (multiplied && is_multiplied(flags, b)) d = d + product;
-                     d.store(static_cast<typename F::Edge*>(out.data) + b * out.stride + unit,
-                             lanes);
+                     d.store(row_of<typename F::Edge>(out, b) + unit, lanes);
                    });
   }
 };
