@@ -1,0 +1,316 @@
+"""What options and newer cells cost, and what people have today: `python bench/options.py`.
+
+For each entry, forward and backward of one layer on one thread: ours, ours over the plain cell, and
+a loop in Python over PyTorch's operations that computes the same, over ours. Where PyTorch has a
+call of its own (packed sequences, dropout between layers), that is the peer. The outputs of both
+are compared first. Times are CPU times of the process, the least of rounds that take turns: other
+work on the machine changes them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import torch
+
+import fusedrnn as fr
+from bench import machine
+
+SHAPES = ((128, 1, 64), (64, 4, 128), (128, 16, 256))  # T, B, H = I
+LIMIT = 3e-5  # relative difference of y
+Run = Callable[[], Any]
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An option: our function's arguments, the plain entry, and the loop that people write.
+
+    `step(a, h, others, weights)` returns the next states, h first; a is W_ih x + b_ih.
+    """
+
+    name: str
+    cell: str  # our function
+    gates: int
+    step: Callable[..., tuple[torch.Tensor, ...]] | None
+    plain: str = ""  # the entry that it adds an option to
+    arguments: Mapping[str, Any] | None = None
+    backward: Mapping[str, Any] | None = None
+    extra: Mapping[str, str] | None = None  # parameters beyond the usual ones: their shapes
+    recurrent: bool = True
+    lengths: bool = False
+
+
+def _limited(limit: float | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda v: v if limit is None else v.clamp(-limit, limit)
+
+
+def _lstm(**options: Any) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def step(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+        (c,) = others
+        u = a + h @ w["w_hh"].T + w["b_hh"]
+        if options.get("coupled"):
+            i, g, o = u.chunk(3, -1)
+            f = None
+        else:
+            i, f, g, o = u.chunk(4, -1)
+        peepholes = options.get("peephole")
+        if peepholes:
+            p_i, p_f, p_o = w["w_peephole"].chunk(3)
+            i, f = i + p_i * c, f + p_f * c
+        cut = _limited(options.get("clip"))
+        i = torch.sigmoid(cut(i))
+        f = 1 - i if f is None else torch.sigmoid(cut(f))
+        c = f * c + i * torch.tanh(cut(g))
+        if options.get("cell_clip"):
+            c = c.clamp(-options["cell_clip"], options["cell_clip"])
+        if peepholes:
+            o = o + p_o * c
+        h = torch.sigmoid(cut(o)) * torch.tanh(c)
+        return (h @ w["w_hr"].T if "w_hr" in w else h), c
+
+    return step
+
+
+def _gru(limit: float | None = None) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def step(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+        cut = _limited(limit)
+        u = h @ w["w_hh"].T + w["b_hh"]
+        (a_r, a_z, a_n), (u_r, u_z, u_n) = a.chunk(3, -1), u.chunk(3, -1)
+        r, z = torch.sigmoid(cut(a_r + u_r)), torch.sigmoid(cut(a_z + u_z))
+        n = torch.tanh(cut(a_n + r * u_n))
+        return (n + z * (h - n),)
+
+    return step
+
+
+def _indrnn(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    return (torch.relu(a + w["w_hh"] * h),)
+
+
+def _mingru(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    z, v = a.chunk(2, -1)
+    z = torch.sigmoid(z)
+    v = torch.where(v >= 0, v + 0.5, torch.sigmoid(v))
+    return (h + z * (v - h),)
+
+
+def _slstm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    c, n, m = others
+    i, f, z, o = (a + h @ w["w_hh"].T).chunk(4, -1)
+    log_f = torch.nn.functional.logsigmoid(f)
+    new_m = torch.maximum(log_f + m, i)
+    i, f = torch.exp(i - new_m), torch.exp(log_f + m - new_m)
+    c, n = f * c + i * torch.tanh(z), f * n + i
+    return torch.sigmoid(o) * (c / n), c, n, new_m
+
+
+ENTRIES = (
+    Entry("LSTM", "lstm", 4, _lstm()),
+    Entry("LSTM, peepholes", "lstm", 4, _lstm(peephole=True), "LSTM",
+          extra={"w_peephole": "3"}),
+    Entry("LSTM, coupled", "lstm", 3, _lstm(coupled=True), "LSTM", {"coupled": True}),
+    Entry("LSTM, clip", "lstm", 4, _lstm(clip=3.0), "LSTM", {"clip": 3.0}),
+    Entry("LSTM, cell_clip", "lstm", 4, _lstm(cell_clip=0.5), "LSTM", {"cell_clip": 0.5}),
+    Entry("LSTM, projection to H/2", "lstm", 4, _lstm(), "LSTM", extra={"w_hr": "P"}),
+    Entry("LSTM, lengths", "lstm", 4, None, "LSTM", lengths=True),
+    Entry("LSTM, return_cells", "lstm", 4, _lstm(), "LSTM", {"return_cells": True}),
+    Entry("LSTM, return_flow", "lstm", 4, None, "LSTM", backward={"return_flow": True}),
+    Entry("LSTM, clip_dh", "lstm", 4, None, "LSTM", backward={"clip_dh": 1.0}),
+    Entry("GRU", "gru", 3, _gru()),
+    Entry("GRU, clip", "gru", 3, _gru(3.0), "GRU", {"clip": 3.0}),
+    Entry("IndRNN", "indrnn", 1, _indrnn),
+    Entry("minGRU", "mingru", 2, _mingru, arguments={"candidate": "positive"}, recurrent=False),
+    Entry("sLSTM", "slstm", 4, _slstm),
+)  # fmt: skip
+
+
+class Case:
+    """One entry at one shape: ours and the peer's, forward and backward."""
+
+    def __init__(self, entry: Entry, shape: tuple[int, int, int]) -> None:
+        self.entry, (T, B, H) = entry, shape
+        rng = np.random.default_rng(0)
+        sizes: dict[str, tuple[int, ...]] = {
+            "w_ih": (entry.gates * H, H),
+            "b_ih": (entry.gates * H,),
+        }
+        width = H
+        if entry.extra and "w_hr" in entry.extra:
+            width = H // 2
+            sizes["w_hr"] = (width, H)
+        if entry.cell == "indrnn":
+            sizes["w_hh"] = (H,)
+        elif entry.recurrent:
+            sizes["w_hh"] = (entry.gates * H, width)
+            if entry.cell != "slstm":
+                sizes["b_hh"] = (entry.gates * H,)
+        if entry.extra and "w_peephole" in entry.extra:
+            sizes["w_peephole"] = (3 * H,)
+        self.weights = {
+            name: (rng.standard_normal(size) / np.sqrt(H)).astype(np.float32)
+            for name, size in sizes.items()
+        }
+        self.x = rng.standard_normal((T, B, H)).astype(np.float32)
+        self.dy = rng.standard_normal((T, B, width)).astype(np.float32)
+        self.arguments = dict(entry.arguments or {})
+        self.lengths: np.ndarray[Any, Any] | None = None
+        if entry.lengths:
+            self.lengths = np.linspace(T, T // 4, B).astype(np.int64)
+            self.arguments["lengths"] = self.lengths
+        self.states = {"lstm": 2, "slstm": 4}.get(entry.cell, 1)
+
+    def ours(self) -> Any:
+        y, *_, tape = getattr(fr, f"{self.entry.cell}_forward")(
+            self.x, **self.weights, **self.arguments
+        )
+        getattr(fr, f"{self.entry.cell}_backward")(tape, self.dy, **(self.entry.backward or {}))
+        return y
+
+    def peer(self) -> Run | None:
+        """What PyTorch's users run; None where there is nothing to compare with."""
+        entry = self.entry
+        if entry.step is None and self.lengths is None:
+            return None
+        w = {name: torch.tensor(value, requires_grad=True) for name, value in self.weights.items()}
+        x = torch.tensor(self.x, requires_grad=True)
+        dy = torch.tensor(self.dy)
+        T, B, H = self.x.shape
+        if self.lengths is not None:
+            return self._packed(x, dy)
+
+        def loop() -> torch.Tensor:
+            x.grad = None
+            for value in w.values():
+                value.grad = None
+            a = x @ w["w_ih"].T + w["b_ih"]
+            h = torch.zeros(B, self.dy.shape[2])
+            others = tuple(torch.zeros(B, H) for _ in range(self.states - 1))
+            rows = []
+            assert entry.step is not None
+            for t in range(T):
+                h, *rest = entry.step(a[t], h, others, w)
+                others = tuple(rest)
+                rows.append(h)
+            y = torch.stack(rows)
+            torch.autograd.backward(y, dy)
+            return y.detach()
+
+        return loop
+
+    def _packed(self, x: torch.Tensor, dy: torch.Tensor) -> Run:
+        H = self.x.shape[2]
+        layer = torch.nn.LSTM(H, H)
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                kind = "weight" if name.startswith("w") else "bias"
+                getattr(layer, f"{kind}_{name[2:]}_l0").copy_(torch.tensor(value))
+        lengths = torch.tensor(self.lengths)
+
+        def packed() -> torch.Tensor:
+            x.grad = None
+            layer.zero_grad()
+            rows = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+            y, _ = torch.nn.utils.rnn.pad_packed_sequence(layer(rows)[0])
+            torch.autograd.backward(y, dy)
+            return y.detach()
+
+        return packed
+
+
+def least(runs: Mapping[str, Run], rounds: int, budget: float) -> dict[str, float]:
+    """The least CPU time of a call of each, in turns, with some calls a round."""
+    times = {name: float("inf") for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            end = time.perf_counter() + budget
+            while True:
+                begin = time.process_time()
+                run()
+                times[name] = min(times[name], time.process_time() - begin)
+                if time.perf_counter() >= end:
+                    break
+    return times
+
+
+def measure(rounds: int, budget: float, only: str) -> list[dict[str, Any]]:
+    """One record for each entry and shape."""
+    records = []
+    by_name = {entry.name: entry for entry in ENTRIES}
+    for shape in SHAPES:
+        for entry in ENTRIES:
+            if only not in entry.name:
+                continue
+            case = Case(entry, shape)
+            runs: dict[str, Run] = {"ours": case.ours}
+            if entry.plain:
+                runs["plain"] = Case(by_name[entry.plain], shape).ours
+            peer = case.peer()
+            if peer is not None:
+                runs["peer"] = peer
+                y, theirs = np.asarray(case.ours()), peer().numpy()
+                error = float(np.linalg.norm(y - theirs) / np.linalg.norm(theirs))
+                if not error <= LIMIT:
+                    raise SystemExit(f"{entry.name} {shape}: y differs by {error:.1e}")
+            times = least(runs, rounds, budget)
+            record = {"entry": entry.name, "shape": shape, "ms": times["ours"] * 1e3}
+            if "plain" in times:
+                record["over_plain"] = times["ours"] / times["plain"]
+            if "peer" in times:
+                record["peer"] = "PackedSequence" if entry.lengths else "loop"
+                record["peer_over_ours"] = times["peer"] / times["ours"]
+            records.append(record)
+            print(_line(record), flush=True)
+    return records
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    shape = ", ".join(map(str, record["shape"]))
+    over = f"{record['over_plain']:.2f}" if "over_plain" in record else ""
+    peer = f"{record['peer_over_ours']:.1f}" if "peer" in record else ""
+    note = " (PackedSequence)" if record.get("peer") == "PackedSequence" else ""
+    return f"| {record['entry']} | {shape} | {record['ms']:.3f} | {over} | {peer}{note} |"
+
+
+HEAD = "| | T, B, H | ms | over the plain cell | Python loop over ours |\n|---|---|---:|---:|---:|"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--min-time", type=float, default=0.2, help="seconds a round and run")
+    parser.add_argument("--only", default="", help="entries whose name has this in it")
+    parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the table")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    fr.set_num_threads(1)
+    print(HEAD)
+    records = measure(options.rounds, options.min_time, options.only)
+    if options.out:
+        about = machine.describe() | {
+            "isa": fr.info()["isa"],
+            "versions": {"fusedrnn": fr.__version__, "pytorch": torch.__version__},
+            "load": machine.load_average(),
+        }
+        options.out.write_text(json.dumps({"machine": about, "records": records}, indent=1) + "\n")
+        table = "\n".join(_line(record) for record in records)
+        options.out.with_suffix(".md").write_text(f"{HEAD}\n{table}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
