@@ -45,26 +45,33 @@ def inside(layer: Any) -> Any:
     return getattr(layer, "layer", layer)
 
 
-def layer_of(cell: str, num_layers: int = L, **options: Any) -> Any:
+def layer_of(cell: str, num_layers: int = L, hidden: int = H, **options: Any) -> Any:
     options = {"dropout": RATE, "dtype": "float64", "seed": 3} | options
-    return place().layer(cell, I, H, num_layers, **options)
+    return place().layer(cell, I, hidden, num_layers, **options)
 
 
-def call_of(cell: str, dtype: str = "float64", directions: int = 1, **form: Any) -> Arguments:
+def call_of(
+    cell: str,
+    dtype: str = "float64",
+    directions: int = 1,
+    *,
+    hidden: int = H,
+    unbatched: bool = False,
+) -> Arguments:
     """x, dy and the state, with its gradient, of a stack of L layers."""
-    rng = np.random.default_rng(form.pop("seed", 0))
-    batches = () if form.pop("unbatched", False) else (B,)
+    rng = np.random.default_rng(0)
+    batches = () if unbatched else (B,)
 
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(dtype)
 
     def state() -> Any:
-        parts = [draw(L * directions, *batches, H) for _ in ("hc" if cell == "lstm" else "h")]
+        parts = [draw(L * directions, *batches, hidden) for _ in ("hc" if cell == "lstm" else "h")]
         return tuple(parts) if len(parts) > 1 else parts[0]
 
     return {
         "x": draw(T, *batches, I),
-        "dy": draw(T, *batches, directions * H),
+        "dy": draw(T, *batches, directions * hidden),
         "state": state(),
         "dstate": state(),
     }
@@ -86,7 +93,7 @@ def by_single_layers(
     """y, the state and the gradients of a stack, layer by layer, the masks by NumPy."""
     cell = type(inside(layer)).__name__.lower()
     directions = 2 if inside(layer).bidirectional else 1
-    parameters = layer.state_dict()
+    parameters, hidden = layer.state_dict(), inside(layer).hidden_size
     rate, seed, step = drop
     unbatched = call["x"].ndim == 2
 
@@ -98,7 +105,7 @@ def by_single_layers(
     below, singles, tapes, states, width = call["x"], [], [], [], I
     for k in range(L):
         single = place().layer(
-            cell, width, H, 1, bidirectional=directions == 2, dtype=dtype, seed=0
+            cell, width, hidden, 1, bidirectional=directions == 2, dtype=dtype, seed=0
         )
         own = {
             name.replace(f"_l{k}", "_l0"): value
@@ -111,7 +118,7 @@ def by_single_layers(
         singles.append(single)
         tapes.append(tape)
         states.append(state_n)
-        below, width = masked(y, k + 1) if k + 1 < L else y, directions * H
+        below, width = masked(y, k + 1) if k + 1 < L else y, directions * hidden
 
     above, found, first = call["dy"], {}, []
     for k in reversed(range(L)):
@@ -215,6 +222,20 @@ def test_masks_of_steps(cell: str, bidirectional: bool) -> None:
     alike(grads, expected[2])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("hidden", [1, 127, 128, 129, 259])
+def test_widths(hidden: int, dtype: str) -> None:
+    """Rows that are drawn in one piece, in several, and with a rest."""
+    layer = layer_of("rnn", hidden=hidden, dtype=dtype)
+    call = call_of("rnn", dtype, hidden=hidden)
+    seed, _ = inside(layer).dropout_state
+    y, _, tape = layer.forward(call["x"], call["state"])
+    grads = layer.backward(tape, call["dy"], call["dstate"])
+    expected = by_single_layers(layer, call, (RATE, seed, 0), dtype)
+    alike({"y": y}, {"y": expected[0]})
+    alike(grads, expected[2])
+
+
 @cells
 def test_unbatched(cell: str) -> None:
     layer, call = layer_of(cell), call_of(cell, unbatched=True)
@@ -272,6 +293,18 @@ def test_extreme_rates(rate: float) -> None:
     alike({"y": y}, {"y": expected[0]})
     grads = layer.backward(tape, call["dy"], call["dstate"])
     alike(grads, expected[2])
+
+
+def test_what_is_dropped_is_zero_whatever_it_was() -> None:
+    layer = layer_of("rnn", 2)
+    parameters = layer.state_dict()
+    parameters["bias_ih_l0"][2] = np.nan
+    layer.load_state_dict(parameters)
+    seed, _ = inside(layer).dropout_state
+    y, _, _ = layer.forward(np.ones((1, 40, I)))
+    expected = kept(RATE, seed, 1, (1, 40, H))[0, :, 2]
+    assert 0 < expected.sum() < 40
+    assert np.array_equal(np.isnan(y[0]), np.repeat(expected[:, None], H, axis=1))
 
 
 def test_empty() -> None:

@@ -20,6 +20,8 @@ from test_dropout import (  # noqa: F401
     test_the_seed_of_a_call_wraps,
     test_train_and_eval,
     test_unbatched,
+    test_what_is_dropped_is_zero_whatever_it_was,
+    test_widths,
 )
 
 
