@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 import fusedrnn as fr
@@ -70,6 +71,13 @@ def test_a_package_that_is_missing(
 class Noisy(fr.LSTM):
     zoneout = 0.1
     _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"zoneout": 0.0}
+
+
+def test_dropout_does_not_keep_a_layer_from_being_converted() -> None:
+    """It acts in training alone."""
+    layer = fr.LSTM(2, 3, 2, dropout=0.5, seed=0)
+    _, upper = weights.runs_of(layer, "PyTorch", ("lstm",))
+    assert np.array_equal(upper.w_ih, layer.parameters()["weight_ih_l1"])
 
 
 def test_an_option_that_no_converter_knows() -> None:

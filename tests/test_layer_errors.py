@@ -76,7 +76,7 @@ def test_devices_and_seeds(cell: str) -> None:
 
 
 @cells
-@pytest.mark.parametrize("option", ["dropout", "projection_size", "peepholes"])
+@pytest.mark.parametrize("option", ["drop_out", "projection_size", "peepholes"])
 def test_unknown_options(cell: str, option: str) -> None:
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
         LAYERS[cell](3, 4, **{option: 0})

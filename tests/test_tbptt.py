@@ -245,3 +245,72 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64$"):
         fr.tbptt(layer, x, k1=4, lengths=[1.0, 2.0, 3.0])
     assert list(fr.tbptt(layer, x[:0], k1=4)) == []
+
+
+# --- dropout ---
+
+
+@cells
+@pytest.mark.parametrize("masked", [False, True])
+def test_dropout_in_one_chunk(cell: str, masked: bool) -> None:
+    layer, (x, dy), state = layer_of(cell, dropout=0.4), sequence(), state_of(cell)
+    masks = {"lengths": [T, 0, 7]} if masked else {}
+    before = layer.dropout_state
+    (chunk,) = fr.tbptt(layer, x, k1=T, k2=T, state=state, **masks)
+    assert layer.dropout_state == (before[0], 1)
+    layer.dropout_state = before
+    y, _, tape = layer.forward(x, state, **masks)
+    assert not np.array_equal(y, layer(x, state, **masks)[0])
+    assert np.array_equal(chunk.y, y)
+    same_bits(chunk.backward(dy), layer.backward(tape, dy))
+
+
+@cells
+@pytest.mark.parametrize(("k1", "k2"), [(4, 4), (4, 8), (5, 7), (3, 24), (1, 6)])
+def test_dropout_of_a_step_is_the_same_in_all_windows(cell: str, k1: int, k2: int) -> None:
+    """So y and the states are those of one call, although steps are computed again."""
+    layer, (x, dy), state = layer_of(cell, dropout=0.4), sequence(), state_of(cell)
+    before = layer.dropout_state
+    y, last, _ = layer.forward(x, state)
+    layer.dropout_state = before
+    plain = layer_of(cell)
+    for chunk in fr.tbptt(layer, x, k1=k1, k2=k2, state=state):
+        assert np.array_equal(chunk.y, y[chunk.start : chunk.stop])
+        # Each chunk's gradient goes back through the masks that it was computed with: backward of
+        # its tapes one by one.
+        grads = chunk.backward(dy[chunk.start : chunk.stop])
+        assert {tape.core.dropout[1] for tape in chunk._tapes} == {before[0]}
+        steps = [tape.core.dropout[2] for tape in chunk._tapes]
+        assert steps[-1] == chunk.start
+        assert steps[0] == max(0, chunk.stop - k2)
+        assert grads.keys() >= plain.parameters().keys()
+    assert all(map(np.array_equal, arrays(chunk.state), arrays(last)))
+    assert layer.dropout_state == (before[0], 1)
+
+
+def test_dropout_gradients_over_a_window() -> None:
+    """By differences of a weight, through the masks of a window of several chunks."""
+    (x, dy), state = sequence(), state_of("gru")
+    k1, k2, name = 4, 12, "weight_ih_l0"
+
+    def last_window(shift: float) -> Any:
+        """The last chunk, from a state that is constant whatever the weight."""
+        layer = layer_of("gru", dropout=0.4)
+        for chunk in fr.tbptt(layer, x, k1=k1, k2=k2, state=state):
+            if chunk.stop == T - k1:  # the state that the window begins with is there already
+                layer.parameters()[name][3, 1] += shift
+        return chunk
+
+    chunk = last_window(0.0)
+    part = dy[chunk.start : chunk.stop]
+    expected = chunk.backward(part)[name][3, 1]
+    above, below = (np.sum(part * last_window(shift).y) for shift in (1e-6, -1e-6))
+    assert np.isclose((above - below) / 2e-6, expected, rtol=1e-6)
+
+
+def test_a_layer_in_eval_mode_drops_nothing() -> None:
+    layer, (x, _) = layer_of("gru", dropout=0.4), sequence()
+    layer.eval()
+    chunks = fr.tbptt(layer, x, k1=4, k2=8)
+    assert np.array_equal(np.concatenate([chunk.y for chunk in chunks]), layer(x)[0])
+    assert layer.dropout_state[1] == 0

@@ -87,8 +87,10 @@ size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B) {
 
 py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                          py::handle parameters, py::handle states, py::handle masks, bool save,
-                         py::handle y, py::handle states_n, py::handle sequences) {
+                         py::handle y, py::handle states_n, py::handle sequences,
+                         py::handle dropout) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
+  inputs->dropout = dropout_argument(dropout);
   return forward_pass(network, std::move(inputs), true, states, save, y, states_n, sequences);
 }
 
@@ -162,9 +164,10 @@ void register_network(py::module_& m) {
       .def("forward", &forward_layers, py::arg("x"), py::arg("parameters"),
            py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
            py::arg("y") = py::none(), py::arg("states_n") = py::none(),
-           py::arg("sequences") = py::none(),
+           py::arg("sequences") = py::none(), py::arg("dropout") = py::none(),
            "(y, states, states of every step, Tape or None); states are arrays [runs, B, n], one "
-           "for each state of the cell.");
+           "for each state of the cell. dropout: (rate, seed, step) of what is dropped between "
+           "runs.");
   m.def(
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),

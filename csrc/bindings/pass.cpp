@@ -46,6 +46,20 @@ Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name
   return arrays;
 }
 
+Dropout dropout_argument(py::handle object) {
+  if (object.is_none()) return {};
+  const Objects fields("dropout", object, 3);
+  const py::handle rate = fields[0], seed = fields[1];
+  if (!PyFloat_Check(rate.ptr())) refuse_type("dropout", "a float", type_name(rate));
+  if (!PyLong_CheckExact(seed.ptr())) refuse_type("dropout_seed", "an int", type_name(seed));
+  const unsigned long long number = PyLong_AsUnsignedLongLong(seed.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    refuse_value("dropout_seed", "0 to 2**64 - 1", py::cast<std::string>(py::str(seed)));
+  }
+  return {PyFloat_AS_DOUBLE(rate.ptr()), number, int_argument("dropout_step", fields[2])};
+}
+
 namespace {
 
 // Of a call without an axis B: once `array` has the shape that it should have without one, it gets
@@ -357,6 +371,9 @@ Args args_of(const Network* network, const PassInputs& inputs) {
   args.lengths = inputs.lengths;
   args.mask = inputs.mask;
   args.resets = inputs.resets;
+  args.dropout = inputs.dropout.rate;
+  args.dropout_seed = inputs.dropout.seed;
+  args.dropout_step = inputs.dropout.step;
   return args;
 }
 
@@ -560,8 +577,10 @@ py::object gates_of_run(const py::object& self, int32_t run) {
 
 // A tape over a reserve that was kept, or came back, as plain bytes.
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
-                              py::handle parameters, py::handle masks, const py::array& reserve) {
+                              py::handle parameters, py::handle masks, const py::array& reserve,
+                              py::handle dropout) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
+  inputs->dropout = dropout_argument(dropout);
   if (inputs->place.on_cuda()) refuse_type("x", "an array on the CPU", "one on a CUDA device");
   check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
@@ -587,7 +606,7 @@ void register_tape(py::module_& m) {
       m, "Tape", py::is_final(),
       "What one forward call left for backward; immutable. Keeps x and the parameters alive.")
       .def(py::init(&tape_of), py::arg("network"), py::arg("x"), py::arg("parameters"),
-           py::arg("masks"), py::arg("reserve"))
+           py::arg("masks"), py::arg("reserve"), py::arg("dropout") = py::none())
       .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("dsequences"),
            py::arg("all"), py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
@@ -629,6 +648,13 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "resets", [](const Tape& tape) { return tape.resets; },
           "Of which states there was a reset state.")
+      .def_property_readonly(
+          "dropout",
+          [](const Tape& tape) {
+            const auto& [rate, seed, step] = tape.inputs->dropout;
+            return py::make_tuple(rate, seed, step);
+          },
+          "(rate, seed, step) of what was dropped between runs.")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
           "Name of the element type of x and of all else.")

@@ -85,6 +85,14 @@ Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name
 // The states of one run's cell; throws where runs have different ones, which no array can hold.
 int states_of_runs(const Network& network);
 
+// What a call drops between its runs; None, or a tuple (rate, seed, what step 0 counts as).
+struct Dropout {
+  double rate = 0;
+  uint64_t seed = 0;
+  int64_t step = 0;
+};
+Dropout dropout_argument(py::handle object);
+
 // What a call reads but states: backward reads it again.
 struct PassInputs {
   // `parameters`: None where there are no `names`. `masks`: (lengths, mask, resets, whether y shows
@@ -102,6 +110,7 @@ struct PassInputs {
   Arrays<InputArray> parameters;
   const DLTensor *lengths, *mask, *resets;
   std::optional<InputArray> masks[3];
+  Dropout dropout;
   bool shows_padding = false;
   py::object reset_states;  // a tuple, or None
 };

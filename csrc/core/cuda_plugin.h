@@ -68,6 +68,8 @@ struct CudaPlugin {
   // Of a problem with steps and sequences. `masked`: whether there were masks, whose flags stand in
   // the reserve.
   fusedrnn_status (*gates)(const GatesCall* call, bool masked, const CudaPlace* place);
+  // Of a row with steps and sequences, on the device.
+  fusedrnn_status (*drop)(const DropCall* call, const CudaPlace* place);
   // The message of this thread's last failure.
   const char* (*last_error)();
   // A line about the library itself: CUDA runtime, driver, the GEMM in use.

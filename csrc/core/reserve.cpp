@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -13,7 +14,7 @@
 namespace fusedrnn {
 namespace {
 
-constexpr uint64_t kMagic = 0x31'56'52'4e'4e'52'44'46;  // "FDRNNRV1"
+constexpr uint64_t kMagic = 0x32'56'52'4e'4e'52'44'46;  // "FDRNNRV2"
 constexpr size_t kLine = 64, kCudaAlignment = 256;
 
 size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
@@ -49,8 +50,8 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
   if (is_cuda(sequence.device)) return;  // the host reads nothing there
   ReserveHeader found;
   std::memcpy(&found, args.reserve, sizeof found);
-  const ReserveHeader wanted =
-      header_of(network, sequence.shape[0], sequence.shape[1], args.reserve_bytes, false);
+  ReserveHeader wanted =
+      header_of(network, sequence.shape[0], sequence.shape[1], args.reserve_bytes);
   if (found.magic != wanted.magic || found.digest != wanted.digest || found.bytes != wanted.bytes) {
     refuse_value("reserve", "what a forward call of this network with these sizes left",
                  "something else");
@@ -60,6 +61,23 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
         "lengths, mask, resets",
         found.has_flags != 0 ? "those of the forward call" : "none, as in the forward call",
         found.has_flags != 0 ? "none" : "some");
+  }
+  if constexpr (requires { args.dropout; }) {
+    note_dropout(args, wanted);
+    if (std::bit_cast<uint64_t>(found.dropout) != std::bit_cast<uint64_t>(wanted.dropout)) {
+      refuse_value("dropout", rate_text(found.dropout) + ", that of the forward call",
+                   rate_text(wanted.dropout));
+    }
+    if (found.dropout_seed != wanted.dropout_seed) {
+      refuse_value("dropout_seed",
+                   std::to_string(found.dropout_seed) + ", that of the forward call",
+                   wanted.dropout_seed);
+    }
+    if (found.dropout_step != wanted.dropout_step) {
+      refuse_value("dropout_step",
+                   std::to_string(found.dropout_step) + ", that of the forward call",
+                   wanted.dropout_step);
+    }
   }
 }
 
@@ -137,8 +155,12 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
   return layout;
 }
 
-ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes,
-                        bool has_flags) {
+std::string rate_text(double rate) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, rate).ptr};  // as short as can be read back
+}
+
+ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes) {
   uint64_t digest = 0xcbf29ce484222325u;  // FNV-1a, of numbers
   const auto add = [&](int64_t n) {
     digest = (digest ^ static_cast<uint64_t>(n)) * 0x100000001b3u;
@@ -162,7 +184,7 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
     }
     for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));
   }
-  return {kMagic, digest, bytes, has_flags ? uint64_t{1} : 0};
+  return {.magic = kMagic, .digest = digest, .bytes = bytes};
 }
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {

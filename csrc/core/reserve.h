@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/network.h"
@@ -18,11 +19,16 @@
 namespace fusedrnn {
 
 struct ReserveHeader {
-  uint64_t magic;
-  uint64_t digest;  // of the network, the sizes and the instruction set
-  uint64_t bytes;
-  uint64_t has_flags;
+  uint64_t magic = 0;
+  uint64_t digest = 0;  // of the network, the sizes and the instruction set
+  uint64_t bytes = 0;
+  uint64_t has_flags = 0;
+  double dropout = 0;
+  uint64_t dropout_seed = 0;  // 0 where nothing was dropped, and so is the step
+  int64_t dropout_step = 0;
 };
+
+std::string rate_text(double rate);  // of a dropout, for messages
 
 struct ReserveLayout {
   std::vector<size_t> rows, runs;  // where each begins; those of x and y are not there
@@ -47,7 +53,16 @@ bool has_masks(const Args& args) {
   return args.lengths != nullptr || args.mask != nullptr || args.resets != nullptr;
 }
 
-ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes, bool has_flags);
+ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes);
+
+// What a call's arguments say of dropout; without it no seed counts, and 0 has no sign.
+template <class Args>
+void note_dropout(const Args& args, ReserveHeader& header) {
+  if (args.dropout == 0) return;
+  header.dropout = args.dropout;
+  header.dropout_seed = args.dropout_seed;
+  header.dropout_step = args.dropout_step;
+}
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);
 

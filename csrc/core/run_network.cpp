@@ -164,6 +164,7 @@ class CpuEngine {
     pass_states(run, call.problem, call.dstate_n, call.dstate_0);
     clear_gradients(run, call);
   }
+  void run(const DropCall& call) const { cpu::drop(call); }
 
  private:
   const fusedrnn_frozen* const frozen_;
@@ -199,6 +200,7 @@ class CudaEngine {
   void run(const Run&, size_t, const BackwardCall& call) const {
     check_cuda(plugin_, plugin_.backward(&call, &masks_, &place_));
   }
+  void run(const DropCall& call) const { check_cuda(plugin_, plugin_.drop(&call, &place_)); }
 
  private:
   const CudaPlugin& plugin_;
@@ -218,6 +220,24 @@ Call call_of(const Network& network, const Run& run, const Args& args,
   call.x = slice(rows[run.reads], run.read_offset, network.dtype);
   to_matrices(call.parameters, args.parameters, run.first_parameter, run.num_parameters());
   return call;
+}
+
+// Of a row between runs, or of its gradient: the same elements.
+template <class Engine, class Args>
+void drop(const Engine& engine, const Network& network, const Args& args, size_t row,
+          const Sequence& values) {
+  if (args.dropout == 0) return;
+  DropCall call;
+  call.dtype = network.dtype;
+  call.T = args.x->shape[0];
+  call.B = args.x->shape[1];
+  call.n = network.rows[row].width;
+  call.values = values;
+  call.row = static_cast<int64_t>(row);
+  call.first_step = args.dropout_step;
+  call.rate = args.dropout;
+  call.seed = args.dropout_seed;
+  if (call.T != 0 && call.B != 0) engine.run(call);
 }
 
 template <class Engine>
@@ -250,9 +270,15 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
       call.flags = flags;
     }
     engine.run(run, number, call);
+    // Before the row is read: by runs that come once it is complete.
+    const bool complete =
+        number + 1 < network.runs.size() && network.runs[number + 1].writes != run.writes;
+    if (complete) drop(engine, network, args, run.writes, rows[run.writes]);
   }
   if (!save || !Engine::kReadsFlags) return;
-  const ReserveHeader header = header_of(network, T, B, layout.total, flagged);
+  ReserveHeader header = header_of(network, T, B, layout.total);
+  header.has_flags = flagged ? 1 : 0;
+  note_dropout(args, header);
   std::memcpy(args.reserve, &header, sizeof header);
 }
 
@@ -270,7 +296,9 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
   std::vector<bool> begun(rows.size(), false);
   for (size_t row = rows.size() - 1; row > 0; --row) {
     // Nobody has written the gradient of a row that nobody reads: it is zero.
-    const bool has_gradient = row + 1 == rows.size() || begun[row];
+    const bool is_last = row + 1 == rows.size();
+    const bool has_gradient = is_last || begun[row];
+    if (has_gradient && !is_last) drop(engine, network, args, row, gradients[row]);
     for (size_t number = 0; number < network.runs.size(); ++number) {
       const Run& run = network.runs[number];
       if (run.writes != row) continue;

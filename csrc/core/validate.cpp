@@ -165,6 +165,17 @@ const DLTensor& check_x(const Network& network, const DLTensor* given) {
   return x;
 }
 
+// Of what a call drops between its runs.
+template <class Args>
+void check_dropout(const Args& args, bool frozen) {
+  const double rate = args.dropout;
+  if (frozen ? rate != 0 : !(rate >= 0 && rate < 1)) {
+    refuse_value("dropout", frozen ? "0 (the weights are frozen)" : "at least 0 and below 1",
+                 rate_text(rate));
+  }
+  if (args.dropout_step < 0) refuse_value("dropout_step", "at least 0", args.dropout_step);
+}
+
 // What calls of both kinds are given.
 template <class Args>
 Tensors call_inputs(const char* type, const Network& network, const Args& args, Layout layout,
@@ -174,6 +185,7 @@ Tensors call_inputs(const char* type, const Network& network, const Args& args, 
   if (frozen) check_device("x", x.device, {kDLCPU, 0}, "the frozen weights");
   check_place(args, x.device);
   check_compute(network, x.device, frozen);
+  check_dropout(args, frozen);
   Tensors tensors(network, x.device, "x", layout);
   tensors.add("x", &x, {x.shape[0], x.shape[1], network.input_size()});
   if (!frozen) tensors.add_parameters(args.parameters, "");

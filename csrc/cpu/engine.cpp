@@ -124,6 +124,28 @@ void gates(const GatesCall& call) {
   unit.gates(call, shape, kept.saved);
 }
 
+void drop(const DropCall& call) {
+  // As many as are worth waking a thread for.
+  constexpr int64_t kElementsOfThread = int64_t{1} << 15;
+  Problem p;
+  p.dtype = call.dtype;
+  struct Context {
+    const DropCall& call;
+    const Unit& unit;
+    int threads;
+  } context{call, unit_for(selected_isa(), p), 1};
+  const int64_t worth = call.T * call.B * call.n / kElementsOfThread + 1;
+  Team team(static_cast<int>(std::min<int64_t>(worth, get_num_threads())));
+  context.threads = team.size();
+  team.run(
+      [](void* opaque, int thread) {
+        const Context& c = *static_cast<const Context*>(opaque);
+        const FlushDenormals mode;
+        c.unit.drop(c.call, thread, c.threads);
+      },
+      &context);
+}
+
 PackedPointer freeze(const FreezeCall& freeze) {
   std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
   packed->problem.T = packed->problem.B = 1;

@@ -21,6 +21,8 @@ void backward(const BackwardCall& call);
 
 void gates(const GatesCall& call);
 
+void drop(const DropCall& call);
+
 // Weights as the kernels read them. Immutable: any number of threads may run with them.
 struct Packed;
 struct FreePacked {

@@ -9,6 +9,7 @@
 #include "cuda/engine.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/general/general.h"
+#include "cuda/kernels/dropout.h"
 #include "cuda/runtime/device.h"
 #include "cuda/runtime/fork.h"
 #include "cuda/runtime/memory.h"
@@ -90,6 +91,10 @@ constexpr CudaPlugin kPlugin = {
     .gates =
         [](const GatesCall* call, bool masked, const CudaPlace* place) {
           return at(*place, [&](const Place& here) { general_gates(*call, masked, here); });
+        },
+    .drop =
+        [](const DropCall* call, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { drop_elements(*call, here.stream()); });
         },
     .last_error = last_error,
     .description = description,

@@ -31,6 +31,8 @@ _Masks = (
     tuple[_Array | Sequence[int] | int | None, _Array | None, _Array | None, bool, _States] | None
 )
 
+_Dropout = tuple[float, int, int]  # a rate, a seed, what step 0 counts as
+
 @final
 class Network:
     def __init__(
@@ -59,6 +61,7 @@ class Network:
         y: _Array | None = None,
         states_n: _States = None,
         sequences: _States = None,
+        dropout: _Dropout | None = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
 @final
@@ -70,6 +73,7 @@ class Tape:
         parameters: tuple[_Array | None, ...],
         masks: _Masks,
         reserve: npt.NDArray[np.uint8],
+        dropout: _Dropout | None = None,
     ) -> None: ...
     def backward(
         self,
@@ -103,6 +107,8 @@ class Tape:
     def unbatched(self) -> bool: ...
     @property
     def resets(self) -> list[bool]: ...
+    @property
+    def dropout(self) -> _Dropout: ...
     @property
     def dtype(self) -> str: ...
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from fusedrnn import options
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer, LayerTape
+from fusedrnn.layers.dropout import Drop
 
 # Of y of a chunk and its first and last step: the loss and its gradient with respect to y.
 Loss = Callable[[Any, int, int], tuple[Any, Any]]
@@ -88,7 +89,9 @@ def tbptt(
     The state goes on from chunk to chunk, its gradient only within the last k2 steps. Memory is
     that of k2 steps, whatever T. Change the parameters between two chunks as you like: the steps of
     a window are computed with the parameters of that time, from the state that an earlier chunk
-    left. With ``k1 = k2 = T`` there is one chunk, and it is full backpropagation, to the bit::
+    left. With ``k1 = k2 = T`` there is one chunk, and it is full backpropagation, to the bit. A
+    layer with `dropout` that is `training` drops what one `forward` over the whole sequence would,
+    so in a step that is computed again the same elements::
 
         for chunk in fusedrnn.tbptt(layer, x, k1=20, k2=40):
             dy = gradient_of_my_loss(chunk.y, targets[chunk.start : chunk.stop])
@@ -138,6 +141,7 @@ def _chunks(
     sequence: _Sequence, loss: Loss | None, k1: int, k2: int, state: Any
 ) -> Iterator[Chunk[Any]]:
     layer = sequence.layer
+    drop = layer._next_drop()
     states = {0: state}  # by step, at the beginning of chunks that a window may still reach
     for start in range(0, sequence.steps, k1):
         stop = min(start + k1, sequence.steps)
@@ -148,10 +152,10 @@ def _chunks(
             known = begin // k1 * k1
             entering = states[known]
             if known < begin:
-                _, entering = layer(**sequence.part(known, begin, entering))
-            _, entering, tape = layer.forward(**sequence.part(begin, start, entering))
+                _, entering, _ = sequence.run(known, begin, entering, drop, save=False)
+            _, entering, tape = sequence.run(begin, start, entering, drop)
             tapes.append(tape)
-        y, leaving, tape = layer.forward(**sequence.part(start, stop, entering))
+        y, leaving, tape = sequence.run(start, stop, entering, drop)
         tapes.append(tape)
         chunk = Chunk(start, stop, y, leaving, _layer=layer, _tapes=tapes, _from_begin=begin == 0)
         if loss is not None:
@@ -202,15 +206,21 @@ class _Sequence:
                 raise ValueError(f"lengths: expected {wanted}, got {length} at index {b}")
         return values.astype(np.int64)
 
-    def part(self, begin: int, end: int, state: Any) -> dict[str, Any]:
-        """The arguments of a call for these steps."""
-        here: dict[str, Any] = {
-            name: self._cut(mask, begin, end) for name, mask in self.masks.items()
-        }
-        if self.lengths is not None:
-            here["lengths"] = np.clip(self.lengths - begin, 0, end - begin)
-        here |= {"x": self._cut(self.x, begin, end), "state": state}
-        return here | {"reset_state": self.reset_state}
+    def run(
+        self, begin: int, end: int, state: Any, drop: Drop | None, *, save: bool = True
+    ) -> tuple[Any, Any, LayerTape[Any]]:
+        """``y, state, tape`` of these steps; `drop` is that of a call over the whole sequence."""
+        here = {name: self._cut(mask, begin, end) for name, mask in self.masks.items()}
+        lengths = None if self.lengths is None else np.clip(self.lengths - begin, 0, end - begin)
+        masks = (lengths, here.get("mask"), here.get("resets"), "zero", self.reset_state)
+        x = self._cut(self.x, begin, end)
+        if drop is not None:
+            rate, seed, first = drop
+            drop = rate, seed, first + begin
+        y, leaving, _, tape = self.layer._forward(
+            x, state, masks, False, None, None, save=save, drop=drop
+        )
+        return y, leaving, tape
 
     def _cut(self, array: Any, begin: int, end: int) -> Any:
         return array[:, begin:end] if self.axis == 1 else array[begin:end]

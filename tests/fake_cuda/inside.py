@@ -128,6 +128,32 @@ def test_a_tape(kind: FakeKind) -> None:
     assert journal() == ["free_kept"]
 
 
+def test_dropout_is_between_the_runs(kind: FakeKind) -> None:
+    """The row before it is read, and its gradient before it goes on."""
+    kind.stream = STREAM
+    runs: Any = [
+        ("rnn_tanh", False, 0, 1, 0, 0, I, H, 0, ()),
+        ("rnn_tanh", False, 1, 2, 0, 0, H, H, 0, ()),
+    ]
+    network = _core.Network(runs, "float32", None, True)
+    given = arrays()
+    weights = tuple(given[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    upper = (FakeArray(np.ones((H, H), "float32")), *weights[1:])
+    row = f"drop row=1 shape={T},{B},{H} rate=0.25 seed=7 device=0 stream={STREAM}"
+
+    def calls() -> list[str]:
+        lines = [line for line in journal() if line.startswith(("forward", "drop", "backward"))]
+        return [line if line.startswith("drop") else line.split()[0] for line in lines]
+
+    tape = network.forward(given["x"], weights + upper, save=True, dropout=(0.25, 7, 0))[3]
+    assert calls() == ["forward", row, "forward"]
+    assert tape is not None
+    tape.backward(FakeArray(np.ones((T, B, H), "float32")), None, None, False)
+    assert calls() == ["backward", row, "backward"]
+    network.forward(given["x"], weights + upper)
+    assert calls() == ["forward", "forward"]
+
+
 def test_masks_may_be_on_either_side(kind: FakeKind) -> None:
     lengths, resets = np.array([1, 3]), np.zeros((T, B), bool)
     for given, shown in [

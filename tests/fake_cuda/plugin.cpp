@@ -147,6 +147,14 @@ fusedrnn_status backward(const BackwardCall* call, const CudaMasks* masks, const
   return FUSEDRNN_OK;
 }
 
+fusedrnn_status drop(const DropCall* call, const CudaPlace* place) {
+  note("drop row=%ld shape=%ld,%ld,%ld rate=%g seed=%lu device=%d stream=%ld",
+       static_cast<long>(call->row), static_cast<long>(call->T), static_cast<long>(call->B),
+       static_cast<long>(call->n), call->rate, static_cast<unsigned long>(call->seed),
+       static_cast<int>(place->device), number(place->stream));
+  return FUSEDRNN_OK;
+}
+
 fusedrnn_status keep(size_t bytes, const CudaPlace* place, CudaKept** kept, void** memory) {
   note("keep device=%d bytes=%ld stream=%ld allocator=%d", static_cast<int>(place->device),
        static_cast<long>(bytes), number(place->stream), place->allocator != nullptr);
@@ -215,6 +223,7 @@ __attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda
       forward,
       backward,
       nullptr,  // gates
+      drop,
       last_error,
       description,
       keep,

@@ -622,6 +622,145 @@ static void test_names_of_runs(void) {
   free_problem(p);
 }
 
+/* --- dropout --- */
+
+/* Philox4x32-10: the four numbers of one counter. */
+static void philox(uint64_t key, const uint32_t counter[4], uint32_t numbers[4]) {
+  uint32_t even = (uint32_t)key, odd = (uint32_t)(key >> 32);
+  memcpy(numbers, counter, 4 * sizeof *numbers);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t first = (uint64_t)numbers[0] * 0xD2511F53u;
+    const uint64_t second = (uint64_t)numbers[2] * 0xCD9E8D57u;
+    numbers[0] = (uint32_t)(second >> 32) ^ numbers[1] ^ even;
+    numbers[1] = (uint32_t)second;
+    numbers[2] = (uint32_t)(first >> 32) ^ numbers[3] ^ odd;
+    numbers[3] = (uint32_t)first;
+    even += 0x9E3779B9u;
+    odd += 0xBB67AE85u;
+  }
+}
+
+/* The numbers of a row [T,B,n] of doubles, by those of `from`. */
+static void drop(Array* to, const Array* from, double rate, uint64_t seed, uint32_t row,
+                 uint32_t step, int64_t batch) {
+  CHECK(to->rows == from->rows && to->row_length == from->row_length);
+  for (int64_t i = 0; i < to->rows; ++i) {
+    for (int64_t unit = 0; unit < to->row_length; ++unit) {
+      const uint32_t counter[] = {(uint32_t)(unit / 4), (uint32_t)(i % batch),
+                                  step + (uint32_t)(i / batch), row};
+      uint32_t numbers[4];
+      philox(seed, counter, numbers);
+      const int kept = numbers[unit % 4] >= rate * 4294967296.0;
+      store(element_of(to, i, unit), to->tensor.dtype,
+            kept ? value_of(from, i, unit) * (1 / (1 - rate)) : 0);
+    }
+  }
+}
+
+/* Two networks of one layer each and, between them, what is dropped; forward and backward. */
+static void test_dropout(Setting setting) {
+  const fusedrnn_run runs[] = {layer("gru", 0, 2, 5), reversed(layer("lstm", 1, 5, 4))};
+  const double rate = 0.375;
+  const uint64_t seed = 0x123456789abcdef0u;
+  enum { STEP = 6 };
+  Problem* const whole = new_problem(runs, 2, setting);
+  whole->forward.dropout = whole->backward.dropout = rate;
+  whole->forward.dropout_seed = whole->backward.dropout_seed = seed;
+  whole->forward.dropout_step = whole->backward.dropout_step = STEP;
+  MUST(fusedrnn_forward(&whole->forward));
+  MUST(fusedrnn_backward(&whole->backward));
+
+  const Part below = part_of(whole, runs, 0, 1, 0), above = part_of(whole, runs, 1, 1, 0);
+  copy_columns(below.problem->x, whole->x, 0);
+  MUST(fusedrnn_forward(&below.problem->forward));
+  drop(above.problem->x, below.problem->y, rate, seed, 1, STEP, setting.batch);
+  MUST(fusedrnn_forward(&above.problem->forward));
+  CHECK(same_bits(above.problem->y, whole->y));
+  check_outputs(&below, whole);
+  check_outputs(&above, whole);
+
+  copy_columns(above.problem->dy, whole->dy, 0);
+  MUST(fusedrnn_backward(&above.problem->backward));
+  drop(below.problem->dy, above.problem->dx, rate, seed, 1, STEP, setting.batch);
+  MUST(fusedrnn_backward(&below.problem->backward));
+  CHECK(same_bits(below.problem->dx, whole->dx));
+  check_gradients_of(&below, whole);
+  check_gradients_of(&above, whole);
+
+  /* Inference drops the same, and another seed something else. */
+  Array* const y = new_sequence(&setting, whole->info.output_size);
+  fusedrnn_forward_args inference = inference_of(whole);
+  inference.dropout = rate;
+  inference.dropout_seed = seed;
+  inference.dropout_step = STEP;
+  inference.y = &y->tensor;
+  MUST(fusedrnn_forward(&inference));
+  CHECK(same_bits(y, whole->y));
+  ++inference.dropout_seed;
+  MUST(fusedrnn_forward(&inference));
+  CHECK(!same_bits(y, whole->y));
+  free_array(y);
+  free_problem(whole);
+  free_problem(below.problem);
+  free_problem(above.problem);
+}
+
+static void test_wrong_dropout(void) {
+  const fusedrnn_run runs[] = {layer("gru", 0, 2, 5), layer("gru", 1, 5, 4)};
+  Problem* const p = new_problem(runs, 2, kDoubles);
+  const double wrong[] = {1, -0.5, NAN, INFINITY, 1 + 0x1p-52};
+  const char* const shown[] = {"1", "-0.5", "nan", "inf", "1.0000000000000002"};
+  for (int i = 0; i < 5; ++i) {
+    char message[128];
+    snprintf(message, sizeof message, "dropout: expected at least 0 and below 1, got %s", shown[i]);
+    p->forward.dropout = p->backward.dropout = wrong[i];
+    EXPECT_VALUE_ERROR(fusedrnn_forward(&p->forward), message);
+    EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward), message);
+  }
+  p->forward.dropout = 0.5;
+  p->forward.dropout_step = -1;
+  EXPECT_VALUE_ERROR(fusedrnn_forward(&p->forward), "dropout_step: expected at least 0, got -1");
+  p->forward.dropout_step = 2;
+  p->forward.dropout_seed = UINT64_MAX;
+  MUST(fusedrnn_forward(&p->forward));
+  clear_outputs(p);
+  p->backward.dropout = 0;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
+                     "dropout: expected 0.5, that of the forward call, got 0");
+  p->backward.dropout = 0.5;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
+                     "dropout_seed: expected 18446744073709551615, that of the forward call, got "
+                     "0");
+  p->backward.dropout_seed = UINT64_MAX;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
+                     "dropout_step: expected 2, that of the forward call, got 0");
+  p->backward.dropout_step = 2;
+  MUST(fusedrnn_backward(&p->backward));
+
+  /* Without a rate a seed is no matter, and 0 has no sign. */
+  p->forward.dropout = 0;
+  p->backward.dropout = -0.0;
+  p->backward.dropout_seed = 5;
+  MUST(fusedrnn_forward(&p->forward));
+  MUST(fusedrnn_backward(&p->backward));
+
+  fusedrnn_frozen* frozen = NULL;
+  MUST(fusedrnn_freeze(p->network, inputs_of(&p->parameters), &frozen));
+  fusedrnn_forward_args args = inference_of(p);
+  args.network = NULL;
+  args.parameters = NULL;
+  args.dropout = 0.5;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "dropout: expected 0 (the weights are frozen), got 0.5");
+  args.dropout = NAN;
+  EXPECT_VALUE_ERROR(fusedrnn_frozen_forward(frozen, &args),
+                     "dropout: expected 0 (the weights are frozen), got nan");
+  args.dropout = 0;
+  MUST(fusedrnn_frozen_forward(frozen, &args));
+  fusedrnn_frozen_free(frozen);
+  free_problem(p);
+}
+
 int main(void) {
   if (!can_run()) return NOT_ON_THIS_MACHINE;
   MUST(fusedrnn_set_num_threads(2));
@@ -642,5 +781,8 @@ int main(void) {
   test_rows_that_take_turns();
   test_wide_rows();
   test_names_of_runs();
+  test_dropout(kDoubles);
+  test_dropout((Setting){&kFormats[FLOAT64], 9, 4, 1, 3});
+  test_wrong_dropout();
   return result();
 }

@@ -21,6 +21,9 @@ def wrong_words(x: Any, w: Any) -> None:
     fr.mingru(x, w, candidate="exp")  # type: ignore[arg-type]
     fr.slstm(x, w, w, forget="tanh")  # type: ignore[arg-type]
     fr.LSTM(2, 3).freeze("int4")  # type: ignore[arg-type]
+    fr.LSTM(2, 3, 2, dropout="half")  # type: ignore[arg-type]
+    fr.LSTM(2, 3, 2).dropout_state = 7  # type: ignore[assignment]
+    fr.LSTM(2, 3, 2).training = True  # type: ignore[misc]
 
 
 def right_words(x: Any, w: Any) -> None:
@@ -28,4 +31,6 @@ def right_words(x: Any, w: Any) -> None:
     fr.gru(x, w, w, padding="last", activations=("hard_sigmoid", ("elu", 0.5)))
     y, (h_n, c_n) = fr.lstm(x, w, w)
     y, (h_n, c_n), c = fr.lstm(x, w, w, return_cells=True)
+    layer: fr.LSTM = fr.LSTM(2, 3, 2, dropout=0.5).eval().train()
+    layer.dropout_state = (7, 0)
     del y, h_n, c_n, c

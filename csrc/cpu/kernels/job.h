@@ -149,6 +149,7 @@ struct Unit {
   void (*backward)(const BackwardJob& job, int thread);  // null: inference alone
   // `saved`: as in States
   void (*gates)(const GatesCall& call, const KernelShape& shape, const void* saved);
+  void (*drop)(const DropCall& call, int thread, int threads);
 };
 
 }  // namespace fusedrnn::cpu

@@ -3,6 +3,7 @@
 
 #include "cells/registry.h"
 #include "cpu/kernels/backward.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/forward.h"
 #include "cpu/kernels/gates.h"
 
@@ -75,8 +76,12 @@ constexpr auto backward_of() -> void (*)(const BackwardJob&, int) {
   constexpr KernelShape kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_CELL)}; \
   }                                                                              \
   extern const Unit name;                                                        \
-  const Unit name = {kCells, run_pack<UnitFormat>, run_forward<UnitFormat>,      \
-                     backward_of<UnitFormat>(), run_gates<UnitFormat>};          \
+  const Unit name = {kCells,                                                     \
+                     run_pack<UnitFormat>,                                       \
+                     run_forward<UnitFormat>,                                    \
+                     backward_of<UnitFormat>(),                                  \
+                     run_gates<UnitFormat>,                                      \
+                     run_drop<UnitFormat>};                                      \
   }
 
 #define FUSEDRNN_UNIT_CELL(name, ...) kernel_shape_of<__VA_ARGS__, UnitFormat>(),

@@ -235,6 +235,16 @@ typedef struct fusedrnn_forward_args {
   size_t reserve_bytes; /* what fusedrnn_reserve_bytes() says; 0 without one */
   void* stream;         /* a cudaStream_t, where x is on a CUDA device; null: the default one */
   const fusedrnn_allocator* allocator; /* optional, on a CUDA device */
+  /* Elements of each row between runs (not of x or y) are zero with this probability, and the
+   * others divided by 1 - dropout, with or without a reserve; 0 <= dropout < 1, and 0 with frozen
+   * weights. One seed drops the same elements on every device and with any number of threads; take
+   * another for each call. docs/math.md says which they are. */
+  double dropout;
+  uint64_t dropout_seed; /* not looked at where dropout is 0, nor is the step; captured in a CUDA
+                          * graph, it is that of each run of the graph */
+  /* What step 0 counts as, at least 0: calls over parts of a sequence, with one seed, drop what one
+   * call over all of it does. */
+  int64_t dropout_step;
 } fusedrnn_forward_args;
 
 typedef struct fusedrnn_backward_args {
@@ -265,6 +275,11 @@ typedef struct fusedrnn_backward_args {
   double clip_dh;
   void* stream;
   const fusedrnn_allocator* allocator;
+  /* Those of the forward call. On the CPU the reserve knows them, and others are an error; on a
+   * CUDA device others give wrong gradients. */
+  double dropout;
+  uint64_t dropout_seed;
+  int64_t dropout_step;
 } fusedrnn_backward_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args);

@@ -271,6 +271,10 @@ class RNN(Layer):
         Whether there are bias_ih and bias_hh.
     batch_first : bool
         Whether x, y and resets have the batch as their first axis. States never have.
+    dropout : float
+        The probability, at least 0 and below 1, with which `forward` sets each element of what one
+        layer hands to the next to zero; it divides the others by 1 - dropout (Srivastava et al.
+        2014). See `train`, `eval` and `dropout_state`.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
     dtype : {"float32", "float64", "bfloat16", "float16"}
@@ -315,6 +319,7 @@ class RNN(Layer):
         clip: float | None = None,
         bias: bool = True,
         batch_first: bool = False,
+        dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -334,6 +339,7 @@ class RNN(Layer):
             constants=numbers,
             bias=bias,
             batch_first=batch_first,
+            dropout=dropout,
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,

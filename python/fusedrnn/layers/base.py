@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from fusedrnn.functional import cut_gates
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results, rank
+from fusedrnn.layers.dropout import Draws, Drop
 from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS, Initial
 from fusedrnn.layers.parameters import Parameters
 from fusedrnn.layers.stack import Stack
 from fusedrnn.options import Init, Padding, WeightDtype
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,7 @@ class Layer(Fixed):
 
     input_size, hidden_size, num_layers : int
     bias, batch_first, bidirectional : bool
+    dropout : float
     dtype, device : str
     compute_dtype : str or None
     """
@@ -91,6 +96,7 @@ class Layer(Fixed):
         "num_layers": 1,
         "bias": True,
         "batch_first": False,
+        "dropout": 0.0,
         "bidirectional": False,
         "dtype": "float32",
         "compute_dtype": None,
@@ -109,6 +115,7 @@ class Layer(Fixed):
         proj_size: int = 0,
         bias: bool = True,
         batch_first: bool = False,
+        dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -122,6 +129,9 @@ class Layer(Fixed):
         self.num_layers = options.positive("num_layers", num_layers)
         self.bias = options.flag("bias", bias)
         self.batch_first = options.flag("batch_first", batch_first)
+        self._draws = Draws(dropout, self.num_layers, options.seed(seed))
+        self._training = True
+        self.dropout = self._draws.rate
         self.bidirectional = options.flag("bidirectional", bidirectional)
         self.dtype = options.dtype(dtype)
         self.compute_dtype = options.compute_dtype(compute_dtype)
@@ -151,6 +161,45 @@ class Layer(Fixed):
             f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    @property
+    def training(self) -> bool:
+        """Whether `forward` drops what `dropout` says; True at first."""
+        return self._training
+
+    def train(self, mode: bool = True) -> Self:
+        """Make `forward` drop elements between the layers, or with False not; return the layer."""
+        self._training = options.flag("mode", mode)
+        return self
+
+    def eval(self) -> Self:
+        """Make `forward` drop nothing, until `train` is called; return the layer."""
+        return self.train(False)
+
+    @property
+    def dropout_state(self) -> tuple[int, int]:
+        """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
+
+        The seed follows from the constructor's, calls counts those of `forward` that dropped
+        something: call k drops by ``seed + k`` (docs/math.md). It is no parameter, and not in
+        `state_dict`. Training that goes on from a checkpoint draws the masks of training that was
+        never interrupted once this is as it was::
+
+            saved = layer.state_dict(), layer.dropout_state
+            ...
+            parameters, layer.dropout_state = saved
+            layer.load_state_dict(parameters)
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where it is set to anything but two ints of at least 0, the seed below 2**64.
+        """
+        return self._draws.state
+
+    @dropout_state.setter
+    def dropout_state(self, value: tuple[int, int]) -> None:
+        self._draws.state = value
 
     def parameters(self) -> dict[str, Array]:
         """Return the parameters by name, to be changed in place.
@@ -252,6 +301,8 @@ class Layer(Fixed):
         out: tuple[Any, Any] | None = None,
     ) -> Any:
         """Run the layers and save nothing.
+
+        This is inference: nothing is dropped, whether or not `training`.
 
         Parameters
         ----------
@@ -358,13 +409,14 @@ class Layer(Fixed):
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
-        Takes the arguments of a plain call and computes the same bits; with ``return_cells=True``
-        returns ``y, state, cells, tape``. The tape refers to `x` and
-        to the parameters: leave them as they are until the last backward.
+        Takes the arguments of a plain call and, where nothing is dropped, computes the same bits;
+        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` that is
+        `training` drops other elements in each call, and `backward` those of its tape's call. The
+        tape refers to `x` and to the parameters: leave them as they are until the last backward.
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, tape = self._forward(
-            x, state, masks, return_cells, parameters, out, save=True
+            x, state, masks, return_cells, parameters, out, save=True, drop=self._next_drop()
         )
         return y, state, *cells, tape
 
@@ -502,6 +554,8 @@ class Layer(Fixed):
     ) -> tuple[A, Any]:
         """Run one time step, for input that comes step by step: ``y_t, state``.
 
+        As a plain call it drops nothing.
+
         Parameters
         ----------
         x_t : array [B, I], or [I]
@@ -576,6 +630,7 @@ class Layer(Fixed):
         out: object,
         *,
         save: bool,
+        drop: Drop | None = None,
     ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
         unbatched = rank(x) == 2
         swapped = self.batch_first and not unbatched
@@ -616,6 +671,7 @@ class Layer(Fixed):
             target,
             state_out,
             tuple(target for _, target in cells) if letters else None,
+            drop,
         )
         if not save:
             warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
@@ -638,8 +694,13 @@ class Layer(Fixed):
         y: Array | None,
         state_n: tuple[Any, ...] | None,
         cells: tuple[Any, ...] | None,
+        drop: Drop | None,
     ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
-        return self._stack.network.forward(x, weights, state, masks, save, y, state_n, cells)
+        return self._stack.network.forward(x, weights, state, masks, save, y, state_n, cells, drop)
+
+    def _next_drop(self) -> Drop | None:
+        """What the next training call drops."""
+        return self._draws.next() if self._training else None
 
     def _import_parameters(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if parameters is None:

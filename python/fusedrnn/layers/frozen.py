@@ -254,8 +254,9 @@ def _run_packed(
     y: Array | None,
     state_n: tuple[Any, ...] | None,
     cells: tuple[Any, ...] | None,
+    drop: None,
 ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
-    """In the place of the layer's own run: the weights are packed, and nothing is saved."""
+    """In the place of the layer's own run: the weights are packed, nothing is saved or dropped."""
     return *core.forward(x, state, masks, y, state_n, cells), None
 
 

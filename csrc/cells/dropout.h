@@ -1,0 +1,71 @@
+// Dropout (Srivastava et al. 2014): an element of a row between layers is zero with probability p,
+// and else divided by 1 - p. Which elements, follows from random numbers that depend on a seed and
+// on an element's place alone, so that backward draws the masks of forward again, and any number of
+// threads or another engine the same ones: Philox4x32-10, a bijection of counters for each key
+// (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2,
+// 3", SC 2011).
+#pragma once
+
+#include <cstdint>
+
+#include "cells/cell.h"
+
+namespace fusedrnn::cells {
+
+struct Philox {
+  uint32_t words[4];
+};
+
+// One of its rounds, of the words of a counter.
+FUSEDRNN_CELL_FN void philox_round(uint64_t key, uint32_t& a, uint32_t& b, uint32_t& c,
+                                   uint32_t& d) {
+  const uint64_t first = uint64_t{0xD2511F53u} * a, second = uint64_t{0xCD9E8D57u} * c;
+  a = static_cast<uint32_t>(second >> 32) ^ b ^ static_cast<uint32_t>(key);
+  b = static_cast<uint32_t>(second);
+  c = static_cast<uint32_t>(first >> 32) ^ d ^ static_cast<uint32_t>(key >> 32);
+  d = static_cast<uint32_t>(first);
+}
+
+constexpr int kPhiloxRounds = 10;
+
+// The key of the round after; its words are counted apart.
+FUSEDRNN_CELL_FN uint64_t next_philox_key(uint64_t key) {
+  const uint32_t even = static_cast<uint32_t>(key) + 0x9E3779B9u;
+  const uint32_t odd = static_cast<uint32_t>(key >> 32) + 0xBB67AE85u;
+  return uint64_t{odd} << 32 | even;
+}
+
+// The numbers of one counter.
+FUSEDRNN_CELL_FN Philox philox(uint64_t key, Philox counter) {
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    philox_round(key, counter.words[0], counter.words[1], counter.words[2], counter.words[3]);
+    key = next_philox_key(key);
+  }
+  return counter;
+}
+
+constexpr int kUnitsOfDraw = 4;
+
+// Where the numbers of units kUnitsOfDraw * block and those behind it are, of sequence b at step t
+// in a row of a network; the key is the call's seed. Of each number the lower 32 bits.
+FUSEDRNN_CELL_FN Philox counter_of(int64_t row, int64_t t, int64_t b, int64_t block) {
+  return {{static_cast<uint32_t>(block), static_cast<uint32_t>(b), static_cast<uint32_t>(t),
+           static_cast<uint32_t>(row)}};
+}
+
+// A rate p, 0 < p < 1, as loops need it.
+struct DropRate {
+  uint32_t last_dropped;  // an element is kept where its number is above
+  double scale;           // of what is kept
+
+  // Numbers below p * 2^32 are dropped: 0 at least, also where p is a denormal that this thread
+  // takes for zero, and at most all.
+  FUSEDRNN_CELL_HOST DropRate of(double p) {
+    const double below = p * 0x1p32;
+    const auto whole = static_cast<uint64_t>(below);  // rounded down
+    const bool drops_whole = whole == 0 || static_cast<double>(whole) < below;
+    return {static_cast<uint32_t>(drops_whole ? whole : whole - 1), 1 / (1 - p)};
+  }
+};
+
+}  // namespace fusedrnn::cells

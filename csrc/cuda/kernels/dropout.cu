@@ -1,0 +1,62 @@
+#include "cuda/kernels/dropout.h"
+
+#include "cells/dropout.h"
+#include "cuda/device/launch.h"
+#include "cuda/kernels/elements.h"
+#include "cuda/kernels/format.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+struct Drop {
+  DropCall call;
+  cells::DropRate rate;
+};
+
+// A thread draws the numbers of as many units as there are in one draw.
+template <class Edge, class Real>
+__global__ void __launch_bounds__(kElementBlock) drop_kernel(Drop drop) {
+  constexpr int kUnits = cells::kUnitsOfDraw;
+  const DropCall& c = drop.call;
+  const auto scale = static_cast<Real>(drop.rate.scale);
+  for_elements(c.T * c.B, (c.n + kUnits - 1) / kUnits, [&](int64_t row, int64_t block) {
+    const int64_t t = row / c.B, b = row - t * c.B;
+    Edge* const values =
+        static_cast<Edge*>(c.values.data) + t * c.values.t_stride + b * c.values.b_stride;
+    const cells::Philox drawn =
+        cells::philox(c.seed, cells::counter_of(c.row, c.first_step + t, b, block));
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      if (block * kUnits + i >= c.n) break;
+      Edge* const value = values + block * kUnits + i;
+      const bool kept = drawn.words[i] > drop.rate.last_dropped;
+      const Real scaled = kept ? device::load(value) * scale : Real(0);
+      device::store(value, scaled);
+    }
+  });
+}
+
+template <class Edge, class Real>
+void launch_drop(const DropCall& call, cudaStream_t stream) {
+  const int64_t blocks = (call.n + cells::kUnitsOfDraw - 1) / cells::kUnitsOfDraw;
+  const Drop drop{call, cells::DropRate::of(call.rate)};
+  device::launch(drop_kernel<Edge, Real>, shape_of_elements(call.T * call.B, blocks, "drop"),
+                 stream, drop);
+}
+
+}  // namespace
+
+void drop_elements(const DropCall& call, cudaStream_t stream) {
+  switch (call.dtype) {
+    case Dtype::float32:
+      return launch_drop<float, float>(call, stream);
+    case Dtype::float64:
+      return launch_drop<double, double>(call, stream);
+    case Dtype::bfloat16:
+      return launch_drop<Bf16, float>(call, stream);
+    case Dtype::float16:
+      return launch_drop<Half, float>(call, stream);
+  }
+}
+
+}  // namespace fusedrnn::cuda

@@ -1,0 +1,70 @@
+"""Which elements the training calls of a layer drop between its layers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fusedrnn import options
+
+# What the compiled module takes: a rate, a seed, and what step 0 counts as.
+Drop = tuple[float, int, int]
+
+_SEEDS = 1 << 64
+
+
+class Draws:
+    """Seeds of calls, one after the other; a rate of 0 draws none."""
+
+    _lock: ClassVar = threading.Lock()  # of all: a lock of its own could not be pickled
+
+    def __init__(self, rate: object, num_layers: int, seed: int | None) -> None:
+        self.rate = options.number("dropout", rate, least=0.0, below=1.0)
+        if self.rate and num_layers == 1:
+            warnings.warn(
+                f"dropout: {self.rate} has no effect on a single layer; it drops what one layer "
+                "hands to the next",
+                UserWarning,
+                stacklevel=4,  # of a layer's constructor: its class's, the layers' own, this one
+            )
+        self._between = num_layers > 1
+        # Not among the numbers that the parameters are drawn from.
+        words = np.random.SeedSequence(seed, spawn_key=(0,)).generate_state(1, np.uint64)
+        self._seed, self._calls = int(words[0]), 0
+
+    def next(self) -> Drop | None:
+        """Return what the next call drops."""
+        if not (self.rate and self._between):
+            return None
+        with self._lock:
+            number = self._calls
+            self._calls += 1
+        return self.rate, (self._seed + number) % _SEEDS, 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """The seed of the first call, and how many there were."""
+        with self._lock:
+            return self._seed, self._calls
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        seed, calls = options.values("dropout_state", ("seed", "calls"), value)
+        first = options.count("dropout_state[0]", seed)
+        if first >= _SEEDS:
+            raise ValueError(f"dropout_state[0]: expected less than 2**64, got {first}")
+        number = options.count("dropout_state[1]", calls)
+        with self._lock:
+            self._seed, self._calls = first, number
+
+
+def _renew_lock() -> None:
+    """In a child: a thread that was left behind may hold the parent's."""
+    Draws._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
