@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from demo_support import QUICK, SMALL, cells, write_corpus
+from fusedrnn.cli.errors import CommandError
 from fusedrnn.demo import checkpoint, optim, train
 from fusedrnn.demo.cli import main
-from fusedrnn.demo.errors import DemoError
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_the_sizes_of_a_loaded_model_are_fixed(
 def test_a_file_cut_short_is_refused(share: float, trained: Path) -> None:
     data = trained.read_bytes()
     trained.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DemoError, match=r"trained\.npz: not a checkpoint of this demo"):
+    with pytest.raises(CommandError, match=r"trained\.npz: not a checkpoint of this demo"):
         checkpoint.load(trained)
 
 
@@ -104,13 +104,13 @@ def test_a_damaged_byte_is_noticed(trained: Path) -> None:
     data = bytearray(trained.read_bytes())
     data[len(data) // 2] ^= 0x10
     trained.write_bytes(data)
-    with pytest.raises(DemoError, match="not a checkpoint of this demo"):
+    with pytest.raises(CommandError, match="not a checkpoint of this demo"):
         checkpoint.load(trained)
 
 
 def test_a_file_that_unpacks_to_more_than_it_is_is_refused(trained: Path) -> None:
     np.savez_compressed(trained, **arrays_of(trained))
-    with pytest.raises(DemoError, match=r"not a checkpoint of this demo \(it is compressed\)"):
+    with pytest.raises(CommandError, match=r"not a checkpoint of this demo \(it is compressed\)"):
         checkpoint.load(trained)
 
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
     changes: dict[str, Any], trained: Path
 ) -> None:
     altered(trained, **changes)
-    with pytest.raises(DemoError, match="not a checkpoint of this demo"):
+    with pytest.raises(CommandError, match="not a checkpoint of this demo"):
         checkpoint.load(trained)
 
 

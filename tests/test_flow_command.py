@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusedrnn import flow
 from fusedrnn.__main__ import main
+from fusedrnn.cli import flow
 
 SMALL = ["--steps", "30", "--hidden", "8", "--batch", "2"]
 

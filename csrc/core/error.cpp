@@ -2,8 +2,6 @@
 
 #include <cstdio>
 
-#include <cstdio>
-
 namespace fusedrnn {
 namespace {
 

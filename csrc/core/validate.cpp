@@ -238,7 +238,7 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
   tensors.add("dy", args.dy, {T, B, network.output_size()});
   tensors.add_states(args.dstates_n, {B}, "d", "_n");
   tensors.add_states(args.dstate_sequences, {T, B}, "d", "");
-  // A limit below is zero in some format, and that is none.
+  // Far above the least number of float32: a limit that became zero would be none.
   if (args.clip_dh != 0 &&
       !(args.clip_dh >= 1e-30 && args.clip_dh <= std::numeric_limits<double>::max())) {
     refuse_value("clip_dh", "0, for none, or a finite number of at least 1e-30",

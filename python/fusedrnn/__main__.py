@@ -43,7 +43,7 @@ def _run(arguments: list[str]) -> int:
             if (wrong := _wrong_environment()) is not None:
                 return _refuse(wrong)
             # Only now, for `info` should not wait for what the others need.
-            module = "fusedrnn.demo.cli" if command == "demo" else "fusedrnn.flow"
+            module = "fusedrnn.demo.cli" if command == "demo" else "fusedrnn.cli.flow"
             status: int = importlib.import_module(module).main(rest)
             return status
         case ["help" | "-h" | "--help" | "--version" | "info" as command, more, *_]:

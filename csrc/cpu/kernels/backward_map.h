@@ -19,7 +19,7 @@ struct BackwardStage {
   const BackwardArrays<Real>& arrays;
   const int64_t units;
   const bool shows_states;  // whether there are gradients of every step's states beside dy
-  const bool looks;         // whether gradients of states are wanted or limited
+  const bool inspects;      // whether gradients of states are wanted or limited
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   // Whether it is the stage that set state `s`, and the last one backward that reads it.
@@ -29,23 +29,21 @@ struct BackwardStage {
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
     bool shows_states = false;
-    bool looks = arrays.clip_dh > 0;
+    bool inspects = arrays.clip_dh > 0;
     for (int s = 0; s < kStates; ++s) {
       shows_states |= arrays.dstate_y[s].data != nullptr;
-      looks |= arrays.flow[s].data != nullptr;
+      inspects |= arrays.flow[s].data != nullptr;
     }
-    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, looks};
+    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
+                              inspects};
     with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
       for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
         const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0) {
-          stage.finish(product, {b - arrays.row, unit - arrays.unit}, lanes, constants);
-        }
+        if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants);
       });
     });
   }
 
-  // From the arrays' first ones.
   struct Site {
     int64_t row, unit;
   };
@@ -71,7 +69,7 @@ struct BackwardStage {
       if (!set(s) || arrays.dstate_y[s].data == nullptr) continue;
       dnext[s] = dnext[s] + load(arrays.dstate_y[s], at, lanes);
     }
-    if (looks) {
+    if (inspects) {
       if (set(0) && arrays.clip_dh > 0) {
         const V limit = V::set(arrays.clip_dh);
         dnext[0] = max(-limit, min(limit, dnext[0]));

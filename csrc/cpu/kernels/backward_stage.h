@@ -23,7 +23,6 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   const BackwardJob& job = context.job;
   const StageShape& stage = shape.stages[index];
   arrays.problem = &context.p;
-  arrays.row = arrays.unit = 0;
   arrays.flags = step.flags;
   arrays.following_flags = step.following_flags;
   arrays.dparameters = call.dparameters;

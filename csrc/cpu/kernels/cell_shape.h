@@ -12,7 +12,7 @@ namespace fusedrnn::cpu {
 
 constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
-constexpr int kMaxSaved = 4;
+constexpr int kMaxUnitVectors = 2, kMaxSaved = 4;
 constexpr int kMaxDeltas = 8;
 constexpr int kMaxVectorGradients = 24;
 
@@ -152,8 +152,8 @@ consteval bool is_supported() {
   using cells::Operand;
   constexpr CellShape shape = shape_of<Cell>();
   if (shape.input.units != 'H' || shape.input.depth != 'I') return false;
-  // Panels of units and of recurrent weights, which have two vectors, cover each other.
-  if (shape.unit_vectors > 2 || shape.saved > kMaxSaved) return false;
+  // So that panels of units and of recurrent weights, which have two vectors, cover each other.
+  if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
   int products_of_h = 0;
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];

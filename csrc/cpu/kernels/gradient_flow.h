@@ -33,7 +33,7 @@ template <class Real>
 FUSEDRNN_INLINE double norm_of(const Real* numbers, int64_t n) {
   double scale = 1, total = sum_of_squares(numbers, n, scale);
   if (total < 0x1p-900) {
-    scale = 0x1p+500;
+    scale = 0x1p+600;
     total = sum_of_squares(numbers, n, scale);
   } else if (total > 0x1p+1000) {
     scale = 0x1p-600;

@@ -126,8 +126,8 @@ struct BackwardJob {
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
   void* resets[kMaxStates];
-  // Of these gradients where their norms are wanted, else null: Real [2][B][ld_state], of two steps
-  // in turn, and the norms of rows, [T][B].
+  // Where norms of the gradients of the states that leave each step are wanted, else null: those
+  // gradients, Real [2][B][ld_state], of two steps in turn, and the norms of their rows, [T][B].
   void* flow[kMaxStates];
   double* row_norms[kMaxStates];
   void* vectors;  // as PackedCell's

@@ -30,7 +30,7 @@ struct Rows {
 };
 
 // What a stage of one step reads and writes. All pointers are to what belongs to sequence `row` and
-// unit `unit`, which begins a panel.
+// unit `unit`, which begins a panel: the thread's first ones.
 template <class Real>
 struct ForwardArrays {
   const Problem* problem;
@@ -49,11 +49,10 @@ struct ForwardArrays {
   const Real* reset[kMaxStates];
 };
 
-// The other way. `saved` lies as in forward.
+// The other way, from the first sequence and unit on. `saved` lies as in forward.
 template <class Real>
 struct BackwardArrays {
   const Problem* problem;
-  int64_t row, unit;
   const uint8_t* flags;
   const uint8_t* following_flags;  // of the following step
   const Real* vectors;

@@ -14,7 +14,7 @@ FUSEDRNN_INLINE Rows<Real> rows_from(const Sequence& y, int64_t time, int64_t ro
 }
 
 // Rows of which `numbers` are those of a tile, the first of them at (row, unit). There are no
-// others: the address of (0, 0) is a number and no pointer.
+// others: the address of (0, 0) may lie outside of the array, so it is computed as a number.
 template <class Real>
 FUSEDRNN_INLINE Rows<Real> placed(Real* numbers, int64_t stride, int64_t row, int64_t unit) {
   const auto offset = static_cast<uintptr_t>(row * stride + unit) * sizeof(Real);
@@ -53,6 +53,17 @@ FUSEDRNN_INLINE void narrow(const typename V::real* src, int64_t count, Number* 
 // Numbers of one state, or one gate, in a tile.
 template <class F>
 constexpr int kTileNumbers = kTileSums<F, kRecurrentPanel>;
+static_assert(kMaxUnitVectors <= kRecurrentPanel);
+
+// The h that enters a step, as a map reads it.
+template <class Context>
+FUSEDRNN_INLINE void widen_h(const Context& context, int64_t slot, const Tile& tile,
+                             const TileUnits& units, typename Context::Real* numbers) {
+  for (int64_t m = 0; m < tile.rows; ++m) {
+    convert_vectors<typename Context::V>(context.h_row(slot, tile.row + m) + units.first,
+                                         units.count, numbers + m * units.padded);
+  }
+}
 
 template <class F>
 class NarrowForward {
@@ -100,10 +111,7 @@ class NarrowForward {
     }
     if constexpr (!kSameState) {
       if (has_h) {
-        const typename F::State* src = context_.h_row(step_.entering, tile.row) + units.first;
-        for (int64_t m = 0; m < tile.rows; ++m, src += context_.job.ld_state) {
-          convert_vectors<V>(src, units.count, prev_ + m * padded);
-        }
+        widen_h(context_, step_.entering, tile, units, prev_);
         arrays_.prev[0] = {placed(prev_, padded, row, unit).data, padded};
         arrays_.next[0] = placed(next_, padded, row, unit);
       }
@@ -247,10 +255,7 @@ class NarrowBackward {
     const bool has_h = shape.states[0].size == letter;
     if constexpr (!kSameState) {
       if (has_h) {
-        const typename F::State* src = context_.h_row(step_.entering, tile.row) + units.first;
-        for (int64_t m = 0; m < tile.rows; ++m, src += context_.job.ld_state) {
-          convert_vectors<V>(src, units.count, prev_ + m * padded);
-        }
+        widen_h(context_, step_.entering, tile, units, prev_);
         arrays_.prev[0] = const_rows(placed(prev_, padded, tile.row, units.first));
       }
     }

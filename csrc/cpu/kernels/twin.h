@@ -75,7 +75,6 @@ FUSEDRNN_INLINE Twin<V> zero_unless(TwinMask<M> m, Twin<V> a) {
 // One vector or a twin, made of what get(i) returns, or given one by one to put(i, vector).
 template <class X>
 struct Bundle {
-  static constexpr int size = 1;
   template <class Get>
   static FUSEDRNN_MEMBER X collect(const Get& get) {
     return get(0);
@@ -84,14 +83,9 @@ struct Bundle {
   static FUSEDRNN_MEMBER void each(X x, const Put& put) {
     put(0, x);
   }
-  template <class Change>
-  static FUSEDRNN_MEMBER X map(X x, const Change& change) {
-    return change(x);
-  }
 };
 template <class V>
 struct Bundle<Twin<V>> {
-  static constexpr int size = 2;
   template <class Get>
   static FUSEDRNN_MEMBER Twin<V> collect(const Get& get) {
     return {get(0), get(1)};
@@ -100,10 +94,6 @@ struct Bundle<Twin<V>> {
   static FUSEDRNN_MEMBER void each(Twin<V> x, const Put& put) {
     put(0, x.first);
     put(1, x.second);
-  }
-  template <class Change>
-  static FUSEDRNN_MEMBER Twin<V> map(Twin<V> x, const Change& change) {
-    return {change(x.first), change(x.second)};
   }
 };
 

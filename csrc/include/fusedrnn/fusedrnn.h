@@ -267,11 +267,11 @@ typedef struct fusedrnn_backward_args {
   DLTensor* const* dstates;       /* written: of the states before the first step */
   DLTensor* const* dreset_states; /* written */
   /* written: [num_states,T], float64: of the gradient of each state that leaves each step, the
-   * Euclidean norm over sequences and elements, behind clip_dh */
+   * Euclidean norm over sequences and elements, after clip_dh */
   DLTensor* flow;
-  /* 0: none. Else, at least 1e-30, each element of the gradient of h that leaves a step is limited to
-   * [-clip_dh, clip_dh] before it goes on (Graves 2013, "Generating sequences with recurrent neural
-   * networks", section 2.1): what is returned is no gradient of anything then. */
+  /* 0: none. Else, at least 1e-30, each element of the gradient of h that leaves a step is limited
+   * to [-clip_dh, clip_dh] before it goes on (Graves 2013, "Generating sequences with recurrent
+   * neural networks", section 2.1): what is returned is no gradient of anything then. */
   double clip_dh;
   void* stream;
   const fusedrnn_allocator* allocator;

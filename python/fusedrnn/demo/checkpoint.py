@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fusedrnn
-from fusedrnn.demo.errors import DemoError
-from fusedrnn.demo.files import check_regular
+from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.files import check_regular
 from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
 from fusedrnn.demo.text import Vocabulary
 from fusedrnn.demo.train import Session, TrainingOptions
@@ -43,7 +43,7 @@ def rehearse(path: Path, session: Session) -> None:
 
     Raises
     ------
-    DemoError
+    CommandError
         If `save` would fail.
     """
     shape = _state_shape(session.model.config, session.options.batch)
@@ -59,7 +59,7 @@ def save(path: Path, session: Session) -> None:
 
     Raises
     ------
-    DemoError
+    CommandError
         If the file cannot be written, or the old one not be replaced; the new one then stays
         where the message says.
     """
@@ -72,8 +72,8 @@ def save(path: Path, session: Session) -> None:
                 check_regular("--save", path)  # once more: the training may have taken hours
                 shutil.copymode(target, written)
             os.replace(written, target)
-    except DemoError as error:
-        raise DemoError(f"{error}; the model is in {written}") from None
+    except CommandError as error:
+        raise CommandError(f"{error}; the model is in {written}") from None
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def _told_of(path: Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DemoError(f"--save {path}: {what}{error.strerror or error}") from None
+        raise CommandError(f"--save {path}: {what}{error.strerror or error}") from None
 
 
 def _write(target: Path, arrays: Arrays) -> Path:
@@ -120,17 +120,17 @@ def load(path: Path) -> Session:
 
     Raises
     ------
-    DemoError
+    CommandError
         If the file is missing, damaged, or none of ours.
     """
     try:
         check_regular("--load", path)  # an archive is read from its end: no pipe, no device
         return _session(_read(path))
     except OSError as error:
-        raise DemoError(f"--load {path}: {error.strerror or error}") from None
+        raise CommandError(f"--load {path}: {error.strerror or error}") from None
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise DemoError(f"--load {path}: not a checkpoint of this demo ({reason})") from None
+        raise CommandError(f"--load {path}: not a checkpoint of this demo ({reason})") from None
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:

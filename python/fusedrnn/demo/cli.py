@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 import fusedrnn
+from fusedrnn.cli import files
+from fusedrnn.cli.errors import CommandError, TrainingError
 from fusedrnn.demo import arguments as defaults
-from fusedrnn.demo import checkpoint, files
-from fusedrnn.demo.errors import DemoError, TrainingError
+from fusedrnn.demo import checkpoint
 from fusedrnn.demo.generate import generate
 from fusedrnn.demo.model import CharModel, ModelConfig
 from fusedrnn.demo.text import (
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = defaults.parser().parse_args(argv)
     try:
         return _run(arguments)
-    except DemoError as error:
+    except CommandError as error:
         _complain(error)
         return error.exit_status
     except MemoryError as error:
@@ -91,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 checkpoint.save(arguments.save, session)
                 if not arguments.quiet:
                     print(f"saved: {arguments.save}", file=sys.stderr)
-            except DemoError as error:  # a disk filled up, say: the results can still be shown
+            except CommandError as error:  # a disk filled up, say: the results can still be shown
                 _complain(error)
                 status = error.exit_status
     _print_training(report, session, arguments)
@@ -112,7 +113,7 @@ def _complain(message: object) -> None:
 def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) -> Session:
     options = _options(arguments, defaults.TRAINING)
     if not training.strip(UNKNOWN):
-        raise DemoError(f"{named}: too short: no character to train on")
+        raise CommandError(f"{named}: too short: no character to train on")
     vocabulary = Vocabulary.of(training)
     config = ModelConfig(
         cell=_given(arguments, "cell", defaults.CELL),
@@ -124,7 +125,7 @@ def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) 
     try:
         model = CharModel(config, options.seed)
     except (ValueError, OverflowError) as error:  # sizes beyond what an array can have
-        raise DemoError(str(error)) from None
+        raise CommandError(str(error)) from None
     return Session(model, vocabulary, fusedrnn.Adam(model.parameters()), options, text)
 
 
@@ -133,7 +134,7 @@ def _resume(arguments: argparse.Namespace, text: str) -> Session:
     for name in ("cell", "hidden", "layers", "embedding"):
         saved = getattr(session.model.config, name)
         if _given(arguments, name, saved) != saved:
-            raise DemoError(
+            raise CommandError(
                 f"--{name} {getattr(arguments, name)}: "
                 f"the model of --load {arguments.load} has {saved}"
             )
@@ -161,7 +162,7 @@ def _options(arguments: argparse.Namespace, base: TrainingOptions) -> TrainingOp
 def _streams(named: str, characters: int, session: Session, training: str) -> Streams:
     batch, chunk = session.options.batch, session.options.chunk
     if len(training) < batch * chunk + 1:
-        raise DemoError(
+        raise CommandError(
             f"{named}: too short: {characters} characters, {len(training)} of them to train on; "
             f"--batch {batch} and --chunk {chunk} need {batch * chunk + 1}"
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fusedrnn.demo.errors import DemoError
+from fusedrnn.cli.errors import CommandError
 
 Indices = npt.NDArray[np.intp]
 
@@ -57,13 +57,13 @@ def default_text() -> str:
 
     Raises
     ------
-    DemoError
+    CommandError
         If this Python comes without ``pydoc_data`` (some distributions split it off).
     """
     try:
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     except ImportError:
-        raise DemoError("this Python comes without pydoc_data.topics; use --text FILE") from None
+        raise CommandError("this Python comes without pydoc_data.topics; use --text FILE") from None
     seen: set[str] = set()
     kept: list[str] = []
     for name in sorted(topics):
@@ -80,15 +80,15 @@ def read_text(path: Path) -> str:
 
     Raises
     ------
-    DemoError
+    CommandError
         If the file is missing, unreadable, too long, binary or not UTF-8.
     """
     try:
         return normalise(_read_bytes(path).decode("utf-8-sig"))
     except OSError as error:
-        raise DemoError(f"--text {path}: {error.strerror or error}") from None
+        raise CommandError(f"--text {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise DemoError(
+        raise CommandError(
             f"--text {path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} "
             f"at offset {error.start}"
         ) from None
@@ -101,13 +101,13 @@ def _read_bytes(path: Path) -> bytes:
         while block := file.read(min(READ_BYTES, MAX_BYTES + 1 - len(data))):
             data += block
             if data.startswith(_OTHER_MARKS):
-                raise DemoError(
+                raise CommandError(
                     f"--text {path}: expected UTF-8, got the byte-order mark of UTF-16 or UTF-32"
                 )
             if b"\0" in block:
-                raise DemoError(f"--text {path}: expected a text file, got a binary one")
+                raise CommandError(f"--text {path}: expected a text file, got a binary one")
             if len(data) > MAX_BYTES:
-                raise DemoError(f"--text {path}: expected at most {MAX_BYTES:,} bytes, got more")
+                raise CommandError(f"--text {path}: expected at most {MAX_BYTES:,} bytes, got more")
     return bytes(data)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import fusedrnn
-from fusedrnn.demo.errors import TrainingError
+from fusedrnn.cli.errors import TrainingError
 from fusedrnn.demo.model import CharModel, State
 from fusedrnn.demo.optim import learning_rate
 from fusedrnn.demo.text import Indices, Streams, Vocabulary

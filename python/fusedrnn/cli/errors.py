@@ -1,13 +1,13 @@
-"""The errors of the demo: their messages are printed without a traceback."""
+"""The errors of commands: their messages are printed without a traceback."""
 
 
-class DemoError(Exception):
+class CommandError(Exception):
     """Something the user can put right: an option, a file."""
 
     exit_status = 2
 
 
-class TrainingError(DemoError):
+class TrainingError(CommandError):
     """A training that came to nothing."""
 
     exit_status = 1

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from fusedrnn.demo.errors import DemoError
+from fusedrnn.cli.errors import CommandError
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,7 +22,7 @@ def check_regular(option: str, path: Path) -> os.stat_result:
 
     Raises
     ------
-    DemoError
+    CommandError
         If something else is there, such as a folder or a device, or it cannot be looked at.
     FileNotFoundError
         If nothing is there.
@@ -32,15 +32,15 @@ def check_regular(option: str, path: Path) -> os.stat_result:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DemoError(f"{option} {path}: {error.strerror}") from None
+        raise CommandError(f"{option} {path}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise DemoError(f"{option} {path}: expected a file, got {kind}")
+        raise CommandError(f"{option} {path}: expected a file, got {kind}")
     return found
 
 
 def check_target(path: Path, text: Path | None) -> None:
-    """Raise `DemoError` where no checkpoint may be written to ``path``.
+    """Raise `CommandError` where no checkpoint may be written to ``path``.
 
     What exists there has to be a file that may be written, and neither ``text``, by whatever name,
     nor one that the output goes to. Whether its folder takes a new file is for
@@ -51,17 +51,17 @@ def check_target(path: Path, text: Path | None) -> None:
     except FileNotFoundError:
         folder = path.resolve().parent
         if not folder.is_dir():
-            raise DemoError(f"--save {path}: there is no folder {folder}") from None
+            raise CommandError(f"--save {path}: there is no folder {folder}") from None
         return
     if text is not None and _is(found, text):
-        raise DemoError(f"--save {path}: expected another file than --text {text}")
+        raise CommandError(f"--save {path}: expected another file than --text {text}")
     if any(_is(found, descriptor) for descriptor in (1, 2)):
-        raise DemoError(f"--save {path}: expected another file than the output goes to")
+        raise CommandError(f"--save {path}: expected another file than the output goes to")
     try:
         # A file is replaced, and never written; but one that is protected is not to be replaced.
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
-        raise DemoError(f"--save {path}: {error.strerror}") from None
+        raise CommandError(f"--save {path}: {error.strerror}") from None
 
 
 def _is(found: os.stat_result, file: Path | int) -> bool:

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fusedrnn
-from fusedrnn.demo import files
-from fusedrnn.demo.errors import DemoError
+from fusedrnn.cli import files
+from fusedrnn.cli.errors import CommandError
 
 Norms = npt.NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def draw(flows: Sequence[Flow], path: Path) -> None:
 
     Raises
     ------
-    DemoError
+    CommandError
         Where matplotlib is missing, or the file cannot be written.
     """
     try:
@@ -113,7 +113,7 @@ def draw(flows: Sequence[Flow], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
-        raise DemoError(
+        raise CommandError(
             f"--save {path}: drawing needs matplotlib: pip install 'fusedrnn[plot]' (the table "
             "alone: --no-png)"
         ) from None
@@ -143,7 +143,7 @@ def draw(flows: Sequence[Flow], path: Path) -> None:
     try:
         figure.savefig(path, format="png", dpi=110)
     except OSError as error:
-        raise DemoError(f"--save {path}: {error.strerror or error}") from None
+        raise CommandError(f"--save {path}: {error.strerror or error}") from None
 
 
 def _drawable(norms: Norms) -> Norms:
@@ -184,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
     except MemoryError as error:
         print(f"fusedrnn flow: {error}", file=sys.stderr)
         return 2
-    except DemoError as error:
+    except CommandError as error:
         print(f"fusedrnn flow: {error}", file=sys.stderr)
         return error.exit_status
     return 0
