@@ -1,4 +1,4 @@
-"""What the package shows to its users, and that the demo stands on nothing else."""
+"""What the package shows to its users, and that its commands stand on nothing else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_dir_does_not_depend_on_what_was_imported() -> None:
 # The demo
 
 DEMO = Path(fr.__file__).parent / "demo"
-MODULES = sorted(DEMO.glob("*.py"))
+MODULES = sorted([*DEMO.glob("*.py"), *DEMO.parent.joinpath("cli").glob("*.py")])
 
 
 class Uses(ast.NodeVisitor):
@@ -89,12 +89,12 @@ class Uses(ast.NodeVisitor):
                 self._check(rest)
 
     def _check(self, name: str) -> None:
-        if name not in fr.__all__ and name.partition(".")[0] != "demo":
+        if name not in fr.__all__ and name.partition(".")[0] not in {"cli", "demo"}:
             self.private.append(name)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_demo_uses_public_names_alone(path: Path) -> None:
+def test_commands_use_public_names_alone(path: Path) -> None:
     uses = Uses()
     uses.visit(ast.parse(path.read_text(encoding="utf-8")))
     assert uses.private == []
@@ -120,7 +120,7 @@ def test_a_private_name_is_noticed(code: str) -> None:
     assert uses.private
 
 
-def test_the_demo_has_modules() -> None:
-    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "model", "train"}
+def test_commands_have_modules() -> None:
+    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "model", "train"}
     for path in MODULES:
-        importlib.import_module(f"fusedrnn.demo.{path.stem}")
+        importlib.import_module(f"fusedrnn.{path.parent.name}.{path.stem}")

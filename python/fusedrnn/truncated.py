@@ -10,8 +10,9 @@ import numpy as np
 
 from fusedrnn import options
 from fusedrnn.interop import A
-from fusedrnn.layers.base import Layer, LayerTape
+from fusedrnn.layers.base import Layer
 from fusedrnn.layers.dropout import Drop
+from fusedrnn.layers.tape import LayerTape
 
 # Of y of a chunk and its first and last step: the loss and its gradient with respect to y.
 Loss = Callable[[Any, int, int], tuple[Any, Any]]

@@ -7,7 +7,8 @@ follow one another, `devices` where parameters lie, `frozen` layers with packed 
 beside their functions, in `fusedrnn.cells`.
 """
 
-from fusedrnn.layers.base import Layer, LayerTape
+from fusedrnn.layers.base import Layer
 from fusedrnn.layers.frozen import Frozen
+from fusedrnn.layers.tape import LayerTape
 
 __all__ = ["Frozen", "Layer", "LayerTape"]

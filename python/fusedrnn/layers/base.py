@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 
-from fusedrnn import _core, bf16, options, stale
+from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
-from fusedrnn.functional import cut_gates
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.devices import Array, Results, rank
-from fusedrnn.layers.dropout import Draws, Drop
+from fusedrnn.layers.dropout import Draws, Drop, DropoutMode
 from fusedrnn.layers.frozen import Frozen
-from fusedrnn.layers.initial import INITS, Initial
-from fusedrnn.layers.parameters import Parameters
+from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
+from fusedrnn.layers.tape import LayerTape
+from fusedrnn.layers.weights import LayerWeights
 from fusedrnn.options import Init, Padding, WeightDtype
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-@dataclass(frozen=True, eq=False)
-class LayerTape(Generic[A]):
-    """What `forward` of one layer saved for its `backward`.
-
-    It is immutable: backward may run any number of times, and gives the same bits.
-    """
-
-    layer: Layer
-    batch_first: bool = field(repr=False)
-    core: _core.Tape = field(repr=False)
-    results: Results[A] = field(repr=False)
-    stamps: Mapping[str, stale.Stamp] = field(repr=False)
-
-    @property
-    def _swapped(self) -> bool:
-        """Whether the user's arrays are [B, T, n]."""
-        return self.batch_first and not self.core.unbatched
-
-    @property
-    def reserve(self) -> Any:
-        """What the forward pass computed for backward, as a NumPy array of bytes.
-
-        It may be copied or saved; None on a CUDA device.
-        """
-        return self.core.reserve
-
-    def gates(self) -> dict[str, A]:
-        """Return the gates of every step, for looking inside; nothing goes back through them.
-
-        Returns
-        -------
-        dict
-            Arrays [T, B, H], or [B, T, H] with ``batch_first=True``, of the kind of `x`, by the
-            letter of the gate and the end of its parameters' names: "i_l0", "f_l0", ...,
-            "o_l1_reverse". What they hold says `fusedrnn.Tape.gates`.
-
-        Raises
-        ------
-        ValueError
-            For a layer without gates.
-        """
-        found: dict[str, A] = {}
-        for number, end in enumerate(self.layer._stack.ends):
-            gates = cut_gates(self.core, number, self.results.hand_over)
-            found |= {
-                f"{name}{end}": gate.swapaxes(0, 1) if self._swapped else gate
-                for name, gate in gates.items()
-            }
-        return found
-
-
-class Layer(Fixed):
+class Layer(Fixed, LayerWeights, DropoutMode):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -161,100 +106,6 @@ class Layer(Fixed):
             f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
-
-    @property
-    def training(self) -> bool:
-        """Whether `forward` drops what `dropout` says; True at first."""
-        return self._training
-
-    def train(self, mode: bool = True) -> Self:
-        """Make `forward` drop elements between the layers, or with False not; return the layer."""
-        self._training = options.flag("mode", mode)
-        return self
-
-    def eval(self) -> Self:
-        """Make `forward` drop nothing, until `train` is called; return the layer."""
-        return self.train(False)
-
-    @property
-    def dropout_state(self) -> tuple[int, int]:
-        """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
-
-        The seed follows from the constructor's, calls counts those of `forward` that dropped
-        something: call k drops by ``seed + k`` (docs/math.md). It is no parameter, and not in
-        `state_dict`. Training that goes on from a checkpoint draws the masks of training that was
-        never interrupted once this is as it was::
-
-            saved = layer.state_dict(), layer.dropout_state
-            ...
-            parameters, layer.dropout_state = saved
-            layer.load_state_dict(parameters)
-
-        Raises
-        ------
-        ValueError, TypeError
-            Where it is set to anything but two ints of at least 0, the seed below 2**64.
-        """
-        return self._draws.state
-
-    @dropout_state.setter
-    def dropout_state(self, value: tuple[int, int]) -> None:
-        self._draws.state = value
-
-    def parameters(self) -> dict[str, Array]:
-        """Return the parameters by name, to be changed in place.
-
-        Both ``p[name][...] = values`` and ``p[name] = values`` write into the layer, and so do
-        ``p[name] -= step``, ``p.update(...)`` and ``p |= ...``: the arrays stay, and whoever holds
-        one of them sees its new values. What is assigned is what `load_state_dict` takes. `p` is a
-        dict for whoever reads it; ``dict(p)`` is a plain one, which `jax.tree` wants.
-
-        weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
-        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. On the
-        CPU NumPy arrays, those of a bfloat16 layer of `ml_dtypes.bfloat16`; on a CUDA device arrays
-        of `array_type`.
-
-        Raises
-        ------
-        ImportError
-            For a bfloat16 layer on the CPU where the package ml_dtypes is missing.
-        """
-        parameters = self._stack.parameters
-        shown = {name: self._device.show(value) for name, value in parameters.items()}
-        return Parameters(shown, self, self._write)
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters by name."""
-        parameters = self._stack.parameters
-        return {name: self._device.copy(value) for name, value in parameters.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Set every parameter, from arrays of any kind, such as a `torch.nn` layer's state dict.
-
-        Values of another floating dtype are cast to the layer's. Those on a device travel by way
-        of the host, which waits for them.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Where a name is missing or unexpected, or a value is of the wrong shape or not
-            floating. No parameter has been changed then.
-        """
-        self._check_names("state_dict", state_dict, self._stack.parameters)
-        self._write(state_dict)
-
-    def _write(self, values: Mapping[str, Any]) -> None:
-        """Set some parameters, or none where a value is wrong."""
-        parameters = self._stack.parameters
-        loaded = {}
-        for name in values:
-            value = devices.on_host(name, values[name], tuple(parameters[name].shape))
-            if value.dtype.kind not in "fV":  # V: bfloat16, for as_array takes nothing else of it
-                raise TypeError(f"{name}: expected a floating dtype, got {value.dtype.name}")
-            # A copy even of the same dtype: the values may be views of these very parameters.
-            loaded[name] = bf16.cast(value, self.dtype)
-        for name, value in loaded.items():
-            self._device.write(parameters[name], value)
 
     @overload
     def __call__(
@@ -698,30 +549,9 @@ class Layer(Fixed):
     ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
         return self._stack.network.forward(x, weights, state, masks, save, y, state_n, cells, drop)
 
-    def _next_drop(self) -> Drop | None:
-        """What the next training call drops."""
-        return self._draws.next() if self._training else None
-
-    def _import_parameters(self, parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        if parameters is None:
-            return self._stack.parameters
-        shapes = self._stack.shapes()
-        self._check_names("parameters", parameters, shapes)
-        return {
-            name: self._device.read(name, parameters[name], shape, self.dtype)
-            for name, shape in shapes.items()
-        }
-
     def _check_one_direction(self, method: str) -> None:
         if self.bidirectional:
             raise ValueError(f"{method}: expected a layer of one direction, got {self!r}")
-
-    def _check_names(self, argument: str, given: object, wanted: Mapping[str, Any]) -> None:
-        options.same_names(argument, given, wanted, f"the parameters of {self!r}")
-
-    def _initial(self, init: str, seed: int | None) -> Initial:
-        """How the parameters begin."""
-        return Initial(init, seed)
 
     def _output(
         self,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from fusedrnn import options
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # What the compiled module takes: a rate, a seed, and what step 0 counts as.
 Drop = tuple[float, int, int]
@@ -60,6 +63,56 @@ class Draws:
         number = options.count("dropout_state[1]", calls)
         with self._lock:
             self._seed, self._calls = first, number
+
+
+class DropoutMode:
+    """Whether a layer is in training, and where it stands in its random masks."""
+
+    _draws: Draws
+    _training: bool
+
+    @property
+    def training(self) -> bool:
+        """Whether `forward` drops what `dropout` says; True at first."""
+        return self._training
+
+    def train(self, mode: bool = True) -> Self:
+        """Make `forward` drop elements between the layers, or with False not; return the layer."""
+        self._training = options.flag("mode", mode)
+        return self
+
+    def eval(self) -> Self:
+        """Make `forward` drop nothing, until `train` is called; return the layer."""
+        return self.train(False)
+
+    @property
+    def dropout_state(self) -> tuple[int, int]:
+        """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
+
+        The seed follows from the constructor's, calls counts those of `forward` that dropped
+        something: call k drops by ``seed + k`` (docs/math.md). It is no parameter, and not in
+        `state_dict`. Training that goes on from a checkpoint draws the masks of training that was
+        never interrupted once this is as it was::
+
+            saved = layer.state_dict(), layer.dropout_state
+            ...
+            parameters, layer.dropout_state = saved
+            layer.load_state_dict(parameters)
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where it is set to anything but two ints of at least 0, the seed below 2**64.
+        """
+        return self._draws.state
+
+    @dropout_state.setter
+    def dropout_state(self, value: tuple[int, int]) -> None:
+        self._draws.state = value
+
+    def _next_drop(self) -> Drop | None:
+        """What the next training call drops."""
+        return self._draws.next() if self._training else None
 
 
 def _renew_lock() -> None:
