@@ -1,5 +1,6 @@
 #include "core/error.h"
 
+#include <charconv>
 #include <cstdio>
 
 namespace fusedrnn {
@@ -20,8 +21,7 @@ fusedrnn_status fail(fusedrnn_status status, const char* text) noexcept {
 
 std::string number_text(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.9g", value);
-  return text;
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
 }  // namespace fusedrnn

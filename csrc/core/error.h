@@ -72,7 +72,7 @@ inline std::string expected(const Name& name, const std::string& what, const std
   return name.text() + ": expected " + what + ", got " + got;
 }
 
-// As messages show a number that need not be whole.
+// As messages show a number that need not be whole: as short as can be read back.
 std::string number_text(double value);
 
 [[noreturn]] inline void refuse_value(const Name& name, const std::string& wanted,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -65,8 +64,8 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
   if constexpr (requires { args.dropout; }) {
     note_dropout(args, wanted);
     if (std::bit_cast<uint64_t>(found.dropout) != std::bit_cast<uint64_t>(wanted.dropout)) {
-      refuse_value("dropout", rate_text(found.dropout) + ", that of the forward call",
-                   rate_text(wanted.dropout));
+      refuse_value("dropout", number_text(found.dropout) + ", that of the forward call",
+                   number_text(wanted.dropout));
     }
     if (found.dropout_seed != wanted.dropout_seed) {
       refuse_value("dropout_seed",
@@ -153,11 +152,6 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
     layout.rows[row] = places[layout.rows[row]].begin;
   }
   return layout;
-}
-
-std::string rate_text(double rate) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, rate).ptr};  // as short as can be read back
 }
 
 ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes) {

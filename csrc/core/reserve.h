@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "core/network.h"
@@ -27,8 +26,6 @@ struct ReserveHeader {
   uint64_t dropout_seed = 0;  // 0 where nothing was dropped, and so is the step
   int64_t dropout_step = 0;
 };
-
-std::string rate_text(double rate);  // of a dropout, for messages
 
 struct ReserveLayout {
   std::vector<size_t> rows, runs;  // where each begins; those of x and y are not there

@@ -171,7 +171,7 @@ void check_dropout(const Args& args, bool frozen) {
   const double rate = args.dropout;
   if (frozen ? rate != 0 : !(rate >= 0 && rate < 1)) {
     refuse_value("dropout", frozen ? "0 (the weights are frozen)" : "at least 0 and below 1",
-                 rate_text(rate));
+                 number_text(rate));
   }
   if (args.dropout_step < 0) refuse_value("dropout_step", "at least 0", args.dropout_step);
 }
