@@ -211,3 +211,28 @@ def test_keras(kind: str, go_backwards: bool, monkeypatch: pytest.MonkeyPatch) -
         x, mask = np.ascontiguousarray(x[:, ::-1]), mask[:, ::-1]
     y, _ = ours(x, mask=mask, padding="last")
     assert np.allclose(y, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@directions
+def test_16_bits_stand_still(cell: str, name: str, reverse: bool) -> None:
+    """What y shows of steps that do not exist has a gradient in every format."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    narrow = np.dtype(getattr(ml_dtypes, name, name))
+    given, upstream = masked_problem(
+        cell, "float32", steps=9, batch=5, input_size=4, hidden_size=19
+    )
+
+    def rounded(arguments: Arguments) -> tuple[Arguments, Arguments]:
+        stored = {n: v.astype(narrow) if v.dtype.kind == "f" else v for n, v in arguments.items()}
+        return stored, {
+            n: v.astype("float32") if v.dtype == narrow else v for n, v in stored.items()
+        }
+
+    (stored, exact), (above, exact_above) = rounded(given), rounded({"dy": upstream["dy"]})
+    _, tape = forward(cell, **stored, reverse=reverse, padding="last")
+    _, exact_tape = forward(cell, **exact, reverse=reverse, padding="last")
+    got = backward(cell, tape, **above)
+    expected = backward(cell, exact_tape, **exact_above)
+    check({n: v.astype("float32") for n, v in got.items()}, expected, 0.03)
