@@ -187,7 +187,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     # --- arrays of Python ---
     expression(
-        f"{BINDINGS}/pass.cpp",
+        f"{BINDINGS}/states.h",
         "const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);",
         "stride_of(*t, 0)",
         "t->shape[1] * t->shape[2]",
@@ -638,7 +638,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "interop",
     ),
     expression(
-        f"{PYTHON}/layers/base.py",
+        f"{PYTHON}/layers/weights.py",
         "loaded[name] = bf16.cast(value, self.dtype)",
         "bf16.cast(value, self.dtype)",
         "value",
