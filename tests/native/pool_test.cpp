@@ -16,6 +16,9 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -146,12 +149,24 @@ void test_many_runs() {
 }
 
 #if defined(__linux__)
+// Whether every worker sleeps, which it does nowhere but where it is parked.
+bool workers_sleep() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "stat");  // "7 (name) S ..."
+    std::string number, name, state;
+    file >> number >> name >> state;
+    if (name == "(fusedrnn)" && state != "S") return false;
+  }
+  return true;
+}
+
 // The CPUs that the two threads of a team may use, seen from inside, after the worker has slept.
 struct Seen {
   cpu_set_t of[2];
 
   Seen() {
-    usleep(2000);  // long enough for workers to park
+    // On a crowded machine it may take long until a worker gets the CPU that it needs to park.
+    for (int i = 0; i < 10000 && !workers_sleep(); ++i) usleep(1000);
     Team team(2);
     CHECK_EQUAL(team.size(), 2);
     team.run(
