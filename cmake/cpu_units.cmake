@@ -14,12 +14,20 @@ set(FUSEDRNN_FORMATS
   bfloat16        Bf16,float,Bf16
   float16         Half,float,Half
   mixed_bfloat16  float,float,Bf16
-  int8            float,float,Int8)
+  int8            float,float,Int8
+  dual32          Dual<float>,Dual<float>,Dual<float>
+  dual64          Dual<double>,Dual<double>,Dual<double>)
 # What has instructions for narrow numbers. Its other formats are those of the next slower set.
 set(FUSEDRNN_NARROW_FORMATS
   bfloat16        Bf16,Bf16,Bf16
   mixed_bfloat16  float,Bf16,Bf16
   int8            float,Offset8,Int8)
+
+# What maps compute with.
+set(FUSEDRNN_REAL_float32 float)
+set(FUSEDRNN_REAL_float64 double)
+set(FUSEDRNN_REAL_dual32 Dual<float>)
+set(FUSEDRNN_REAL_dual64 Dual<double>)
 
 # Contraction is off so that only what says fma is fused and a result does not depend on what the compiler
 # sees together. Kernels throw nothing, and a unit must share no symbol of the C++ runtime with other code.
@@ -80,9 +88,9 @@ function(_fusedrnn_add_units isa)
   target_compile_definitions(fusedrnn_isa.${isa} INTERFACE
     FUSEDRNN_ISA=${isa} FUSEDRNN_MAPS_ISA=${maps} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}")
   if(NOT FUSEDRNN_SET_NEEDS)
-    foreach(real float double)
+    foreach(real float32 float64 dual32 dual64)
       _fusedrnn_add_object(fusedrnn_maps.${isa}.${real} ${isa} csrc/cpu/kernels/maps.cpp
-                           FUSEDRNN_MAPS_REAL=${real})
+                           FUSEDRNN_MAPS=${real}_maps "FUSEDRNN_MAPS_REAL=${FUSEDRNN_REAL_${real}}")
     endforeach()
   endif()
   while(FUSEDRNN_SET_FORMATS)

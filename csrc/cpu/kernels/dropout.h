@@ -29,7 +29,7 @@ FUSEDRNN_INLINE void draw_factors(const DropCall& call, const cells::DropRate& r
     }
     key = cells::next_philox_key(key);
   }
-  const auto scale = static_cast<Real>(rate.scale);
+  const Real scale = static_cast<typename PlainOf<Real>::type>(rate.scale);
   for (int64_t i = 0; i < draws; ++i) {
     for (int word = 0; word < cells::kUnitsOfDraw; ++word) {
       factors[i * cells::kUnitsOfDraw + word] =

@@ -14,8 +14,9 @@ FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
   if constexpr (cells::kConstantCount<Cell> == 0) {
     run(cells::NoConstants{});
   } else {
-    using K = cells::ConstantsOf<Cell, Real>;
-    const K k = cells::constants_of<Cell, Real>(p.constants);
+    using Number = typename PlainOf<Real>::type;
+    using K = cells::ConstantsOf<Cell, Number>;
+    const K k = cells::constants_of<Cell, Number>(p.constants);
     if (k.usual) {
       run(cells::Known<K, true>{k});
     } else {

@@ -4,6 +4,7 @@
 #include "cells/registry.h"
 #include "cpu/kernels/backward.h"
 #include "cpu/kernels/dropout.h"
+#include "cpu/kernels/dual.h"
 #include "cpu/kernels/forward.h"
 #include "cpu/kernels/gates.h"
 
