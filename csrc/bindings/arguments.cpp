@@ -71,7 +71,8 @@ int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
 }
 
 bool means_dual(py::handle compute_dtype) {
-  return PyUnicode_Check(compute_dtype.ptr()) != 0 && py::cast<std::string>(compute_dtype) == "dual";
+  return PyUnicode_Check(compute_dtype.ptr()) != 0 &&
+         py::cast<std::string>(compute_dtype) == "dual";
 }
 
 std::string type_name(py::handle object) {

@@ -33,8 +33,8 @@ class CudaKind(Protocol):
 
     Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
     be None: memory then comes from a pool of the CUDA library. A kind may have two more, for
-    derivatives along a direction: `join(value, tangent)`, a dense complex array of two real ones,
-    and `split(array)`, its two parts, dense; `empty` then knows complex64 and complex128. Arrays
+    derivatives along a direction: `join(value, tangent)`, a dense complex array of two real ones, of
+    which one may be None, for zeros, and `split(array)`, its two parts, dense; `empty` then knows complex64 and complex128. Arrays
     have `shape`; those of `empty` can be indexed with integers and slices for views that write
     through.
     """
@@ -126,7 +126,9 @@ class TorchKind:
         return numbers
 
     def join(self, value: Any, tangent: Any) -> Any:
-        return self._torch.complex(value.detach(), tangent.detach())
+        zeros = self._torch.zeros_like(tangent if value is None else value)
+        parts = (zeros if part is None else part.detach() for part in (value, tangent))
+        return self._torch.complex(*parts)
 
     def split(self, array: Any) -> tuple[Any, Any]:
         return array.real.contiguous(), array.imag.contiguous()
@@ -165,9 +167,11 @@ class CupyKind:
         return values
 
     def join(self, value: Any, tangent: Any) -> Any:
-        with value.device:
-            array = self._cupy.empty(value.shape, np.result_type(value.dtype, np.complex64))
-            array.real, array.imag = value, tangent
+        like = tangent if value is None else value
+        with like.device:
+            array = self._cupy.empty(like.shape, np.result_type(like.dtype, np.complex64))
+            array.real = 0 if value is None else value
+            array.imag = 0 if tangent is None else tangent
             return array
 
     def split(self, array: Any) -> tuple[Any, Any]:

@@ -62,8 +62,7 @@ class Duals:
         for text, array in ((name, value), (label, tangent)):
             if array is not None:
                 _core.check_on_cuda(text, array, shape, self._dtype, index)
-        zero = tangent if value is None else value
-        return join(zero * 0 if value is None else value, zero * 0 if tangent is None else tangent)
+        return join(value, tangent)
 
     def split(self, array: Any) -> tuple[Any, Any]:
         """Values and tangents, of the kind of x."""

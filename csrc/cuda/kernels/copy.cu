@@ -39,9 +39,16 @@ struct CopyKernel {
 };
 template <class From, class To>
 constexpr CopyKernel kCopy = {kDtypeOf<From>, kDtypeOf<To>, launch_copy<From, To>};
-constexpr CopyKernel kCopyKernels[] = {
-    kCopy<double, double>, kCopy<float, float>, kCopy<float, Bf16>, kCopy<float, Half>,
-    kCopy<Bf16, float>,    kCopy<Bf16, Bf16>,   kCopy<Half, float>, kCopy<Half, Half>};
+constexpr CopyKernel kCopyKernels[] = {kCopy<double, double>,
+                                       kCopy<float, float>,
+                                       kCopy<float, Bf16>,
+                                       kCopy<float, Half>,
+                                       kCopy<Bf16, float>,
+                                       kCopy<Bf16, Bf16>,
+                                       kCopy<Half, float>,
+                                       kCopy<Half, Half>,
+                                       kCopy<Dual<float>, Dual<float>>,
+                                       kCopy<Dual<double>, Dual<double>>};
 
 template <class To>
 __global__ void __launch_bounds__(kElementBlock) clear_kernel(Copy c) {
@@ -125,6 +132,10 @@ void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream) {
       return launch_clear<Bf16>(copy, stream);
     case Dtype::float16:
       return launch_clear<Half>(copy, stream);
+    case Dtype::dual32:
+      return launch_clear<Dual<float>>(copy, stream);
+    case Dtype::dual64:
+      return launch_clear<Dual<double>>(copy, stream);
   }
 }
 
@@ -138,6 +149,10 @@ void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t st
       return launch_initial_gradient<Bf16, float>(gradient, stream);
     case Dtype::float16:
       return launch_initial_gradient<Half, float>(gradient, stream);
+    case Dtype::dual32:
+      return launch_initial_gradient<Dual<float>, Dual<float>>(gradient, stream);
+    case Dtype::dual64:
+      return launch_initial_gradient<Dual<double>, Dual<double>>(gradient, stream);
   }
 }
 
@@ -151,6 +166,10 @@ void sum_rows_in_order(const RowSum& sum, Dtype to, cudaStream_t stream) {
       return launch_row_sum<Bf16, float>(sum, stream);
     case Dtype::float16:
       return launch_row_sum<Half, float>(sum, stream);
+    case Dtype::dual32:
+      return launch_row_sum<Dual<float>, Dual<float>>(sum, stream);
+    case Dtype::dual64:
+      return launch_row_sum<Dual<double>, Dual<double>>(sum, stream);
   }
 }
 
