@@ -33,10 +33,10 @@ class CudaKind(Protocol):
 
     Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
     be None: memory then comes from a pool of the CUDA library. A kind may have two more, for
-    derivatives along a direction: `join(value, tangent)`, a dense complex array of two real ones, of
-    which one may be None, for zeros, and `split(array)`, its two parts, dense; `empty` then knows complex64 and complex128. Arrays
-    have `shape`; those of `empty` can be indexed with integers and slices for views that write
-    through.
+    derivatives along a direction: `join(value, tangent)`, a dense complex array of two real ones,
+    of which one may be None, for zeros, and `split(array)`, its two parts, dense; `empty` then
+    knows complex64 and complex128. Arrays have `shape`; those of `empty` can be indexed with
+    integers and slices for views that write through.
     """
 
     def current_stream(self, device: int) -> int:

@@ -1,6 +1,6 @@
-// Numbers beside float and double: how they are stored, and the conversion of the 16-bit ones one by
-// one. Whole vectors convert in vec.h. Plain bits, so that no instruction set's own type is needed
-// to name them.
+// Numbers beside float and double: how they are stored, and the conversion of the 16-bit ones one
+// by one. Whole vectors convert in vec.h. Plain bits, so that no instruction set's own type is
+// needed to name them.
 #pragma once
 
 #include <cstdint>
