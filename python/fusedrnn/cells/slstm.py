@@ -12,7 +12,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 Forget = Literal["sigmoid", "exp"]
 FORGETS: tuple[Forget, ...] = get_args(Forget)
@@ -131,11 +131,12 @@ def slstm_forward(
     reset_m: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A, A, A], Tape[A]]:
     """Run `slstm` and save what its gradients need: ``y, (h_n, c_n, n_n, m_n), tape``.
 
-    Takes the arguments of `slstm` and computes the same bits.
+    Takes the arguments of `slstm`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     y, (h_n, c_n, n_n, m_n), _, tape = run(
         _cell(forget),
@@ -147,6 +148,7 @@ def slstm_forward(
         compute_dtype,
         out,
         "slstm_forward",
+        memory=memory,
     )
     return y, (h_n, c_n, n_n, m_n), tape
 
@@ -273,6 +275,7 @@ class SLSTM(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -293,6 +296,7 @@ class SLSTM(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,
