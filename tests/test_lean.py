@@ -180,9 +180,7 @@ def test_functions(reverse: bool) -> None:
     }.items():
         results = []
         for memory in ("lean", "default"):
-            y, _, tape = getattr(fr, f"{cell}_forward")(
-                x, *weights, reverse=reverse, memory=memory
-            )
+            y, _, tape = getattr(fr, f"{cell}_forward")(x, *weights, reverse=reverse, memory=memory)
             results.append(by_name(getattr(fr, f"{cell}_backward")(tape, y)))
         same_bits(*results)
 
@@ -209,13 +207,13 @@ def bytes_of_step(layer: Any, x: Any) -> int:
 
 
 @pytest.mark.parametrize("kind", [fr.RNN, fr.GRU, fr.LSTM, fr.SLSTM])
-@pytest.mark.parametrize("shape", [(6000, 1), (50, 120)], ids=str)
+@pytest.mark.parametrize("shape", [(40000, 1), (400, 100)], ids=str)
 def test_memory(kind: Any, shape: tuple[int, int]) -> None:
     x = np.zeros((*shape, 32), "float32")
     lean, default = (bytes_of_step(kind(32, 128, memory=m), x) for m in ("lean", "default"))
     states = 4 * len(kind._states) * 128 * shape[0] * shape[1]
     assert default > 2 * states
-    assert states < lean <= 0.4 * default + 0.25 * (kind is fr.SLSTM) * default
+    assert states < lean <= 0.4 * default
 
 
 def test_reserves_of_the_other_kind() -> None:
