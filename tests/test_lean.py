@@ -231,7 +231,7 @@ def test_reserves_of_the_other_kind() -> None:
         again.backward(dy, None, None, False)[0],
         tapes[1].core.backward(dy, None, None, False)[0],
     )
-    with pytest.raises(ValueError, match="^reserve: expected [0-9]+ bytes, for this network"):
+    with pytest.raises(ValueError, match=r"^reserve: expected [0-9]+ bytes, for this network"):
         type(tapes[0].core)(network, x, weights, None, tapes[1].reserve).backward(
             dy, None, None, False
         )
@@ -249,11 +249,11 @@ def test_gates() -> None:
 
 def test_arguments() -> None:
     given, _ = problem_of("gru", "float32")
-    with pytest.raises(ValueError, match="^memory: expected 'default' or 'lean', got 'leen'"):
+    with pytest.raises(ValueError, match=r"^memory: expected 'default' or 'lean', got 'leen'"):
         fr.gru_forward(**given, memory="leen")
-    with pytest.raises(ValueError, match="^memory: expected 'default' or 'lean', got 'full'"):
+    with pytest.raises(ValueError, match=r"^memory: expected 'default' or 'lean', got 'full'"):
         fr.GRU(2, 3, memory="full")
-    with pytest.raises(TypeError, match="^memory: expected a str, got bool"):
+    with pytest.raises(TypeError, match=r"^memory: expected a str, got bool"):
         fr.GRU(2, 3, memory=True)
 
 

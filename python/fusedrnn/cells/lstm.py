@@ -330,8 +330,8 @@ def lstm_forward(
 ) -> Any:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
-    Takes the arguments of `lstm`, and `memory` as `rnn_forward`, and computes the same bits; with ``return_cells=True`` returns
-    ``y, (h_n, c_n), c, tape``.
+    Takes the arguments of `lstm`, and `memory` as `rnn_forward`, and computes the same bits; with
+    ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
