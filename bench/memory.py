@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.one:
         cell, memory, *sizes = options.one
-        print(json.dumps(run_one(cell, memory, *map(int, sizes), options.min_time)))
+        T, B, H = map(int, sizes)
+        print(json.dumps(run_one(cell, memory, T, B, H, options.min_time)))
         return 0
     print(HEAD)
     records = measure(options.rounds, options.min_time)

@@ -70,9 +70,8 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
     std::vector<double>& own = constants[described.size()];
     described.push_back(run_argument(py::reinterpret_borrow<py::object>(run), own));
   }
-  return std::make_shared<Network>(
-      make_network(described.data(), static_cast<int>(described.size()), dtype, compute,
-                   memory_argument(lean)));
+  return std::make_shared<Network>(make_network(
+      described.data(), static_cast<int>(described.size()), dtype, compute, memory_argument(lean)));
 }
 
 py::list describe_parameters(const Network& network) {
