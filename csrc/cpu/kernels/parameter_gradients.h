@@ -339,8 +339,8 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
     int blocks[kMaxGates];
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
-    const int64_t first =
-        stage.operand == cells::Operand::h ? begin + context.p.reverse : context.gate_step(begin);
+    const bool of_h = stage.operand == cells::Operand::h;
+    const int64_t first = of_h ? begin + context.p.reverse : context.gate_step(begin);
     gradients.template outer<Row>(
         {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
         blocks);
