@@ -197,6 +197,7 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.cell = static_cast<int>(run.cell - kCells);
   run.problem.dtype = network.dtype;
   run.problem.compute = network.compute;
+  run.problem.lean = network.lean;
   run.problem.reverse = given.reverse != 0;
   set_sizes(given, number, named, run);
   set_constants(given, number, run);
@@ -256,7 +257,8 @@ Shape Run::parameter_shape(int i) const {
   return shape;
 }
 
-Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute) {
+Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
+                     int32_t memory) {
   if (count < 1 || count > kMaxRuns) {
     refuse_value("num_runs", "1 to " + std::to_string(kMaxRuns), count);
   }
@@ -264,6 +266,10 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   Network network;
   network.dtype = dtype;
   network.compute = known_compute(compute, dtype);
+  if (memory != FUSEDRNN_MEMORY_DEFAULT && memory != FUSEDRNN_MEMORY_LEAN) {
+    refuse_value("memory", "a fusedrnn_memory", memory);
+  }
+  network.lean = memory == FUSEDRNN_MEMORY_LEAN;
   network.runs.reserve(static_cast<size_t>(count));
   network.rows.resize(1);
   for (int i = 0; i < count; ++i) add_run(runs[i], count == 1 ? -1 : i, network);

@@ -2,8 +2,7 @@
 // step and stage one product of what it multiplies and one kernel of gate maths.
 #pragma once
 
-#include "cuda/general/products.h"
-#include "cuda/general/states.h"
+#include "cuda/general/projection.h"
 
 namespace fusedrnn::cuda {
 
@@ -14,9 +13,12 @@ class GeneralForward {
                  Layout& layout);
 
   // How many steps of inputs are projected at a time.
-  static int64_t chunk_steps(const Run& run, bool save);
+  static int64_t chunk_steps(const Run& run, bool keeps_gates);
 
-  void use(char* memory) { memory_ = memory; }
+  void use(char* memory) {
+    memory_ = memory;
+    projection_.use(memory);
+  }
   void launch(const Products& products) const;
 
  private:
@@ -35,9 +37,9 @@ class GeneralForward {
   const States& states_;
   const Run& run_;
   const int64_t chunk_steps_;
-  const bool stage_inputs_;
+  InputProjection projection_;
   StagedMatrix weights_[kMaxParameters];
-  Piece u_, x_;
+  Piece u_;
   char* memory_ = nullptr;
 };
 

@@ -14,7 +14,7 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
@@ -127,11 +127,12 @@ def gru_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `gru` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `gru` and computes the same bits.
+    Takes the arguments of `gru`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), _, tape = run(
@@ -145,6 +146,7 @@ def gru_forward(
         out,
         "gru_forward",
         constants=numbers,
+        memory=memory,
     )
     return y, h_n, tape
 
@@ -239,6 +241,7 @@ class GRU(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -260,6 +263,7 @@ class GRU(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

@@ -15,7 +15,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 CellClipNan = Literal["propagate", "limit"]
@@ -268,6 +268,7 @@ def lstm_forward(
     return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], Tape[A]]: ...
 @overload
@@ -296,6 +297,7 @@ def lstm_forward(
     return_cells: Literal[True],
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
 def lstm_forward(
@@ -323,12 +325,13 @@ def lstm_forward(
     return_cells: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> Any:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
-    Takes the arguments of `lstm` and computes the same bits; with ``return_cells=True`` returns
-    ``y, (h_n, c_n), c, tape``.
+    Takes the arguments of `lstm`, and `memory` as `rnn_forward`, and computes the same bits; with
+    ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
@@ -344,6 +347,7 @@ def lstm_forward(
         "lstm_forward",
         return_cells=return_cells,
         constants=numbers,
+        memory=memory,
     )
     return y, state, *cells, tape
 
@@ -520,6 +524,7 @@ class LSTM(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -551,6 +556,7 @@ class LSTM(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,
