@@ -221,7 +221,7 @@ void add_again(Arena& arena, const Plan& plan, BackwardJob& job) {
   }
   const int64_t numbers = shape.gates * round_up(p.H, panel_units(shape));
   const int64_t rows = kAgainBytes / (numbers * static_cast<int64_t>(shape.real_bytes));
-  job.again_rows = std::clamp<int64_t>(rows, kFewestAgainRows, job.chunk_steps * p.B);
+  job.again_rows = std::min(std::max(rows, kFewestAgainRows), job.chunk_steps * p.B);
   add_packed(arena, shape, p, true, again.packed);
   again.ld_staged = row_stride(p.I, shape.row_bytes);
   add_parts(arena, plan, count(numbers, job.again_rows), shape.real_bytes, again.projection);
