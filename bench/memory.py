@@ -86,7 +86,8 @@ def measure(steps: int, budget: float) -> list[dict[str, Any]]:
                 record[memory] = json.loads(subprocess.check_output(command, text=True))
             records.append(record)
     for record in records:
-        for memory, ms in times_of(record["cell"], *record["shape"], steps, budget).items():
+        T, B, H = record["shape"]
+        for memory, ms in times_of(record["cell"], T, B, H, steps, budget).items():
             record[memory]["ms"] = ms
         print(_line(record), flush=True)
     return records
