@@ -53,6 +53,14 @@ FUSEDRNN_CELL_FN Philox counter_of(int64_t row, int64_t t, int64_t b, int64_t bl
            static_cast<uint32_t>(row)}};
 }
 
+// What a mask is of: the upper bits of a counter's row, whose others number the row or, of all but
+// the first, the run. `step` of a weight is 0, `b` the matrix's row.
+enum class Mask : int64_t { between_runs, weights };
+constexpr int kMaskShift = 24;
+FUSEDRNN_CELL_HOST int64_t row_of_mask(Mask mask, int64_t run) {
+  return static_cast<int64_t>(mask) << kMaskShift | run;
+}
+
 // A rate p, 0 < p < 1, as loops need it.
 struct DropRate {
   uint32_t last_dropped;  // an element is kept where its number is above

@@ -164,6 +164,20 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
   }
 }
 
+double checked_rate(int number, const char* field, double rate) {
+  if (rate >= 0 && rate < 1) return rate + 0.0;  // 0 has no sign
+  refuse_value({"", field, "", number}, "at least 0 and below 1", number_text(rate));
+}
+
+void set_noise(const fusedrnn_run& given, int number, Run& run) {
+  run.weight_dropout = checked_rate(number, "weight_dropout", given.weight_dropout);
+  if (run.weight_dropout != 0 && run.recurrent_weights() < 0) {
+    refuse_value({"", "weight_dropout", "", number},
+                 std::string("0 (") + run.cell->name + " has no matrix w_hh)",
+                 number_text(run.weight_dropout));
+  }
+}
+
 // `last`: the highest row so far.
 void set_rows(const fusedrnn_run& given, int number, int last, Run& run) {
   run.read_offset = given.read_offset;
@@ -198,6 +212,7 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.reverse = given.reverse != 0;
   set_sizes(given, number, named, run);
   set_constants(given, number, run);
+  set_noise(given, number, run);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;
@@ -245,6 +260,13 @@ std::string cell_names() {
   for (const CellTable& cell : kCells)
     names += (names.empty() ? "" : ", ") + std::string(cell.name);
   return names;
+}
+
+int Run::recurrent_weights() const {
+  for (int i = 0; i < num_parameters(); ++i) {
+    if (parameter(i).name == std::string_view("w_hh") && parameter(i).columns.letter != 0) return i;
+  }
+  return -1;
 }
 
 Shape Run::parameter_shape(int i) const {

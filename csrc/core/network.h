@@ -35,6 +35,7 @@ struct Run {
   size_t reads, writes;
   int64_t read_offset, write_offset;
   int first_parameter, first_state;  // in the lists of the network
+  double weight_dropout;
 
   int64_t extent(char letter) const {
     return letter == 'I' ? problem.I : letter == 'P' ? problem.P : problem.H;
@@ -47,6 +48,8 @@ struct Run {
   }
   const cells::State& state(int s) const { return cell->states[static_cast<size_t>(s)]; }
   int64_t state_size(int s) const { return extent(state(s).size); }
+  // The number of the matrix w_hh; -1 where there is none.
+  int recurrent_weights() const;
   Shape parameter_shape(int i) const;
   Problem at(int64_t T, int64_t B) const {
     Problem p = problem;

@@ -98,13 +98,14 @@ struct StepCall {
   void* next[kMaxStates] = {};  // next[0] is also the output
 };
 
-// A row between runs of which elements are dropped (cells/dropout.h), or the row's gradient:
-// changed in place.
+// A row between runs, or a matrix as one step of as many sequences as it has rows, of which
+// elements are dropped (cells/dropout.h), or the gradient of one.
 struct DropCall {
   Dtype dtype = Dtype::float32;
   int64_t T = 0, B = 0, n = 0;
-  Sequence values;
-  int64_t row = 0;         // its number in the network
+  Sequence from;
+  Sequence to;             // written; it may be `from`
+  int64_t row = 0;         // as counters have it
   int64_t first_step = 0;  // what step 0 counts as
   double rate = 0;         // above 0 and below 1
   uint64_t seed = 0;

@@ -1,4 +1,4 @@
-// Dropout of a row between layers, or of its gradient, in place.
+// Dropout of a row between layers, of weights, or of their gradients.
 #pragma once
 
 #include "cells/dropout.h"
@@ -49,17 +49,20 @@ void run_drop(const DropCall& call, int thread, int threads) {
   typename F::Real factors[kUnitsTogether + V::width] = {};  // whole vectors are read
   for (int64_t row = begin; row < end; ++row) {
     const int64_t t = row / call.B, b = row % call.B;
-    Edge* const values =
-        static_cast<Edge*>(call.values.data) + t * call.values.t_stride + b * call.values.b_stride;
+    const auto at = [&](const Sequence& s) {
+      return static_cast<Edge*>(s.data) + t * s.t_stride + b * s.b_stride;
+    };
+    const Edge* const from = at(call.from);
+    Edge* const to = at(call.to);
     for (int64_t first = 0; first < call.n; first += kUnitsTogether) {
       const int64_t left = call.n - first, units = left < kUnitsTogether ? left : kUnitsTogether;
       draw_factors(call, rate, t, b, first, units, factors);
       for (int64_t unit = 0; unit < units; unit += V::width) {
         const int lanes = lanes_at<V>(unit, units);
-        const V value = V::load(values + first + unit, lanes), factor = V::load(factors + unit);
+        const V value = V::load(from + first + unit, lanes), factor = V::load(factors + unit);
         // What is dropped is zero whatever it was.
         const V result = select(factor <= V::zero(), V::zero(), value * factor);
-        result.store(values + first + unit, lanes);
+        result.store(to + first + unit, lanes);
       }
     }
   }

@@ -21,17 +21,18 @@ __global__ void __launch_bounds__(kElementBlock) drop_kernel(Drop drop) {
   const auto scale = static_cast<Real>(drop.rate.scale);
   for_elements(c.T * c.B, (c.n + kUnits - 1) / kUnits, [&](int64_t row, int64_t block) {
     const int64_t t = row / c.B, b = row - t * c.B;
-    Edge* const values =
-        static_cast<Edge*>(c.values.data) + t * c.values.t_stride + b * c.values.b_stride;
+    const Edge* const from =
+        static_cast<const Edge*>(c.from.data) + t * c.from.t_stride + b * c.from.b_stride;
+    Edge* const to = static_cast<Edge*>(c.to.data) + t * c.to.t_stride + b * c.to.b_stride;
     const cells::Philox drawn =
         cells::philox(c.seed, cells::counter_of(c.row, c.first_step + t, b, block));
 #pragma unroll
     for (int i = 0; i < kUnits; ++i) {
-      if (block * kUnits + i >= c.n) break;
-      Edge* const value = values + block * kUnits + i;
+      const int64_t unit = block * kUnits + i;
+      if (unit >= c.n) break;
       const bool kept = drawn.words[i] > drop.rate.last_dropped;
-      const Real scaled = kept ? device::load(value) * scale : Real(0);
-      device::store(value, scaled);
+      const Real scaled = kept ? device::load(from + unit) * scale : Real(0);
+      device::store(to + unit, scaled);
     }
   });
 }

@@ -162,6 +162,10 @@ typedef struct fusedrnn_run {
    * fusedrnn_activation with their finite alpha and beta. The activation of an RNN's h is f; r and
    * z of a GRU are f's and n is g's; i, f and o of an LSTM are f's, g is g's, and h = o * h(c). */
   const double* constants;
+  /* Noise of this run, which a call draws where it is `training`. At least 0 and below 1:
+   * DropConnect (Wan et al. 2013; Merity et al. 2018). Each element of w_hh, a matrix, is zero with
+   * this probability for a whole call, and the others are divided by 1 - weight_dropout. */
+  double weight_dropout;
 } fusedrnn_run;
 
 typedef struct fusedrnn_network fusedrnn_network; /* immutable */
@@ -224,8 +228,10 @@ typedef struct fusedrnn_forward_args {
   /* optional: num_states vectors [H] or [P], each optional: what takes the place of a state that a
    * reset discards */
   const DLTensor* const* reset_states;
-  int32_t padding;           /* a fusedrnn_padding */
-  int32_t reserved;          /* zero */
+  int32_t padding; /* a fusedrnn_padding */
+  /* Nonzero: the noise of the runs is drawn, by dropout_seed and dropout_step; 0: there is none. 0
+   * with frozen weights. */
+  int32_t training;
   DLTensor* y;               /* written */
   DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */
   /* written: num_states of every step, [T,B,H] or [T,B,P], zero or standing still where a step does
@@ -240,8 +246,8 @@ typedef struct fusedrnn_forward_args {
    * weights. One seed drops the same elements on every device and with any number of threads; take
    * another for each call. docs/math.md says which they are. */
   double dropout;
-  uint64_t dropout_seed; /* not looked at where dropout is 0, nor is the step; captured in a CUDA
-                          * graph, it is that of each run of the graph */
+  uint64_t dropout_seed; /* not looked at where dropout and training are 0, nor is the step;
+                          * captured in a CUDA graph, it is that of each run of the graph */
   /* What step 0 counts as, at least 0: calls over parts of a sequence, with one seed, drop what one
    * call over all of it does. */
   int64_t dropout_step;
@@ -280,6 +286,8 @@ typedef struct fusedrnn_backward_args {
   double dropout;
   uint64_t dropout_seed;
   int64_t dropout_step;
+  int32_t training;
+  int32_t reserved; /* zero */
 } fusedrnn_backward_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args);

@@ -13,6 +13,7 @@ from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
@@ -192,7 +193,7 @@ class GRUGradients(RNNGradients[A]):
     """As `RNNGradients`."""
 
 
-class GRU(Layer):
+class GRU(Noisy, Layer):
     """Layers of gated recurrent units (Cho et al. 2014); the equations stand at `fusedrnn.gru`.
 
     Parameters
@@ -205,7 +206,7 @@ class GRU(Layer):
         As of `RNN`, without `nonlinearity`.
     """
 
-    _usual = Layer._usual | {"reset_after": True, "clip": None, "activations": None}
+    _usual = Layer._usual | QUIET | {"reset_after": True, "clip": None, "activations": None}
 
     def __init__(
         self,
@@ -219,6 +220,7 @@ class GRU(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -237,6 +239,7 @@ class GRU(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=self._noise(weight_dropout=weight_dropout),
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -14,6 +14,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
+from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
@@ -445,7 +446,7 @@ class PeepholeProjectionLSTMGradients(LSTMGradients[A]):
     dw_hr: A  # type: ignore[misc]
 
 
-class LSTM(Layer):
+class LSTM(Noisy, Layer):
     """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
 
     The equations stand at `fusedrnn.lstm`; a state is a pair (h, c).
@@ -471,15 +472,19 @@ class LSTM(Layer):
     """
 
     _states = ("h", "c")
-    _usual = Layer._usual | {
-        "proj_size": 0,
-        "peephole": False,
-        "coupled": False,
-        "clip": None,
-        "cell_clip": None,
-        "cell_clip_nan": "propagate",
-        "activations": None,
-    }
+    _usual = (
+        Layer._usual
+        | QUIET
+        | {
+            "proj_size": 0,
+            "peephole": False,
+            "coupled": False,
+            "clip": None,
+            "cell_clip": None,
+            "cell_clip_nan": "propagate",
+            "activations": None,
+        }
+    )
 
     def __init__(
         self,
@@ -497,6 +502,7 @@ class LSTM(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -523,6 +529,7 @@ class LSTM(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=self._noise(weight_dropout=weight_dropout),
             absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
             bias=bias,

@@ -11,6 +11,7 @@ from fusedrnn.cells.constants import Activation
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Padding
 
 # Those that have a plain cell.
@@ -259,7 +260,7 @@ class RNNGradients(Generic[A]):
     dreset_h: Any = field(default=None, kw_only=True)
 
 
-class RNN(Layer):
+class RNN(Noisy, Layer):
     """Layers of a vanilla RNN (Elman 1990); the equation stands at `fusedrnn.rnn`.
 
     Parameters
@@ -275,6 +276,11 @@ class RNN(Layer):
         The probability, at least 0 and below 1, with which `forward` sets each element of what one
         layer hands to the next to zero; it divides the others by 1 - dropout (Srivastava et al.
         2014). See `train`, `eval` and `dropout_state`.
+    weight_dropout : float
+        The probability, at least 0 and below 1, with which `forward` takes each element of
+        weight_hh for zero; it divides the others by 1 - weight_dropout. One draw for a whole call:
+        DropConnect (Wan et al. 2013; Merity et al. 2018). As for `dropout`, nothing of it in plain
+        calls, `step`, frozen layers and after `eval`.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
     dtype : {"float32", "float64", "bfloat16", "float16"}
@@ -307,7 +313,7 @@ class RNN(Layer):
         A CUDA device that cannot be used; the message says why.
     """
 
-    _usual = Layer._usual | {"nonlinearity": "tanh", "clip": None}
+    _usual = Layer._usual | QUIET | {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
         self,
@@ -320,6 +326,7 @@ class RNN(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -337,6 +344,7 @@ class RNN(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=self._noise(weight_dropout=weight_dropout),
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -56,6 +56,7 @@ class Layer(Fixed, LayerWeights, DropoutMode):
         num_layers: int = 1,
         *,
         constants: tuple[float, ...] = (),
+        noise: tuple[float, ...] = (),
         absent: tuple[str, ...] = (),
         proj_size: int = 0,
         bias: bool = True,
@@ -74,7 +75,7 @@ class Layer(Fixed, LayerWeights, DropoutMode):
         self.num_layers = options.positive("num_layers", num_layers)
         self.bias = options.flag("bias", bias)
         self.batch_first = options.flag("batch_first", batch_first)
-        self._draws = Draws(dropout, self.num_layers, options.seed(seed))
+        self._draws = Draws(dropout, self.num_layers, options.seed(seed), any(noise))
         self._training = True
         self.dropout = self._draws.rate
         self.bidirectional = options.flag("bidirectional", bidirectional)
@@ -88,6 +89,7 @@ class Layer(Fixed, LayerWeights, DropoutMode):
             self.hidden_size,
             self.num_layers,
             constants=constants,
+            noise=noise,
             absent=absent,
             projection_size=proj_size,
             directions=2 if self.bidirectional else 1,
@@ -153,7 +155,7 @@ class Layer(Fixed, LayerWeights, DropoutMode):
     ) -> Any:
         """Run the layers and save nothing.
 
-        This is inference: nothing is dropped, whether or not `training`.
+        This is inference: nothing is dropped, and no noise drawn, whether or not `training`.
 
         Parameters
         ----------
@@ -260,10 +262,11 @@ class Layer(Fixed, LayerWeights, DropoutMode):
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
-        Takes the arguments of a plain call and, where nothing is dropped, computes the same bits;
-        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` that is
-        `training` drops other elements in each call, and `backward` those of its tape's call. The
-        tape refers to `x` and to the parameters: leave them as they are until the last backward.
+        Takes the arguments of a plain call and, where nothing is drawn, computes the same bits;
+        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` or
+        other noise that is `training` draws other masks in each call, and `backward` those of its
+        tape's call. The tape refers to `x` and to the parameters: leave them as they are until the
+        last backward.
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, tape = self._forward(

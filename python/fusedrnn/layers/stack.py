@@ -37,6 +37,7 @@ class Stack:
         num_layers: int,
         *,
         constants: tuple[float, ...],
+        noise: tuple[float, ...],
         absent: tuple[str, ...],  # names of optional parameters beside the biases
         projection_size: int,
         directions: int,
@@ -53,6 +54,7 @@ class Stack:
             projection_size,
             num_layers,
             constants,
+            noise,
             directions,
         )
         self._types = (dtype, compute_dtype, device.is_cuda)
@@ -78,7 +80,7 @@ class Stack:
         self.network = self._make_network()
 
     def _make_network(self) -> _core.Network:
-        cell, input_size, hidden_size, projection_size, num_layers, constants, directions = (
+        cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (
             self._description
         )
         size = projection_size or hidden_size
@@ -95,6 +97,7 @@ class Stack:
                 hidden_size,
                 projection_size,
                 constants,
+                noise,
             )
             for layer in range(num_layers)
             for direction in range(directions)

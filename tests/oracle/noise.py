@@ -1,0 +1,63 @@
+"""Noise inside a run while it is trained: which numbers are drawn, and what they do.
+
+The numbers are those of Philox4x32-10 (Salmon et al. 2011), keyed by a seed and counted by
+(block of four units, sequence, step, mask and run); docs/math.md, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .autodiff import Scalar
+from .vector import Vector
+
+WEIGHTS = 1  # in the upper bits of the last word; below them the number of the run
+
+
+def philox(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Four random numbers of 32 bits."""
+    a, b, c, d = counter
+    even, odd = key
+    for _ in range(10):
+        first, second = 0xD2511F53 * a, 0xCD9E8D57 * c
+        a, b = (second >> 32) ^ b ^ even, second & 0xFFFFFFFF
+        c, d = (first >> 32) ^ d ^ odd, first & 0xFFFFFFFF
+        even, odd = (even + 0x9E3779B9) & 0xFFFFFFFF, (odd + 0xBB67AE85) & 0xFFFFFFFF
+    return a, b, c, d
+
+
+class Noise(NamedTuple):
+    """Rates, and what the numbers of one run follow from."""
+
+    seed: int = 0
+    step: int = 0  # what step 0 counts as
+    run: int = 0  # its number in the network
+    training: bool = True
+    weight_dropout: float = 0.0
+
+    def of_run(self, run: int) -> Noise:
+        return self._replace(run=run)
+
+    def weights(self, w_hh: Sequence[Sequence[Scalar]]) -> list[list[Scalar]]:
+        """DropConnect (Wan et al. 2013): elements are zero, for all steps, or divided by 1 - p."""
+        if not (self.training and self.weight_dropout):
+            return [list(row) for row in w_hh]
+        return [
+            (Vector(row) * self._factors(self.weight_dropout, WEIGHTS, 0, i, len(row))).items
+            for i, row in enumerate(w_hh)
+        ]
+
+    def _factors(self, rate: float, mask: int, t: int, b: int, size: int) -> Vector:
+        """0 with probability `rate`, else 1 / (1 - rate)."""
+        return Vector(0.0 if hit else 1 / (1 - rate) for hit in self._hits(rate, mask, t, b, size))
+
+    def _hits(self, rate: float, mask: int, t: int, b: int, size: int) -> list[bool]:
+        """Whether each of `size` units is one of those that a rate of them is."""
+        key = (self.seed % 2**32, self.seed >> 32)
+        numbers = [
+            number
+            for block in range(-(-size // 4))
+            for number in philox(key, (block, b, t % 2**32, mask << 24 | self.run))
+        ]
+        return [number < rate * 2.0**32 for number in numbers[:size]]
