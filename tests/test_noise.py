@@ -33,9 +33,10 @@ CELLS: dict[str, tuple[str, Arguments]] = {
 }
 NOISES: dict[str, Arguments] = {
     "weights": {"weight_dropout": 0.3},
+    "zoneout": {"zoneout": 0.4},
 }
 LAYERS_ONLY = ("peephole", "proj_size")  # of options: what weights say to the oracle
-EVERY: Arguments = {"weight_dropout": 0.3}
+EVERY: Arguments = {"weight_dropout": 0.3, "zoneout": 0.4}
 
 cells = pytest.mark.parametrize("cell", list(CELLS))
 noises = pytest.mark.parametrize("noise", list(NOISES))
@@ -179,6 +180,44 @@ def test_dtypes(cell: str, noise: str, dtype: str) -> None:
     got, grads, _ = run(layer, call)
     close(got, wanted[0], dtype)
     close(grads, wanted[1], dtype)
+
+
+@pytest.mark.parametrize("rates", [(0.2, 0.6), (0.0, 0.5), (0.5, 0.0), (1.0, 0.0), (0.25, 1.0)])
+@pytest.mark.parametrize("cell", ["lstm", "lstm-peephole", "lstm-projection"])
+def test_zoneout_of_each_state(cell: str, rates: tuple[float, float]) -> None:
+    layer = layer_of(cell, zoneout=rates)
+    call = call_of(layer)
+    wanted = expected(cell, layer, call, noise_of(layer, {"zoneout": rates}))
+    got, grads, _ = run(layer, call)
+    close(got, wanted[0], "float64")
+    close(grads, wanted[1], "float64")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_state_that_stays_lets_nothing_through(training: bool) -> None:
+    """With a zoneout of 1 not even a NaN."""
+    layer = layer_of("lstm", zoneout=1.0)
+    inside(layer).train(training)
+    call = call_of(layer, hard=False)
+    call["x"][2] = np.nan
+    got, _, _ = run(layer, call)
+    assert np.array_equal(got["y"][-1], call["state"][0][-1])
+    same_bits({"c": got["c_n"]}, {"c": call["state"][1]})
+
+
+def test_masks_are_random() -> None:
+    """Shares of what is drawn, and that masks of all kinds, runs, steps and units differ."""
+    noise = oracle.Noise(seed=7)
+    masks = [
+        np.array([[noise.of_run(r)._hits(0.3, kind, t, b, 64) for b in range(8)] for t in range(8)])
+        for kind in range(1, 8)
+        for r in (0, 1)
+    ]
+    for i, mask in enumerate(masks):
+        assert abs(mask.mean() - 0.3) < 0.03
+        for axis in range(3):
+            assert abs(np.mean(mask == np.roll(mask, 1, axis)) - 0.58) < 0.05
+        assert all(abs(np.mean(mask == other) - 0.58) < 0.05 for other in masks[:i])
 
 
 @noises
@@ -350,10 +389,39 @@ def test_wrong_rates(cell: str, name: str) -> None:
             LAYERS[cell](2, 3, **{name: wrong})
 
 
+@pytest.mark.parametrize("cell", list(LAYERS))
+def test_wrong_zoneout(cell: str) -> None:
+    for bad in (-0.1, 1.5, float("nan"), float("inf")):
+        message = f"zoneout: expected a finite number of at least 0 and at most 1, got {bad}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            LAYERS[cell](2, 3, zoneout=bad)
+    for wrong in ("0.5", None, True):
+        with pytest.raises(TypeError, match=r"^zoneout: expected a number, got "):
+            LAYERS[cell](2, 3, zoneout=wrong)
+
+
+def test_wrong_pairs_of_zoneout() -> None:
+    with pytest.raises(TypeError, match=r"^zoneout: expected a number, got tuple$"):
+        fr.GRU(2, 3, zoneout=(0.5, 0.5))  # type: ignore[arg-type]
+    message = "zoneout: expected a pair (h, c), got 1 values"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fr.LSTM(2, 3, zoneout=(0.5,))  # type: ignore[arg-type]
+    message = "zoneout[1]: expected a finite number of at least 0 and at most 1, got 2"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fr.LSTM(2, 3, zoneout=(0.5, 2))
+    layer = fr.LSTM(2, 3, zoneout=(0.5, 0), seed=0)
+    assert layer.zoneout == (0.5, 0.0)
+    assert repr(layer) == "LSTM(2, 3, zoneout=(0.5, 0.0))"
+
+
 # --- below the layers ---
+
+# The compiled module's numbers of a run's noise.
+KINDS = ("weight_dropout", "zoneout_h", "zoneout_c")
 
 
 def network_of(*noise: float, cell: str = "gru") -> Any:
+    noise += (0.0,) * (len(KINDS) - len(noise))
     return _core.Network([(cell, False, 0, 1, 0, 0, 2, 3, 0, (), noise)], "float64")
 
 
@@ -371,7 +439,7 @@ def test_a_kept_reserve_knows_what_was_drawn() -> None:
         wrong = _core.Tape(network, x, weights, None, tape.reserve, drop)
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             wrong.backward(None, None, None, False)
-    for other in (network_of(0.25), network_of()):
+    for other in (network_of(0.25), network_of(), network_of(0.5, 0.5)):
         wrong = _core.Tape(other, x, weights, None, tape.reserve, (0.0, 11, 3))
         with pytest.raises(ValueError, match=r"^reserve: expected what a forward call of this "):
             wrong.backward(None, None, None, False)
@@ -393,12 +461,16 @@ def test_a_kept_reserve_knows_what_was_drawn() -> None:
             "mingru_linear",
             "weight_dropout: expected 0 (mingru_linear has no matrix w_hh), got 0.5",
         ),
-        ((0.5, 0.5), "gru", "runs: expected noise of 1 number, got 2"),
+        ((0, 1.5), "gru", "zoneout_h: expected at least 0 and at most 1, got 1.5"),
+        ((0, 0, -0.5), "lstm", "zoneout_c: expected at least 0 and at most 1, got -0.5"),
+        ((0, 0, float("nan")), "lstm", "zoneout_c: expected at least 0 and at most 1, got nan"),
+        ((0, 0, 0.5), "gru", "zoneout_c: expected 0 (gru has no state but h), got 0.5"),
+        ((0,) * 9, "gru", f"runs: expected noise of {len(KINDS)} numbers, got 9"),
     ],
 )
 def test_wrong_noise(noise: Any, cell: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"{re.escape(message)}$"):
-        network_of(*noise, cell=cell)
+        network_of(*map(float, noise), cell=cell)
 
 
 def test_dropped_weights_are_zero_whatever_they_were() -> None:

@@ -35,7 +35,7 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
 // projection_size, constants, noise), of which the constants are kept in `constants`. Noise:
-// nothing, or (weight_dropout).
+// nothing, or (weight_dropout, zoneout_h, zoneout_c).
 fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
   const Objects fields("runs", object, 11);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
@@ -53,8 +53,10 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
   set_constants(constants, run);
   const std::vector<double> noise = constants_argument("runs", fields[10]);
   if (noise.empty()) return run;
-  if (noise.size() != 1) refuse_value("runs", "noise of 1 number", noise.size());
+  if (noise.size() != 3) refuse_value("runs", "noise of 3 numbers", noise.size());
   run.weight_dropout = noise[0];
+  run.zoneout_h = noise[1];
+  run.zoneout_c = noise[2];
   return run;
 }
 
@@ -151,7 +153,7 @@ void register_network(py::module_& m) {
           py::arg("on_cuda") = false,
           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
           "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
-          "usual ones. noise: (), or (weight_dropout,).")
+          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c).")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(

@@ -170,6 +170,19 @@ double checked_rate(int number, const char* field, double rate) {
 }
 
 void set_noise(const fusedrnn_run& given, int number, Run& run) {
+  const double zoneout[] = {given.zoneout_h, given.zoneout_c};
+  for (int s = 0; s < std::max(run.num_states(), 2); ++s) {
+    const char* const field = s == 0 ? "zoneout_h" : "zoneout_c";
+    const double rate = zoneout[s == 0 ? 0 : 1] + 0.0;
+    if (s >= run.num_states() && rate != 0) {
+      refuse_value({"", field, "", number},
+                   std::string("0 (") + run.cell->name + " has no state but h)", number_text(rate));
+    }
+    if (!(rate >= 0 && rate <= 1)) {
+      refuse_value({"", field, "", number}, "at least 0 and at most 1", number_text(rate));
+    }
+    run.problem.noise.zoneout[s] = rate;
+  }
   run.weight_dropout = checked_rate(number, "weight_dropout", given.weight_dropout);
   if (run.weight_dropout != 0 && run.recurrent_weights() < 0) {
     refuse_value({"", "weight_dropout", "", number},

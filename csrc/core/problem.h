@@ -41,6 +41,15 @@ struct Matrix {
   int64_t stride = 0;
 };
 
+// Noise within a run (cells/dropout.h).
+struct Noise {
+  double zoneout[kMaxStates] = {};  // how likely a unit of a state keeps what entered the step
+  bool training = false;            // drawn; else there is what is expected of it
+  uint64_t seed = 0;
+  int64_t run = 0;         // its number in the network
+  int64_t first_step = 0;  // what step 0 counts as
+};
+
 struct Problem {
   int cell = 0;  // its number in cells/registry.h
   Dtype dtype = Dtype::float32;
@@ -49,6 +58,7 @@ struct Problem {
   int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
   int num_constants = 0;
   double constants[kMaxConstants] = {};  // in the order of the cell's table
+  Noise noise;
 };
 
 // What holds for step t of sequence b; one byte at flags[t*B + b].

@@ -218,6 +218,11 @@ Call call_of(const Network& network, const Run& run, const Args& args,
              const std::vector<Sequence>& rows) {
   Call call;
   call.problem = run.at(args.x->shape[0], args.x->shape[1]);
+  Noise& noise = call.problem.noise;
+  noise.training = args.training != 0;
+  noise.seed = args.dropout_seed;
+  noise.run = network.number_of(run);
+  noise.first_step = args.dropout_step;
   call.x = slice(rows[run.reads], run.read_offset, network.dtype);
   to_matrices(call.parameters, args.parameters, run.first_parameter, run.num_parameters());
   return call;

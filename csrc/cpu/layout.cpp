@@ -92,8 +92,21 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
   arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, shape.saved_bytes);
 }
 
+namespace {
+
+template <class Job>
+void add_zoneout(Arena& arena, const KernelShape& shape, const Problem& p, Job& job) {
+  for (int s = 0; s < shape.state_count; ++s) {
+    const bool drawn = p.noise.training && p.noise.zoneout[s] != 0;
+    arena.add(job.zoneout[s], drawn ? count(p.B, job.ld_state) : 0, shape.real_bytes);
+  }
+}
+
+}  // namespace
+
 void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
                  bool stream, ForwardJob& job) {
+  add_zoneout(arena, shape, p, job);
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
   job.ld_staged = row_stride(p.I, shape.row_bytes);
@@ -132,6 +145,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   job.block_rows = std::min(kBlockRows, round_up(p.T * p.B, shape.depth_unit));
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
+  add_zoneout(arena, shape, p, job);
   arena.add(job.delta, count(p.T, p.B, job.ld_delta), shape.row_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);

@@ -164,6 +164,12 @@ static fusedrnn_run dropping(fusedrnn_run run, double rate) {
   return run;
 }
 
+static fusedrnn_run zoned(fusedrnn_run run, double h, double c) {
+  run.zoneout_h = h;
+  run.zoneout_c = c;
+  return run;
+}
+
 static void test_bad_runs(void) {
   const fusedrnn_run gru = layer("gru", 0, 2, 3), above = layer("gru", 1, 3, 3);
   const char* const cells =
@@ -196,6 +202,11 @@ static void test_bad_runs(void) {
              dropping(above, NAN));
   NO_NETWORK("runs[0].weight_dropout: expected 0 (indrnn_relu has no matrix w_hh), got 0.5",
              dropping(layer("indrnn_relu", 0, 2, 3), 0.5));
+  NO_NETWORK("runs[0].zoneout_h: expected at least 0 and at most 1, got 1.5", zoned(gru, 1.5, 0));
+  NO_NETWORK("runs[0].zoneout_c: expected at least 0 and at most 1, got -1",
+             zoned(layer("lstm", 0, 2, 3), 1, -1));
+  NO_NETWORK("runs[1].zoneout_c: expected 0 (gru has no state but h), got 1", gru,
+             zoned(above, 0, 1));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got 1", with(gru, 1, 2));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got -1", with(gru, -1, 1));
   NO_NETWORK("runs[1].reads: expected a row that was written before, 0 or 1, got 2", gru,

@@ -12,7 +12,11 @@ from typing import NamedTuple
 from .autodiff import Scalar
 from .vector import Vector
 
-WEIGHTS = 1  # in the upper bits of the last word; below them the number of the run
+State = tuple[Vector, ...]
+
+# What a mask is of, in the upper bits of the last word; below them the number of the run.
+WEIGHTS = 1
+ZONEOUT = 2  # of h; of the state behind it 3, ...
 
 
 def philox(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -35,6 +39,7 @@ class Noise(NamedTuple):
     run: int = 0  # its number in the network
     training: bool = True
     weight_dropout: float = 0.0
+    zoneout: float | tuple[float, ...] = 0.0  # of all states, or of each
 
     def of_run(self, run: int) -> Noise:
         return self._replace(run=run)
@@ -47,6 +52,20 @@ class Noise(NamedTuple):
             (Vector(row) * self._factors(self.weight_dropout, WEIGHTS, 0, i, len(row))).items
             for i, row in enumerate(w_hh)
         ]
+
+    def zoned_out(self, t: int, b: int, before: State, after: State) -> State:
+        """Zoneout (Krueger et al. 2016): units stay as they were; else what is expected of that."""
+        rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * len(after)
+        states = []
+        for s, (z, old, new) in enumerate(zip(rates, before, after, strict=True)):
+            if self.training:
+                stay = self._hits(z, ZONEOUT + s, self.step + t, b, len(new))
+                states.append(
+                    Vector(o if hit else n for hit, o, n in zip(stay, old, new, strict=True))
+                )
+            else:
+                states.append(Vector(z * o + (1 - z) * n for o, n in zip(old, new, strict=True)))
+        return tuple(states)
 
     def _factors(self, rate: float, mask: int, t: int, b: int, size: int) -> Vector:
         """0 with probability `rate`, else 1 / (1 - rate)."""

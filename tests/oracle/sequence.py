@@ -76,7 +76,8 @@ def run(
                 if crossed if reverse else begins:
                     state = fresh
                 crossed = begins
-                state = step(Vector(x[t][b]), state, **weights, **options)
+                after = step(Vector(x[t][b]), state, **weights, **options)
+                state = noise.zoned_out(t, b, state, after) if noise.zoneout else after
             if leave is not None:
                 state = leave(t, state)
             if not exists and padding != "last":

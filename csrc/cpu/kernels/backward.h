@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/kernels/backward_stage.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/gradient_flow.h"
 #include "cpu/kernels/parameter_gradients.h"
 
@@ -22,6 +23,7 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   const bool has_flow = flows(job);
   for (int64_t number = context.p.T - 1; number >= 0; --number) {
     const BackwardStep step(context, number);
+    draw_zoneout(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       BackwardArrays<Real> arrays;

@@ -20,6 +20,7 @@ struct BackwardStage {
   const int64_t units;
   const bool shows_states;  // whether there are gradients of every step's states beside dy
   const bool inspects;      // whether gradients of states are wanted or limited
+  const bool zones;         // whether states may have stayed as they were
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   // Whether it is the stage that set state `s`, and the last one backward that reads it.
@@ -34,8 +35,8 @@ struct BackwardStage {
       shows_states |= arrays.dstate_y[s].data != nullptr;
       inspects |= arrays.flow[s].data != nullptr;
     }
-    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
-                              inspects};
+    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
+                              zones_out(*arrays.problem)};
     with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
       for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
         const int lanes = lanes_at<V>(unit, stage.units);
@@ -79,6 +80,7 @@ struct BackwardStage {
         dnext[s].store(arrays.flow[s].at(at.row, at.unit));
       }
     }
+    if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
@@ -120,10 +122,27 @@ struct BackwardStage {
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
     }
+    for (int s = 0; s < kStates && zones; ++s) {
+      if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
+    }
     for (int s = 0; s < kStates && is_cut(arrays.flags, at.row); ++s) {
       if (!ends(s)) continue;
       add_to(arrays.resets[s], at, dprev[s]);
       dprev[s] = V::zero();
+    }
+  }
+
+  // From the gradients of the states that leave the step to those of what the cell computed, and of
+  // what stayed, which are left in the carry until the cell's are known.
+  void zone_out(Site at, V* dnext) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!set(s)) continue;
+      const Rows<const Real>& drawn = arrays.zoneout[s];
+      const V stays = drawn.data != nullptr
+                          ? V::load(drawn.at(at.row, at.unit))
+                          : V::set(static_cast<Real>(arrays.problem->noise.zoneout[s]));
+      cells::gradient_of_stayed(stays, dnext[s]).store(arrays.carry[s].at(at.row, at.unit));
+      dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
     }
   }
 

@@ -39,6 +39,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   for (int s = 0; s < shape.state_count; ++s) {
     arrays.prev[s] = arrays.dstate_y[s] = {};
     arrays.carry[s] = arrays.resets[s] = arrays.flow[s] = {};
+    arrays.zoneout[s] = {static_cast<const Real*>(job.zoneout[s]), job.ld_state};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
       arrays.prev[s] = {context.state_row(s, step.entering, 0), job.ld_state};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/boundary.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/forward_stage.h"
 #include "cpu/kernels/pack_cell.h"
 #include "cpu/kernels/projection.h"
@@ -27,6 +28,7 @@ class Forward {
       int64_t chunk_step = 0;
       for (int64_t step = 0; step < context_.p.T; ++step) {
         if (chunk_step == 0) project_chunk(context_, registers_, step);
+        draw_zoneout(context_, step);
         take_step(ForwardStep(context_, step, chunk_step));
         if (++chunk_step == job.chunk_steps) chunk_step = 0;
       }

@@ -22,6 +22,7 @@ struct ForwardStage {
   const ForwardArrays<Real>& arrays;
   const int64_t units;
   const bool shows_states;  // whether a state is wanted of every step
+  const bool zones;         // whether states may stay as they were
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -31,7 +32,8 @@ struct ForwardStage {
                                 const Real* sums) {
     bool shows_states = false;
     for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
-    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states};
+    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
+                             zones_out(*arrays.problem)};
     with_constants<Cell, Real>(*arrays.problem,
                                [&](const auto& constants) { stage.run(tile, sums, constants); });
   }
@@ -92,6 +94,7 @@ struct ForwardStage {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next, constants);
+    if (zones) zone_out(sites, prev, next);
     if constexpr (sets(0)) show(arrays.y, sites, next[0]);
     if (shows_states) show_states(sites, next);
     store_states(sites, next);
@@ -105,7 +108,10 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) next[s] = prev[s];
     }
-    if (is_valid(arrays.flags, row)) compute(&site, prev, next, constants);
+    if (is_valid(arrays.flags, row)) {
+      compute(&site, prev, next, constants);
+      if (zones) zone_out(&site, prev, next);
+    }
     const bool shown = is_shown(arrays.flags, row);
     if constexpr (sets(0)) show(arrays.y, &site, shown ? next[0] : V::zero());
     if (shows_states) {
@@ -166,6 +172,19 @@ struct ForwardStage {
     if constexpr (kStage.passes) {
       each(sites, passed,
            [&](const Site& site, V v) { v.store(arrays.passed.at(site.row, site.unit)); });
+    }
+  }
+
+  template <class X>
+  void zone_out(const Site* sites, const X* prev, X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
+      const X stays = collect<X>(sites, [&](const Site& site) {
+        const Rows<const Real>& drawn = arrays.zoneout[s];
+        if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
+        return V::set(static_cast<Real>(arrays.problem->noise.zoneout[s]));
+      });
+      next[s] = cells::zoned(stays, prev[s], next[s]);
     }
   }
 

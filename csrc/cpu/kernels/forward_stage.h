@@ -41,10 +41,15 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
     arrays.prev[s] = {};
     arrays.next[s] = arrays.state_y[s] = {};
     arrays.reset[s] = nullptr;
+    arrays.zoneout[s] = {};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
       arrays.prev[s] = {context.state_row(s, step.entering, row) + unit, job.ld_state};
       arrays.next[s] = {context.state_row(s, step.leaving, row) + unit, job.ld_state};
+    }
+    if (job.zoneout[s] != nullptr) {
+      const auto* const zoneout = static_cast<const Real*>(job.zoneout[s]);
+      arrays.zoneout[s] = {zoneout + row * job.ld_state + unit, job.ld_state};
     }
     if constexpr (kSameOutside) {
       if (s == 0) arrays.y = rows_from<Real>(call.y, step.time, row, unit);

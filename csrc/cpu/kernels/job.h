@@ -108,6 +108,7 @@ struct ForwardJob {
   int64_t chunk_steps;  // steps whose input projection is computed at a time
   PackedCell packed;
   States kept;
+  void* zoneout[kMaxStates];  // Real [B][ld_state]: 1 where a state stays; null: none is drawn
   PerThread projection, staged;
   PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a stage
   PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
@@ -121,7 +122,8 @@ struct BackwardJob {
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
   int64_t ld_delta;
-  States kept;  // read only
+  States kept;                // read only
+  void* zoneout[kMaxStates];  // as in forward
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.

@@ -47,6 +47,7 @@ struct ForwardArrays {
   Rows<Real> y;
   Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
   const Real* reset[kMaxStates];
+  Rows<const Real> zoneout[kMaxStates];  // 1 where a state stays as it was; null: problem->noise
 };
 
 // The other way, from the first sequence and unit on. `saved` lies as in forward.
@@ -65,6 +66,7 @@ struct BackwardArrays {
   Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart
   int64_t delta_block;
   const Matrix* dparameters;  // null data: not wanted
+  Rows<const Real> zoneout[kMaxStates];
   Rows<Real>
       flow[kMaxStates];  // gradients of the states that leave the step, where they are wanted
   Real clip_dh;          // limit of the elements of h's; 0: none

@@ -1,6 +1,7 @@
 // What the maps of all cells share.
 #pragma once
 
+#include "cells/dropout.h"
 #include "cpu/kernels/map.h"
 #include "cpu/kernels/number.h"
 #include "cpu/kernels/walk.h"
@@ -22,6 +23,13 @@ FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
       run(cells::Known<K, false>{k});
     }
   }
+}
+
+// Whether states stay as they were, some or in part.
+FUSEDRNN_INLINE bool zones_out(const Problem& p) {
+  bool any = false;
+  for (const double rate : p.noise.zoneout) any |= rate != 0;
+  return any;
 }
 
 // Units that a vector from `unit` on holds; the last panel may have vectors without any.

@@ -6,8 +6,9 @@
 
 namespace fusedrnn::cuda {
 
-BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, Layout& layout)
-    : call_(call), p_(call.problem), states_(states), run_(states.run()) {
+BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+                           Layout& layout)
+    : call_(call), p_(call.problem), states_(states), noise_(noise), run_(states.run()) {
   const Types& types = run_.types;
   delta_ = {layout, p_.T, p_.B, run_.delta_columns(), types.delta};
   int64_t deepest = 0;
@@ -125,6 +126,7 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   }
   s.dy_stride = call_.dy.b_stride;
   s.clip_dh = call_.clip_dh;
+  s.noise = noise_.of_step(time);
   s.flags = states_.flags_at(step);
   s.following_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
   return s;

@@ -3,6 +3,7 @@
 // weights.
 #pragma once
 
+#include "cuda/general/noise.h"
 #include "cuda/general/products.h"
 #include "cuda/general/states.h"
 #include "cuda/kernels/vectors.h"
@@ -11,7 +12,8 @@ namespace fusedrnn::cuda {
 
 class BackwardWalk {
  public:
-  BackwardWalk(const BackwardCall& call, const States& states, Layout& layout);
+  BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+               Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
   // Of all steps: block d from column Run::delta_column(d) on.
@@ -39,6 +41,7 @@ class BackwardWalk {
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const NoiseMasks& noise_;
   const Run& run_;
   StagedMatrix weights_[kMaxParameters];
   Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates], flow_[kMaxStates], norms_;

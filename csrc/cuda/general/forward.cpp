@@ -30,11 +30,12 @@ int64_t GeneralForward::chunk_steps(const Run& run, bool save) {
   return std::clamp<int64_t>(rows / p.B, 1, p.T);
 }
 
-GeneralForward::GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps,
-                               Layout& layout)
+GeneralForward::GeneralForward(const ForwardCall& call, const States& states,
+                               const NoiseMasks& noise, int64_t chunk_steps, Layout& layout)
     : call_(call),
       p_(call.problem),
       states_(states),
+      noise_(noise),
       run_(states.run()),
       chunk_steps_(chunk_steps),
       stage_inputs_(run_.types.edge != run_.types.row ||
@@ -170,6 +171,7 @@ ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   s.y = advance(call_.y.data, time * call_.y.t_stride, run_.types.edge);
   s.y_stride = call_.y.b_stride;
   s.flags = states_.flags_at(step);
+  s.noise = noise_.of_step(time);
   s.next_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
   return s;
 }

@@ -2,6 +2,7 @@
 // step and stage one product of what it multiplies and one kernel of gate maths.
 #pragma once
 
+#include "cuda/general/noise.h"
 #include "cuda/general/products.h"
 #include "cuda/general/states.h"
 
@@ -10,8 +11,8 @@ namespace fusedrnn::cuda {
 class GeneralForward {
  public:
   // Reserves in `layout` what the call needs beside the states.
-  GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps,
-                 Layout& layout);
+  GeneralForward(const ForwardCall& call, const States& states, const NoiseMasks& noise,
+                 int64_t chunk_steps, Layout& layout);
 
   // How many steps of inputs are projected at a time.
   static int64_t chunk_steps(const Run& run, bool save);
@@ -33,6 +34,7 @@ class GeneralForward {
   const ForwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const NoiseMasks& noise_;
   const Run& run_;
   const int64_t chunk_steps_;
   const bool stage_inputs_;

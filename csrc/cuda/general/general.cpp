@@ -24,6 +24,7 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
     key.add(number);
   }
   for (int i = 0; i < p.num_constants; ++i) key.add(std::bit_cast<uint64_t>(p.constants[i]));
+  add_noise(p.noise, key);
   key.add(states.memory());
   key.add(states.flags());
   key.add(scratch);
@@ -73,7 +74,8 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   Gemm& gemm = gemm_of_device(place.device().ordinal());
   Layout reserve, scratch;
   States states(run, save, chunk_steps, save ? reserve : scratch);
-  GeneralForward forward(call, states, chunk_steps, scratch);
+  NoiseMasks noise(run, scratch);
+  GeneralForward forward(call, states, noise, chunk_steps, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
   // Behind all that a graph uses, whose place must not depend on where masks come from.
   Masks masks(given_masks, call.problem);
@@ -81,6 +83,7 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   const CallMemory memory(place, scratch.total());
   states.use(save ? call.reserve : memory.data(), masks.any());
   forward.use(memory.data());
+  noise.draw(memory.data(), place.stream());
 
   // They travel as values of launches, which are no part of a graph: its key need not have them.
   if (masks.any()) masks.make_flags(memory.data(), states.flags(), place.stream());
@@ -106,12 +109,14 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   Layout reserve, scratch;
   States states(run, true, p.T, reserve);
   states.use(const_cast<void*>(call.reserve), masks.any());  // to be read
-  BackwardWalk walk(call, states, scratch);
+  NoiseMasks noise(run, scratch);
+  BackwardWalk walk(call, states, noise, scratch);
   WeightGradients gradients(call, states, padded, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
   const CallMemory memory(place, scratch.total());
   walk.use(memory.data());
   gradients.use(memory.data());
+  noise.draw(memory.data(), place.stream());
 
   GraphKey key = key_of('b', states, memory.data());
   key.add(padded);

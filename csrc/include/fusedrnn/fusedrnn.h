@@ -162,10 +162,15 @@ typedef struct fusedrnn_run {
    * fusedrnn_activation with their finite alpha and beta. The activation of an RNN's h is f; r and
    * z of a GRU are f's and n is g's; i, f and o of an LSTM are f's, g is g's, and h = o * h(c). */
   const double* constants;
-  /* Noise of this run, which a call draws where it is `training`. At least 0 and below 1:
-   * DropConnect (Wan et al. 2013; Merity et al. 2018). Each element of w_hh, a matrix, is zero with
-   * this probability for a whole call, and the others are divided by 1 - weight_dropout. */
+  /* Noise of this run, which a call draws where it is `training`; docs/math.md, section 9.
+   *
+   * weight_dropout   at least 0 and below 1; each element of w_hh, a matrix, is zero with this
+   *                  probability for a whole call, and the others are divided by 1 - weight_dropout
+   * zoneout_h, _c    0 to 1; each unit of h, of the other states, is with this probability after a
+   *                  step what it was before; without training the share of what it was before in
+   *                  what it is after, in backward and with frozen weights too */
   double weight_dropout;
+  double zoneout_h, zoneout_c;
 } fusedrnn_run;
 
 typedef struct fusedrnn_network fusedrnn_network; /* immutable */
@@ -229,8 +234,8 @@ typedef struct fusedrnn_forward_args {
    * reset discards */
   const DLTensor* const* reset_states;
   int32_t padding; /* a fusedrnn_padding */
-  /* Nonzero: the noise of the runs is drawn, by dropout_seed and dropout_step; 0: there is none. 0
-   * with frozen weights. */
+  /* Nonzero: the noise of the runs is drawn, by dropout_seed and dropout_step; 0: there is what is
+   * expected of it. 0 with frozen weights. */
   int32_t training;
   DLTensor* y;               /* written */
   DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */

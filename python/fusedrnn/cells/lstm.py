@@ -462,6 +462,9 @@ class LSTM(Noisy, Layer):
         Whether gates are coupled, f = 1 - i: parameters then have 3H rows (i, g, o), peepholes 2H.
     clip, cell_clip, cell_clip_nan, activations
         As of `fusedrnn.lstm`.
+    zoneout : float, or a pair of them
+        As of `RNN`, for h and for c, each with masks of its own; a number is for both. h is
+        computed from the c that the cell computes, whatever stays of it.
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
@@ -503,6 +506,7 @@ class LSTM(Noisy, Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -529,7 +533,7 @@ class LSTM(Noisy, Layer):
             hidden_size,
             num_layers,
             constants=numbers,
-            noise=self._noise(weight_dropout=weight_dropout),
+            noise=self._noise(weight_dropout=weight_dropout, zoneout=zoneout),
             absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
             bias=bias,

@@ -281,6 +281,11 @@ class RNN(Noisy, Layer):
         weight_hh for zero; it divides the others by 1 - weight_dropout. One draw for a whole call:
         DropConnect (Wan et al. 2013; Merity et al. 2018). As for `dropout`, nothing of it in plain
         calls, `step`, frozen layers and after `eval`.
+    zoneout : float
+        The probability, 0 to 1, with which in `forward` a unit of the state is after a step what it
+        was before (Krueger et al. 2016), drawn for each unit, sequence and step. `y` is that state.
+        Elsewhere, where nothing is drawn, the state is what is expected: zoneout times what it was
+        before and 1 - zoneout times what the cell computes.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
     dtype : {"float32", "float64", "bfloat16", "float16"}
@@ -327,6 +332,7 @@ class RNN(Noisy, Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -344,7 +350,7 @@ class RNN(Noisy, Layer):
             hidden_size,
             num_layers,
             constants=numbers,
-            noise=self._noise(weight_dropout=weight_dropout),
+            noise=self._noise(weight_dropout=weight_dropout, zoneout=zoneout),
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -1,0 +1,32 @@
+// The masks of the noise within a run, drawn before its launches: a seed is of a call, and no part
+// of a graph that is launched again.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/general/run.h"
+#include "cuda/runtime/graphs.h"
+#include "cuda/runtime/layout.h"
+
+namespace fusedrnn::cuda {
+
+class NoiseMasks {
+ public:
+  NoiseMasks(const Run& run, Layout& layout);
+
+  void draw(char* memory, cudaStream_t stream);
+  StepNoise of_step(int64_t time) const;
+
+ private:
+  bool draws_zoneout(int s) const;
+
+  const Run& run_;
+  const Problem& p_;
+  size_t zoneout_[kMaxStates] = {};  // offsets
+  char* memory_ = nullptr;
+};
+
+// What of the noise launches depend on beside masks.
+void add_noise(const Noise& noise, GraphKey& key);
+
+}  // namespace fusedrnn::cuda
