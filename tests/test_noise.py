@@ -34,12 +34,18 @@ CELLS: dict[str, tuple[str, Arguments]] = {
 NOISES: dict[str, Arguments] = {
     "weights": {"weight_dropout": 0.3},
     "zoneout": {"zoneout": 0.4},
+    "candidate": {"recurrent_dropout": 0.35, "recurrent_dropout_mode": "candidate"},
+    "state": {"recurrent_dropout": 0.35},
 }
+CASES = [
+    (cell, noise) for cell in CELLS for noise in NOISES if (cell, noise) != ("rnn", "candidate")
+]
 LAYERS_ONLY = ("peephole", "proj_size")  # of options: what weights say to the oracle
-EVERY: Arguments = {"weight_dropout": 0.3, "zoneout": 0.4}
+EVERY: Arguments = {"weight_dropout": 0.3, "zoneout": 0.4, "recurrent_dropout": 0.2}
 
 cells = pytest.mark.parametrize("cell", list(CELLS))
 noises = pytest.mark.parametrize("noise", list(NOISES))
+cases = pytest.mark.parametrize(("cell", "noise"), CASES)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 
 
@@ -137,6 +143,8 @@ def as_arrays(results: Arguments) -> Arguments:
 
 def noise_of(layer: Any, rates: Arguments, **changed: Any) -> oracle.Noise:
     seed, calls = inside(layer).dropout_state
+    if rates.get("recurrent_dropout_mode") == "candidate":
+        rates = {"candidate_dropout": rates["recurrent_dropout"]}
     return oracle.Noise(**{"seed": (seed + calls) % 2**64} | rates | changed)
 
 
@@ -154,8 +162,7 @@ def test_the_oracle_draws_what_numpy_draws() -> None:
     assert numbers == tuple(map(int, philox(key, counter)))
 
 
-@cells
-@noises
+@cases
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["", "both"])
 def test_against_the_oracle(cell: str, noise: str, bidirectional: bool) -> None:
     """Results and every gradient, with lengths, resets and reset states; call after call."""
@@ -169,8 +176,7 @@ def test_against_the_oracle(cell: str, noise: str, bidirectional: bool) -> None:
         close(grads, wanted[1], "float64")
 
 
-@cells
-@noises
+@cases
 @dtypes
 def test_dtypes(cell: str, noise: str, dtype: str) -> None:
     rates = NOISES[noise]
@@ -234,8 +240,7 @@ def test_rounded_operands(noise: str) -> None:
 # --- training and inference ---
 
 
-@cells
-@noises
+@cases
 def test_inference(cell: str, noise: str) -> None:
     """What is expected of the noise, in plain calls, after `eval`, in frozen layers and steps."""
     rates = NOISES[noise]
@@ -258,8 +263,7 @@ def test_inference(cell: str, noise: str) -> None:
     assert inside(layer).dropout_state[1] == 1
 
 
-@cells
-@noises
+@cases
 def test_frozen(cell: str, noise: str) -> None:
     layer = layer_of(cell, dtype="float32", **NOISES[noise])
     call = call_of(layer, hard=False)
@@ -278,9 +282,8 @@ def test_frozen(cell: str, noise: str) -> None:
 # --- what the draws do not depend on ---
 
 
-@noises
+@cases
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm", "lstm-projection"])
 def test_threads_give_the_same_bits(cell: str, noise: str, dtype: str) -> None:
     name, options = CELLS[cell]
     x = np.random.default_rng(0).standard_normal((9, 9, 5)).astype(dtype)
@@ -305,8 +308,7 @@ def test_a_batch_draws_for_each_sequence(noise: str) -> None:
     same_bits({"y": layer.forward(call["x"][:, :2].copy())[0]}, {"y": y[:, :2]})
 
 
-@cells
-@noises
+@cases
 def test_tbptt(cell: str, noise: str) -> None:
     """In one chunk full backpropagation, to the bit; in more what one call draws."""
     layer = layer_of(cell, **NOISES[noise])
@@ -378,7 +380,7 @@ def test_options_are_kept_and_shown(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", list(LAYERS))
-@pytest.mark.parametrize("name", ["weight_dropout"])
+@pytest.mark.parametrize("name", ["weight_dropout", "recurrent_dropout"])
 def test_wrong_rates(cell: str, name: str) -> None:
     for bad in (-0.1, 1, 2, float("nan"), float("inf")):
         message = f"{name}: expected a finite number of at least 0 and below 1, got {bad}"
@@ -400,6 +402,33 @@ def test_wrong_zoneout(cell: str) -> None:
             LAYERS[cell](2, 3, zoneout=wrong)
 
 
+def test_wrong_modes() -> None:
+    for layer, wanted in ((fr.RNN, "'state'"), (fr.GRU, "'state' or 'candidate'")):
+        message = f"recurrent_dropout_mode: expected {wanted}, got 'units'"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            layer(2, 3, recurrent_dropout_mode="units")  # type: ignore[arg-type]
+    message = "recurrent_dropout_mode: expected 'state', got 'candidate'"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fr.RNN(2, 3, recurrent_dropout_mode="candidate")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_candidate_that_is_dropped_leaves_the_state(cell: str) -> None:
+    """Infinite candidates, of activations that have them, are zero there."""
+    acts = ("sigmoid", "identity") if cell == "gru" else ("sigmoid", "identity", "tanh")
+    rates = NOISES["candidate"]
+    layer = LAYERS[cell](2, 5, dtype="float64", seed=0, activations=acts, **rates)
+    rows = slice(10, 15)  # n, and g
+    layer.parameters()["bias_ih_l0"][rows] = np.inf
+    seed, _ = layer.dropout_state
+    _, state, _ = layer.forward(np.ones((1, 3, 2)))
+    last = state if cell == "gru" else state[1]
+    noise = oracle.Noise(seed=seed, candidate_dropout=rates["recurrent_dropout"])
+    for b in range(3):
+        mask = noise.of_step(0, b, (oracle.zeros(5),))["candidate_mask"]
+        assert np.array_equal(last[0, b] == 0, np.array(list(mask)) == 0)
+
+
 def test_wrong_pairs_of_zoneout() -> None:
     with pytest.raises(TypeError, match=r"^zoneout: expected a number, got tuple$"):
         fr.GRU(2, 3, zoneout=(0.5, 0.5))  # type: ignore[arg-type]
@@ -417,11 +446,11 @@ def test_wrong_pairs_of_zoneout() -> None:
 # --- below the layers ---
 
 # The compiled module's numbers of a run's noise.
-KINDS = ("weight_dropout", "zoneout_h", "zoneout_c")
+KINDS = ("weight_dropout", "zoneout_h", "zoneout_c", "candidate_dropout", "recurrent_dropout")
 
 
 def network_of(*noise: float, cell: str = "gru") -> Any:
-    noise += (0.0,) * (len(KINDS) - len(noise))
+    noise = tuple(map(float, noise)) + (0.0,) * (len(KINDS) - len(noise))
     return _core.Network([(cell, False, 0, 1, 0, 0, 2, 3, 0, (), noise)], "float64")
 
 
@@ -439,9 +468,15 @@ def test_a_kept_reserve_knows_what_was_drawn() -> None:
         wrong = _core.Tape(network, x, weights, None, tape.reserve, drop)
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             wrong.backward(None, None, None, False)
-    for other in (network_of(0.25), network_of(), network_of(0.5, 0.5)):
+    for other in (
+        network_of(0.25),
+        network_of(),
+        network_of(0.5, 0.5),
+        network_of(0.5, 0, 0, 0, 0.1),
+    ):
         wrong = _core.Tape(other, x, weights, None, tape.reserve, (0.0, 11, 3))
-        with pytest.raises(ValueError, match=r"^reserve: expected what a forward call of this "):
+        wanted = "what a forward call of this network|[0-9]+ bytes, for this network"
+        with pytest.raises(ValueError, match=f"^reserve: expected ({wanted})"):
             wrong.backward(None, None, None, False)
 
 
@@ -465,12 +500,29 @@ def test_a_kept_reserve_knows_what_was_drawn() -> None:
         ((0, 0, -0.5), "lstm", "zoneout_c: expected at least 0 and at most 1, got -0.5"),
         ((0, 0, float("nan")), "lstm", "zoneout_c: expected at least 0 and at most 1, got nan"),
         ((0, 0, 0.5), "gru", "zoneout_c: expected 0 (gru has no state but h), got 0.5"),
+        ((0, 0, 0, 1), "gru_general", "candidate_dropout: expected at least 0 and below 1, got 1"),
+        (
+            (0, 0, 0, 0.5),
+            "gru",
+            "candidate_dropout: expected 0 (gru has no candidate to drop), got 0.5",
+        ),
+        (
+            (0, 0, 0, 0.5),
+            "rnn_general",
+            "candidate_dropout: expected 0 (rnn_general has no candidate to drop), got 0.5",
+        ),
+        ((0, 0, 0, 0, -1), "gru", "recurrent_dropout: expected at least 0 and below 1, got -1"),
+        (
+            (0, 0, 0, 0, 0.5),
+            "mingru_linear",
+            "recurrent_dropout: expected 0 (mingru_linear has no matrix w_hh), got 0.5",
+        ),
         ((0,) * 9, "gru", f"runs: expected noise of {len(KINDS)} numbers, got 9"),
     ],
 )
 def test_wrong_noise(noise: Any, cell: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"{re.escape(message)}$"):
-        network_of(*map(float, noise), cell=cell)
+        network_of(*noise, cell=cell)
 
 
 def test_dropped_weights_are_zero_whatever_they_were() -> None:

@@ -35,7 +35,8 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
 // projection_size, constants, noise), of which the constants are kept in `constants`. Noise:
-// nothing, or (weight_dropout, zoneout_h, zoneout_c).
+// nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout,
+// recurrent_dropout).
 fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
   const Objects fields("runs", object, 11);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
@@ -53,10 +54,12 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
   set_constants(constants, run);
   const std::vector<double> noise = constants_argument("runs", fields[10]);
   if (noise.empty()) return run;
-  if (noise.size() != 3) refuse_value("runs", "noise of 3 numbers", noise.size());
+  if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
   run.weight_dropout = noise[0];
   run.zoneout_h = noise[1];
   run.zoneout_c = noise[2];
+  run.candidate_dropout = noise[3];
+  run.recurrent_dropout = noise[4];
   return run;
 }
 
@@ -153,7 +156,8 @@ void register_network(py::module_& m) {
           py::arg("on_cuda") = false,
           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
           "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
-          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c).")
+          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+          "candidate_dropout, recurrent_dropout).")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(

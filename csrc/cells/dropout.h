@@ -54,9 +54,9 @@ FUSEDRNN_CELL_FN Philox counter_of(int64_t row, int64_t t, int64_t b, int64_t bl
 }
 
 // What a mask is of: the upper bits of a counter's row, whose others number the row or, of all but
-// the first, the run. Of a weight t is 0, b the matrix's row; of zoneout there is one for each
-// state.
-enum class Mask : int64_t { between_runs, weights, zoneout };
+// the first, the run. Of a weight t is 0, b the matrix's row; of the state that products multiply t
+// is 0; of zoneout there is one for each state.
+enum class Mask : int64_t { between_runs, weights, zoneout, candidate = 6, state };
 constexpr int kMaskShift = 24;
 FUSEDRNN_CELL_HOST int64_t row_of_mask(Mask mask, int64_t run) {
   return static_cast<int64_t>(mask) << kMaskShift | run;

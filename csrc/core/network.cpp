@@ -29,8 +29,13 @@ constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
   static_assert(cells::kConstantCount<Cell> <= kMaxConstants);
-  CellTable table{name, Cell::kParameters,           Cell::kStates, gates_of<Cell>(),
-                  {},   Cell::kStates[0].size == 'P'};
+  CellTable table{name,
+                  Cell::kParameters,
+                  Cell::kStates,
+                  gates_of<Cell>(),
+                  {},
+                  Cell::kStates[0].size == 'P',
+                  cells::masks_candidate<Cell>()};
   if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;
   return table;
 }
@@ -183,11 +188,20 @@ void set_noise(const fusedrnn_run& given, int number, Run& run) {
     }
     run.problem.noise.zoneout[s] = rate;
   }
+  const double candidate = checked_rate(number, "candidate_dropout", given.candidate_dropout);
+  if (candidate != 0 && !run.cell->masks_candidate) {
+    refuse_value({"", "candidate_dropout", "", number},
+                 std::string("0 (") + run.cell->name + " has no candidate to drop)",
+                 number_text(candidate));
+  }
+  run.problem.noise.candidate = candidate;
+  run.problem.noise.state = checked_rate(number, "recurrent_dropout", given.recurrent_dropout);
   run.weight_dropout = checked_rate(number, "weight_dropout", given.weight_dropout);
-  if (run.weight_dropout != 0 && run.recurrent_weights() < 0) {
-    refuse_value({"", "weight_dropout", "", number},
-                 std::string("0 (") + run.cell->name + " has no matrix w_hh)",
-                 number_text(run.weight_dropout));
+  for (const auto& [field, rate] : {std::pair{"weight_dropout", run.weight_dropout},
+                                    std::pair{"recurrent_dropout", run.problem.noise.state}}) {
+    if (rate == 0 || run.recurrent_weights() >= 0) continue;
+    refuse_value({"", field, "", number},
+                 std::string("0 (") + run.cell->name + " has no matrix w_hh)", number_text(rate));
   }
 }
 

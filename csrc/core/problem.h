@@ -44,6 +44,8 @@ struct Matrix {
 // Noise within a run (cells/dropout.h).
 struct Noise {
   double zoneout[kMaxStates] = {};  // how likely a unit of a state keeps what entered the step
+  double candidate = 0;             // how likely one of the candidate is dropped
+  double state = 0;                 // and one of h where w_hh multiplies it, in all steps alike
   bool training = false;            // drawn; else there is what is expected of it
   uint64_t seed = 0;
   int64_t run = 0;         // its number in the network

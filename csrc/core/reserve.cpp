@@ -183,6 +183,9 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
     for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));
     add(std::bit_cast<int64_t>(run.weight_dropout));
     for (const double rate : p.noise.zoneout) add(std::bit_cast<int64_t>(rate));
+    for (const double rate : {p.noise.candidate, p.noise.state}) {
+      add(std::bit_cast<int64_t>(rate));
+    }
   }
   return {.magic = kMagic, .digest = digest, .bytes = bytes};
 }

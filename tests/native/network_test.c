@@ -170,6 +170,12 @@ static fusedrnn_run zoned(fusedrnn_run run, double h, double c) {
   return run;
 }
 
+static fusedrnn_run masked(fusedrnn_run run, double candidate, double h) {
+  run.candidate_dropout = candidate;
+  run.recurrent_dropout = h;
+  return run;
+}
+
 static void test_bad_runs(void) {
   const fusedrnn_run gru = layer("gru", 0, 2, 3), above = layer("gru", 1, 3, 3);
   const char* const cells =
@@ -207,6 +213,14 @@ static void test_bad_runs(void) {
              zoned(layer("lstm", 0, 2, 3), 1, -1));
   NO_NETWORK("runs[1].zoneout_c: expected 0 (gru has no state but h), got 1", gru,
              zoned(above, 0, 1));
+  NO_NETWORK("runs[0].candidate_dropout: expected at least 0 and below 1, got 1",
+             masked(layer("gru_general", 0, 2, 3), 1, 0));
+  NO_NETWORK("runs[0].candidate_dropout: expected 0 (gru has no candidate to drop), got 0.5",
+             masked(gru, 0.5, 0));
+  NO_NETWORK("runs[0].recurrent_dropout: expected at least 0 and below 1, got -0.5",
+             masked(gru, 0, -0.5));
+  NO_NETWORK("runs[0].recurrent_dropout: expected 0 (indrnn_tanh has no matrix w_hh), got 0.5",
+             masked(layer("indrnn_tanh", 0, 2, 3), 0, 0.5));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got 1", with(gru, 1, 2));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got -1", with(gru, -1, 1));
   NO_NETWORK("runs[1].reads: expected a row that was written before, 0 or 1, got 2", gru,

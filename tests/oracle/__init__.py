@@ -20,7 +20,7 @@ from .autodiff import Scalar, Var, backpropagate, value_of
 from .cells import CELLS, State
 from .noise import Noise, philox
 from .sequence import Nested, layer_suffixes, layer_weights, run, run_stack, state_sizes
-from .vector import Vector
+from .vector import Vector, zeros
 
 __all__ = [
     "CELLS",
@@ -31,6 +31,7 @@ __all__ = [
     "philox",
     "stack",
     "stack_gradients",
+    "zeros",
 ]
 
 

@@ -17,6 +17,8 @@ State = tuple[Vector, ...]
 # What a mask is of, in the upper bits of the last word; below them the number of the run.
 WEIGHTS = 1
 ZONEOUT = 2  # of h; of the state behind it 3, ...
+CANDIDATE = 6
+STATE = 7
 
 
 def philox(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -40,6 +42,8 @@ class Noise(NamedTuple):
     training: bool = True
     weight_dropout: float = 0.0
     zoneout: float | tuple[float, ...] = 0.0  # of all states, or of each
+    candidate_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
 
     def of_run(self, run: int) -> Noise:
         return self._replace(run=run)
@@ -52,6 +56,23 @@ class Noise(NamedTuple):
             (Vector(row) * self._factors(self.weight_dropout, WEIGHTS, 0, i, len(row))).items
             for i, row in enumerate(w_hh)
         ]
+
+    def of_step(self, t: int, b: int, state: State) -> dict[str, Vector]:
+        """What a cell is given: factors of its candidate, and of h where w_hh multiplies it.
+
+        The first are drawn at each step (Semeniuta et al. 2016), the others are those of all steps
+        (Gal and Ghahramani 2016).
+        """
+        masks = {}
+        if self.training and self.candidate_dropout:
+            masks["candidate_mask"] = self._factors(
+                self.candidate_dropout, CANDIDATE, self.step + t, b, len(state[-1])
+            )
+        if self.training and self.recurrent_dropout:
+            masks["operand_mask"] = self._factors(
+                self.recurrent_dropout, STATE, 0, b, len(state[0])
+            )
+        return masks
 
     def zoned_out(self, t: int, b: int, before: State, after: State) -> State:
         """Zoneout (Krueger et al. 2016): units stay as they were; else what is expected of that."""

@@ -76,7 +76,8 @@ def run(
                 if crossed if reverse else begins:
                     state = fresh
                 crossed = begins
-                after = step(Vector(x[t][b]), state, **weights, **options)
+                drawn = noise.of_step(t, b, state)
+                after = step(Vector(x[t][b]), state, **weights, **options, **drawn)
                 state = noise.zoned_out(t, b, state, after) if noise.zoneout else after
             if leave is not None:
                 state = leave(t, state)

@@ -19,11 +19,12 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   typename F::MatrixUnit::Registers registers;
   pack_backward(context);
   begin_carry(context);
+  draw_operand_mask(context);
   context.wait_for_all();
   const bool has_flow = flows(job);
   for (int64_t number = context.p.T - 1; number >= 0; --number) {
     const BackwardStep step(context, number);
-    draw_zoneout(context, number);
+    draw_masks(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       BackwardArrays<Real> arrays;

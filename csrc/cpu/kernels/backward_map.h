@@ -37,20 +37,21 @@ struct BackwardStage {
     }
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
                               zones_out(*arrays.problem)};
-    with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
-      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
-        const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants);
-      });
-    });
+    with_constants<Cell, Real>(
+        *arrays.problem, arrays.candidate.data != nullptr, [&](const auto& constants, auto masks) {
+          for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
+            const int lanes = lanes_at<V>(unit, stage.units);
+            if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants, masks);
+          });
+        });
   }
 
   struct Site {
     int64_t row, unit;
   };
 
-  template <class K>
-  void finish(V product, Site at, int lanes, const K& constants) const {
+  template <class K, class Masks>
+  void finish(V product, Site at, int lanes, const K& constants, Masks masks) const {
     const bool shown = is_shown(arrays.flags, at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
@@ -85,7 +86,7 @@ struct BackwardStage {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(arrays.flags, at.row)) {
-      compute(at, dnext, product, delta, dprev, constants);
+      compute(at, dnext, product, delta, dprev, constants, masks);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -103,9 +104,9 @@ struct BackwardStage {
     }
   }
 
-  template <class K>
+  template <class K, class Masks>
   void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
-               [[maybe_unused]] const K& constants) const {
+               [[maybe_unused]] const K& constants, Masks) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kHidden) {
       const int64_t block = at.unit / U, lane = at.unit % U;
@@ -117,7 +118,11 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = V::load(arrays.prev[s].at(at.row, at.unit));
     }
-    if constexpr (cells::kConstantCount<Cell> > 0) {
+    if constexpr (Masks::value) {
+      const V candidate = V::load(arrays.candidate.at(at.row, at.unit));
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev,
+                                     cells::Masked<K, V>{constants, candidate});
+    } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);

@@ -70,19 +70,39 @@ FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Co
   }
 }
 
-// Those of the states at one step; `step`: when it is taken.
+// That of what w_hh multiplies, of all steps.
 template <class Context>
-FUSEDRNN_ONCE void draw_zoneout(const Context& context, int64_t step) {
+FUSEDRNN_ONCE void draw_operand_mask(const Context& context) {
+  using Real = typename Context::Real;
+  const Noise& noise = context.p.noise;
+  if (!noise.training || noise.state == 0) return;
+  const cells::DropRate rate = cells::DropRate::of(noise.state);
+  const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::state, noise.run),
+                              rate.last_dropped, Real(0), static_cast<Real>(rate.scale)};
+  draw_own(context, mask, 0, context.shape.states[0].size,
+           static_cast<Real*>(context.job.noise.operand));
+}
+
+// Those of one step; `step`: when it is taken.
+template <class Context>
+FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step) {
   using Real = typename Context::Real;
   const Noise& noise = context.p.noise;
   if (!noise.training) return;
+  const int64_t t = noise.first_step + context.slots.time(step);
+  if (noise.candidate != 0) {
+    const cells::DropRate rate = cells::DropRate::of(noise.candidate);
+    const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run),
+                                rate.last_dropped, Real(0), static_cast<Real>(rate.scale)};
+    draw_own(context, mask, t, 'H', static_cast<Real*>(context.job.noise.candidate));
+  }
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (noise.zoneout[s] == 0) continue;
     const MaskValues<Real> mask{noise.seed, cells::row_of_zoneout(s, noise.run),
                                 cells::DropRate::of(noise.zoneout[s]).last_dropped, Real(1),
                                 Real(0)};
-    draw_own(context, mask, noise.first_step + context.slots.time(step),
-             context.shape.states[s].size, static_cast<Real*>(context.job.zoneout[s]));
+    draw_own(context, mask, t, context.shape.states[s].size,
+             static_cast<Real*>(context.job.noise.zoneout[s]));
   }
 }
 

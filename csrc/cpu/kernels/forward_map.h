@@ -34,12 +34,13 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
     const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
                              zones_out(*arrays.problem)};
-    with_constants<Cell, Real>(*arrays.problem,
-                               [&](const auto& constants) { stage.run(tile, sums, constants); });
+    with_constants<Cell, Real>(
+        *arrays.problem, arrays.candidate.data != nullptr,
+        [&](const auto& constants, auto masks) { stage.run(tile, sums, constants, masks); });
   }
 
-  template <class K>
-  void run(const Tile& tile, const Real* sum, const K& constants) const {
+  template <class K, class Masks>
+  void run(const Tile& tile, const Real* sum, const K& constants, Masks masks) const {
     Site sites[2];
     int waiting = 0;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
@@ -49,16 +50,16 @@ struct ForwardStage {
           if constexpr (K::kUsual) {
             if (arrays.flags == nullptr) {
               if (++waiting < 2) continue;
-              finish_two(sites, constants);
+              finish_two(sites, constants, masks);
               waiting = 0;
               continue;
             }
           }
-          finish_one(sites[0], constants);
+          finish_one(sites[0], constants, masks);
         }
       }
     }
-    if (waiting == 1) finish_one(sites[0], constants);
+    if (waiting == 1) finish_one(sites[0], constants, masks);
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
@@ -88,20 +89,20 @@ struct ForwardStage {
   }
 
   // Two sites of a step that every sequence has and nothing cuts.
-  template <class K>
-  void finish_two(const Site* sites, const K& constants) const {
+  template <class K, class Masks>
+  void finish_two(const Site* sites, const K& constants, Masks masks) const {
     using X = Twin<V>;
     X prev[kStates], next[kStates];
     load_states(sites, prev);
-    compute(sites, prev, next, constants);
+    compute(sites, prev, next, constants, masks);
     if (zones) zone_out(sites, prev, next);
     if constexpr (sets(0)) show(arrays.y, sites, next[0]);
     if (shows_states) show_states(sites, next);
     store_states(sites, next);
   }
 
-  template <class K>
-  void finish_one(const Site& site, const K& constants) const {
+  template <class K, class Masks>
+  void finish_one(const Site& site, const K& constants, Masks masks) const {
     const int64_t row = site.row;
     V prev[kStates], next[kStates];
     load_states(&site, prev);
@@ -109,7 +110,7 @@ struct ForwardStage {
       if (walks(s)) next[s] = prev[s];
     }
     if (is_valid(arrays.flags, row)) {
-      compute(&site, prev, next, constants);
+      compute(&site, prev, next, constants, masks);
       if (zones) zone_out(&site, prev, next);
     }
     const bool shown = is_shown(arrays.flags, row);
@@ -147,9 +148,9 @@ struct ForwardStage {
   }
 
   // The stage's equations; its gates and the next stage's operand are stored.
-  template <class X, class K>
-  void compute(const Site* sites, const X* prev, X* next,
-               [[maybe_unused]] const K& constants) const {
+  template <class X, class K, class Masks>
+  void compute(const Site* sites, const X* prev, X* next, [[maybe_unused]] const K& constants,
+               Masks) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
     const auto load = [&](const Real* Site::* blocks, int block) {
@@ -161,7 +162,13 @@ struct ForwardStage {
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
       saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
     }
-    if constexpr (cells::kConstantCount<Cell> > 0) {
+    if constexpr (Masks::value) {
+      const X candidate = collect<X>(sites, [&](const Site& site) {
+        return V::load(arrays.candidate.at(site.row, site.unit));
+      });
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed,
+                                    cells::Masked<K, X>{constants, candidate});
+    } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
     } else {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);

@@ -94,6 +94,10 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
   products.run({p_.B, depth, rows}, {delta_at(run_.cell.first_delta(stage), step), delta_.ld},
                {advance(w.data, first_row * w.stride, run_.types.delta), w.stride},
                {gradient, row_stride(depth)}, run_.types.real, accumulate);
+  if (run_.masks_operand(true) && run_.multiplies_recurrent(stage)) {
+    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, depth,
+                        row_stride(depth), products.stream);
+  }
   return gradient;
 }
 

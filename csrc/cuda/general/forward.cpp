@@ -85,7 +85,18 @@ void GeneralForward::enter_first_step(const Products& products) const {
     copy_rows(copy, run_.types.edge, dtype, products.stream);
   };
   for (int s = 0; s < run_.states(); ++s) enter(s, states_.state(s, slot), run_.state_type(s));
-  if (run_.types.mixed) enter(0, states_.operand(slot), run_.types.row);
+  if (run_.masks_operand(states_.save())) {
+    mask_h(products, slot);
+  } else if (run_.types.mixed) {
+    enter(0, states_.operand(slot), run_.types.row);
+  }
+}
+
+// What w_hh multiplies in the place of h.
+void GeneralForward::mask_h(const Products& products, int64_t slot) const {
+  const int64_t n = run_.state_size(0);
+  noise_.mask_operand(states_.state(0, slot), run_.types.state, states_.operand(slot),
+                      run_.types.row, n, row_stride(n), products.stream);
 }
 
 // --- the inputs of a chunk ---
@@ -130,6 +141,14 @@ void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
     run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
+    if (!run_.masks_operand(states_.save())) continue;
+    if (run_.multiplies_passed(stage + 1) && run_.multiplies_recurrent(stage + 1)) {
+      void* const passed = states_.passed(stage + 1, step);
+      const int64_t n = run_.units(stage);
+      noise_.mask_operand(passed, run_.types.row, passed, run_.types.row, n, row_stride(n),
+                          products.stream);
+    }
+    if (stage + 1 == run_.stages()) mask_h(products, states_.slots().leaving(step));
   }
 }
 

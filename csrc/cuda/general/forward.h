@@ -22,6 +22,7 @@ class GeneralForward {
 
  private:
   void enter_first_step(const Products& products) const;
+  void mask_h(const Products& products, int64_t slot) const;
   void project(const Products& products, int64_t step) const;
   void take_step(const Products& products, int64_t step) const;
   void multiply(const Products& products, int stage, int64_t step) const;

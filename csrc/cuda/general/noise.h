@@ -16,13 +16,18 @@ class NoiseMasks {
 
   void draw(char* memory, cudaStream_t stream);
   StepNoise of_step(int64_t time) const;
+  // `to` = what the mask of the operands of w_hh leaves of `from`: rows [B][n], `ld` apart.
+  void mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t n,
+                    int64_t ld, cudaStream_t stream) const;
 
  private:
   bool draws_zoneout(int s) const;
+  bool draws_candidate() const;
+  bool draws_operand() const;
 
   const Run& run_;
   const Problem& p_;
-  size_t zoneout_[kMaxStates] = {};  // offsets
+  size_t zoneout_[kMaxStates] = {}, candidate_ = 0, operand_ = 0;  // offsets
   char* memory_ = nullptr;
 };
 

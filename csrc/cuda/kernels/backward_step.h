@@ -133,11 +133,13 @@ struct BackwardUnit {
     if constexpr (cells::kConstantCount<Cell> > 0) {
       using K = cells::ConstantsOf<Cell, Real>;
       if (constants.usual) {
-        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
-                                       cells::Known<K, true>{constants});
+        Cell::template backward<Stage>(
+            saved, w, prev, dnext, product, delta, dprev,
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
       } else {
-        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
-                                       cells::Known<K, false>{constants});
+        Cell::template backward<Stage>(
+            saved, w, prev, dnext, product, delta, dprev,
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
     } else {
       Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);

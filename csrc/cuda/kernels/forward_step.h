@@ -122,11 +122,13 @@ struct ForwardUnit {
     if constexpr (cells::kConstantCount<Cell> > 0) {
       using K = cells::ConstantsOf<Cell, Real>;
       if (constants.usual) {
-        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
-                                      cells::Known<K, true>{constants});
+        Cell::template forward<Stage>(
+            a, u, w, prev, saved, next, &passed,
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
       } else {
-        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
-                                      cells::Known<K, false>{constants});
+        Cell::template forward<Stage>(
+            a, u, w, prev, saved, next, &passed,
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
     } else {
       Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);

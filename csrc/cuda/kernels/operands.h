@@ -38,6 +38,21 @@ FUSEDRNN_DEVICE Lane<Real> share_that_stays(const StepNoise& noise, int s, int64
   return {noise.stays[s][index] != 0 ? Real(1) : Real(0)};
 }
 
+// Constants with what the candidate of a unit is multiplied by, for cells that may drop it.
+template <class Cell, class K, class Real>
+FUSEDRNN_DEVICE auto with_mask(const K& constants, const StepNoise& noise, int64_t index) {
+  if constexpr (cells::masks_candidate<Cell>()) {
+    cells::Masked<K, Lane<Real>> masked{constants, {Real(1)}};
+    if (noise.dropped != nullptr) {
+      masked.candidate.value =
+          noise.dropped[index] != 0 ? Real(0) : static_cast<Real>(noise.candidate_scale);
+    }
+    return masked;
+  } else {
+    return constants;
+  }
+}
+
 // w of a map over `units`, from w[k] on: it reads those vectors that have as many.
 template <class Cell, class F, char units, int k = 0, class Step>
 FUSEDRNN_DEVICE void load_vectors([[maybe_unused]] const Step& f, [[maybe_unused]] int64_t unit,

@@ -38,6 +38,8 @@ struct StepNoise {
   bool zones;                        // whether states may stay as they were
   double share[kMaxStates];          // the share that stays of each state, where none was drawn
   const uint8_t* stays[kMaxStates];  // [B][N]: whether a unit stays; null: none was drawn
+  const uint8_t* dropped;            // [B][H]: of the candidate; null: none is
+  double candidate_scale;            // of the others
 };
 
 // One stage of one step, after its product.

@@ -162,15 +162,21 @@ typedef struct fusedrnn_run {
    * fusedrnn_activation with their finite alpha and beta. The activation of an RNN's h is f; r and
    * z of a GRU are f's and n is g's; i, f and o of an LSTM are f's, g is g's, and h = o * h(c). */
   const double* constants;
-  /* Noise of this run, which a call draws where it is `training`; docs/math.md, section 9.
+  /* Noise of this run, which a call draws where it is `training`; docs/math.md, section 9. Rates of
+   * dropping are at least 0 and below 1, and what is not dropped is divided by 1 - rate.
    *
-   * weight_dropout   at least 0 and below 1; each element of w_hh, a matrix, is zero with this
-   *                  probability for a whole call, and the others are divided by 1 - weight_dropout
-   * zoneout_h, _c    0 to 1; each unit of h, of the other states, is with this probability after a
-   *                  step what it was before; without training the share of what it was before in
-   *                  what it is after, in backward and with frozen weights too */
+   *   weight_dropout      elements of w_hh, a matrix, for a whole call
+   *   zoneout_h, _c       0 to 1: each unit of h, of the other states, is with this probability
+   *                       after a step what it was before; without training it is the share of what
+   *                       it was before in what it is after, in backward and frozen too
+   *   candidate_dropout   of gru_..._general and lstm_..._general: units of n or g where they are
+   *                       added to the state, at each step others
+   *   recurrent_dropout   units of h where w_hh, a matrix, multiplies it, the same at all steps; of
+   *                       r * h in gru_reset_before too */
   double weight_dropout;
   double zoneout_h, zoneout_c;
+  double candidate_dropout;
+  double recurrent_dropout;
 } fusedrnn_run;
 
 typedef struct fusedrnn_network fusedrnn_network; /* immutable */

@@ -13,20 +13,20 @@ from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
-from fusedrnn.layers.noise import QUIET, Noisy
+from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
 from fusedrnn.options import Init, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
 
 def _variant(
-    reset_after: object, clip: object, activations: object
+    reset_after: object, clip: object, activations: object, *, general: bool = False
 ) -> tuple[str, tuple[float, ...]]:
-    """The cell and its constants."""
+    """The cell and its constants; `general`: the one that has some, whatever they are."""
     cell = "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
     limit = constants.limit("clip", clip)
     each = constants.activations(activations, "fg", ACTIVATIONS)
-    if limit is None and each is None:
+    if limit is None and each is None and not general:
         return cell, ()
     usual = tuple((kind,) for kind in ACTIVATIONS)
     return f"{cell}_general", constants.numbers((limit,), each or usual)
@@ -202,6 +202,11 @@ class GRU(Noisy, Layer):
         Whether the reset gate follows the recurrent product, as in PyTorch, or precedes it.
     clip, activations
         As of `fusedrnn.gru`.
+    recurrent_dropout : float
+        Depends on the mode.
+    recurrent_dropout_mode : {"state", "candidate"}
+        "state": as of `RNN`; with ``reset_after=False`` the mask is on h and on r * h. "candidate":
+        in each step another draw of n, where it is added to the state (Semeniuta et al. 2016).
     others
         As of `RNN`, without `nonlinearity`.
     """
@@ -222,6 +227,8 @@ class GRU(Noisy, Layer):
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: RecurrentDropoutMode = "state",
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -230,7 +237,13 @@ class GRU(Noisy, Layer):
         seed: int | None = None,
         init: Init = "uniform",
     ) -> None:
-        cell, numbers = _variant(reset_after, clip, activations)
+        noise = self._noise(
+            weight_dropout=weight_dropout,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_mode=recurrent_dropout_mode,
+        )
+        cell, numbers = _variant(reset_after, clip, activations, general=self._drops_candidate)
         self.reset_after = bool(reset_after)
         self.clip = constants.limit("clip", clip)
         self.activations = constants.shown_all(activations, "fg", ACTIVATIONS)
@@ -240,7 +253,7 @@ class GRU(Noisy, Layer):
             hidden_size,
             num_layers,
             constants=numbers,
-            noise=self._noise(weight_dropout=weight_dropout, zoneout=zoneout),
+            noise=noise,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

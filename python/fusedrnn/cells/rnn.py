@@ -286,6 +286,13 @@ class RNN(Noisy, Layer):
         was before (Krueger et al. 2016), drawn for each unit, sequence and step. `y` is that state.
         Elsewhere, where nothing is drawn, the state is what is expected: zoneout times what it was
         before and 1 - zoneout times what the cell computes.
+    recurrent_dropout : float
+        The probability, at least 0 and below 1, with which in `forward` a unit of h is zero where
+        weight_hh multiplies it, and nowhere else, in all steps of a sequence alike; the others are
+        divided by 1 - recurrent_dropout (Gal and Ghahramani 2016; Keras's argument of this name).
+        In plain calls, `step`, frozen layers and after `eval` nothing of it.
+    recurrent_dropout_mode : {"state"}
+        What is dropped; a GRU and an LSTM have another mode.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
     dtype : {"float32", "float64", "bfloat16", "float16"}
@@ -318,6 +325,7 @@ class RNN(Noisy, Layer):
         A CUDA device that cannot be used; the message says why.
     """
 
+    _modes = ("state",)  # it has no candidate
     _usual = Layer._usual | QUIET | {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
@@ -333,6 +341,8 @@ class RNN(Noisy, Layer):
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: Literal["state"] = "state",
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -350,7 +360,12 @@ class RNN(Noisy, Layer):
             hidden_size,
             num_layers,
             constants=numbers,
-            noise=self._noise(weight_dropout=weight_dropout, zoneout=zoneout),
+            noise=self._noise(
+                weight_dropout=weight_dropout,
+                zoneout=zoneout,
+                recurrent_dropout=recurrent_dropout,
+                recurrent_dropout_mode=recurrent_dropout_mode,
+            ),
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
