@@ -3,8 +3,10 @@
 For each entry, forward and backward of one layer on one thread: ours, ours over the plain cell, and
 a loop in Python over PyTorch's operations that computes the same, over ours. Where PyTorch has a
 call of its own (packed sequences, dropout between layers), that is the peer. The outputs of both
-are compared first. Times are CPU times of the process, the least of rounds that take turns: other
-work on the machine changes them little.
+are compared first. Derivatives along a direction stand beside what they differentiate: forward mode
+over a forward pass, double backward over a backward pass (the peer's run has all of its passes).
+Times are CPU times of the process, the least of rounds that take turns: other work on the machine
+changes them little.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Entry:
     cell: str  # our function
     gates: int
     step: Callable[..., tuple[torch.Tensor, ...]] | None
-    plain: str = ""  # the entry that it adds an option to
+    plain: str = ""  # the entry that it adds an option to, or differentiates
+    part: str = "training"  # or "inference", "backward", "jvp", "double_backward"
     arguments: Mapping[str, Any] | None = None
     backward: Mapping[str, Any] | None = None
     extra: Mapping[str, str] | None = None  # parameters beyond the usual ones: their shapes
@@ -120,16 +123,26 @@ ENTRIES = (
     Entry("LSTM", "lstm", 4, _lstm()),
     Entry("LSTM, peepholes", "lstm", 4, _lstm(peephole=True), "LSTM",
           extra={"w_peephole": "3"}),
-    Entry("LSTM, coupled", "lstm", 3, _lstm(coupled=True), "LSTM", {"coupled": True}),
-    Entry("LSTM, clip", "lstm", 4, _lstm(clip=3.0), "LSTM", {"clip": 3.0}),
-    Entry("LSTM, cell_clip", "lstm", 4, _lstm(cell_clip=0.5), "LSTM", {"cell_clip": 0.5}),
+    Entry("LSTM, coupled", "lstm", 3, _lstm(coupled=True), "LSTM", arguments={"coupled": True}),
+    Entry("LSTM, clip", "lstm", 4, _lstm(clip=3.0), "LSTM", arguments={"clip": 3.0}),
+    Entry("LSTM, cell_clip", "lstm", 4, _lstm(cell_clip=0.5), "LSTM",
+          arguments={"cell_clip": 0.5}),
     Entry("LSTM, projection to H/2", "lstm", 4, _lstm(), "LSTM", extra={"w_hr": "P"}),
     Entry("LSTM, lengths", "lstm", 4, None, "LSTM", lengths=True),
-    Entry("LSTM, return_cells", "lstm", 4, _lstm(), "LSTM", {"return_cells": True}),
+    Entry("LSTM, return_cells", "lstm", 4, _lstm(), "LSTM",
+          arguments={"return_cells": True}),
     Entry("LSTM, return_flow", "lstm", 4, None, "LSTM", backward={"return_flow": True}),
     Entry("LSTM, clip_dh", "lstm", 4, None, "LSTM", backward={"clip_dh": 1.0}),
+    Entry("LSTM, inference", "lstm", 4, None, part="inference"),
+    Entry("LSTM, forward mode", "lstm", 4, None, "LSTM, inference", "jvp"),
+    Entry("LSTM, backward", "lstm", 4, None, part="backward"),
+    Entry("LSTM, double backward", "lstm", 4, _lstm(), "LSTM, backward", "double_backward"),
     Entry("GRU", "gru", 3, _gru()),
-    Entry("GRU, clip", "gru", 3, _gru(3.0), "GRU", {"clip": 3.0}),
+    Entry("GRU, inference", "gru", 3, None, part="inference"),
+    Entry("GRU, forward mode", "gru", 3, None, "GRU, inference", "jvp"),
+    Entry("GRU, backward", "gru", 3, None, part="backward"),
+    Entry("GRU, double backward", "gru", 3, _gru(), "GRU, backward", "double_backward"),
+    Entry("GRU, clip", "gru", 3, _gru(3.0), "GRU", arguments={"clip": 3.0}),
     Entry("IndRNN", "indrnn", 1, _indrnn),
     Entry("minGRU", "mingru", 2, _mingru, arguments={"candidate": "positive"}, recurrent=False),
     Entry("sLSTM", "slstm", 4, _slstm),
@@ -170,8 +183,31 @@ class Case:
             self.lengths = np.linspace(T, T // 4, B).astype(np.int64)
             self.arguments["lengths"] = self.lengths
         self.states = {"lstm": 2, "slstm": 4}.get(entry.cell, 1)
+        given = {"x": self.x, **self.weights}
+        self.direction = {
+            name: rng.standard_normal(value.shape).astype(np.float32)
+            for name, value in given.items()
+        }
+        self.tape: Any = None
 
     def ours(self) -> Any:
+        part = self.entry.part
+        if part == "training":
+            return self._training()
+        if part == "inference":
+            return getattr(fr, self.entry.cell)(self.x, **self.weights)[0]
+        if part == "jvp":
+            return getattr(fr, f"{self.entry.cell}_jvp")(self.direction, self.x, **self.weights)[0][
+                0
+            ]
+        if self.tape is None:
+            *_, self.tape = getattr(fr, f"{self.entry.cell}_forward")(self.x, **self.weights)
+        function = getattr(fr, f"{self.entry.cell}_{part}")
+        if part == "backward":
+            return function(self.tape, self.dy).dx
+        return function(self.tape, self.direction, self.dy)["dy"]
+
+    def _training(self) -> Any:
         y, *_, tape = getattr(fr, f"{self.entry.cell}_forward")(
             self.x, **self.weights, **self.arguments
         )
@@ -204,8 +240,18 @@ class Case:
                 others = tuple(rest)
                 rows.append(h)
             y = torch.stack(rows)
+            if entry.part == "double_backward":
+                return twice(y)
             torch.autograd.backward(y, dy)
             return y.detach()
+
+        inputs = {"x": x, **w}
+        direction = [torch.tensor(self.direction[name]) for name in inputs]
+        dy.requires_grad_(entry.part == "double_backward")
+
+        def twice(y: torch.Tensor) -> torch.Tensor:
+            grads = torch.autograd.grad(y, list(inputs.values()), dy, create_graph=True)
+            return torch.autograd.grad(grads, [*inputs.values(), dy], direction)[-1]
 
         return loop
 

@@ -15,11 +15,20 @@ set(FUSEDRNN_FORMATS
   float16         Half,float,Half
   mixed_bfloat16  float,float,Bf16
   int8            float,float,Int8)
+set(FUSEDRNN_DUAL_FORMATS
+  dual32          Dual<float>,Dual<float>,Dual<float>
+  dual64          Dual<double>,Dual<double>,Dual<double>)
 # What has instructions for narrow numbers. Its other formats are those of the next slower set.
 set(FUSEDRNN_NARROW_FORMATS
   bfloat16        Bf16,Bf16,Bf16
   mixed_bfloat16  float,Bf16,Bf16
   int8            float,Offset8,Int8)
+
+# What maps compute with.
+set(FUSEDRNN_REAL_float32 float)
+set(FUSEDRNN_REAL_float64 double)
+set(FUSEDRNN_REAL_dual32 Dual<float>)
+set(FUSEDRNN_REAL_dual64 Dual<double>)
 
 # Contraction is off so that only what says fma is fused and a result does not depend on what the compiler
 # sees together. Kernels throw nothing, and a unit must share no symbol of the C++ runtime with other code.
@@ -80,9 +89,13 @@ function(_fusedrnn_add_units isa)
   target_compile_definitions(fusedrnn_isa.${isa} INTERFACE
     FUSEDRNN_ISA=${isa} FUSEDRNN_MAPS_ISA=${maps} FUSEDRNN_ISA_HEADER="${FUSEDRNN_SET_HEADER}")
   if(NOT FUSEDRNN_SET_NEEDS)
-    foreach(real float double)
+    set(reals float32 float64)
+    if("dual32" IN_LIST FUSEDRNN_SET_FORMATS)
+      list(APPEND reals dual32 dual64)
+    endif()
+    foreach(real IN LISTS reals)
       _fusedrnn_add_object(fusedrnn_maps.${isa}.${real} ${isa} csrc/cpu/kernels/maps.cpp
-                           FUSEDRNN_MAPS_REAL=${real})
+                           FUSEDRNN_MAPS=${real}_maps "FUSEDRNN_MAPS_REAL=${FUSEDRNN_REAL_${real}}")
     endforeach()
   endif()
   while(FUSEDRNN_SET_FORMATS)
@@ -98,10 +111,15 @@ endfunction()
 if(FUSEDRNN_SANITIZE AND NOT FUSEDRNN_ISAS STREQUAL "scalar")
   # The tests run a faster set; this one stays without checks.
   set(FUSEDRNN_UNCHECKED OPTIONS -fno-sanitize=all -O0)
+  # Dual numbers run through the same templates as float and double.
+  set(duals "")
+else()
+  set(duals ${FUSEDRNN_DUAL_FORMATS})
 endif()
-fusedrnn_add_isa(scalar HEADER cpu/isa/scalar/vec.h FORMATS ${FUSEDRNN_FORMATS} ${FUSEDRNN_UNCHECKED})
+fusedrnn_add_isa(scalar HEADER cpu/isa/scalar/vec.h FORMATS ${FUSEDRNN_FORMATS} ${FUSEDRNN_DUAL_FORMATS}
+                 ${FUSEDRNN_UNCHECKED})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  fusedrnn_add_isa(avx2 HEADER cpu/isa/avx2/vec.h FORMATS ${FUSEDRNN_FORMATS} OPTIONS -mavx2 -mfma -mf16c)
+  fusedrnn_add_isa(avx2 HEADER cpu/isa/avx2/vec.h FORMATS ${FUSEDRNN_FORMATS} ${duals} OPTIONS -mavx2 -mfma -mf16c)
 
   set(FUSEDRNN_AVX512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c
                       -mprefer-vector-width=512)
@@ -109,7 +127,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     # GCC 12 warns of uninitialised values inside its own AVX-512 intrinsics (GCC bug 105593).
     list(APPEND FUSEDRNN_AVX512 -Wno-maybe-uninitialized)
   endif()
-  fusedrnn_add_isa(avx512 HEADER cpu/isa/avx512/vec.h FORMATS ${FUSEDRNN_FORMATS} OPTIONS ${FUSEDRNN_AVX512})
+  fusedrnn_add_isa(avx512 HEADER cpu/isa/avx512/vec.h FORMATS ${FUSEDRNN_FORMATS} ${duals} OPTIONS ${FUSEDRNN_AVX512})
 
   set(FUSEDRNN_AVX512_BF16 ${FUSEDRNN_AVX512} -mavx512bf16 -mavx512vnni)
   fusedrnn_add_isa(avx512_bf16 HEADER cpu/isa/avx512_bf16/dot.h NEEDS avx512
@@ -120,7 +138,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|AARCH64|arm64|ARM64")
   # Part of the baseline. GCC's scheduling before register allocation would begin a tile's step with all
   # of its loads, and spill accumulators.
-  fusedrnn_add_isa(neon HEADER cpu/isa/neon/vec.h FORMATS ${FUSEDRNN_FORMATS}
+  fusedrnn_add_isa(neon HEADER cpu/isa/neon/vec.h FORMATS ${FUSEDRNN_FORMATS} ${duals}
                    OPTIONS $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
 endif()
 

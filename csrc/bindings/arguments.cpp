@@ -70,6 +70,11 @@ int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   refuse_value("compute_dtype", wanted, "'" + name + "'");
 }
 
+bool means_dual(py::handle compute_dtype) {
+  return PyUnicode_Check(compute_dtype.ptr()) != 0 &&
+         py::cast<std::string>(compute_dtype) == "dual";
+}
+
 std::string type_name(py::handle object) {
   return py::cast<std::string>(py::type::handle_of(object).attr("__name__"));
 }

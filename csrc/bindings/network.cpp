@@ -65,16 +65,21 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
 
 std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
                               py::handle compute_dtype, bool on_cuda) {
-  const Dtype dtype = dtype_argument(dtype_object);
+  Dtype dtype = dtype_argument(dtype_object);
+  int32_t compute = FUSEDRNN_COMPUTE_SAME;
+  if (means_dual(compute_dtype)) {
+    dtype = dtype == Dtype::float64 ? Dtype::dual64 : Dtype::dual32;
+  } else {
+    compute = compute_argument(compute_dtype, dtype, on_cuda);
+  }
   std::vector<fusedrnn_run> described;
   std::vector<std::vector<double>> constants(runs.size());
   for (const py::handle run : runs) {
     std::vector<double>& own = constants[described.size()];
     described.push_back(run_argument(py::reinterpret_borrow<py::object>(run), own));
   }
-  return std::make_shared<Network>(make_network(described.data(),
-                                                static_cast<int>(described.size()), dtype,
-                                                compute_argument(compute_dtype, dtype, on_cuda)));
+  return std::make_shared<Network>(
+      make_network(described.data(), static_cast<int>(described.size()), dtype, compute));
 }
 
 py::list describe_parameters(const Network& network) {
@@ -136,12 +141,14 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   names.reserve(cell.parameters.size());
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
   auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
-  fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors());
+  const bool dual = means_dual(compute_dtype);
+  fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual);
   described.reverse = reversed ? 1 : 0;
   const std::vector<double> numbers = constants_argument("constants", constants);
   set_constants(numbers, described);
   const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
-  const int32_t compute = compute_argument(compute_dtype, dtype, inputs->place.on_cuda());
+  const int32_t compute =
+      compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
   return forward_pass(network_of(described, dtype, compute), std::move(inputs), false, states,
                       saved, y, states_n, sequences);
 }
@@ -157,7 +164,8 @@ void register_network(py::module_& m) {
           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
           "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
-          "candidate_dropout, recurrent_dropout).")
+          "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+          "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(

@@ -3,6 +3,7 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <bit>
+#include <complex>
 #include <string>
 #include <string_view>
 
@@ -65,6 +66,10 @@ py::dtype numpy_dtype(Dtype dtype) {
       return py::dtype::of<double>();
     case Dtype::float16:
       return py::dtype(kHalf);
+    case Dtype::dual32:
+      return py::dtype::of<std::complex<float>>();
+    case Dtype::dual64:
+      return py::dtype::of<std::complex<double>>();
     case Dtype::bfloat16:
       break;
   }

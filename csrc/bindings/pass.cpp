@@ -442,9 +442,9 @@ void register_tape(py::module_& m) {
           "dropout",
           [](const Tape& tape) {
             const auto& [training, rate, seed, step] = tape.inputs->dropout;
-            return py::make_tuple(rate, seed, step);
+            return training ? py::object(py::make_tuple(rate, seed, step)) : py::none();
           },
-          "(rate, seed, step) of what was dropped between runs.")
+          "(rate, seed, step) of what was drawn; None where nothing was.")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
           "Name of the element type of x and of all else.")

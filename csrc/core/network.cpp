@@ -45,7 +45,7 @@ constexpr CellTable kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_TABLE)};
 #undef FUSEDRNN_CELL_TABLE
 
 // The largest buffers of any engine, rounded up: gates and gradients of all steps, packed weights.
-constexpr int64_t kPad = 64, kBlocks = 8, kLargestItem = sizeof(double);
+constexpr int64_t kPad = 64, kBlocks = 8, kLargestItem = 2 * sizeof(double);
 constexpr int kMaxRuns = 1 << 20;
 
 // In the order of fusedrnn_compute.
@@ -112,11 +112,13 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Run& run) {
   }
 }
 
+bool is_double(Dtype dtype) { return dtype == Dtype::float64 || dtype == Dtype::dual64; }
+
 // Numbers are rounded to the type that gates are computed in: what is no finite number there is
 // none.
 bool is_in(cells::Range range, double value, Dtype dtype) {
-  const double most = dtype == Dtype::float64 ? std::numeric_limits<double>::max()
-                                              : double{std::numeric_limits<float>::max()};
+  const double most = is_double(dtype) ? std::numeric_limits<double>::max()
+                                       : double{std::numeric_limits<float>::max()};
   switch (range) {
     case cells::Range::finite:
       return std::abs(value) <= most;
@@ -133,7 +135,7 @@ bool is_in(cells::Range range, double value, Dtype dtype) {
 std::string range_text(cells::Range range, Dtype dtype) {
   switch (range) {
     case cells::Range::finite:
-      return std::string("a finite number") + (dtype == Dtype::float64 ? "" : " of float32");
+      return std::string("a finite number") + (is_double(dtype) ? "" : " of float32");
     case cells::Range::limit:
       return "at least 1e-09";
     case cells::Range::activation:

@@ -11,7 +11,15 @@
 
 namespace fusedrnn {
 
-enum class Dtype : int { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
+// A dual number is a value and its derivative along a direction, as a complex number in memory.
+enum class Dtype : int {
+  float32 = 0,
+  float64 = 1,
+  bfloat16 = 2,
+  float16 = 3,
+  dual32 = 4,
+  dual64 = 5,
+};
 
 // What the operands of the matrix products are rounded to; sums and gate maths stay in float32.
 // Anything but `same` is for float32 problems.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <iterator>
 #include <numeric>
+#include <span>
 #include <utility>
 
 namespace fusedrnn {
@@ -17,8 +18,13 @@ constexpr DtypeInfo kDtypes[] = {
     {Dtype::float64, "float64", {kDLFloat, 64, 1}},
     {Dtype::bfloat16, "bfloat16", {kDLBfloat, 16, 1}},
     {Dtype::float16, "float16", {kDLFloat, 16, 1}},
+    {Dtype::dual32, "complex64", {kDLComplex, 64, 1}},
+    {Dtype::dual64, "complex128", {kDLComplex, 128, 1}},
 };
-static_assert(std::ranges::is_sorted(kDtypes, {}, &DtypeInfo::dtype) && std::size(kDtypes) == 4);
+static_assert(std::ranges::is_sorted(kDtypes, {}, &DtypeInfo::dtype) && std::size(kDtypes) == 6);
+
+// Those that a user names; networks of dual numbers are made of networks of these.
+constexpr auto kNamed = std::span(kDtypes).first<4>();
 
 template <class Match>
 const DtypeInfo* find(const Match& match) {
@@ -88,13 +94,14 @@ const DtypeInfo* find_dtype(DLDataType dlpack) {
 }
 
 const DtypeInfo* find_dtype(const std::string& name) {
-  return find([&](const DtypeInfo& info) { return info.name == name; });
+  const auto found = std::ranges::find(kNamed, name, &DtypeInfo::name);
+  return found == kNamed.end() ? nullptr : &*found;
 }
 
 std::string dtype_names() {
   std::string names;
-  for (const DtypeInfo& info : kDtypes) {
-    if (&info != kDtypes) names += &info + 1 == std::end(kDtypes) ? " or " : ", ";
+  for (const DtypeInfo& info : kNamed) {
+    if (&info != &kNamed.front()) names += &info == &kNamed.back() ? " or " : ", ";
     names += info.name;
   }
   return names;

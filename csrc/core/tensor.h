@@ -32,8 +32,9 @@ struct DtypeInfo {
 const DtypeInfo& dtype_info(Dtype dtype);
 inline const char* dtype_name(Dtype dtype) { return dtype_info(dtype).name; }
 inline int64_t item_size(Dtype dtype) { return dtype_info(dtype).dlpack.bits / 8; }
+inline bool is_dual(Dtype dtype) { return dtype == Dtype::dual32 || dtype == Dtype::dual64; }
 
-// Null where it is no type of a call.
+// Null where it is no type of a call. By its name not of dual numbers, of which no message speaks.
 const DtypeInfo* find_dtype(DLDataType dlpack);
 const DtypeInfo* find_dtype(const std::string& name);
 

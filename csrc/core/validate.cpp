@@ -292,11 +292,13 @@ std::string axis_text(cells::Extent e) {
 
 }  // namespace
 
-fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x,
-                       const DLTensor* const* parameters) {
+fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor* const* parameters,
+                       bool dual) {
   check_header("x", required("x", x));
   check_usable_device("x", x->device);
-  floating_dtype("x", *x);
+  if (is_dual(floating_dtype("x", *x)) != dual) {
+    throw_wrong_dtype("x", ElementKind::floating, dtype_name(x->dtype));
+  }
   std::vector<Axis> axes;
   axes.reserve(2 * kMaxParameters + 1);
   const auto add = [&](int array, cells::Extent e, int64_t n) {

@@ -11,6 +11,10 @@ size_t item_bytes(Dtype dtype) {
     case Dtype::bfloat16:
     case Dtype::float16:
       return 2;
+    case Dtype::dual32:
+      return 8;
+    case Dtype::dual64:
+      return 16;
     case Dtype::float32:
       break;
   }

@@ -27,8 +27,24 @@ from fusedrnn import cuda_arrays as cuda_arrays
 from fusedrnn import interop as interop
 from fusedrnn import schedules as schedules
 from fusedrnn._core import get_num_threads, set_num_threads
-from fusedrnn.cells.gru import GRU, GRUGradients, gru, gru_backward, gru_forward
-from fusedrnn.cells.indrnn import IndRNN, IndRNNGradients, indrnn, indrnn_backward, indrnn_forward
+from fusedrnn.cells.gru import (
+    GRU,
+    GRUGradients,
+    gru,
+    gru_backward,
+    gru_double_backward,
+    gru_forward,
+    gru_jvp,
+)
+from fusedrnn.cells.indrnn import (
+    IndRNN,
+    IndRNNGradients,
+    indrnn,
+    indrnn_backward,
+    indrnn_double_backward,
+    indrnn_forward,
+    indrnn_jvp,
+)
 from fusedrnn.cells.lstm import (
     LSTM,
     LSTMGradients,
@@ -36,18 +52,46 @@ from fusedrnn.cells.lstm import (
     ProjectionLSTMGradients,
     lstm,
     lstm_backward,
+    lstm_double_backward,
     lstm_forward,
+    lstm_jvp,
 )
-from fusedrnn.cells.mingru import MinGRU, MinGRUGradients, mingru, mingru_backward, mingru_forward
+from fusedrnn.cells.mingru import (
+    MinGRU,
+    MinGRUGradients,
+    mingru,
+    mingru_backward,
+    mingru_double_backward,
+    mingru_forward,
+    mingru_jvp,
+)
 from fusedrnn.cells.minlstm import (
     MinLSTM,
     MinLSTMGradients,
     minlstm,
     minlstm_backward,
+    minlstm_double_backward,
     minlstm_forward,
+    minlstm_jvp,
 )
-from fusedrnn.cells.rnn import RNN, RNNGradients, rnn, rnn_backward, rnn_forward
-from fusedrnn.cells.slstm import SLSTM, SLSTMGradients, slstm, slstm_backward, slstm_forward
+from fusedrnn.cells.rnn import (
+    RNN,
+    RNNGradients,
+    rnn,
+    rnn_backward,
+    rnn_double_backward,
+    rnn_forward,
+    rnn_jvp,
+)
+from fusedrnn.cells.slstm import (
+    SLSTM,
+    SLSTMGradients,
+    slstm,
+    slstm_backward,
+    slstm_double_backward,
+    slstm_forward,
+    slstm_jvp,
+)
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import Tape
 from fusedrnn.information import __version__, info, release_memory
@@ -97,28 +141,42 @@ __all__ = [
     "get_num_threads",
     "gru",
     "gru_backward",
+    "gru_double_backward",
     "gru_forward",
+    "gru_jvp",
     "indrnn",
     "indrnn_backward",
+    "indrnn_double_backward",
     "indrnn_forward",
+    "indrnn_jvp",
     "info",
     "lstm",
     "lstm_backward",
+    "lstm_double_backward",
     "lstm_forward",
+    "lstm_jvp",
     "mingru",
     "mingru_backward",
+    "mingru_double_backward",
     "mingru_forward",
+    "mingru_jvp",
     "minlstm",
     "minlstm_backward",
+    "minlstm_double_backward",
     "minlstm_forward",
+    "minlstm_jvp",
     "release_memory",
     "rnn",
     "rnn_backward",
+    "rnn_double_backward",
     "rnn_forward",
+    "rnn_jvp",
     "set_num_threads",
     "slstm",
     "slstm_backward",
+    "slstm_double_backward",
     "slstm_forward",
+    "slstm_jvp",
     "tbptt",
 ]
 

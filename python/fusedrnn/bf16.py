@@ -27,7 +27,7 @@ def for_numpy(array: Any) -> Any:
     ImportError
         Where it holds bfloat16 and the package ml_dtypes is missing.
     """
-    if array.dtype.kind == "f":
+    if array.dtype != BITS:
         return array
     try:
         import ml_dtypes  # noqa: PLC0415

@@ -32,8 +32,11 @@ class CudaKind(Protocol):
     """One library's arrays on CUDA devices, as this package needs them.
 
     Methods may be called from any thread, with the GIL held. In the place of `allocate` there may
-    be None: memory then comes from a pool of the CUDA library. Arrays have `shape`; those of
-    `empty` can be indexed with integers and slices for views that write through.
+    be None: memory then comes from a pool of the CUDA library. A kind may have two more, for
+    derivatives along a direction: `join(value, tangent)`, a dense complex array of two real ones,
+    of which one may be None, for zeros, and `split(array)`, its two parts, dense; `empty` then
+    knows complex64 and complex128. Arrays have `shape`; those of `empty` can be indexed with
+    integers and slices for views that write through.
     """
 
     def current_stream(self, device: int) -> int:
@@ -122,6 +125,14 @@ class TorchKind:
         numbers: NDArray[Any] = values.cpu().numpy()
         return numbers
 
+    def join(self, value: Any, tangent: Any) -> Any:
+        zeros = self._torch.zeros_like(tangent if value is None else value)
+        parts = (zeros if part is None else part.detach() for part in (value, tangent))
+        return self._torch.complex(*parts)
+
+    def split(self, array: Any) -> tuple[Any, Any]:
+        return array.real.contiguous(), array.imag.contiguous()
+
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         owner = self.empty((nbytes,), "uint8", device)  # on the current stream, which is this one
         return owner.data_ptr(), owner
@@ -154,6 +165,18 @@ class CupyKind:
     def read(self, array: Any) -> NDArray[Any]:
         values: NDArray[Any] = self._cupy.asnumpy(array)
         return values
+
+    def join(self, value: Any, tangent: Any) -> Any:
+        like = tangent if value is None else value
+        with like.device:
+            array = self._cupy.empty(like.shape, np.result_type(like.dtype, np.complex64))
+            array.real = 0 if value is None else value
+            array.imag = 0 if tangent is None else tangent
+            return array
+
+    def split(self, array: Any) -> tuple[Any, Any]:
+        with array.device:
+            return array.real.copy(), array.imag.copy()
 
     def allocate(self, nbytes: int, device: int, stream: int) -> tuple[int, Any]:
         with self._cupy.cuda.Device(device):

@@ -34,6 +34,19 @@ from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
 
 
 @dataclass(frozen=True, eq=False)
+class Call:
+    """What a forward function was given, for who runs it again."""
+
+    cell: str
+    x: Any
+    parameters: tuple[Any, ...]
+    states: tuple[Any, ...]
+    masks: Any
+    reverse: bool
+    constants: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Tape(Generic[A]):
     """What a function such as `rnn_forward` saved for its gradients.
 
@@ -44,6 +57,7 @@ class Tape(Generic[A]):
     core: _core.Tape = field(repr=False)
     to_kind: Callable[[Any], A] = field(repr=False)
     stamps: Mapping[str, stale.Stamp] = field(repr=False)
+    call: Call = field(repr=False)
 
     @property
     def reserve(self) -> Any:
@@ -114,12 +128,13 @@ def run(
     )
     backwards = options.flag("reverse", reverse)
     computed_in = options.compute_dtype(compute_dtype)
+    masked = options.masks(*masks)
     results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any] = _core.run(
         cell,
         x,
         parameters,
         states,
-        options.masks(*masks),
+        masked,
         backwards,
         computed_in,
         function != "",
@@ -137,7 +152,8 @@ def run(
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
-        saved = Tape(function, tape, kind, stamps)
+        call = Call(cell, x, parameters, states, masked, backwards, constants)
+        saved = Tape(function, tape, kind, stamps, call)
     if out is not None:
         return y, states_n, cells, saved
     return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved

@@ -17,6 +17,7 @@ WeightDtype = Literal["bfloat16", "int8"]
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
+DUAL: Any = object()  # a compute_dtype inside the package: arrays are of dual numbers
 STATES = ("h", "c", "n", "m")  # a cell has the first of them
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
@@ -197,6 +198,8 @@ def dtype(value: object) -> str:
 
 def compute_dtype(value: object) -> str | None:
     """The same, tfloat32 or None. Whether it goes with the arrays, the compiled module knows."""
+    if value is DUAL:
+        return "dual"
     name = value if isinstance(value, str) and value == TFLOAT32 else _dtype_name(value)
     if name is None and value is not None:
         known = (*DTYPES, TFLOAT32)

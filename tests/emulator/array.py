@@ -220,6 +220,22 @@ class EmulatedKind:
         )
         return copy
 
+    def join(self, value: EmulatedArray | None, tangent: EmulatedArray | None) -> EmulatedArray:
+        parts = [None if part is None else part.to_numpy() for part in (value, tangent)]
+        like = next(part for part in parts if part is not None)
+        joined = np.zeros(like.shape, np.result_type(like, np.complex64))
+        joined.real = 0 if parts[0] is None else parts[0]
+        joined.imag = 0 if parts[1] is None else parts[1]
+        return EmulatedArray.from_numpy(self._emulator, joined)
+
+    def split(self, array: EmulatedArray) -> tuple[EmulatedArray, EmulatedArray]:
+        values = array.to_numpy()
+        real, imag = (np.ascontiguousarray(part) for part in (values.real, values.imag))
+        return (
+            EmulatedArray.from_numpy(self._emulator, real),
+            EmulatedArray.from_numpy(self._emulator, imag),
+        )
+
     def write(self, array: EmulatedArray, values: np.ndarray[Any, Any]) -> None:
         array.write(values.view(array.dtype))
 

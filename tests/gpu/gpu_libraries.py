@@ -138,6 +138,12 @@ class OnDevice:
     def backward(self, tape: Any, *arguments: Any, **named: Any) -> Any:
         return self._read(self.layer.backward(tape, *self._give(arguments), **self._give(named)))
 
+    def jvp(self, tangents: Any, *arguments: Any) -> Any:
+        return self._read(self.layer.jvp(self._give(tangents), *self._give(arguments)))
+
+    def double_backward(self, tape: Any, *arguments: Any) -> Any:
+        return self._read(self.layer.double_backward(tape, *self._give(arguments)))
+
     def step(self, *arguments: Any) -> Any:
         return self._read(self.layer.step(*self._give(arguments)))
 

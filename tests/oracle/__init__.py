@@ -18,6 +18,7 @@ from typing import Any
 
 from .autodiff import Scalar, Var, backpropagate, value_of
 from .cells import CELLS, State
+from .dual import Dual, Number, tangent_of
 from .noise import Noise, philox
 from .sequence import Nested, layer_suffixes, layer_weights, run, run_stack, state_sizes
 from .vector import Vector, zeros
@@ -25,11 +26,13 @@ from .vector import Vector, zeros
 __all__ = [
     "CELLS",
     "Noise",
+    "directional",
     "flow",
     "forward",
     "gradients",
     "philox",
     "stack",
+    "stack_directional",
     "stack_gradients",
     "zeros",
 ]
@@ -151,6 +154,39 @@ def flow(
     return {f"d{name}": _gradients_of(value, grad) for name, value in variables.items()}, norms
 
 
+def directional(
+    cell: str,
+    x: Nested,
+    *,
+    along: Mapping[str, Nested],
+    lengths: Nested = None,
+    resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
+    reverse: bool = False,
+    dy: Nested = None,
+    **arguments: Any,
+) -> tuple[dict[str, Nested], dict[str, Nested]]:
+    """Derivatives along a direction: of the outputs, and of what `gradients` returns.
+
+    `along` has the direction: by the names of differentiable arguments (x, w_hh, h0, ...) arrays of
+    their shapes, zero where absent.
+    """
+    upstream = _upstream(cell, dy, arguments)
+    values, evaluate = _sequence(
+        cell,
+        x,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+        reverse=reverse,
+    )
+    outputs, grads = _directional(evaluate, values, upstream, along)
+    return outputs, {f"d{name}": grad for name, grad in grads.items()}
+
+
 def stack(
     cell: str,
     x: Nested,
@@ -206,6 +242,34 @@ def stack_gradients(
         padding=padding,
     )
     return _grad(evaluate, values, upstream)
+
+
+def stack_directional(
+    cell: str,
+    x: Nested,
+    parameters: Mapping[str, Nested],
+    *,
+    along: Mapping[str, Nested],
+    lengths: Nested = None,
+    resets: Nested = None,
+    mask: Nested = None,
+    padding: str = "zero",
+    dy: Nested = None,
+    **arguments: Any,
+) -> tuple[dict[str, Nested], dict[str, Nested]]:
+    """As `directional`, of the outputs of `stack` and of what `stack_gradients` returns."""
+    upstream = _upstream(cell, dy, arguments)
+    values, evaluate = _stack(
+        cell,
+        x,
+        parameters,
+        arguments,
+        lengths=lengths,
+        resets=resets,
+        mask=mask,
+        padding=padding,
+    )
+    return _directional(evaluate, values, upstream, along)
 
 
 Values = dict[str, Nested]
@@ -304,17 +368,40 @@ def _grad(evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]) ->
     return {name: _gradients_of(value, grad) for name, value in variables.items()}
 
 
-def _gradients_of(variables: Nested, grad: Mapping[Var, float]) -> Nested:
+def _directional(
+    evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested], along: Mapping[str, Nested]
+) -> tuple[Values, Values]:
+    if unknown := along.keys() - values.keys():
+        raise TypeError(f"unknown names {sorted(unknown)}")
+    duals = {
+        name: _joined(value, _lists(along[name])) if name in along else value
+        for name, value in values.items()
+    }
+    outputs = evaluate({name: _map(Var, value) for name, value in duals.items()})
+    grads = _grad(evaluate, duals, upstream)
+    return (
+        {name: _map(lambda a: tangent_of(value_of(a)), out) for name, out in outputs.items()},
+        {name: _map(tangent_of, grad) for name, grad in grads.items()},
+    )
+
+
+def _joined(value: Nested, tangent: Nested) -> Nested:
+    if isinstance(value, list):
+        return [_joined(v, t) for v, t in zip(value, tangent, strict=True)]
+    return Dual(value, tangent)
+
+
+def _gradients_of(variables: Nested, grad: Mapping[Var, Number]) -> Nested:
     return _map(lambda var: _gradient(var, grad), variables)
 
 
-def _gradient(a: Scalar, grad: Mapping[Var, float]) -> float:
+def _gradient(a: Scalar, grad: Mapping[Var, Number]) -> Any:
     return grad.get(a, 0.0) if isinstance(a, Var) else 0.0
 
 
 def _differentiated(
     evaluate: Evaluate, values: Values, upstream: Mapping[str, Nested]
-) -> tuple[Values, dict[Var, float]]:
+) -> tuple[Values, dict[Var, Number]]:
     variables = {name: _map(Var, value) for name, value in values.items()}
     outputs = evaluate(variables)
     seeds: list[tuple[Scalar, float]] = []

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from . import dual
 from .autodiff import Scalar, Var, elementary, relu, sigmoid, tanh, value_of
 
 Activation = str | tuple[Any, ...]
@@ -37,7 +38,7 @@ def clipped(a: Scalar, limit: float, limits_nan: bool = False) -> Scalar:
     value = value_of(a)
     if math.isnan(value) and limits_nan:
         return _constant(a, limit)
-    return _constant(a, math.copysign(limit, value)) if abs(value) >= limit else a
+    return _constant(a, math.copysign(limit, value)) if dual.absolute(value) >= limit else a
 
 
 def _constant(like: Scalar, value: float) -> Scalar:
@@ -63,7 +64,7 @@ def _leaky_relu(alpha: float) -> Function:
 
 
 def _elu(alpha: float) -> Function:
-    below = elementary(lambda v: alpha * math.expm1(v), lambda v: alpha * math.exp(v))
+    below = elementary(lambda v: alpha * dual.expm1(v), lambda v: alpha * dual.exp(v))
     return lambda a: below(a) if value_of(a) <= 0.0 else a
 
 
@@ -71,9 +72,11 @@ def _thresholded_relu(alpha: float) -> Function:
     return lambda a: _constant(a, 0.0) if value_of(a) < alpha else a
 
 
-_softsign = elementary(lambda v: v / (1.0 + abs(v)), lambda v: 1.0 / (1.0 + abs(v)) ** 2)
+_softsign = elementary(
+    lambda v: v / (1.0 + dual.absolute(v)), lambda v: 1.0 / (1.0 + dual.absolute(v)) ** 2
+)
 _softplus = elementary(
-    lambda v: max(v, 0.0) + math.log1p(math.exp(-abs(v))),
+    lambda v: max(v, 0.0) + dual.log1p(dual.exp(-dual.absolute(v))),
     lambda v: value_of(sigmoid(v)),
 )
 

@@ -1,7 +1,8 @@
 """Scalar reverse-mode differentiation.
 
-A `Var` remembers the values it was computed from and the slope towards each. Plain floats are
-constants: every function here takes either, and stays a float as long as no `Var` is involved.
+A `Var` remembers the values it was computed from and the slope towards each. Plain numbers are
+constants: every function here takes either, and stays a number as long as no `Var` is involved.
+Numbers are floats, or dual ones (`dual.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-Edges = tuple[tuple["Var", float], ...]
+from . import dual
+from .dual import Dual, Number
+
+Edges = tuple[tuple["Var", Number], ...]
 
 _creation = itertools.count()
 
@@ -23,8 +27,8 @@ class Var:
 
     __slots__ = ("edges", "limit", "order", "value")
 
-    def __init__(self, value: float, edges: Edges = (), limit: float = math.inf) -> None:
-        self.value = float(value)
+    def __init__(self, value: Number, edges: Edges = (), limit: float = math.inf) -> None:
+        self.value: Number = value if isinstance(value, Dual) else float(value)
         self.edges = edges
         self.limit = limit
         self.order = next(_creation)  # an operand is always older than its result
@@ -45,31 +49,32 @@ class Var:
     def __sub__(self, other: Scalar) -> Var:
         return self + (-other)
 
-    def __rsub__(self, other: float) -> Var:
+    def __rsub__(self, other: Number) -> Var:
         return -self + other
 
     __radd__ = __add__
     __rmul__ = __mul__
 
 
-Scalar = Var | float
+Scalar = Var | Number
 
 
-def value_of(a: Scalar) -> float:
+def value_of(a: Scalar) -> Number:
     return a.value if isinstance(a, Var) else a
 
 
 def dot(p: Sequence[Scalar], q: Sequence[Scalar]) -> Scalar:
     """Sum of p[k] * q[k], as one node rather than 2n."""
     pairs = list(zip(p, q, strict=True))
-    value = sum((value_of(a) * value_of(b) for a, b in pairs), 0.0)
+    zero: Number = 0.0
+    value = sum((value_of(a) * value_of(b) for a, b in pairs), zero)
     edges = [(a, value_of(b)) for a, b in pairs if isinstance(a, Var)]
     edges += [(b, value_of(a)) for a, b in pairs if isinstance(b, Var)]
     return Var(value, tuple(edges)) if edges else value
 
 
 def elementary(
-    f: Callable[[float], float], slope: Callable[[float], float]
+    f: Callable[[Number], Number], slope: Callable[[Number], Number]
 ) -> Callable[[Scalar], Scalar]:
     def apply(a: Scalar) -> Scalar:
         return Var(f(a.value), ((a, slope(a.value)),)) if isinstance(a, Var) else f(a)
@@ -77,24 +82,24 @@ def elementary(
     return apply
 
 
-def _sigmoid(a: float) -> float:
-    e = math.exp(-abs(a))  # never overflows
+def _sigmoid(a: Number) -> Number:
+    e = dual.exp(-dual.absolute(a))  # never overflows
     return (1.0 if a >= 0.0 else e) / (1.0 + e)
 
 
-def _sigmoid_slope(a: float) -> float:
-    e = math.exp(-abs(a))  # s * (1 - s) without the cancellation in 1 - s
+def _sigmoid_slope(a: Number) -> Number:
+    e = dual.exp(-dual.absolute(a))  # s * (1 - s) without the cancellation in 1 - s
     return e / (1.0 + e) ** 2
 
 
-def _tanh_slope(a: float) -> float:
+def _tanh_slope(a: Number) -> Number:
     return 4.0 * _sigmoid_slope(2.0 * a)  # tanh(a) = 2 s(2a) - 1
 
 
 sigmoid = elementary(_sigmoid, _sigmoid_slope)
-tanh = elementary(math.tanh, _tanh_slope)
-exp = elementary(math.exp, math.exp)
-log = elementary(math.log, lambda a: 1.0 / a)
+tanh = elementary(dual.tanh, _tanh_slope)
+exp = elementary(dual.exp, dual.exp)
+log = elementary(dual.log, lambda a: 1.0 / a)
 reciprocal = elementary(lambda a: 1.0 / a, lambda a: -1.0 / (a * a))
 
 
@@ -108,12 +113,12 @@ def relu(a: Scalar) -> Scalar:
     return Var(a.value, ((a, 1.0),)) if isinstance(a, Var) else a
 
 
-def backpropagate(seeds: Iterable[tuple[Scalar, float]]) -> dict[Var, float]:
+def backpropagate(seeds: Iterable[tuple[Scalar, float]]) -> dict[Var, Number]:
     """Gradient of sum(seed * output) for every `Var` that the outputs depend on.
 
     An output that is a constant contributes nothing, whatever its seed.
     """
-    grad: dict[Var, float] = {}
+    grad: dict[Var, Number] = {}
     for output, seed in seeds:
         if isinstance(output, Var):
             grad[output] = grad.get(output, 0.0) + seed

@@ -1,4 +1,4 @@
-"""Where 16-bit types and `compute_dtype` round (docs/math.md, section 12), as functions of float64.
+"""Where 16-bit types and `compute_dtype` round (docs/math.md, section 13), as functions of float64.
 
 Sums and gate maths, which the package does in float32, stay float64 here.
 """

@@ -14,7 +14,7 @@ FUSEDRNN_FOR_EACH_UNIT(FUSEDRNN_DECLARE_UNIT)
 namespace {
 
 constexpr int kIsas = static_cast<int>(Isa::amx_bf16) + 1;
-constexpr int kArithmetics = static_cast<int>(Arithmetic::int8) + 1;
+constexpr int kArithmetics = static_cast<int>(Arithmetic::dual64) + 1;
 
 struct ListedUnit {
   Isa isa;
@@ -74,6 +74,10 @@ Arithmetic arithmetic_of(const Problem& p) {
       return Arithmetic::bfloat16;
     case Dtype::float16:
       return Arithmetic::float16;
+    case Dtype::dual32:
+      return Arithmetic::dual32;
+    case Dtype::dual64:
+      return Arithmetic::dual64;
     default:
       return Arithmetic::float32;
   }

@@ -7,7 +7,7 @@
 namespace fusedrnn::cpu {
 
 // What the kernels of a unit compute with.
-enum class Arithmetic { float32, float64, bfloat16, float16, mixed_bfloat16, int8 };
+enum class Arithmetic { float32, float64, bfloat16, float16, mixed_bfloat16, int8, dual32, dual64 };
 
 Arithmetic arithmetic_of(const Problem& p);
 

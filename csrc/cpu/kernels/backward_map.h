@@ -143,9 +143,10 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!set(s)) continue;
       const Rows<const Real>& drawn = arrays.zoneout[s];
-      const V stays = drawn.data != nullptr
-                          ? V::load(drawn.at(at.row, at.unit))
-                          : V::set(static_cast<Real>(arrays.problem->noise.zoneout[s]));
+      const V stays =
+          drawn.data != nullptr
+              ? V::load(drawn.at(at.row, at.unit))
+              : V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
       cells::gradient_of_stayed(stays, dnext[s]).store(arrays.carry[s].at(at.row, at.unit));
       dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
     }

@@ -26,7 +26,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   arrays.flags = step.flags;
   arrays.following_flags = step.following_flags;
   arrays.dparameters = call.dparameters;
-  arrays.clip_dh = static_cast<Real>(call.clip_dh);
+  arrays.clip_dh = static_cast<typename PlainOf<Real>::type>(call.clip_dh);
   if (stage.units == 'H') {
     arrays.vectors = static_cast<const Real*>(job.vectors);
     arrays.saved = {nullptr, context.saved_numbers()};

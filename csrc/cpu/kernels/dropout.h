@@ -78,7 +78,8 @@ FUSEDRNN_ONCE void draw_operand_mask(const Context& context) {
   if (!noise.training || noise.state == 0) return;
   const cells::DropRate rate = cells::DropRate::of(noise.state);
   const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::state, noise.run),
-                              rate.last_dropped, Real(0), static_cast<Real>(rate.scale)};
+                              rate.last_dropped, Real(0),
+                              static_cast<typename PlainOf<Real>::type>(rate.scale)};
   draw_own(context, mask, 0, context.shape.states[0].size,
            static_cast<Real*>(context.job.noise.operand));
 }
@@ -93,7 +94,8 @@ FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step) {
   if (noise.candidate != 0) {
     const cells::DropRate rate = cells::DropRate::of(noise.candidate);
     const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run),
-                                rate.last_dropped, Real(0), static_cast<Real>(rate.scale)};
+                                rate.last_dropped, Real(0),
+                                static_cast<typename PlainOf<Real>::type>(rate.scale)};
     draw_own(context, mask, t, 'H', static_cast<Real*>(context.job.noise.candidate));
   }
   for (int s = 0; s < context.shape.state_count; ++s) {
@@ -114,7 +116,7 @@ void run_drop(const DropCall& call, int thread, int threads) {
   using Real = typename F::Real;
   const cells::DropRate rate = cells::DropRate::of(call.rate);
   const MaskValues<Real> mask{call.seed, call.row, rate.last_dropped, Real(0),
-                              static_cast<Real>(rate.scale)};
+                              static_cast<typename PlainOf<Real>::type>(rate.scale)};
   const int64_t rows = call.T * call.B;
   const int64_t begin = rows * thread / threads, end = rows * (thread + 1) / threads;
   Real factors[kUnitsTogether + V::width] = {};  // whole vectors are read

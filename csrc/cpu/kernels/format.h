@@ -16,16 +16,12 @@ struct RealOf<double> {
   using type = double;
 };
 
-template <class A, class B>
-constexpr bool kSame = false;
-template <class A>
-constexpr bool kSame<A, A> = true;
-
 // Edge    x, y, weights, biases, states and gradients as the caller has them
 // Row     operands of the products in rows: states, staged inputs, gate gradients
 // Panel   packed weights
 //
 //   float32, float64              <float, float, float>, <double, double, double>
+//   dual numbers of these         <Dual<float>, Dual<float>, Dual<float>>, ...
 //   bfloat16                      <Bf16, Bf16, Bf16> where the set multiplies them, else
 //                                 <Bf16, float, Bf16>: rows hold floats that are bfloat16 numbers
 //   float16                       <Half, float, Half>

@@ -91,7 +91,7 @@ class Forward {
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
     }
-    const int64_t group = tile_panels(1, context_.projection_vectors());
+    const int64_t group = tile_panels<F>(1, context_.projection_vectors());
     const PackedCell& packed = context_.job.packed;
     const Range all = context_.panels('H');
     const int64_t groups = blocks_of(all.size(), group);

@@ -18,6 +18,8 @@ struct ForwardStage {
   static constexpr int kVectors = cells::kVectorCount<Cell>;
   static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
   static constexpr int N = stage_vectors(kCell, kStage);
+  // A dual number's two halves are chains enough.
+  static constexpr bool kTwins = kSame<Real, typename PlainOf<Real>::type>;
 
   const ForwardArrays<Real>& arrays;
   const int64_t units;
@@ -47,7 +49,7 @@ struct ForwardStage {
       for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
         for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units; ++j) {
           sites[waiting] = site(sum, panel, j, b);
-          if constexpr (K::kUsual) {
+          if constexpr (K::kUsual && kTwins) {
             if (arrays.flags == nullptr) {
               if (++waiting < 2) continue;
               finish_two(sites, constants, masks);
@@ -189,7 +191,7 @@ struct ForwardStage {
       const X stays = collect<X>(sites, [&](const Site& site) {
         const Rows<const Real>& drawn = arrays.zoneout[s];
         if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
-        return V::set(static_cast<Real>(arrays.problem->noise.zoneout[s]));
+        return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
       });
       next[s] = cells::zoned(stays, prev[s], next[s]);
     }

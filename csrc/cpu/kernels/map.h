@@ -1,9 +1,10 @@
-// What runs a cell's equations over a tile. They know float and double alone: an instruction set
-// compiles them once for each of the two, in units of their own, and the units of all its formats
-// call them. Plain structs, as in job.h.
+// What runs a cell's equations over a tile. They know float and double, and dual numbers of these:
+// an instruction set compiles them once for each, in units of their own, and the units of all its
+// formats call them. Plain structs, as in job.h.
 #pragma once
 
 #include "cpu/kernels/job.h"
+#include "cpu/kernels/number.h"
 
 namespace fusedrnn::cpu {
 
@@ -71,7 +72,7 @@ struct BackwardArrays {
   Rows<const Real> candidate;
   Rows<Real>
       flow[kMaxStates];  // gradients of the states that leave the step, where they are wanted
-  Real clip_dh;          // limit of the elements of h's; 0: none
+  typename PlainOf<Real>::type clip_dh;  // limit of the elements of h's; 0: none
 };
 
 // A cell's equations of one stage over a tile, from the sums of its product, [panel][row][vectors].
@@ -93,8 +94,10 @@ struct CellMaps {
 namespace fusedrnn::cpu::FUSEDRNN_MAPS_ISA {
 
 // Of every cell, in the order of cells/registry.h: what kernels/maps.cpp defines.
-extern const CellMaps<float> float_maps[];
-extern const CellMaps<double> double_maps[];
+extern const CellMaps<float> float32_maps[];
+extern const CellMaps<double> float64_maps[];
+extern const CellMaps<Dual<float>> dual32_maps[];
+extern const CellMaps<Dual<double>> dual64_maps[];
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_MAPS_ISA
 
@@ -102,10 +105,14 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 template <class Real>
 FUSEDRNN_INLINE const CellMaps<Real>& maps_of(int cell) {
-  if constexpr (sizeof(Real) == sizeof(float)) {
-    return FUSEDRNN_MAPS_ISA::float_maps[cell];
+  if constexpr (kSame<Real, float>) {
+    return FUSEDRNN_MAPS_ISA::float32_maps[cell];
+  } else if constexpr (kSame<Real, double>) {
+    return FUSEDRNN_MAPS_ISA::float64_maps[cell];
+  } else if constexpr (kSame<Real, Dual<float>>) {
+    return FUSEDRNN_MAPS_ISA::dual32_maps[cell];
   } else {
-    return FUSEDRNN_MAPS_ISA::double_maps[cell];
+    return FUSEDRNN_MAPS_ISA::dual64_maps[cell];
   }
 }
 

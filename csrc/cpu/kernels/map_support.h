@@ -21,8 +21,9 @@ FUSEDRNN_INLINE void with_constants(const Problem& p, bool masks, const Run& run
   if constexpr (cells::kConstantCount<Cell> == 0) {
     run(cells::NoConstants{}, Flag<false>{});
   } else {
-    using K = cells::ConstantsOf<Cell, Real>;
-    const K k = cells::constants_of<Cell, Real>(p.constants);
+    using Number = typename PlainOf<Real>::type;
+    using K = cells::ConstantsOf<Cell, Number>;
+    const K k = cells::constants_of<Cell, Number>(p.constants);
     const auto run_with = [&](const auto& known) {
       if constexpr (cells::masks_candidate<Cell>()) {
         if (masks) return run(known, Flag<true>{});

@@ -1,10 +1,11 @@
-// The maps of all cells for one instruction set and FUSEDRNN_MAPS_REAL. cmake/cpu_units.cmake
-// compiles it for float and double.
+// The maps of all cells for one instruction set and FUSEDRNN_MAPS_REAL, named FUSEDRNN_MAPS.
+// cmake/cpu_units.cmake compiles it for float, double, and dual numbers of them.
 #include FUSEDRNN_ISA_HEADER
 
 #include "cells/registry.h"
 #include "cpu/kernels/activations.h"
 #include "cpu/kernels/backward_map.h"
+#include "cpu/kernels/dual.h"
 #include "cpu/kernels/forward_map.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -28,10 +29,8 @@ consteval CellMaps<Real> maps_of_cell() {
 }  // namespace
 
 #define FUSEDRNN_CELL_MAPS(name, ...) maps_of_cell<__VA_ARGS__, FUSEDRNN_MAPS_REAL>(),
-#define FUSEDRNN_JOIN(real, suffix) real##suffix
-#define FUSEDRNN_NAME_MAPS(real) FUSEDRNN_JOIN(real, _maps)
 
-const CellMaps<FUSEDRNN_MAPS_REAL> FUSEDRNN_NAME_MAPS(FUSEDRNN_MAPS_REAL)[] = {
+const CellMaps<FUSEDRNN_MAPS_REAL> FUSEDRNN_MAPS[] = {
     FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_MAPS)};
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

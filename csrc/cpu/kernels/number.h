@@ -1,5 +1,6 @@
-// The 16-bit numbers: how they are stored, and their conversion one by one. Whole vectors convert
-// in vec.h. Plain bits, so that no instruction set's own type is needed to name them.
+// Numbers beside float and double: how they are stored, and the conversion of the 16-bit ones one
+// by one. Whole vectors convert in vec.h. Plain bits, so that no instruction set's own type is
+// needed to name them.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +25,36 @@ struct Offset8 {  // a quantised activation, 128 added so that it is never negat
   uint8_t value;
 };
 
+// A value and its derivative along a direction (dual.h). In memory as a complex number, tangent in
+// the place of the imaginary part.
+template <class R>
+struct Dual {
+  R value, tangent;
+
+  Dual() = default;
+  FUSEDRNN_MEMBER constexpr Dual(R constant) : value(constant), tangent(0) {}  // NOLINT
+
+  explicit FUSEDRNN_MEMBER operator double() const { return static_cast<double>(value); }
+};
+
+// The type of numbers that no derivative reaches: constants of a cell, limits.
+template <class Real>
+struct PlainOf {
+  using type = Real;
+};
+template <class R>
+struct PlainOf<Dual<R>> {
+  using type = R;
+};
+
 }  // namespace fusedrnn::cpu
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
+
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
 
 FUSEDRNN_INLINE uint32_t bits_of(float value) {
   uint32_t bits;

@@ -13,7 +13,7 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 // Units whose rows of dw a tile computes.
 template <class F>
 constexpr int kGradientRows =
-    F::MatrixUnit::kPresent ? F::MatrixUnit::kRows : tile_rows(kWidePanel);
+    F::MatrixUnit::kPresent ? F::MatrixUnit::kRows : tile_rows<F>(kWidePanel);
 
 template <class F>
 struct ParameterGradients {

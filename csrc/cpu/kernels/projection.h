@@ -19,7 +19,7 @@ FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductS
     return;
   }
   if constexpr (!F::kQuantised) {
-    const int group = tile_panels(1, vectors);
+    const int group = tile_panels<F>(1, vectors);
     Panel* buffer = context.template part_of<Panel>(context.job.stream);
     for (int64_t begin = panels.begin; begin < panels.end; begin += group) {
       const Range some{begin, panels.end - begin < group ? panels.end : begin + group};

@@ -14,18 +14,27 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 // Accumulators that leave room for the operands.
 constexpr int kAccumulators = kRegisters == 32 ? 24 : 12;
 
+// A dual number's accumulator takes two registers.
+template <class F>
+constexpr bool kIsDual = !kSame<typename F::Real, typename PlainOf<typename F::Real>::type>;
+
 constexpr int kMaxTileRows = 8;
 
+template <class F>
 constexpr int tile_rows(int vectors) {
-  const int rows = kAccumulators / vectors;
+  // Two that spill cost less than weights that serve a single row.
+  const int rows =
+      kIsDual<F> ? (kAccumulators / 2 + vectors - 1) / vectors : kAccumulators / vectors;
   return rows < 1 ? 1 : rows > kMaxTileRows ? kMaxTileRows : rows;
 }
 
 // How many panels a tile of few rows takes side by side, to have enough independent chains for the
-// latency of a fused multiply-add (4 cycles, 2 a cycle).
+// latency of a fused multiply-add (4 cycles, 2 a cycle); a dual number's sum is two chains.
+template <class F>
 constexpr int tile_panels(int rows, int vectors) {
-  if (rows * vectors >= 6) return 1;
-  return rows * vectors * 2 >= 6 ? 2 : 4;
+  constexpr int kChains = kIsDual<F> ? 3 : 6;
+  if (rows * vectors >= kChains) return 1;
+  return rows * vectors * 2 >= kChains ? 2 : 4;
 }
 
 // High tiles take long enough over a line of weights to fetch a line of later ones beside it.
@@ -165,12 +174,12 @@ FUSEDRNN_ONCE void run_tile(const Product<F>& product) {
 template <int Vectors, class F, int M = 1>
 FUSEDRNN_INLINE void find_tile(const Product<F>& product, int64_t rows, int64_t panels) {
   if (rows == M) {
-    constexpr int kPanels = tile_panels(M, Vectors);
+    constexpr int kPanels = tile_panels<F>(M, Vectors);
     if constexpr (kPanels > 1) {
       if (panels == kPanels) return run_tile<F, Vectors, M, kPanels>(product);
     }
     run_tile<F, Vectors, M, 1>(product);
-  } else if constexpr (M < tile_rows(Vectors)) {
+  } else if constexpr (M < tile_rows<F>(Vectors)) {
     find_tile<Vectors, F, M + 1>(product, rows, panels);
   }
 }
@@ -218,15 +227,15 @@ FUSEDRNN_ONCE void run_product(const Product<F>& product, int vectors, const Til
 // Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights
 // stay in the near cache while the rows pass over them. `turned`: the panels from the last to the
 // first.
-template <class Work>
+template <class F, class Work>
 FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, Range all_rows,
                                bool turned = false) {
   const int64_t rows = all_rows.size();
   if (rows <= 0) return;
-  const int64_t highest = tile_rows(vectors);
+  const int64_t highest = tile_rows<F>(vectors);
   const int64_t tiles = (rows + highest - 1) / highest;
   // Only a single tile can be so low that it needs several panels (see tile_panels).
-  const int64_t wide = tiles == 1 ? tile_panels(static_cast<int>(rows), vectors) : 1;
+  const int64_t wide = tiles == 1 ? tile_panels<F>(static_cast<int>(rows), vectors) : 1;
   const int64_t groups = all_panels.size() / wide;
   const int64_t visits = groups + all_panels.size() % wide;  // the rest one by one
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
@@ -274,7 +283,7 @@ FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Regis
       return;
     }
   }
-  for_tiles(vectors, work, panels, rows, turned);
+  for_tiles<F>(vectors, work, panels, rows, turned);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -4,6 +4,7 @@
 #include "cells/registry.h"
 #include "cpu/kernels/backward.h"
 #include "cpu/kernels/dropout.h"
+#include "cpu/kernels/dual.h"
 #include "cpu/kernels/forward.h"
 #include "cpu/kernels/gates.h"
 
@@ -42,14 +43,14 @@ consteval KernelShape kernel_shape_of() {
   shape.gradient_rows = kGradientRows<F> > kMaxTileRows ? kGradientRows<F> : kMaxTileRows;
   shape.width = F::V::width;
   constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
-  shape.stream_panels = tile_panels(1, kProjection);
-  shape.tile_rows = tile_rows(kProjection);
+  shape.stream_panels = tile_panels<F>(1, kProjection);
+  shape.tile_rows = tile_rows<F>(kProjection);
   for (int i = shape.stage_count - 1; i >= 0; --i) {
     if (shape.stages[i].operand == cells::Operand::none) continue;
     const int vectors = stage_vectors(shape, shape.stages[i]);
-    const int panels = tile_panels(1, vectors);
+    const int panels = tile_panels<F>(1, vectors);
     if (panels > shape.stream_panels) shape.stream_panels = panels;
-    shape.tile_rows = tile_rows(vectors);
+    shape.tile_rows = tile_rows<F>(vectors);
   }
   shape.recurrent_panel = kRecurrentPanel;
   shape.wide_panel = kWidePanel;

@@ -34,10 +34,9 @@ DataType data_type(Dtype dtype) {
       return kR16BF;
     case Dtype::float16:
       return kR16F;
-    case Dtype::float32:
-      break;
+    default:
+      return kR32F;
   }
-  return kR32F;
 }
 
 // The power of two, up to 16, that an address and the strides from it are multiples of: what
@@ -178,6 +177,9 @@ CublasLtGemm::CublasLtGemm(const Library& library) : api_(library.api) {
 size_t CublasLtGemm::workspace_bytes() const { return kWorkspaceBytes; }
 
 void CublasLtGemm::run(const Product& p, void* workspace, cudaStream_t stream) {
+  if (p.operand == Dtype::dual32 || p.operand == Dtype::dual64) {  // it does not know these
+    return plain_.run(p, nullptr, stream);
+  }
   const bool exact = p.operand == Dtype::float32 && !p.tfloat32;
   if (!exact || p.k <= kLongestSum) return multiply(p, workspace, stream);
   for (int64_t first = 0; first < p.k; first += kSumBlock) {

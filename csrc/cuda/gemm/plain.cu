@@ -152,7 +152,8 @@ void launch_tiles(const Product& p, cudaStream_t stream) {
 
 template <class Number, class To, class Real>
 void launch_product(const Product& p, cudaStream_t stream) {
-  constexpr int kFewRows = 2, kManyRows = std::is_same_v<Real, double> ? 4 : 8;
+  // As many as leave the sums in registers.
+  constexpr int kFewRows = 2, kManyRows = sizeof(Real) == 4 ? 8 : sizeof(Real) == 8 ? 4 : 2;
   if (p.m <= kHeight<kFewRows>) {
     launch_tiles<kFewRows, Number, To, Real>(p, stream);
   } else {
@@ -173,6 +174,10 @@ void PlainGemm::run(const Product& p, void*, cudaStream_t stream) {
     launch_product<Bf16, Bf16, float>(p, stream);
   } else if (p.operand == Dtype::float16 && p.result == Dtype::float32) {
     launch_product<Half, float, float>(p, stream);
+  } else if (p.operand == Dtype::dual32 && p.result == Dtype::dual32) {
+    launch_product<Dual<float>, Dual<float>, Dual<float>>(p, stream);
+  } else if (p.operand == Dtype::dual64 && p.result == Dtype::dual64) {
+    launch_product<Dual<double>, Dual<double>, Dual<double>>(p, stream);
   } else {
     throw Error(FUSEDRNN_INTERNAL, "plain_product: no kernel for this pair of types");
   }

@@ -29,7 +29,7 @@ struct BackwardUnit {
 
   const BackwardStep& f;
   int64_t b, unit;
-  const cells::ConstantsOf<Cell, Real>& constants;
+  const cells::ConstantsOf<Cell, typename F::Plain>& constants;
 
   FUSEDRNN_DEVICE void run() const {
     const bool valid = f.flags == nullptr || (f.flags[b] & kValid) != 0;
@@ -60,7 +60,7 @@ struct BackwardUnit {
     }
     if constexpr (kMadeH) {
       if (f.clip_dh > 0) {
-        const Real limit = static_cast<Real>(f.clip_dh);
+        const Real limit = static_cast<typename F::Plain>(f.clip_dh);
         dnext[0].value = device::max(-limit, device::min(limit, dnext[0].value));
       }
     }
@@ -131,7 +131,7 @@ struct BackwardUnit {
     load_states<F>(Sets::kStates, f.entering, b * f.ld + unit, prev);
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
     if constexpr (cells::kConstantCount<Cell> > 0) {
-      using K = cells::ConstantsOf<Cell, Real>;
+      using K = cells::ConstantsOf<Cell, typename F::Plain>;
       if (constants.usual) {
         Cell::template backward<Stage>(
             saved, w, prev, dnext, product, delta, dprev,
@@ -166,7 +166,7 @@ struct BackwardUnit {
 
 template <class Cell, class F, int Stage>
 __global__ void __launch_bounds__(kElementBlock)
-    backward_step(BackwardStep step, cells::ConstantsOf<Cell, typename F::Real> constants) {
+    backward_step(BackwardStep step, cells::ConstantsOf<Cell, typename F::Plain> constants) {
   for_elements(step.B, step.N, [&](int64_t b, int64_t unit) {
     BackwardUnit<Cell, F, Stage>{step, b, unit, constants}.run();
   });

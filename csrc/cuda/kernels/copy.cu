@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(kElementBlock) copy_kernel(Copy c) {
                            b * c.from.b_stride + i);
     }
     if (c.dropped != nullptr) {
-      value = c.dropped[b * c.n + i] != 0 ? Real(0) : value * static_cast<Real>(c.scale);
+      const Real scale = static_cast<typename RealOf<From>::plain>(c.scale);
+      value = c.dropped[b * c.n + i] != 0 ? Real(0) : value * scale;
     }
     To* const to = static_cast<To*>(c.to.data) + t * c.to.t_stride + b * c.to.b_stride + i;
     if (c.accumulate) value += device::load(to);
@@ -42,9 +43,16 @@ struct CopyKernel {
 };
 template <class From, class To>
 constexpr CopyKernel kCopy = {kDtypeOf<From>, kDtypeOf<To>, launch_copy<From, To>};
-constexpr CopyKernel kCopyKernels[] = {
-    kCopy<double, double>, kCopy<float, float>, kCopy<float, Bf16>, kCopy<float, Half>,
-    kCopy<Bf16, float>,    kCopy<Bf16, Bf16>,   kCopy<Half, float>, kCopy<Half, Half>};
+constexpr CopyKernel kCopyKernels[] = {kCopy<double, double>,
+                                       kCopy<float, float>,
+                                       kCopy<float, Bf16>,
+                                       kCopy<float, Half>,
+                                       kCopy<Bf16, float>,
+                                       kCopy<Bf16, Bf16>,
+                                       kCopy<Half, float>,
+                                       kCopy<Half, Half>,
+                                       kCopy<Dual<float>, Dual<float>>,
+                                       kCopy<Dual<double>, Dual<double>>};
 
 template <class To>
 __global__ void __launch_bounds__(kElementBlock) clear_kernel(Copy c) {
@@ -128,6 +136,10 @@ void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream) {
       return launch_clear<Bf16>(copy, stream);
     case Dtype::float16:
       return launch_clear<Half>(copy, stream);
+    case Dtype::dual32:
+      return launch_clear<Dual<float>>(copy, stream);
+    case Dtype::dual64:
+      return launch_clear<Dual<double>>(copy, stream);
   }
 }
 
@@ -141,6 +153,10 @@ void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t st
       return launch_initial_gradient<Bf16, float>(gradient, stream);
     case Dtype::float16:
       return launch_initial_gradient<Half, float>(gradient, stream);
+    case Dtype::dual32:
+      return launch_initial_gradient<Dual<float>, Dual<float>>(gradient, stream);
+    case Dtype::dual64:
+      return launch_initial_gradient<Dual<double>, Dual<double>>(gradient, stream);
   }
 }
 
@@ -154,6 +170,10 @@ void sum_rows_in_order(const RowSum& sum, Dtype to, cudaStream_t stream) {
       return launch_row_sum<Bf16, float>(sum, stream);
     case Dtype::float16:
       return launch_row_sum<Half, float>(sum, stream);
+    case Dtype::dual32:
+      return launch_row_sum<Dual<float>, Dual<float>>(sum, stream);
+    case Dtype::dual64:
+      return launch_row_sum<Dual<double>, Dual<double>>(sum, stream);
   }
 }
 

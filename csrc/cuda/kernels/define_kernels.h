@@ -14,13 +14,13 @@ namespace fusedrnn::cuda {
 template <class Cell, class F, int Stage>
 void launch_forward(const ForwardStep& step, const double* constants, cudaStream_t stream) {
   device::launch(forward_step<Cell, F, Stage>, shape_of_elements(step.B, step.N, "forward_step"),
-                 stream, step, cells::constants_of<Cell, typename F::Real>(constants));
+                 stream, step, cells::constants_of<Cell, typename F::Plain>(constants));
 }
 
 template <class Cell, class F, int Stage>
 void launch_backward(const BackwardStep& step, const double* constants, cudaStream_t stream) {
   device::launch(backward_step<Cell, F, Stage>, shape_of_elements(step.B, step.N, "backward_step"),
-                 stream, step, cells::constants_of<Cell, typename F::Real>(constants));
+                 stream, step, cells::constants_of<Cell, typename F::Plain>(constants));
 }
 
 template <class Cell>

@@ -18,7 +18,7 @@ template <class Edge, class Real>
 __global__ void __launch_bounds__(kElementBlock) drop_kernel(Drop drop) {
   constexpr int kUnits = cells::kUnitsOfDraw;
   const DropCall& c = drop.call;
-  const auto scale = static_cast<Real>(drop.rate.scale);
+  const Real scale = static_cast<typename RealOf<Edge>::plain>(drop.rate.scale);
   for_elements(c.T * c.B, (c.n + kUnits - 1) / kUnits, [&](int64_t row, int64_t block) {
     const int64_t t = row / c.B, b = row - t * c.B;
     const Edge* const from =
@@ -80,6 +80,10 @@ void drop_elements(const DropCall& call, cudaStream_t stream) {
       return launch_drop<Bf16, float>(call, stream);
     case Dtype::float16:
       return launch_drop<Half, float>(call, stream);
+    case Dtype::dual32:
+      return launch_drop<Dual<float>, Dual<float>>(call, stream);
+    case Dtype::dual64:
+      return launch_drop<Dual<double>, Dual<double>>(call, stream);
   }
 }
 

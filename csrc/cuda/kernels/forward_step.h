@@ -33,7 +33,7 @@ struct ForwardUnit {
 
   const ForwardStep& f;
   int64_t b, unit;
-  const cells::ConstantsOf<Cell, Real>& constants;
+  const cells::ConstantsOf<Cell, typename F::Plain>& constants;
 
   FUSEDRNN_DEVICE void run() const {
     const bool valid = f.flags == nullptr || (f.flags[b] & kValid) != 0;
@@ -120,7 +120,7 @@ struct ForwardUnit {
       if (has(Sets::kSavedBefore, s)) saved[s].value = *saved_at(s);
     }
     if constexpr (cells::kConstantCount<Cell> > 0) {
-      using K = cells::ConstantsOf<Cell, Real>;
+      using K = cells::ConstantsOf<Cell, typename F::Plain>;
       if (constants.usual) {
         Cell::template forward<Stage>(
             a, u, w, prev, saved, next, &passed,
@@ -151,7 +151,7 @@ struct ForwardUnit {
 
 template <class Cell, class F, int Stage>
 __global__ void __launch_bounds__(kElementBlock)
-    forward_step(ForwardStep step, cells::ConstantsOf<Cell, typename F::Real> constants) {
+    forward_step(ForwardStep step, cells::ConstantsOf<Cell, typename F::Plain> constants) {
   for_elements(step.B, step.N, [&](int64_t b, int64_t unit) {
     ForwardUnit<Cell, F, Stage>{step, b, unit, constants}.run();
   });

@@ -15,6 +15,10 @@ const Kernels& kernels_of(const Problem& problem) {
       return kBfloat16Kernels;
     case Dtype::float16:
       return kFloat16Kernels;
+    case Dtype::dual32:
+      return kDual32Kernels;
+    case Dtype::dual64:
+      return kDual64Kernels;
     case Dtype::float32:
       break;
   }

@@ -1,7 +1,7 @@
 // The vector type of the cells on the GPU: one hidden unit of one sequence, a thread's own.
 #pragma once
 
-#include "cuda/device/math.h"
+#include "cuda/device/dual.h"
 
 namespace fusedrnn::cuda {
 
@@ -30,8 +30,7 @@ struct Lane {
   friend FUSEDRNN_DEVICE Lane exp(Lane x) { return {device::exp(x.value)}; }
   friend FUSEDRNN_DEVICE Lane softplus(Lane x) { return {device::softplus(x.value)}; }
   friend FUSEDRNN_DEVICE Lane tanh(Lane x) { return {device::tanh(x.value)}; }
-  // The operands stand so that NaN comes through.
-  friend FUSEDRNN_DEVICE Lane relu(Lane x) { return {device::max(Real(0), x.value)}; }
+  friend FUSEDRNN_DEVICE Lane relu(Lane x) { return {device::relu(x.value)}; }
   friend FUSEDRNN_DEVICE Lane min(Lane a, Lane b) { return {device::min(a.value, b.value)}; }
   friend FUSEDRNN_DEVICE Lane max(Lane a, Lane b) { return {device::max(a.value, b.value)}; }
   friend FUSEDRNN_DEVICE Lane abs(Lane a) { return {device::abs(a.value)}; }

@@ -34,7 +34,8 @@ FUSEDRNN_DEVICE typename F::Real number_of(const void* vector, int64_t index) {
 // The share of a unit of state `s` that stays as it was.
 template <class Real>
 FUSEDRNN_DEVICE Lane<Real> share_that_stays(const StepNoise& noise, int s, int64_t index) {
-  if (noise.stays[s] == nullptr) return {static_cast<Real>(noise.share[s])};
+  if (noise.stays[s] == nullptr)
+    return {Real(static_cast<typename RealOf<Real>::plain>(noise.share[s]))};
   return {noise.stays[s][index] != 0 ? Real(1) : Real(0)};
 }
 
@@ -45,7 +46,9 @@ FUSEDRNN_DEVICE auto with_mask(const K& constants, const StepNoise& noise, int64
     cells::Masked<K, Lane<Real>> masked{constants, {Real(1)}};
     if (noise.dropped != nullptr) {
       masked.candidate.value =
-          noise.dropped[index] != 0 ? Real(0) : static_cast<Real>(noise.candidate_scale);
+          noise.dropped[index] != 0
+              ? Real(0)
+              : Real(static_cast<typename RealOf<Real>::plain>(noise.candidate_scale));
     }
     return masked;
   } else {

@@ -111,7 +111,7 @@ struct Kernels {
 };
 
 extern const Kernels kFloat32Kernels, kFloat64Kernels, kBfloat16Kernels, kFloat16Kernels,
-    kMixedKernels;
+    kMixedKernels, kDual32Kernels, kDual64Kernels;
 
 // Throws where CUDA has none.
 const Kernels& kernels_of(const Problem& problem);

@@ -111,7 +111,10 @@ __global__ void __launch_bounds__(kElementBlock) join_norms(StepNorms norms) {
 }  // namespace
 
 void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream) {
-  const auto kernel = real == Dtype::float64 ? norms_of_rows<double> : norms_of_rows<float>;
+  const auto kernel = real == Dtype::float64  ? norms_of_rows<double>
+                      : real == Dtype::dual64 ? norms_of_rows<Dual<double>>
+                      : real == Dtype::dual32 ? norms_of_rows<Dual<float>>
+                                              : norms_of_rows<float>;
   device::launch(kernel, shape_of_elements(norms.T, norms.B, "norms_of_rows"), stream, norms);
   device::launch(join_norms, shape_of_elements(1, norms.T, "join_norms"), stream, norms);
 }
@@ -134,6 +137,10 @@ void sum_vectors(const Deltas& deltas, std::span<const VectorSum> sums, void* pa
       return run<Bf16, Bf16, float>(deltas, sums, parts, stream);
     case Dtype::float16:
       return run<Half, float, float>(deltas, sums, parts, stream);
+    case Dtype::dual32:
+      return run<Dual<float>, Dual<float>, Dual<float>>(deltas, sums, parts, stream);
+    case Dtype::dual64:
+      return run<Dual<double>, Dual<double>, Dual<double>>(deltas, sums, parts, stream);
   }
 }
 

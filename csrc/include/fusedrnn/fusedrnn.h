@@ -185,8 +185,13 @@ typedef struct fusedrnn_network_args {
   size_t size; /* sizeof(fusedrnn_network_args), so that fields can be added */
   const fusedrnn_run* runs;
   int32_t num_runs;
-  int32_t compute;  /* a fusedrnn_compute */
-  DLDataType dtype; /* float32, float64, bfloat16 (kDLBfloat, 16) or float16 (kDLFloat, 16) */
+  int32_t compute; /* a fusedrnn_compute */
+  /* float32, float64, bfloat16 (kDLBfloat, 16) or float16 (kDLFloat, 16). Or complex64 or
+   * complex128: dual numbers of float32 or float64 in every array of numbers, the real part a
+   * value, and the imaginary part its derivative along a direction that x, parameters and states
+   * give with theirs. The imaginary parts of results are their derivatives along it (forward mode),
+   * those of gradients the product of second derivatives and the direction. */
+  DLDataType dtype;
   int32_t reserved; /* zero */
 } fusedrnn_network_args;
 

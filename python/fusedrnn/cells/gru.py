@@ -10,6 +10,7 @@ from fusedrnn import options
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
@@ -186,6 +187,22 @@ def gru_backward(
     grads, flow = gradients("gru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
     record = GRUGradients(**grads)
     return (record, flow) if return_flow else record
+
+
+def gru_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `gru` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(gru, tangents, args, keywords)
+
+
+def gru_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+) -> dict[str, A]:
+    """Differentiate `gru_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n}
+    return double_backward("gru_forward", tape, directions, upstream, ("h",))
 
 
 @dataclass(frozen=True, eq=False)

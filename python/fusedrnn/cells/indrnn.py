@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
@@ -162,6 +163,22 @@ def indrnn_backward(
     )
     record = IndRNNGradients(**grads)
     return (record, flow) if return_flow else record
+
+
+def indrnn_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `indrnn` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(indrnn, tangents, args, keywords)
+
+
+def indrnn_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+) -> dict[str, A]:
+    """Differentiate `indrnn_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n}
+    return double_backward("indrnn_forward", tape, directions, upstream, ("h",))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from fusedrnn import options
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
@@ -414,6 +415,25 @@ def _record(by_name: dict[str, A]) -> LSTMGradients[A]:
     if "dw_hr" in by_name:
         return ProjectionLSTMGradients(**by_name)
     return LSTMGradients(**by_name)
+
+
+def lstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `lstm` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(lstm, tangents, args, keywords)
+
+
+def lstm_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    *,
+    dc: Any = None,
+) -> dict[str, A]:
+    """Differentiate `lstm_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n, "dc_n": dc_n, "dc": dc}
+    return double_backward("lstm_forward", tape, directions, upstream, ("h", "c"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, get_args, overload
 
 from fusedrnn import options
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
@@ -164,6 +165,22 @@ def mingru_backward(
     )
     record = MinGRUGradients(**grads)
     return (record, flow) if return_flow else record
+
+
+def mingru_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `mingru` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(mingru, tangents, args, keywords)
+
+
+def mingru_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+) -> dict[str, A]:
+    """Differentiate `mingru_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n}
+    return double_backward("mingru_forward", tape, directions, upstream, ("h",))
 
 
 @dataclass(frozen=True, eq=False)

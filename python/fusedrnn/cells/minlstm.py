@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from fusedrnn.cells.mingru import Candidate, MinGRUGradients, MinLayer, cell_of
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.options import Padding
@@ -156,6 +157,22 @@ def minlstm_backward(
     )
     record = MinLSTMGradients(**grads)
     return (record, flow) if return_flow else record
+
+
+def minlstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `minlstm` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(minlstm, tangents, args, keywords)
+
+
+def minlstm_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+) -> dict[str, A]:
+    """Differentiate `minlstm_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n}
+    return double_backward("minlstm_forward", tape, directions, upstream, ("h",))
 
 
 @dataclass(frozen=True, eq=False)

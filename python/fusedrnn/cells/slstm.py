@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
+from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
@@ -203,6 +204,25 @@ def slstm_backward(
     )
     record = SLSTMGradients(**grads)
     return (record, flow) if return_flow else record
+
+
+def slstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
+    """Run `slstm` and its derivative along a direction, as `rnn_jvp`: ``results, tangents``."""
+    return jvp(slstm, tangents, args, keywords)
+
+
+def slstm_double_backward(
+    tape: Tape[A],
+    directions: Mapping[str, Any],
+    dy: Any = None,
+    dh_n: Any = None,
+    dc_n: Any = None,
+    dn_n: Any = None,
+    dm_n: Any = None,
+) -> dict[str, A]:
+    """Differentiate `slstm_backward`, as `rnn_double_backward` does `rnn_backward`."""
+    upstream = {"dy": dy, "dh_n": dh_n, "dc_n": dc_n, "dn_n": dn_n, "dm_n": dm_n}
+    return double_backward("slstm_forward", tape, directions, upstream, ("h", "c", "n", "m"))
 
 
 @dataclass(frozen=True, eq=False)

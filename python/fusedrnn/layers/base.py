@@ -11,17 +11,18 @@ from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
+from fusedrnn.layers.derivatives import Derivatives
 from fusedrnn.layers.devices import Array, Results, rank
 from fusedrnn.layers.dropout import Draws, Drop, DropoutMode
 from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
-from fusedrnn.layers.tape import LayerTape
+from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.layers.weights import LayerWeights
 from fusedrnn.options import Init, Padding, WeightDtype
 
 
-class Layer(Fixed, LayerWeights, DropoutMode):
+class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -486,22 +487,9 @@ class Layer(Fixed, LayerWeights, DropoutMode):
         save: bool,
         drop: Drop | None = None,
     ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
-        unbatched = rank(x) == 2
-        swapped = self.batch_first and not unbatched
-        wanted = (None, self.input_size) if unbatched else (None, None, self.input_size)
-        source = self._device.read("x", x, wanted, self.dtype)
-        axes = tuple(source.shape[:-1])
-        batches = () if unbatched else axes[:1] if self.batch_first else axes[1:]
-        source = source.swapaxes(0, 1) if swapped else source
-        lengths, mask, resets, padding, reset_state = masks
-        if swapped:
-            mask, resets = (
-                None if m is None else self._device.read_mask(name, m, axes).swapaxes(0, 1)
-                for name, m in (("mask", mask), ("resets", resets))
-            )
-        state_0 = self._import_state("state", state, *batches)
-        named = self._import_parameters(parameters)
-        weights = self._stack.ordered(named)
+        call, axes = self._read_call(x, state, masks, parameters)
+        swapped = self.batch_first and len(axes) == 2
+        weights = self._stack.ordered(call.weights)
         results = self._device.results_like(x)
         letters = self._cells_to_return(return_cells)
         y_out, state_out, cells_out = (
@@ -517,10 +505,10 @@ class Layer(Fixed, LayerWeights, DropoutMode):
             )
         ]
         y_n, state_n, cells_n, core = self._run(
-            source,
+            call.x,
             weights,
-            state_0,
-            options.masks(lengths, mask, resets, padding, self._import_reset_state(reset_state)),
+            call.state,
+            call.masks,
             save,
             target,
             state_out,
@@ -530,13 +518,41 @@ class Layer(Fixed, LayerWeights, DropoutMode):
         if not save:
             warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
         kind = results.hand_over if out is None else devices.as_it_is
-        stamps = stale.stamps(lambda: {"x": source, **named}) if save else {}
-        tape = LayerTape(self, self.batch_first, core, results, stamps)
+        stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
+        tape = LayerTape(self, self.batch_first, core, results, stamps, call)
         shown = tuple(
             kind(new if whole is None else whole)
             for (whole, _), new in zip(cells, cells_n, strict=True)
         )
         return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape
+
+    def _read_call(
+        self,
+        x: Any,
+        state: Any,
+        masks: tuple[Any, Any, Any, object, Any],
+        parameters: Mapping[str, Any] | None,
+    ) -> tuple[LayerCall, tuple[int, ...]]:
+        """What is run, and the axes of x before its last one as its user has them."""
+        unbatched = rank(x) == 2
+        swapped = self.batch_first and not unbatched
+        wanted = (None, self.input_size) if unbatched else (None, None, self.input_size)
+        source = self._device.read("x", x, wanted, self.dtype)
+        axes = tuple(source.shape[:-1])
+        batches = () if unbatched else axes[:1] if self.batch_first else axes[1:]
+        source = source.swapaxes(0, 1) if swapped else source
+        lengths, mask, resets, padding, reset_state = masks
+        if swapped:
+            mask, resets = (
+                None if m is None else self._device.read_mask(name, m, axes).swapaxes(0, 1)
+                for name, m in (("mask", mask), ("resets", resets))
+            )
+        state_0 = self._import_state("state", state, *batches)
+        named = self._import_parameters(parameters)
+        masked = options.masks(
+            lengths, mask, resets, padding, self._import_reset_state(reset_state)
+        )
+        return LayerCall(source, named, state_0, masked), axes
 
     def _run(
         self,

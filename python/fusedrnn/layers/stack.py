@@ -59,6 +59,7 @@ class Stack:
         )
         self._types = (dtype, compute_dtype, device.is_cuda)
         self.network = self._make_network()
+        self._dual_network: _core.Network | None = None
         self.width: int = self.network.output_size
         self.num_runs = num_layers * directions
         # Of the states beyond h of the last layer, side by side.
@@ -73,19 +74,32 @@ class Stack:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "network"}
+        made_again = ("network", "_dual_network")
+        return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.network = self._make_network()
+        self._dual_network = None
+
+    def dual_network(self) -> _core.Network:
+        """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
+        if self._dual_network is None:
+            dtype, _, on_cuda = self._types
+            self._dual_network = _core.Network(self._runs(), dtype, "dual", on_cuda)
+        return self._dual_network
 
     def _make_network(self) -> _core.Network:
+        dtype, compute_dtype, on_cuda = self._types
+        return _core.Network(self._runs(), dtype, compute_dtype, on_cuda)
+
+    def _runs(self) -> list[Any]:
         cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (
             self._description
         )
         size = projection_size or hidden_size
         width = directions * size
-        runs = [
+        return [
             (
                 cell,
                 direction == 1,
@@ -102,8 +116,6 @@ class Stack:
             for layer in range(num_layers)
             for direction in range(directions)
         ]
-        dtype, compute_dtype, on_cuda = self._types
-        return _core.Network(runs, dtype, compute_dtype, on_cuda)
 
     @property
     def ends(self) -> list[str]:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerCall:
+    """What a call of a layer runs over: arrays [T,B,n], as the compiled module takes them."""
+
+    x: Any
+    weights: Mapping[str, Any]
+    state: tuple[Any, ...]
+    masks: Any
+
+
+@dataclass(frozen=True, eq=False)
 class LayerTape(Generic[A]):
     """What `forward` of one layer saved for its `backward`.
 
@@ -27,6 +37,7 @@ class LayerTape(Generic[A]):
     core: _core.Tape = field(repr=False)
     results: Results[A] = field(repr=False)
     stamps: Mapping[str, stale.Stamp] = field(repr=False)
+    call: LayerCall = field(repr=False)
 
     @property
     def _swapped(self) -> bool:

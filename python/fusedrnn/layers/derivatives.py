@@ -1,0 +1,202 @@
+"""A layer's derivatives along a direction: of its results, and of its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fusedrnn import stale
+from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
+from fusedrnn.interop import A
+from fusedrnn.layers import devices
+from fusedrnn.layers.stack import Stack
+from fusedrnn.layers.tape import LayerCall, LayerTape
+from fusedrnn.options import Padding
+
+if TYPE_CHECKING:
+    from fusedrnn.layers.devices import Device
+
+
+class Derivatives:
+    """What a layer does over dual numbers."""
+
+    _states: ClassVar[tuple[str, ...]]
+    batch_first: bool
+    dtype: str
+    compute_dtype: str | None
+    _device: Device
+    _stack: Stack
+
+    def jvp(
+        self,
+        tangents: Mapping[str, Any],
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> tuple[tuple[A, Any], tuple[A, Any]]:
+        """Run the layers and their derivative along a direction: ``(y, state), (dy, dstate)``.
+
+        Forward mode, for layers of float32 and float64. As a plain call it drops nothing.
+
+        Parameters
+        ----------
+        tangents : mapping
+            The direction: by name arrays of the shape and dtype of a parameter, of "x", of the
+            state before the first step ("h0", and "c0", ...) or of a reset state ("reset_h", ...);
+            zero where absent.
+        others
+            As of a plain call.
+
+        Returns
+        -------
+        results, tangents
+            (y, state) each, in the form that a plain call returns.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a plain call; for an unknown name, for 16-bit types and layers with a compute_dtype.
+        """
+        masks = (lengths, mask, resets, padding, reset_state)
+        call, axes = self._read_call(x, state, masks, parameters)
+        swapped = self.batch_first and len(axes) == 2
+        duals = Duals(call.x, self._device.results_like(x).hand_over)
+        run = self._over_duals(duals, call, "tangents", tangents, swapped)
+        y, states, _, _ = self._stack.dual_network().forward(*run)
+        whole = duals.split(y.swapaxes(0, 1) if swapped else y)
+        each = [duals.split(part) for part in states]
+        values, derivatives = (
+            (whole[i], self._export_state(tuple(part[i] for part in each), devices.as_it_is))
+            for i in range(2)
+        )
+        return values, derivatives
+
+    def double_backward(
+        self,
+        tape: LayerTape[A],
+        directions: Mapping[str, Any],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+    ) -> dict[str, A]:
+        """Differentiate `backward`: gradients of the sum of directions times gradients.
+
+        Of ``sum(directions[n] * grads[n] for n in directions)``, where `grads` are what
+        `backward` returns for the same arguments: what a framework's double backward wants. See
+        `fusedrnn.rnn_double_backward`.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From `forward` of this layer. What that call was given, state and lengths too, must not
+            have changed.
+        directions : mapping
+            By the names of `backward`'s results, arrays of their shapes; zero where absent.
+        dy, dstate, dcells
+            As of `backward`.
+
+        Returns
+        -------
+        dict
+            Under the names of `backward`'s results the product of the Hessian and `directions`;
+            under "dy", "dstate" and, for layers with states beyond h, "dcells" the gradient with
+            respect to these, in their form: the derivative of the results along `directions`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `backward`, and as `jvp`.
+        """
+        self._check_tape(tape)
+        stale.verify(tape.stamps)
+        call, swapped = tape.call, tape._swapped
+        duals = Duals(call.x, tape.results.hand_over)
+        x, weights, state, masks = self._over_duals(duals, call, "directions", directions, swapped)
+        letters = self._states[1:]
+        y, states, cells, core = self._stack.dual_network().forward(
+            x,
+            weights,
+            state,
+            masks,
+            save=True,
+            sequences=(None,) * len(letters) or None,
+            dropout=tape.core.dropout,
+        )
+        assert core is not None
+
+        def upstream(name: str, value: Any) -> Any:
+            dual = duals.join(name, value, None, name)
+            return dual.swapaxes(0, 1) if swapped and dual is not None else dual
+
+        batches = () if tape.core.unbatched else (tape.core.shape[1],)
+        ends = self._import_state("dstate", dstate, *batches)
+        parts = [upstream(name, part) for name, part in self._parts_of_cells("dcells", dcells)]
+        dx, dparameters, dstates, dresets, _ = core.backward(
+            upstream("dy", dy),
+            tuple(duals.join(f"dstate[{i}]", end, None, "dstate") for i, end in enumerate(ends)),
+            tuple(parts) or None,
+            False,
+        )
+        second = self._stack.named(dparameters)
+        second |= {"x": dx.swapaxes(0, 1) if swapped else dx}
+        second |= {f"{name}0": part for name, part in zip(self._states, dstates, strict=True)}
+        second |= {f"reset_{name}": part for name, part in zip(self._states, dresets, strict=True)}
+        results = {
+            name: duals.tangent(value) for name, value in second.items() if value is not None
+        }
+        results["dy"] = duals.tangent(y.swapaxes(0, 1) if swapped else y)
+        results["dstate"] = self._export_state(tuple(map(duals.tangent, states)), devices.as_it_is)
+        if letters:
+            shown = [part.swapaxes(0, 1) if swapped else part for part in cells]
+            results["dcells"] = self._export_state(
+                tuple(map(duals.tangent, shown)), devices.as_it_is
+            )
+        return results
+
+    def _over_duals(
+        self,
+        duals: Duals,
+        call: LayerCall,
+        label: str,
+        along: Mapping[str, Any],
+        swapped: bool,
+    ) -> tuple[Any, ...]:
+        """What the network of dual numbers is given: x, parameters, states, masks."""
+        check_compute(self.compute_dtype)
+        states = tuple(f"{name}0" for name in self._states)
+        resets = tuple(f"reset_{name}" for name in self._states)
+        check_names(label, along, (*call.weights, "x", *states, *resets))
+
+        def join(name: str, value: Any) -> Any:
+            return duals.join(name, value, along.get(name), f"{label}[{name!r}]")
+
+        x = call.x
+        x = join("x", x.swapaxes(0, 1)).swapaxes(0, 1) if swapped else join("x", x)
+        weights = {name: join(name, value) for name, value in call.weights.items()}
+        return (
+            x,
+            self._stack.ordered(weights),
+            tuple(map(join, states, call.state)),
+            with_resets(call.masks, resets, join),
+        )
+
+    if TYPE_CHECKING:  # of `Layer`
+
+        def _read_call(
+            self,
+            x: Any,
+            state: Any,
+            masks: tuple[Any, Any, Any, object, Any],
+            parameters: Mapping[str, Any] | None,
+        ) -> tuple[LayerCall, tuple[int, ...]]: ...
+        def _import_state(self, name: str, state: Any, *batches: int) -> tuple[Any, ...]: ...
+        def _export_state(self, states: tuple[Any, ...], kind: Any) -> Any: ...
+        def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]: ...
+        def _check_tape(self, tape: object) -> None: ...
