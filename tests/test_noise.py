@@ -326,6 +326,55 @@ def test_tbptt(cell: str, noise: str) -> None:
         assert inside(layer).dropout_state[1] == 1
 
 
+# --- with lean memory, and over dual numbers ---
+
+
+@cases
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_lean_memory(cell: str, noise: str, dtype: str) -> None:
+    """The bits of the default, or an error where gates cannot be computed again."""
+    rates = NOISES[noise]
+    if noise == "candidate" or (noise, cell) == ("state", "gru-reset-before"):
+        name = "candidate_dropout" if noise == "candidate" else "recurrent_dropout"
+        with pytest.raises(ValueError, match=rf"{name}: expected 0 with FUSEDRNN_MEMORY_LEAN"):
+            layer_of(cell, memory="lean", **rates)
+        return
+    got, expected = (
+        run(layer, call_of(layer, steps=40, batch=3))[:2]
+        for layer in (
+            layer_of(cell, dtype=dtype, memory=memory, **rates) for memory in ("lean", "default")
+        )
+    )
+    for a, b in zip(got, expected, strict=True):
+        place().check_alike(a, b)
+
+
+@cases
+def test_second_derivatives(cell: str, noise: str) -> None:
+    """Through the masks of the tape's call, by differences of gradients through the same."""
+    layer = inside(layer_of(cell, **NOISES[noise]))
+    call = call_of(layer, hard=False)
+    for training in (True, False):
+        layer.train(training)
+        state = layer.dropout_state
+        direction = np.random.default_rng(1).standard_normal(call["x"].shape)
+
+        def grads(x: Any, state: Any = state) -> Any:
+            layer.dropout_state = state
+            return run(layer, call | {"x": x})[1]
+
+        layer.dropout_state = state
+        _, _, tape = layer.forward(call["x"], call["state"])
+        second = layer.double_backward(tape, {"x": direction}, call["dy"], call["dstate"])
+        step = 1e-5
+        above, below = (grads(call["x"] + sign * step * direction) for sign in (1, -1))
+        for name, value in above.items():
+            wanted = (value - below[name]) / (2 * step)
+            assert np.linalg.norm(second[name] - wanted) <= 1e-5 * (1 + np.linalg.norm(wanted)), (
+                name
+            )
+
+
 # --- its state ---
 
 

@@ -389,3 +389,34 @@ def test_forget_bias() -> None:
     biases = fr.SLSTM(3, 4, seed=0, forget_bias=2.5).parameters()["bias_ih_l0"]
     assert (biases[4:8] == 2.5).all()
     assert (np.delete(biases, range(4, 8)) != 2.5).all()
+
+
+@dtypes
+@directions
+def test_functions_return_all_states_of_every_step(dtype: str, reverse: bool) -> None:
+    given, upstream = problem_of(dtype, steps=6, batch=3, input_size=4, hidden_size=9)
+    rng = np.random.default_rng(2)
+    each = {f"d{s}": rng.standard_normal((6, 3, 9)).astype(dtype) for s in "cnm"}
+    options = {"reverse": reverse, "return_cells": True}
+    got, tape = forward("slstm", **given, **options)
+    assert list(got)[-3:] == ["c", "n", "m"]
+    check(got, oracle.forward("slstm", **given, **options), BOUND[dtype])
+    same_bits(infer("slstm", **given, **options), got)
+    grads = backward("slstm", tape, **upstream, **each)
+    wanted = oracle.gradients("slstm", **given, **upstream, **each, reverse=reverse)
+    check(grads, wanted, BOUND[dtype])
+    # Whether or not the call returned them.
+    _, tape = forward("slstm", **given, reverse=reverse)
+    same_bits(backward("slstm", tape, **upstream, **each), grads)
+
+
+def test_arrays_for_all_states_of_every_step() -> None:
+    given, _ = problem_of("float32", steps=4, batch=2, input_size=3, hidden_size=5)
+    y, state, *cells = fr.slstm(**given, return_cells=True)
+    out = (np.empty_like(y), tuple(map(np.empty_like, state)), *map(np.empty_like, cells))
+    again = fr.slstm(**given, return_cells=True, out=out)
+    assert again[2] is out[2]
+    for mine, theirs in zip((again[0], *again[1], *again[2:]), (y, *state, *cells), strict=True):
+        assert np.array_equal(mine, theirs)
+    with pytest.raises(ValueError, match=r"^out: expected a tuple \(y, \(h_n, c_n, n_n, m_n\), "):
+        fr.slstm(**given, return_cells=True, out=out[:2])

@@ -63,8 +63,10 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
   return run;
 }
 
+int32_t memory_argument(bool lean) { return lean ? FUSEDRNN_MEMORY_LEAN : FUSEDRNN_MEMORY_DEFAULT; }
+
 std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
-                              py::handle compute_dtype, bool on_cuda) {
+                              py::handle compute_dtype, bool on_cuda, bool lean) {
   Dtype dtype = dtype_argument(dtype_object);
   int32_t compute = FUSEDRNN_COMPUTE_SAME;
   if (means_dual(compute_dtype)) {
@@ -78,8 +80,8 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
     std::vector<double>& own = constants[described.size()];
     described.push_back(run_argument(py::reinterpret_borrow<py::object>(run), own));
   }
-  return std::make_shared<Network>(
-      make_network(described.data(), static_cast<int>(described.size()), dtype, compute));
+  return std::make_shared<Network>(make_network(
+      described.data(), static_cast<int>(described.size()), dtype, compute, memory_argument(lean)));
 }
 
 py::list describe_parameters(const Network& network) {
@@ -118,23 +120,26 @@ bool has_constants(const Problem& p, const fusedrnn_run& run) {
 // The network of the last call, for the next: with the GIL held.
 constinit NetworkPointer last_network;
 
-NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute) {
+NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute, bool lean) {
   if (last_network) {
     const Run& last = last_network->runs.front();
     const Problem& p = last.problem;
     if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
         run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
-        dtype == p.dtype && static_cast<Compute>(compute) == p.compute && has_constants(p, run)) {
+        dtype == p.dtype && static_cast<Compute>(compute) == p.compute && lean == p.lean &&
+        has_constants(p, run)) {
       return last_network;
     }
   }
-  last_network = std::make_shared<const Network>(make_network(&run, 1, dtype, compute));
+  last_network =
+      std::make_shared<const Network>(make_network(&run, 1, dtype, compute, memory_argument(lean)));
   return last_network;
 }
 
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
               py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
-              py::handle y, py::handle states_n, py::handle sequences, py::handle constants) {
+              py::handle y, py::handle states_n, py::handle sequences, py::handle constants,
+              bool lean) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
@@ -149,7 +154,7 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
   const int32_t compute =
       compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
-  return forward_pass(network_of(described, dtype, compute), std::move(inputs), false, states,
+  return forward_pass(network_of(described, dtype, compute, lean), std::move(inputs), false, states,
                       saved, y, states_n, sequences);
 }
 
@@ -160,7 +165,7 @@ void register_network(py::module_& m) {
                                                 "Runs of cells, one after the other; immutable.")
       .def(
           py::init(&make), py::arg("runs"), py::arg("dtype"), py::arg("compute_dtype") = py::none(),
-          py::arg("on_cuda") = false,
+          py::arg("on_cuda") = false, py::arg("lean") = false,
           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
           "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
@@ -194,6 +199,7 @@ void register_network(py::module_& m) {
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
       py::arg("y") = py::none(), py::arg("states_n") = py::none(),
       py::arg("sequences") = py::none(), py::arg("constants") = py::tuple(),
+      py::arg("lean") = false,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
 }
 

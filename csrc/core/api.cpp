@@ -71,11 +71,11 @@ fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,
     not_null("args", args);
     not_null("network", network);
     check_size("fusedrnn_network_args", *args);
-    if (args->reserved != 0) refuse_value("reserved", "0", args->reserved);
     const DLDataType type = args->dtype;
     const DtypeInfo* dtype = find_dtype(type);
     if (dtype == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, dtype_name(type));
-    *network = new Network(make_network(args->runs, args->num_runs, dtype->dtype, args->compute));
+    *network = new Network(
+        make_network(args->runs, args->num_runs, dtype->dtype, args->compute, args->memory));
   });
 }
 

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 6;
+constexpr int32_t kCudaPluginVersion = 8;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.

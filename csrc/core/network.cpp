@@ -207,6 +207,19 @@ void set_noise(const fusedrnn_run& given, int number, Run& run) {
   }
 }
 
+// What gates that are computed again do not know of.
+void refuse_with_lean(const Run& run, int number) {
+  const Noise& noise = run.problem.noise;
+  const bool passes = std::string_view(run.cell->name).starts_with("gru_reset_before");
+  for (const auto& [field, rate] : {std::pair{"candidate_dropout", noise.candidate},
+                                    std::pair{"recurrent_dropout", passes ? noise.state : 0}}) {
+    if (!run.problem.lean || rate == 0) continue;
+    refuse_value({"", field, "", number},
+                 std::string("0 with FUSEDRNN_MEMORY_LEAN (") + run.cell->name + ")",
+                 number_text(rate));
+  }
+}
+
 // `last`: the highest row so far.
 void set_rows(const fusedrnn_run& given, int number, int last, Run& run) {
   run.read_offset = given.read_offset;
@@ -238,10 +251,12 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.cell = static_cast<int>(run.cell - kCells);
   run.problem.dtype = network.dtype;
   run.problem.compute = network.compute;
+  run.problem.lean = network.lean;
   run.problem.reverse = given.reverse != 0;
   set_sizes(given, number, named, run);
   set_constants(given, number, run);
   set_noise(given, number, run);
+  refuse_with_lean(run, number);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;
@@ -305,7 +320,8 @@ Shape Run::parameter_shape(int i) const {
   return shape;
 }
 
-Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute) {
+Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
+                     int32_t memory) {
   if (count < 1 || count > kMaxRuns) {
     refuse_value("num_runs", "1 to " + std::to_string(kMaxRuns), count);
   }
@@ -313,6 +329,10 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   Network network;
   network.dtype = dtype;
   network.compute = known_compute(compute, dtype);
+  if (memory != FUSEDRNN_MEMORY_DEFAULT && memory != FUSEDRNN_MEMORY_LEAN) {
+    refuse_value("memory", "a fusedrnn_memory", memory);
+  }
+  network.lean = memory == FUSEDRNN_MEMORY_LEAN;
   network.runs.reserve(static_cast<size_t>(count));
   network.rows.resize(1);
   for (int i = 0; i < count; ++i) add_run(runs[i], count == 1 ? -1 : i, network);

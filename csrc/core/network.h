@@ -71,6 +71,7 @@ struct Row {
 struct fusedrnn_network {
   fusedrnn::Dtype dtype = fusedrnn::Dtype::float32;
   fusedrnn::Compute compute = fusedrnn::Compute::same;
+  bool lean = false;
   std::vector<fusedrnn::Run> runs;
   std::vector<fusedrnn::Row> rows;  // the first is x, the last y
   int num_parameters = 0, num_states = 0;
@@ -109,7 +110,8 @@ void to_matrices(Matrix* matrices, Tensor* const* list, int first, int count) {
 }
 
 // Throws where the runs make no network.
-Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute);
+Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
+                     int32_t memory);
 
 // Whether layers follow one another, each in the forward direction: what can take a step.
 bool is_plain_stack(const Network& network);

@@ -171,6 +171,7 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
   add_text(cpu::isa_name(cpu::selected_isa()));
   add(static_cast<int64_t>(network.dtype));
   add(static_cast<int64_t>(network.compute));
+  add(int64_t{network.lean});
   add(T);
   add(B);
   for (const Run& run : network.runs) {

@@ -390,6 +390,10 @@ void check_gates(const Network& network, const fusedrnn_gates_args& args) {
   }
   const Run& run = network.runs[static_cast<size_t>(args.run)];
   if (run.cell->gates.empty()) refuse_value("run", "one of a cell with gates", run.cell->name);
+  if (network.lean) {
+    refuse_value("memory", "FUSEDRNN_MEMORY_DEFAULT, which keeps the gates",
+                 "FUSEDRNN_MEMORY_LEAN");
+  }
   const DLTensor& gates = required("gates", args.gates);
   check_header("gates", gates);
   check_usable_device("gates", gates.device);

@@ -79,6 +79,18 @@ Problem with_sequences(Problem p, int64_t B) {
   return p;
 }
 
+// What of a job that computes gates again does not depend on memory.
+void prepare_again(const BackwardCall& call, const KernelShape& shape, ForwardCall& again,
+                   BackwardJob& job) {
+  again.problem = call.problem;
+  again.problem.T = 1;
+  again.problem.reverse = false;
+  again.x = call.x;
+  std::copy_n(call.parameters, kMaxParameters, again.parameters);
+  job.again = forward_job(again, shape, kAlone, Plan{}, nullptr);
+  job.again.again.sequences = call.problem.B;
+}
+
 void add_step(Arena& arena, ForwardJob& job) {
   const Problem& p = job.call->problem;
   add_states(arena, *job.shape, p, false, job.kept);
@@ -110,6 +122,8 @@ void backward(const BackwardCall& call) {
   job.shape = &shape;
   job.grid = crew.grid();
   job.ld_state = state_stride(shape, p);
+  ForwardCall again;
+  if (p.lean) prepare_again(call, shape, again, job);
   Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
   add_states(kept, shape, p, true, job.kept);
   const Block memory = allocate([&](Arena& arena) { add_scratch(arena, crew.plan(), job); });

@@ -13,6 +13,12 @@ namespace {
 constexpr int64_t kBlockRows = 256;
 constexpr int64_t kBlockColumns = 512;
 
+// Rows of a lean problem whose gates and deltas exist at a time, in all and a thread: as few as
+// products need to be efficient.
+constexpr int64_t kChunkRows = 1024, kChunkRowsOfThread = 64;
+// Of these, bytes of projected inputs at a time: they stay in a thread's near cache.
+constexpr int64_t kAgainBytes = 512 << 10, kFewestAgainRows = 24;
+
 // Rows are whole cache lines, so that two threads never write into one, and at least a line more
 // than the numbers take, because strides of powers of two would share cache sets and some kernels
 // read a little beyond a row.
@@ -35,6 +41,32 @@ void add_parts(Arena& arena, const Plan& plan, size_t numbers, size_t size, PerT
   buffer.bytes = (count(static_cast<int64_t>(numbers), static_cast<int64_t>(size)) + kLine - 1) /
                  kLine * kLine;
   arena.add(buffer.data, static_cast<size_t>(plan.threads()), buffer.bytes);
+}
+
+// Of the gates of so many steps.
+size_t saved_numbers(const KernelShape& shape, const Problem& p, int64_t steps) {
+  const int64_t units = round_up(p.H, panel_units(shape));
+  return count(steps, static_cast<int64_t>(count(p.B, units)), shape.saved);
+}
+
+// How the rows of the parameter gradients are cut into blocks: at the same steps whatever T is.
+void cut_blocks(const Problem& p, int64_t depth_unit, BackwardJob& job) {
+  if (p.B <= kBlockRows) {
+    job.block_steps = kBlockRows / p.B;
+    job.step_blocks = 1;
+    job.block_rows = std::min(job.block_steps, p.T) * p.B;
+  } else {
+    job.block_steps = 1;
+    job.block_rows = round_up(divide_up(p.B, divide_up(p.B, kBlockRows)), kRowUnit);
+    job.step_blocks = divide_up(p.B, job.block_rows);
+  }
+  job.block_room = round_up(job.block_rows, std::max(kRowUnit, depth_unit));
+}
+
+// Whole blocks, so that sums over rows are the same whatever the chunks.
+int64_t lean_chunk_steps(const Problem& p, const Plan& plan, const BackwardJob& job) {
+  const int64_t rows = std::max(kChunkRows, plan.threads() * kChunkRowsOfThread);
+  return std::min(p.T, round_up(divide_up(rows, p.B), job.block_steps));
 }
 
 }  // namespace
@@ -74,7 +106,7 @@ void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool w
 void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept) {
   const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
-  const int64_t steps = save ? p.T : 1;
+  const int64_t steps = save && !p.lean ? p.T : 1;
   const bool apart = shape.mixed || masks_operand(p, save);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(kept.states[s], count(row, slots),
@@ -91,10 +123,9 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
       arena.add(kept.operands[i], count(row, slots), shape.row_bytes);
     }
   }
-  // In inference only what stages hand on within a step.
-  const bool gates = save || shape.stage_count > 1;
-  const int64_t saved = static_cast<int64_t>(count(p.B, round_up(p.H, panel_units(shape))));
-  arena.add(kept.saved, gates ? count(steps, saved, shape.saved) : 0, shape.saved_bytes);
+  // Where they are not kept, only what stages hand on within a step.
+  const bool gates = (save && !p.lean) || shape.stage_count > 1;
+  arena.add(kept.saved, gates ? saved_numbers(shape, p, steps) : 0, shape.saved_bytes);
 }
 
 namespace {
@@ -150,11 +181,14 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   job.ld_delta = row_stride(shape.deltas * job.delta_block, shape.row_bytes);
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
-  job.block_rows = std::min(kBlockRows, round_up(p.T * p.B, shape.depth_unit));
+  cut_blocks(p, shape.depth_unit, job);
+  job.chunk_steps = p.lean ? lean_chunk_steps(p, plan, job) : p.T;
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
   add_masks(arena, shape, p, job);
-  arena.add(job.delta, count(p.T, p.B, job.ld_delta), shape.row_bytes);
+  const bool several = job.chunk_steps < p.T;
+  arena.add(job.delta, count(job.chunk_steps + (several ? 1 : 0), p.B, job.ld_delta),
+            shape.row_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
     const bool wanted = call.dreset_state[s].data != nullptr;
@@ -175,8 +209,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             call.dx.data == nullptr ? 0 : count(round_up(p.I, wide), shape.gates, job.delta_block),
             shape.panel_bytes);
   // The blocks of both operands, which are rows.
-  add_parts(arena, plan,
-            count(round_up(job.block_rows, kRowUnit), job.block_columns + shape.gradient_rows),
+  add_parts(arena, plan, count(job.block_room, job.block_columns + shape.gradient_rows),
             shape.row_bytes, job.scratch);
   size_t sums[kMaxParameters] = {};
   const auto add_sums = [&](const ProductShape& product) {
@@ -188,7 +221,35 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   };
   add_sums(shape.input);
   for (int i = 0; i < shape.stage_count; ++i) add_sums(shape.stages[i].product);
+  for (int k = 0; k < shape.vector_gradient_count && several; ++k) {
+    const VectorShape& vector = shape.vector_gradients[k];
+    if (shape.edge_bytes == shape.real_bytes) continue;
+    if (call.dparameters[vector.parameter].data == nullptr) continue;
+    size_t& numbers = sums[vector.parameter];
+    numbers = std::max(numbers, count(vector.block + 1, extent(p, vector.units)));
+  }
   for (int w = 0; w < kMaxParameters; ++w) arena.add(job.sums[w], sums[w], shape.real_bytes);
+  if (p.lean) add_again(arena, plan, job);
+}
+
+void add_again(Arena& arena, const Plan& plan, BackwardJob& job) {
+  const KernelShape& shape = *job.shape;
+  const Problem& p = job.call->problem;
+  ForwardJob& again = job.again;
+  arena.add(job.kept.saved, saved_numbers(shape, p, job.chunk_steps), shape.saved_bytes);
+  for (int i = 0; i < shape.stage_count; ++i) {
+    if (shape.stages[i].operand != cells::Operand::passed) continue;
+    arena.add(job.kept.operands[i], count(job.chunk_steps, p.B, job.ld_state), shape.row_bytes);
+  }
+  const int64_t numbers = shape.gates * round_up(p.H, panel_units(shape));
+  const int64_t rows = kAgainBytes / (numbers * static_cast<int64_t>(shape.real_bytes));
+  job.again_rows = std::min(std::max(rows, kFewestAgainRows), job.chunk_steps * p.B);
+  add_packed(arena, shape, p, true, again.packed);
+  again.ld_staged = row_stride(p.I, shape.row_bytes);
+  add_parts(arena, plan, count(numbers, job.again_rows), shape.real_bytes, again.projection);
+  add_parts(arena, plan, shape.staged ? count(job.again_rows, again.ld_staged) : 0, shape.row_bytes,
+            again.staged);
+  add_parts(arena, plan, static_cast<size_t>(job.ld_state), shape.real_bytes, job.unwanted);
 }
 
 }  // namespace fusedrnn::cpu

@@ -28,4 +28,7 @@ void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const
                  bool stream, ForwardJob& job);
 void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job);
 
+// What backward holds of a chunk of a lean problem's steps, and what it computes that with.
+void add_again(Arena& arena, const Plan& plan, BackwardJob& job);
+
 }  // namespace fusedrnn::cpu

@@ -165,8 +165,9 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double rows = static_cast<double>(p.T * p.B);
-  const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units, shape,
-                                         uses_matrix_unit(shape, p.T * p.B)) +
+  const double again = p.lean ? inputs + units : 0;  // forward's products once more
+  const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units + again,
+                                         shape, uses_matrix_unit(shape, p.T * p.B)) +
                           shape.gates * units * (units + inputs) / shape.width * 4;
   return cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 }

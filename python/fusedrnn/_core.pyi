@@ -41,6 +41,7 @@ class Network:
         dtype: str,
         compute_dtype: str | None = None,
         on_cuda: bool = False,
+        lean: bool = False,
     ) -> None: ...
     @property
     def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]: ...
@@ -97,6 +98,8 @@ class Tape:
     def gates(self, run: int) -> _FloatArray: ...
     @property
     def gate_names(self) -> tuple[str, ...]: ...
+    @property
+    def lean(self) -> bool: ...
     @property
     def reserve(self) -> npt.NDArray[np.uint8] | None: ...
     @property
@@ -164,6 +167,7 @@ def run(
     states_n: _States = None,
     sequences: _States = None,
     constants: tuple[float, ...] = (),
+    lean: bool = False,
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 def as_array(
     name: str,

@@ -157,6 +157,7 @@ def double_backward(
         True,
         constants=call.constants,
         sequences=(None,) * (len(letters) - 1) or None,
+        lean=tape.core.lean,
     )
     assert dual_tape is not None
 

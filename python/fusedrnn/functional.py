@@ -82,7 +82,7 @@ class Tape(Generic[A]):
         Raises
         ------
         ValueError
-            For a cell without gates.
+            For a cell without gates, and for a tape with ``memory="lean"``, which has none.
         """
         return cut_gates(self.core, 0, self.to_kind)
 
@@ -94,6 +94,8 @@ def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> d
         raise ValueError(
             "gates: expected the tape of a cell with gates and the usual activations, without clip"
         )
+    if core.lean:
+        raise ValueError("gates: expected a tape with memory='default', got one with 'lean'")
     whole = to_kind(core.gates(number))
     size = whole.shape[-1] // len(names)
     return {name: whole[..., k * size : (k + 1) * size] for k, name in enumerate(names)}
@@ -112,6 +114,7 @@ def run(
     *,
     return_cells: object = False,
     constants: tuple[float, ...] = (),
+    memory: object = "default",
 ) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
@@ -142,6 +145,7 @@ def run(
         states_out,
         cells_out,
         constants,
+        options.is_lean(memory),
     )
     y, states_n, cells, tape = results
     if not function:

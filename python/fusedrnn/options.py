@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 # What mypy and editors know of words that arguments take.
+Memory = Literal["default", "lean"]
 Padding = Literal["zero", "last"]
 Init = Literal["uniform", "orthogonal"]
 WeightDtype = Literal["bfloat16", "int8"]
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+MEMORIES: tuple[Memory, ...] = get_args(Memory)
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 DUAL: Any = object()  # a compute_dtype inside the package: arrays are of dual numbers
 STATES = ("h", "c", "n", "m")  # a cell has the first of them
@@ -185,6 +187,11 @@ def same_names(
             f"got one with {_listed(missing)} missing and {_listed(unexpected)} unexpected"
         )
     return given
+
+
+def is_lean(memory: object) -> bool:
+    """Whether a tape keeps the states alone."""
+    return choice("memory", memory, MEMORIES) == "lean"
 
 
 def dtype(value: object) -> str:

@@ -42,7 +42,8 @@ struct Network {
   std::unique_ptr<fusedrnn_network, decltype(&fusedrnn_network_free)> handle;
   std::vector<std::string> parameters, states;
 
-  explicit Network(const Case& one) : handle(nullptr, fusedrnn_network_free) {
+  explicit Network(const Case& one, fusedrnn_memory memory = FUSEDRNN_MEMORY_DEFAULT)
+      : handle(nullptr, fusedrnn_network_free) {
     fusedrnn_run run{};
     run.cell = one.cell.c_str();
     run.reverse = one.reverse;
@@ -59,6 +60,7 @@ struct Network {
     args.runs = &run;
     args.num_runs = 1;
     args.compute = one.compute;
+    args.memory = memory;
     args.dtype = one.arguments.at("x").type;
     fusedrnn_network* network = nullptr;
     require(fusedrnn_network_create(&args, &network), one);
@@ -165,8 +167,8 @@ Arrays infer_frozen(Case& one) {
 }
 
 // Outputs and gradients.
-Arrays train(Case& one) {
-  const Network network(one);
+Arrays train(Case& one, fusedrnn_memory memory = FUSEDRNN_MEMORY_DEFAULT) {
+  const Network network(one, memory);
   const std::vector<int64_t>& shape = one.arguments.at("x").shape;
   size_t bytes = 0;
   require(fusedrnn_reserve_bytes(network.handle.get(), {kDLCPU, 0}, shape[0], shape[1], &bytes),
@@ -230,6 +232,10 @@ void test(Case& one) {
   const Arrays alone = trains ? train(one) : infer_frozen(one);
   check_close(one, alone);
   if (trains) check_same(one, infer(one), alone, "between inference and training");
+  const bool leans = trains && !one.is_noisy();
+  if (leans) {
+    check_same(one, train(one, FUSEDRNN_MEMORY_LEAN), alone, "between lean memory and the default");
+  }
   const bool freezes = !one.is_noisy();
   if (trains && freezes) {
     check_same(one, infer_frozen(one), alone, "between frozen weights and training");
@@ -238,6 +244,9 @@ void test(Case& one) {
   CHECK(fusedrnn_set_num_threads(2) == FUSEDRNN_OK);
   if (trains) {
     check_same(one, train(one), alone, "between two threads and one");
+    if (leans) {
+      check_same(one, train(one, FUSEDRNN_MEMORY_LEAN), alone, "between two lean threads and one");
+    }
     check_same(one, infer(one), alone, "between inference by two threads and training by one");
   }
   if (freezes) {

@@ -101,8 +101,11 @@ static void test_bad_args(void) {
            "fusedrnn_network_args: expected size = %zu (its sizeof), got 8", sizeof args);
   EXPECT_VALUE_ERROR(create(&args), message);
   args = good;
-  args.reserved = -1;
-  EXPECT_VALUE_ERROR(create(&args), "reserved: expected 0, got -1");
+  for (int32_t memory = -1; memory < 3; memory += 3) {
+    args.memory = memory;
+    snprintf(message, sizeof message, "memory: expected a fusedrnn_memory, got %d", memory);
+    EXPECT_VALUE_ERROR(create(&args), message);
+  }
   args = good;
   args.runs = NULL;
   EXPECT_VALUE_ERROR(create(&args), "runs: expected an address, got null");

@@ -1,28 +1,26 @@
 // Backpropagation through time, of one thread. Each step multiplies the gradients of the following
 // step by the recurrent weights and runs the cell's backward on the result while the tile is at
 // hand; only those gradients (delta) are exchanged. The gradients of the parameters come after the
-// walk, as products and sums over all steps.
+// walk, as products and sums over all steps. Of a lean problem the walk goes in chunks of steps:
+// the gates of a chunk are computed again before it, and its gradients taken in after it.
 #pragma once
 
 #include "cpu/kernels/backward_stage.h"
 #include "cpu/kernels/dropout.h"
+#include "cpu/kernels/gates_again.h"
 #include "cpu/kernels/gradient_flow.h"
 #include "cpu/kernels/parameter_gradients.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// The steps of the context's chunk, from step `first` on.
 template <class F>
-FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
+FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
+                              typename F::MatrixUnit::Registers& registers, int64_t first) {
   using Real = typename F::Real;
-  const BackwardContext<F> context(job, thread);
   const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
-  typename F::MatrixUnit::Registers registers;
-  pack_backward(context);
-  begin_carry(context);
-  draw_operand_mask(context);
-  context.wait_for_all();
-  const bool has_flow = flows(job);
-  for (int64_t number = context.p.T - 1; number >= 0; --number) {
+  const bool has_flow = flows(context.job);
+  for (int64_t number = first; number > first - context.chunk.steps(); --number) {
     const BackwardStep step(context, number);
     draw_masks(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
@@ -39,9 +37,43 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
       norms_of_rows(context, step);
     }
   }
-  end_carry(context, registers);
+}
+
+// The deltas of the step that follows the next chunk.
+template <class F>
+FUSEDRNN_ONCE void keep_following_deltas(const BackwardContext<F>& context) {
+  const int64_t B = context.p.B, ld = context.job.ld_delta;
+  const Range rows = context.share.of_all(B);
+  auto* const first = static_cast<typename F::Row*>(context.job.delta);
+  auto* const last = first + context.job.chunk_steps * B * ld;
+  const auto* const from = context.p.reverse ? last : first;
+  auto* const to = context.p.reverse ? first : last;
+  for (int64_t i = rows.begin * ld; i < rows.end * ld; ++i) to[i] = from[i];
+}
+
+template <class F>
+FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
+  BackwardContext<F> context(job, thread);
+  typename F::MatrixUnit::Registers registers;
+  pack_backward(context);
+  begin_carry(context);
+  draw_operand_mask(context);
   context.wait_for_all();
-  parameter_gradients(context, registers);
+  for (int64_t number = context.p.T - 1; number >= 0; number -= context.chunk.steps()) {
+    context.enter_chunk(number);
+    if (context.p.lean) {
+      compute_gates_again(context, registers);
+      context.wait_for_all();
+    }
+    walk_chunk(context, registers, number);
+    if (context.chunk.last) end_carry(context, registers);
+    context.wait_for_all();
+    add_parameter_gradients(context, registers);
+    if (context.chunk.last) break;
+    keep_following_deltas(context);
+    context.wait_for_all();
+  }
+  reset_gradients(context, registers);
   norms_of_steps(context);
 }
 

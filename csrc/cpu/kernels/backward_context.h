@@ -29,6 +29,14 @@ struct BackwardStep {
   }
 };
 
+// Steps that are walked before the gradients of the parameters take them in, in the order of time.
+struct Chunk {
+  int64_t begin, end;
+  bool first, last;  // of the walk
+
+  FUSEDRNN_MEMBER int64_t steps() const { return end - begin; }
+};
+
 template <class F>
 struct BackwardContext : Context<F, BackwardJob> {
   using Base = Context<F, BackwardJob>;
@@ -38,6 +46,15 @@ struct BackwardContext : Context<F, BackwardJob> {
   static constexpr int kSums = kTileSums<F, kRecurrentPanel>;
 
   BackwardContext(const BackwardJob& its_job, int thread) : Base(its_job, thread, kPanel, true) {}
+
+  // The chunk that begins with a step, going backward.
+  FUSEDRNN_MEMBER void enter_chunk(int64_t step) {
+    const int64_t time = this->slots.time(step);
+    chunk.begin = time - time % job.chunk_steps;
+    chunk.end = p.T - chunk.begin < job.chunk_steps ? p.T : chunk.begin + job.chunk_steps;
+    chunk.first = step == p.T - 1;
+    chunk.last = step + 1 == chunk.steps();
+  }
 
   FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
     return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
@@ -52,7 +69,13 @@ struct BackwardContext : Context<F, BackwardJob> {
     (V::load(sum) + gradient).store(sum);
   }
   FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
-    return static_cast<Row*>(job.delta) + (time * p.B + b) * job.ld_delta;
+    // The step that follows a chunk lies behind it, or in reverse before it.
+    const int64_t first = chunk.begin - (p.reverse && job.chunk_steps < p.T);
+    return static_cast<Row*>(job.delta) + ((time - first) * p.B + b) * job.ld_delta;
+  }
+  // Where gates and what stages pass on lie.
+  FUSEDRNN_MEMBER int64_t gate_step(int64_t time) const {
+    return p.lean ? time - chunk.begin : time;
   }
   // A vector of a block of gradients from `unit` on. Products read what fills up the block: zeros,
   // not the gradients of lanes beyond the last unit, which are NaN where x was infinite.
@@ -69,6 +92,8 @@ struct BackwardContext : Context<F, BackwardJob> {
   FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
     return (product.gates - 1) * job.delta_block + F::padded(extent(p, product.units));
   }
+
+  Chunk chunk{};
 };
 
 // One gate's rows of a product's weights, as block `index` of every panel of `depth` numbers.
@@ -97,6 +122,7 @@ FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
     }
   }
   pack_vectors<F>(context.p, shape, context.call.parameters, context.share, context.job.vectors);
+  if (context.p.lean) pack_cell<F>(context.job.again, context.share);
   if (context.call.dx.data == nullptr) return;
   for (int g = 0; g < shape.gates; ++g) {
     pack_gate<kWidePanel>(context, shape.input, shape.input.first + g, shape.input_delta[g],

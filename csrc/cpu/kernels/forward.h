@@ -14,8 +14,12 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 template <class F>
 class Forward {
  public:
-  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread)
-      : context_(job, thread), maps_(maps_of<typename F::Real>(context_.p.cell).forward) {}
+  using Registers = typename F::MatrixUnit::Registers;
+
+  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread, Registers& registers)
+      : context_(job, thread),
+        maps_(maps_of<typename F::Real>(context_.p.cell).forward),
+        registers_(registers) {}
 
   FUSEDRNN_MEMBER void run() {
     const ForwardJob& job = context_.job;
@@ -40,6 +44,12 @@ class Forward {
     leave_last_step(context_);
   }
 
+  // The gates of a job's rows, whose states are known.
+  FUSEDRNN_MEMBER void run_again() {
+    project_chunk(context_, registers_, 0);
+    take_step(ForwardStep(context_, 0, 0));
+  }
+
  private:
   using Panel = typename F::Panel;
   using Real = typename F::Real;
@@ -48,6 +58,7 @@ class Forward {
     const CellShape& shape = context_.shape;
     for (int i = 0; i < shape.stage_count; ++i) {
       const StageShape& stage = shape.stages[i];
+      if (step.is_again && stage.units != 'H' && !stage.passes) continue;  // it leaves a state
       ForwardArrays<Real> arrays;
       find_arrays(context_, step, i, arrays);
       if (stage.operand == cells::Operand::none) {
@@ -75,7 +86,7 @@ class Forward {
 
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
-    for_products<F>(registers_, context_.p.B,
+    for_products<F>(registers_, context_.sequences,
                     stage_vectors(context_.shape, context_.shape.stages[stage]),
                     ForwardTiles<F>{context_, step, stage, weights, maps_[stage], arrays}, panels,
                     context_.share.rows, step.turned);
@@ -121,12 +132,13 @@ class Forward {
 
   const ForwardContext<F> context_;
   const ForwardMap<Real>* const maps_;  // of the cell's stages
-  typename F::MatrixUnit::Registers registers_;
+  Registers& registers_;
 };
 
 template <class F>
 FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread) {
-  Forward<F>(job, thread).run();
+  typename F::MatrixUnit::Registers registers;
+  Forward<F>(job, thread, registers).run();
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

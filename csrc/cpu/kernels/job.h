@@ -24,8 +24,9 @@
 //   projection        per thread [panel of the thread][rows of a chunk][G][U]  Real
 //   staged            per thread [rows of a chunk][ld_staged]  Row: x where it cannot be read in
 //                     place
-//   delta             [T][B][ld_delta]        Row: gradient block d of unit u at column
-//                     d*delta_block + u
+//   delta             [step of a chunk][B][ld_delta]  Row: gradient block d of unit u at column
+//                     d*delta_block + u; where there are several chunks, one step more, which
+//                     follows the chunk in the order of forward
 // A slot is a time boundary: see Slots in walk.h. Inference keeps two of them.
 #pragma once
 
@@ -90,7 +91,9 @@ struct PackedCell {
   void* vectors;
 };
 
-// What steps hand on. In training all of it is kept: it is the reserve, which backward reads.
+// What steps hand on. In training all of it is kept: it is the reserve, which backward reads. Of a
+// lean problem these are the states and the operands of h; the rest backward has of a chunk of
+// steps, from the chunk's first time on.
 struct States {
   void* operands[kMaxStages];
   void* states[kMaxStates];
@@ -102,6 +105,14 @@ struct Masks {
   void* zoneout[kMaxStates];  // 1 where a state stays
   void* candidate;            // what it is multiplied by
   void* operand;              // what h is, of all steps, where w_hh multiplies it
+};
+
+// Of a job that computes gates again for backward: a step whose sequences are rows (t,b) of a lean
+// problem, of which it leaves the gates and what stages pass on.
+struct Again {
+  int64_t sequences = 0;     // of that problem; 0: this is no such job
+  int64_t first_row = 0;     // t * sequences + b of the first row
+  void* unwanted = nullptr;  // Real [ld_state], where what else a step leaves is written
 };
 
 struct ForwardJob {
@@ -121,6 +132,7 @@ struct ForwardJob {
   PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a stage
   PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
   PerThread stream;      // null, or for a single step: stream_panels panels instead of weights
+  Again again;
 };
 
 struct BackwardJob {
@@ -130,7 +142,8 @@ struct BackwardJob {
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
   int64_t ld_delta;
-  States kept;  // read only
+  int64_t chunk_steps;  // steps whose deltas exist at a time, and gates of a lean problem
+  States kept;          // read only, but what is computed again
   Masks noise;
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
@@ -147,8 +160,14 @@ struct BackwardJob {
   void* input;                 // Panel [panel of inputs][G*delta_block/K][wide_panel*W][K], for dx
   PerThread scratch;           // blocks of the weight gradients' operands
   void* sums[kMaxParameters];  // Real, of a parameter's shape: where the caller's is narrower
-  int64_t block_rows;          // rows (t,b) of one such block
-  int64_t block_columns;       // columns of one such block
+  // Rows (t,b) of one such block: those of block_steps steps, or a step's in step_blocks parts.
+  int64_t block_steps, step_blocks, block_rows;
+  int64_t block_room;     // rows that it has room for
+  int64_t block_columns;  // columns of one such block
+  // Of a lean problem: computes the gates of so many rows (t,b) at a time again.
+  ForwardJob again;
+  int64_t again_rows;
+  PerThread unwanted;  // for Again
 };
 
 // One instruction set and one format.

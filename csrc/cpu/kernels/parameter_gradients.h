@@ -1,8 +1,9 @@
-// What follows the walk through time, from the deltas of all steps:
+// What follows the walk through time, from the deltas of all steps, or of a chunk of them:
 //   dw = delta^T inputs (outer)    db = sum of delta (sum)    dx = delta W_ih (input)
 // and the gradients of the reset states, which each sequence has summed for itself.
-// Rows (t,b) of the deltas are summed in blocks of block_rows, in order, whatever the threads. Rows
-// of steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
+// Rows (t,b) of the deltas are summed in blocks, within one in the order of time and block by block
+// in the order of the walk, whatever the threads and the chunks, which begin with a block. Rows of
+// steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
 // is not read.
 #pragma once
 
@@ -35,18 +36,32 @@ struct ParameterGradients {
   typename F::MatrixUnit::Registers& registers;
   const BackwardJob& job = context.job;
   const Problem& p = context.p;
-  const int64_t total_rows = p.T * p.B;
+  const Chunk& chunk = context.chunk;
+  const int64_t chunk_rows = chunk.steps() * p.B;
 
+  // Rows are counted from the chunk's first one.
   FUSEDRNN_MEMBER const Row* delta(int64_t row) const {
-    return static_cast<const Row*>(job.delta) + row * job.ld_delta;
+    return context.delta_row(chunk.begin, 0) + row * job.ld_delta;
   }
-  FUSEDRNN_MEMBER bool exists(int64_t row) const { return is_valid(context.call.flags, row); }
-  FUSEDRNN_MEMBER int64_t block_depth(int64_t row) const {
-    return total_rows - row < job.block_rows ? total_rows - row : job.block_rows;
+  FUSEDRNN_MEMBER bool exists(int64_t row) const {
+    return is_valid(context.call.flags, chunk.begin * p.B + row);
+  }
+  FUSEDRNN_MEMBER int64_t row_blocks() const {
+    return blocks_of(chunk.steps(), job.block_steps) * job.step_blocks;
+  }
+  // Number `i` of the chunk, in the order of the walk.
+  FUSEDRNN_MEMBER Range row_block(int64_t i) const {
+    const int64_t in_time = p.reverse ? i : row_blocks() - 1 - i;
+    const int64_t step = in_time / job.step_blocks * job.block_steps;
+    const int64_t row = step * p.B + in_time % job.step_blocks * job.block_rows;
+    const int64_t steps = chunk.steps() - step;
+    const int64_t end = (step + (steps < job.block_steps ? steps : job.block_steps)) * p.B;
+    return {row, end - row < job.block_rows ? end : row + job.block_rows};
   }
 
   // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
-  // the gates of a product. A thread computes its share of every gate's units.
+  // the gates of a product. A thread computes its share of every gate's units. `inputs`: those of
+  // the chunk.
   template <class Number>
   FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductShape& product,
                            const int* blocks) const {
@@ -60,13 +75,13 @@ struct ParameterGradients {
     Real* total = static_cast<Real*>(kSame<Edge, Real> ? dw.data : job.sums[product.weights]);
     const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
     Packed* packed_inputs = context.template part_of<Packed>(job.scratch);
-    Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + job.block_rows * job.block_columns);
+    Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + job.block_room * job.block_columns);
     if constexpr (PairUnit::kPresent) registers.configure(kRows);
     for (int64_t column = 0; column < columns; column += job.block_columns) {
       const int64_t left = columns - column;
       const int64_t width = left < job.block_columns ? left : job.block_columns;
-      for (int64_t row = 0; row < total_rows; row += job.block_rows) {
-        const int64_t depth = block_depth(row);
+      for (int64_t i = 0; i < row_blocks(); ++i) {
+        const int64_t row = row_block(i).begin, depth = row_block(i).size();
         pack_inputs<Number>(inputs, row, depth, column, width, packed_inputs);
         for (int g = 0; g < product.gates; ++g) {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
@@ -75,14 +90,14 @@ struct ParameterGradients {
             pack_deltas(delta(row) + blocks[g] * job.delta_block + unit, depth, packed_deltas);
             Real* out = total + ((product.first + g) * units + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
-              add_tile(packed_deltas, packed_inputs + n * job.block_rows, depth, out + n, stride,
-                       height, width - n, row > 0);
+              add_tile(packed_deltas, packed_inputs + n * job.block_room, depth, out + n, stride,
+                       height, width - n, i > 0 || !chunk.first);
             }
           }
         }
       }
     }
-    if constexpr (!kSame<Edge, Real>) {
+    if (!kSame<Edge, Real> && chunk.last) {
       const int64_t end = own.end * kRows < units ? own.end * kRows : units;
       for (int g = product.first; g < product.first + product.gates; ++g) {
         for (int64_t u = own.begin * kRows; u < end; ++u) {
@@ -99,17 +114,24 @@ struct ParameterGradients {
     if (dst == nullptr) return;
     const int64_t units = extent(p, vector.units);
     const Range own = context.share.of_all(blocks_of(units, W));
+    // Between chunks sums wait where those of matrices do.
+    auto* const waiting = static_cast<Real*>(kSame<Edge, Real> ? dst : job.sums[vector.parameter]);
     for (int64_t v = own.begin; v < own.end; ++v) {
       const int n = lanes_at<V>(v * W, units);
-      V total = V::zero();
-      for (int64_t row = 0; row < total_rows; row += job.block_rows) {
-        const int64_t depth = block_depth(row);
+      const int64_t at = vector.block * units + v * W;
+      V total = chunk.first ? V::zero() : V::load(waiting + at, n);
+      for (int64_t i = 0; i < row_blocks(); ++i) {
+        const Range rows = row_block(i);
         V sum = V::zero();
-        const Row* src = delta(row) + vector.delta * job.delta_block + v * W;
-        for (int64_t k = 0; k < depth; ++k, src += job.ld_delta) sum = sum + V::load(src, n);
+        const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
+        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) sum = sum + V::load(src, n);
         total = total + sum;
       }
-      total.store(static_cast<Edge*>(dst) + vector.block * units + v * W, n);
+      if (chunk.last) {
+        total.store(static_cast<Edge*>(dst) + at, n);
+      } else {
+        total.store(waiting + at, n);
+      }
     }
   }
 
@@ -131,9 +153,9 @@ struct ParameterGradients {
   FUSEDRNN_ONCE void input() const {
     const int64_t panels = blocks_of(p.I, kWidth);
     const bool by_panel = panels >= context.share.threads;
-    for_products<F>(registers, total_rows, kWidePanel, Inputs{*this},
+    for_products<F>(registers, p.T * p.B, kWidePanel, Inputs{*this},
                     by_panel ? context.share.of_all(panels) : Range{0, panels},
-                    by_panel ? Range{0, total_rows} : context.share.of_all(total_rows));
+                    by_panel ? Range{0, chunk_rows} : context.share.of_all(chunk_rows));
   }
 
  private:
@@ -163,8 +185,8 @@ struct ParameterGradients {
     FUSEDRNN_MEMBER void store(const Real* sum, int64_t column, int64_t row) const {
       const BackwardCall& call = gradients.context.call;
       const int64_t B = gradients.p.B, columns = gradients.p.I;
-      Edge* dst = static_cast<Edge*>(call.dx.data) + row / B * call.dx.t_stride +
-                  row % B * call.dx.b_stride;
+      Edge* dst = static_cast<Edge*>(call.dx.data) +
+                  (gradients.chunk.begin + row / B) * call.dx.t_stride + row % B * call.dx.b_stride;
       const bool exists = gradients.exists(row);
       if (!exists && call.accumulate_dx) return;
       for (int v = 0; v < kWidePanel && column < columns; ++v, column += W) {
@@ -195,7 +217,7 @@ struct ParameterGradients {
         }
       }
       for (int64_t n = 0; n < width; n += kWidth) {
-        pack_input_group(group, n, width, packed + n * job.block_rows + k * kWidth);
+        pack_input_group(group, n, width, packed + n * job.block_room + k * kWidth);
       }
     }
   }
@@ -299,27 +321,40 @@ struct ParameterGradients {
   }
 };
 
-// The thread's share of the gradients of all parameters that are wanted, and of x.
+// The thread's share of what a chunk brings to the gradients of all parameters that are wanted, and
+// of its gradient of x.
 template <class F>
-FUSEDRNN_ONCE void parameter_gradients(const BackwardContext<F>& context,
-                                       typename F::MatrixUnit::Registers& registers) {
+FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
+                                           typename F::MatrixUnit::Registers& registers) {
   using Row = typename F::Row;
   const ParameterGradients<F> gradients{context, registers};
   const CellShape& shape = context.shape;
-  const int64_t ld = context.job.ld_state, slot = context.p.B * ld;
-  gradients.template outer<typename F::Edge>(context.call.x, shape.input, shape.input_delta);
+  const int64_t ld = context.job.ld_state, slot = context.p.B * ld, begin = context.chunk.begin;
+  Sequence x = context.call.x;
+  x.data = static_cast<typename F::Edge*>(x.data) + begin * x.t_stride;
+  gradients.template outer<typename F::Edge>(x, shape.input, shape.input_delta);
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];
+    if (stage.operand == cells::Operand::none) continue;
     int blocks[kMaxGates];
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
-    const int64_t first = stage.operand == cells::Operand::h && context.p.reverse ? slot : 0;
+    const bool of_h = stage.operand == cells::Operand::h;
+    const int64_t first = of_h ? begin + context.p.reverse : context.gate_step(begin);
     gradients.template outer<Row>(
-        {static_cast<Row*>(context.job.kept.operands[i]) + first, slot, ld}, stage.product, blocks);
+        {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
+        blocks);
   }
   for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
-  for (int s = 0; s < shape.state_count; ++s) gradients.sum_resets(s);
   if (context.call.dx.data != nullptr) gradients.input();
+}
+
+// Of the reset states that are wanted, once all steps have been walked.
+template <class F>
+FUSEDRNN_ONCE void reset_gradients(const BackwardContext<F>& context,
+                                   typename F::MatrixUnit::Registers& registers) {
+  const ParameterGradients<F> gradients{context, registers};
+  for (int s = 0; s < context.shape.state_count; ++s) gradients.sum_resets(s);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

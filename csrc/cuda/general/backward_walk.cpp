@@ -7,10 +7,10 @@
 namespace fusedrnn::cuda {
 
 BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
-                           Layout& layout)
+                           int64_t chunk_steps, Layout& layout)
     : call_(call), p_(call.problem), states_(states), noise_(noise), run_(states.run()) {
   const Types& types = run_.types;
-  delta_ = {layout, p_.T, p_.B, run_.delta_columns(), types.delta};
+  delta_ = {layout, chunk_steps, p_.B, run_.delta_columns(), types.delta};
   int64_t deepest = 0;
   for (const auto& [operand, product] : run_.cell.stages) {
     if (operand == cells::Operand::none) continue;
@@ -23,9 +23,9 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const
   for (int s = 0; s < run_.states(); ++s) {
     carry_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
     if (call.flow[s] != nullptr) {
-      flow_[s] = {layout, p_.T, p_.B, run_.state_size(s), types.real};
+      flow_[s] = {layout, chunk_steps, p_.B, run_.state_size(s), types.real};
       // Of one state, then of the next.
-      if (norms_.ld == 0) norms_ = {layout, 1, p_.T, p_.B, Dtype::float64};
+      if (norms_.ld == 0) norms_ = {layout, 1, chunk_steps, p_.B, Dtype::float64};
     }
     if (call.dreset_state[s].data == nullptr) continue;
     resets_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
@@ -33,15 +33,27 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const
   for (StagedMatrix& weights : weights_) weights.reserve(layout);
 }
 
-void BackwardWalk::launch(const Products& products) const {
+void BackwardWalk::begin(const Products& products) const {
   for (const StagedMatrix& weights : weights_) weights.copy(memory_, products.stream);
   begin_carry(products);
-  for (int64_t step = p_.T - 1; step >= 0; --step) take_step(products, step);
-  end_carry(products);
+}
+
+const void* BackwardWalk::walk(const Products& products, int64_t first, int64_t steps,
+                               const void* following) const {
+  const int64_t last = first - steps + 1;
+  for (int64_t step = first; step >= last; --step) {
+    take_step(products, step, following);
+    following = step > 0 ? gradient_of_h(products, step) : nullptr;
+  }
+  find_norms(products, states_.slots().time(p_.reverse ? first : last), steps);
+  return following;
+}
+
+void BackwardWalk::find_norms(const Products& products, int64_t first_time, int64_t steps) const {
   for (int s = 0; s < run_.states(); ++s) {
     if (call_.flow[s] == nullptr) continue;
-    norms_of_steps({p_.T, p_.B, run_.state_size(s), flow_[s].ld, flow_[s].at(memory_, 0),
-                    static_cast<double*>(norms_.at(memory_, 0)), call_.flow[s]},
+    norms_of_steps({steps, p_.B, run_.state_size(s), flow_[s].ld, flow_[s].at(memory_, 0),
+                    static_cast<double*>(norms_.at(memory_, 0)), call_.flow[s] + first_time},
                    run_.types.real, products.stream);
   }
 }
@@ -57,21 +69,18 @@ void BackwardWalk::begin_carry(const Products& products) const {
   }
 }
 
-void BackwardWalk::take_step(const Products& products, int64_t step) const {
+// To the last stage comes the gradient of h from the step that follows, to others that of what they
+// passed on; null where nothing comes through products.
+void BackwardWalk::take_step(const Products& products, int64_t step, const void* following) const {
   for (int stage = run_.stages() - 1; stage >= 0; --stage) {
-    const void* const product = gradient_behind(products, stage, step);
+    const void* product = nullptr;
+    if (stage + 1 == run_.stages()) {
+      product = following;
+    } else if (run_.multiplies_passed(stage + 1)) {
+      product = multiply_deltas(products, stage + 1, step, false);
+    }
     run_.kernels.backward[stage](arguments(stage, step, product), p_.constants, products.stream);
   }
-}
-
-// What comes to a stage through products: the gradient of what it passed on, or, to the last one,
-// that of h from the step that follows. Null where nothing comes.
-const void* BackwardWalk::gradient_behind(const Products& products, int stage, int64_t step) const {
-  if (stage + 1 == run_.stages()) {
-    return step + 1 < p_.T ? gradient_of_h(products, step + 1) : nullptr;
-  }
-  if (!run_.multiplies_passed(stage + 1)) return nullptr;
-  return multiply_deltas(products, stage + 1, step, false);
 }
 
 // The gradient of the h that entered a step, as far as it goes through products.
@@ -103,7 +112,7 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
 
 BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* product) const {
   const Slots& slots = states_.slots();
-  const int64_t time = slots.time(step);
+  const int64_t time = slots.time(step), row_step = states_.row_step(time);
   BackwardStep s{};
   s.B = p_.B;
   s.N = run_.units(stage);
@@ -113,13 +122,13 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   s.ld_delta = delta_.ld;
   for (int i = 0; i < kMaxParameters; ++i) s.parameters[i] = call_.parameters[i].data;
   s.product = product;
-  s.gates = states_.gates(time);
-  s.extra = states_.extra(time);
+  s.gates = states_.gates(row_step);
+  s.extra = states_.extra(row_step);
   for (int i = 0; i < run_.states(); ++i) {
     s.entering[i] = states_.state(i, slots.entering(step));
     s.carry[i] = carry_[i].at(memory_, 0);
     s.dreset[i] = resets_at(i);
-    if (call_.flow[i] != nullptr) s.flow[i] = flow_[i].at(memory_, time * p_.B);
+    if (call_.flow[i] != nullptr) s.flow[i] = flow_[i].at(memory_, row_step * p_.B);
     const Sequence& dy = call_.dstate_y[i];
     if (dy.data != nullptr) s.dshown[i] = advance(dy.data, time * dy.t_stride, run_.types.edge);
     s.dshown_stride[i] = dy.b_stride;
@@ -161,7 +170,7 @@ void BackwardWalk::end_carry(const Products& products) const {
 }
 
 void* BackwardWalk::delta_at(int delta, int64_t step) const {
-  const int64_t row = states_.slots().time(step) * p_.B;
+  const int64_t row = states_.row_step(states_.slots().time(step)) * p_.B;
   return advance(delta_.at(memory_, row), run_.delta_column(delta), delta_.type);
 }
 

@@ -12,20 +12,27 @@ namespace fusedrnn::cuda {
 
 class BackwardWalk {
  public:
+  // `chunk_steps`: of how many steps deltas exist at a time.
   BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
-               Layout& layout);
+               int64_t chunk_steps, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
-  // Of all steps: block d from column Run::delta_column(d) on.
-  Deltas deltas() const {
-    return {p_.T * p_.B, run_.delta_columns(), delta_.at(memory_, 0), delta_.ld};
+  // Of a chunk: block d from column Run::delta_column(d) on.
+  Deltas deltas(int64_t steps) const {
+    return {steps * p_.B, run_.delta_columns(), delta_.at(memory_, 0), delta_.ld};
   }
-  void launch(const Products& products) const;
+  void begin(const Products& products) const;
+  // Walks the chunk of `steps` steps that the states have entered, back from step `first` on.
+  // `following`: what the walk before returned, the gradient of the h that enters the step after
+  // `first`, as far as it goes through products; null: none.
+  const void* walk(const Products& products, int64_t first, int64_t steps,
+                   const void* following) const;
+  void end(const Products& products) const { end_carry(products); }
 
  private:
   void begin_carry(const Products& products) const;
-  void take_step(const Products& products, int64_t step) const;
-  const void* gradient_behind(const Products& products, int stage, int64_t step) const;
+  void take_step(const Products& products, int64_t step, const void* following) const;
+  void find_norms(const Products& products, int64_t first_time, int64_t steps) const;
   const void* gradient_of_h(const Products& products, int64_t step) const;
   const void* multiply_deltas(const Products& products, int stage, int64_t step,
                               bool accumulate) const;

@@ -8,8 +8,8 @@
 namespace fusedrnn::cuda {
 namespace {
 
-// Inference needs the projected inputs only until their step has been taken: so many bytes of them
-// are held at a time, or what FUSEDRNN_CUDA_CHUNK_BYTES says.
+// Where gates are not kept, projected inputs are needed only until their step has been taken: so
+// many bytes of them are held at a time, or what FUSEDRNN_CUDA_CHUNK_BYTES says.
 int64_t chunk_bytes() {
   static const int64_t bytes = [] {
     const char* const text = std::getenv("FUSEDRNN_CUDA_CHUNK_BYTES");
@@ -21,9 +21,9 @@ int64_t chunk_bytes() {
 
 }  // namespace
 
-int64_t GeneralForward::chunk_steps(const Run& run, bool save) {
+int64_t GeneralForward::chunk_steps(const Run& run, bool keeps_gates) {
   const Problem& p = run.problem;
-  if (save) return p.T;
+  if (keeps_gates) return p.T;
   const int64_t row_bytes =
       row_stride(run.cell.gates * p.H) * static_cast<int64_t>(item_bytes(run.types.real));
   const int64_t rows = std::max<int64_t>(chunk_bytes() / row_bytes, 1);
@@ -38,15 +38,13 @@ GeneralForward::GeneralForward(const ForwardCall& call, const States& states,
       noise_(noise),
       run_(states.run()),
       chunk_steps_(chunk_steps),
-      stage_inputs_(run_.types.edge != run_.types.row ||
-                    !groups_of(call.x, chunk_steps, p_.B, p_.I)) {
+      projection_(call.x, states, chunk_steps, layout) {
   int64_t widest = 0;
   for (const cells::Stage& stage : run_.cell.stages) {
     if (stage.operand == cells::Operand::none) continue;
     widest = std::max(widest, run_.shape(stage.product).rows);
   }
   u_ = {layout, 1, p_.B, widest, run_.types.real};
-  if (stage_inputs_) x_ = {layout, chunk_steps, p_.B, p_.I, run_.types.row};
   for (int i = 0; i < run_.parameters(); ++i) {
     if (!run_.is_matrix(i)) continue;
     const auto [rows, columns] = run_.parameter_shape(i);
@@ -85,7 +83,7 @@ void GeneralForward::enter_first_step(const Products& products) const {
     copy_rows(copy, run_.types.edge, dtype, products.stream);
   };
   for (int s = 0; s < run_.states(); ++s) enter(s, states_.state(s, slot), run_.state_type(s));
-  if (run_.masks_operand(states_.save())) {
+  if (run_.masks_operand(call_.reserve != nullptr)) {
     mask_h(products, slot);
   } else if (run_.types.mixed) {
     enter(0, states_.operand(slot), run_.types.row);
@@ -111,28 +109,8 @@ int64_t GeneralForward::first_time(int64_t step) const {
 }
 
 void GeneralForward::project(const Products& products, int64_t step) const {
-  const Types& types = run_.types;
-  const int64_t steps = steps_from(step), gates = run_.cell.gates * p_.H;
-  Sequence x = call_.x;
-  x.data = advance(x.data, first_time(step) * x.t_stride, types.edge);
-  RowGroups groups = dense_groups(RowGroups::flat, steps, p_.B, x_.ld);
-  if (stage_inputs_) {
-    Copy copy;
-    copy.T = steps;
-    copy.B = p_.B;
-    copy.n = p_.I;
-    copy.from = x;
-    copy.to = dense_sequence(x_.at(memory_, 0), p_.B, x_.ld);
-    copy_rows(copy, types.edge, types.row, products.stream);
-    x = copy.to;
-  } else {
-    groups = *groups_of(x, steps, p_.B, p_.I);  // of fewer steps where it is of a whole chunk
-  }
-  const RowGroups out = dense_groups(groups.kind, steps, p_.B, states_.ld_gates());
-  const Matrix w = weights_[run_.cell.input.weights].place(memory_);
-  products.run({groups.rows, gates, p_.I, groups.batch},
-               {x.data, groups.stride, false, groups.batch_stride}, {w.data, w.stride, true, 0},
-               {states_.gates(0), out.stride, out.batch_stride}, types.real);
+  projection_.run(products, first_time(step), steps_from(step),
+                  weights_[run_.cell.input.weights].place(memory_));
 }
 
 // --- a step ---
@@ -141,7 +119,7 @@ void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
     run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
-    if (!run_.masks_operand(states_.save())) continue;
+    if (!run_.masks_operand(call_.reserve != nullptr)) continue;
     if (run_.multiplies_passed(stage + 1) && run_.multiplies_recurrent(stage + 1)) {
       void* const passed = states_.passed(stage + 1, step);
       const int64_t n = run_.units(stage);
@@ -176,7 +154,7 @@ ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   s.u = u_.at(memory_, 0);
   s.gates = states_.gates(row_step);
   s.extra = states_.extra(row_step);
-  s.keep = states_.save();
+  s.keep = states_.keeps_gates();
   for (int i = 0; i < run_.states(); ++i) {
     s.entering[i] = states_.state(i, slots.entering(step));
     s.leaving[i] = states_.state(i, slots.leaving(step));

@@ -3,8 +3,7 @@
 #pragma once
 
 #include "cuda/general/noise.h"
-#include "cuda/general/products.h"
-#include "cuda/general/states.h"
+#include "cuda/general/projection.h"
 
 namespace fusedrnn::cuda {
 
@@ -15,9 +14,12 @@ class GeneralForward {
                  int64_t chunk_steps, Layout& layout);
 
   // How many steps of inputs are projected at a time.
-  static int64_t chunk_steps(const Run& run, bool save);
+  static int64_t chunk_steps(const Run& run, bool keeps_gates);
 
-  void use(char* memory) { memory_ = memory; }
+  void use(char* memory) {
+    memory_ = memory;
+    projection_.use(memory);
+  }
   void launch(const Products& products) const;
 
  private:
@@ -38,9 +40,9 @@ class GeneralForward {
   const NoiseMasks& noise_;
   const Run& run_;
   const int64_t chunk_steps_;
-  const bool stage_inputs_;
+  InputProjection projection_;
   StagedMatrix weights_[kMaxParameters];
-  Piece u_, x_;
+  Piece u_;
   char* memory_ = nullptr;
 };
 

@@ -1,10 +1,13 @@
 // What each call allocates, and its launches, directly or as a graph.
 #include "cuda/general/general.h"
 
+#include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "cuda/gemm/gemm.h"
 #include "cuda/general/forward.h"
+#include "cuda/general/gates_again.h"
 #include "cuda/general/weight_gradients.h"
 #include "cuda/kernels/copy.h"
 #include "cuda/masks.h"
@@ -20,7 +23,7 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
   key.add(pass);
   for (const int64_t number :
        {int64_t{p.cell}, static_cast<int64_t>(p.dtype), static_cast<int64_t>(p.compute),
-        int64_t{p.reverse}, p.T, p.B, p.I, p.H, p.P}) {
+        int64_t{p.reverse}, int64_t{p.lean}, p.T, p.B, p.I, p.H, p.P}) {
     key.add(number);
   }
   for (int i = 0; i < p.num_constants; ++i) key.add(std::bit_cast<uint64_t>(p.constants[i]));
@@ -29,6 +32,14 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
   key.add(states.flags());
   key.add(scratch);
   return key;
+}
+
+// The chunk that begins with a step, going backward.
+Chunk chunk_of(const Problem& p, int64_t step, int64_t chunk_steps) {
+  const int64_t time = p.reverse ? p.T - 1 - step : step;
+  const int64_t first = time - time % chunk_steps;
+  const int64_t steps = std::min(chunk_steps, p.T - first);
+  return {first, steps, step + 1 == p.T, step + 1 == steps};
 }
 
 size_t reserve_workspace(const Gemm& gemm, Layout& layout) {
@@ -46,16 +57,21 @@ void launch(const Run& run, const GraphKey& key, const Place& place, const Graph
 
 size_t general_reserve_bytes(const Problem& problem) {
   const Run run(problem);
-  Layout layout;
-  States(run, true, problem.T, layout);
-  return layout.total();
+  Layout reserve, own;
+  if (problem.lean) {
+    States(run, States::states, 1, reserve, own);
+  } else {
+    States(run, States::all, problem.T, reserve, reserve);
+  }
+  return reserve.total();
 }
 
 void general_gates(const GatesCall& call, bool masked, const Place& place) {
   const Run run(call.problem);
   Layout layout;
-  States states(run, true, call.problem.T, layout);
-  states.use(const_cast<void*>(call.reserve), masked);  // only read
+  States states(run, States::all, call.problem.T, layout, layout);
+  void* const memory = const_cast<void*>(call.reserve);  // only read
+  states.use(memory, memory, masked);
   Copy copy;
   copy.T = call.problem.T;
   copy.B = call.problem.B;
@@ -70,10 +86,12 @@ void general_gates(const GatesCall& call, bool masked, const Place& place) {
 void general_forward(const ForwardCall& call, const CudaMasks& given_masks, const Place& place) {
   const Run run(call.problem);
   const bool save = call.reserve != nullptr;
-  const int64_t chunk_steps = GeneralForward::chunk_steps(run, save);
+  const bool keeps_gates = save && !call.problem.lean;
+  const int64_t chunk_steps = GeneralForward::chunk_steps(run, keeps_gates);
   Gemm& gemm = gemm_of_device(place.device().ordinal());
   Layout reserve, scratch;
-  States states(run, save, chunk_steps, save ? reserve : scratch);
+  const auto kept = keeps_gates ? States::all : save ? States::states : States::none;
+  States states(run, kept, chunk_steps, save ? reserve : scratch, keeps_gates ? reserve : scratch);
   NoiseMasks noise(run, scratch);
   GeneralForward forward(call, states, noise, chunk_steps, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
@@ -81,7 +99,8 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   Masks masks(given_masks, call.problem);
   masks.reserve(scratch);
   const CallMemory memory(place, scratch.total());
-  states.use(save ? call.reserve : memory.data(), masks.any());
+  states.use(save ? call.reserve : memory.data(), keeps_gates ? call.reserve : memory.data(),
+             masks.any());
   forward.use(memory.data());
   noise.draw(memory.data(), place.stream());
 
@@ -107,13 +126,19 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   const bool padded = masks.lengths != nullptr || masks.mask != nullptr;
   Gemm& gemm = gemm_of_device(place.device().ordinal());
   Layout reserve, scratch;
-  States states(run, true, p.T, reserve);
-  states.use(const_cast<void*>(call.reserve), masks.any());  // to be read
+  const int64_t chunk_steps = GatesAgain::chunk_steps(run);
+  States states(run, p.lean ? States::chunk : States::all, chunk_steps, reserve,
+                p.lean ? scratch : reserve);
+  std::optional<GatesAgain> again;
+  if (p.lean) again.emplace(call, states, chunk_steps, scratch);
   NoiseMasks noise(run, scratch);
-  BackwardWalk walk(call, states, noise, scratch);
-  WeightGradients gradients(call, states, padded, scratch);
+  BackwardWalk walk(call, states, noise, chunk_steps, scratch);
+  WeightGradients gradients(call, states, chunk_steps, padded, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
   const CallMemory memory(place, scratch.total());
+  void* const kept = const_cast<void*>(call.reserve);  // only read
+  states.use(kept, p.lean ? memory.data() : kept, masks.any());
+  if (again) again->use(memory.data());
   walk.use(memory.data());
   gradients.use(memory.data());
   noise.draw(memory.data(), place.stream());
@@ -136,8 +161,22 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   const bool tfloat32 = p.compute == Compute::tfloat32 || p.dtype == Dtype::float16;
   launch(run, key, place, [&](cudaStream_t stream) {
     const Products products{gemm, run.types.delta, tfloat32, memory.data() + workspace, stream};
-    walk.launch(products);
-    gradients.launch(walk.deltas(), products);
+    const Products forward{gemm, run.types.row, p.compute == Compute::tfloat32,
+                           memory.data() + workspace, stream};
+    if (again) again->begin(forward);
+    walk.begin(products);
+    const void* following = nullptr;
+    for (int64_t step = p.T - 1; step >= 0;) {
+      const Chunk chunk = chunk_of(p, step, chunk_steps);
+      if (again) {
+        states.enter_chunk(chunk.time);
+        again->run(forward, chunk.time, chunk.steps);
+      }
+      following = walk.walk(products, step, chunk.steps, following);
+      step -= chunk.steps;
+      if (chunk.last) walk.end(products);
+      gradients.add(walk.deltas(chunk.steps), chunk, products);
+    }
   });
 }
 

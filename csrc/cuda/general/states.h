@@ -1,12 +1,13 @@
 // What the steps of the general path leave: in training, where it is that of all steps, it is the
-// reserve.
+// reserve. Of a lean problem states, operands and flags are; the rest is a call's own, in forward
+// as in inference, in backward of a chunk of steps.
 //
 //   state[s]   [slot][B][ld]  State for h, Real for the others (types as in kernels/format.h)
 //   operand    [slot][B][ld]  Row: h as products multiply it; state[0] itself, unless the format is
 //                             mixed
 //   passed[i]  [step][B][ld]  Row: what stage i multiplies, if that was passed on
 //   gates      [step][B][ld]  Real: the projected inputs, then the activated gates
-//   extra      [step][B][ld]  Real: saved vectors beyond the gates; training alone
+//   extra      [step][B][ld]  Real: saved vectors beyond the gates; where gates are kept
 //   flags      [step][B]      StepFlag, where there are masks
 //
 // A slot is a time boundary. In training slot t (forward) or t+1 (reverse) holds the state that
@@ -33,17 +34,29 @@ struct Slots {
 
 class States {
  public:
-  // Reserves memory in `layout`. `chunk_steps`: how many steps have their gates at a time.
-  States(const Run& run, bool save, int64_t chunk_steps, Layout& layout);
+  enum Kept {
+    none,    // inference
+    states,  // forward of a lean problem
+    chunk,   // its backward: gates, and what stages pass on, of a chunk of steps
+    all,
+  };
 
-  void use(void* memory, bool masked) {
+  // Reserves memory: for states in `layout`, for the rest in `own`, which may be the same.
+  // `chunk_steps`: how many steps have their gates at a time.
+  States(const Run& run, Kept kept, int64_t chunk_steps, Layout& layout, Layout& own);
+
+  // `own`: where the rest lies.
+  void use(void* memory, void* own, bool masked) {
     memory_ = static_cast<char*>(memory);
+    own_ = static_cast<char*>(own);
     masked_ = masked;
   }
+  // Of a chunk: the first time of which there are gates.
+  void enter_chunk(int64_t time) { first_time_ = time; }
 
   const Run& run() const { return run_; }
   const Slots& slots() const { return slots_; }
-  bool save() const { return slots_.save; }
+  bool keeps_gates() const { return kept_ >= chunk; }
   int64_t ld_gates() const { return gates_.ld; }
   int64_t ld_extra() const { return extra_.ld; }
   void* memory() const { return memory_; }
@@ -51,15 +64,16 @@ class States {
   void* state(int s, int64_t slot) const { return at(state_[s], slot); }
   void* operand(int64_t slot) const { return at(operand_, slot); }
   void* passed(int stage, int64_t step) const {
-    return at(passed_[stage], save() ? slots_.time(step) : 0);
+    return own_at(passed_[stage], keeps_gates() ? slots_.time(step) - first_time_ : 0);
   }
   // What a stage multiplies at a step.
   void* multiplied(int stage, int64_t step) const {
     return run_.multiplies_passed(stage) ? passed(stage, step) : operand(slots_.entering(step));
   }
   // Counted from the first step of the chunk in time.
-  void* gates(int64_t row_step) const { return at(gates_, row_step); }
-  void* extra(int64_t row_step) const { return save() ? at(extra_, row_step) : nullptr; }
+  void* gates(int64_t row_step) const { return own_at(gates_, row_step); }
+  void* extra(int64_t row_step) const { return keeps_gates() ? own_at(extra_, row_step) : nullptr; }
+  int64_t row_step(int64_t time) const { return time - first_time_; }
   // Null without masks.
   uint8_t* flags() const {
     return masked_ ? reinterpret_cast<uint8_t*>(memory_) + flags_ : nullptr;
@@ -70,12 +84,15 @@ class States {
 
  private:
   void* at(const Piece& piece, int64_t i) const { return piece.at(memory_, i * run_.problem.B); }
+  void* own_at(const Piece& piece, int64_t i) const { return piece.at(own_, i * run_.problem.B); }
 
   const Run& run_;
+  const Kept kept_;
   const Slots slots_;
   Piece state_[kMaxStates], operand_, passed_[kMaxStages], gates_, extra_;
   size_t flags_;  // offset
-  char* memory_ = nullptr;
+  char *memory_ = nullptr, *own_ = nullptr;
+  int64_t first_time_ = 0;
   bool masked_ = false;
 };
 

@@ -12,13 +12,14 @@ bool is_flat(const Sequence& s, const Problem& p, int64_t n) {
 
 }  // namespace
 
-WeightGradients::WeightGradients(const BackwardCall& call, const States& states, bool padded,
-                                 Layout& layout)
+WeightGradients::WeightGradients(const BackwardCall& call, const States& states,
+                                 int64_t chunk_steps, bool padded, Layout& layout)
     : call_(call),
       p_(call.problem),
       states_(states),
       run_(states.run()),
       types_(run_.types),
+      chunk_steps_(chunk_steps),
       padded_(padded),
       stage_x_(padded || types_.edge != types_.delta || !is_flat(call.x, p_, p_.I)),
       stage_states_(padded || types_.row != types_.delta),
@@ -29,7 +30,9 @@ WeightGradients::WeightGradients(const BackwardCall& call, const States& states,
   if (call.dx.data != nullptr) input_weights_.reserve(layout);
   reserve_results(layout);
   if (!vectors_.empty()) {
-    parts_ = layout.reserve({sum_parts(rows()), run_.delta_columns()}, item_bytes(types_.real));
+    const int64_t chunks = (p_.T + chunk_steps - 1) / chunk_steps;
+    parts_ =
+        layout.reserve({chunks, sum_parts(rows()), run_.delta_columns()}, item_bytes(types_.real));
   }
 }
 
@@ -59,7 +62,9 @@ bool WeightGradients::writes_edge() const {
 
 bool WeightGradients::in_place(int parameter) const {
   const auto [rows, columns] = run_.parameter_shape(parameter);
-  return writes_edge() && readable(call_.dparameters[parameter], rows, columns);
+  // Sums of several chunks would be rounded in between.
+  const bool gathers = several() && types_.edge != types_.real;
+  return writes_edge() && !gathers && readable(call_.dparameters[parameter], rows, columns);
 }
 
 std::optional<RowGroups> WeightGradients::dx_groups() const {
@@ -74,7 +79,11 @@ void WeightGradients::reserve_results(Layout& layout) {
   for (int i = 0; i < run_.parameters(); ++i) {
     if (!run_.is_matrix(i) || !wanted(i) || in_place(i)) continue;
     const auto [rows, columns] = run_.parameter_shape(i);
-    largest = std::max(largest, rows * row_stride(columns));
+    if (several()) {
+      totals_[i] = {layout, 1, rows, columns, types_.real};
+    } else {
+      largest = std::max(largest, rows * row_stride(columns));
+    }
   }
   if (call_.dx.data != nullptr && !dx_groups()) {
     largest = std::max(largest, rows() * row_stride(p_.I));
@@ -84,99 +93,121 @@ void WeightGradients::reserve_results(Layout& layout) {
 
 // --- the products ---
 
-void WeightGradients::launch(const Deltas& deltas, const Products& products) const {
-  if (wanted(run_.cell.input.weights)) input_weights(deltas, products);
+void WeightGradients::add(const Deltas& deltas, const Chunk& chunk,
+                          const Products& products) const {
+  if (wanted(run_.cell.input.weights)) input_weights(deltas, chunk, products);
   for (int stage = 0; stage < run_.stages(); ++stage) {
     const auto& [operand, product] = run_.cell.stages[stage];
     if (operand == cells::Operand::none || !wanted(product.weights)) continue;
-    stage_weights(deltas, products, stage);
+    stage_weights(deltas, chunk, products, stage);
   }
-  sum_vectors(deltas, vectors_, memory_ + parts_, types_, products.stream);
-  if (call_.dx.data != nullptr) input_gradient(deltas, products);
+  if (!vectors_.empty()) vector_gradients(deltas, chunk, products);
+  if (call_.dx.data != nullptr) input_gradient(deltas, chunk, products);
 }
 
-Matrix WeightGradients::inputs(const Sequence& rows, int64_t n, Dtype dtype, bool staged,
-                               cudaStream_t stream) const {
+// The parts of all chunks, in the order of time, of which the last may have fewer.
+void WeightGradients::vector_gradients(const Deltas& deltas, const Chunk& chunk,
+                                       const Products& products) const {
+  const int64_t columns = run_.delta_columns(), of_chunk = sum_parts(rows());
+  const int64_t before = chunk.time / chunk_steps_ * of_chunk;
+  sum_into_parts(deltas, advance(memory_ + parts_, before * columns, types_.real), types_,
+                 products.stream);
+  if (!chunk.last) return;
+  const int64_t whole = p_.T / chunk_steps_, rest = p_.T % chunk_steps_ * p_.B;
+  sum_vectors(whole * of_chunk + (rest > 0 ? sum_parts(rest) : 0), columns, memory_ + parts_,
+              vectors_, types_, products.stream);
+}
+
+Matrix WeightGradients::inputs(const Sequence& rows, const Chunk& chunk, int64_t n, Dtype dtype,
+                               bool staged, cudaStream_t stream) const {
   if (!staged) return {rows.data, groups_of(rows, p_.T, p_.B, n)->stride};
   Copy copy;
-  copy.T = p_.T;
+  copy.T = chunk.steps;
   copy.B = p_.B;
   copy.n = n;
   copy.from = rows;
   copy.to = dense_sequence(memory_ + inputs_, p_.B, row_stride(n));
-  if (padded_) copy.flags = states_.flags();
+  if (padded_) copy.flags = states_.flags() + chunk.time * p_.B;
   copy.mask = copy.wanted = kValid;
   copy_rows(copy, dtype, types_.delta, stream);
   return {copy.to.data, row_stride(n)};
 }
 
 // The rows of a product's weights: their gates' deltas stand side by side from `first_delta` on.
-void WeightGradients::weights(const Deltas& deltas, const Products& products,
+void WeightGradients::weights(const Deltas& deltas, const Chunk& chunk, const Products& products,
                               const cells::Product& product, int first_delta,
                               const Matrix& inputs) const {
   const auto [first_row, height, columns] = run_.shape(product);
   const Matrix& dw = call_.dparameters[product.weights];
-  const Products::Sizes sizes{height, columns, rows()};
+  const Products::Sizes sizes{height, columns, deltas.rows};
   const Operand a{advance(deltas.data, run_.delta_column(first_delta), types_.delta), deltas.ld,
                   true};
   const Operand b{inputs.data, inputs.stride};
   void* const to = advance(dw.data, first_row * dw.stride, types_.edge);
   if (in_place(product.weights)) {
-    products.run(sizes, a, b, {to, height == 1 ? columns : dw.stride}, types_.edge);
+    products.run(sizes, a, b, {to, height == 1 ? columns : dw.stride}, types_.edge, !chunk.first);
     return;
   }
   const int64_t ld = row_stride(columns);
-  products.run(sizes, a, b, {memory_ + results_, ld}, types_.real);
-  copy_matrix({memory_ + results_, ld}, types_.real, {to, dw.stride}, types_.edge, height, columns,
+  void* const sums =
+      several() ? totals_[product.weights].at(memory_, first_row) : memory_ + results_;
+  products.run(sizes, a, b, {sums, ld}, types_.real, !chunk.first);
+  if (!chunk.last) return;
+  copy_matrix({sums, ld}, types_.real, {to, dw.stride}, types_.edge, height, columns,
               products.stream);
 }
 
 // One product for each run of gates whose deltas stand in their order.
-void WeightGradients::input_weights(const Deltas& deltas, const Products& products) const {
+void WeightGradients::input_weights(const Deltas& deltas, const Chunk& chunk,
+                                    const Products& products) const {
   const CellTable& cell = run_.cell;
-  const Matrix x = inputs(call_.x, p_.I, types_.edge, stage_x_, products.stream);
+  Sequence its_x = call_.x;
+  its_x.data = advance(its_x.data, chunk.time * its_x.t_stride, types_.edge);
+  const Matrix x = inputs(its_x, chunk, p_.I, types_.edge, stage_x_, products.stream);
   for (int gate = 0, end = 0; gate < cell.gates; gate = end) {
     end = gate + 1;
     while (end < cell.gates && cell.input_delta(end) == cell.input_delta(end - 1) + 1) ++end;
-    weights(deltas, products, {cell.input.weights, cell.input.bias, gate, end - gate},
+    weights(deltas, chunk, products, {cell.input.weights, cell.input.bias, gate, end - gate},
             cell.input_delta(gate), x);
   }
 }
 
-// Of what a stage multiplied at all steps.
-void WeightGradients::stage_weights(const Deltas& deltas, const Products& products,
-                                    int stage) const {
+// Of what a stage multiplied.
+void WeightGradients::stage_weights(const Deltas& deltas, const Chunk& chunk,
+                                    const Products& products, int stage) const {
   const cells::Product& product = run_.cell.stages[stage].product;
   const int64_t depth = run_.shape(product).depth;
-  const int64_t step = p_.reverse ? p_.T - 1 : 0;  // that of time 0
+  const int64_t step = states_.slots().time(chunk.time);  // time and step mirror each other
   const Sequence multiplied =
       dense_sequence(states_.multiplied(stage, step), p_.B, row_stride(depth));
-  weights(deltas, products, product, run_.cell.first_delta(stage),
-          inputs(multiplied, depth, types_.row, stage_states_, products.stream));
+  weights(deltas, chunk, products, product, run_.cell.first_delta(stage),
+          inputs(multiplied, chunk, depth, types_.row, stage_states_, products.stream));
 }
 
-void WeightGradients::input_gradient(const Deltas& deltas, const Products& products) const {
+void WeightGradients::input_gradient(const Deltas& deltas, const Chunk& chunk,
+                                     const Products& products) const {
   // The rows of the weights in the order of the deltas.
-  for (int gate = 0; gate < run_.cell.gates; ++gate) {
+  for (int gate = 0; gate < run_.cell.gates && chunk.first; ++gate) {
     input_weights_.copy(memory_, gate * p_.H, run_.cell.input_delta(gate) * p_.H, p_.H,
                         products.stream);
   }
   const Matrix w = input_weights_.place(memory_);
   const auto groups = dx_groups();
   const RowGroups rows_in =
-      dense_groups(groups ? groups->kind : RowGroups::flat, p_.T, p_.B, deltas.ld);
+      dense_groups(groups ? groups->kind : RowGroups::flat, chunk.steps, p_.B, deltas.ld);
   const Products::Sizes sizes{rows_in.rows, p_.I, run_.cell.gates * p_.H, rows_in.batch};
   const Operand a{deltas.data, rows_in.stride, false, rows_in.batch_stride};
   const Operand b{w.data, w.stride};
   Copy copy;
-  copy.T = p_.T;
+  copy.T = chunk.steps;
   copy.B = p_.B;
   copy.n = p_.I;
   copy.to = call_.dx;
-  if (padded_) copy.flags = states_.flags();
+  copy.to.data = advance(copy.to.data, chunk.time * copy.to.t_stride, types_.edge);
+  if (padded_) copy.flags = states_.flags() + chunk.time * p_.B;
   copy.mask = copy.wanted = kValid;
   if (groups) {
-    products.run(sizes, a, b, {call_.dx.data, groups->stride, groups->batch_stride}, types_.edge,
+    products.run(sizes, a, b, {copy.to.data, groups->stride, groups->batch_stride}, types_.edge,
                  call_.accumulate_dx);
     if (padded_) clear_rows(copy, types_.edge, products.stream);
     return;

@@ -42,6 +42,7 @@ struct ForwardUnit {
 #pragma unroll
     for (int s = 0; s < kStates; ++s) next[s] = prev[s];
     if (valid) compute(prev, next);
+    if (f.y == nullptr) return;
     if constexpr (kMakesH) {
       device::store(static_cast<Edge*>(f.y) + b * f.y_stride + unit,
                     is_shown(f.flags, b) ? next[0].value : Real(0));

@@ -52,7 +52,7 @@ struct ForwardStep {
   void* extra;  // Real [B][(S-G)*N]: saved vectors beyond the gates
   bool keep;    // whether gates and extra are written
   const void* entering[kMaxStates];  // State, then Real [B][N]: those of N numbers
-  void* leaving[kMaxStates];
+  void* leaving[kMaxStates];         // null, as y: not wanted
   void* operand;  // Row [B][N]: h as the next product multiplies it; null where it is the state
   void* passed;   // Row [B][N]: what the next stage multiplies; null where that is not this
   void* y;        // Edge

@@ -56,12 +56,17 @@ __global__ void __launch_bounds__(kElementBlock)
   });
 }
 
-template <class Edge, class Delta, class Real>
-void run(const Deltas& deltas, std::span<const VectorSum> sums, void* parts, cudaStream_t stream) {
-  Real* const memory = static_cast<Real*>(parts);
+template <class Delta, class Real>
+void into_parts(const Deltas& deltas, void* parts, cudaStream_t stream) {
   const int64_t count = sum_parts(deltas.rows);
   device::launch(sum_rows<Delta, Real>, shape_of_elements(count, deltas.columns, "sum_rows"),
-                 stream, deltas, rows_of_part(deltas.rows), count, memory);
+                 stream, deltas, rows_of_part(deltas.rows), count, static_cast<Real*>(parts));
+}
+
+template <class Edge, class Real>
+void join_parts(int64_t count, int64_t columns, const void* parts, std::span<const VectorSum> sums,
+                cudaStream_t stream) {
+  const Real* const memory = static_cast<const Real*>(parts);
   while (!sums.empty()) {
     Sums some{};
     const auto taken = std::min<size_t>(sums.size(), kMostSums);
@@ -70,7 +75,7 @@ void run(const Deltas& deltas, std::span<const VectorSum> sums, void* parts, cud
     for (const VectorSum& sum : some.sums) widest = std::max(widest, sum.n);
     device::launch(sum_all_parts<Edge, Real>,
                    shape_of_elements(static_cast<int64_t>(taken), widest, "sum_all_parts"), stream,
-                   some, taken, widest, memory, count, deltas.columns);
+                   some, taken, widest, memory, count, columns);
     sums = sums.subspan(taken);
   }
 }
@@ -124,23 +129,38 @@ int64_t sum_parts(int64_t rows) {
   return (rows + part - 1) / part;
 }
 
-void sum_vectors(const Deltas& deltas, std::span<const VectorSum> sums, void* parts,
-                 const Types& types, cudaStream_t stream) {
-  if (sums.empty()) return;
+void sum_into_parts(const Deltas& deltas, void* parts, const Types& types, cudaStream_t stream) {
+  switch (types.delta) {
+    case Dtype::float32:
+      return into_parts<float, float>(deltas, parts, stream);
+    case Dtype::float64:
+      return into_parts<double, double>(deltas, parts, stream);
+    case Dtype::bfloat16:
+      return into_parts<Bf16, float>(deltas, parts, stream);
+    case Dtype::float16:
+      return into_parts<Half, float>(deltas, parts, stream);
+    case Dtype::dual32:
+      return into_parts<Dual<float>, Dual<float>>(deltas, parts, stream);
+    case Dtype::dual64:
+      return into_parts<Dual<double>, Dual<double>>(deltas, parts, stream);
+  }
+}
+
+void sum_vectors(int64_t part_count, int64_t columns, const void* parts,
+                 std::span<const VectorSum> sums, const Types& types, cudaStream_t stream) {
   switch (types.edge) {
     case Dtype::float32:
-      return types.mixed ? run<float, Bf16, float>(deltas, sums, parts, stream)
-                         : run<float, float, float>(deltas, sums, parts, stream);
+      return join_parts<float, float>(part_count, columns, parts, sums, stream);
     case Dtype::float64:
-      return run<double, double, double>(deltas, sums, parts, stream);
+      return join_parts<double, double>(part_count, columns, parts, sums, stream);
     case Dtype::bfloat16:
-      return run<Bf16, Bf16, float>(deltas, sums, parts, stream);
+      return join_parts<Bf16, float>(part_count, columns, parts, sums, stream);
     case Dtype::float16:
-      return run<Half, float, float>(deltas, sums, parts, stream);
+      return join_parts<Half, float>(part_count, columns, parts, sums, stream);
     case Dtype::dual32:
-      return run<Dual<float>, Dual<float>, Dual<float>>(deltas, sums, parts, stream);
+      return join_parts<Dual<float>, Dual<float>>(part_count, columns, parts, sums, stream);
     case Dtype::dual64:
-      return run<Dual<double>, Dual<double>, Dual<double>>(deltas, sums, parts, stream);
+      return join_parts<Dual<double>, Dual<double>>(part_count, columns, parts, sums, stream);
   }
 }
 

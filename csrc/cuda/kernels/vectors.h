@@ -34,9 +34,10 @@ struct StepNorms {
 void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream);
 
 // In two stages: rows in parts of a size that depends on their number alone, then the parts in
-// order. `parts`: Real [sum_parts(rows)][columns].
+// order. `parts`: Real [parts][columns], of which the first stage writes sum_parts(rows).
 int64_t sum_parts(int64_t rows);
-void sum_vectors(const Deltas& deltas, std::span<const VectorSum> sums, void* parts,
-                 const Types& types, cudaStream_t stream);
+void sum_into_parts(const Deltas& deltas, void* parts, const Types& types, cudaStream_t stream);
+void sum_vectors(int64_t part_count, int64_t columns, const void* parts,
+                 std::span<const VectorSum> sums, const Types& types, cudaStream_t stream);
 
 }  // namespace fusedrnn::cuda

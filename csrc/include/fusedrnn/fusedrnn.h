@@ -85,6 +85,15 @@ typedef enum fusedrnn_compute {
   FUSEDRNN_COMPUTE_TFLOAT32 = 3
 } fusedrnn_compute;
 
+/* What a reserve keeps for backward. Gradients are the same to the bit on the CPU, and on a CUDA
+ * device within the rounding of sums in another order. */
+typedef enum fusedrnn_memory {
+  FUSEDRNN_MEMORY_DEFAULT = 0, /* states and gates of every step */
+  /* States alone: backward computes the gates again, some steps at a time, by one more product over
+   * all of them. Reserve and backward together need a fraction of the memory. */
+  FUSEDRNN_MEMORY_LEAN = 1
+} fusedrnn_memory;
+
 /* What y holds of steps that do not exist. */
 typedef enum fusedrnn_padding {
   FUSEDRNN_PADDING_ZERO = 0,
@@ -170,9 +179,9 @@ typedef struct fusedrnn_run {
    *                       after a step what it was before; without training it is the share of what
    *                       it was before in what it is after, in backward and frozen too
    *   candidate_dropout   of gru_..._general and lstm_..._general: units of n or g where they are
-   *                       added to the state, at each step others
+   *                       added to the state, at each step others; 0 with FUSEDRNN_MEMORY_LEAN
    *   recurrent_dropout   units of h where w_hh, a matrix, multiplies it, the same at all steps; of
-   *                       r * h in gru_reset_before too */
+   *                       r * h in gru_reset_before too, there 0 with FUSEDRNN_MEMORY_LEAN */
   double weight_dropout;
   double zoneout_h, zoneout_c;
   double candidate_dropout;
@@ -192,7 +201,7 @@ typedef struct fusedrnn_network_args {
    * give with theirs. The imaginary parts of results are their derivatives along it (forward mode),
    * those of gradients the product of second derivatives and the direction. */
   DLDataType dtype;
-  int32_t reserved; /* zero */
+  int32_t memory; /* a fusedrnn_memory; frozen weights keep nothing and do not look at it */
 } fusedrnn_network_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,

@@ -15,7 +15,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
@@ -128,11 +128,12 @@ def gru_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `gru` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `gru` and computes the same bits.
+    Takes the arguments of `gru`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), _, tape = run(
@@ -146,6 +147,7 @@ def gru_forward(
         out,
         "gru_forward",
         constants=numbers,
+        memory=memory,
     )
     return y, h_n, tape
 
@@ -224,6 +226,7 @@ class GRU(Noisy, Layer):
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`; with ``reset_after=False`` the mask is on h and on r * h. "candidate":
         in each step another draw of n, where it is added to the state (Semeniuta et al. 2016).
+        With ``memory="lean"`` there is "state" alone, and only with ``reset_after=True``.
     others
         As of `RNN`, without `nonlinearity`.
     """
@@ -249,6 +252,7 @@ class GRU(Noisy, Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -277,6 +281,7 @@ class GRU(Noisy, Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

@@ -11,7 +11,7 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 Nonlinearity = Literal["relu", "tanh"]
 NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
@@ -100,11 +100,12 @@ def indrnn_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `indrnn` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `indrnn` and computes the same bits.
+    Takes the arguments of `indrnn`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     cell, weights = _cell(nonlinearity), (w_ih, w_hh, b_ih)
     y, (h_n,), _, tape = run(
@@ -117,6 +118,7 @@ def indrnn_forward(
         compute_dtype,
         out,
         "indrnn_forward",
+        memory=memory,
     )
     return y, h_n, tape
 
@@ -218,6 +220,7 @@ class IndRNN(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -236,6 +239,7 @@ class IndRNN(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

@@ -16,7 +16,7 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 CellClipNan = Literal["propagate", "limit"]
@@ -274,6 +274,7 @@ def lstm_forward(
     return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], Tape[A]]: ...
 @overload
@@ -302,6 +303,7 @@ def lstm_forward(
     return_cells: Literal[True],
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
 def lstm_forward(
@@ -329,12 +331,13 @@ def lstm_forward(
     return_cells: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> Any:
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
-    Takes the arguments of `lstm` and computes the same bits; with ``return_cells=True`` returns
-    ``y, (h_n, c_n), c, tape``.
+    Takes the arguments of `lstm`, and `memory` as `rnn_forward`, and computes the same bits; with
+    ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
@@ -350,6 +353,7 @@ def lstm_forward(
         "lstm_forward",
         return_cells=return_cells,
         constants=numbers,
+        memory=memory,
     )
     return y, state, *cells, tape
 
@@ -494,7 +498,7 @@ class LSTM(Noisy, Layer):
         Depends on the mode.
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`. "candidate": in each step another draw of g, where it is added to c
-        (Semeniuta et al. 2016).
+        (Semeniuta et al. 2016); not with ``memory="lean"``.
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
@@ -542,6 +546,7 @@ class LSTM(Noisy, Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -582,6 +587,7 @@ class LSTM(Noisy, Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

@@ -11,7 +11,7 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 Candidate = Literal["linear", "positive"]
 CANDIDATES: tuple[Candidate, ...] = get_args(Candidate)
@@ -103,11 +103,12 @@ def mingru_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `mingru` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `mingru` and computes the same bits.
+    Takes the arguments of `mingru`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     y, (h_n,), _, tape = run(
         cell_of("mingru", candidate),
@@ -119,6 +120,7 @@ def mingru_forward(
         compute_dtype,
         out,
         "mingru_forward",
+        memory=memory,
     )
     return y, h_n, tape
 
@@ -213,6 +215,7 @@ class MinLayer(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -231,6 +234,7 @@ class MinLayer(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

@@ -10,7 +10,7 @@ from fusedrnn.cells.mingru import Candidate, MinGRUGradients, MinLayer, cell_of
 from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.options import Padding
+from fusedrnn.options import Memory, Padding
 
 
 def minlstm(
@@ -95,11 +95,12 @@ def minlstm_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `minlstm` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `minlstm` and computes the same bits.
+    Takes the arguments of `minlstm`, and `memory` as `rnn_forward`, and computes the same bits.
     """
     y, (h_n,), _, tape = run(
         cell_of("minlstm", candidate),
@@ -111,6 +112,7 @@ def minlstm_forward(
         compute_dtype,
         out,
         "minlstm_forward",
+        memory=memory,
     )
     return y, h_n, tape
 

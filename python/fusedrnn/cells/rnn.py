@@ -13,7 +13,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.noise import QUIET, Noisy
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 # Those that have a plain cell.
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
@@ -148,11 +148,21 @@ def rnn_forward(
     reset_h: Any = None,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, A, Tape[A]]:
     """Run `rnn` and save what its gradients need: ``y, h_n, tape``.
 
     Takes the arguments of `rnn` and computes the same bits.
+
+    Parameters
+    ----------
+    memory : {"default", "lean"}
+        What the tape keeps. "default": the states and gates of every step. "lean": the states
+        alone; backward computes the gates again, some steps at a time, by one more product over all
+        of them. Tape and backward then take a fraction of the memory, and a training step up to a
+        third more time. Gradients are the same to the bit; on a CUDA device their products may sum
+        in another order. `Tape.gates` needs "default".
     """
     cell, numbers = _variant(nonlinearity, clip)
     y, (h_n,), _, tape = run(
@@ -166,6 +176,7 @@ def rnn_forward(
         out,
         "rnn_forward",
         constants=numbers,
+        memory=memory,
     )
     return y, h_n, tape
 
@@ -379,6 +390,8 @@ class RNN(Noisy, Layer):
         Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
         device to tfloat32, forward and backward. All else is float32, but for gates that training
         keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
+    memory : {"default", "lean"}
+        What the tape of `forward` keeps: see `rnn_forward`.
     device : str
         "cpu", or a CUDA device: "cuda" (the first) or "cuda:N". Parameters, x, y, states and
         gradients all lie there.
@@ -423,6 +436,7 @@ class RNN(Noisy, Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -449,6 +463,7 @@ class RNN(Noisy, Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

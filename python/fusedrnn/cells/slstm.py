@@ -12,7 +12,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
-from fusedrnn.options import Init, Padding
+from fusedrnn.options import Init, Memory, Padding
 
 Forget = Literal["sigmoid", "exp"]
 FORGETS: tuple[Forget, ...] = get_args(Forget)
@@ -22,6 +22,7 @@ def _cell(forget: object) -> str:
     return "slstm" if options.choice("forget", forget, FORGETS) == "sigmoid" else "slstm_exp"
 
 
+@overload
 def slstm(
     x: A,
     w_ih: Any,
@@ -41,10 +42,60 @@ def slstm(
     reset_c: Any = None,
     reset_n: Any = None,
     reset_m: Any = None,
+    return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, tuple[A, A, A, A]]:
+) -> tuple[A, tuple[A, A, A, A]]: ...
+@overload
+def slstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: Forget = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    reset_n: Any = None,
+    reset_m: Any = None,
+    return_cells: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, tuple[A, A, A, A], A, A, A]: ...
+def slstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: Forget = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    reset_n: Any = None,
+    reset_m: Any = None,
+    return_cells: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run an sLSTM of one head; gates in the order i, f, z, o, s the logistic sigmoid.
 
     With ``v = W_ih x_t + b_ih + W_hh h_{t-1}``, cut into gate blocks::
@@ -77,7 +128,9 @@ def slstm(
         As in `rnn`; lengths and resets for all states alike.
     reset_h, reset_c, reset_n, reset_m : arrays [H], optional
         As `reset_h` of `rnn`, each of its state.
-    out : (y, (h_n, c_n, n_n, m_n)), optional
+    return_cells : bool
+        Whether c, n and m of every step are returned, too.
+    out : (y, (h_n, c_n, n_n, m_n)), or with ``return_cells=True`` c, n and m behind them, optional
         As in `rnn`.
 
     Returns
@@ -86,6 +139,9 @@ def slstm(
         h after every step.
     (h_n, c_n, n_n, m_n) : arrays [B, H]
         The state after the last valid step; `h0`, `c0`, `n0`, `m0` where the length is 0.
+    c, n, m : arrays [T, B, H]
+        With ``return_cells=True``: those states after every step; where a step does not exist, as
+        `padding` says of `y`.
 
     Raises
     ------
@@ -97,7 +153,7 @@ def slstm(
     M. Beck et al., "xLSTM: extended long short-term memory" (2024), arXiv:2405.04517, equations 8
     to 18.
     """
-    y, (h_n, c_n, n_n, m_n), _, _ = run(
+    y, state, cells, _ = run(
         _cell(forget),
         x,
         (w_ih, w_hh, b_ih),
@@ -106,10 +162,12 @@ def slstm(
         reverse,
         compute_dtype,
         out,
+        return_cells=return_cells,
     )
-    return y, (h_n, c_n, n_n, m_n)
+    return y, state, *cells
 
 
+@overload
 def slstm_forward(
     x: A,
     w_ih: Any,
@@ -129,15 +187,69 @@ def slstm_forward(
     reset_c: Any = None,
     reset_n: Any = None,
     reset_m: Any = None,
+    return_cells: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
+    memory: Memory = "default",
     out: Any = None,
-) -> tuple[A, tuple[A, A, A, A], Tape[A]]:
+) -> tuple[A, tuple[A, A, A, A], Tape[A]]: ...
+@overload
+def slstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: Forget = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    reset_n: Any = None,
+    reset_m: Any = None,
+    return_cells: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[A, tuple[A, A, A, A], A, A, A, Tape[A]]: ...
+def slstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    n0: Any = None,
+    m0: Any = None,
+    *,
+    forget: Forget = "sigmoid",
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    reset_n: Any = None,
+    reset_m: Any = None,
+    return_cells: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> Any:
     """Run `slstm` and save what its gradients need: ``y, (h_n, c_n, n_n, m_n), tape``.
 
-    Takes the arguments of `slstm` and computes the same bits.
+    Takes the arguments of `slstm`, and `memory` as `rnn_forward`, and computes the same bits; with
+    ``return_cells=True`` returns ``y, (h_n, c_n, n_n, m_n), c, n, m, tape``.
     """
-    y, (h_n, c_n, n_n, m_n), _, tape = run(
+    y, state, cells, tape = run(
         _cell(forget),
         x,
         (w_ih, w_hh, b_ih),
@@ -147,8 +259,10 @@ def slstm_forward(
         compute_dtype,
         out,
         "slstm_forward",
+        return_cells=return_cells,
+        memory=memory,
     )
-    return y, (h_n, c_n, n_n, m_n), tape
+    return y, state, *cells, tape
 
 
 @overload
@@ -160,6 +274,9 @@ def slstm_backward(
     dn_n: Any = None,
     dm_n: Any = None,
     *,
+    dc: Any = None,
+    dn: Any = None,
+    dm: Any = None,
     out: Mapping[str, Any] | None = None,
     clip_dh: float | None = None,
     return_flow: Literal[False] = False,
@@ -175,6 +292,9 @@ def slstm_backward(
     dn_n: Any = None,
     dm_n: Any = None,
     *,
+    dc: Any = None,
+    dn: Any = None,
+    dm: Any = None,
     out: Mapping[str, Any] | None = None,
     clip_dh: float | None = None,
     return_flow: Literal[True],
@@ -189,18 +309,30 @@ def slstm_backward(
     dn_n: Any = None,
     dm_n: Any = None,
     *,
+    dc: Any = None,
+    dn: Any = None,
+    dm: Any = None,
     out: Mapping[str, Any] | None = None,
     clip_dh: float | None = None,
     return_flow: bool = False,
 ) -> SLSTMGradients[A] | tuple[SLSTMGradients[A], dict[str, Any]]:
-    """Return the gradients of ``sum(dy * y)`` and the same of h_n, c_n, n_n and m_n together.
+    """Return the gradients of ``sum(dy * y)`` and the same of all that `slstm_forward` returns.
 
-    Arguments as `rnn_backward`; `dc_n`, `dn_n` and `dm_n` [B, H] are zero where absent. The maximum
-    that m is takes its gradient to the greater of the two, to v_i where they are equal.
+    Arguments as `rnn_backward`; `dc_n`, `dn_n` and `dm_n` [B, H] are zero where absent, and so are
+    `dc`, `dn` and `dm` [T, B, H], the upstream gradients of these states of every step, whether or
+    not the forward call returned them. The maximum that m is takes its gradient to the greater of
+    the two, to v_i where they are equal.
     """
-    states = ("h", "c", "n", "m")
     grads, flow = gradients(
-        "slstm_forward", tape, dy, (dh_n, dc_n, dn_n, dm_n), states, out, (), clip_dh, return_flow
+        "slstm_forward",
+        tape,
+        dy,
+        (dh_n, dc_n, dn_n, dm_n),
+        ("h", "c", "n", "m"),
+        out,
+        (dc, dn, dm),
+        clip_dh,
+        return_flow,
     )
     record = SLSTMGradients(**grads)
     return (record, flow) if return_flow else record
@@ -219,9 +351,14 @@ def slstm_double_backward(
     dc_n: Any = None,
     dn_n: Any = None,
     dm_n: Any = None,
+    *,
+    dc: Any = None,
+    dn: Any = None,
+    dm: Any = None,
 ) -> dict[str, A]:
     """Differentiate `slstm_backward`, as `rnn_double_backward` does `rnn_backward`."""
     upstream = {"dy": dy, "dh_n": dh_n, "dc_n": dc_n, "dn_n": dn_n, "dm_n": dm_n}
+    upstream |= {"dc": dc, "dn": dn, "dm": dm}
     return double_backward("slstm_forward", tape, directions, upstream, ("h", "c", "n", "m"))
 
 
@@ -273,6 +410,7 @@ class SLSTM(Layer):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -293,6 +431,7 @@ class SLSTM(Layer):
             bidirectional=bidirectional,
             dtype=dtype,
             compute_dtype=compute_dtype,
+            memory=memory,
             device=device,
             array_type=array_type,
             seed=seed,

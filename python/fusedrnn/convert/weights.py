@@ -37,7 +37,7 @@ LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "indrnn": IndRNN
 # Options of layers that converters know, or that are no part of a layer's function.
 _KNOWN_OPTIONS = {
     *("num_layers", "bias", "batch_first", "bidirectional"),
-    *("dtype", "compute_dtype", "device", "dropout"),
+    *("dtype", "compute_dtype", "device", "dropout", "memory"),
     *("weight_dropout", "recurrent_dropout", "recurrent_dropout_mode", "zoneout"),
     *("nonlinearity", "reset_after", "peephole", "coupled", "proj_size"),
     *("clip", "cell_clip", "cell_clip_nan", "activations"),

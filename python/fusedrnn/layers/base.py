@@ -19,7 +19,7 @@ from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.layers.weights import LayerWeights
-from fusedrnn.options import Init, Padding, WeightDtype
+from fusedrnn.options import Init, Memory, Padding, WeightDtype
 
 
 class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
@@ -34,6 +34,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
     dropout : float
     dtype, device : str
     compute_dtype : str or None
+    memory : str
     """
 
     _states: ClassVar[tuple[str, ...]] = ("h",)
@@ -46,6 +47,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         "bidirectional": False,
         "dtype": "float32",
         "compute_dtype": None,
+        "memory": "default",
         "device": "cpu",
     }
 
@@ -66,6 +68,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
+        memory: Memory = "default",
         device: str = "cpu",
         array_type: type | None = None,
         seed: int | None = None,
@@ -82,6 +85,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         self.bidirectional = options.flag("bidirectional", bidirectional)
         self.dtype = options.dtype(dtype)
         self.compute_dtype = options.compute_dtype(compute_dtype)
+        self.memory = options.choice("memory", memory, options.MEMORIES)
         self._device = devices.find(device, array_type)
         self.device = self._device.name
         self._stack = Stack(
@@ -97,6 +101,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             bias=self.bias,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
+            lean=self.memory == "lean",
             initial=self._initial(options.choice("init", init, INITS), options.seed(seed)),
             device=self._device,
         )

@@ -44,6 +44,7 @@ class Stack:
         bias: bool,
         dtype: str,
         compute_dtype: str | None,
+        lean: bool,
         initial: Initial,
         device: Device,
     ) -> None:
@@ -57,7 +58,7 @@ class Stack:
             noise,
             directions,
         )
-        self._types = (dtype, compute_dtype, device.is_cuda)
+        self._types = (dtype, compute_dtype, device.is_cuda, lean)
         self.network = self._make_network()
         self._dual_network: _core.Network | None = None
         self.width: int = self.network.output_size
@@ -85,13 +86,13 @@ class Stack:
     def dual_network(self) -> _core.Network:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
         if self._dual_network is None:
-            dtype, _, on_cuda = self._types
-            self._dual_network = _core.Network(self._runs(), dtype, "dual", on_cuda)
+            dtype, _, on_cuda, lean = self._types
+            self._dual_network = _core.Network(self._runs(), dtype, "dual", on_cuda, lean)
         return self._dual_network
 
     def _make_network(self) -> _core.Network:
-        dtype, compute_dtype, on_cuda = self._types
-        return _core.Network(self._runs(), dtype, compute_dtype, on_cuda)
+        dtype, compute_dtype, on_cuda, lean = self._types
+        return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
 
     def _runs(self) -> list[Any]:
         cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (

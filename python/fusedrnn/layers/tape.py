@@ -65,7 +65,7 @@ class LayerTape(Generic[A]):
         Raises
         ------
         ValueError
-            For a layer without gates.
+            For a layer without gates, and for one with ``memory="lean"``, whose tape has none.
         """
         found: dict[str, A] = {}
         for number, end in enumerate(self.layer._stack.ends):

@@ -1,0 +1,93 @@
+#include "cuda/general/gates_again.h"
+
+#include <algorithm>
+
+#include "cuda/general/forward.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+// As few rows (t,b) as products need to be efficient.
+constexpr int64_t kChunkRows = 4096;
+
+}  // namespace
+
+int64_t GatesAgain::chunk_steps(const Run& run) {
+  const Problem& p = run.problem;
+  if (!p.lean) return p.T;
+  const int64_t steps = std::max<int64_t>(kChunkRows / p.B, 1);
+  return std::min(GeneralForward::chunk_steps(run, false), steps);
+}
+
+GatesAgain::GatesAgain(const BackwardCall& call, const States& states, int64_t chunk_steps,
+                       Layout& layout)
+    : call_(call),
+      p_(call.problem),
+      states_(states),
+      run_(states.run()),
+      projection_(call.x, states, chunk_steps, layout) {
+  int64_t widest = 0;
+  for (const cells::Stage& stage : run_.cell.stages) {
+    if (stage.operand == cells::Operand::none) continue;
+    widest = std::max(widest, run_.shape(stage.product).rows);
+  }
+  u_ = {layout, chunk_steps, p_.B, widest, run_.types.real};
+  for (int i = 0; i < run_.parameters(); ++i) {
+    if (!run_.is_matrix(i)) continue;
+    const auto [rows, columns] = run_.parameter_shape(i);
+    weights_[i] = {call.parameters[i], rows, columns, run_.types.edge, run_.types.row};
+    weights_[i].reserve(layout);
+  }
+}
+
+void GatesAgain::begin(const Products& products) const {
+  for (const StagedMatrix& weights : weights_) weights.copy(memory_, products.stream);
+}
+
+void GatesAgain::run(const Products& products, int64_t first_time, int64_t steps) const {
+  // Steps and times are each other's mirror images in reverse.
+  const int64_t first_step = states_.slots().time(first_time), rows = steps * p_.B;
+  projection_.run(products, first_time, steps, weights_[run_.cell.input.weights].place(memory_));
+  for (int stage = 0; stage < run_.stages(); ++stage) {
+    const bool sets_states = run_.cell.units_of_stage(stage) != 'H';
+    if (sets_states && !run_.multiplies_passed(stage + 1)) continue;  // it has no gates
+    multiply(products, stage, first_step, rows);
+    run_.kernels.forward[stage](arguments(stage, first_step, first_time, rows), p_.constants,
+                                products.stream);
+  }
+}
+
+void GatesAgain::multiply(const Products& products, int stage, int64_t first_step,
+                          int64_t rows) const {
+  const auto& [operand, product] = run_.cell.stages[stage];
+  if (operand == cells::Operand::none) return;
+  const auto [first_row, height, depth] = run_.shape(product);
+  const Matrix w = weights_[product.weights].place(memory_);
+  products.run({rows, height, depth}, {states_.multiplied(stage, first_step), row_stride(depth)},
+               {advance(w.data, first_row * w.stride, run_.types.row), w.stride, true},
+               {u_.at(memory_, 0), u_.ld}, run_.types.real);
+}
+
+ForwardStep GatesAgain::arguments(int stage, int64_t first_step, int64_t first_time,
+                                  int64_t rows) const {
+  ForwardStep s{};
+  s.B = rows;
+  s.N = run_.units(stage);
+  s.ld = row_stride(s.N);
+  s.ld_u = u_.ld;
+  s.ld_gates = states_.ld_gates();
+  s.ld_extra = states_.ld_extra();
+  for (int i = 0; i < kMaxParameters; ++i) s.parameters[i] = call_.parameters[i].data;
+  s.u = u_.at(memory_, 0);
+  s.gates = states_.gates(0);
+  s.extra = states_.extra(0);
+  s.keep = true;
+  for (int i = 0; i < run_.states(); ++i) {
+    s.entering[i] = states_.state(i, states_.slots().entering(first_step));
+  }
+  if (run_.multiplies_passed(stage + 1)) s.passed = states_.passed(stage + 1, first_step);
+  if (states_.flags() != nullptr) s.flags = states_.flags() + first_time * p_.B;
+  return s;
+}
+
+}  // namespace fusedrnn::cuda
