@@ -16,7 +16,7 @@ import fusedrnn as fr
 import oracle
 from fusedrnn import _core
 from reference.dropout import philox
-from support import BOUND, LAYERS, Arguments, check, place, same_bits
+from support import BOUND, LAYERS, Arguments, Host, check, place, same_bits
 
 T, B, I, H, L = 6, 3, 3, 5, 2  # noqa: E741
 # Cells by the options of their layers; the oracle's are the same but for what PyTorch names.
@@ -346,7 +346,10 @@ def test_lean_memory(cell: str, noise: str, dtype: str) -> None:
         )
     )
     for a, b in zip(got, expected, strict=True):
-        place().check_alike(a, b)
+        if dtype in BOUND or isinstance(place(), Host):
+            place().check_alike(a, b)
+        else:
+            close(a, {key: wide(value) for key, value in b.items()}, dtype)
 
 
 @cases

@@ -17,6 +17,7 @@ from test_noise import (  # noqa: F401
     test_against_the_oracle,
     test_dtypes,
     test_inference,
+    test_lean_memory,
     test_rounded_operands,
     test_tapes_draw_as_their_own_calls,
 )
