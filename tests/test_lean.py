@@ -146,6 +146,28 @@ def test_threads(cell: str) -> None:
         same_bits(Run(layer_of(cell, "lean", bidirectional=True), 300, 9).results(), wanted)
 
 
+@pytest.mark.parametrize("cell", ["gru before", "lstm projection"])
+def test_second_derivatives(cell: str) -> None:
+    """A tape's word holds for the walk over dual numbers, too."""
+    x = np.random.default_rng(0).standard_normal((700, 3, 4))
+    results = []
+    for memory in ("lean", "default"):
+        layer = layer_of(cell, memory, bidirectional=True, dtype="float64")
+        y, _, tape = layer.forward(x)
+        along = {"x": np.ones_like(x), "weight_hh_l0": layer.parameters()["weight_hh_l0"]}
+        second = layer.double_backward(tape, along, y)
+        results.append({name: value for name, value in second.items() if value is not None})
+    parts = [{n: p for n, p in found.items() if not isinstance(p, tuple)} for found in results]
+    assert len(parts[0]) > 5
+    same_bits(*parts)
+    given, upstream = problem_of("gru", "float64", steps=600, batch=3)
+    results = []
+    for memory in ("lean", "default"):
+        tape = fr.gru_forward(**given, memory=memory)[-1]
+        results.append(fr.gru_double_backward(tape, {"w_hh": given["w_hh"]}, upstream["dy"]))
+    same_bits(*results)
+
+
 def test_wide() -> None:
     """More columns than a block of the weights' gradients has, and units of many panels."""
     layers = [
