@@ -68,23 +68,23 @@ def test_a_package_that_is_missing(
     )
 
 
-class Noisy(fr.LSTM):
-    zoneout = 0.1
-    _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"zoneout": 0.0}
+class Attentive(fr.LSTM):
+    attention = 0.1
+    _usual: ClassVar[dict[str, Any]] = fr.LSTM._usual | {"attention": 0.0}
 
 
 def test_dropout_does_not_keep_a_layer_from_being_converted() -> None:
     """It acts in training alone."""
-    layer = fr.LSTM(2, 3, 2, dropout=0.5, seed=0)
+    layer = fr.LSTM(2, 3, 2, dropout=0.5, weight_dropout=0.5, recurrent_dropout=0.5, seed=0)
     _, upper = weights.runs_of(layer, "PyTorch", ("lstm",))
     assert np.array_equal(upper.w_ih, layer.parameters()["weight_ih_l1"])
 
 
 def test_an_option_that_no_converter_knows() -> None:
-    layer = Noisy(4, 6)
+    layer = Attentive(4, 6)
     message = (
-        "layer: expected none of the options zoneout, which cannot be converted to RTNeural, "
-        "got Noisy(4, 6, zoneout=0.1)"
+        "layer: expected none of the options attention, which cannot be converted to RTNeural, "
+        "got Attentive(4, 6, attention=0.1)"
     )
     rejected(ValueError, message, fr.convert.to_rtneural, layer)
 
@@ -94,6 +94,7 @@ def test_an_option_that_no_converter_knows() -> None:
     [
         ({"clip": 2.0}, "limits of what activations are given (clip=None)"),
         ({"cell_clip": 2.0}, "limit of the cell state (cell_clip=None)"),
+        ({"zoneout": 0.1}, "zoneout, which inference has too (zoneout=0)"),
         ({"activations": ("sigmoid", "relu", "tanh")}, "activations of its own (activations=None)"),
     ],
 )

@@ -34,9 +34,11 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 }
 
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size, constants), of which the last are kept in `constants`.
+// projection_size, constants, noise), of which the constants are kept in `constants`. Noise:
+// nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout,
+// recurrent_dropout).
 fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
-  const Objects fields("runs", object, 10);
+  const Objects fields("runs", object, 11);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
@@ -50,6 +52,14 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
   run.projection_size = number(8);
   constants = constants_argument("runs", fields[9]);
   set_constants(constants, run);
+  const std::vector<double> noise = constants_argument("runs", fields[10]);
+  if (noise.empty()) return run;
+  if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
+  run.weight_dropout = noise[0];
+  run.zoneout_h = noise[1];
+  run.zoneout_c = noise[2];
+  run.candidate_dropout = noise[3];
+  run.recurrent_dropout = noise[4];
   return run;
 }
 
@@ -153,12 +163,14 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
 void register_network(py::module_& m) {
   py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
                                                 "Runs of cells, one after the other; immutable.")
-      .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
-           py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
-           py::arg("lean") = false,
-           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-           "hidden_size, projection_size, constants), as in fusedrnn.h; no constants are the usual "
-           "ones. compute_dtype \"dual\": of dual numbers of the dtype, as complex ones.")
+      .def(
+          py::init(&make), py::arg("runs"), py::arg("dtype"), py::arg("compute_dtype") = py::none(),
+          py::arg("on_cuda") = false, py::arg("lean") = false,
+          "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
+          "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
+          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+          "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+          "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(
@@ -174,13 +186,14 @@ void register_network(py::module_& m) {
       .def_property_readonly("output_size", &Network::output_size)
       .def("reserve_bytes", &reserve_bytes_of, py::arg("steps"), py::arg("batch"),
            "Bytes that a forward pass on the CPU leaves for its gradients.")
-      .def("forward", &forward_layers, py::arg("x"), py::arg("parameters"),
-           py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
-           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
-           py::arg("sequences") = py::none(), py::arg("dropout") = py::none(),
-           "(y, states, states of every step, Tape or None); states are arrays [runs, B, n], one "
-           "for each state of the cell. dropout: (rate, seed, step) of what is dropped between "
-           "runs.");
+      .def(
+          "forward", &forward_layers, py::arg("x"), py::arg("parameters"),
+          py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
+          py::arg("y") = py::none(), py::arg("states_n") = py::none(),
+          py::arg("sequences") = py::none(), py::arg("dropout") = py::none(),
+          "(y, states, states of every step, Tape or None); states are arrays [runs, B, n], one "
+          "for each state of the cell. dropout: (rate of what is dropped between runs, seed, step) "
+          "of a call that draws, the noise of its runs too.");
   m.def(
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),

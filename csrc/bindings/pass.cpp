@@ -58,7 +58,7 @@ Dropout dropout_argument(py::handle object) {
     PyErr_Clear();
     refuse_value("dropout_seed", "0 to 2**64 - 1", py::cast<std::string>(py::str(seed)));
   }
-  return {PyFloat_AS_DOUBLE(rate.ptr()), number, int_argument("dropout_step", fields[2])};
+  return {true, PyFloat_AS_DOUBLE(rate.ptr()), number, int_argument("dropout_step", fields[2])};
 }
 
 namespace {
@@ -160,6 +160,7 @@ Args args_of(const Network* network, const PassInputs& inputs) {
   args.lengths = inputs.lengths;
   args.mask = inputs.mask;
   args.resets = inputs.resets;
+  args.training = inputs.dropout.training ? 1 : 0;
   args.dropout = inputs.dropout.rate;
   args.dropout_seed = inputs.dropout.seed;
   args.dropout_step = inputs.dropout.step;
@@ -440,10 +441,10 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "dropout",
           [](const Tape& tape) {
-            const auto& [rate, seed, step] = tape.inputs->dropout;
-            return py::make_tuple(rate, seed, step);
+            const auto& [training, rate, seed, step] = tape.inputs->dropout;
+            return training ? py::object(py::make_tuple(rate, seed, step)) : py::none();
           },
-          "(rate, seed, step) of what was dropped between runs.")
+          "(rate, seed, step) of what was drawn; None where nothing was.")
       .def_property_readonly(
           "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
           "Name of the element type of x and of all else.")

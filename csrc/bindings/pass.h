@@ -85,8 +85,10 @@ Arrays<InputArray> read_parameters(py::handle parameters, const std::vector<Name
 // The states of one run's cell; throws where runs have different ones, which no array can hold.
 int states_of_runs(const Network& network);
 
-// What a call drops between its runs; None, or a tuple (rate, seed, what step 0 counts as).
+// What a call draws: None, or a tuple (rate of what is dropped between runs, seed, what step 0
+// counts as) of a call in training, which draws the noise of its runs too.
 struct Dropout {
+  bool training = false;
   double rate = 0;
   uint64_t seed = 0;
   int64_t step = 0;

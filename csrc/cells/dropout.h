@@ -53,10 +53,23 @@ FUSEDRNN_CELL_FN Philox counter_of(int64_t row, int64_t t, int64_t b, int64_t bl
            static_cast<uint32_t>(row)}};
 }
 
-// A rate p, 0 < p < 1, as loops need it.
+// What a mask is of: the upper bits of a counter's row, whose others number the row or, of all but
+// the first, the run. Of a weight t is 0, b the matrix's row; of the state that products multiply t
+// is 0; of zoneout there is one for each state.
+enum class Mask : int64_t { between_runs, weights, zoneout, candidate = 6, state };
+constexpr int kMaskShift = 24;
+FUSEDRNN_CELL_HOST int64_t row_of_mask(Mask mask, int64_t run) {
+  return static_cast<int64_t>(mask) << kMaskShift | run;
+}
+
+FUSEDRNN_CELL_HOST int64_t row_of_zoneout(int state, int64_t run) {
+  return row_of_mask(Mask::zoneout, run) + (int64_t{state} << kMaskShift);
+}
+
+// A rate p, 0 < p <= 1, as loops need it.
 struct DropRate {
   uint32_t last_dropped;  // an element is kept where its number is above
-  double scale;           // of what is kept
+  double scale;           // of what is kept, where any is
 
   // Numbers below p * 2^32 are dropped: 0 at least, also where p is a denormal that this thread
   // takes for zero, and at most all.
@@ -67,5 +80,24 @@ struct DropRate {
     return {static_cast<uint32_t>(drops_whole ? whole : whole - 1), 1 / (1 - p)};
   }
 };
+
+// Zoneout (Krueger et al. 2016): what leaves a step where the share `stays` of a state is what
+// entered it, all or nothing where it was drawn; nothing comes through that has no share.
+template <class V>
+FUSEDRNN_CELL_FN V zoned(V stays, V prev, V next) {
+  const V one = V::set(1), mixed = fma(stays, prev, (one - stays) * next);
+  return select(stays <= V::zero(), next, select(one <= stays, prev, mixed));
+}
+
+// The shares of the gradient of what leaves the step: of what the cell computed, and of what
+// entered.
+template <class V>
+FUSEDRNN_CELL_FN V gradient_of_computed(V stays, V d) {
+  return select(V::set(1) <= stays, V::zero(), (V::set(1) - stays) * d);
+}
+template <class V>
+FUSEDRNN_CELL_FN V gradient_of_stayed(V stays, V d) {
+  return select(stays <= V::zero(), V::zero(), stays * d);
+}
 
 }  // namespace fusedrnn::cells

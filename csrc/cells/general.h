@@ -51,6 +51,7 @@ struct GeneralRnn : OneStage<1> {
 
 // What the two GRUs share: f makes r and z, g makes n.
 struct GeneralGruConstants {
+  static constexpr bool kMasksCandidate = true;
   static constexpr Constant kConstants[] = {
       {"clip", Range::limit, kNoLimit},     {"f", Range::activation, kUsualSigmoid},
       {"f_alpha", Range::finite, 0},        {"f_beta", Range::finite, 0},
@@ -79,8 +80,8 @@ struct GeneralGruConstants {
                                        V& dh_prev, const K& k) {
     const auto z = gate_slope<kF, K::kUsual>(k.f, k.clip, saved_z);
     const auto n = gate_slope<kG, K::kUsual>(k.g, k.clip, saved_n);
-    dz = gradient(z, dh * (h_prev - n.value));
-    dn = gradient(n, dh * (V::set(1) - z.value));
+    dz = gradient(z, dh * (h_prev - masked(n.value, k)));
+    dn = gradient(n, masked(dh * (V::set(1) - z.value), k));
     dh_prev = dh * z.value;
   }
 };
@@ -93,7 +94,7 @@ struct GeneralGru : Gru, GeneralGruConstants {
     const V r = gate<kF, kUsual>(k.f, k.clip, a[gru::R] + u[gru::R], saved[0]);
     const V z = gate<kF, kUsual>(k.f, k.clip, a[gru::Z] + u[gru::Z], saved[1]);
     const V n = gate<kG, kUsual>(k.g, k.clip, fma(r, u[gru::N], a[gru::N]), saved[2]);
-    next[0] = gru::blend(z, n, prev[0]);
+    next[0] = gru::blend(z, masked(n, k), prev[0]);
     saved[3] = u[gru::N];
   }
 
@@ -119,7 +120,7 @@ struct GeneralGruResetBefore : GruResetBefore, GeneralGruConstants {
     } else {
       const V z = gate_value<kF, kUsual>(k.f, k.clip, saved[1]);
       const V n = gate<kG, kUsual>(k.g, k.clip, a[gru::N] + u[gru::N], saved[2]);
-      next[0] = gru::blend(z, n, prev[0]);
+      next[0] = gru::blend(z, masked(n, k), prev[0]);
     }
   }
 
@@ -171,6 +172,7 @@ struct GeneralProjectedLstmTable : OneStage<4> {
 
 // Not in the template below: nvcc would not know how many there are.
 struct GeneralLstmConstants {
+  static constexpr bool kMasksCandidate = true;
   static constexpr Constant kConstants[] = {
       {"clip", Range::limit, kNoLimit},     {"cell_clip", Range::limit, kNoLimit},
       {"cell_clip_nan", Range::flag, 0},    {"f", Range::activation, kUsualSigmoid},
@@ -256,7 +258,7 @@ struct GeneralLstm : Table, GeneralLstmConstants {
       f = gate<kF, kUsual>(k.f, k.clip, fma(w[PF], c_prev, a[F] + u[F]), saved[F]);
     }
     const V g = gate<kG, kUsual>(k.g, k.clip, a[G] + u[G], saved[G]);
-    c = limited_cell(cell_state(i, f, g, c_prev), k);
+    c = limited_cell(cell_state(i, f, masked(g, k), c_prev), k);
     const V o = gate<kF, kUsual>(k.f, k.clip, fma(w[PO], c, a[O] + u[O]), saved[O]);
     if constexpr (kUsual) {
       return o * tanh(c);
@@ -275,7 +277,7 @@ struct GeneralLstm : Table, GeneralLstmConstants {
     auto f = i;
     if constexpr (!kCoupled) f = gate_slope<kF, kUsual>(k.f, k.clip, saved[F]);
     const auto g = gate_slope<kG, kUsual>(k.g, k.clip, saved[G]);
-    const V unlimited = cell_state(i.value, f.value, g.value, c_prev);
+    const V added = masked(g.value, k), unlimited = cell_state(i.value, f.value, added, c_prev);
     const V c = limited_cell(unlimited, k);
     V dc = dc_next;
     if constexpr (kUsual) {
@@ -288,12 +290,12 @@ struct GeneralLstm : Table, GeneralLstmConstants {
       dc = dc + along(h.slope, dm * o.value);
     }
     dc = fma(delta[O], w[PO], dc);
-    delta[G] = gradient(g, dc * i.value);
+    delta[G] = gradient(g, masked(dc * i.value, k));
     if constexpr (kCoupled) {
-      delta[I] = gradient(i, dc * (g.value - c_prev));
+      delta[I] = gradient(i, dc * (added - c_prev));
       dc_prev = dc * (one - i.value);
     } else {
-      delta[I] = gradient(i, dc * g.value);
+      delta[I] = gradient(i, dc * added);
       delta[F] = gradient(f, dc * c_prev);
       dc_prev = dc * f.value;
     }

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 7;
+constexpr int32_t kCudaPluginVersion = 8;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -68,7 +68,7 @@ struct CudaPlugin {
   // Of a problem with steps and sequences. `masked`: whether there were masks, whose flags stand in
   // the reserve.
   fusedrnn_status (*gates)(const GatesCall* call, bool masked, const CudaPlace* place);
-  // Of a row with steps and sequences, on the device.
+  // Of a row with steps and sequences, or a matrix, on the device.
   fusedrnn_status (*drop)(const DropCall* call, const CudaPlace* place);
   // The message of this thread's last failure.
   const char* (*last_error)();

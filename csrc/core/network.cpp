@@ -29,8 +29,13 @@ constexpr CellTable table_of(const char* name) {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters);
   static_assert(cells::kStateCount<Cell> <= kMaxStates);
   static_assert(cells::kConstantCount<Cell> <= kMaxConstants);
-  CellTable table{name, Cell::kParameters,           Cell::kStates, gates_of<Cell>(),
-                  {},   Cell::kStates[0].size == 'P'};
+  CellTable table{name,
+                  Cell::kParameters,
+                  Cell::kStates,
+                  gates_of<Cell>(),
+                  {},
+                  Cell::kStates[0].size == 'P',
+                  cells::masks_candidate<Cell>()};
   if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;
   return table;
 }
@@ -166,6 +171,55 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
   }
 }
 
+double checked_rate(int number, const char* field, double rate) {
+  if (rate >= 0 && rate < 1) return rate + 0.0;  // 0 has no sign
+  refuse_value({"", field, "", number}, "at least 0 and below 1", number_text(rate));
+}
+
+void set_noise(const fusedrnn_run& given, int number, Run& run) {
+  const double zoneout[] = {given.zoneout_h, given.zoneout_c};
+  for (int s = 0; s < std::max(run.num_states(), 2); ++s) {
+    const char* const field = s == 0 ? "zoneout_h" : "zoneout_c";
+    const double rate = zoneout[s == 0 ? 0 : 1] + 0.0;
+    if (s >= run.num_states() && rate != 0) {
+      refuse_value({"", field, "", number},
+                   std::string("0 (") + run.cell->name + " has no state but h)", number_text(rate));
+    }
+    if (!(rate >= 0 && rate <= 1)) {
+      refuse_value({"", field, "", number}, "at least 0 and at most 1", number_text(rate));
+    }
+    run.problem.noise.zoneout[s] = rate;
+  }
+  const double candidate = checked_rate(number, "candidate_dropout", given.candidate_dropout);
+  if (candidate != 0 && !run.cell->masks_candidate) {
+    refuse_value({"", "candidate_dropout", "", number},
+                 std::string("0 (") + run.cell->name + " has no candidate to drop)",
+                 number_text(candidate));
+  }
+  run.problem.noise.candidate = candidate;
+  run.problem.noise.state = checked_rate(number, "recurrent_dropout", given.recurrent_dropout);
+  run.weight_dropout = checked_rate(number, "weight_dropout", given.weight_dropout);
+  for (const auto& [field, rate] : {std::pair{"weight_dropout", run.weight_dropout},
+                                    std::pair{"recurrent_dropout", run.problem.noise.state}}) {
+    if (rate == 0 || run.recurrent_weights() >= 0) continue;
+    refuse_value({"", field, "", number},
+                 std::string("0 (") + run.cell->name + " has no matrix w_hh)", number_text(rate));
+  }
+}
+
+// What gates that are computed again do not know of.
+void refuse_with_lean(const Run& run, int number) {
+  const Noise& noise = run.problem.noise;
+  const bool passes = std::string_view(run.cell->name).starts_with("gru_reset_before");
+  for (const auto& [field, rate] : {std::pair{"candidate_dropout", noise.candidate},
+                                    std::pair{"recurrent_dropout", passes ? noise.state : 0}}) {
+    if (!run.problem.lean || rate == 0) continue;
+    refuse_value({"", field, "", number},
+                 std::string("0 with FUSEDRNN_MEMORY_LEAN (") + run.cell->name + ")",
+                 number_text(rate));
+  }
+}
+
 // `last`: the highest row so far.
 void set_rows(const fusedrnn_run& given, int number, int last, Run& run) {
   run.read_offset = given.read_offset;
@@ -201,6 +255,8 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.reverse = given.reverse != 0;
   set_sizes(given, number, named, run);
   set_constants(given, number, run);
+  set_noise(given, number, run);
+  refuse_with_lean(run, number);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;
@@ -248,6 +304,13 @@ std::string cell_names() {
   for (const CellTable& cell : kCells)
     names += (names.empty() ? "" : ", ") + std::string(cell.name);
   return names;
+}
+
+int Run::recurrent_weights() const {
+  for (int i = 0; i < num_parameters(); ++i) {
+    if (parameter(i).name == std::string_view("w_hh") && parameter(i).columns.letter != 0) return i;
+  }
+  return -1;
 }
 
 Shape Run::parameter_shape(int i) const {

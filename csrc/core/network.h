@@ -23,7 +23,8 @@ struct CellTable {
   std::span<const cells::State> states;
   std::span<const char* const> gates;  // names of those that a reserve holds
   std::span<const cells::Constant> constants;
-  bool projects;  // whether P is a number of its own
+  bool projects;         // whether P is a number of its own
+  bool masks_candidate;  // whether its candidate may be dropped
 };
 const CellTable* find_cell(std::string_view name);  // null where there is no such cell
 std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages
@@ -35,6 +36,7 @@ struct Run {
   size_t reads, writes;
   int64_t read_offset, write_offset;
   int first_parameter, first_state;  // in the lists of the network
+  double weight_dropout;
 
   int64_t extent(char letter) const {
     return letter == 'I' ? problem.I : letter == 'P' ? problem.P : problem.H;
@@ -47,6 +49,8 @@ struct Run {
   }
   const cells::State& state(int s) const { return cell->states[static_cast<size_t>(s)]; }
   int64_t state_size(int s) const { return extent(state(s).size); }
+  // The number of the matrix w_hh; -1 where there is none.
+  int recurrent_weights() const;
   Shape parameter_shape(int i) const;
   Problem at(int64_t T, int64_t B) const {
     Problem p = problem;

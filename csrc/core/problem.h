@@ -49,6 +49,17 @@ struct Matrix {
   int64_t stride = 0;
 };
 
+// Noise within a run (cells/dropout.h).
+struct Noise {
+  double zoneout[kMaxStates] = {};  // how likely a unit of a state keeps what entered the step
+  double candidate = 0;             // how likely one of the candidate is dropped
+  double state = 0;                 // and one of h where w_hh multiplies it, in all steps alike
+  bool training = false;            // drawn; else there is what is expected of it
+  uint64_t seed = 0;
+  int64_t run = 0;         // its number in the network
+  int64_t first_step = 0;  // what step 0 counts as
+};
+
 struct Problem {
   int cell = 0;  // its number in cells/registry.h
   Dtype dtype = Dtype::float32;
@@ -58,6 +69,7 @@ struct Problem {
   int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
   int num_constants = 0;
   double constants[kMaxConstants] = {};  // in the order of the cell's table
+  Noise noise;
 };
 
 // What holds for step t of sequence b; one byte at flags[t*B + b].
@@ -107,13 +119,14 @@ struct StepCall {
   void* next[kMaxStates] = {};  // next[0] is also the output
 };
 
-// A row between runs of which elements are dropped (cells/dropout.h), or the row's gradient:
-// changed in place.
+// A row between runs, or a matrix as one step of as many sequences as it has rows, of which
+// elements are dropped (cells/dropout.h), or the gradient of one.
 struct DropCall {
   Dtype dtype = Dtype::float32;
   int64_t T = 0, B = 0, n = 0;
-  Sequence values;
-  int64_t row = 0;         // its number in the network
+  Sequence from;
+  Sequence to;             // written; it may be `from`
+  int64_t row = 0;         // as counters have it
   int64_t first_step = 0;  // what step 0 counts as
   double rate = 0;         // above 0 and below 1
   uint64_t seed = 0;

@@ -13,7 +13,7 @@
 namespace fusedrnn {
 namespace {
 
-constexpr uint64_t kMagic = 0x32'56'52'4e'4e'52'44'46;  // "FDRNNRV2"
+constexpr uint64_t kMagic = 0x33'56'52'4e'4e'52'44'46;  // "FDRNNRV3"
 constexpr size_t kLine = 64, kCudaAlignment = 256;
 
 size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
@@ -66,6 +66,10 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
     if (std::bit_cast<uint64_t>(found.dropout) != std::bit_cast<uint64_t>(wanted.dropout)) {
       refuse_value("dropout", number_text(found.dropout) + ", that of the forward call",
                    number_text(wanted.dropout));
+    }
+    if (found.training != wanted.training) {
+      refuse_value("training", std::to_string(found.training) + ", that of the forward call",
+                   wanted.training);
     }
     if (found.dropout_seed != wanted.dropout_seed) {
       refuse_value("dropout_seed",
@@ -178,6 +182,11 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
       add(n);
     }
     for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));
+    add(std::bit_cast<int64_t>(run.weight_dropout));
+    for (const double rate : p.noise.zoneout) add(std::bit_cast<int64_t>(rate));
+    for (const double rate : {p.noise.candidate, p.noise.state}) {
+      add(std::bit_cast<int64_t>(rate));
+    }
   }
   return {.magic = kMagic, .digest = digest, .bytes = bytes};
 }

@@ -22,8 +22,9 @@ struct ReserveHeader {
   uint64_t digest = 0;  // of the network, the sizes and the instruction set
   uint64_t bytes = 0;
   uint64_t has_flags = 0;
+  uint64_t training = 0;  // 1: noise was drawn
   double dropout = 0;
-  uint64_t dropout_seed = 0;  // 0 where nothing was dropped, and so is the step
+  uint64_t dropout_seed = 0;  // 0 where nothing was drawn, and so is the step
   int64_t dropout_step = 0;
 };
 
@@ -52,11 +53,12 @@ bool has_masks(const Args& args) {
 
 ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes);
 
-// What a call's arguments say of dropout; without it no seed counts, and 0 has no sign.
+// What a call's arguments say of dropout and noise; without them no seed counts, and 0 has no sign.
 template <class Args>
 void note_dropout(const Args& args, ReserveHeader& header) {
-  if (args.dropout == 0) return;
-  header.dropout = args.dropout;
+  header.training = args.training != 0 ? 1 : 0;
+  if (args.dropout == 0 && args.training == 0) return;
+  header.dropout = args.dropout + 0.0;
   header.dropout_seed = args.dropout_seed;
   header.dropout_step = args.dropout_step;
 }

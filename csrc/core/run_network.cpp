@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cells/dropout.h"
 #include "core/cuda_library.h"
 #include "core/frozen.h"
 #include "core/memory.h"
@@ -217,6 +218,11 @@ Call call_of(const Network& network, const Run& run, const Args& args,
              const std::vector<Sequence>& rows) {
   Call call;
   call.problem = run.at(args.x->shape[0], args.x->shape[1]);
+  Noise& noise = call.problem.noise;
+  noise.training = args.training != 0;
+  noise.seed = args.dropout_seed;
+  noise.run = network.number_of(run);
+  noise.first_step = args.dropout_step;
   call.x = slice(rows[run.reads], run.read_offset, network.dtype);
   to_matrices(call.parameters, args.parameters, run.first_parameter, run.num_parameters());
   return call;
@@ -232,13 +238,70 @@ void drop(const Engine& engine, const Network& network, const Args& args, size_t
   call.T = args.x->shape[0];
   call.B = args.x->shape[1];
   call.n = network.rows[row].width;
-  call.values = values;
+  call.from = call.to = values;
   call.row = static_cast<int64_t>(row);
   call.first_step = args.dropout_step;
   call.rate = args.dropout;
   call.seed = args.dropout_seed;
   if (call.T != 0 && call.B != 0) engine.run(call);
 }
+
+// DropConnect: the recurrent weights of one run at a time, dropped in memory of the call's.
+template <class Args>
+class DroppedWeights {
+ public:
+  DroppedWeights(const Network& network, const Args& args) : network_(network), args_(args) {
+    for (const Run& run : network.runs) {
+      if (!drops(run)) continue;
+      const Shape shape = run.parameter_shape(run.recurrent_weights());
+      const int64_t numbers = shape.begin()[0] * shape.begin()[1];
+      bytes_ = std::max(bytes_, static_cast<size_t>(numbers * item_size(network.dtype)));
+    }
+  }
+
+  size_t bytes() const { return bytes_; }
+  void use(char* memory) { memory_ = memory; }
+
+  // What the run multiplies in the place of its own.
+  template <class Engine>
+  void replace(const Engine& engine, const Run& run, Matrix* parameters) const {
+    if (!drops(run)) return;
+    Matrix& weights = parameters[run.recurrent_weights()];
+    const Matrix own = std::exchange(weights, {memory_, columns(run)});
+    engine.run(call_of(run, own, weights));
+  }
+  // The gradients of its own from those of what was multiplied.
+  template <class Engine>
+  void differentiate(const Engine& engine, const Run& run, const Matrix* dparameters) const {
+    if (!drops(run)) return;
+    const Matrix& gradient = dparameters[run.recurrent_weights()];
+    if (gradient.data != nullptr) engine.run(call_of(run, gradient, gradient));
+  }
+
+ private:
+  bool drops(const Run& run) const { return args_.training != 0 && run.weight_dropout != 0; }
+  int64_t columns(const Run& run) const {
+    return run.parameter_shape(run.recurrent_weights()).begin()[1];
+  }
+  DropCall call_of(const Run& run, const Matrix& from, const Matrix& to) const {
+    DropCall call;
+    call.dtype = network_.dtype;
+    call.T = 1;
+    call.B = run.parameter_shape(run.recurrent_weights()).begin()[0];
+    call.n = columns(run);
+    call.from = as_sequence(from);
+    call.to = as_sequence(to);
+    call.row = cells::row_of_mask(cells::Mask::weights, network_.number_of(run));
+    call.rate = run.weight_dropout;
+    call.seed = args_.dropout_seed;
+    return call;
+  }
+
+  const Network& network_;
+  const Args& args_;
+  size_t bytes_ = 0;
+  char* memory_ = nullptr;
+};
 
 template <class Engine>
 void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_args& args) {
@@ -248,7 +311,11 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
   const bool save = args.reserve != nullptr;
   const ReserveLayout layout = save ? ReserveLayout::of_device(network, args.x->device, T, B)
                                     : ReserveLayout::of_call(network, T, B, flagged);
-  char* const memory = static_cast<char*>(save ? args.reserve : engine.allocate(layout.total));
+  DroppedWeights dropped(network, args);
+  const size_t bytes = save ? 0 : layout.total;
+  char* const own = engine.allocate(bytes + dropped.bytes());
+  char* const memory = save ? static_cast<char*>(args.reserve) : own;
+  dropped.use(own + bytes);
   const std::vector<Sequence> rows =
       rows_of(network, as_sequence(args.x), as_sequence(args.y), B, memory, layout);
   bool flags_written[2] = {};
@@ -269,6 +336,7 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
       }
       call.flags = flags;
     }
+    dropped.replace(engine, run, call.parameters);
     engine.run(run, number, call);
     // Before the row is read: by runs that come once it is complete.
     const bool complete =
@@ -290,9 +358,11 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
   auto* const memory = static_cast<char*>(const_cast<void*>(args.reserve));  // only read
   const std::vector<Sequence> rows = rows_of(network, as_sequence(args.x), {}, B, memory, layout);
   const ReserveLayout between = ReserveLayout::of_call(network, T, B, false);
+  DroppedWeights dropped(network, args);
+  char* const own = engine.allocate(between.total + dropped.bytes());
+  dropped.use(own + between.total);
   const std::vector<Sequence> gradients =
-      rows_of(network, as_sequence(args.dx), as_sequence(args.dy), B,
-              engine.allocate(between.total), between);
+      rows_of(network, as_sequence(args.dx), as_sequence(args.dy), B, own, between);
   std::vector<bool> begun(rows.size(), false);
   for (size_t row = rows.size() - 1; row > 0; --row) {
     // Nobody has written the gradient of a row that nobody reads: it is zero.
@@ -326,7 +396,9 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
                        (run.first_state + s) * stride_of(*args.flow, 0);
       }
       call.clip_dh = args.clip_dh;
+      dropped.replace(engine, run, call.parameters);
       engine.run(run, number, call);
+      dropped.differentiate(engine, run, call.dparameters);
     }
   }
 }

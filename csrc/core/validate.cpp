@@ -165,7 +165,7 @@ const DLTensor& check_x(const Network& network, const DLTensor* given) {
   return x;
 }
 
-// Of what a call drops between its runs.
+// Of what a call draws.
 template <class Args>
 void check_dropout(const Args& args, bool frozen) {
   const double rate = args.dropout;
@@ -174,6 +174,9 @@ void check_dropout(const Args& args, bool frozen) {
                  number_text(rate));
   }
   if (args.dropout_step < 0) refuse_value("dropout_step", "at least 0", args.dropout_step);
+  if (frozen && args.training != 0) {
+    refuse_value("training", "0 (the weights are frozen)", args.training);
+  }
 }
 
 // What calls of both kinds are given.
@@ -228,7 +231,6 @@ Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args
   if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
     refuse_value("padding", "a fusedrnn_padding", args.padding);
   }
-  if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
   return tensors;
 }
 
@@ -244,6 +246,7 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
     refuse_value("clip_dh", "0, for none, or a finite number of at least 1e-30",
                  number_text(args.clip_dh));
   }
+  if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
   return tensors;
 }
 

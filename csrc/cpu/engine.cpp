@@ -58,6 +58,7 @@ void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.save = call.reserve != nullptr;
+  job.masks_operand = masks_operand(p, job.save);
 
   if (job.save) {
     Arena kept(call.reserve);

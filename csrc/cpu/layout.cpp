@@ -82,6 +82,10 @@ int64_t state_stride(const KernelShape& shape, const Problem& p) {
   return row_stride(widest, shape.row_bytes);
 }
 
+bool masks_operand(const Problem& p, bool save) {
+  return p.noise.state != 0 && (save || p.noise.training);
+}
+
 void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool weights,
                 PackedCell& packed) {
   const auto add = [&](const ProductShape& product, PackedProduct& target) {
@@ -103,10 +107,11 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
   const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
   const int64_t steps = save && !p.lean ? p.T : 1;
+  const bool apart = shape.mixed || masks_operand(p, save);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(kept.states[s], count(row, slots),
               s > 0 || shape.mixed ? shape.real_bytes : shape.row_bytes);
-    if (s == 0 && shape.h_stage >= 0 && !shape.mixed) {
+    if (s == 0 && shape.h_stage >= 0 && !apart) {
       kept.operands[shape.h_stage] = kept.states[0];
     }
   }
@@ -114,7 +119,7 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
     if (shape.stages[i].operand == cells::Operand::passed) {
       arena.add(kept.operands[i], count(row, steps),
                 shape.quantised ? shape.real_bytes : shape.row_bytes);
-    } else if (i == shape.h_stage && shape.mixed && !shape.quantised) {
+    } else if (i == shape.h_stage && apart && !shape.quantised) {
       arena.add(kept.operands[i], count(row, slots), shape.row_bytes);
     }
   }
@@ -123,8 +128,24 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
   arena.add(kept.saved, gates ? saved_numbers(shape, p, steps) : 0, shape.saved_bytes);
 }
 
+namespace {
+
+template <class Job>
+void add_masks(Arena& arena, const KernelShape& shape, const Problem& p, Job& job) {
+  const auto add = [&](double rate, void*& mask) {
+    const bool drawn = p.noise.training && rate != 0;
+    arena.add(mask, drawn ? count(p.B, job.ld_state) : 0, shape.real_bytes);
+  };
+  for (int s = 0; s < shape.state_count; ++s) add(p.noise.zoneout[s], job.noise.zoneout[s]);
+  add(p.noise.candidate, job.noise.candidate);
+  add(p.noise.state, job.noise.operand);
+}
+
+}  // namespace
+
 void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const Plan& plan,
                  bool stream, ForwardJob& job) {
+  add_masks(arena, shape, p, job);
   const int64_t rows = divide_up(p.B, plan.row_groups);
   const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
   job.ld_staged = row_stride(p.I, shape.row_bytes);
@@ -164,6 +185,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   job.chunk_steps = p.lean ? lean_chunk_steps(p, plan, job) : p.T;
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
+  add_masks(arena, shape, p, job);
   const bool several = job.chunk_steps < p.T;
   arena.add(job.delta, count(job.chunk_steps + (several ? 1 : 0), p.B, job.ld_delta),
             shape.row_bytes);

@@ -15,6 +15,10 @@ int64_t state_stride(const KernelShape& shape, const Problem& p);
 void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool weights,
                 PackedCell& packed);
 
+// Whether what w_hh multiplies lies apart from h: in training it may be dropped; without, it is as
+// it is in the reserve.
+bool masks_operand(const Problem& p, bool save);
+
 // `save`: of all steps, the reserve.
 void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept);
 

@@ -23,8 +23,8 @@ class _Info(TypedDict):
     cuda: str
 
 # cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
-# constants
-_Run = tuple[str, bool, int, int, int, int, int, int, int, tuple[float, ...]]
+# constants, noise
+_Run = tuple[str, bool, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]]
 _States = tuple[_Array | None, ...] | None
 # lengths, mask, resets, whether y shows the state where a step does not exist, the reset states
 _Masks = (
@@ -111,7 +111,7 @@ class Tape:
     @property
     def resets(self) -> list[bool]: ...
     @property
-    def dropout(self) -> _Dropout: ...
+    def dropout(self) -> _Dropout | None: ...
     @property
     def dtype(self) -> str: ...
     @property

@@ -84,12 +84,20 @@ def clip_dh(value: object) -> float:
     return 0.0 if value is None else number("clip_dh", value, least=1e-30)
 
 
-def number(name: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> float:
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> float:
     """A finite real number within a range."""
     result = real(name, value)
-    if not (math.isfinite(result) and least <= result < below):
+    if not (math.isfinite(result) and least <= result < below and result <= most):
         wanted = f"a finite number{'' if least == -math.inf else f' of at least {least:g}'}"
         wanted += "" if below == math.inf else f" and below {below:g}"
+        wanted += "" if most == math.inf else f" and at most {most:g}"
         raise ValueError(f"{name}: expected {wanted}, got {value}")
     return result
 

@@ -91,8 +91,8 @@ def tbptt(
     that of k2 steps, whatever T. Change the parameters between two chunks as you like: the steps of
     a window are computed with the parameters of that time, from the state that an earlier chunk
     left. With ``k1 = k2 = T`` there is one chunk, and it is full backpropagation, to the bit. A
-    layer with `dropout` that is `training` drops what one `forward` over the whole sequence would,
-    so in a step that is computed again the same elements::
+    layer with `dropout` or other noise that is `training` draws what one `forward` over the whole
+    sequence would, so in a step that is computed again the same masks::
 
         for chunk in fusedrnn.tbptt(layer, x, k1=20, k2=40):
             dy = gradient_of_my_loss(chunk.y, targets[chunk.start : chunk.stop])

@@ -4,9 +4,10 @@ Usage: PYTHONPATH=tests python tests/native/golden.py OUTPUT
 
 The file, little-endian, with numbers of the format in int64 and texts as a count and its bytes: the
 number of cases, then each case: its name; its largest relative error, a float64; its cell's name;
-reverse, compute; the number of arguments, then each; the number of results, then each. An array:
-its name, type, number of dimensions, dimensions, values. Results are those of the arguments as
-they are stored, rounded to their type, computed in float64.
+reverse, compute, the seed of its noise, and its five rates, float64; the number of arguments, then
+each; the number of results, then each. An array: its name, type, number of dimensions, dimensions,
+values. Results are those of the arguments as they are stored, rounded to their type, computed in
+float64.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import oracle
 import reference
 
 
@@ -97,6 +99,7 @@ class Case(NamedTuple):
     reverse: bool
     arguments: dict[str, NDArray[Any]]
     results: dict[str, NDArray[np.float64]]
+    noise: oracle.Noise = oracle.Noise()
 
 
 def cases() -> Iterator[Case]:
@@ -106,6 +109,48 @@ def cases() -> Iterator[Case]:
             for reverse in (False, True):
                 for fmt in FORMATS:
                     yield case(cell, shape, seed, reverse, fmt)
+
+
+NOISE = oracle.Noise(seed=2**63 + 5, weight_dropout=0.25, zoneout=0.375, recurrent_dropout=0.125)
+NOISY: list[tuple[str, dict[str, Any], oracle.Noise]] = [
+    ("rnn", {"nonlinearity": "tanh"}, NOISE),
+    ("gru", {}, NOISE),
+    ("gru", {"reset_after": False}, NOISE),
+    ("gru", {}, NOISE._replace(candidate_dropout=0.5)),
+    ("gru", {"reset_after": False}, NOISE._replace(candidate_dropout=0.5)),
+    ("lstm", {}, NOISE),
+    ("lstm", {}, NOISE._replace(candidate_dropout=0.5)),
+]
+
+
+def noisy_cases() -> Iterator[Case]:
+    """With noise, by the oracle: small shapes."""
+    for number, (variant, options, noise) in enumerate(NOISY):
+        for seed, shape in enumerate((SHAPES[4], SHAPES[8])):
+            for reverse in (False, True):
+                for fmt in FORMATS[:-1]:
+                    sizes: dict[str, Any] = shape._asdict()
+                    del sizes["full"]
+                    problem, upstream = reference.random_problem(
+                        variant, **sizes, seed=seed, lengths=True, resets=True
+                    )
+                    problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
+                    call: dict[str, Any] = {**problem, **options, "reverse": reverse}
+                    call["noise"] = noise
+                    results = oracle.forward(variant, **call)
+                    results |= oracle.gradients(variant, **(call | upstream))
+                    cell = cell_name(variant, options)
+                    yield Case(
+                        f"noise {number} {cell} {shape} {'reverse' if reverse else 'forward'} "
+                        f"{fmt.name} {fmt.compute}",
+                        fmt,
+                        fmt.bound_of(options),
+                        f"{cell}_general" if noise.candidate_dropout else cell,
+                        reverse,
+                        problem | upstream,
+                        {name: np.array(value) for name, value in results.items()},
+                        noise,
+                    )
 
 
 def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
@@ -208,6 +253,11 @@ def write_case(file: BinaryIO, case: Case) -> None:
     write_text(file, case.cell)
     for number in (case.reverse, case.format.compute):
         write_number(file, int(number))
+    noise = case.noise
+    file.write(struct.pack("<Q", noise.seed))
+    zoneout_c = noise.zoneout if case.cell.startswith("lstm") else 0.0
+    rates = (noise.weight_dropout, noise.zoneout, zoneout_c)
+    file.write(struct.pack("<5d", *rates, noise.candidate_dropout, noise.recurrent_dropout))
     write_arrays(file, case.arguments, case.format.name)
     write_arrays(file, case.results, "float64")
 
@@ -217,7 +267,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    every = list(cases())
+    every = [*cases(), *noisy_cases()]
     with open(arguments[0], "wb") as file:
         write_number(file, len(every))
         for one in every:

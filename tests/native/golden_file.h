@@ -99,7 +99,11 @@ struct Case {
   double bound;
   std::string cell;
   int32_t reverse, compute;
+  uint64_t seed;    // of the noise
+  double rates[5];  // in the order of a fusedrnn_run
   Arrays arguments, results;
+
+  bool is_noisy() const { return seed != 0; }
 };
 
 inline DLDataType type_of(const std::string& name) {
@@ -132,6 +136,8 @@ inline Case read_case(Reader& reader) {
   one.cell = reader.text();
   one.reverse = static_cast<int32_t>(reader.number());
   one.compute = static_cast<int32_t>(reader.number());
+  one.seed = static_cast<uint64_t>(reader.number());
+  for (double& rate : one.rates) rate = reader.real();
   one.arguments = read_arrays(reader);
   one.results = read_arrays(reader);
   return one;

@@ -162,6 +162,23 @@ static fusedrnn_run projected(fusedrnn_run run, int64_t size) {
   return run;
 }
 
+static fusedrnn_run dropping(fusedrnn_run run, double rate) {
+  run.weight_dropout = rate;
+  return run;
+}
+
+static fusedrnn_run zoned(fusedrnn_run run, double h, double c) {
+  run.zoneout_h = h;
+  run.zoneout_c = c;
+  return run;
+}
+
+static fusedrnn_run masked(fusedrnn_run run, double candidate, double h) {
+  run.candidate_dropout = candidate;
+  run.recurrent_dropout = h;
+  return run;
+}
+
 static void test_bad_runs(void) {
   const fusedrnn_run gru = layer("gru", 0, 2, 3), above = layer("gru", 1, 3, 3);
   const char* const cells =
@@ -189,6 +206,24 @@ static void test_bad_runs(void) {
   snprintf(message, sizeof message, "runs[1].w_hh: I = 3, H = %lld are too large", 1LL << 32);
   NO_NETWORK(message, gru, layer("gru", 1, 3, INT64_C(1) << 32));
 
+  NO_NETWORK("runs[0].weight_dropout: expected at least 0 and below 1, got 1", dropping(gru, 1));
+  NO_NETWORK("runs[1].weight_dropout: expected at least 0 and below 1, got nan", gru,
+             dropping(above, NAN));
+  NO_NETWORK("runs[0].weight_dropout: expected 0 (indrnn_relu has no matrix w_hh), got 0.5",
+             dropping(layer("indrnn_relu", 0, 2, 3), 0.5));
+  NO_NETWORK("runs[0].zoneout_h: expected at least 0 and at most 1, got 1.5", zoned(gru, 1.5, 0));
+  NO_NETWORK("runs[0].zoneout_c: expected at least 0 and at most 1, got -1",
+             zoned(layer("lstm", 0, 2, 3), 1, -1));
+  NO_NETWORK("runs[1].zoneout_c: expected 0 (gru has no state but h), got 1", gru,
+             zoned(above, 0, 1));
+  NO_NETWORK("runs[0].candidate_dropout: expected at least 0 and below 1, got 1",
+             masked(layer("gru_general", 0, 2, 3), 1, 0));
+  NO_NETWORK("runs[0].candidate_dropout: expected 0 (gru has no candidate to drop), got 0.5",
+             masked(gru, 0.5, 0));
+  NO_NETWORK("runs[0].recurrent_dropout: expected at least 0 and below 1, got -0.5",
+             masked(gru, 0, -0.5));
+  NO_NETWORK("runs[0].recurrent_dropout: expected 0 (indrnn_tanh has no matrix w_hh), got 0.5",
+             masked(layer("indrnn_tanh", 0, 2, 3), 0, 0.5));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got 1", with(gru, 1, 2));
   NO_NETWORK("runs[0].reads: expected a row that was written before, 0, got -1", with(gru, -1, 1));
   NO_NETWORK("runs[1].reads: expected a row that was written before, 0 or 1, got 2", gru,
@@ -738,6 +773,13 @@ static void test_wrong_dropout(void) {
   EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
                      "dropout_step: expected 2, that of the forward call, got 0");
   p->backward.dropout_step = 2;
+  p->backward.training = 1;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward),
+                     "training: expected 0, that of the forward call, got 1");
+  p->backward.training = 0;
+  p->backward.reserved = 3;
+  EXPECT_VALUE_ERROR(fusedrnn_backward(&p->backward), "reserved: expected 0, got 3");
+  p->backward.reserved = 0;
   MUST(fusedrnn_backward(&p->backward));
 
   /* Without a rate a seed is no matter, and 0 has no sign. */

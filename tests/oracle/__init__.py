@@ -19,18 +19,22 @@ from typing import Any
 from .autodiff import Scalar, Var, backpropagate, value_of
 from .cells import CELLS, State
 from .dual import Dual, Number, tangent_of
+from .noise import Noise, philox
 from .sequence import Nested, layer_suffixes, layer_weights, run, run_stack, state_sizes
-from .vector import Vector
+from .vector import Vector, zeros
 
 __all__ = [
     "CELLS",
+    "Noise",
     "directional",
     "flow",
     "forward",
     "gradients",
+    "philox",
     "stack",
     "stack_directional",
     "stack_gradients",
+    "zeros",
 ]
 
 
@@ -50,7 +54,8 @@ def forward(
 
     `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
     or absent means zeros), its reset states (reset_h, reset_c [H], in the same way) and its options
-    (`nonlinearity`, `reset_after`, `coupled`). With `return_cells` c [T][B][H] is returned as well.
+    (`nonlinearity`, `reset_after`, `coupled`, `noise`). With `return_cells` c [T][B][H] is returned
+    as well.
 
     A step t of a sequence b exists where t < lengths[b] and mask[t][b]; what does not exist leaves
     the state as it is, its y is zero, or with `padding` "last" that state.

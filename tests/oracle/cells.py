@@ -29,6 +29,10 @@ def _gate(activation: Activation, clip: float) -> Callable[[Scalar], Scalar]:
     return lambda a: act(clipped(a, clip))
 
 
+def _masked(v: Vector, mask: Vector | None) -> Vector:
+    return v if mask is None else v * mask
+
+
 def rnn(
     x: Vector,
     state: State,
@@ -39,11 +43,12 @@ def rnn(
     b_hh: Row | None = None,
     nonlinearity: Activation = "tanh",
     clip: float = NO_LIMIT,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Elman (1990): h = act(W_ih x + b_ih + W_hh h_prev + b_hh)."""
     (h,) = state
     a = affine(w_ih, x, b_ih)
-    u = affine(w_hh, h, b_hh)
+    u = affine(w_hh, _masked(h, operand_mask), b_hh)
     return ((a + u).map(_gate(nonlinearity, clip)),)
 
 
@@ -58,21 +63,23 @@ def gru(
     reset_after: bool = True,
     clip: float = NO_LIMIT,
     activations: Sequence[Activation] = ("sigmoid", "tanh"),
+    candidate_mask: Vector | None = None,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Cho et al. (2014), arXiv:1406.1078; `reset_after` as in cuDNN, PyTorch and Keras."""
     (h,) = state
     f, g = (_gate(activation, clip) for activation in activations)
     a_r, a_z, a_n = affine(w_ih, x, b_ih).blocks(3)
-    u_r, u_z, u_n = affine(w_hh, h, b_hh).blocks(3)
+    u_r, u_z, u_n = affine(w_hh, _masked(h, operand_mask), b_hh).blocks(3)
     r = (a_r + u_r).map(f)
     z = (a_z + u_z).map(f)
     if reset_after:
         n = (a_n + r * u_n).map(g)
     else:
         last = slice(2 * len(h), 3 * len(h))
-        u_n = affine(w_hh[last], r * h, None if b_hh is None else b_hh[last])
+        u_n = affine(w_hh[last], _masked(r * h, operand_mask), None if b_hh is None else b_hh[last])
         n = (a_n + u_n).map(g)
-    return ((1.0 - z) * n + z * h,)
+    return ((1.0 - z) * _masked(n, candidate_mask) + z * h,)
 
 
 def lstm(
@@ -90,6 +97,8 @@ def lstm(
     cell_clip: float = NO_LIMIT,
     cell_clip_nan: str = "propagate",
     activations: Sequence[Activation] = ("sigmoid", "tanh", "tanh"),
+    candidate_mask: Vector | None = None,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
 
@@ -102,7 +111,7 @@ def lstm(
     names = "igo" if coupled else "ifgo"
     seen = "io" if coupled else "ifo"
     a = affine(w_ih, x, b_ih).blocks(len(names))
-    u = affine(w_hh, h, b_hh).blocks(len(names))
+    u = affine(w_hh, _masked(h, operand_mask), b_hh).blocks(len(names))
     v = {name: a_k + u_k for name, a_k, u_k in zip(names, a, u, strict=True)}
     peepholes = [] if w_peephole is None else Vector(w_peephole).blocks(len(seen))
     p = dict(zip(seen, peepholes, strict=False))
@@ -112,7 +121,7 @@ def lstm(
 
     i = gate("i", c)
     f = 1.0 - i if coupled else gate("f", c)
-    c_new = f * c + i * v["g"].map(g_act)
+    c_new = f * c + i * _masked(v["g"].map(g_act), candidate_mask)
     c_new = c_new.map(lambda a: clipped(a, cell_clip, cell_clip_nan == "limit"))
     h = gate("o", c_new) * c_new.map(h_act)
     return (h if w_hr is None else affine(w_hr, h, None), c_new)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .autodiff import Scalar
 from .cells import CELLS, State
+from .noise import Noise
 from .vector import Vector, zeros
 
 Nested = Any  # a scalar, or a list of these: [T][B][I], [G*H][I], ...
@@ -49,6 +50,10 @@ def run(
     """
     step, states = CELLS[cell].step, CELLS[cell].states
     sizes = state_sizes(cell, weights, options)
+    noise: Noise = options.get("noise", Noise())
+    options = {name: value for name, value in options.items() if name != "noise"}
+    if noise.weight_dropout:
+        weights = {**weights, "w_hh": noise.weights(weights["w_hh"])}
     batch = len(initial["h0"])
     shown: dict[str, Nested] = {
         name: [[[0.0] * size for _ in range(batch)] for _ in x]
@@ -71,7 +76,9 @@ def run(
                 if crossed if reverse else begins:
                     state = fresh
                 crossed = begins
-                state = step(Vector(x[t][b]), state, **weights, **options)
+                drawn = noise.of_step(t, b, state)
+                after = step(Vector(x[t][b]), state, **weights, **options, **drawn)
+                state = noise.zoned_out(t, b, state, after) if noise.zoneout else after
             if leave is not None:
                 state = leave(t, state)
             if not exists and padding != "last":
@@ -106,6 +113,7 @@ def run_stack(
         for suffix in suffixes:
             row = len(runs) + len(layer)
             states = {name: value[row] for name, value in initial.items()}
+            noise: Noise = options.get("noise", Noise())
             layer.append(
                 run(
                     cell,
@@ -115,7 +123,7 @@ def run_stack(
                     lengths=lengths,
                     resets=resets,
                     reverse=suffix.endswith("_reverse"),
-                    options=options,
+                    options={**options, "noise": noise.of_run(row)},
                     mask=mask,
                     padding=padding,
                     reset={name: value[row] for name, value in (reset or {}).items()},

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cpu/kernels/backward_stage.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/gates_again.h"
 #include "cpu/kernels/gradient_flow.h"
 #include "cpu/kernels/parameter_gradients.h"
@@ -21,6 +22,7 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
   const bool has_flow = flows(context.job);
   for (int64_t number = first; number > first - context.chunk.steps(); --number) {
     const BackwardStep step(context, number);
+    draw_masks(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       BackwardArrays<Real> arrays;
@@ -55,6 +57,7 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   typename F::MatrixUnit::Registers registers;
   pack_backward(context);
   begin_carry(context);
+  draw_operand_mask(context);
   context.wait_for_all();
   for (int64_t number = context.p.T - 1; number >= 0; number -= context.chunk.steps()) {
     context.enter_chunk(number);

@@ -130,6 +130,22 @@ FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
   }
 }
 
+// From the gradients of what w_hh multiplied to those of what it was before its mask.
+template <class F>
+FUSEDRNN_ONCE void mask_gradient(const BackwardContext<F>& context, const Tile& tile,
+                                 typename F::Real* sums) {
+  using V = typename F::V;
+  constexpr int kPanel = BackwardContext<F>::kPanel;
+  for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sums += kPanel) {
+      const auto mask = context.mask_rows(context.job.noise.operand, b, panel * kPanel);
+      for (int i = 0; i < kPanel; i += V::width) {
+        context.times_mask(V::load(sums + i), mask.data + i).store(sums + i);
+      }
+    }
+  }
+}
+
 // The gradients of what stage `source` multiplied at `time`, from the deltas of its gates.
 template <class F>
 FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source, int64_t time,
@@ -147,6 +163,9 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
       context.delta_row(time, tile.first_row()) + stage.first_delta * context.job.delta_block,
       context.job.ld_delta);
   run_product(product, kRecurrentPanel, tile);
+  if (context.job.noise.operand != nullptr && context.multiplies_recurrent(source)) {
+    mask_gradient(context, tile, sums + tile.repeated * kPanel);
+  }
 }
 
 // carry = the gradients of the states after the last step; of the reset states there are none yet.

@@ -20,6 +20,7 @@ struct BackwardStage {
   const int64_t units;
   const bool shows_states;  // whether there are gradients of every step's states beside dy
   const bool inspects;      // whether gradients of states are wanted or limited
+  const bool zones;         // whether states may have stayed as they were
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   // Whether it is the stage that set state `s`, and the last one backward that reads it.
@@ -34,22 +35,23 @@ struct BackwardStage {
       shows_states |= arrays.dstate_y[s].data != nullptr;
       inspects |= arrays.flow[s].data != nullptr;
     }
-    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
-                              inspects};
-    with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
-      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
-        const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants);
-      });
-    });
+    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
+                              zones_out(*arrays.problem)};
+    with_constants<Cell, Real>(
+        *arrays.problem, arrays.candidate.data != nullptr, [&](const auto& constants, auto masks) {
+          for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
+            const int lanes = lanes_at<V>(unit, stage.units);
+            if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants, masks);
+          });
+        });
   }
 
   struct Site {
     int64_t row, unit;
   };
 
-  template <class K>
-  void finish(V product, Site at, int lanes, const K& constants) const {
+  template <class K, class Masks>
+  void finish(V product, Site at, int lanes, const K& constants, Masks masks) const {
     const bool shown = is_shown(arrays.flags, at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
@@ -79,11 +81,12 @@ struct BackwardStage {
         dnext[s].store(arrays.flow[s].at(at.row, at.unit));
       }
     }
+    if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(arrays.flags, at.row)) {
-      compute(at, dnext, product, delta, dprev, constants);
+      compute(at, dnext, product, delta, dprev, constants, masks);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -101,9 +104,9 @@ struct BackwardStage {
     }
   }
 
-  template <class K>
+  template <class K, class Masks>
   void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
-               [[maybe_unused]] const K& constants) const {
+               [[maybe_unused]] const K& constants, Masks) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kHidden) {
       const int64_t block = at.unit / U, lane = at.unit % U;
@@ -115,15 +118,37 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = V::load(arrays.prev[s].at(at.row, at.unit));
     }
-    if constexpr (cells::kConstantCount<Cell> > 0) {
+    if constexpr (Masks::value) {
+      const V candidate = V::load(arrays.candidate.at(at.row, at.unit));
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev,
+                                     cells::Masked<K, V>{constants, candidate});
+    } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
+    }
+    for (int s = 0; s < kStates && zones; ++s) {
+      if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
     }
     for (int s = 0; s < kStates && is_cut(arrays.flags, at.row); ++s) {
       if (!ends(s)) continue;
       add_to(arrays.resets[s], at, dprev[s]);
       dprev[s] = V::zero();
+    }
+  }
+
+  // From the gradients of the states that leave the step to those of what the cell computed, and of
+  // what stayed, which are left in the carry until the cell's are known.
+  void zone_out(Site at, V* dnext) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!set(s)) continue;
+      const Rows<const Real>& drawn = arrays.zoneout[s];
+      const V stays =
+          drawn.data != nullptr
+              ? V::load(drawn.at(at.row, at.unit))
+              : V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
+      cells::gradient_of_stayed(stays, dnext[s]).store(arrays.carry[s].at(at.row, at.unit));
+      dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
     }
   }
 

@@ -35,10 +35,13 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
                           context.gate_step(step.time) * context.p.B * arrays.saved.stride;
     }
   }
+  arrays.candidate = {};
+  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, 0, 0);
   arrays.dy = {};
   for (int s = 0; s < shape.state_count; ++s) {
     arrays.prev[s] = arrays.dstate_y[s] = {};
     arrays.carry[s] = arrays.resets[s] = arrays.flow[s] = {};
+    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], 0, 0);
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
       arrays.prev[s] = {context.state_row(s, step.entering, 0), job.ld_state};

@@ -59,6 +59,24 @@ struct Context {
     return s == 0 ? V::load(h_row(slot, b) + unit) : V::load(state_row(s, slot, b) + unit);
   }
 
+  // Whether a stage multiplies w_hh, of which the mask of its operand is.
+  FUSEDRNN_MEMBER bool multiplies_recurrent(int stage) const {
+    return shape.h_stage >= 0 &&
+           shape.stages[stage].product.weights == shape.stages[shape.h_stage].product.weights;
+  }
+  // A vector times what a mask has for it, zero where that is, whatever it was; null: as it is.
+  FUSEDRNN_MEMBER static V times_mask(V v, const Real* mask) {
+    if (mask == nullptr) return v;
+    const V factor = V::load(mask);
+    return select(factor <= V::zero(), V::zero(), v * factor);
+  }
+
+  // A mask from a sequence and unit on; null where none is drawn.
+  FUSEDRNN_MEMBER Rows<const Real> mask_rows(const void* mask, int64_t row, int64_t unit) const {
+    if (mask == nullptr) return {};
+    return {static_cast<const Real*>(mask) + row * job.ld_state + unit, job.ld_state};
+  }
+
   // Gates are saved in panels of so many units, so many numbers of a step's sequence.
   FUSEDRNN_MEMBER int64_t saved_panel() const { return int64_t{shape.unit_vectors} * W; }
   FUSEDRNN_MEMBER int64_t saved_numbers() const {

@@ -1,9 +1,9 @@
-// Dropout of a row between layers, or of its gradient, in place.
+// Dropout of a row between layers, of weights, or of their gradients; and the masks of a walk.
 #pragma once
 
 #include "cells/dropout.h"
 #include "core/problem.h"
-#include "cpu/kernels/map_support.h"
+#include "cpu/kernels/context.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -11,30 +11,100 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 constexpr int64_t kDrawsTogether = 32;
 constexpr int64_t kUnitsTogether = kDrawsTogether * cells::kUnitsOfDraw;
 
-// What `units` units from unit `first` on are multiplied by, 0 where they are dropped.
+// A mask: `dropped` in the place of the numbers that are, else `kept`.
 template <class Real>
-FUSEDRNN_INLINE void draw_factors(const DropCall& call, const cells::DropRate& rate, int64_t t,
-                                  int64_t b, int64_t first, int64_t units, Real* factors) {
+struct MaskValues {
+  uint64_t seed;
+  int64_t row;
+  uint32_t last_dropped;
+  Real dropped, kept;
+};
+
+// The mask of `units` units from unit `first` on, a multiple of kUnitsOfDraw.
+template <class Real>
+FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t first,
+                          int64_t units, Real* values) {
   uint32_t words[cells::kUnitsOfDraw][kDrawsTogether];
   const int64_t draws = (units + cells::kUnitsOfDraw - 1) / cells::kUnitsOfDraw;
   for (int64_t i = 0; i < draws; ++i) {
     const cells::Philox counter =
-        cells::counter_of(call.row, call.first_step + t, b, first / cells::kUnitsOfDraw + i);
+        cells::counter_of(mask.row, t, b, first / cells::kUnitsOfDraw + i);
     for (int word = 0; word < cells::kUnitsOfDraw; ++word) words[word][i] = counter.words[word];
   }
-  uint64_t key = call.seed;
+  uint64_t key = mask.seed;
   for (int round = 0; round < cells::kPhiloxRounds; ++round) {
     for (int64_t i = 0; i < draws; ++i) {
       cells::philox_round(key, words[0][i], words[1][i], words[2][i], words[3][i]);
     }
     key = cells::next_philox_key(key);
   }
-  const Real scale = static_cast<typename PlainOf<Real>::type>(rate.scale);
   for (int64_t i = 0; i < draws; ++i) {
     for (int word = 0; word < cells::kUnitsOfDraw; ++word) {
-      factors[i * cells::kUnitsOfDraw + word] =
-          words[word][i] > rate.last_dropped ? scale : Real(0);
+      values[i * cells::kUnitsOfDraw + word] =
+          words[word][i] > mask.last_dropped ? mask.kept : mask.dropped;
     }
+  }
+}
+
+// The mask of a walk at one step, [B][ld]: the thread's own sequences and units.
+template <class Context>
+FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Context::Real>& mask,
+                            int64_t t, char size, typename Context::Real* rows) {
+  using Real = typename Context::Real;
+  const Range panels = context.panels(size);
+  const int64_t all = extent(context.p, size), end = panels.end * context.panel_units;
+  const int64_t begin = panels.begin * context.panel_units;
+  Real values[kUnitsTogether];
+  for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+    Real* const row = rows + b * context.job.ld_state;
+    const int64_t last = end < all ? end : all;
+    for (int64_t first = begin / cells::kUnitsOfDraw * cells::kUnitsOfDraw; first < last;
+         first += kUnitsTogether) {
+      const int64_t left = last - first, units = left < kUnitsTogether ? left : kUnitsTogether;
+      draw(mask, t, b, first, units, values);
+      // Others draw the units beside them.
+      for (int64_t i = first < begin ? begin - first : 0; i < units; ++i) {
+        row[first + i] = values[i];
+      }
+    }
+  }
+}
+
+// That of what w_hh multiplies, of all steps.
+template <class Context>
+FUSEDRNN_ONCE void draw_operand_mask(const Context& context) {
+  using Real = typename Context::Real;
+  const Noise& noise = context.p.noise;
+  if (!noise.training || noise.state == 0) return;
+  const cells::DropRate rate = cells::DropRate::of(noise.state);
+  const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::state, noise.run),
+                              rate.last_dropped, Real(0),
+                              static_cast<typename PlainOf<Real>::type>(rate.scale)};
+  draw_own(context, mask, 0, context.shape.states[0].size,
+           static_cast<Real*>(context.job.noise.operand));
+}
+
+// Those of one step; `step`: when it is taken.
+template <class Context>
+FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step) {
+  using Real = typename Context::Real;
+  const Noise& noise = context.p.noise;
+  if (!noise.training) return;
+  const int64_t t = noise.first_step + context.slots.time(step);
+  if (noise.candidate != 0) {
+    const cells::DropRate rate = cells::DropRate::of(noise.candidate);
+    const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run),
+                                rate.last_dropped, Real(0),
+                                static_cast<typename PlainOf<Real>::type>(rate.scale)};
+    draw_own(context, mask, t, 'H', static_cast<Real*>(context.job.noise.candidate));
+  }
+  for (int s = 0; s < context.shape.state_count; ++s) {
+    if (noise.zoneout[s] == 0) continue;
+    const MaskValues<Real> mask{noise.seed, cells::row_of_zoneout(s, noise.run),
+                                cells::DropRate::of(noise.zoneout[s]).last_dropped, Real(1),
+                                Real(0)};
+    draw_own(context, mask, t, context.shape.states[s].size,
+             static_cast<Real*>(context.job.noise.zoneout[s]));
   }
 }
 
@@ -43,23 +113,29 @@ template <class F>
 void run_drop(const DropCall& call, int thread, int threads) {
   using V = typename F::V;
   using Edge = typename F::Edge;
+  using Real = typename F::Real;
   const cells::DropRate rate = cells::DropRate::of(call.rate);
+  const MaskValues<Real> mask{call.seed, call.row, rate.last_dropped, Real(0),
+                              static_cast<typename PlainOf<Real>::type>(rate.scale)};
   const int64_t rows = call.T * call.B;
   const int64_t begin = rows * thread / threads, end = rows * (thread + 1) / threads;
-  typename F::Real factors[kUnitsTogether + V::width] = {};  // whole vectors are read
+  Real factors[kUnitsTogether + V::width] = {};  // whole vectors are read
   for (int64_t row = begin; row < end; ++row) {
     const int64_t t = row / call.B, b = row % call.B;
-    Edge* const values =
-        static_cast<Edge*>(call.values.data) + t * call.values.t_stride + b * call.values.b_stride;
+    const auto at = [&](const Sequence& s) {
+      return static_cast<Edge*>(s.data) + t * s.t_stride + b * s.b_stride;
+    };
+    const Edge* const from = at(call.from);
+    Edge* const to = at(call.to);
     for (int64_t first = 0; first < call.n; first += kUnitsTogether) {
       const int64_t left = call.n - first, units = left < kUnitsTogether ? left : kUnitsTogether;
-      draw_factors(call, rate, t, b, first, units, factors);
+      draw(mask, call.first_step + t, b, first, units, factors);
       for (int64_t unit = 0; unit < units; unit += V::width) {
         const int lanes = lanes_at<V>(unit, units);
-        const V value = V::load(values + first + unit, lanes), factor = V::load(factors + unit);
+        const V value = V::load(from + first + unit, lanes), factor = V::load(factors + unit);
         // What is dropped is zero whatever it was.
         const V result = select(factor <= V::zero(), V::zero(), value * factor);
-        result.store(values + first + unit, lanes);
+        result.store(to + first + unit, lanes);
       }
     }
   }

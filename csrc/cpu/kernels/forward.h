@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/boundary.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/forward_stage.h"
 #include "cpu/kernels/pack_cell.h"
 #include "cpu/kernels/projection.h"
@@ -24,6 +25,10 @@ class Forward {
     const ForwardJob& job = context_.job;
     if (!job.frozen) pack_cell<F>(job, context_.share);
     enter_first_step(context_);
+    draw_operand_mask(context_);
+    if (job.masks_operand) {
+      mask_operand(context_, context_.shape.h_stage, context_.slots.entering(0));
+    }
     context_.wait_for_all();
     if (job.frozen && context_.p.T == 1 && context_.shape.stage_count == 1) {
       take_single_step();
@@ -31,6 +36,7 @@ class Forward {
       int64_t chunk_step = 0;
       for (int64_t step = 0; step < context_.p.T; ++step) {
         if (chunk_step == 0) project_chunk(context_, registers_, step);
+        draw_masks(context_, step);
         take_step(ForwardStep(context_, step, chunk_step));
         if (++chunk_step == job.chunk_steps) chunk_step = 0;
       }
@@ -64,8 +70,18 @@ class Forward {
                    [&](Range panels, Panels<F> weights)
                        FUSEDRNN_LAMBDA { walk_panels(i, step, arrays, panels, weights); });
       }
+      if (context_.job.masks_operand) mask_what_follows(i, step);
       if (stage.meets) context_.wait_for_group();
     }
+  }
+
+  // Of what stage `index` has made, the operands of w_hh.
+  FUSEDRNN_ONCE void mask_what_follows(int index, const ForwardStep& step) const {
+    const CellShape& shape = context_.shape;
+    if (shape.stages[index].passes && context_.multiplies_recurrent(index + 1)) {
+      mask_operand(context_, index + 1, step.of_step);
+    }
+    if (shape.states[0].last_stage == index) mask_operand(context_, shape.h_stage, step.leaving);
   }
 
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,

@@ -24,6 +24,7 @@ struct ForwardStage {
   const ForwardArrays<Real>& arrays;
   const int64_t units;
   const bool shows_states;  // whether a state is wanted of every step
+  const bool zones;         // whether states may stay as they were
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -33,13 +34,15 @@ struct ForwardStage {
                                 const Real* sums) {
     bool shows_states = false;
     for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
-    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states};
-    with_constants<Cell, Real>(*arrays.problem,
-                               [&](const auto& constants) { stage.run(tile, sums, constants); });
+    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
+                             zones_out(*arrays.problem)};
+    with_constants<Cell, Real>(
+        *arrays.problem, arrays.candidate.data != nullptr,
+        [&](const auto& constants, auto masks) { stage.run(tile, sums, constants, masks); });
   }
 
-  template <class K>
-  void run(const Tile& tile, const Real* sum, const K& constants) const {
+  template <class K, class Masks>
+  void run(const Tile& tile, const Real* sum, const K& constants, Masks masks) const {
     Site sites[2];
     int waiting = 0;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
@@ -49,16 +52,16 @@ struct ForwardStage {
           if constexpr (K::kUsual && kTwins) {
             if (arrays.flags == nullptr) {
               if (++waiting < 2) continue;
-              finish_two(sites, constants);
+              finish_two(sites, constants, masks);
               waiting = 0;
               continue;
             }
           }
-          finish_one(sites[0], constants);
+          finish_one(sites[0], constants, masks);
         }
       }
     }
-    if (waiting == 1) finish_one(sites[0], constants);
+    if (waiting == 1) finish_one(sites[0], constants, masks);
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
@@ -88,26 +91,30 @@ struct ForwardStage {
   }
 
   // Two sites of a step that every sequence has and nothing cuts.
-  template <class K>
-  void finish_two(const Site* sites, const K& constants) const {
+  template <class K, class Masks>
+  void finish_two(const Site* sites, const K& constants, Masks masks) const {
     using X = Twin<V>;
     X prev[kStates], next[kStates];
     load_states(sites, prev);
-    compute(sites, prev, next, constants);
+    compute(sites, prev, next, constants, masks);
+    if (zones) zone_out(sites, prev, next);
     if constexpr (sets(0)) show(arrays.y, sites, next[0]);
     if (shows_states) show_states(sites, next);
     store_states(sites, next);
   }
 
-  template <class K>
-  void finish_one(const Site& site, const K& constants) const {
+  template <class K, class Masks>
+  void finish_one(const Site& site, const K& constants, Masks masks) const {
     const int64_t row = site.row;
     V prev[kStates], next[kStates];
     load_states(&site, prev);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) next[s] = prev[s];
     }
-    if (is_valid(arrays.flags, row)) compute(&site, prev, next, constants);
+    if (is_valid(arrays.flags, row)) {
+      compute(&site, prev, next, constants, masks);
+      if (zones) zone_out(&site, prev, next);
+    }
     const bool shown = is_shown(arrays.flags, row);
     if constexpr (sets(0)) show(arrays.y, &site, shown ? next[0] : V::zero());
     if (shows_states) {
@@ -143,9 +150,9 @@ struct ForwardStage {
   }
 
   // The stage's equations; its gates and the next stage's operand are stored.
-  template <class X, class K>
-  void compute(const Site* sites, const X* prev, X* next,
-               [[maybe_unused]] const K& constants) const {
+  template <class X, class K, class Masks>
+  void compute(const Site* sites, const X* prev, X* next, [[maybe_unused]] const K& constants,
+               Masks) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
     const auto load = [&](const Real* Site::* blocks, int block) {
@@ -157,7 +164,13 @@ struct ForwardStage {
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
       saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
     }
-    if constexpr (cells::kConstantCount<Cell> > 0) {
+    if constexpr (Masks::value) {
+      const X candidate = collect<X>(sites, [&](const Site& site) {
+        return V::load(arrays.candidate.at(site.row, site.unit));
+      });
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed,
+                                    cells::Masked<K, X>{constants, candidate});
+    } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
     } else {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
@@ -168,6 +181,19 @@ struct ForwardStage {
     if constexpr (kStage.passes) {
       each(sites, passed,
            [&](const Site& site, V v) { v.store(arrays.passed.at(site.row, site.unit)); });
+    }
+  }
+
+  template <class X>
+  void zone_out(const Site* sites, const X* prev, X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
+      const X stays = collect<X>(sites, [&](const Site& site) {
+        const Rows<const Real>& drawn = arrays.zoneout[s];
+        if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
+        return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
+      });
+      next[s] = cells::zoned(stays, prev[s], next[s]);
     }
   }
 

@@ -36,16 +36,20 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
                           unit * shape.saved;
     }
   }
+  arrays.candidate = {};
+  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, row, unit);
   arrays.y = arrays.passed = {};
   for (int s = 0; s < shape.state_count; ++s) {
     arrays.prev[s] = {};
     arrays.next[s] = arrays.state_y[s] = {};
     arrays.reset[s] = nullptr;
+    arrays.zoneout[s] = {};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
       arrays.prev[s] = {context.state_row(s, step.entering, row) + unit, job.ld_state};
       arrays.next[s] = {context.state_row(s, step.leaving, row) + unit, job.ld_state};
     }
+    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], row, unit);
     if (step.is_again) {  // every row in one place
       arrays.next[s] = {static_cast<Real*>(job.again.unwanted) + unit, 0};
       if (s == 0) arrays.y = arrays.next[s];
@@ -60,6 +64,28 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
   if constexpr (kSame<typename F::Passed, Real>) {
     if (stage.passes) {
       arrays.passed = {context.passed_row(index + 1, step.of_step, row) + unit, job.ld_state};
+    }
+  }
+}
+
+// What w_hh multiplies in the place of the thread's own part of what stage `index` does: of h in a
+// slot, or of what was passed on to it at a step.
+template <class F>
+FUSEDRNN_ONCE void mask_operand(const ForwardContext<F>& context, int index, int64_t slot) {
+  using V = typename F::V;
+  if constexpr (!F::kQuantised) {
+    const StageShape& stage = context.shape.stages[index];
+    const bool of_h = stage.operand == cells::Operand::h;
+    const int64_t units = extent(context.p, stage.product.depth), U = context.panel_units;
+    const Range panels = context.panels(stage.product.depth);
+    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+      typename F::Row* const row = context.operand_row(index, slot, b);
+      const Rows<const typename F::Real> mask = context.mask_rows(context.job.noise.operand, b, 0);
+      for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += V::width) {
+        const V v = of_h ? context.load_state(0, slot, b, unit) : V::load(row + unit);
+        const V masked = context.times_mask(v, mask.data == nullptr ? nullptr : mask.data + unit);
+        context.store_operand(row, unit, units, F::round_operand(masked));
+      }
     }
   }
 }

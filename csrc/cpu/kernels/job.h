@@ -16,7 +16,7 @@
 //   vectors           [panel][vectors][U]     Real: the vector parameters that maps read
 //   operands[i]       [slot][B][ld_state]     Row: what stage i multiplies
 //   states[0]         [slot][B][ld_state]     h; also the operand of the stage that multiplies h,
-//                     unless the format is mixed
+//                     unless the format is mixed, or what it multiplies may be dropped
 //   states[1..]       [slot][B][ld_state]     Real: the other states
 //   saved             [slot][B][panel][S][U]  gates
 //   A quantised format has no operands of h, keeps the others as Real, and quantises what a stage
@@ -100,6 +100,13 @@ struct States {
   void* saved;  // null where nothing is kept or handed on
 };
 
+// The masks of a step that are drawn, Real [B][ld_state]; null: it is not.
+struct Masks {
+  void* zoneout[kMaxStates];  // 1 where a state stays
+  void* candidate;            // what it is multiplied by
+  void* operand;              // what h is, of all steps, where w_hh multiplies it
+};
+
 // Of a job that computes gates again for backward: a step whose sequences are rows (t,b) of a lean
 // problem, of which it leaves the gates and what stages pass on.
 struct Again {
@@ -112,13 +119,15 @@ struct ForwardJob {
   const ForwardCall* call;
   const KernelShape* shape;
   Grid grid;
-  bool save;    // training: every slot is kept
-  bool frozen;  // the weights have been packed before
-  bool turned;  // a single step goes through its panels from the last to the first
+  bool save;           // training: every slot is kept
+  bool frozen;         // the weights have been packed before
+  bool turned;         // a single step goes through its panels from the last to the first
+  bool masks_operand;  // what w_hh multiplies lies apart from h
   int64_t ld_state, ld_staged;
   int64_t chunk_steps;  // steps whose input projection is computed at a time
   PackedCell packed;
   States kept;
+  Masks noise;
   PerThread projection, staged;
   PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a stage
   PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
@@ -135,6 +144,7 @@ struct BackwardJob {
   int64_t ld_delta;
   int64_t chunk_steps;  // steps whose deltas exist at a time, and gates of a lean problem
   States kept;          // read only, but what is computed again
+  Masks noise;
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.

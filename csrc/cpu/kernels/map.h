@@ -48,6 +48,8 @@ struct ForwardArrays {
   Rows<Real> y;
   Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
   const Real* reset[kMaxStates];
+  Rows<const Real> zoneout[kMaxStates];  // 1 where a state stays as it was; null: problem->noise
+  Rows<const Real> candidate;            // what it is multiplied by; null: 1
 };
 
 // The other way, from the first sequence and unit on. `saved` lies as in forward.
@@ -66,6 +68,8 @@ struct BackwardArrays {
   Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart
   int64_t delta_block;
   const Matrix* dparameters;  // null data: not wanted
+  Rows<const Real> zoneout[kMaxStates];
+  Rows<const Real> candidate;
   Rows<Real>
       flow[kMaxStates];  // gradients of the states that leave the step, where they are wanted
   typename PlainOf<Real>::type clip_dh;  // limit of the elements of h's; 0: none

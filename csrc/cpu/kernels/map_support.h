@@ -1,28 +1,48 @@
 // What the maps of all cells share.
 #pragma once
 
+#include "cells/dropout.h"
 #include "cpu/kernels/map.h"
 #include "cpu/kernels/number.h"
 #include "cpu/kernels/walk.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
-// once for any.
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
+};
+
+// Calls run(k, masks) with what a cell's maps take as constants: once compiled for the usual
+// activations, once for any; `masks`: a constant that says whether they see a mask of the
+// candidate.
 template <class Cell, class Real, class Run>
-FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
+FUSEDRNN_INLINE void with_constants(const Problem& p, bool masks, const Run& run) {
   if constexpr (cells::kConstantCount<Cell> == 0) {
-    run(cells::NoConstants{});
+    run(cells::NoConstants{}, Flag<false>{});
   } else {
     using Number = typename PlainOf<Real>::type;
     using K = cells::ConstantsOf<Cell, Number>;
     const K k = cells::constants_of<Cell, Number>(p.constants);
+    const auto run_with = [&](const auto& known) {
+      if constexpr (cells::masks_candidate<Cell>()) {
+        if (masks) return run(known, Flag<true>{});
+      }
+      run(known, Flag<false>{});
+    };
     if (k.usual) {
-      run(cells::Known<K, true>{k});
+      run_with(cells::Known<K, true>{k});
     } else {
-      run(cells::Known<K, false>{k});
+      run_with(cells::Known<K, false>{k});
     }
   }
+}
+
+// Whether states stay as they were, some or in part.
+FUSEDRNN_INLINE bool zones_out(const Problem& p) {
+  bool any = false;
+  for (const double rate : p.noise.zoneout) any |= rate != 0;
+  return any;
 }
 
 // Units that a vector from `unit` on holds; the last panel may have vectors without any.

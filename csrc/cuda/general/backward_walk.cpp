@@ -6,9 +6,9 @@
 
 namespace fusedrnn::cuda {
 
-BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, int64_t chunk_steps,
-                           Layout& layout)
-    : call_(call), p_(call.problem), states_(states), run_(states.run()) {
+BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+                           int64_t chunk_steps, Layout& layout)
+    : call_(call), p_(call.problem), states_(states), noise_(noise), run_(states.run()) {
   const Types& types = run_.types;
   delta_ = {layout, chunk_steps, p_.B, run_.delta_columns(), types.delta};
   int64_t deepest = 0;
@@ -103,6 +103,10 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
   products.run({p_.B, depth, rows}, {delta_at(run_.cell.first_delta(stage), step), delta_.ld},
                {advance(w.data, first_row * w.stride, run_.types.delta), w.stride},
                {gradient, row_stride(depth)}, run_.types.real, accumulate);
+  if (run_.masks_operand(true) && run_.multiplies_recurrent(stage)) {
+    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, depth,
+                        row_stride(depth), products.stream);
+  }
   return gradient;
 }
 
@@ -135,6 +139,7 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   }
   s.dy_stride = call_.dy.b_stride;
   s.clip_dh = call_.clip_dh;
+  s.noise = noise_.of_step(time);
   s.flags = states_.flags_at(step);
   s.following_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
   return s;

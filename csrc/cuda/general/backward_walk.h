@@ -3,6 +3,7 @@
 // weights.
 #pragma once
 
+#include "cuda/general/noise.h"
 #include "cuda/general/products.h"
 #include "cuda/general/states.h"
 #include "cuda/kernels/vectors.h"
@@ -12,7 +13,8 @@ namespace fusedrnn::cuda {
 class BackwardWalk {
  public:
   // `chunk_steps`: of how many steps deltas exist at a time.
-  BackwardWalk(const BackwardCall& call, const States& states, int64_t chunk_steps, Layout& layout);
+  BackwardWalk(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+               int64_t chunk_steps, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
   // Of a chunk: block d from column Run::delta_column(d) on.
@@ -46,6 +48,7 @@ class BackwardWalk {
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const NoiseMasks& noise_;
   const Run& run_;
   StagedMatrix weights_[kMaxParameters];
   Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates], flow_[kMaxStates], norms_;

@@ -30,11 +30,12 @@ int64_t GeneralForward::chunk_steps(const Run& run, bool keeps_gates) {
   return std::clamp<int64_t>(rows / p.B, 1, p.T);
 }
 
-GeneralForward::GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps,
-                               Layout& layout)
+GeneralForward::GeneralForward(const ForwardCall& call, const States& states,
+                               const NoiseMasks& noise, int64_t chunk_steps, Layout& layout)
     : call_(call),
       p_(call.problem),
       states_(states),
+      noise_(noise),
       run_(states.run()),
       chunk_steps_(chunk_steps),
       projection_(call.x, states, chunk_steps, layout) {
@@ -82,7 +83,18 @@ void GeneralForward::enter_first_step(const Products& products) const {
     copy_rows(copy, run_.types.edge, dtype, products.stream);
   };
   for (int s = 0; s < run_.states(); ++s) enter(s, states_.state(s, slot), run_.state_type(s));
-  if (run_.types.mixed) enter(0, states_.operand(slot), run_.types.row);
+  if (run_.masks_operand(call_.reserve != nullptr)) {
+    mask_h(products, slot);
+  } else if (run_.types.mixed) {
+    enter(0, states_.operand(slot), run_.types.row);
+  }
+}
+
+// What w_hh multiplies in the place of h.
+void GeneralForward::mask_h(const Products& products, int64_t slot) const {
+  const int64_t n = run_.state_size(0);
+  noise_.mask_operand(states_.state(0, slot), run_.types.state, states_.operand(slot),
+                      run_.types.row, n, row_stride(n), products.stream);
 }
 
 // --- the inputs of a chunk ---
@@ -107,6 +119,14 @@ void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
     run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
+    if (!run_.masks_operand(call_.reserve != nullptr)) continue;
+    if (run_.multiplies_passed(stage + 1) && run_.multiplies_recurrent(stage + 1)) {
+      void* const passed = states_.passed(stage + 1, step);
+      const int64_t n = run_.units(stage);
+      noise_.mask_operand(passed, run_.types.row, passed, run_.types.row, n, row_stride(n),
+                          products.stream);
+    }
+    if (stage + 1 == run_.stages()) mask_h(products, states_.slots().leaving(step));
   }
 }
 
@@ -148,6 +168,7 @@ ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   s.y = advance(call_.y.data, time * call_.y.t_stride, run_.types.edge);
   s.y_stride = call_.y.b_stride;
   s.flags = states_.flags_at(step);
+  s.noise = noise_.of_step(time);
   s.next_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
   return s;
 }

@@ -2,6 +2,7 @@
 // step and stage one product of what it multiplies and one kernel of gate maths.
 #pragma once
 
+#include "cuda/general/noise.h"
 #include "cuda/general/projection.h"
 
 namespace fusedrnn::cuda {
@@ -9,8 +10,8 @@ namespace fusedrnn::cuda {
 class GeneralForward {
  public:
   // Reserves in `layout` what the call needs beside the states.
-  GeneralForward(const ForwardCall& call, const States& states, int64_t chunk_steps,
-                 Layout& layout);
+  GeneralForward(const ForwardCall& call, const States& states, const NoiseMasks& noise,
+                 int64_t chunk_steps, Layout& layout);
 
   // How many steps of inputs are projected at a time.
   static int64_t chunk_steps(const Run& run, bool keeps_gates);
@@ -23,6 +24,7 @@ class GeneralForward {
 
  private:
   void enter_first_step(const Products& products) const;
+  void mask_h(const Products& products, int64_t slot) const;
   void project(const Products& products, int64_t step) const;
   void take_step(const Products& products, int64_t step) const;
   void multiply(const Products& products, int stage, int64_t step) const;
@@ -35,6 +37,7 @@ class GeneralForward {
   const ForwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const NoiseMasks& noise_;
   const Run& run_;
   const int64_t chunk_steps_;
   InputProjection projection_;

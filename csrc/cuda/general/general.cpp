@@ -27,6 +27,7 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
     key.add(number);
   }
   for (int i = 0; i < p.num_constants; ++i) key.add(std::bit_cast<uint64_t>(p.constants[i]));
+  add_noise(p.noise, key);
   key.add(states.memory());
   key.add(states.flags());
   key.add(scratch);
@@ -91,7 +92,8 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   Layout reserve, scratch;
   const auto kept = keeps_gates ? States::all : save ? States::states : States::none;
   States states(run, kept, chunk_steps, save ? reserve : scratch, keeps_gates ? reserve : scratch);
-  GeneralForward forward(call, states, chunk_steps, scratch);
+  NoiseMasks noise(run, scratch);
+  GeneralForward forward(call, states, noise, chunk_steps, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
   // Behind all that a graph uses, whose place must not depend on where masks come from.
   Masks masks(given_masks, call.problem);
@@ -100,6 +102,7 @@ void general_forward(const ForwardCall& call, const CudaMasks& given_masks, cons
   states.use(save ? call.reserve : memory.data(), keeps_gates ? call.reserve : memory.data(),
              masks.any());
   forward.use(memory.data());
+  noise.draw(memory.data(), place.stream());
 
   // They travel as values of launches, which are no part of a graph: its key need not have them.
   if (masks.any()) masks.make_flags(memory.data(), states.flags(), place.stream());
@@ -128,7 +131,8 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
                 p.lean ? scratch : reserve);
   std::optional<GatesAgain> again;
   if (p.lean) again.emplace(call, states, chunk_steps, scratch);
-  BackwardWalk walk(call, states, chunk_steps, scratch);
+  NoiseMasks noise(run, scratch);
+  BackwardWalk walk(call, states, noise, chunk_steps, scratch);
   WeightGradients gradients(call, states, chunk_steps, padded, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);
   const CallMemory memory(place, scratch.total());
@@ -137,6 +141,7 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   if (again) again->use(memory.data());
   walk.use(memory.data());
   gradients.use(memory.data());
+  noise.draw(memory.data(), place.stream());
 
   GraphKey key = key_of('b', states, memory.data());
   key.add(padded);

@@ -28,6 +28,21 @@ struct Run {
     return stage < stages() && cell.stages[stage].operand == cells::Operand::passed;
   }
 
+  // Whether a stage multiplies w_hh, as the one that multiplies h does.
+  bool multiplies_recurrent(int stage) const {
+    for (const cells::Stage& other : cell.stages) {
+      if (other.operand == cells::Operand::h) {
+        return stage < stages() && cell.stages[stage].product.weights == other.product.weights;
+      }
+    }
+    return false;
+  }
+  // Whether what w_hh multiplies lies apart from h: in training it may be dropped; without, it is
+  // as it is in the reserve.
+  bool masks_operand(bool save) const {
+    return problem.noise.state != 0 && (save || problem.noise.training);
+  }
+
   bool is_matrix(int parameter) const { return cell.parameters[parameter].columns.letter != 0; }
   // A vector is one row.
   struct MatrixShape {

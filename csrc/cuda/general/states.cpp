@@ -12,7 +12,9 @@ States::States(const Run& run, Kept kept, int64_t chunk_steps, Layout& layout, L
   for (int s = 0; s < run.states(); ++s) {
     state_[s] = {layout, slots, B, run.state_size(s), run.state_type(s)};
   }
-  operand_ = types.mixed ? Piece(layout, slots, B, run.state_size(0), types.row) : state_[0];
+  operand_ = types.mixed || run.masks_operand(kept != none)
+                 ? Piece(layout, slots, B, run.state_size(0), types.row)
+                 : state_[0];
   for (int stage = 1; stage < run.stages(); ++stage) {
     if (!run.multiplies_passed(stage)) continue;
     passed_[stage] = {own, keeps_gates() ? chunk_steps : 1, B, run.units(stage - 1), types.row};

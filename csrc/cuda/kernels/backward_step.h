@@ -73,9 +73,12 @@ struct BackwardUnit {
     }
 #pragma unroll
     for (int s = 0; s < kStates; ++s) dprev[s] = dnext[s];
+    V stayed[kStates]{};
+    const bool zones = kMadeStates && valid && f.noise.zones;
+    if (zones) zone_out(dnext, stayed);
 #pragma unroll
     for (int d = 0; d < D; ++d) delta[d] = V::zero();
-    if (valid) compute(product, dnext, delta, dprev);
+    if (valid) compute(product, dnext, stayed, delta, dprev);
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
       if (has(Sets::kStates, s)) *carry(s) = dprev[s].value;
@@ -106,7 +109,20 @@ struct BackwardUnit {
     return static_cast<const Real*>(f.extra)[b * f.ld_extra + (s - G) * f.N + unit];
   }
 
-  FUSEDRNN_DEVICE void compute(V product, const V* dnext, V* delta, V* dprev) const {
+  // From the gradients of the states that leave the step to those of what the cell computed, and of
+  // what stayed.
+  FUSEDRNN_DEVICE void zone_out(V* dnext, V* stayed) const {
+#pragma unroll
+    for (int s = 0; s < kStates; ++s) {
+      if (!has(Sets::kStates, s) || f.noise.share[s] == 0) continue;
+      const V stays = share_that_stays<Real>(f.noise, s, b * f.N + unit);
+      stayed[s] = cells::gradient_of_stayed(stays, dnext[s]);
+      dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
+    }
+  }
+
+  FUSEDRNN_DEVICE void compute(V product, const V* dnext, const V* stayed, V* delta,
+                               V* dprev) const {
     V saved[S]{}, prev[kStates]{}, w[kVectors + 1];
 #pragma unroll
     for (int s = 0; s < S; ++s) {
@@ -117,14 +133,24 @@ struct BackwardUnit {
     if constexpr (cells::kConstantCount<Cell> > 0) {
       using K = cells::ConstantsOf<Cell, typename F::Plain>;
       if (constants.usual) {
-        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
-                                       cells::Known<K, true>{constants});
+        Cell::template backward<Stage>(
+            saved, w, prev, dnext, product, delta, dprev,
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
       } else {
-        Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev,
-                                       cells::Known<K, false>{constants});
+        Cell::template backward<Stage>(
+            saved, w, prev, dnext, product, delta, dprev,
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
     } else {
       Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
+    }
+    if constexpr (kMadeStates) {
+      if (f.noise.zones) {
+#pragma unroll
+        for (int s = 0; s < kStates; ++s) {
+          if (has(Sets::kStates, s)) dprev[s] = dprev[s] + stayed[s];
+        }
+      }
     }
     if constexpr (kEndsStates) {
       const bool cut = is_cut(f.flags, b);

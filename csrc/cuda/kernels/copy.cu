@@ -21,6 +21,10 @@ __global__ void __launch_bounds__(kElementBlock) copy_kernel(Copy c) {
       value = device::load(static_cast<const From*>(c.from.data) + t * c.from.t_stride +
                            b * c.from.b_stride + i);
     }
+    if (c.dropped != nullptr) {
+      const Real scale = static_cast<typename RealOf<From>::plain>(c.scale);
+      value = c.dropped[b * c.n + i] != 0 ? Real(0) : value * scale;
+    }
     To* const to = static_cast<To*>(c.to.data) + t * c.to.t_stride + b * c.to.b_stride + i;
     if (c.accumulate) value += device::load(to);
     device::store(to, value);

@@ -18,6 +18,9 @@ struct Copy {
   const uint8_t* flags = nullptr;
   uint8_t mask = 0, wanted = 0;
   bool accumulate = false;  // to += from
+  // [B][n]: elements that are zero, and what the others are multiplied by; null: as they are.
+  const uint8_t* dropped = nullptr;
+  double scale = 1;
 };
 
 // Rounds to nearest where `to` is narrower. The types are one, or one is float32 and the other has

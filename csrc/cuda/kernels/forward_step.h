@@ -94,6 +94,15 @@ struct ForwardUnit {
     return parameter < 0 ? Real(0) : number_of<F>(f.parameters[parameter], g * f.N + unit);
   }
 
+  FUSEDRNN_DEVICE void zone_out(const V* prev, V* next) const {
+#pragma unroll
+    for (int s = 0; s < kStates; ++s) {
+      if (!has(Sets::kStates, s) || f.noise.share[s] == 0) continue;
+      const V stays = share_that_stays<Real>(f.noise, s, b * f.N + unit);
+      next[s] = cells::zoned(stays, prev[s], next[s]);
+    }
+  }
+
   // The stage's equations; what it saves and passes on is stored.
   FUSEDRNN_DEVICE void compute(const V* prev, V* next) const {
     V a[G]{}, u[G]{}, w[kVectors + 1], saved[S]{}, passed = V::zero();
@@ -114,11 +123,13 @@ struct ForwardUnit {
     if constexpr (cells::kConstantCount<Cell> > 0) {
       using K = cells::ConstantsOf<Cell, typename F::Plain>;
       if (constants.usual) {
-        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
-                                      cells::Known<K, true>{constants});
+        Cell::template forward<Stage>(
+            a, u, w, prev, saved, next, &passed,
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
       } else {
-        Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed,
-                                      cells::Known<K, false>{constants});
+        Cell::template forward<Stage>(
+            a, u, w, prev, saved, next, &passed,
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
     } else {
       Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
@@ -128,6 +139,9 @@ struct ForwardUnit {
       for (int s = 0; s < S; ++s) {
         if (has(Sets::kSaves, s)) *saved_at(s) = saved[s].value;
       }
+    }
+    if constexpr (kMakesStates) {
+      if (f.noise.zones) zone_out(prev, next);
     }
     if constexpr (kMakesH) next[0].value = round_to<Edge>(next[0].value);
     if constexpr (kPassesOn) {

@@ -1,6 +1,7 @@
 // What the maps of both directions read beside gates: states and vector parameters.
 #pragma once
 
+#include "cells/dropout.h"
 #include "cuda/kernels/format.h"
 #include "cuda/kernels/lane.h"
 #include "cuda/kernels/stages.h"
@@ -28,6 +29,31 @@ template <class F>
 FUSEDRNN_DEVICE typename F::Real number_of(const void* vector, int64_t index) {
   if (vector == nullptr) return 0;
   return device::load(static_cast<const typename F::Edge*>(vector) + index);
+}
+
+// The share of a unit of state `s` that stays as it was.
+template <class Real>
+FUSEDRNN_DEVICE Lane<Real> share_that_stays(const StepNoise& noise, int s, int64_t index) {
+  if (noise.stays[s] == nullptr)
+    return {Real(static_cast<typename RealOf<Real>::plain>(noise.share[s]))};
+  return {noise.stays[s][index] != 0 ? Real(1) : Real(0)};
+}
+
+// Constants with what the candidate of a unit is multiplied by, for cells that may drop it.
+template <class Cell, class K, class Real>
+FUSEDRNN_DEVICE auto with_mask(const K& constants, const StepNoise& noise, int64_t index) {
+  if constexpr (cells::masks_candidate<Cell>()) {
+    cells::Masked<K, Lane<Real>> masked{constants, {Real(1)}};
+    if (noise.dropped != nullptr) {
+      masked.candidate.value =
+          noise.dropped[index] != 0
+              ? Real(0)
+              : Real(static_cast<typename RealOf<Real>::plain>(noise.candidate_scale));
+    }
+    return masked;
+  } else {
+    return constants;
+  }
 }
 
 // w of a map over `units`, from w[k] on: it reads those vectors that have as many.

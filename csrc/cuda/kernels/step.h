@@ -33,6 +33,15 @@ struct CellTable {
   char (*units_of_stage)(int stage);
 };
 
+// What of the noise within a run a step needs.
+struct StepNoise {
+  bool zones;                        // whether states may stay as they were
+  double share[kMaxStates];          // the share that stays of each state, where none was drawn
+  const uint8_t* stays[kMaxStates];  // [B][N]: whether a unit stays; null: none was drawn
+  const uint8_t* dropped;            // [B][H]: of the candidate; null: none is
+  double candidate_scale;            // of the others
+};
+
 // One stage of one step, after its product.
 struct ForwardStep {
   int64_t B, N;
@@ -53,6 +62,7 @@ struct ForwardStep {
   const void* reset[kMaxStates];  // Edge [N]: the reset states; null: zeros
   const uint8_t* flags;           // of this step; null: every step valid, none cut
   const uint8_t* next_flags;      // of the step that follows; null where there is none
+  StepNoise noise;
 };
 
 // One stage of one step on the way back, after a product of gradients.
@@ -77,6 +87,7 @@ struct BackwardStep {
   double clip_dh;            // limit of the elements of h's; 0: none
   const uint8_t* flags;
   const uint8_t* following_flags;  // of the step that follows
+  StepNoise noise;
 };
 
 struct CellKernels {

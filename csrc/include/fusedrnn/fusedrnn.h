@@ -171,6 +171,21 @@ typedef struct fusedrnn_run {
    * fusedrnn_activation with their finite alpha and beta. The activation of an RNN's h is f; r and
    * z of a GRU are f's and n is g's; i, f and o of an LSTM are f's, g is g's, and h = o * h(c). */
   const double* constants;
+  /* Noise of this run, which a call draws where it is `training`; docs/math.md, section 9. Rates of
+   * dropping are at least 0 and below 1, and what is not dropped is divided by 1 - rate.
+   *
+   *   weight_dropout      elements of w_hh, a matrix, for a whole call
+   *   zoneout_h, _c       0 to 1: each unit of h, of the other states, is with this probability
+   *                       after a step what it was before; without training it is the share of what
+   *                       it was before in what it is after, in backward and frozen too
+   *   candidate_dropout   of gru_..._general and lstm_..._general: units of n or g where they are
+   *                       added to the state, at each step others; 0 with FUSEDRNN_MEMORY_LEAN
+   *   recurrent_dropout   units of h where w_hh, a matrix, multiplies it, the same at all steps; of
+   *                       r * h in gru_reset_before too, there 0 with FUSEDRNN_MEMORY_LEAN */
+  double weight_dropout;
+  double zoneout_h, zoneout_c;
+  double candidate_dropout;
+  double recurrent_dropout;
 } fusedrnn_run;
 
 typedef struct fusedrnn_network fusedrnn_network; /* immutable */
@@ -238,8 +253,10 @@ typedef struct fusedrnn_forward_args {
   /* optional: num_states vectors [H] or [P], each optional: what takes the place of a state that a
    * reset discards */
   const DLTensor* const* reset_states;
-  int32_t padding;           /* a fusedrnn_padding */
-  int32_t reserved;          /* zero */
+  int32_t padding; /* a fusedrnn_padding */
+  /* Nonzero: the noise of the runs is drawn, by dropout_seed and dropout_step; 0: there is what is
+   * expected of it. 0 with frozen weights. */
+  int32_t training;
   DLTensor* y;               /* written */
   DLTensor* const* states_n; /* written: after the last valid step; optional, as each of them */
   /* written: num_states of every step, [T,B,H] or [T,B,P], zero or standing still where a step does
@@ -254,8 +271,8 @@ typedef struct fusedrnn_forward_args {
    * weights. One seed drops the same elements on every device and with any number of threads; take
    * another for each call. docs/math.md says which they are. */
   double dropout;
-  uint64_t dropout_seed; /* not looked at where dropout is 0, nor is the step; captured in a CUDA
-                          * graph, it is that of each run of the graph */
+  uint64_t dropout_seed; /* not looked at where dropout and training are 0, nor is the step;
+                          * captured in a CUDA graph, it is that of each run of the graph */
   /* What step 0 counts as, at least 0: calls over parts of a sequence, with one seed, drop what one
    * call over all of it does. */
   int64_t dropout_step;
@@ -294,6 +311,8 @@ typedef struct fusedrnn_backward_args {
   double dropout;
   uint64_t dropout_seed;
   int64_t dropout_step;
+  int32_t training;
+  int32_t reserved; /* zero */
 } fusedrnn_backward_args;
 
 FUSEDRNN_API fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args);

@@ -14,19 +14,20 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
 from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
 
 def _variant(
-    reset_after: object, clip: object, activations: object
+    reset_after: object, clip: object, activations: object, *, general: bool = False
 ) -> tuple[str, tuple[float, ...]]:
-    """The cell and its constants."""
+    """The cell and its constants; `general`: the one that has some, whatever they are."""
     cell = "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
     limit = constants.limit("clip", clip)
     each = constants.activations(activations, "fg", ACTIVATIONS)
-    if limit is None and each is None:
+    if limit is None and each is None and not general:
         return cell, ()
     usual = tuple((kind,) for kind in ACTIVATIONS)
     return f"{cell}_general", constants.numbers((limit,), each or usual)
@@ -211,7 +212,7 @@ class GRUGradients(RNNGradients[A]):
     """As `RNNGradients`."""
 
 
-class GRU(Layer):
+class GRU(Noisy, Layer):
     """Layers of gated recurrent units (Cho et al. 2014); the equations stand at `fusedrnn.gru`.
 
     Parameters
@@ -220,11 +221,17 @@ class GRU(Layer):
         Whether the reset gate follows the recurrent product, as in PyTorch, or precedes it.
     clip, activations
         As of `fusedrnn.gru`.
+    recurrent_dropout : float
+        Depends on the mode.
+    recurrent_dropout_mode : {"state", "candidate"}
+        "state": as of `RNN`; with ``reset_after=False`` the mask is on h and on r * h. "candidate":
+        in each step another draw of n, where it is added to the state (Semeniuta et al. 2016).
+        With ``memory="lean"`` there is "state" alone, and only with ``reset_after=True``.
     others
         As of `RNN`, without `nonlinearity`.
     """
 
-    _usual = Layer._usual | {"reset_after": True, "clip": None, "activations": None}
+    _usual = Layer._usual | QUIET | {"reset_after": True, "clip": None, "activations": None}
 
     def __init__(
         self,
@@ -238,6 +245,10 @@ class GRU(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: RecurrentDropoutMode = "state",
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -247,7 +258,13 @@ class GRU(Layer):
         seed: int | None = None,
         init: Init = "uniform",
     ) -> None:
-        cell, numbers = _variant(reset_after, clip, activations)
+        noise = self._noise(
+            weight_dropout=weight_dropout,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_mode=recurrent_dropout_mode,
+        )
+        cell, numbers = _variant(reset_after, clip, activations, general=self._drops_candidate)
         self.reset_after = bool(reset_after)
         self.clip = constants.limit("clip", clip)
         self.activations = constants.shown_all(activations, "fg", ACTIVATIONS)
@@ -257,6 +274,7 @@ class GRU(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=noise,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

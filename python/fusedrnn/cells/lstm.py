@@ -15,6 +15,7 @@ from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
+from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
 from fusedrnn.options import Init, Memory, Padding
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
@@ -23,9 +24,14 @@ NANS: tuple[CellClipNan, ...] = get_args(CellClipNan)
 
 
 def _numbers(
-    clip: object, cell_clip: object, cell_clip_nan: object, activations: object
+    clip: object,
+    cell_clip: object,
+    cell_clip_nan: object,
+    activations: object,
+    *,
+    general: bool = False,
 ) -> tuple[float, ...]:
-    """The cell's constants; none where they are the usual ones."""
+    """The cell's constants; none where they are the usual ones, unless it is to be `general`."""
     limits = constants.limit("clip", clip), constants.limit("cell_clip", cell_clip)
     limits_nan = options.choice("cell_clip_nan", cell_clip_nan, NANS) == "limit"
     if limits_nan and limits[1] is None:
@@ -33,7 +39,7 @@ def _numbers(
             f"cell_clip_nan: expected 'propagate' with cell_clip={cell_clip}, got 'limit'"
         )
     each = constants.activations(activations, "fgh", ACTIVATIONS)
-    if limits == (None, None) and each is None:
+    if limits == (None, None) and each is None and not general:
         return ()
     usual = tuple((kind,) for kind in ACTIVATIONS)
     return constants.numbers((*limits, float(limits_nan)), each or usual)
@@ -469,7 +475,7 @@ class PeepholeProjectionLSTMGradients(LSTMGradients[A]):
     dw_hr: A  # type: ignore[misc]
 
 
-class LSTM(Layer):
+class LSTM(Noisy, Layer):
     """Layers of long short-term memory (Hochreiter and Schmidhuber 1997).
 
     The equations stand at `fusedrnn.lstm`; a state is a pair (h, c).
@@ -485,6 +491,14 @@ class LSTM(Layer):
         Whether gates are coupled, f = 1 - i: parameters then have 3H rows (i, g, o), peepholes 2H.
     clip, cell_clip, cell_clip_nan, activations
         As of `fusedrnn.lstm`.
+    zoneout : float, or a pair of them
+        As of `RNN`, for h and for c, each with masks of its own; a number is for both. h is
+        computed from the c that the cell computes, whatever stays of it.
+    recurrent_dropout : float
+        Depends on the mode.
+    recurrent_dropout_mode : {"state", "candidate"}
+        "state": as of `RNN`. "candidate": in each step another draw of g, where it is added to c
+        (Semeniuta et al. 2016); not with ``memory="lean"``.
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
@@ -495,15 +509,19 @@ class LSTM(Layer):
     """
 
     _states = ("h", "c")
-    _usual = Layer._usual | {
-        "proj_size": 0,
-        "peephole": False,
-        "coupled": False,
-        "clip": None,
-        "cell_clip": None,
-        "cell_clip_nan": "propagate",
-        "activations": None,
-    }
+    _usual = (
+        Layer._usual
+        | QUIET
+        | {
+            "proj_size": 0,
+            "peephole": False,
+            "coupled": False,
+            "clip": None,
+            "cell_clip": None,
+            "cell_clip_nan": "propagate",
+            "activations": None,
+        }
+    )
 
     def __init__(
         self,
@@ -521,6 +539,10 @@ class LSTM(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: RecurrentDropoutMode = "state",
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -536,7 +558,15 @@ class LSTM(Layer):
         self.proj_size = options.count("proj_size", proj_size)
         if self.proj_size and self.coupled:
             raise ValueError(f"proj_size: expected 0 with coupled=True, got {proj_size}")
-        numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
+        noise = self._noise(
+            weight_dropout=weight_dropout,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_mode=recurrent_dropout_mode,
+        )
+        numbers = _numbers(
+            clip, cell_clip, cell_clip_nan, activations, general=self._drops_candidate
+        )
         self.clip = constants.limit("clip", clip)
         self.cell_clip = constants.limit("cell_clip", cell_clip)
         self.cell_clip_nan = cell_clip_nan
@@ -548,6 +578,7 @@ class LSTM(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=noise,
             absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
             bias=bias,

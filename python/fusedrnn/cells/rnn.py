@@ -12,6 +12,7 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Memory, Padding
 
 # Those that have a plain cell.
@@ -347,7 +348,7 @@ class RNNGradients(Generic[A]):
     dreset_h: Any = field(default=None, kw_only=True)
 
 
-class RNN(Layer):
+class RNN(Noisy, Layer):
     """Layers of a vanilla RNN (Elman 1990); the equation stands at `fusedrnn.rnn`.
 
     Parameters
@@ -363,6 +364,23 @@ class RNN(Layer):
         The probability, at least 0 and below 1, with which `forward` sets each element of what one
         layer hands to the next to zero; it divides the others by 1 - dropout (Srivastava et al.
         2014). See `train`, `eval` and `dropout_state`.
+    weight_dropout : float
+        The probability, at least 0 and below 1, with which `forward` takes each element of
+        weight_hh for zero; it divides the others by 1 - weight_dropout. One draw for a whole call:
+        DropConnect (Wan et al. 2013; Merity et al. 2018). As for `dropout`, nothing of it in plain
+        calls, `step`, frozen layers and after `eval`.
+    zoneout : float
+        The probability, 0 to 1, with which in `forward` a unit of the state is after a step what it
+        was before (Krueger et al. 2016), drawn for each unit, sequence and step. `y` is that state.
+        Elsewhere, where nothing is drawn, the state is what is expected: zoneout times what it was
+        before and 1 - zoneout times what the cell computes.
+    recurrent_dropout : float
+        The probability, at least 0 and below 1, with which in `forward` a unit of h is zero where
+        weight_hh multiplies it, and nowhere else, in all steps of a sequence alike; the others are
+        divided by 1 - recurrent_dropout (Gal and Ghahramani 2016; Keras's argument of this name).
+        In plain calls, `step`, frozen layers and after `eval` nothing of it.
+    recurrent_dropout_mode : {"state"}
+        What is dropped; a GRU and an LSTM have another mode.
     bidirectional : bool
         Whether each layer also runs in reverse; the next reads both outputs side by side.
     dtype : {"float32", "float64", "bfloat16", "float16"}
@@ -397,7 +415,8 @@ class RNN(Layer):
         A CUDA device that cannot be used; the message says why.
     """
 
-    _usual = Layer._usual | {"nonlinearity": "tanh", "clip": None}
+    _modes = ("state",)  # it has no candidate
+    _usual = Layer._usual | QUIET | {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
         self,
@@ -410,6 +429,10 @@ class RNN(Layer):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: Literal["state"] = "state",
         bidirectional: bool = False,
         dtype: Any = "float32",
         compute_dtype: Any = None,
@@ -428,6 +451,12 @@ class RNN(Layer):
             hidden_size,
             num_layers,
             constants=numbers,
+            noise=self._noise(
+                weight_dropout=weight_dropout,
+                zoneout=zoneout,
+                recurrent_dropout=recurrent_dropout,
+                recurrent_dropout_mode=recurrent_dropout_mode,
+            ),
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -38,6 +38,7 @@ LAYERS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "indrnn": IndRNN
 _KNOWN_OPTIONS = {
     *("num_layers", "bias", "batch_first", "bidirectional"),
     *("dtype", "compute_dtype", "device", "dropout", "memory"),
+    *("weight_dropout", "recurrent_dropout", "recurrent_dropout_mode", "zoneout"),
     *("nonlinearity", "reset_after", "peephole", "coupled", "proj_size"),
     *("clip", "cell_clip", "cell_clip_nan", "activations"),
 }
@@ -49,6 +50,7 @@ _SPECIAL_OPTIONS = {
     "clip": "limits of what activations are given (clip=None)",
     "cell_clip": "limit of the cell state (cell_clip=None)",
     "activations": "activations of its own (activations=None)",
+    "zoneout": "zoneout, which inference has too (zoneout=0)",
 }
 
 

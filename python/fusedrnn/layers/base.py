@@ -59,6 +59,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         num_layers: int = 1,
         *,
         constants: tuple[float, ...] = (),
+        noise: tuple[float, ...] = (),
         absent: tuple[str, ...] = (),
         proj_size: int = 0,
         bias: bool = True,
@@ -78,7 +79,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         self.num_layers = options.positive("num_layers", num_layers)
         self.bias = options.flag("bias", bias)
         self.batch_first = options.flag("batch_first", batch_first)
-        self._draws = Draws(dropout, self.num_layers, options.seed(seed))
+        self._draws = Draws(dropout, self.num_layers, options.seed(seed), any(noise))
         self._training = True
         self.dropout = self._draws.rate
         self.bidirectional = options.flag("bidirectional", bidirectional)
@@ -93,6 +94,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             self.hidden_size,
             self.num_layers,
             constants=constants,
+            noise=noise,
             absent=absent,
             projection_size=proj_size,
             directions=2 if self.bidirectional else 1,
@@ -159,7 +161,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
     ) -> Any:
         """Run the layers and save nothing.
 
-        This is inference: nothing is dropped, whether or not `training`.
+        This is inference: nothing is dropped, and no noise drawn, whether or not `training`.
 
         Parameters
         ----------
@@ -266,10 +268,11 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
-        Takes the arguments of a plain call and, where nothing is dropped, computes the same bits;
-        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` that is
-        `training` drops other elements in each call, and `backward` those of its tape's call. The
-        tape refers to `x` and to the parameters: leave them as they are until the last backward.
+        Takes the arguments of a plain call and, where nothing is drawn, computes the same bits;
+        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` or
+        other noise that is `training` draws other masks in each call, and `backward` those of its
+        tape's call. The tape refers to `x` and to the parameters: leave them as they are until the
+        last backward.
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, tape = self._forward(

@@ -1,4 +1,4 @@
-"""Which elements the training calls of a layer drop between its layers."""
+"""What the training calls of a layer draw: which elements are dropped, and other noise."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SEEDS = 1 << 64
 
 
 class Draws:
-    """Seeds of calls, one after the other; a rate of 0 draws none."""
+    """Seeds of calls, one after the other; without a rate and `noise` inside layers none."""
 
     _lock: ClassVar = threading.Lock()  # of all: a lock of its own could not be pickled
 
-    def __init__(self, rate: object, num_layers: int, seed: int | None) -> None:
+    def __init__(self, rate: object, num_layers: int, seed: int | None, noise: bool) -> None:
         self.rate = options.number("dropout", rate, least=0.0, below=1.0)
         if self.rate and num_layers == 1:
             warnings.warn(
@@ -34,14 +34,14 @@ class Draws:
                 UserWarning,
                 stacklevel=4,  # of a layer's constructor: its class's, the layers' own, this one
             )
-        self._between = num_layers > 1
+        self._drawn = noise or (self.rate > 0 and num_layers > 1)
         # Not among the numbers that the parameters are drawn from.
         words = np.random.SeedSequence(seed, spawn_key=(0,)).generate_state(1, np.uint64)
         self._seed, self._calls = int(words[0]), 0
 
     def next(self) -> Drop | None:
-        """Return what the next call drops."""
-        if not (self.rate and self._between):
+        """Return what the next call draws."""
+        if not self._drawn:
             return None
         with self._lock:
             number = self._calls
@@ -73,26 +73,26 @@ class DropoutMode:
 
     @property
     def training(self) -> bool:
-        """Whether `forward` drops what `dropout` says; True at first."""
+        """Whether `forward` draws what `dropout` and noise say; True at first."""
         return self._training
 
     def train(self, mode: bool = True) -> Self:
-        """Make `forward` drop elements between the layers, or with False not; return the layer."""
+        """Make `forward` drop elements and draw noise, or with False not; return the layer."""
         self._training = options.flag("mode", mode)
         return self
 
     def eval(self) -> Self:
-        """Make `forward` drop nothing, until `train` is called; return the layer."""
+        """Make `forward` drop and draw nothing, until `train` is called; return the layer."""
         return self.train(False)
 
     @property
     def dropout_state(self) -> tuple[int, int]:
         """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
 
-        The seed follows from the constructor's, calls counts those of `forward` that dropped
-        something: call k drops by ``seed + k`` (docs/math.md). It is no parameter, and not in
-        `state_dict`. Training that goes on from a checkpoint draws the masks of training that was
-        never interrupted once this is as it was::
+        The seed follows from the constructor's, calls counts those of `forward` that drew masks:
+        call k draws by ``seed + k`` (docs/math.md). It is no parameter, and not in `state_dict`.
+        Training that goes on from a checkpoint draws the masks of training that was never
+        interrupted once this is as it was::
 
             saved = layer.state_dict(), layer.dropout_state
             ...
@@ -111,7 +111,7 @@ class DropoutMode:
         self._draws.state = value
 
     def _next_drop(self) -> Drop | None:
-        """What the next training call drops."""
+        """What the next training call draws."""
         return self._draws.next() if self._training else None
 
 

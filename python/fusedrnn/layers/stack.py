@@ -37,6 +37,7 @@ class Stack:
         num_layers: int,
         *,
         constants: tuple[float, ...],
+        noise: tuple[float, ...],
         absent: tuple[str, ...],  # names of optional parameters beside the biases
         projection_size: int,
         directions: int,
@@ -54,6 +55,7 @@ class Stack:
             projection_size,
             num_layers,
             constants,
+            noise,
             directions,
         )
         self._types = (dtype, compute_dtype, device.is_cuda, lean)
@@ -93,7 +95,7 @@ class Stack:
         return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
 
     def _runs(self) -> list[Any]:
-        cell, input_size, hidden_size, projection_size, num_layers, constants, directions = (
+        cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (
             self._description
         )
         size = projection_size or hidden_size
@@ -110,6 +112,7 @@ class Stack:
                 hidden_size,
                 projection_size,
                 constants,
+                noise,
             )
             for layer in range(num_layers)
             for direction in range(directions)
