@@ -30,7 +30,6 @@ consteval CellMaps<Real> maps_of_cell() {
 
 #define FUSEDRNN_CELL_MAPS(name, ...) maps_of_cell<__VA_ARGS__, FUSEDRNN_MAPS_REAL>(),
 
-const CellMaps<FUSEDRNN_MAPS_REAL> FUSEDRNN_MAPS[] = {
-    FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_MAPS)};
+const CellMaps<FUSEDRNN_MAPS_REAL> FUSEDRNN_MAPS[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_MAPS)};
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
