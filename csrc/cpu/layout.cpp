@@ -15,7 +15,7 @@ constexpr int64_t kBlockColumns = 512;
 
 // Rows of a lean problem whose gates and deltas exist at a time, in all and a thread: as few as
 // products need to be efficient.
-constexpr int64_t kChunkRows = 1024, kChunkRowsOfThread = 64;
+constexpr int64_t kLeanChunkRows = 1024, kLeanChunkRowsOfThread = 64;
 // Of these, bytes of projected inputs at a time: they stay in a thread's near cache.
 constexpr int64_t kAgainBytes = 512 << 10, kFewestAgainRows = 24;
 
@@ -65,7 +65,7 @@ void cut_blocks(const Problem& p, int64_t depth_unit, BackwardJob& job) {
 
 // Whole blocks, so that sums over rows are the same whatever the chunks.
 int64_t lean_chunk_steps(const Problem& p, const Plan& plan, const BackwardJob& job) {
-  const int64_t rows = std::max(kChunkRows, plan.threads() * kChunkRowsOfThread);
+  const int64_t rows = std::max(kLeanChunkRows, plan.threads() * kLeanChunkRowsOfThread);
   return std::min(p.T, round_up(divide_up(rows, p.B), job.block_steps));
 }
 
