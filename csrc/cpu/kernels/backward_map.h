@@ -108,6 +108,7 @@ struct BackwardStage {
   void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
                [[maybe_unused]] const K& constants, Masks) const {
     V saved[S], w[kVectors + 1], prev[kStates];
+    if constexpr (kStage.passes_row) dpassed = V::load(arrays.dpassed.at(at.row, at.unit));
     if constexpr (kHidden) {
       const int64_t block = at.unit / U, lane = at.unit % U;
       const Real* gates = arrays.saved.at(at.row, block * S * U + lane);
@@ -124,6 +125,15 @@ struct BackwardStage {
                                      cells::Masked<K, V>{constants, candidate});
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
+    } else if constexpr (cells::kNormCount<Cell> > 0) {
+      V dnormed[cells::kNormedBlocks<Cell>];
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, dnormed);
+      for (const NormShape& norm : kCell.norms) {
+        for (int g = 0; norm.stage == Index && g < norm.gates; ++g) {
+          const int64_t column = (norm.block + g) * arrays.dnormed_block + at.unit;
+          dnormed[norm.block + g].store(arrays.dnormed.at(at.row, column));
+        }
+      }
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
     }
