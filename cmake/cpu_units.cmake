@@ -37,6 +37,9 @@ if(FUSEDRNN_SANITIZE)
   # In unrolled tiles the checks would take minutes to compile: accesses are checked by calls, and what
   # the address sanitizer finds as well is not checked twice.
   list(APPEND FUSEDRNN_KERNEL_OPTIONS -O1 -fno-sanitize=null,object-size,alignment)
+  # Elementwise maps: numbers of floating point, and subscripts that the address sanitizer sees. Twice the
+  # time of compilation otherwise.
+  list(APPEND FUSEDRNN_KERNEL_OPTIONS $<$<BOOL:$<TARGET_PROPERTY:FUSEDRNN_IS_MAPS>>:-fno-sanitize=undefined>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND FUSEDRNN_KERNEL_OPTIONS --param=asan-instrumentation-with-call-threshold=0)
   endif()
@@ -79,7 +82,9 @@ function(_fusedrnn_add_object target isa source)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND isa STREQUAL "scalar")
     set(rare TRUE)
   endif()
-  set_target_properties(${target} PROPERTIES UNITY_BUILD OFF FUSEDRNN_IS_RARE "${rare}")
+  string(REGEX MATCH "^fusedrnn_maps" is_maps "${target}")
+  set_target_properties(${target} PROPERTIES UNITY_BUILD OFF FUSEDRNN_IS_RARE "${rare}"
+                                             FUSEDRNN_IS_MAPS "${is_maps}")
   list(APPEND FUSEDRNN_UNIT_TARGETS ${target})
   set(FUSEDRNN_UNIT_TARGETS ${FUSEDRNN_UNIT_TARGETS} PARENT_SCOPE)
 endfunction()

@@ -105,7 +105,8 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
   for (const cells::Parameter& parameter : run.cell->parameters) {
     const auto& [name, rows, columns, optional] = parameter;
     if (std::max({p.I, p.H, p.P}) <= kMaxBytes &&
-        product_within(kMaxBytes, {rows.times, padded(rows), padded(columns), largest_item(dtype)})) {
+        product_within(kMaxBytes,
+                       {rows.times, padded(rows), padded(columns), largest_item(dtype)})) {
       continue;
     }
     throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +

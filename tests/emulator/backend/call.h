@@ -101,7 +101,7 @@ class Call {
   const Options options_;
   std::map<std::string, std::unique_ptr<DeviceArray>> inputs_, outputs_;
   std::unique_ptr<DeviceArray> dropped_weights_;
-  size_t recurrent_weights_ = 0;  // which parameter w_hh is
+  size_t recurrent_weights_ = 0;                    // which parameter w_hh is
   std::vector<std::unique_ptr<DeviceArray>> left_;  // where arrays were before they moved
   std::map<std::string, DLTensor> masks_;
   std::map<std::string, Array> host_masks_;
