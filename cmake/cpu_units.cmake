@@ -76,9 +76,9 @@ function(_fusedrnn_add_object target isa source)
   add_library(${target} OBJECT ${source})
   target_link_libraries(${target} PRIVATE fusedrnn_isa.${isa})
   target_compile_definitions(${target} PRIVATE ${ARGN})
-  # Dual numbers on a machine without AVX2, the portable set where each machine has NEON: as right,
-  # compiled in half of the time.
-  string(REGEX MATCH "^fusedrnn_(unit|maps)\\.scalar\\.dual" rare "${target}")
+  # Narrow and dual numbers on a machine without AVX2, the portable set where each machine has NEON: as
+  # right, compiled in half of the time.
+  string(REGEX MATCH "^fusedrnn_(maps\\.scalar\\.dual|unit\\.scalar\\.[^.]*(float16|int8|dual))" rare "${target}")
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND isa STREQUAL "scalar")
     set(rare TRUE)
   endif()
