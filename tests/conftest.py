@@ -6,6 +6,7 @@ otherwise they are not collected.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if item.get_closest_marker("gpu") is None]
     items[:] = [item for item in items if item.get_closest_marker("gpu") is not None]
     config.hook.pytest_deselected(items=others)
+
+
+def pytest_collection_finish() -> None:
+    """Tests collect garbage hundreds of times: spares them all that imports have made."""
+    gc.collect()
+    gc.freeze()
 
 
 def runs_on_device(config: pytest.Config) -> bool:

@@ -54,7 +54,7 @@
 // The maps of a cell with constants take one argument more, `k`: the Known of a
 // Cell::Constants<number of V>, which is made of the constants in the order of the table and has a
 // member `usual`, outside of the loops. Those of a cell that kMasksCandidate see in it what the
-// candidate is multiplied by, where that is anything (Masked).
+// candidate is multiplied by (Masked).
 #pragma once
 
 // FUSEDRNN_CELL_FN: part of a map, inlined into what runs it. FUSEDRNN_CELL_ONCE: compiled once a
@@ -251,18 +251,16 @@ consteval bool masks_candidate() {
 // Recurrent dropout of the candidate (Semeniuta et al. 2016): 0 where it is dropped.
 template <class K, class V>
 struct Masked : K {
+  bool masks;  // whether the candidate is multiplied at all
   V candidate;
 };
 
 // The candidate as it is added to the state, and its gradient: what is dropped is zero whatever it
 // was.
 template <class V, class K>
-FUSEDRNN_CELL_FN V masked(V candidate, [[maybe_unused]] const K& k) {
-  if constexpr (requires { k.candidate; }) {
-    return select(k.candidate <= V::zero(), V::zero(), candidate * k.candidate);
-  } else {
-    return candidate;
-  }
+FUSEDRNN_CELL_FN V masked(V candidate, const K& k) {
+  if (!k.masks) return candidate;
+  return select(k.candidate <= V::zero(), V::zero(), candidate * k.candidate);
 }
 
 template <class Cell, class Real>

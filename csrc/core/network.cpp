@@ -45,7 +45,8 @@ constexpr CellTable kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_CELL_TABLE)};
 #undef FUSEDRNN_CELL_TABLE
 
 // The largest buffers of any engine, rounded up: gates and gradients of all steps, packed weights.
-constexpr int64_t kPad = 64, kBlocks = 8, kLargestItem = 2 * sizeof(double);
+constexpr int64_t kPad = 64, kBlocks = 8;
+int64_t largest_item(Dtype dtype) { return std::max<int64_t>(sizeof(double), item_size(dtype)); }
 constexpr int kMaxRuns = 1 << 20;
 
 // In the order of fusedrnn_compute.
@@ -86,7 +87,7 @@ const CellTable& known_cell(const char* name, int named) {
                name == nullptr ? "null" : "'" + std::string(name) + "'");
 }
 
-void set_sizes(const fusedrnn_run& given, int number, int named, Run& run) {
+void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Run& run) {
   Problem& p = run.problem;
   p.I = given.input_size;
   p.H = given.hidden_size;
@@ -104,7 +105,8 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Run& run) {
   for (const cells::Parameter& parameter : run.cell->parameters) {
     const auto& [name, rows, columns, optional] = parameter;
     if (std::max({p.I, p.H, p.P}) <= kMaxBytes &&
-        product_within(kMaxBytes, {rows.times, padded(rows), padded(columns), kLargestItem})) {
+        product_within(kMaxBytes,
+                       {rows.times, padded(rows), padded(columns), largest_item(dtype)})) {
       continue;
     }
     throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +
@@ -253,7 +255,7 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   run.problem.compute = network.compute;
   run.problem.lean = network.lean;
   run.problem.reverse = given.reverse != 0;
-  set_sizes(given, number, named, run);
+  set_sizes(given, number, named, network.dtype, run);
   set_constants(given, number, run);
   set_noise(given, number, run);
   refuse_with_lean(run, number);
@@ -360,12 +362,13 @@ bool is_plain_stack(const Network& network) {
 }
 
 bool steps_fit(const Network& network, int64_t T, int64_t B) {
+  const int64_t item = largest_item(network.dtype);
   for (const Row& row : network.rows) {
-    if (!product_within(kMaxBytes, {T, B, row.width, kLargestItem})) return false;
+    if (!product_within(kMaxBytes, {T, B, row.width, item})) return false;
   }
   return std::ranges::all_of(network.runs, [&](const Run& run) {
     const Problem& p = run.problem;
-    return product_within(kMaxBytes, {T, B, kBlocks, std::max(p.H, p.P) + kPad, kLargestItem});
+    return product_within(kMaxBytes, {T, B, kBlocks, std::max(p.H, p.P) + kPad, item});
   });
 }
 

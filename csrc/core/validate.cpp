@@ -20,7 +20,11 @@ auto* at(List list, int i) {
 }
 
 void check_dtype(const Name& name, const DLTensor& t, const Network& network, const char* whose) {
-  if (floating_dtype(name, t) == network.dtype) return;
+  const Dtype dtype = floating_dtype(name, t);
+  if (dtype == network.dtype) return;
+  if (is_dual(dtype) && !is_dual(network.dtype)) {  // nothing else takes complex numbers
+    throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
+  }
   const std::string wanted = std::string("dtype ") + dtype_name(network.dtype);
   refuse_type(name, wanted + " (the dtype of " + whose + ")", dtype_name(t.dtype));
 }

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import _core, cuda_arrays, options, stale
-from fusedrnn.functional import Tape
+from fusedrnn import _core, cuda_arrays, options
+from fusedrnn.functional import Tape, check_tape
 from fusedrnn.interop import A, converter_to_kind_of
 
 _COMPLEX = {"float32": "complex64", "float64": "complex128"}
@@ -26,7 +26,7 @@ class Duals:
     def __init__(self, x: Any, to_kind: Callable[[Any], Any] | None = None) -> None:
         self._kind = cuda_arrays.kind_of(x) if cuda_arrays.is_on_cuda(x) else None
         self._to_kind = converter_to_kind_of(x) if to_kind is None else to_kind
-        self._like = x if self._kind is not None else _on_host("x", x, None, None)
+        self._like = x if self._kind is not None else _core.as_array("x", x, None, None)
         self._dtype = str(self._like.dtype).rpartition(".")[2]
         if self._dtype not in _COMPLEX:
             raise TypeError(
@@ -40,9 +40,9 @@ class Duals:
             return None
         if self._kind is not None:
             return self._join_on_cuda(name, value, tangent, label)
-        whole = None if value is None else _on_host(name, value, None, self._dtype)
+        whole = None if value is None else _core.as_array(name, value, None, self._dtype)
         shape = None if whole is None else whole.shape
-        part = None if tangent is None else _on_host(label, tangent, shape, self._dtype)
+        part = None if tangent is None else _core.as_array(label, tangent, shape, self._dtype)
         joined = np.zeros((whole if whole is not None else part).shape, _COMPLEX[self._dtype])  # type: ignore[union-attr]
         if whole is not None:
             joined.real = whole
@@ -67,17 +67,13 @@ class Duals:
     def split(self, array: Any) -> tuple[Any, Any]:
         """Values and tangents, of the kind of x."""
         if self._kind is not None:
-            value, tangent = self._kind.split(array)
-            return value, tangent
-        parts = (np.ascontiguousarray(array.real), np.ascontiguousarray(array.imag))
-        return self._to_kind(parts[0]), self._to_kind(parts[1])
+            parts: tuple[Any, Any] = self._kind.split(array)
+            return parts
+        value, tangent = np.ascontiguousarray(array.real), np.ascontiguousarray(array.imag)
+        return self._to_kind(value), self._to_kind(tangent)
 
     def tangent(self, array: Any) -> Any:
         return self.split(array)[1]
-
-
-def _on_host(name: str, value: Any, shape: Any, dtype: str | None) -> Any:
-    return _core.as_array(name, value, shape, dtype)
 
 
 def _shown(dtype: str) -> str:
@@ -129,11 +125,7 @@ def double_backward(
     letters: tuple[str, ...],
 ) -> dict[str, A]:
     """Gradients of the sum over names of directions times gradients, by argument."""
-    if not isinstance(tape, Tape):
-        raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
-    if tape.function != function:
-        raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
-    stale.verify(tape.stamps)
+    check_tape(function, tape)
     call = tape.call
     names = tape.core.parameters
     states = tuple(f"{letter}0" for letter in letters)

@@ -163,6 +163,15 @@ def run(
     return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved
 
 
+def check_tape(function: str, tape: object) -> None:
+    """That a tape is of this function, and what it refers to as it was."""
+    if not isinstance(tape, Tape):
+        raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
+    if tape.function != function:
+        raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
+    stale.verify(tape.stamps)
+
+
 def gradients(
     function: str,
     tape: Tape[A],
@@ -178,11 +187,7 @@ def gradients(
 
     Beside them the norms of the gradients of states at each step, where they are wanted.
     """
-    if not isinstance(tape, Tape):
-        raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
-    if tape.function != function:
-        raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
-    stale.verify(tape.stamps)
+    check_tape(function, tape)
     parameters = tuple(f"d{name}" for name in tape.core.parameters)
     states = tuple(f"d{letter}0" for letter in letters)
     resets = tuple(f"dreset_{letter}" for letter in letters)

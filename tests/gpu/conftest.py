@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gpu_libraries import Emulated, Library, installed
+from gpu_libraries import Emulated, Library, StreamLibrary, installed
 
 import fusedrnn
 from support import running_on
@@ -47,3 +47,9 @@ def _on_the_device(library: Library, request: pytest.FixtureRequest) -> Iterator
     with running_on(library):
         yield
     gc.collect()
+
+
+@pytest.fixture
+def arrays_with_views(library: Library) -> None:
+    if not isinstance(library, StreamLibrary):
+        pytest.skip(f"{library.name} has no arrays that a layer can write parts of")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu_libraries import Library, StreamLibrary
+from gpu_libraries import StreamLibrary
 
 from support import LAYERS, same_bits
 from test_dropout import (  # noqa: F401
@@ -24,11 +24,7 @@ from test_dropout import (  # noqa: F401
     test_widths,
 )
 
-
-@pytest.fixture(autouse=True)
-def _with_views(library: Library) -> None:
-    if not isinstance(library, StreamLibrary):
-        pytest.skip(f"{library.name} has no arrays that a layer can write parts of")
+pytestmark = pytest.mark.usefixtures("arrays_with_views")
 
 
 @cells

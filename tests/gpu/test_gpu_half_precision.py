@@ -2,14 +2,11 @@
 
 from test_half_precision import (  # noqa: F401
     test_a_tape_changes_no_bit_and_may_be_used_twice,
-    test_empty,
     test_every_small_batch,
     test_long,
-    test_optional_inputs,
     test_oracle,
     test_padding_is_never_read,
     test_random_configurations,
     test_reference,
     test_sizes,
-    test_what_is_no_number_spoils_its_own_sequence,
 )

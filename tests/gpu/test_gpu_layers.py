@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu_libraries import Library, StreamLibrary
+from gpu_libraries import StreamLibrary
 
 import fusedrnn as fr
 from half_support import Precision, precisions
@@ -28,11 +28,7 @@ from test_layers import (  # noqa: F401
     test_step_by_step,
 )
 
-
-@pytest.fixture(autouse=True)
-def _with_views(library: Library) -> None:
-    if not isinstance(library, StreamLibrary):
-        pytest.skip(f"{library.name} has no arrays that a layer can write parts of")
+pytestmark = pytest.mark.usefixtures("arrays_with_views")
 
 
 def make(library: StreamLibrary, cell: str, *sizes: int, **options: Any) -> Any:

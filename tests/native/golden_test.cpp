@@ -274,10 +274,11 @@ std::string isa_in_use() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::cerr << "usage: golden_test FILE\n";
+  if (argc < 2) {
+    std::cerr << "usage: golden_test FILE [EVERY]: each EVERYth case\n";
     return 2;
   }
+  const int64_t every = argc > 2 ? std::stoll(argv[2]) : 1;
   const std::string isa = isa_in_use();
   if (isa.empty()) return kSkipped;
   const char* const asked = getenv("FUSEDRNN_ISA");
@@ -287,12 +288,12 @@ int main(int argc, char** argv) {
   const int64_t cases = reader.number();
   for (int64_t i = 0; i < cases; ++i) {
     Case one = golden::read_case(reader);
-    test(one);
+    if (i % every == 0) test(one);
   }
   CHECK(cases > 0);
 #ifdef FUSEDRNN_AMX_EMULATED
   if (isa == "amx_bf16") check_tiles_were_used_and_released();
 #endif
-  std::cout << isa << ": " << cases << " cases\n";
+  std::cout << isa << ": " << (cases + every - 1) / every << " cases\n";
   return check::result();
 }

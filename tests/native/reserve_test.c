@@ -344,8 +344,8 @@ static void test_damaged_reserves(void) {
   Problem* const p = new_stack(kFloats);
   MUST(fusedrnn_forward(&p->forward));
   clear_outputs(p);
-  /* Every bit of the header counts: it is 56 bytes. */
-  for (int bit = 0; bit < 56 * 8; ++bit) {
+  /* Every bit of the header counts: it is 64 bytes. */
+  for (int bit = 0; bit < 64 * 8; ++bit) {
     p->reserve[bit / 8] ^= (unsigned char)(1 << bit % 8);
     CHECK(fusedrnn_backward(&p->backward) == FUSEDRNN_INVALID_VALUE);
     p->reserve[bit / 8] ^= (unsigned char)(1 << bit % 8);
@@ -356,7 +356,7 @@ static void test_damaged_reserves(void) {
   /* Behind a header that is right: wrong numbers, but no crash. */
   const int bytes[] = {0, 0xff, 0x55, 0x01};
   for (int i = 0; i < 4; ++i) {
-    memset(p->reserve + 56, bytes[i], p->reserve_bytes - 56);
+    memset(p->reserve + 64, bytes[i], p->reserve_bytes - 64);
     MUST(fusedrnn_backward(&p->backward));
   }
   CHECK(reserve_is_guarded(p));

@@ -37,21 +37,20 @@ struct BackwardStage {
     }
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
                               zones_out(*arrays.problem)};
-    with_constants<Cell, Real>(
-        *arrays.problem, arrays.candidate.data != nullptr, [&](const auto& constants, auto masks) {
-          for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
-            const int lanes = lanes_at<V>(unit, stage.units);
-            if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants, masks);
-          });
-        });
+    with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
+      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
+        const int lanes = lanes_at<V>(unit, stage.units);
+        if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants);
+      });
+    });
   }
 
   struct Site {
     int64_t row, unit;
   };
 
-  template <class K, class Masks>
-  void finish(V product, Site at, int lanes, const K& constants, Masks masks) const {
+  template <class K>
+  void finish(V product, Site at, int lanes, const K& constants) const {
     const bool shown = is_shown(arrays.flags, at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
@@ -86,7 +85,7 @@ struct BackwardStage {
       if (walks(s)) dprev[s] = dnext[s];
     }
     if (is_valid(arrays.flags, at.row)) {
-      compute(at, dnext, product, delta, dprev, constants, masks);
+      compute(at, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -104,9 +103,9 @@ struct BackwardStage {
     }
   }
 
-  template <class K, class Masks>
+  template <class K>
   void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
-               [[maybe_unused]] const K& constants, Masks) const {
+               [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kStage.passes_row) dpassed = V::load(arrays.dpassed.at(at.row, at.unit));
     if constexpr (kHidden) {
@@ -119,10 +118,10 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = V::load(arrays.prev[s].at(at.row, at.unit));
     }
-    if constexpr (Masks::value) {
-      const V candidate = V::load(arrays.candidate.at(at.row, at.unit));
-      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev,
-                                     cells::Masked<K, V>{constants, candidate});
+    if constexpr (cells::masks_candidate<Cell>()) {
+      cells::Masked<K, V> masked{constants, arrays.candidate.data != nullptr, V::set(1)};
+      if (masked.masks) masked.candidate = V::load(arrays.candidate.at(at.row, at.unit));
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, masked);
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
     } else if constexpr (cells::kNormCount<Cell> > 0) {

@@ -148,12 +148,12 @@ FUSEDRNN_INLINE DualVec<R> abs(DualVec<R> a) {
 }
 
 template <class R>
-FUSEDRNN_INLINE DualVec<R> sigmoid(DualVec<R> x) {
+FUSEDRNN_ONCE static DualVec<R> sigmoid(DualVec<R> x) {
   const Vec<R> y = sigmoid(x.value);
   return {y, x.tangent * y * (Vec<R>::set(R(1)) - y)};
 }
 template <class R>
-FUSEDRNN_INLINE DualVec<R> tanh(DualVec<R> x) {
+FUSEDRNN_ONCE static DualVec<R> tanh(DualVec<R> x) {
   const Vec<R> y = tanh(x.value);
   return {y, x.tangent * fnma(y, y, Vec<R>::set(R(1)))};
 }
@@ -162,17 +162,17 @@ FUSEDRNN_INLINE DualVec<R> relu(DualVec<R> x) {
   return {relu(x.value), select(x.value <= Vec<R>::zero(), Vec<R>::zero(), x.tangent)};
 }
 template <class R>
-FUSEDRNN_INLINE DualVec<R> exp(DualVec<R> x) {
+FUSEDRNN_ONCE static DualVec<R> exp(DualVec<R> x) {
   const Vec<R> y = exp(x.value);
   return {y, x.tangent * y};
 }
 template <class R>
-FUSEDRNN_INLINE DualVec<R> expm1(DualVec<R> x) {
+FUSEDRNN_ONCE static DualVec<R> expm1(DualVec<R> x) {
   const Vec<R> y = expm1(x.value);
   return {y, fma(x.tangent, y, x.tangent)};
 }
 template <class R>
-FUSEDRNN_INLINE DualVec<R> softplus(DualVec<R> x) {
+FUSEDRNN_ONCE static DualVec<R> softplus(DualVec<R> x) {
   return {softplus(x.value), x.tangent * sigmoid(x.value)};
 }
 

@@ -18,8 +18,8 @@ struct ForwardStage {
   static constexpr int kVectors = cells::kVectorCount<Cell>;
   static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
   static constexpr int N = stage_vectors(kCell, kStage);
-  // A dual number's two halves are chains enough.
-  static constexpr bool kTwins = kSame<Real, typename PlainOf<Real>::type>;
+  // A dual number's two halves are chains enough; the portable set has few registers.
+  static constexpr bool kTwins = kFusedMultiplyAdd && kSame<Real, typename PlainOf<Real>::type>;
 
   const ForwardArrays<Real>& arrays;
   const int64_t units;
@@ -36,32 +36,39 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
     const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
                              zones_out(*arrays.problem)};
-    with_constants<Cell, Real>(
-        *arrays.problem, arrays.candidate.data != nullptr,
-        [&](const auto& constants, auto masks) { stage.run(tile, sums, constants, masks); });
+    with_constants<Cell, Real>(*arrays.problem,
+                               [&](const auto& constants) { stage.run(tile, sums, constants); });
   }
 
-  template <class K, class Masks>
-  void run(const Tile& tile, const Real* sum, const K& constants, Masks masks) const {
-    Site sites[2];
-    int waiting = 0;
-    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-      for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sum += N * W) {
-        for (int j = 0; j < Cell::kUnitVectors && panel * U + j * W < units; ++j) {
-          sites[waiting] = site(sum, panel, j, b);
-          if constexpr (K::kUsual && kTwins) {
-            if (arrays.flags == nullptr) {
-              if (++waiting < 2) continue;
-              finish_two(sites, constants, masks);
-              waiting = 0;
-              continue;
-            }
-          }
-          finish_one(sites[0], constants, masks);
+  // Sites that a step computes, as many at once as their gate maths is compiled for; one that is
+  // left goes through it as two.
+  template <class K>
+  void run(const Tile& tile, const Real* sum, const K& constants) const {
+    using X = typename OneOrTwo<V, K::kUsual && kTwins>::type;
+    Site sites[Bundle<X>::count];
+    int64_t panel = tile.panel, b = tile.row;
+    int j = 0;
+    while (panel < tile.panel + tile.panels) {
+      int found = 0;
+      do {
+        Site& next = sites[found];
+        next = site(sum + j * W, panel, j, b);
+        if (++j == Cell::kUnitVectors) {
+          j = 0;
+          sum += N * W;
+          if (++b == tile.row + tile.rows) b = tile.row, ++panel;
         }
-      }
+        if (next.left <= 0) continue;
+        if (is_valid(arrays.flags, next.row)) {
+          ++found;
+        } else {
+          keep(next);
+        }
+      } while (found < Bundle<X>::count && panel < tile.panel + tile.panels);
+      if (found == 0) break;
+      if (found < Bundle<X>::count) sites[Bundle<X>::count - 1] = sites[0];
+      finish<X>(sites, constants);
     }
-    if (waiting == 1) finish_one(sites[0], constants, masks);
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
@@ -75,7 +82,7 @@ struct ForwardStage {
   };
 
   Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
-    Site site{sum + j * W, nullptr, nullptr, nullptr, b - arrays.row, 0, 0};
+    Site site{sum, nullptr, nullptr, nullptr, b - arrays.row, 0, 0};
     site.left = units - (panel * U + j * W);
     site.unit = units - site.left - arrays.unit;
     if constexpr (kHidden) {
@@ -90,44 +97,20 @@ struct ForwardStage {
     return site;
   }
 
-  // Two sites of a step that every sequence has and nothing cuts.
-  template <class K, class Masks>
-  void finish_two(const Site* sites, const K& constants, Masks masks) const {
-    using X = Twin<V>;
+  template <class X, class K>
+  void finish(const Site* sites, const K& constants) const {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
-    compute(sites, prev, next, constants, masks);
+    compute(sites, prev, next, constants);
     if (zones) zone_out(sites, prev, next);
-    if constexpr (sets(0)) show(arrays.y, sites, next[0]);
-    if (shows_states) show_states(sites, next);
-    store_states(sites, next);
+    leave(sites, next);
   }
 
-  template <class K, class Masks>
-  void finish_one(const Site& site, const K& constants, Masks masks) const {
-    const int64_t row = site.row;
-    V prev[kStates], next[kStates];
-    load_states(&site, prev);
-    for (int s = 0; s < kStates; ++s) {
-      if (walks(s)) next[s] = prev[s];
-    }
-    if (is_valid(arrays.flags, row)) {
-      compute(&site, prev, next, constants, masks);
-      if (zones) zone_out(&site, prev, next);
-    }
-    const bool shown = is_shown(arrays.flags, row);
-    if constexpr (sets(0)) show(arrays.y, &site, shown ? next[0] : V::zero());
-    if (shows_states) {
-      V seen[kStates];
-      for (int s = 0; s < kStates; ++s) {
-        if (sets(s)) seen[s] = shown ? next[s] : V::zero();
-      }
-      show_states(&site, seen);
-    }
-    for (int s = 0; s < kStates && is_cut(arrays.next_flags, row); ++s) {
-      if (sets(s)) next[s] = reset_state(s, site);
-    }
-    store_states(&site, next);
+  // A site whose states stay as they are.
+  void keep(const Site& site) const {
+    V states[kStates];
+    load_states(&site, states);
+    leave(&site, states);
   }
 
   // What get(site) returns for one or two sites.
@@ -150,9 +133,9 @@ struct ForwardStage {
   }
 
   // The stage's equations; its gates and the next stage's operand are stored.
-  template <class X, class K, class Masks>
-  void compute(const Site* sites, const X* prev, X* next, [[maybe_unused]] const K& constants,
-               Masks) const {
+  template <class X, class K>
+  void compute(const Site* sites, const X* prev, X* next,
+               [[maybe_unused]] const K& constants) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
     const auto load = [&](const Real* Site::* blocks, int block) {
@@ -165,12 +148,14 @@ struct ForwardStage {
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
       saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
     }
-    if constexpr (Masks::value) {
-      const X candidate = collect<X>(sites, [&](const Site& site) {
-        return V::load(arrays.candidate.at(site.row, site.unit));
-      });
-      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed,
-                                    cells::Masked<K, X>{constants, candidate});
+    if constexpr (cells::masks_candidate<Cell>()) {
+      cells::Masked<K, X> masked{constants, arrays.candidate.data != nullptr, X::set(1)};
+      if (masked.masks) {
+        masked.candidate = collect<X>(sites, [&](const Site& site) {
+          return V::load(arrays.candidate.at(site.row, site.unit));
+        });
+      }
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, masked);
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
     } else if constexpr (cells::kNormCount<Cell> > 0) {
@@ -211,17 +196,26 @@ struct ForwardStage {
     }
   }
 
-  // The states that are wanted of every step.
+  // The states as they leave the step: to whom they are shown, and to the next step.
   template <class X>
-  void show_states(const Site* sites, const X* next) const {
-    for (int s = 0; s < kStates; ++s) {
+  void leave(const Site* sites, const X* next) const {
+    if constexpr (sets(0)) show(arrays.y, sites, next[0]);
+    for (int s = 0; s < kStates && shows_states; ++s) {
       if (sets(s) && arrays.state_y[s].data != nullptr) show(arrays.state_y[s], sites, next[s]);
+    }
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s)) continue;
+      each(sites, next[s], [&](const Site& site, V v) {
+        if (is_cut(arrays.next_flags, site.row)) v = reset_state(s, site);
+        v.store(arrays.next[s].at(site.row, site.unit));
+      });
     }
   }
 
   template <class X>
-  static void show(const Rows<Real>& y, const Site* sites, X x) {
+  void show(const Rows<Real>& y, const Site* sites, X x) const {
     each(sites, x, [&](const Site& site, V v) {
+      if (!is_shown(arrays.flags, site.row)) v = V::zero();
       Real* const dst = y.at(site.row, site.unit);
       if (site.left >= W) {
         v.store(dst);
@@ -235,15 +229,6 @@ struct ForwardStage {
     if (arrays.reset[s] == nullptr) return V::zero();
     const Real* const src = arrays.reset[s] + site.unit;
     return site.left >= W ? V::load(src) : V::load(src, static_cast<int>(site.left));
-  }
-
-  template <class X>
-  void store_states(const Site* sites, const X* next) const {
-    for (int s = 0; s < kStates; ++s) {
-      if (!sets(s)) continue;
-      each(sites, next[s],
-           [&](const Site& site, V v) { v.store(arrays.next[s].at(site.row, site.unit)); });
-    }
   }
 };
 

@@ -8,32 +8,20 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <bool kValue>
-struct Flag {
-  static constexpr bool value = kValue;
-};
-
-// Calls run(k, masks) with what a cell's maps take as constants: once compiled for the usual
-// activations, once for any; `masks`: a constant that says whether they see a mask of the
-// candidate.
+// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
+// once for any.
 template <class Cell, class Real, class Run>
-FUSEDRNN_INLINE void with_constants(const Problem& p, bool masks, const Run& run) {
+FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
   if constexpr (cells::kConstantCount<Cell> == 0) {
-    run(cells::NoConstants{}, Flag<false>{});
+    run(cells::NoConstants{});
   } else {
     using Number = typename PlainOf<Real>::type;
     using K = cells::ConstantsOf<Cell, Number>;
     const K k = cells::constants_of<Cell, Number>(p.constants);
-    const auto run_with = [&](const auto& known) {
-      if constexpr (cells::masks_candidate<Cell>()) {
-        if (masks) return run(known, Flag<true>{});
-      }
-      run(known, Flag<false>{});
-    };
     if (k.usual) {
-      run_with(cells::Known<K, true>{k});
+      run(cells::Known<K, true>{k});
     } else {
-      run_with(cells::Known<K, false>{k});
+      run(cells::Known<K, false>{k});
     }
   }
 }

@@ -72,9 +72,19 @@ FUSEDRNN_INLINE Twin<V> zero_unless(TwinMask<M> m, Twin<V> a) {
   return {zero_unless(m.first, a.first), zero_unless(m.second, a.second)};
 }
 
+template <class V, bool kTwo>
+struct OneOrTwo {
+  using type = V;
+};
+template <class V>
+struct OneOrTwo<V, true> {
+  using type = Twin<V>;
+};
+
 // One vector or a twin, made of what get(i) returns, or given one by one to put(i, vector).
 template <class X>
 struct Bundle {
+  static constexpr int count = 1;
   template <class Get>
   static FUSEDRNN_MEMBER X collect(const Get& get) {
     return get(0);
@@ -86,6 +96,7 @@ struct Bundle {
 };
 template <class V>
 struct Bundle<Twin<V>> {
+  static constexpr int count = 2;
   template <class Get>
   static FUSEDRNN_MEMBER Twin<V> collect(const Get& get) {
     return {get(0), get(1)};

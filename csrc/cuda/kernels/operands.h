@@ -43,8 +43,8 @@ FUSEDRNN_DEVICE Lane<Real> share_that_stays(const StepNoise& noise, int s, int64
 template <class Cell, class K, class Real>
 FUSEDRNN_DEVICE auto with_mask(const K& constants, const StepNoise& noise, int64_t index) {
   if constexpr (cells::masks_candidate<Cell>()) {
-    cells::Masked<K, Lane<Real>> masked{constants, {Real(1)}};
-    if (noise.dropped != nullptr) {
+    cells::Masked<K, Lane<Real>> masked{constants, noise.dropped != nullptr, {Real(1)}};
+    if (masked.masks) {
       masked.candidate.value =
           noise.dropped[index] != 0
               ? Real(0)

@@ -1,9 +1,11 @@
 #include "call.h"
 
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "cells.h"
+#include "cells/dropout.h"
 #include "emulator.h"
 
 extern "C" const fusedrnn::CudaPlugin* fusedrnn_cuda_plugin();
@@ -119,6 +121,14 @@ Call::Call(const Case& one, const Options& options) : case_(one), options_(optio
   p.I = x.shape[2];
   p.H = one.arguments.at(first.name).shape[0] / first.rows.times;
   p.P = one.results.at("y").shape[2];
+  p.num_constants = static_cast<int>(cell.constants.size());
+  for (size_t i = 0; i < cell.constants.size(); ++i) p.constants[i] = cell.constants[i].usual;
+  p.noise.zoneout[0] = one.rates[1];
+  p.noise.zoneout[1] = one.rates[2];
+  p.noise.candidate = one.rates[3];
+  p.noise.state = one.rates[4];
+  p.noise.training = one.is_noisy();
+  p.noise.seed = one.seed;
   for (const auto& [name, values] : one.arguments) {
     if (name == "lengths" || name == "resets") {
       add_mask(name, values);
@@ -130,6 +140,13 @@ Call::Call(const Case& one, const Options& options) : case_(one), options_(optio
     const bool ones = name == "dx" && options.accumulate_dx;
     outputs_[name] =
         std::make_unique<DeviceArray>(filled(values.shape, x.type, ones ? 1 : NAN), options.order);
+  }
+  while (recurrent_weights_ + 1 < cell.parameters.size() &&
+         cell.parameters[recurrent_weights_].name != std::string_view("w_hh")) {
+    ++recurrent_weights_;
+  }
+  if (one.rates[0] != 0) {
+    dropped_weights_ = std::make_unique<DeviceArray>(one.arguments.at("w_hh"), options.order);
   }
   set_addresses();
 }
@@ -193,9 +210,34 @@ void Call::move(const std::string& name, const Array& values) {
   set_addresses();
 }
 
+fusedrnn_status Call::drop_weights(const Matrix& from, const Matrix& to) const {
+  if (dropped_weights_ == nullptr) return FUSEDRNN_OK;
+  const std::vector<int64_t>& shape = case_.arguments.at("w_hh").shape;
+  DropCall call;
+  call.dtype = forward_.problem.dtype;
+  call.T = 1;
+  call.B = shape[0];
+  call.n = shape[1];
+  call.from = {from.data, 0, from.stride};
+  call.to = {to.data, 0, to.stride};
+  call.row = cells::row_of_mask(cells::Mask::weights, 0);
+  call.rate = case_.rates[0];
+  call.seed = case_.seed;
+  const CudaPlace place{options_.device, options_.stream, options_.allocator};
+  return plugin().drop(&call, &place);
+}
+
+fusedrnn_status Call::drop_weights(Matrix* parameters) const {
+  if (dropped_weights_ == nullptr) return FUSEDRNN_OK;
+  parameters[recurrent_weights_] = dropped_weights_->matrix();
+  return drop_weights(inputs_.at("w_hh")->matrix(), dropped_weights_->matrix());
+}
+
 fusedrnn_status Call::infer() {
   const CudaPlace place{options_.device, options_.stream, options_.allocator};
   forward_.reserve = nullptr;
+  const fusedrnn_status status = drop_weights(forward_.parameters);
+  if (status != FUSEDRNN_OK) return status;
   return plugin().forward(&forward_, &call_masks_, &place);
 }
 
@@ -208,7 +250,8 @@ fusedrnn_status Call::forward() {
   if (status == FUSEDRNN_OK) status = plugin().keep(bytes, &place, &kept_, &forward_.reserve);
   if (status != FUSEDRNN_OK) return status;
   backward_.reserve = forward_.reserve;
-  status = plugin().forward(&forward_, &call_masks_, &place);
+  status = drop_weights(forward_.parameters);
+  if (status == FUSEDRNN_OK) status = plugin().forward(&forward_, &call_masks_, &place);
   if (status == FUSEDRNN_OK) status = plugin().leave(kept_, &place);
   if (status != FUSEDRNN_OK) free_reserve();
   return status;
@@ -217,7 +260,10 @@ fusedrnn_status Call::forward() {
 fusedrnn_status Call::backward(void* stream) {
   const CudaPlace place{options_.device, stream, options_.allocator};
   fusedrnn_status status = plugin().enter(kept_, &place);
+  if (status == FUSEDRNN_OK) status = drop_weights(backward_.parameters);
   if (status == FUSEDRNN_OK) status = plugin().backward(&backward_, &call_masks_, &place);
+  const Matrix& gradient = backward_.dparameters[recurrent_weights_];
+  if (status == FUSEDRNN_OK) status = drop_weights(gradient, gradient);
   if (status == FUSEDRNN_OK) status = plugin().leave(kept_, &place);
   return status;
 }

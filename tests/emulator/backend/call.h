@@ -93,10 +93,15 @@ class Call {
   void add_mask(const std::string& name, const Array& values);
   const DLTensor* find_mask(const std::string& name) const;
   void set_addresses();
+  // DropConnect, as the core does it: w_hh is dropped before a pass, its gradient after one.
+  fusedrnn_status drop_weights(const fusedrnn::Matrix& from, const fusedrnn::Matrix& to) const;
+  fusedrnn_status drop_weights(fusedrnn::Matrix* parameters) const;
 
   const Case& case_;
   const Options options_;
   std::map<std::string, std::unique_ptr<DeviceArray>> inputs_, outputs_;
+  std::unique_ptr<DeviceArray> dropped_weights_;
+  size_t recurrent_weights_ = 0;                    // which parameter w_hh is
   std::vector<std::unique_ptr<DeviceArray>> left_;  // where arrays were before they moved
   std::map<std::string, DLTensor> masks_;
   std::map<std::string, Array> host_masks_;

@@ -13,11 +13,14 @@ struct CellTable {
   const char* name;
   std::span<const fusedrnn::cells::Parameter> parameters;
   std::span<const fusedrnn::cells::State> states;
+  std::span<const fusedrnn::cells::Constant> constants = {};
 };
 
 template <class Cell>
 constexpr CellTable table_of(const char* name) {
-  return {name, Cell::kParameters, Cell::kStates};
+  CellTable table{name, Cell::kParameters, Cell::kStates};
+  if constexpr (requires { Cell::kConstants; }) table.constants = Cell::kConstants;
+  return table;
 }
 
 #define FUSEDRNN_TABLE_OF_CELL(text, ...) table_of<__VA_ARGS__>(text),
