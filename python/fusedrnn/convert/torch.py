@@ -15,6 +15,7 @@ from fusedrnn.convert import packages
 from fusedrnn.convert.arrays import read
 from fusedrnn.convert.weights import (
     GATES,
+    NAMES,
     Cell,
     Run,
     directions_of,
@@ -24,7 +25,6 @@ from fusedrnn.convert.weights import (
     suffix,
 )
 from fusedrnn.layers.base import Layer
-from fusedrnn.layers.stack import NAMES
 
 # The names of a cell, such as torch.nn.LSTMCell, end without a layer.
 _PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
