@@ -26,7 +26,7 @@ from support import (
     stack_of,
 )
 
-LETTERS = {"lstm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
+LETTERS = {"lstm": ("h", "c"), "lstm_layer_norm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
 all_variants = pytest.mark.parametrize(
     ("cell", "options"),
     [*VARIANTS, *NEWER_VARIANTS],

@@ -233,7 +233,7 @@ def lstm_layer_norm(
     b_c: Row,
     epsilon: float = 1e-5,
 ) -> State:
-    """Ba et al. (2016), equations 20 to 22: each product over all of its gates, and c."""
+    """Ba et al. (2016), the LSTM of the supplement: each product over all of its gates, and c."""
     h, c = state
     a = normalised(affine(w_ih, x, None), g_ih, b_ih, epsilon)
     u = normalised(affine(w_hh, h, None), g_hh, b_hh, epsilon)
@@ -254,7 +254,7 @@ def gru_layer_norm(
     b_hh: Row,
     epsilon: float = 1e-5,
 ) -> State:
-    """Ba et al. (2016), equations 23 to 26: r and z together, n by itself; z and 1 - z exchanged."""
+    """Ba et al. (2016), the GRU of the supplement, z and 1 - z exchanged: n by itself."""
     (h,) = state
     size = len(h)
 
@@ -276,20 +276,19 @@ def gru_world_model(
     *,
     w_ih: Matrix,
     w_hh: Matrix,
-    gain: Row,
-    bias: Row,
-    update_bias: float = -1.0,
+    g: Row,
+    b: Row,
     epsilon: float = 1e-3,
 ) -> State:
     """Hafner et al. (2020), arXiv:2010.02193: one norm over all gates of W [x, h].
 
-    Gates r, n, z; z is the share of the candidate, and n that of its pre-activation times r.
+    Gates r, n, z; z is the share of n, and r scales all of n's pre-activation. What the authors add
+    to that of z is part of b.
     """
     (h,) = state
-    v = normalised(affine(w_ih, x, None) + affine(w_hh, h, None), gain, bias, epsilon)
+    v = normalised(affine(w_ih, x, None) + affine(w_hh, h, None), g, b, epsilon)
     v_r, v_n, v_z = v.blocks(3)
-    z = v_z.map(lambda a: sigmoid(a + update_bias))
-    n = (v_r.map(sigmoid) * v_n).map(tanh)
+    z, n = v_z.map(sigmoid), (v_r.map(sigmoid) * v_n).map(tanh)
     return (z * n + (1.0 - z) * h,)
 
 
@@ -309,4 +308,7 @@ CELLS = {
     "mingru": Cell(mingru, gates=2, states=("h",)),
     "minlstm": Cell(minlstm, gates=3, states=("h",)),
     "slstm": Cell(slstm, gates=4, states=("h", "c", "n", "m")),
+    "lstm_layer_norm": Cell(lstm_layer_norm, gates=4, states=("h", "c")),
+    "gru_layer_norm": Cell(gru_layer_norm, gates=3, states=("h",)),
+    "gru_world_model": Cell(gru_world_model, gates=3, states=("h",)),
 }
