@@ -1,7 +1,8 @@
 """The steps of cells with layer normalisation, as those of `cells` (docs/math.md, section 5).
 
 `a` is W_ih x alone: gains and biases follow the normalisation. They come as a mapping by name, in
-the place of b_hh, and a backward returns their gradients in the place of that of u.
+the place of b_hh, and a backward returns their gradients in the place of that of u. What is saved
+is never rounded.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def normalise_backward(d: Array, normed: Array, factor: Array) -> Array:
     return np.asarray(factor * (d - d.mean(axis=1, keepdims=True) - normed * along))
 
 
+def summed(rows: Vectors, rounding: Rounding) -> dict[str, Array]:
+    return {name: rounding.delta(value).sum(axis=0) for name, value in rows.items()}
+
+
 def apart(v: Array) -> tuple[Array, Array]:
     """A GRU's r and z, which are normalised together, and n."""
     size = v.shape[1] // 3
@@ -64,8 +69,8 @@ def lstm_step(a: Array, states: States, w_hh: Array, b: Vectors, rounding: Round
     i, f, g, o = sigmoid(v_i), sigmoid(v_f), np.tanh(v_g), sigmoid(v_o)
     c = f * c_prev + i * g
     x_c, s_c = normalise(c)
-    kept = map(rounding.gates, (i, f, g, o, x_a, x_u, x_c))
-    return (o * np.tanh(b["g_c"] * x_c + b["b_c"]), c), (h_prev, c_prev, s_a, s_u, s_c, *kept)
+    saved = (h_prev, c_prev, s_a, s_u, s_c, i, f, g, o, x_a, x_u, x_c)
+    return (o * np.tanh(b["g_c"] * x_c + b["b_c"]), c), saved
 
 
 def lstm_backward(
@@ -74,7 +79,7 @@ def lstm_backward(
     dh, dc_next = dstates
     h_prev, c_prev, s_a, s_u, s_c, i, f, g, o, x_a, x_u, x_c = saved
     t = np.tanh(b["g_c"] * x_c + b["b_c"])
-    db_c = rounding.delta(dh * o * (1.0 - t * t))
+    db_c = dh * o * (1.0 - t * t)
     dc = dc_next + normalise_backward(db_c * b["g_c"], x_c, s_c)
     gates = [
         dc * g * i * (1.0 - i),
@@ -87,8 +92,7 @@ def lstm_backward(
     du = rounding.delta(normalise_backward(dv * b["g_hh"], x_u, s_u))
     rows = {"g_ih": dv * x_a, "b_ih": dv, "g_hh": dv * x_u, "b_hh": dv}
     rows |= {"g_c": db_c * x_c, "b_c": db_c}
-    vectors = {name: value.sum(axis=0) for name, value in rows.items()}
-    return da, vectors, du.T @ rounding.operand(h_prev), (du @ w_hh, dc * f)
+    return da, summed(rows, rounding), du.T @ rounding.operand(h_prev), (du @ w_hh, dc * f)
 
 
 def gru_step(a: Array, states: States, w_hh: Array, b: Vectors, rounding: Rounding) -> Step:
@@ -99,8 +103,7 @@ def gru_step(a: Array, states: States, w_hh: Array, b: Vectors, rounding: Roundi
     u_r, u_z, u_n = np.split(b["g_hh"] * x_u + b["b_hh"], 3, axis=1)
     r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
     n = np.tanh(a_n + r * u_n)
-    kept = map(rounding.gates, (r, z, n, u_n, x_a, x_u))
-    return ((1.0 - z) * n + z * h_prev,), (h_prev, s_a, s_u, *kept)
+    return ((1.0 - z) * n + z * h_prev,), (h_prev, s_a, s_u, r, z, n, u_n, x_a, x_u)
 
 
 def gru_backward(
@@ -115,8 +118,7 @@ def gru_backward(
     da = rounding.delta(normalise_apart_backward(of_a * b["g_ih"], x_a, s_a))
     du = rounding.delta(normalise_apart_backward(of_u * b["g_hh"], x_u, s_u))
     rows = {"g_ih": of_a * x_a, "b_ih": of_a, "g_hh": of_u * x_u, "b_hh": of_u}
-    vectors = {name: value.sum(axis=0) for name, value in rows.items()}
-    return da, vectors, du.T @ rounding.operand(h_prev), (dh * z + du @ w_hh,)
+    return da, summed(rows, rounding), du.T @ rounding.operand(h_prev), (dh * z + du @ w_hh,)
 
 
 def world_model_step(a: Array, states: States, w_hh: Array, b: Vectors, rounding: Rounding) -> Step:
@@ -125,8 +127,7 @@ def world_model_step(a: Array, states: States, w_hh: Array, b: Vectors, rounding
     v_r, v_n, v_z = np.split(b["g"] * x + b["b"], 3, axis=1)
     r, z = sigmoid(v_r), sigmoid(v_z)
     n = np.tanh(r * v_n)
-    kept = map(rounding.gates, (r, n, z, v_n, x))
-    return (z * n + (1.0 - z) * h_prev,), (h_prev, s, *kept)
+    return (z * n + (1.0 - z) * h_prev,), (h_prev, s, r, n, z, v_n, x)
 
 
 def world_model_backward(
@@ -138,5 +139,9 @@ def world_model_backward(
     gates = [d * v_n * r * (1.0 - r), d * r, dh * (n - h_prev) * z * (1.0 - z)]
     dv = np.concatenate(gates, axis=1)
     da = rounding.delta(normalise_backward(dv * b["g"], x, s))
-    vectors = {"g": (dv * x).sum(axis=0), "b": dv.sum(axis=0)}
-    return da, vectors, da.T @ rounding.operand(h_prev), (dh * (1.0 - z) + da @ w_hh,)
+    return (
+        da,
+        summed({"g": dv * x, "b": dv}, rounding),
+        da.T @ rounding.operand(h_prev),
+        (dh * (1.0 - z) + da @ w_hh,),
+    )
