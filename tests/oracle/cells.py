@@ -232,11 +232,12 @@ def lstm_layer_norm(
     g_c: Row,
     b_c: Row,
     epsilon: float = 1e-5,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Ba et al. (2016), the LSTM of the supplement: each product over all of its gates, and c."""
     h, c = state
     a = normalised(affine(w_ih, x, None), g_ih, b_ih, epsilon)
-    u = normalised(affine(w_hh, h, None), g_hh, b_hh, epsilon)
+    u = normalised(affine(w_hh, _masked(h, operand_mask), None), g_hh, b_hh, epsilon)
     i, f, g, o = (a + u).blocks(4)
     c = f.map(sigmoid) * c + i.map(sigmoid) * g.map(tanh)
     return (o.map(sigmoid) * normalised(c, g_c, b_c, epsilon).map(tanh), c)
@@ -253,6 +254,7 @@ def gru_layer_norm(
     g_hh: Row,
     b_hh: Row,
     epsilon: float = 1e-5,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Ba et al. (2016), the GRU of the supplement, z and 1 - z exchanged: n by itself."""
     (h,) = state
@@ -264,7 +266,7 @@ def gru_layer_norm(
         return [r, z, normalised(n, gain[2 * size :], bias[2 * size :], epsilon)]
 
     a_r, a_z, a_n = apart(affine(w_ih, x, None), g_ih, b_ih)
-    u_r, u_z, u_n = apart(affine(w_hh, h, None), g_hh, b_hh)
+    u_r, u_z, u_n = apart(affine(w_hh, _masked(h, operand_mask), None), g_hh, b_hh)
     r, z = (a_r + u_r).map(sigmoid), (a_z + u_z).map(sigmoid)
     n = (a_n + r * u_n).map(tanh)
     return ((1.0 - z) * n + z * h,)
@@ -279,6 +281,7 @@ def gru_world_model(
     g: Row,
     b: Row,
     epsilon: float = 1e-3,
+    operand_mask: Vector | None = None,
 ) -> State:
     """Hafner et al. (2020), arXiv:2010.02193: one norm over all gates of W [x, h].
 
@@ -286,7 +289,9 @@ def gru_world_model(
     to that of z is part of b.
     """
     (h,) = state
-    v = normalised(affine(w_ih, x, None) + affine(w_hh, h, None), g, b, epsilon)
+    v = normalised(
+        affine(w_ih, x, None) + affine(w_hh, _masked(h, operand_mask), None), g, b, epsilon
+    )
     v_r, v_n, v_z = v.blocks(3)
     z, n = v_z.map(sigmoid), (v_r.map(sigmoid) * v_n).map(tanh)
     return (z * n + (1.0 - z) * h,)
