@@ -29,6 +29,8 @@ CELLS: dict[str, tuple[str, Arguments]] = {
     "lstm-coupled": ("lstm", {"coupled": True}),
     "lstm-projection": ("lstm", {"proj_size": 3}),
     "lstm-constants": ("lstm", {"clip": 0.8, "cell_clip": 0.9, "peephole": True}),
+    "lstm-layer-norm": ("lstm", {"layer_norm": True}),
+    "gru-layer-norm": ("gru", {"layer_norm": True}),
     "gru-constants": ("gru", {"activations": ("hard_sigmoid", "softsign")}),
 }
 NOISES: dict[str, Arguments] = {
@@ -38,9 +40,12 @@ NOISES: dict[str, Arguments] = {
     "state": {"recurrent_dropout": 0.35},
 }
 CASES = [
-    (cell, noise) for cell in CELLS for noise in NOISES if (cell, noise) != ("rnn", "candidate")
+    (cell, noise)
+    for cell in CELLS
+    for noise in NOISES
+    if noise != "candidate" or (cell != "rnn" and not cell.endswith("layer-norm"))
 ]
-LAYERS_ONLY = ("peephole", "proj_size")  # of options: what weights say to the oracle
+LAYERS_ONLY = ("peephole", "proj_size", "layer_norm")  # of options: what weights say to the oracle
 EVERY: Arguments = {"weight_dropout": 0.3, "zoneout": 0.4, "recurrent_dropout": 0.2}
 
 cells = pytest.mark.parametrize("cell", list(CELLS))
@@ -113,6 +118,7 @@ def expected(
 ) -> tuple[Arguments, Arguments]:
     """What the oracle says of the same call."""
     name, own = CELLS[cell]
+    name += "_layer_norm" if "layer_norm" in own else ""
     options = {key: value for key, value in own.items() if key not in LAYERS_ONLY}
     masks = {key: call[key] for key in ("lengths", "resets") if key in call}
     arguments = {
