@@ -131,7 +131,7 @@ def _lstm_layer_norm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor,
 
 
 def _gru_layer_norm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
-    sizes = (2 * h.shape[-1], h.shape[-1])
+    sizes = [2 * h.shape[-1], h.shape[-1]]
 
     def normed(v: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> list[torch.Tensor]:
         parts = (torch.split(whole, sizes, -1) for whole in (v, gain, bias))
