@@ -130,7 +130,7 @@ def lstm_layer_norm(
     References
     ----------
     J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization" (2016), arXiv:1607.06450, equation 4
-    and the LSTM of its supplementary material.
+    and the LSTM of its supplementary material; 1e-5 is that of the authors' code.
     """
     y, state, cells, _ = run(
         "lstm_layer_norm",
