@@ -225,8 +225,8 @@ class GRU(Noisy, Layer):
     layer_norm : bool
         Whether both products are normalised (Ba et al. 2016; `fusedrnn.gru_layer_norm`). Parameters
         are then weight_ih, weight_hh, gain_ih, bias_ih, gain_hh and bias_hh [3H]; gains are ones at
-        first and biases zeros, whatever `init` says. None of the options above goes with it, nor do
-        ``bias=False`` and the recurrent dropout of candidates.
+        first and biases zeros, whatever `init` says. It goes with none of ``reset_after=False``,
+        `clip`, `activations`, ``bias=False`` and the recurrent dropout of candidates.
     recurrent_dropout : float
         Depends on the mode.
     recurrent_dropout_mode : {"state", "candidate"}
