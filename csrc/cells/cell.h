@@ -46,10 +46,12 @@
 //       stages).
 //
 // Maps of cells with kNorms[] (see Norm) take one argument more: forward<i> the norms, of which it
-// uses those of its stage, and backward<i> `dnormed`, written block by block in the order of norms,
-// the gradients of the normalised numbers of its stage. A norm's statistics are those of a whole
-// row; its gradient, through them, reaches the blocks input_delta and recurrent_delta, which no
-// backward<i> writes (delta_stage -1), or `dpassed` of the stage that passed the row on.
+// uses those of its stage, and backward<i> `dnormed`: the gradients of normalised numbers, block by
+// block in the order of norms, behind those of a passed row what reaches it beside its norm.
+// normed_stage(n) is the stage whose backward writes block n; saved_stage(s), in such cells, the
+// one whose forward writes saved[s]. A norm's statistics are those of a whole row; its gradient,
+// through them, reaches the blocks input_delta and recurrent_delta, which no backward<i> writes
+// (delta_stage -1), or `dpassed` of the stage that passed the row on.
 //
 // The maps of a cell with constants take one argument more, `k`: the Known of a
 // Cell::Constants<number of V>, which is made of the constants in the order of the table and has a
@@ -185,12 +187,14 @@ consteval int count_norms() {
 template <class Cell>
 inline constexpr int kNormCount = count_norms<Cell>();
 
-// Blocks that the norms of a cell have in all.
+// Blocks of `dnormed`.
 template <class Cell>
 consteval int count_normed() {
   int blocks = 0;
   if constexpr (kNormCount<Cell> > 0) {
-    for (const Norm& norm : Cell::kNorms) blocks += norm.gates;
+    for (const Norm& norm : Cell::kNorms) {
+      blocks += norm.gates + (norm.of == Normed::passed ? 1 : 0);
+    }
   }
   return blocks;
 }

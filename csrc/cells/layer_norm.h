@@ -31,6 +31,9 @@ struct LayerNormLstm {
                                     {Normed::passed, 0, 1, 1, kCell, kEpsilon}};
   static constexpr int kUnitVectors = 1;
 
+  enum Gate { I, F, G, O };
+  enum { H, C };
+
   // The vector parameters, and the blocks of gradients.
   static constexpr int kGih = 0, kBih = 4, kGhh = 8, kBhh = 12, kGc = 16, kBc = 17;
   static constexpr int kDa = 0, kDu = 4, kDb = 8, kDgih = 12, kDghh = 16, kDbc = 20, kDgc = 21;
@@ -42,10 +45,14 @@ struct LayerNormLstm {
     const int block = k / 4 * 4;
     return k % 4 + (block == kGih ? kDgih : block == kGhh ? kDghh : kDb);
   }
-  static constexpr int delta_stage(int d) { return d < kDb ? -1 : d < kDbc ? 0 : 1; }
-
-  enum Gate { I, F, G, O };
-  enum { H, C };
+  // Stage 1, which knows the gradient of h, is the one that knows that of gate o.
+  static constexpr int delta_stage(int d) {
+    if (d < kDb) return -1;
+    return d >= kDbc || d == kDb + O || d == kDgih + O || d == kDghh + O ? 1 : 0;
+  }
+  static constexpr int kNormedCell = 8, kCellItself = 9;
+  static constexpr int normed_stage(int n) { return n >= kNormedCell || n % 4 == O ? 1 : 0; }
+  static constexpr int saved_stage(int s) { return s == kCell ? 1 : 0; }
 
   template <int Index, class V>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* w, const V* prev, V* saved,
@@ -66,7 +73,6 @@ struct LayerNormLstm {
     }
   }
 
-  // Stage 1 leaves the gradient of o in the place of that of h.
   template <int Index, class V>
   FUSEDRNN_CELL_FN void backward(const V* saved, const V* w, const V* prev, const V* dnext,
                                  V dpassed, V* delta, V* dprev, V* dnormed) {
@@ -75,25 +81,31 @@ struct LayerNormLstm {
       const V t = tanh(fma(w[kGc], saved[kCell], w[kBc]));
       delta[kDbc] = dnext[H] * saved[O] * fnma(t, t, one);
       delta[kDgc] = delta[kDbc] * saved[kCell];
-      dnormed[8] = delta[kDbc] * w[kGc];
-      dprev[H] = dnext[H] * t;
-      dprev[C] = dnext[C];
+      dnormed[kNormedCell] = delta[kDbc] * w[kGc];
+      dnormed[kCellItself] = dnext[C];
+      delta[kDb + O] = dnext[H] * t * saved[O] * (one - saved[O]);
+      through_gain(O, saved, w, delta, dnormed);
+      dprev[H] = V::zero();
+      dprev[C] = V::zero();
     } else {
-      const V i = saved[I], f = saved[F], g = saved[G], o = saved[O], dc = dnext[C] + dpassed;
+      const V i = saved[I], f = saved[F], g = saved[G], dc = dpassed;
       delta[kDb + I] = dc * g * i * (one - i);
       delta[kDb + F] = dc * prev[C] * f * (one - f);
       delta[kDb + G] = dc * i * fnma(g, g, one);
-      delta[kDb + O] = dnext[H] * o * (one - o);
-      for (int gate = 0; gate < kGates; ++gate) {
-        const V d = delta[kDb + gate];
-        delta[kDgih + gate] = d * saved[kInputs + gate];
-        delta[kDghh + gate] = d * saved[kRecurrent + gate];
-        dnormed[gate] = d * w[kGih + gate];
-        dnormed[4 + gate] = d * w[kGhh + gate];
-      }
-      dprev[H] = V::zero();
-      dprev[C] = dc * f;
+      for (int gate = I; gate < O; ++gate) through_gain(gate, saved, w, delta, dnormed);
+      dprev[C] = fma(dc, f, dprev[C]);
     }
+  }
+
+ private:
+  // From the gradient of a gate's pre-activation.
+  template <class V>
+  FUSEDRNN_CELL_FN void through_gain(int gate, const V* saved, const V* w, V* delta, V* dnormed) {
+    const V d = delta[kDb + gate];
+    delta[kDgih + gate] = d * saved[kInputs + gate];
+    delta[kDghh + gate] = d * saved[kRecurrent + gate];
+    dnormed[gate] = d * w[kGih + gate];
+    dnormed[kGates + gate] = d * w[kGhh + gate];
   }
 };
 
@@ -131,6 +143,8 @@ struct LayerNormGru : gru::Names {
     return k == kBhh + 2 ? kDb + 3 : kDb + k - kBhh;
   }
   static constexpr int delta_stage(int d) { return d < kDb ? -1 : 0; }
+  static constexpr int normed_stage(int) { return 0; }
+  static constexpr int saved_stage(int) { return 0; }
 
   template <int Index, class V>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* w, const V* prev, V* saved,
@@ -193,6 +207,8 @@ struct WorldModelGru {
   static constexpr int recurrent_delta(int gate) { return kDv + gate; }
   static constexpr int vector_delta(int k) { return k < kB ? kDg + k : kDb + k - kB; }
   static constexpr int delta_stage(int d) { return d < kDb ? -1 : 0; }
+  static constexpr int normed_stage(int) { return 0; }
+  static constexpr int saved_stage(int) { return 0; }
 
   enum Gate { R, N, Z };
 

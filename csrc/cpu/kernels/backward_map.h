@@ -127,11 +127,9 @@ struct BackwardStage {
     } else if constexpr (cells::kNormCount<Cell> > 0) {
       V dnormed[cells::kNormedBlocks<Cell>];
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, dnormed);
-      for (const NormShape& norm : kCell.norms) {
-        for (int g = 0; norm.stage == Index && g < norm.gates; ++g) {
-          const int64_t column = (norm.block + g) * arrays.dnormed_block + at.unit;
-          dnormed[norm.block + g].store(arrays.dnormed.at(at.row, column));
-        }
+      for (int n = 0; n < cells::kNormedBlocks<Cell>; ++n) {
+        if (Cell::normed_stage(n) != Index) continue;
+        dnormed[n].store(arrays.dnormed.at(at.row, n * arrays.dnormed_block + at.unit));
       }
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);

@@ -49,7 +49,8 @@ struct VectorShape {
 };
 
 // A norm of a stage over a row (cells::Norm). Its gradient is that of block `delta` and those
-// behind it, or where that is -1 of what the stage before passed on.
+// behind it, or where that is -1 of what the stage before passed on, to which block `block + gates`
+// is added.
 struct NormShape {
   cells::Normed of = cells::Normed::input;
   int first = 0, gates = 0, stage = 0, saved = 0, delta = 0;
@@ -128,7 +129,7 @@ consteval CellShape shape_of() {
                                                           : Cell::recurrent_delta(norm.first);
       shape.norms[shape.norm_count++] = {norm.of,    norm.first, norm.gates,          norm.stage,
                                          norm.saved, delta,      shape.normed_blocks, norm.epsilon};
-      shape.normed_blocks += norm.gates;
+      shape.normed_blocks += norm.gates + (of_row ? 1 : 0);
       if (!of_row) continue;
       shape.stages[norm.stage].reads_row = shape.stages[norm.stage - 1].passes_row = true;
     }

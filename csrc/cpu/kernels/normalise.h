@@ -155,7 +155,8 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
         for (int64_t unit = 0; unit < H; unit += V::width) {
           const V dx = valid ? scale * (d(g, unit) - mean - x(g, unit) * along) : V::zero();
           if (norm.delta < 0) {
-            dx.store(static_cast<Real*>(job.dpassed) + b * ld + unit);
+            const V beside = valid ? d(norm.gates, unit) : V::zero();
+            (dx + beside).store(static_cast<Real*>(job.dpassed) + b * ld + unit);
           } else {
             auto* const dst =
                 context.delta_row(step.time, b) + (norm.delta + g) * job.delta_block + unit;
