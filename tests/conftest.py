@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -27,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cuda",
         choices=["emulator"],
         help="run the GPU's tests, and these alone, over the emulator, which is built where needed",
+    )
+    parser.addoption(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run one in N tests of each file: of what another run has as a whole",
     )
 
 
@@ -50,10 +58,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if GPU_TESTS in item.path.parents:
             item.add_marker(pytest.mark.gpu)
-    if config.getoption("--cuda") is None:
-        return
-    others = [item for item in items if item.get_closest_marker("gpu") is None]
-    items[:] = [item for item in items if item.get_closest_marker("gpu") is not None]
+    on_emulator = config.getoption("--cuda") is not None
+    seen: Counter[Path] = Counter()
+    chosen, others = [], []
+    for item in items:
+        wanted = not on_emulator or item.get_closest_marker("gpu") is not None
+        if wanted:
+            wanted = seen[item.path] % config.getoption("--every") == 0
+            seen[item.path] += 1
+        (chosen if wanted else others).append(item)
+    items[:] = chosen
     config.hook.pytest_deselected(items=others)
 
 
