@@ -154,8 +154,8 @@ def noise_of(layer: Any, rates: Arguments, **changed: Any) -> oracle.Noise:
     return oracle.Noise(**{"seed": (seed + calls) % 2**64} | rates | changed)
 
 
-def close(got: Arguments, wanted: Arguments, dtype: str) -> None:
-    check({k: wide(v) for k, v in got.items()}, wanted, BOUND.get(dtype, 0.05))
+def close(got: Arguments, wanted: Arguments, dtype: str, times: float = 1) -> None:
+    check({k: wide(v) for k, v in got.items()}, wanted, times * BOUND.get(dtype, 0.05))
 
 
 # --- against the oracle ---
@@ -191,7 +191,8 @@ def test_dtypes(cell: str, noise: str, dtype: str) -> None:
     wanted = expected(cell, layer, call, noise_of(layer, rates))
     got, grads, _ = run(layer, call)
     close(got, wanted[0], dtype)
-    close(grads, wanted[1], dtype)
+    # Few units that lie close together: a norm divides what was rounded by little.
+    close(grads, wanted[1], dtype, 4 if cell.endswith("layer-norm") else 1)
 
 
 @pytest.mark.parametrize("rates", [(0.2, 0.6), (0.0, 0.5), (0.5, 0.0), (1.0, 0.0), (0.25, 1.0)])
