@@ -179,9 +179,12 @@ def normed_problem(
 
 
 def normed_cases() -> Iterator[Case]:
-    """Layer normalisation, by the oracle: small shapes."""
+    """Layer normalisation, by the oracle: small shapes.
+
+    Not of one input, whose size a norm takes away: its gradient is rounding alone.
+    """
     quiet = oracle.Noise()
-    shapes = [(SHAPES[2], quiet), (SHAPES[3], quiet), (SHAPES[8], quiet), (SHAPES[4], NOISE)]
+    shapes = [(SHAPES[2], quiet), (SHAPES[3], quiet), (SHAPES[8], quiet), (SHAPES[5], NOISE)]
     for cell, _, _ in NORMED:
         for seed, (shape, noise) in enumerate(shapes):
             for reverse in (False, True):
