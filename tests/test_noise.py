@@ -191,8 +191,9 @@ def test_dtypes(cell: str, noise: str, dtype: str) -> None:
     wanted = expected(cell, layer, call, noise_of(layer, rates))
     got, grads, _ = run(layer, call)
     close(got, wanted[0], dtype)
-    # Few units that lie close together: a norm divides what was rounded by little.
-    close(grads, wanted[1], dtype, 4 if cell.endswith("layer-norm") else 1)
+    # Norms of few units that lie close together: one rounding of x and the parameters to float32
+    # moves these gradients by up to 6e-6.
+    close(grads, wanted[1], dtype, 8 if cell.endswith("layer-norm") else 1)
 
 
 @pytest.mark.parametrize("rates", [(0.2, 0.6), (0.0, 0.5), (0.5, 0.0), (1.0, 0.0), (0.25, 1.0)])
