@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import fusedrnn as fr
 import oracle
@@ -96,6 +98,25 @@ def test_reference(
     given, upstream = full_problem(
         cell, dtype, steps=steps, batch=batch, input_size=input_size, hidden_size=hidden_size
     )
+    check_against(reference, cell, given, upstream, reverse=reverse)
+
+
+@cells
+@hypothesis.given(
+    reverse=st.booleans(),
+    shape=st.fixed_dictionaries(
+        {
+            "steps": st.integers(0, 12),
+            "batch": st.integers(0, 20),
+            "input_size": st.integers(3, 70),
+            "hidden_size": st.integers(3, 70),
+            "initial": st.booleans(),
+            "seed": st.integers(0, 1000),
+        }
+    ),
+)
+def test_random_configurations(cell: str, reverse: bool, shape: Arguments) -> None:
+    given, upstream = full_problem(cell, "float64", **shape)
     check_against(reference, cell, given, upstream, reverse=reverse)
 
 
