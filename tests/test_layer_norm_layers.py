@@ -123,6 +123,22 @@ def test_by_differences(cell: str) -> None:
     check_by_differences(layer, x, layer.backward(tape, np.ones_like(y)))
 
 
+def test_noise_of_world_models() -> None:
+    """Of the others that of `test_noise`."""
+    rates = {"weight_dropout": 0.3, "zoneout": 0.4, "recurrent_dropout": 0.2}
+    layer = fr.WorldModelGRU(3, 5, 2, bidirectional=True, dtype="float64", seed=3, **rates)
+    seed, calls = layer.dropout_state
+    noise = oracle.Noise(seed=(seed + calls) % 2**64, **rates)
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((6, 2, 3)), rng.standard_normal((6, 2, 10))
+    y, last, tape = layer.forward(x)
+    parameters = dict(layer.parameters())
+    wanted = oracle.stack("gru_world_model", x, parameters, noise=noise)
+    check({"y": y, "h_n": last}, wanted, BOUND["float64"])
+    grads = oracle.stack_gradients("gru_world_model", x, parameters, noise=noise, dy=dy)
+    check(layer.backward(tape, dy), grads, BOUND["float64"])
+
+
 @cells
 @pytest.mark.parametrize("weight_dtype", [None, "bfloat16", "int8"])
 def test_steps(cell: str, weight_dtype: str | None) -> None:
