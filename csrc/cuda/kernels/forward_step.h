@@ -28,6 +28,8 @@ struct ForwardUnit {
   static constexpr bool kMakesStates = Stage == last_stage_over<Cell>(Sets::kUnits);
   static constexpr bool kMakesH = Stage == cells::kStageCount<Cell> - 1;
   static constexpr bool kPassesOn = passes_on<Cell>(Stage);
+  static constexpr bool kReadsRow = reads_row<Cell>(Stage);
+  static constexpr bool kPassesRow = reads_row<Cell>(Stage + 1);
   // A later stage reads what was saved by the earlier ones.
   static constexpr bool kAlwaysSaves = Stage < last_stage_over<Cell>('H');
 
@@ -115,7 +117,7 @@ struct ForwardUnit {
     for (int g = 0; g < kGates; ++g) {
       u[kFirst + g].value = product[g * f.N] + bias(kBias, kFirst + g);
     }
-    if constexpr (reads_row<Cell>(Stage)) u[0].value = *product;
+    if constexpr (kReadsRow) u[0].value = *product;
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
 #pragma unroll
     for (int s = 0; s < S; ++s) {
@@ -155,7 +157,7 @@ struct ForwardUnit {
     if constexpr (kPassesOn) {
       device::store(static_cast<Row*>(f.passed) + state_index(), passed.value);
     }
-    if constexpr (reads_row<Cell>(Stage + 1)) {
+    if constexpr (kPassesRow) {
       static_cast<Real*>(f.passed_row)[state_index()] = passed.value;
     }
   }

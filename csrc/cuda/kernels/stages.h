@@ -49,13 +49,16 @@ constexpr bool reads_row(int stage) {
 // is the last to read.
 template <class Cell>
 constexpr int saving_stage(int s) {
-  if constexpr (cells::kNormCount<Cell> > 0) return Cell::saved_stage(s);
-  for (int stage = 0; stage < cells::kStageCount<Cell>; ++stage) {
-    const cells::Product& product = Cell::kStages[stage].product;
-    const bool feeds = s >= product.first && s < product.first + product.gates;
-    if (feeds && units_of_stage<Cell>(stage) == 'H') return stage;
+  if constexpr (cells::kNormCount<Cell> > 0) {
+    return Cell::saved_stage(s);
+  } else {
+    for (int stage = 0; stage < cells::kStageCount<Cell>; ++stage) {
+      const cells::Product& product = Cell::kStages[stage].product;
+      const bool feeds = s >= product.first && s < product.first + product.gates;
+      if (feeds && units_of_stage<Cell>(stage) == 'H') return stage;
+    }
+    return last_stage_over<Cell>('H');
   }
-  return last_stage_over<Cell>('H');
 }
 
 // The block of gradients of the first of a stage's gates: those of u of one stage are contiguous.
@@ -86,8 +89,11 @@ struct StageSets {
   static constexpr unsigned kDeltas =
       set_of(Cell::kDeltas, [](int d) { return Cell::delta_stage(d) == stage; });
   static constexpr unsigned kNormed = set_of(cells::kNormedBlocks<Cell>, [](int n) {
-    if constexpr (cells::kNormCount<Cell> > 0) return Cell::normed_stage(n) == stage;
-    return n < 0;
+    if constexpr (cells::kNormCount<Cell> > 0) {
+      return Cell::normed_stage(n) == stage;
+    } else {
+      return n < 0;
+    }
   });
   static constexpr unsigned kSaves =
       set_of(Cell::kSaved, [](int s) { return saving_stage<Cell>(s) == stage; });
