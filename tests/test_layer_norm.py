@@ -32,6 +32,9 @@ from support import (
 CELLS = [cell for cell, _ in NORMED_VARIANTS]
 STATES = {"lstm_layer_norm": "hc"}  # of others "h"
 
+# A norm magnifies the rounding of float32 where a row has little spread (docs/decisions/0013-norms.md).
+NORMED_BOUND = BOUND | {"float32": 5e-6}
+
 cells = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -49,7 +52,7 @@ def full_problem(cell: str, dtype: str, **shape: Any) -> tuple[Arguments, Argume
 def check_against(
     against: Any, cell: str, given: Arguments, upstream: Arguments, **options: Any
 ) -> None:
-    bound = BOUND[given["x"].dtype.name]
+    bound = NORMED_BOUND[given["x"].dtype.name]
     got, tape = forward(cell, **given, **options)
     check(got, against.forward(cell, **given, **options), bound)
     same_bits(infer(cell, **given, **options), got)

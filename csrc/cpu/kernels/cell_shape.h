@@ -182,6 +182,7 @@ consteval bool is_supported() {
   if (shape.input.units != 'H' || shape.input.depth != 'I') return false;
   // So that panels of units and of recurrent weights, which have two vectors, cover each other.
   if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
+  if (shape.norm_count > 0 && shape.unit_vectors != 1) return false;
   int products_of_h = 0;
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];
