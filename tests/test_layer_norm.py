@@ -32,7 +32,7 @@ from support import (
 CELLS = [cell for cell, _ in NORMED_VARIANTS]
 STATES = {"lstm_layer_norm": "hc"}  # of others "h"
 
-# A norm magnifies the rounding of float32 where a row has little spread (docs/decisions/0013-norms.md).
+# A norm magnifies the rounding of float32 where a row has little spread: decision 0013.
 NORMED_BOUND = BOUND | {"float32": 5e-6}
 
 cells = pytest.mark.parametrize("cell", CELLS)
