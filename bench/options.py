@@ -39,7 +39,8 @@ Weights = Mapping[str, torch.Tensor]
 class Entry:
     """An option: our function's arguments, the plain entry, and the loop that people write.
 
-    `step(a, h, others, weights)` returns the next states, h first; a is W_ih x + b_ih.
+    `step(a, h, others, weights)` returns the next states, h first; a is W_ih x + b_ih, of cells
+    with layer normalisation W_ih x.
     """
 
     name: str
@@ -119,6 +120,44 @@ def _slstm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
     return torch.sigmoid(o) * (c / n), c, n, new_m
 
 
+def _lstm_layer_norm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    (c,) = others
+    norm = torch.nn.functional.layer_norm
+    a = norm(a, a.shape[-1:], w["g_ih"], w["b_ih"])
+    u = h @ w["w_hh"].T
+    i, f, g, o = (a + norm(u, u.shape[-1:], w["g_hh"], w["b_hh"])).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(norm(c, c.shape[-1:], w["g_c"], w["b_c"])), c
+
+
+def _gru_layer_norm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    sizes = [2 * h.shape[-1], h.shape[-1]]
+
+    def normed(v: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> list[torch.Tensor]:
+        parts = (torch.split(whole, sizes, -1) for whole in (v, gain, bias))
+        norm = torch.nn.functional.layer_norm
+        return [norm(part, part.shape[-1:], g, b) for part, g, b in zip(*parts, strict=True)]
+
+    a_rz, a_n = normed(a, w["g_ih"], w["b_ih"])
+    u_rz, u_n = normed(h @ w["w_hh"].T, w["g_hh"], w["b_hh"])
+    r, z = torch.sigmoid(a_rz + u_rz).chunk(2, -1)
+    n = torch.tanh(a_n + r * u_n)
+    return (n + z * (h - n),)
+
+
+def _gru_world_model(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
+    v = a + h @ w["w_hh"].T
+    v = torch.nn.functional.layer_norm(v, v.shape[-1:], w["g"], w["b"], 1e-3)
+    r, n, z = v.chunk(3, -1)
+    return (torch.lerp(h, torch.tanh(torch.sigmoid(r) * n), torch.sigmoid(z)),)
+
+
+# The gains and biases of normalised cells, in blocks of H; W_ih x has none then.
+_NORMS = {
+    "lstm_layer_norm": {"g_ih": 4, "b_ih": 4, "g_hh": 4, "b_hh": 4, "g_c": 1, "b_c": 1},
+    "gru_layer_norm": {"g_ih": 3, "b_ih": 3, "g_hh": 3, "b_hh": 3},
+    "gru_world_model": {"g": 3, "b": 3},
+}
 ENTRIES = (
     Entry("LSTM", "lstm", 4, _lstm()),
     Entry("LSTM, peepholes", "lstm", 4, _lstm(peephole=True), "LSTM",
@@ -127,6 +166,7 @@ ENTRIES = (
     Entry("LSTM, clip", "lstm", 4, _lstm(clip=3.0), "LSTM", arguments={"clip": 3.0}),
     Entry("LSTM, cell_clip", "lstm", 4, _lstm(cell_clip=0.5), "LSTM",
           arguments={"cell_clip": 0.5}),
+    Entry("LSTM, layer normalisation", "lstm_layer_norm", 4, _lstm_layer_norm, "LSTM"),
     Entry("LSTM, projection to H/2", "lstm", 4, _lstm(), "LSTM", extra={"w_hr": "P"}),
     Entry("LSTM, lengths", "lstm", 4, None, "LSTM", lengths=True),
     Entry("LSTM, return_cells", "lstm", 4, _lstm(), "LSTM",
@@ -142,6 +182,8 @@ ENTRIES = (
     Entry("GRU, forward mode", "gru", 3, None, "GRU, inference", "jvp"),
     Entry("GRU, backward", "gru", 3, None, part="backward"),
     Entry("GRU, double backward", "gru", 3, _gru(), "GRU, backward", "double_backward"),
+    Entry("GRU, layer normalisation", "gru_layer_norm", 3, _gru_layer_norm, "GRU"),
+    Entry("GRU of world models", "gru_world_model", 3, _gru_world_model, "GRU"),
     Entry("GRU, clip", "gru", 3, _gru(3.0), "GRU", arguments={"clip": 3.0}),
     Entry("IndRNN", "indrnn", 1, _indrnn),
     Entry("minGRU", "mingru", 2, _mingru, arguments={"candidate": "positive"}, recurrent=False),
@@ -157,8 +199,9 @@ class Case:
         rng = np.random.default_rng(0)
         sizes: dict[str, tuple[int, ...]] = {
             "w_ih": (entry.gates * H, H),
-            "b_ih": (entry.gates * H,),
         }
+        norms = _NORMS.get(entry.cell)
+        sizes |= {n: (k * H,) for n, k in (norms or {"b_ih": entry.gates}).items()}
         width = H
         if entry.extra and "w_hr" in entry.extra:
             width = H // 2
@@ -167,7 +210,7 @@ class Case:
             sizes["w_hh"] = (H,)
         elif entry.recurrent:
             sizes["w_hh"] = (entry.gates * H, width)
-            if entry.cell != "slstm":
+            if entry.cell != "slstm" and norms is None:
                 sizes["b_hh"] = (entry.gates * H,)
         if entry.extra and "w_peephole" in entry.extra:
             sizes["w_peephole"] = (3 * H,)
@@ -175,6 +218,9 @@ class Case:
             name: (rng.standard_normal(size) / np.sqrt(H)).astype(np.float32)
             for name, size in sizes.items()
         }
+        for name in self.weights:
+            if name.startswith("g"):  # around 1/2: with 1 what was rounded grows from step to step
+                self.weights[name] += np.float32(0.5)
         self.x = rng.standard_normal((T, B, H)).astype(np.float32)
         self.dy = rng.standard_normal((T, B, width)).astype(np.float32)
         self.arguments = dict(entry.arguments or {})
@@ -182,7 +228,7 @@ class Case:
         if entry.lengths:
             self.lengths = np.linspace(T, T // 4, B).astype(np.int64)
             self.arguments["lengths"] = self.lengths
-        self.states = {"lstm": 2, "slstm": 4}.get(entry.cell, 1)
+        self.states = {"lstm": 2, "lstm_layer_norm": 2, "slstm": 4}.get(entry.cell, 1)
         given = {"x": self.x, **self.weights}
         self.direction = {
             name: rng.standard_normal(value.shape).astype(np.float32)
@@ -230,7 +276,8 @@ class Case:
             x.grad = None
             for value in w.values():
                 value.grad = None
-            a = x @ w["w_ih"].T + w["b_ih"]
+            a = x @ w["w_ih"].T
+            a = a if entry.cell in _NORMS else a + w["b_ih"]
             h = torch.zeros(B, self.dy.shape[2])
             others = tuple(torch.zeros(B, H) for _ in range(self.states - 1))
             rows = []

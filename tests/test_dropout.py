@@ -24,6 +24,7 @@ ALL_LAYERS: dict[str, Any] = LAYERS | {
     "mingru": fr.MinGRU,
     "minlstm": fr.MinLSTM,
     "slstm": fr.SLSTM,
+    "gru_world_model": fr.WorldModelGRU,
 }
 cells = pytest.mark.parametrize("cell", list(LAYERS))
 all_cells = pytest.mark.parametrize("cell", list(ALL_LAYERS))

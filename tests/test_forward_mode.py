@@ -9,7 +9,7 @@ import pytest
 
 import fusedrnn as fr
 import oracle
-from reference import NEWER_VARIANTS, VARIANTS
+from reference import NEWER_VARIANTS, NORMED_VARIANTS, VARIANTS
 from support import Arguments, by_name, check, directions, dtypes, place, problem_of, stack_of
 
 # A derivative of a gradient has one factor more that was rounded than a gradient has.
@@ -76,7 +76,7 @@ def check_both(
 
 @pytest.mark.parametrize(
     ("cell", "options"),
-    [*VARIANTS, *NEWER_VARIANTS],
+    [*VARIANTS, *NEWER_VARIANTS, *NORMED_VARIANTS],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 @dtypes

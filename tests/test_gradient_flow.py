@@ -10,7 +10,7 @@ import pytest
 
 import fusedrnn as fr
 import oracle
-from reference import NEWER_VARIANTS, VARIANTS
+from reference import NEWER_VARIANTS, NORMED_VARIANTS, VARIANTS
 from support import (
     BOUND,
     Arguments,
@@ -26,10 +26,10 @@ from support import (
     stack_of,
 )
 
-LETTERS = {"lstm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
+LETTERS = {"lstm": ("h", "c"), "lstm_layer_norm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
 all_variants = pytest.mark.parametrize(
     ("cell", "options"),
-    [*VARIANTS, *NEWER_VARIANTS],
+    [*VARIANTS, *NEWER_VARIANTS, *NORMED_VARIANTS],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 limits = pytest.mark.parametrize("clip_dh", [None, 0.3], ids=["free", "clipped"])

@@ -29,7 +29,11 @@ CELLS: dict[str, tuple[Any, Arguments]] = {
     "mingru": (fr.MinGRU, {}),
     "minlstm": (fr.MinLSTM, {"candidate": "positive"}),
     "slstm": (fr.SLSTM, {}),
+    "lstm layer norm": (fr.LSTM, {"layer_norm": True}),
+    "gru layer norm": (fr.GRU, {"layer_norm": True}),
+    "gru world model": (fr.WorldModelGRU, {}),
 }
+NORMED = list(CELLS)[-3:]
 # Several chunks of steps each, the last of them of fewer; blocks of several steps, of one, and
 # several of a step.
 SHAPES = [(2300, 1), (700, 3), (30, 120), (13, 301)]
@@ -135,7 +139,7 @@ def test_dtypes(cell: str, dtype: str) -> None:
 @cells
 def test_stacks(cell: str) -> None:
     check_same(cell, (700, 3), num_layers=2, bidirectional=True, dropout=0.4)
-    check_same(cell, (700, 3), num_layers=3, bias=False)
+    check_same(cell, (700, 3), num_layers=3, **({} if cell in NORMED else {"bias": False}))
 
 
 @cells
@@ -146,7 +150,7 @@ def test_threads(cell: str) -> None:
         same_bits(Run(layer_of(cell, "lean", bidirectional=True), 300, 9).results(), wanted)
 
 
-@pytest.mark.parametrize("cell", ["gru before", "lstm projection"])
+@pytest.mark.parametrize("cell", ["gru before", "lstm projection", *NORMED])
 def test_second_derivatives(cell: str) -> None:
     """A tape's word holds for the walk over dual numbers, too."""
     x = np.random.default_rng(0).standard_normal((700, 3, 4))

@@ -29,6 +29,8 @@ CELLS: dict[str, tuple[str, Arguments]] = {
     "lstm-coupled": ("lstm", {"coupled": True}),
     "lstm-projection": ("lstm", {"proj_size": 3}),
     "lstm-constants": ("lstm", {"clip": 0.8, "cell_clip": 0.9, "peephole": True}),
+    "lstm-layer-norm": ("lstm", {"layer_norm": True}),
+    "gru-layer-norm": ("gru", {"layer_norm": True}),
     "gru-constants": ("gru", {"activations": ("hard_sigmoid", "softsign")}),
 }
 NOISES: dict[str, Arguments] = {
@@ -38,9 +40,12 @@ NOISES: dict[str, Arguments] = {
     "state": {"recurrent_dropout": 0.35},
 }
 CASES = [
-    (cell, noise) for cell in CELLS for noise in NOISES if (cell, noise) != ("rnn", "candidate")
+    (cell, noise)
+    for cell in CELLS
+    for noise in NOISES
+    if noise != "candidate" or (cell != "rnn" and not cell.endswith("layer-norm"))
 ]
-LAYERS_ONLY = ("peephole", "proj_size")  # of options: what weights say to the oracle
+LAYERS_ONLY = ("peephole", "proj_size", "layer_norm")  # of options: what weights say to the oracle
 EVERY: Arguments = {"weight_dropout": 0.3, "zoneout": 0.4, "recurrent_dropout": 0.2}
 
 cells = pytest.mark.parametrize("cell", list(CELLS))
@@ -113,6 +118,7 @@ def expected(
 ) -> tuple[Arguments, Arguments]:
     """What the oracle says of the same call."""
     name, own = CELLS[cell]
+    name += "_layer_norm" if "layer_norm" in own else ""
     options = {key: value for key, value in own.items() if key not in LAYERS_ONLY}
     masks = {key: call[key] for key in ("lengths", "resets") if key in call}
     arguments = {
@@ -148,8 +154,8 @@ def noise_of(layer: Any, rates: Arguments, **changed: Any) -> oracle.Noise:
     return oracle.Noise(**{"seed": (seed + calls) % 2**64} | rates | changed)
 
 
-def close(got: Arguments, wanted: Arguments, dtype: str) -> None:
-    check({k: wide(v) for k, v in got.items()}, wanted, BOUND.get(dtype, 0.05))
+def close(got: Arguments, wanted: Arguments, dtype: str, times: float = 1) -> None:
+    check({k: wide(v) for k, v in got.items()}, wanted, times * BOUND.get(dtype, 0.05))
 
 
 # --- against the oracle ---
@@ -185,7 +191,9 @@ def test_dtypes(cell: str, noise: str, dtype: str) -> None:
     wanted = expected(cell, layer, call, noise_of(layer, rates))
     got, grads, _ = run(layer, call)
     close(got, wanted[0], dtype)
-    close(grads, wanted[1], dtype)
+    # Norms of few units that lie close together: one rounding of x and the parameters to float32
+    # moves these gradients by up to 6e-6.
+    close(grads, wanted[1], dtype, 8 if cell.endswith("layer-norm") else 1)
 
 
 @pytest.mark.parametrize("rates", [(0.2, 0.6), (0.0, 0.5), (0.5, 0.0), (1.0, 0.0), (0.25, 1.0)])

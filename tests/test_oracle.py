@@ -9,6 +9,8 @@ import oracle
 from reference import (
     NEWER_VARIANT_IDS,
     NEWER_VARIANTS,
+    NORMED_VARIANT_IDS,
+    NORMED_VARIANTS,
     VARIANT_IDS,
     VARIANTS,
     random_problem,
@@ -17,7 +19,9 @@ from reference import (
 )
 
 every_variant = pytest.mark.parametrize(
-    ("cell", "options"), VARIANTS + NEWER_VARIANTS, ids=VARIANT_IDS + NEWER_VARIANT_IDS
+    ("cell", "options"),
+    VARIANTS + NEWER_VARIANTS + NORMED_VARIANTS,
+    ids=VARIANT_IDS + NEWER_VARIANT_IDS + NORMED_VARIANT_IDS,
 )
 
 

@@ -10,6 +10,8 @@ import reference
 from reference import (
     NEWER_VARIANT_IDS,
     NEWER_VARIANTS,
+    NORMED_VARIANT_IDS,
+    NORMED_VARIANTS,
     VARIANT_IDS,
     VARIANTS,
     random_problem,
@@ -19,7 +21,9 @@ from reference import (
 
 BOUND = 1e-12
 variants = pytest.mark.parametrize(
-    ("cell", "options"), VARIANTS + NEWER_VARIANTS, ids=VARIANT_IDS + NEWER_VARIANT_IDS
+    ("cell", "options"),
+    VARIANTS + NEWER_VARIANTS + NORMED_VARIANTS,
+    ids=VARIANT_IDS + NEWER_VARIANT_IDS + NORMED_VARIANT_IDS,
 )
 COMBINATIONS = [
     dict(zip(("lengths", "resets", "initial", "bias"), flags, strict=True))

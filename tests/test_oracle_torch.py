@@ -144,3 +144,65 @@ def test_stack(name, bidirectional, packed):
     assert_same(oracle.stack(cell, **problem, **options), expected)
     grads = grads_of(expected, upstream, {"x": x, **states, **parameters})
     assert_same(oracle.stack_gradients(cell, **problem, **upstream, **options), grads)
+
+
+# Cells with layer normalisation, of which PyTorch has the norm and not the cell.
+
+
+def lstm_layer_norm(w, x, h, c):
+    """Ba et al. (2016), by PyTorch's operations."""
+    norm = torch.nn.functional.layer_norm
+    gates = w["w_ih"].shape[:1]
+    v = norm(x @ w["w_ih"].T, gates, w["g_ih"], w["b_ih"])
+    v = v + norm(h @ w["w_hh"].T, gates, w["g_hh"], w["b_hh"])
+    i, f, g, o = v.chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(norm(c, c.shape[-1:], w["g_c"], w["b_c"])), c
+
+
+def gru_layer_norm(w, x, h):
+    """Ba et al. (2016), by PyTorch's operations."""
+
+    def normed(v, gain, bias):
+        sizes = [2 * h.shape[-1], h.shape[-1]]
+        parts = zip(*(whole.split(sizes, -1) for whole in (v, gain, bias)), strict=True)
+        norms = [torch.nn.functional.layer_norm(v, v.shape[-1:], g, b) for v, g, b in parts]
+        return torch.cat(norms, -1).chunk(3, -1)
+
+    a_r, a_z, a_n = normed(x @ w["w_ih"].T, w["g_ih"], w["b_ih"])
+    u_r, u_z, u_n = normed(h @ w["w_hh"].T, w["g_hh"], w["b_hh"])
+    n = torch.tanh(a_n + torch.sigmoid(a_r + u_r) * u_n)
+    return (torch.lerp(n, h, torch.sigmoid(a_z + u_z)),)
+
+
+def gru_world_model(w, x, h):
+    """Hafner et al. (2020): as their GRUCell, one product of [x, h]."""
+    v = torch.cat([x, h], -1) @ torch.cat([w["w_ih"], w["w_hh"]], 1).T
+    v = torch.nn.functional.layer_norm(v, v.shape[-1:], w["g"], w["b"], eps=1e-3)
+    reset, new, update = v.chunk(3, -1)
+    new = torch.tanh(torch.sigmoid(reset) * new)
+    update = torch.sigmoid(update)
+    return (update * new + (1 - update) * h,)
+
+
+@pytest.mark.parametrize("step", [lstm_layer_norm, gru_layer_norm, gru_world_model])
+@pytest.mark.parametrize("hidden", [3, 8])  # of fewer, all gradients are nearly zero
+def test_layer_norm(step, hidden):
+    cell = step.__name__
+    problem, upstream = random_problem(
+        cell, steps=5, batch=3, input_size=4, hidden_size=hidden, seed=4
+    )
+    problem["x"][1] = 0  # a product without variance
+    leaves = tensors(problem)
+    letters = "hc" if "c0" in problem else "h"
+    states, rows = tuple(leaves[f"{s}0"] for s in letters), []
+    for x in leaves["x"]:
+        states = step(leaves, x, *states)
+        rows.append(states[0])
+    finals = {f"{s}_n": state for s, state in zip(letters, states, strict=True)}
+    expected = {"y": torch.stack(rows), **finals}
+    assert_same(oracle.forward(cell, **problem), expected)
+    grads = grads_of(expected, upstream, leaves)
+    assert_same(
+        oracle.gradients(cell, **problem, **upstream), {f"d{k}": v for k, v in grads.items()}
+    )

@@ -27,7 +27,7 @@ USED = re.compile(r"ptxas info\s*: Used (\d+) registers(.*)")
 SHARED = re.compile(r"(\d+) bytes smem")
 # Bytes that are kept in memory over a call (the slow path of a division, an activation that is not
 # inlined), however many registers are free.
-AROUND_A_CALL = 16
+AROUND_A_CALL = 32
 OTHER_REPORT = re.compile(r"ptxas info\s*:")
 
 

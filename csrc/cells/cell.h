@@ -45,6 +45,14 @@
 //       dprev: the part of the gradients of prev that does not go through a product (kept between
 //       stages).
 //
+// Maps of cells with kNorms[] (see Norm) take one argument more: forward<i> the norms, of which it
+// uses those of its stage, and backward<i> `dnormed`: the gradients of normalised numbers, block by
+// block in the order of norms, behind those of a passed row what reaches it beside its norm.
+// normed_stage(n) is the stage whose backward writes block n; saved_stage(s), in such cells, the
+// one whose forward writes saved[s]. A norm's statistics are those of a whole row; its gradient,
+// through them, reaches the blocks input_delta and recurrent_delta, which no backward<i> writes
+// (delta_stage -1), or `dpassed` of the stage that passed the row on.
+//
 // The maps of a cell with constants take one argument more, `k`: the Known of a
 // Cell::Constants<number of V>, which is made of the constants in the order of the table and has a
 // member `usual`, outside of the loops. Those of a cell that kMasksCandidate see in it what the
@@ -55,10 +63,12 @@
 // vector type, for what is rare. FUSEDRNN_CELL_HOST: makes constants.
 #if defined(__CUDACC__)
 #define FUSEDRNN_CELL_FN static __device__ __forceinline__
+#define FUSEDRNN_CELL_MEMBER __device__ __forceinline__
 #define FUSEDRNN_CELL_ONCE static __device__ __noinline__
 #define FUSEDRNN_CELL_HOST static inline
 #else
 #define FUSEDRNN_CELL_FN static inline
+#define FUSEDRNN_CELL_MEMBER inline __attribute__((always_inline))
 #define FUSEDRNN_CELL_ONCE static __attribute__((noinline))
 #define FUSEDRNN_CELL_HOST static inline __attribute__((always_inline))
 #endif
@@ -103,6 +113,31 @@ struct Stage {
   Product product{};
 };
 
+// Where a norm's numbers come from.
+enum class Normed {
+  input,      // a
+  recurrent,  // u of its stage
+  sum,        // a + u
+  passed,     // the row that the stage before passed on, which comes as u[0]
+};
+
+// A norm over a row of `gates` blocks from `first` on (Ba, Kiros and Hinton 2016): x^ = (x - mean)
+// * scale, with scale = 1 / sqrt(variance + epsilon), and the number of a row's units H.
+struct Norm {
+  Normed of;
+  int first, gates;
+  int stage;  // whose maps see it
+  int saved;  // the first of the saved vectors that hold x^
+  double epsilon;
+};
+
+template <class V>
+struct NormOf {
+  V mean, scale;
+
+  FUSEDRNN_CELL_MEMBER V of(V x) const { return (x - mean) * scale; }
+};
+
 // What a constant may be.
 enum class Range {
   finite,      // a number
@@ -140,6 +175,31 @@ consteval int count_constants() {
 }
 template <class Cell>
 inline constexpr int kConstantCount = count_constants<Cell>();
+
+template <class Cell>
+consteval int count_norms() {
+  if constexpr (requires { Cell::kNorms; }) {
+    return length(Cell::kNorms);
+  } else {
+    return 0;
+  }
+}
+template <class Cell>
+inline constexpr int kNormCount = count_norms<Cell>();
+
+// Blocks of `dnormed`.
+template <class Cell>
+consteval int count_normed() {
+  int blocks = 0;
+  if constexpr (kNormCount<Cell> > 0) {
+    for (const Norm& norm : Cell::kNorms) {
+      blocks += norm.gates + (norm.of == Normed::passed ? 1 : 0);
+    }
+  }
+  return blocks;
+}
+template <class Cell>
+inline constexpr int kNormedBlocks = count_normed<Cell>();
 
 template <class Cell>
 consteval bool is_bias(int parameter) {

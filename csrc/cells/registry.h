@@ -5,6 +5,7 @@
 #include "cells/general.h"
 #include "cells/gru.h"
 #include "cells/indrnn.h"
+#include "cells/layer_norm.h"
 #include "cells/lstm.h"
 #include "cells/mingru.h"
 #include "cells/rnn.h"
@@ -30,6 +31,9 @@
   F("minlstm_positive", ::fusedrnn::cells::MinLstm<::fusedrnn::cells::Positive>)                \
   F("slstm", ::fusedrnn::cells::Slstm<::fusedrnn::cells::SigmoidForget>)                        \
   F("slstm_exp", ::fusedrnn::cells::Slstm<::fusedrnn::cells::ExpForget>)                        \
+  F("lstm_layer_norm", ::fusedrnn::cells::LayerNormLstm)                                        \
+  F("gru_layer_norm", ::fusedrnn::cells::LayerNormGru)                                          \
+  F("gru_world_model", ::fusedrnn::cells::WorldModelGru)                                        \
   F("rnn_general", ::fusedrnn::cells::GeneralRnn)                                               \
   F("gru_general", ::fusedrnn::cells::GeneralGru)                                               \
   F("gru_reset_before_general", ::fusedrnn::cells::GeneralGruResetBefore)                       \

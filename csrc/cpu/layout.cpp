@@ -49,6 +49,14 @@ size_t saved_numbers(const KernelShape& shape, const Problem& p, int64_t steps) 
   return count(steps, static_cast<int64_t>(count(p.B, units)), shape.saved);
 }
 
+// Of cells with norms, for so many rows a thread.
+void add_norms(Arena& arena, const Plan& plan, const KernelShape& shape, const Problem& p,
+               int64_t rows, ForwardJob& job) {
+  const int64_t numbers = shape.gates * round_up(p.H, panel_units(shape));
+  add_parts(arena, plan, shape.norm_count > 0 ? count(numbers, rows) : 0, shape.real_bytes,
+            job.sums);
+}
+
 // How the rows of the parameter gradients are cut into blocks: at the same steps whatever T is.
 void cut_blocks(const Problem& p, int64_t depth_unit, BackwardJob& job) {
   if (p.B <= kBlockRows) {
@@ -126,6 +134,7 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
   // Where they are not kept, only what stages hand on within a step.
   const bool gates = (save && !p.lean) || shape.stage_count > 1;
   arena.add(kept.saved, gates ? saved_numbers(shape, p, steps) : 0, shape.saved_bytes);
+  arena.add(kept.norms, count(steps, p.B, shape.norm_count), 2 * shape.real_bytes);
 }
 
 namespace {
@@ -157,6 +166,8 @@ void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const
             job.quantised);
   add_parts(arena, plan, shape.quantised ? count(rows, plan.chunk_steps + 1) : 0, sizeof(float),
             job.row_scales);
+  add_norms(arena, plan, shape, p, rows, job);
+  arena.add(job.passed, shape.norm_count > 0 ? count(p.B, job.ld_state) : 0, shape.real_bytes);
   int64_t depth = p.I;
   for (int i = 0; i < shape.stage_count; ++i) {
     depth = std::max(depth, extent(p, shape.stages[i].product.depth));
@@ -189,6 +200,10 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const bool several = job.chunk_steps < p.T;
   arena.add(job.delta, count(job.chunk_steps + (several ? 1 : 0), p.B, job.ld_delta),
             shape.row_bytes);
+  const bool norms = shape.norm_count > 0;
+  arena.add(job.dnormed, norms ? count(p.B, job.ld_state, shape.normed_blocks) : 0,
+            shape.real_bytes);
+  arena.add(job.dpassed, norms ? count(p.B, job.ld_state) : 0, shape.real_bytes);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
     const bool wanted = call.dreset_state[s].data != nullptr;
@@ -237,6 +252,7 @@ void add_again(Arena& arena, const Plan& plan, BackwardJob& job) {
   const Problem& p = job.call->problem;
   ForwardJob& again = job.again;
   arena.add(job.kept.saved, saved_numbers(shape, p, job.chunk_steps), shape.saved_bytes);
+  arena.add(job.kept.norms, count(job.chunk_steps, p.B, shape.norm_count), 2 * shape.real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
     if (shape.stages[i].operand != cells::Operand::passed) continue;
     arena.add(job.kept.operands[i], count(job.chunk_steps, p.B, job.ld_state), shape.row_bytes);
@@ -250,6 +266,9 @@ void add_again(Arena& arena, const Plan& plan, BackwardJob& job) {
   add_parts(arena, plan, shape.staged ? count(job.again_rows, again.ld_staged) : 0, shape.row_bytes,
             again.staged);
   add_parts(arena, plan, static_cast<size_t>(job.ld_state), shape.real_bytes, job.unwanted);
+  add_norms(arena, plan, shape, p, job.again_rows, again);
+  add_parts(arena, plan, shape.norm_count > 0 ? count(job.again_rows, job.ld_state) : 0,
+            shape.real_bytes, job.again_passed);
 }
 
 }  // namespace fusedrnn::cpu

@@ -94,7 +94,9 @@ bool worth_cutting(int64_t total, int groups) {
 Plan cheapest(const StageWork* stages, int count, double parallel, const KernelShape& shape,
               const Problem& p, int threads, std::vector<Estimate>* considered) {
   Estimate best{};
-  for (int unit_groups = 1; unit_groups <= threads; ++unit_groups) {
+  // Norms are those of a thread's own rows.
+  const int most = shape.norm_count > 0 ? 1 : threads;
+  for (int unit_groups = 1; unit_groups <= most; ++unit_groups) {
     if (!worth_cutting(stages[0].panels, unit_groups)) continue;
     for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
       if (!worth_cutting(p.B, row_groups)) continue;

@@ -191,7 +191,7 @@ _OF_STATES = frozenset(f"{s}0" for s in _STATES) | frozenset(f"reset_{s}" for s 
 
 
 def _is_differentiable(name: str) -> bool:
-    return name == "x" or name.startswith(("w_", "b_")) or name in _OF_STATES
+    return name in ("x", "g", "b") or name.startswith(("w_", "b_", "g_")) or name in _OF_STATES
 
 
 def check_compute(compute_dtype: object) -> None:

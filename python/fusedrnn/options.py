@@ -48,6 +48,13 @@ def unknown(value: object, known: Iterable[str]) -> str:
     return _shown(value) + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def usual_beside(option: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """That other options, by name, are the usual ones, where `option` goes with no others."""
+    for name, value in given.items():
+        if value != usual[name]:
+            raise ValueError(f"{name}: expected {usual[name]!r} with {option}, got {value!r}")
+
+
 def positive(name: str, value: object) -> int:
     """An integer of at least 1; True is not one."""
     return _integer(name, value, 1)

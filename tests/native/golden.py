@@ -153,6 +153,60 @@ def noisy_cases() -> Iterator[Case]:
                     )
 
 
+# Cells with norms over rows: what else a problem of the plain cell has, in blocks of H.
+NORMED: list[tuple[str, str, dict[str, int]]] = [
+    ("lstm_layer_norm", "lstm", {"g_ih": 4, "b_ih": 4, "g_hh": 4, "b_hh": 4, "g_c": 1, "b_c": 1}),
+    ("gru_layer_norm", "gru", {"g_ih": 3, "b_ih": 3, "g_hh": 3, "b_hh": 3}),
+    ("gru_world_model", "gru", {"g": 3, "b": 3}),
+]
+
+
+def normed_problem(
+    cell: str, shape: Shape, seed: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """A random problem of a cell with norms, gains around 1, and its upstream gradients."""
+    plain, blocks = next((plain, blocks) for name, plain, blocks in NORMED if name == cell)
+    sizes: dict[str, Any] = shape._asdict()
+    full = sizes.pop("full")
+    problem, upstream = reference.random_problem(
+        plain, **sizes, seed=seed, bias=False, initial=full, lengths=full, resets=full
+    )
+    rng = np.random.default_rng(seed)
+    for name, count in blocks.items():
+        vector = rng.standard_normal(count * shape.hidden_size)
+        problem[name] = 1.0 + 0.25 * vector if name.startswith("g") else vector
+    return problem, upstream
+
+
+def normed_cases() -> Iterator[Case]:
+    """Layer normalisation, by the oracle: small shapes.
+
+    Not of one input, whose size a norm takes away: its gradient is rounding alone.
+    """
+    quiet = oracle.Noise()
+    shapes = [(SHAPES[2], quiet), (SHAPES[3], quiet), (SHAPES[8], quiet), (SHAPES[5], NOISE)]
+    for cell, _, _ in NORMED:
+        for seed, (shape, noise) in enumerate(shapes):
+            for reverse in (False, True):
+                for fmt in FORMATS[:-1]:
+                    problem, upstream = normed_problem(cell, shape, seed)
+                    problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
+                    call: dict[str, Any] = {**problem, "reverse": reverse, "noise": noise}
+                    results = oracle.forward(cell, **call)
+                    results |= oracle.gradients(cell, **(call | upstream))
+                    yield Case(
+                        f"{cell} {shape} {'reverse' if reverse else 'forward'} "
+                        f"{fmt.name} {fmt.compute}{' noise' if noise.seed else ''}",
+                        fmt,
+                        fmt.bound_of({}),
+                        cell,
+                        reverse,
+                        problem | upstream,
+                        {name: np.array(value) for name, value in results.items()},
+                        noise,
+                    )
+
+
 def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
     """A random problem of this shape, and the reference's results."""
     variant, options = VARIANTS[cell]
@@ -267,7 +321,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    every = [*cases(), *noisy_cases()]
+    every = [*cases(), *noisy_cases(), *normed_cases()]
     with open(arguments[0], "wb") as file:
         write_number(file, len(every))
         for one in every:

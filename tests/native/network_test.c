@@ -185,9 +185,10 @@ static void test_bad_runs(void) {
       "rnn_tanh, rnn_relu, rnn_sigmoid, rnn_identity, gru, gru_reset_before, lstm, lstm_peephole, "
       "lstm_coupled, lstm_coupled_peephole, lstm_projection, "
       "indrnn_relu, indrnn_tanh, mingru_linear, mingru_positive, minlstm_linear, "
-      "minlstm_positive, slstm, slstm_exp, rnn_general, gru_general, gru_reset_before_general, "
+      "minlstm_positive, slstm, slstm_exp, lstm_layer_norm, gru_layer_norm, gru_world_model, "
+      "rnn_general, gru_general, gru_reset_before_general, "
       "lstm_general, lstm_coupled_general, lstm_projection_general";
-  char message[512];
+  char message[640];
   snprintf(message, sizeof message, "cell: expected one of %s, got 'elman'", cells);
   NO_NETWORK(message, layer("elman", 0, 2, 3));
   snprintf(message, sizeof message, "cell: expected one of %s, got null", cells);

@@ -100,6 +100,7 @@ sigmoid = elementary(_sigmoid, _sigmoid_slope)
 tanh = elementary(dual.tanh, _tanh_slope)
 exp = elementary(dual.exp, dual.exp)
 log = elementary(dual.log, lambda a: 1.0 / a)
+inverse_sqrt = elementary(lambda a: a**-0.5, lambda a: -0.5 * a**-1.5)
 reciprocal = elementary(lambda a: 1.0 / a, lambda a: -1.0 / (a * a))
 
 

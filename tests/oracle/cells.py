@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .activations import Activation, clipped, function_of
-from .autodiff import Scalar, exp, log, reciprocal, sigmoid, tanh, value_of
+from .autodiff import Scalar, exp, inverse_sqrt, log, reciprocal, sigmoid, tanh, value_of
 from .vector import Vector, affine
 
 Row = Sequence[Scalar]
@@ -209,6 +209,94 @@ def _stabiliser(v_i: Scalar, kept: Scalar, n: Scalar) -> Scalar:
     return v_i if value_of(n) == 0.0 or value_of(v_i) >= value_of(kept) else kept
 
 
+def normalised(v: Vector, gain: Row, bias: Row | None, epsilon: float) -> Vector:
+    """Ba, Kiros and Hinton (2016), arXiv:1607.06450, equation 4: over all of v."""
+    mean = sum(v, 0.0) * (1.0 / len(v))
+    centred = Vector(a - mean for a in v)
+    variance = sum(centred * centred, 0.0) * (1.0 / len(v))
+    scale = inverse_sqrt(variance + epsilon)
+    scaled = Vector(a * scale for a in centred) * Vector(gain)
+    return scaled if bias is None else scaled + Vector(bias)
+
+
+def lstm_layer_norm(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    w_hh: Matrix,
+    g_ih: Row,
+    b_ih: Row,
+    g_hh: Row,
+    b_hh: Row,
+    g_c: Row,
+    b_c: Row,
+    epsilon: float = 1e-5,
+    operand_mask: Vector | None = None,
+) -> State:
+    """Ba et al. (2016), the LSTM of the supplement: each product over all of its gates, and c."""
+    h, c = state
+    a = normalised(affine(w_ih, x, None), g_ih, b_ih, epsilon)
+    u = normalised(affine(w_hh, _masked(h, operand_mask), None), g_hh, b_hh, epsilon)
+    i, f, g, o = (a + u).blocks(4)
+    c = f.map(sigmoid) * c + i.map(sigmoid) * g.map(tanh)
+    return (o.map(sigmoid) * normalised(c, g_c, b_c, epsilon).map(tanh), c)
+
+
+def gru_layer_norm(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    w_hh: Matrix,
+    g_ih: Row,
+    b_ih: Row,
+    g_hh: Row,
+    b_hh: Row,
+    epsilon: float = 1e-5,
+    operand_mask: Vector | None = None,
+) -> State:
+    """Ba et al. (2016), the GRU of the supplement, z and 1 - z exchanged: n by itself."""
+    (h,) = state
+    size = len(h)
+
+    def apart(product: Vector, gain: Row, bias: Row) -> list[Vector]:
+        both, n = Vector(product.items[: 2 * size]), Vector(product.items[2 * size :])
+        r, z = normalised(both, gain[: 2 * size], bias[: 2 * size], epsilon).blocks(2)
+        return [r, z, normalised(n, gain[2 * size :], bias[2 * size :], epsilon)]
+
+    a_r, a_z, a_n = apart(affine(w_ih, x, None), g_ih, b_ih)
+    u_r, u_z, u_n = apart(affine(w_hh, _masked(h, operand_mask), None), g_hh, b_hh)
+    r, z = (a_r + u_r).map(sigmoid), (a_z + u_z).map(sigmoid)
+    n = (a_n + r * u_n).map(tanh)
+    return ((1.0 - z) * n + z * h,)
+
+
+def gru_world_model(
+    x: Vector,
+    state: State,
+    *,
+    w_ih: Matrix,
+    w_hh: Matrix,
+    g: Row,
+    b: Row,
+    epsilon: float = 1e-3,
+    operand_mask: Vector | None = None,
+) -> State:
+    """Hafner et al. (2020), arXiv:2010.02193: one norm over all gates of W [x, h].
+
+    Gates r, n, z; z is the share of n, and r scales all of n's pre-activation. What the authors add
+    to that of z is part of b.
+    """
+    (h,) = state
+    v = normalised(
+        affine(w_ih, x, None) + affine(w_hh, _masked(h, operand_mask), None), g, b, epsilon
+    )
+    v_r, v_n, v_z = v.blocks(3)
+    z, n = v_z.map(sigmoid), (v_r.map(sigmoid) * v_n).map(tanh)
+    return (z * n + (1.0 - z) * h,)
+
+
 class Cell(NamedTuple):
     """A cell's step, its number of gate blocks (without options), and the letters of its states."""
 
@@ -225,4 +313,7 @@ CELLS = {
     "mingru": Cell(mingru, gates=2, states=("h",)),
     "minlstm": Cell(minlstm, gates=3, states=("h",)),
     "slstm": Cell(slstm, gates=4, states=("h", "c", "n", "m")),
+    "lstm_layer_norm": Cell(lstm_layer_norm, gates=4, states=("h", "c")),
+    "gru_layer_norm": Cell(gru_layer_norm, gates=3, states=("h",)),
+    "gru_world_model": Cell(gru_world_model, gates=3, states=("h",)),
 }

@@ -32,7 +32,7 @@ class Dual:
         quotient = self.value / b.value
         return Dual(quotient, (self.tangent - quotient * b.tangent) / b.value)
 
-    def __pow__(self, power: int) -> Dual:
+    def __pow__(self, power: float) -> Dual:
         return Dual(self.value**power, power * self.value ** (power - 1) * self.tangent)
 
     def __neg__(self) -> Dual:

@@ -163,6 +163,12 @@ def layer_weights(parameters: Mapping[str, Nested], suffix: str) -> dict[str, Ne
         "bias_hh": "b_hh",
         "weight_peephole": "w_peephole",
         "weight_hr": "w_hr",
+        "gain_ih": "g_ih",
+        "gain_hh": "g_hh",
+        "gain_cell": "g_c",
+        "bias_cell": "b_c",
+        "gain": "g",
+        "bias": "b",
     }
     return {
         short: parameters[long + suffix]

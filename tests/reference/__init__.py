@@ -14,6 +14,8 @@ With `rounding=STORED_IN["bfloat16"]` it rounds where the package does.
 from .problems import (
     NEWER_VARIANT_IDS,
     NEWER_VARIANTS,
+    NORMED_VARIANT_IDS,
+    NORMED_VARIANTS,
     VARIANT_IDS,
     VARIANTS,
     random_problem,
@@ -40,6 +42,8 @@ __all__ = [
     "FROZEN_IN",
     "NEWER_VARIANTS",
     "NEWER_VARIANT_IDS",
+    "NORMED_VARIANTS",
+    "NORMED_VARIANT_IDS",
     "STORED_IN",
     "STORED_IN_ON_CUDA",
     "VARIANTS",

@@ -8,12 +8,14 @@ through `rounding`; w_hh has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import layer_norm
 from .rounding import Array, Rounding
 
 States = tuple[Array, ...]
@@ -253,14 +255,16 @@ def slstm_backward(
 class Cell(NamedTuple):
     """A cell's step and its backward, its number of gate blocks, the letters of its states.
 
-    And what it has beside w_ih and b_ih.
+    And what it has beside w_ih and b_ih; or, of a normalised cell (`layer_norm`), what gains and
+    biases it has, by the blocks of H in each.
     """
 
     step: Callable[..., tuple[States, Saved]]
-    backward: Callable[..., Backward]
+    backward: Callable[..., Any]
     gates: int
     states: tuple[str, ...]
     weights: tuple[str, ...] = ("w_hh", "b_hh")
+    vectors: Mapping[str, int] = MappingProxyType({})
 
 
 CELLS: dict[str, Cell] = {
@@ -270,7 +274,42 @@ CELLS: dict[str, Cell] = {
     "mingru": Cell(mingru_step, mingru_backward, 2, ("h",), ()),
     "minlstm": Cell(minlstm_step, minlstm_backward, 3, ("h",), ()),
     "slstm": Cell(slstm_step, slstm_backward, 4, ("h", "c", "n", "m"), ("w_hh",)),
+    "lstm_layer_norm": Cell(
+        layer_norm.lstm_step,
+        layer_norm.lstm_backward,
+        4,
+        ("h", "c"),
+        ("w_hh",),
+        {"g_ih": 4, "b_ih": 4, "g_hh": 4, "b_hh": 4, "g_c": 1, "b_c": 1},
+    ),
+    "gru_layer_norm": Cell(
+        layer_norm.gru_step,
+        layer_norm.gru_backward,
+        3,
+        ("h",),
+        ("w_hh",),
+        {"g_ih": 3, "b_ih": 3, "g_hh": 3, "b_hh": 3},
+    ),
+    "gru_world_model": Cell(
+        layer_norm.world_model_step,
+        layer_norm.world_model_backward,
+        3,
+        ("h",),
+        ("w_hh",),
+        {"g": 3, "b": 3},
+    ),
 }
 
 # What a layer calls the weights of the functions.
-LAYER_NAMES = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+LAYER_NAMES = {
+    "w_ih": "weight_ih",
+    "w_hh": "weight_hh",
+    "g_ih": "gain_ih",
+    "b_ih": "bias_ih",
+    "g_hh": "gain_hh",
+    "b_hh": "bias_hh",
+    "g_c": "gain_cell",
+    "b_c": "bias_cell",
+    "g": "gain",
+    "b": "bias",
+}

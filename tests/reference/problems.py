@@ -22,6 +22,10 @@ NEWER_VARIANTS: list[tuple[str, Arguments]] = [
     *((cell, {"candidate": g}) for cell in ("mingru", "minlstm") for g in ("linear", "positive")),
     *(("slstm", {"forget": forget}) for forget in ("sigmoid", "exp")),
 ]
+# Those with layer normalisation. Of one unit or two their gradients are nearly zero.
+NORMED_VARIANTS: list[tuple[str, Arguments]] = [
+    (cell, {}) for cell in ("lstm_layer_norm", "gru_layer_norm", "gru_world_model")
+]
 
 
 def ids_of(variants: list[tuple[str, Arguments]]) -> list[str]:
@@ -29,6 +33,7 @@ def ids_of(variants: list[tuple[str, Arguments]]) -> list[str]:
 
 
 VARIANT_IDS, NEWER_VARIANT_IDS = ids_of(VARIANTS), ids_of(NEWER_VARIANTS)
+NORMED_VARIANT_IDS = ids_of(NORMED_VARIANTS)
 
 
 def random_problem(
@@ -46,9 +51,10 @@ def random_problem(
 ) -> tuple[Arguments, Arguments]:
     """Arguments of `forward` after the cell, and the upstream gradients that `gradients` adds.
 
-    Weights are of scale 1/sqrt(fan-in), everything else standard normal, but an n0 above 1. Of the
-    lengths one is `steps` and, from a batch of 2 on, one is 0; a third of the resets are true, some
-    of them beyond the lengths.
+    Weights are of scale 1/sqrt(fan-in), everything else standard normal, but an n0 above 1, and of
+    a normalised cell gains, around 1, and biases (it has them whether or not `bias`) of scale 1/2.
+    Of the lengths one is `steps` and, from a batch of 2 on, one is 0; a third of the resets are
+    true, some of them beyond the lengths.
     """
     rng = np.random.default_rng(seed)
     rows, states = CELLS[cell].gates * hidden_size, CELLS[cell].states
@@ -59,7 +65,12 @@ def random_problem(
     }
     if "w_hh" in weights:
         problem["w_hh"] = rng.standard_normal((rows, hidden_size)) / np.sqrt(hidden_size)
-    if bias:
+    if CELLS[cell].vectors:
+        problem |= {
+            name: name.startswith("g") + 0.5 * rng.standard_normal(blocks * hidden_size)
+            for name, blocks in CELLS[cell].vectors.items()
+        }
+    elif bias:
         names = ("b_ih", "b_hh") if "b_hh" in weights else ("b_ih",)
         problem |= {name: rng.standard_normal(rows) for name in names}
     if initial:

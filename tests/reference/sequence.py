@@ -60,14 +60,19 @@ class _Run:
         **options: Any,
     ) -> None:
         self.cell, self.rounding, self.has_w_hh = CELLS[cell], rounding, w_hh is not None
-        given = {f"{s}0": options.pop(f"{s}0", None) for s in self.cell.states}
+        initial = {f"{s}0": options.pop(f"{s}0", None) for s in self.cell.states}
         self.resets = {s: options.pop(f"reset_{s}", None) for s in self.cell.states}
+        biases = {"b_ih": b_ih, "b_hh": b_hh}
+        given = options | biases
+        self.vectors = {name: _float64(given[name]) for name in self.cell.vectors}
+        biases = {name: b for name, b in biases.items() if name not in self.vectors}
+        options = {name: o for name, o in options.items() if name not in self.vectors}
         self.options = options
         if w_hh is None:  # of a cell that has none, and looks at none
             rows = len(np.asarray(w_ih))
             w_hh = np.zeros((rows, rows // self.cell.gates))
         self.w_ih, self.w_hh = (rounding.operand(_float64(w)) for w in (w_ih, w_hh))
-        self.biases = {"b_ih": b_ih, "b_hh": b_hh}
+        self.biases = biases
         x = _float64(x)
         steps, batch = x.shape[:2]
         self.active, self.cut = _masks(steps, batch, lengths, resets, mask, reverse)
@@ -78,7 +83,7 @@ class _Run:
 
         width, units = self.w_hh.shape[1], self.w_hh.shape[0] // self.cell.gates
         states: States = ()
-        for name, state in given.items():
+        for name, state in initial.items():
             zeros = np.zeros((batch, width if name == "h0" else units))
             states += (zeros if state is None else _float64(state),)
 
@@ -94,7 +99,12 @@ class _Run:
                 for s, new in zip(states, fresh, strict=True)
             )
             new, self.saved[t] = self.cell.step(
-                a[t, live], entering, self.w_hh, self._bias("b_hh"), rounding, **self.options
+                a[t, live],
+                entering,
+                self.w_hh,
+                self.vectors or self._bias("b_hh"),
+                rounding,
+                **self.options,
             )
             new = (rounding.state(new[0]), *new[1:])
             states = tuple(_put(s, live, n) for n, s in zip(new, states, strict=True))
@@ -111,7 +121,7 @@ class _Run:
         return np.flatnonzero(self.active[t])
 
     def _bias(self, name: str) -> Array:
-        bias = self.biases[name]
+        bias = self.biases.get(name)
         return np.zeros(len(self.w_ih)) if bias is None else _float64(bias)
 
     def backward(self, upstream: dict[str, ArrayLike | None]) -> dict[str, Array]:
@@ -127,6 +137,7 @@ class _Run:
         }
         da = np.zeros((*self.x.shape[:2], len(self.w_ih)))
         db_hh = np.zeros(len(self.w_ih))
+        dvectors = {name: np.zeros_like(vector) for name, vector in self.vectors.items()}
         dw_hh = np.zeros_like(self.w_hh)
         for t in self.order[::-1]:
             live = self._live(t)
@@ -139,11 +150,15 @@ class _Run:
                 tuple(d[live] for d in dstates),
                 self.saved[t],
                 self.w_hh,
+                *((self.vectors,) if self.vectors else ()),
                 self.rounding,
                 **self.options,
             )
             dw_hh += dw_hh_t
-            db_hh += du.sum(axis=0)
+            if self.vectors:
+                dvectors = {name: sums + du[name] for name, sums in dvectors.items()}
+            else:
+                db_hh += du.sum(axis=0)
             for letter, new in zip(self.cell.states, entering, strict=True):
                 dresets[letter] += np.where(self.cut[t, live], new, 0.0).sum(axis=0)
             dstates = tuple(
@@ -159,6 +174,7 @@ class _Run:
         }
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
         grads |= {f"d{b}": biases[b] for b, v in self.biases.items() if v is not None}
+        grads |= {f"d{name}": sums for name, sums in dvectors.items()}
         grads |= {f"dreset_{s}": d for s, d in dresets.items() if self.resets[s] is not None}
         return {name: self.rounding.result(grad) for name, grad in grads.items()}
 

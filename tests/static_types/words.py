@@ -20,6 +20,8 @@ def wrong_words(x: Any, w: Any) -> None:
     fr.lstm(x, w, w, cell_clip_nan="ignore")  # type: ignore[call-overload]
     fr.mingru(x, w, candidate="exp")  # type: ignore[arg-type]
     fr.slstm(x, w, w, forget="tanh")  # type: ignore[call-overload]
+    fr.gru_layer_norm(x, w, w, w, w, w, w, padding="first")  # type: ignore[arg-type]
+    fr.WorldModelGRU(2, 3, recurrent_dropout_mode="candidate")  # type: ignore[arg-type]
     fr.rnn_forward(x, w, w, memory="less")  # type: ignore[arg-type]
     fr.GRU(2, 3, memory="less")  # type: ignore[arg-type]
     fr.LSTM(2, 3).freeze("int4")  # type: ignore[arg-type]
@@ -33,6 +35,9 @@ def right_words(x: Any, w: Any) -> None:
     fr.gru(x, w, w, padding="last", activations=("hard_sigmoid", ("elu", 0.5)))
     y, (h_n, c_n) = fr.lstm(x, w, w)
     y, (h_n, c_n), c = fr.lstm(x, w, w, return_cells=True)
+    y, (h_n, c_n) = fr.lstm_layer_norm(x, w, w, w, w, w, w, w, w)
+    y, (h_n, c_n), c = fr.lstm_layer_norm(x, w, w, w, w, w, w, w, w, return_cells=True)
+    y, h_n = fr.gru_world_model(x, w, w, w, w)
     layer: fr.LSTM = fr.LSTM(2, 3, 2, dropout=0.5).eval().train()
     layer.dropout_state = (7, 0)
     del y, h_n, c_n, c

@@ -15,7 +15,7 @@ enum class Isa { scalar, neon, avx2, avx512, avx512_bf16, amx_bf16 };
 
 const char* isa_name(Isa isa);
 
-// Slowest first; scalar is always there.
+// Slowest first; the first one runs on every machine of the architecture.
 std::vector<Isa> compiled_isas();   // those this build has kernels for (units.cpp)
 std::vector<Isa> available_isas();  // those of them that this CPU and operating system run
 

@@ -30,6 +30,7 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
       for_products<F>(registers, context.p.B, kRecurrentPanel,
                       BackwardTiles<F>{context, step, i, maps[i], arrays},
                       context.panels(stage.units), context.share.rows, turns(number));
+      if (context.shape.norm_count > 0) through_norms(context, step, i);
       if (stage.meets_backward) context.wait_for_group();
     }
     if (has_flow) {

@@ -107,6 +107,7 @@ struct BackwardStage {
   void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
                [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
+    if constexpr (kStage.passes_row) dpassed = V::load(arrays.dpassed.at(at.row, at.unit));
     if constexpr (kHidden) {
       const int64_t block = at.unit / U, lane = at.unit % U;
       const Real* gates = arrays.saved.at(at.row, block * S * U + lane);
@@ -123,6 +124,13 @@ struct BackwardStage {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, masked);
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, constants);
+    } else if constexpr (cells::kNormCount<Cell> > 0) {
+      V dnormed[cells::kNormedBlocks<Cell>];
+      Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, dnormed);
+      for (int n = 0; n < cells::kNormedBlocks<Cell>; ++n) {
+        if (Cell::normed_stage(n) != Index) continue;
+        dnormed[n].store(arrays.dnormed.at(at.row, n * arrays.dnormed_block + at.unit));
+      }
     } else {
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev);
     }

@@ -55,6 +55,9 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
     if (job.flow[s] != nullptr)
       arrays.flow[s] = {context.flow_row(s, step.number, 0), job.ld_state};
   }
+  arrays.dnormed = {static_cast<Real*>(job.dnormed), shape.normed_blocks * job.ld_state};
+  arrays.dnormed_block = job.ld_state;
+  arrays.dpassed = {static_cast<const Real*>(job.dpassed), job.ld_state};
   arrays.delta = {};
   arrays.delta_block = job.delta_block;
   if constexpr (!F::kConverts) arrays.delta = {context.delta_row(step.time, 0), job.ld_delta};

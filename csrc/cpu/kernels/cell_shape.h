@@ -12,8 +12,9 @@ namespace fusedrnn::cpu {
 
 constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
-constexpr int kMaxUnitVectors = 2, kMaxSaved = 4;
-constexpr int kMaxDeltas = 8;
+constexpr int kMaxUnitVectors = 2, kMaxSaved = 13;
+constexpr int kMaxDeltas = 22;
+constexpr int kMaxNorms = 4;
 constexpr int kMaxVectorGradients = 24;
 
 // Rows [first * units, (first + gates) * units) of a parameter, and of the bias that is added.
@@ -27,9 +28,11 @@ struct ProductShape {
 struct StageShape {
   cells::Operand operand = cells::Operand::none;
   ProductShape product{};
-  char units = 'H';     // the units that its map walks
-  int first_delta = 0;  // of the blocks with the gradients of its u
-  bool passes = false;  // whether the next stage multiplies what it passes on
+  char units = 'H';         // the units that its map walks
+  int first_delta = 0;      // of the blocks with the gradients of its u
+  bool passes = false;      // whether the next stage multiplies what it passes on
+  bool passes_row = false;  // whether the next stage reads it as it is: of a norm
+  bool reads_row = false;
   // Whether threads that share the units out meet after it: forward, and in backward.
   bool meets = false, meets_backward = false;
 };
@@ -45,6 +48,16 @@ struct VectorShape {
   char units = 'H';
 };
 
+// A norm of a stage over a row (cells::Norm). Its gradient is that of block `delta` and those
+// behind it, or where that is -1 of what the stage before passed on, to which block `block + gates`
+// is added.
+struct NormShape {
+  cells::Normed of = cells::Normed::input;
+  int first = 0, gates = 0, stage = 0, saved = 0, delta = 0;
+  int block = 0;  // of the gradients of normalised numbers
+  double epsilon = 0;
+};
+
 struct CellShape {
   int gates = 0, unit_vectors = 0, saved = 0, deltas = 0;
   int state_count = 0, stage_count = 0, vector_count = 0, vector_gradient_count = 0;
@@ -57,6 +70,8 @@ struct CellShape {
   // or -1.
   int delta_stage[kMaxDeltas] = {}, delta_only_for[kMaxDeltas] = {};
   VectorShape vector_gradients[kMaxVectorGradients];  // w[k] first, in order; then biases
+  int norm_count = 0, normed_blocks = 0;
+  NormShape norms[kMaxNorms];
 };
 
 template <class Cell>
@@ -106,6 +121,19 @@ consteval CellShape shape_of() {
   if (shape.h_stage >= 0) {
     shape.stages[shape.stage_count - 1].meets = shape.stages[0].meets_backward = true;
   }
+  if constexpr (cells::kNormCount<Cell> > 0) {
+    for (const cells::Norm& norm : Cell::kNorms) {
+      const bool of_row = norm.of == cells::Normed::passed;
+      const int delta = of_row                            ? -1
+                        : norm.of == cells::Normed::input ? Cell::input_delta(norm.first)
+                                                          : Cell::recurrent_delta(norm.first);
+      shape.norms[shape.norm_count++] = {norm.of,    norm.first, norm.gates,          norm.stage,
+                                         norm.saved, delta,      shape.normed_blocks, norm.epsilon};
+      shape.normed_blocks += norm.gates + (of_row ? 1 : 0);
+      if (!of_row) continue;
+      shape.stages[norm.stage].reads_row = shape.stages[norm.stage - 1].passes_row = true;
+    }
+  }
   for (int s = 0; s < shape.state_count; ++s) {
     StateShape& state = shape.states[s];
     state = {Cell::kStates[s].size, shape.stage_count, 0};
@@ -154,6 +182,7 @@ consteval bool is_supported() {
   if (shape.input.units != 'H' || shape.input.depth != 'I') return false;
   // So that panels of units and of recurrent weights, which have two vectors, cover each other.
   if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
+  if (shape.norm_count > 0 && shape.unit_vectors != 1) return false;
   int products_of_h = 0;
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];

@@ -86,10 +86,10 @@ struct Format {
 };
 
 // What forward leaves for backward. Exact stay gates that a later stage of the same step reads, and
-// those of cells with constants, where it says what a limit did.
+// those of cells with constants, where it says what a limit did; and normalised numbers.
 template <class Cell, class F>
 using SavedOf = typename Choose<(cells::kStageCount<Cell> > 1 || cells::kConstantCount<Cell> > 0 ||
-                                 F::kQuantised),
+                                 cells::kNormCount<Cell> > 0 || F::kQuantised),
                                 typename F::Real, typename F::Saved>::type;
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -6,6 +6,7 @@
 #include "cpu/kernels/boundary.h"
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/forward_stage.h"
+#include "cpu/kernels/normalise.h"
 #include "cpu/kernels/pack_cell.h"
 #include "cpu/kernels/projection.h"
 
@@ -30,7 +31,8 @@ class Forward {
       mask_operand(context_, context_.shape.h_stage, context_.slots.entering(0));
     }
     context_.wait_for_all();
-    if (job.frozen && context_.p.T == 1 && context_.shape.stage_count == 1) {
+    const bool single = context_.shape.stage_count == 1 && context_.shape.norm_count == 0;
+    if (job.frozen && context_.p.T == 1 && single) {
       take_single_step();
     } else {
       int64_t chunk_step = 0;
@@ -61,7 +63,9 @@ class Forward {
       if (step.is_again && stage.units != 'H' && !stage.passes) continue;  // it leaves a state
       ForwardArrays<Real> arrays;
       find_arrays(context_, step, i, arrays);
-      if (stage.operand == cells::Operand::none) {
+      if (shape.norm_count > 0) {
+        take_normed_stage(i, step, arrays);
+      } else if (stage.operand == cells::Operand::none) {
         walk_panels(i, step, arrays, context_.panels(stage.units), {nullptr, 0});
       } else {
         if constexpr (F::kQuantised) quantise_operands(i, step);
@@ -72,6 +76,49 @@ class Forward {
       }
       if (context_.job.masks_operand) mask_what_follows(i, step);
       if (stage.meets) context_.wait_for_group();
+    }
+  }
+
+  // A stage whose map sees statistics of whole rows: first its sums, of all units of the thread's
+  // sequences, then the norms, then the map.
+  FUSEDRNN_ONCE void take_normed_stage(int index, const ForwardStep& step,
+                                       ForwardArrays<Real>& arrays) {
+    const StageShape& stage = context_.shape.stages[index];
+    const int vectors = stage_vectors(context_.shape, stage);
+    const int64_t numbers = vectors * F::V::width;
+    const Range panels = context_.panels(stage.units), rows = context_.share.rows;
+    Real* const sums = context_.template part_of<Real>(context_.job.sums);
+    ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], arrays};
+    if (stage.reads_row) {
+      for (int64_t panel = 0; panel < panels.end; ++panel) {
+        Real* dst = sums + panel * rows.size() * numbers;
+        for (int64_t b = rows.begin; b < rows.end; ++b, dst += numbers) {
+          const Real* const src =
+              static_cast<const Real*>(context_.job.passed) + b * context_.job.ld_state;
+          for (int64_t i = 0; i < numbers; i += F::V::width) {
+            F::V::load(src + panel * numbers + i).store(dst + i);
+          }
+        }
+      }
+    } else {
+      if constexpr (F::kQuantised) quantise_operands(index, step);
+      for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
+                 [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
+                   tiles.weights = weights;
+                   for_products<F>(registers_, context_.sequences, vectors,
+                                   SumTiles<F>{tiles, sums, numbers}, some, rows, step.turned);
+                 });
+    }
+    RowNorm<Real>* const norms = context_.norms_at(step.of_step);
+    find_norms(context_, index, vectors, sums, arrays, norms);
+    arrays.norms = norms;
+    constexpr int64_t kRows = kMaxTileRows;  // of a tile that a narrow format has room for
+    for (int64_t panel = 0; panel < panels.end; ++panel) {
+      for (int64_t b = rows.begin; b < rows.end; b += kRows) {
+        const int64_t left = rows.end - b;
+        tiles.finish(Tile{panel, 1, b, left < kRows ? left : kRows, 0, panel},
+                     sums + (panel * rows.size() + b - rows.begin) * numbers);
+      }
     }
   }
 

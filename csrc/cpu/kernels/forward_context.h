@@ -109,6 +109,11 @@ struct ForwardContext : Context<F, ForwardJob> {
     }
     return static_cast<const Edge*>(call.x.data) + time * call.x.t_stride + b * call.x.b_stride;
   }
+  // Of the thread's first sequence.
+  FUSEDRNN_MEMBER RowNorm<Real>* norms_at(int64_t step) const {
+    return static_cast<RowNorm<Real>*>(job.kept.norms) +
+           (step * p.B + share.rows.begin) * this->shape.norm_count;
+  }
   // Of a chunk; `row` counts the thread's sequences of each of its steps.
   FUSEDRNN_MEMBER Real* projection_at(int64_t panel, int64_t row, int64_t panel_numbers) const {
     return projection + ((panel - this->h_panels.begin) * projection_rows + row) * panel_numbers;

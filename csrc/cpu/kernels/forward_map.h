@@ -142,6 +142,7 @@ struct ForwardStage {
       return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
     };
     for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
+    if constexpr (kStage.reads_row) u[0] = load(&Site::u, 0);
     for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
     for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
@@ -157,13 +158,26 @@ struct ForwardStage {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, masked);
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
+    } else if constexpr (cells::kNormCount<Cell> > 0) {
+      constexpr int kNorms = cells::kNormCount<Cell>;
+      cells::NormOf<X> norms[kNorms];
+      for (int n = 0; n < kNorms; ++n) {
+        if (kCell.norms[n].stage != Index) continue;
+        const auto of = [&](Real RowNorm<Real>::* number) {
+          return collect<X>(sites, [&](const Site& site) {
+            return V::set(arrays.norms[site.row * kNorms + n].*number);
+          });
+        };
+        norms[n] = {of(&RowNorm<Real>::mean), of(&RowNorm<Real>::scale)};
+      }
+      Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, norms);
     } else {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
     }
     for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
       each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
     }
-    if constexpr (kStage.passes) {
+    if constexpr (kStage.passes || kStage.passes_row) {
       each(sites, passed,
            [&](const Site& site, V v) { v.store(arrays.passed.at(site.row, site.unit)); });
     }

@@ -61,6 +61,9 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
       if (reset != nullptr) arrays.reset[s] = reset + unit;
     }
   }
+  if (stage.passes_row) {
+    arrays.passed = {static_cast<Real*>(job.passed) + row * job.ld_state + unit, job.ld_state};
+  }
   if constexpr (kSame<typename F::Passed, Real>) {
     if (stage.passes) {
       arrays.passed = {context.passed_row(index + 1, step.of_step, row) + unit, job.ld_state};
@@ -104,8 +107,15 @@ struct ForwardTiles {
   void run(Tile tile) const {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     const StageShape& stage = context.shape.stages[index];
-    if (stage.operand != cells::Operand::none && any_valid(tile)) multiply(tile, sums);
-    const Real* first = sums + tile.repeated * stage_vectors(context.shape, stage) * F::V::width;
+    const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
+    if (stage.operand != cells::Operand::none && any_valid(tile)) {
+      multiply(tile, sums, tile.rows * numbers);
+    }
+    finish(tile, sums + tile.repeated * numbers);
+  }
+
+  // The stage's map, from sums that are there.
+  FUSEDRNN_MEMBER void finish(const Tile& tile, const Real* first) const {
     if constexpr (F::kConverts) {
       NarrowForward<F>{context, step, index, arrays}.run(tile, map, first);
     } else {
@@ -113,7 +123,8 @@ struct ForwardTiles {
     }
   }
 
-  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums) const {
+  // `panel_numbers`: from the sums of a panel to those of the next one.
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums, int64_t panel_numbers) const {
     const StageShape& stage = context.shape.stages[index];
     const int vectors = stage_vectors(context.shape, stage);
     const int64_t numbers = vectors * F::V::width;
@@ -124,7 +135,7 @@ struct ForwardTiles {
     product.set_columns(context.job.packed.stages[index], tile.panel, numbers);
     product.out = sums;
     product.out_row = numbers;
-    product.out_panel = tile.rows * numbers;
+    product.out_panel = panel_numbers;
     if constexpr (F::kQuantised) {
       const int64_t first = tile.first_row() - context.share.rows.begin;
       product.row_scale = context.quantised_scales + first;
@@ -141,6 +152,23 @@ struct ForwardTiles {
     bool any = false;
     for (int64_t m = 0; m < tile.rows; ++m) any |= (step.flags[tile.row + m] & kValid) != 0;
     return any;
+  }
+};
+
+// The product of a stage whose map waits for its norms: all panels, [panel][sequence][vectors].
+template <class F>
+struct SumTiles {
+  const ForwardTiles<F>& tiles;
+  typename F::Real* sums;
+  int64_t numbers;  // of a panel and sequence
+
+  void run(Tile tile) const {
+    if (!tiles.any_valid(tile)) return;
+    const Range rows = tiles.context.share.rows;
+    const int64_t panel_numbers = rows.size() * numbers;
+    tiles.multiply(tile,
+                   sums + tile.panel * panel_numbers + (tile.first_row() - rows.begin) * numbers,
+                   panel_numbers);
   }
 };
 

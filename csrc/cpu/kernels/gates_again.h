@@ -31,6 +31,7 @@ FUSEDRNN_ONCE void place_again(const BackwardContext<F>& context, int64_t first,
   }
   job.kept.saved = static_cast<char*>(kept.saved) +
                    first * context.saved_numbers() * static_cast<int64_t>(shape.saved_bytes);
+  job.kept.norms = static_cast<RowNorm<typename F::Real>*>(kept.norms) + first * shape.norm_count;
 }
 
 // The thread's share of the chunk's rows.
@@ -43,6 +44,8 @@ FUSEDRNN_ONCE void compute_gates_again(const BackwardContext<F>& context,
   job.again.unwanted = context.template part_of<Real>(context.job.unwanted);
   job.projection.data = context.template part_of<Real>(job.projection);
   job.staged.data = context.template part_of<typename F::Row>(job.staged);
+  job.sums.data = context.template part_of<Real>(job.sums);
+  job.passed = context.template part_of<Real>(context.job.again_passed);
   const Range own = context.share.of_all(context.chunk.steps() * context.p.B);
   for (int64_t row = own.begin; row < own.end; row += context.job.again_rows) {
     const int64_t left = own.end - row;

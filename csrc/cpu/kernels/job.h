@@ -98,6 +98,7 @@ struct States {
   void* operands[kMaxStages];
   void* states[kMaxStates];
   void* saved;  // null where nothing is kept or handed on
+  void* norms;  // [slot][B][norms]: a RowNorm each
 };
 
 // The masks of a step that are drawn, Real [B][ld_state]; null: it is not.
@@ -132,6 +133,10 @@ struct ForwardJob {
   PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a stage
   PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
   PerThread stream;      // null, or for a single step: stream_panels panels instead of weights
+  // Of cells with norms, whose threads have all units of their sequences: a stage's sums,
+  // [panel][sequence of the thread][vectors], and the row that it passes to a norm.
+  PerThread sums;
+  void* passed;  // Real [B][ld_state]
   Again again;
 };
 
@@ -153,6 +158,10 @@ struct BackwardJob {
   // gradients, Real [2][B][ld_state], of two steps in turn, and the norms of their rows, [T][B].
   void* flow[kMaxStates];
   double* row_norms[kMaxStates];
+  // Of cells with norms, Real: the gradients of normalised numbers of a stage, [B][normed
+  // blocks][ld_state], and of what a stage passed on to one, [B][ld_state].
+  void* dnormed;
+  void* dpassed;
   void* vectors;  // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
   // the gradient of what it multiplied.
@@ -167,7 +176,8 @@ struct BackwardJob {
   // Of a lean problem: computes the gates of so many rows (t,b) at a time again.
   ForwardJob again;
   int64_t again_rows;
-  PerThread unwanted;  // for Again
+  PerThread unwanted;      // for Again
+  PerThread again_passed;  // the rows of its `passed`
 };
 
 // One instruction set and one format.

@@ -30,6 +30,12 @@ struct Rows {
   FUSEDRNN_MEMBER Number* at(int64_t row, int64_t unit) const { return data + row * stride + unit; }
 };
 
+// The statistics of a norm over a row.
+template <class Real>
+struct RowNorm {
+  Real mean, scale;
+};
+
 // What a stage of one step reads and writes. All pointers are to what belongs to sequence `row` and
 // unit `unit`, which begins a panel: the thread's first ones.
 template <class Real>
@@ -44,7 +50,8 @@ struct ForwardArrays {
   Rows<Real> saved;                          // [row][panel][S][U]
   Rows<const Real> prev[kMaxStates];
   Rows<Real> next[kMaxStates];
-  Rows<Real> passed;  // to the next stage
+  Rows<Real> passed;           // to the next stage
+  const RowNorm<Real>* norms;  // [row][norms of the cell]
   Rows<Real> y;
   Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
   const Real* reset[kMaxStates];
@@ -67,6 +74,9 @@ struct BackwardArrays {
   Rows<Real> resets[kMaxStates];  // sums of the gradients of the reset states
   Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart
   int64_t delta_block;
+  Rows<Real> dnormed;  // gradients of normalised numbers, blocks `dnormed_block` numbers apart
+  int64_t dnormed_block;
+  Rows<const Real> dpassed;   // of what the stage passed on to a norm
   const Matrix* dparameters;  // null data: not wanted
   Rows<const Real> zoneout[kMaxStates];
   Rows<const Real> candidate;

@@ -54,6 +54,11 @@ FUSEDRNN_DEVICE Dual<R> abs(Dual<R> x) {
   return {abs(x.value), x.value < 0 ? -x.tangent : x.tangent};
 }
 template <class R>
+FUSEDRNN_DEVICE Dual<R> inverse_sqrt(Dual<R> x) {
+  const R y = inverse_sqrt(x.value);
+  return {y, R(-0.5) * y / x.value * x.tangent};
+}
+template <class R>
 FUSEDRNN_DEVICE Dual<R> exp(Dual<R> x) {
   const R y = exp(x.value);
   return {y, x.tangent * y};

@@ -40,6 +40,9 @@ FUSEDRNN_DEVICE double abs(double x) { return ::fabs(x); }
 
 FUSEDRNN_DEVICE double sqrt(double x) { return ::sqrt(x); }
 
+FUSEDRNN_DEVICE float inverse_sqrt(float x) { return 1.0f / ::sqrtf(x); }
+FUSEDRNN_DEVICE double inverse_sqrt(double x) { return 1.0 / ::sqrt(x); }
+
 // e^x - 1.
 FUSEDRNN_DEVICE float expm1(float x) { return ::expm1f(x); }
 FUSEDRNN_DEVICE double expm1(double x) { return ::expm1(x); }

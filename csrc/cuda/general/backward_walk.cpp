@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/general/norms.h"
 #include "cuda/kernels/copy.h"
 
 namespace fusedrnn::cuda {
@@ -20,6 +21,8 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const
                                  types.delta};
   }
   product_ = {layout, 1, p_.B, deepest, types.real};
+  if (run_.cell.normed > 0) normed_ = {layout, 1, p_.B, run_.cell.normed * p_.H, types.real};
+  if (run_.passes_rows()) passed_ = {layout, 1, p_.B, p_.H, types.real};
   for (int s = 0; s < run_.states(); ++s) {
     carry_[s] = {layout, 1, p_.B, run_.state_size(s), types.real};
     if (call.flow[s] != nullptr) {
@@ -78,8 +81,13 @@ void BackwardWalk::take_step(const Products& products, int64_t step, const void*
       product = following;
     } else if (run_.multiplies_passed(stage + 1)) {
       product = multiply_deltas(products, stage + 1, step, false);
+    } else if (run_.reads_row(stage + 1)) {
+      product = passed_.at(memory_, 0);
     }
-    run_.kernels.backward[stage](arguments(stage, step, product), p_.constants, products.stream);
+    const BackwardStep arguments = arguments_of(stage, step, product);
+    run_.kernels.backward[stage](arguments, p_.constants, products.stream);
+    void* const passed = run_.reads_row(stage) ? passed_.at(memory_, 0) : nullptr;
+    through_norms_of(run_, stage, arguments, passed, products.stream);
   }
 }
 
@@ -110,7 +118,7 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
   return gradient;
 }
 
-BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* product) const {
+BackwardStep BackwardWalk::arguments_of(int stage, int64_t step, const void* product) const {
   const Slots& slots = states_.slots();
   const int64_t time = slots.time(step), row_step = states_.row_step(time);
   BackwardStep s{};
@@ -122,6 +130,10 @@ BackwardStep BackwardWalk::arguments(int stage, int64_t step, const void* produc
   s.ld_delta = delta_.ld;
   for (int i = 0; i < kMaxParameters; ++i) s.parameters[i] = call_.parameters[i].data;
   s.product = product;
+  if (run_.cell.normed > 0) s.normed = normed_.at(memory_, 0);
+  s.ld_normed = normed_.ld;
+  s.statistics = states_.statistics(row_step);
+  s.ld_statistics = states_.ld_statistics();
   s.gates = states_.gates(row_step);
   s.extra = states_.extra(row_step);
   for (int i = 0; i < run_.states(); ++i) {

@@ -36,7 +36,7 @@ class BackwardWalk {
   const void* gradient_of_h(const Products& products, int64_t step) const;
   const void* multiply_deltas(const Products& products, int stage, int64_t step,
                               bool accumulate) const;
-  BackwardStep arguments(int stage, int64_t step, const void* product) const;
+  BackwardStep arguments_of(int stage, int64_t step, const void* product) const;
   void end_carry(const Products& products) const;
 
   void* delta_at(int delta, int64_t step) const;
@@ -52,6 +52,8 @@ class BackwardWalk {
   const Run& run_;
   StagedMatrix weights_[kMaxParameters];
   Piece delta_, product_, carry_[kMaxStates], resets_[kMaxStates], flow_[kMaxStates], norms_;
+  // Gradients of a step's normalised numbers, and of the row that a stage passed to a norm.
+  Piece normed_, passed_;
   char* memory_ = nullptr;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "cuda/general/norms.h"
 #include "cuda/kernels/copy.h"
 
 namespace fusedrnn::cuda {
@@ -45,6 +46,7 @@ GeneralForward::GeneralForward(const ForwardCall& call, const States& states,
     widest = std::max(widest, run_.shape(stage.product).rows);
   }
   u_ = {layout, 1, p_.B, widest, run_.types.real};
+  if (run_.passes_rows()) row_ = {layout, 1, p_.B, p_.H, run_.types.real};
   for (int i = 0; i < run_.parameters(); ++i) {
     if (!run_.is_matrix(i)) continue;
     const auto [rows, columns] = run_.parameter_shape(i);
@@ -118,6 +120,7 @@ void GeneralForward::project(const Products& products, int64_t step) const {
 void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
+    find_norms(products, stage, step);
     run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
     if (!run_.masks_operand(call_.reserve != nullptr)) continue;
     if (run_.multiplies_passed(stage + 1) && run_.multiplies_recurrent(stage + 1)) {
@@ -140,6 +143,11 @@ void GeneralForward::multiply(const Products& products, int stage, int64_t step)
                {u_.at(memory_, 0), u_.ld}, run_.types.real);
 }
 
+void GeneralForward::find_norms(const Products& products, int stage, int64_t step) const {
+  if (run_.cell.norms.empty()) return;
+  norm_statistics_of(run_, stage, arguments(stage, step), products.stream);
+}
+
 ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   const Slots& slots = states_.slots();
   const int64_t time = slots.time(step), row_step = time - first_time(step);
@@ -147,11 +155,15 @@ ForwardStep GeneralForward::arguments(int stage, int64_t step) const {
   s.B = p_.B;
   s.N = run_.units(stage);
   s.ld = row_stride(s.N);
-  s.ld_u = u_.ld;
   s.ld_gates = states_.ld_gates();
   s.ld_extra = states_.ld_extra();
   for (int i = 0; i < kMaxParameters; ++i) s.parameters[i] = call_.parameters[i].data;
-  s.u = u_.at(memory_, 0);
+  const Piece& product = run_.reads_row(stage) ? row_ : u_;
+  s.u = product.at(memory_, 0);
+  s.ld_u = product.ld;
+  if (run_.reads_row(stage + 1)) s.passed_row = row_.at(memory_, 0);
+  s.statistics = states_.statistics(row_step);
+  s.ld_statistics = states_.ld_statistics();
   s.gates = states_.gates(row_step);
   s.extra = states_.extra(row_step);
   s.keep = states_.keeps_gates();

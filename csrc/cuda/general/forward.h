@@ -28,6 +28,7 @@ class GeneralForward {
   void project(const Products& products, int64_t step) const;
   void take_step(const Products& products, int64_t step) const;
   void multiply(const Products& products, int stage, int64_t step) const;
+  void find_norms(const Products& products, int stage, int64_t step) const;
   ForwardStep arguments(int stage, int64_t step) const;
   void leave_last_step(const Products& products) const;
 
@@ -42,7 +43,7 @@ class GeneralForward {
   const int64_t chunk_steps_;
   InputProjection projection_;
   StagedMatrix weights_[kMaxParameters];
-  Piece u_;
+  Piece u_, row_;  // row_: what a stage passes to a norm
   char* memory_ = nullptr;
 };
 

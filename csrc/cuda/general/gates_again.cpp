@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/general/forward.h"
+#include "cuda/general/norms.h"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -32,6 +33,7 @@ GatesAgain::GatesAgain(const BackwardCall& call, const States& states, int64_t c
     widest = std::max(widest, run_.shape(stage.product).rows);
   }
   u_ = {layout, chunk_steps, p_.B, widest, run_.types.real};
+  if (run_.passes_rows()) row_ = {layout, chunk_steps, p_.B, p_.H, run_.types.real};
   for (int i = 0; i < run_.parameters(); ++i) {
     if (!run_.is_matrix(i)) continue;
     const auto [rows, columns] = run_.parameter_shape(i);
@@ -52,8 +54,9 @@ void GatesAgain::run(const Products& products, int64_t first_time, int64_t steps
     const bool sets_states = run_.cell.units_of_stage(stage) != 'H';
     if (sets_states && !run_.multiplies_passed(stage + 1)) continue;  // it has no gates
     multiply(products, stage, first_step, rows);
-    run_.kernels.forward[stage](arguments(stage, first_step, first_time, rows), p_.constants,
-                                products.stream);
+    const ForwardStep step = arguments(stage, first_step, first_time, rows);
+    norm_statistics_of(run_, stage, step, products.stream);
+    run_.kernels.forward[stage](step, p_.constants, products.stream);
   }
 }
 
@@ -74,11 +77,15 @@ ForwardStep GatesAgain::arguments(int stage, int64_t first_step, int64_t first_t
   s.B = rows;
   s.N = run_.units(stage);
   s.ld = row_stride(s.N);
-  s.ld_u = u_.ld;
   s.ld_gates = states_.ld_gates();
   s.ld_extra = states_.ld_extra();
   for (int i = 0; i < kMaxParameters; ++i) s.parameters[i] = call_.parameters[i].data;
-  s.u = u_.at(memory_, 0);
+  const Piece& product = run_.reads_row(stage) ? row_ : u_;
+  s.u = product.at(memory_, 0);
+  s.ld_u = product.ld;
+  if (run_.reads_row(stage + 1)) s.passed_row = row_.at(memory_, 0);
+  s.statistics = states_.statistics(0);
+  s.ld_statistics = states_.ld_statistics();
   s.gates = states_.gates(0);
   s.extra = states_.extra(0);
   s.keep = true;

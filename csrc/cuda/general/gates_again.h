@@ -31,7 +31,7 @@ class GatesAgain {
   const Run& run_;
   InputProjection projection_;
   StagedMatrix weights_[kMaxParameters];
-  Piece u_;
+  Piece u_, row_;  // as of GeneralForward
   char* memory_ = nullptr;
 };
 

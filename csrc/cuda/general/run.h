@@ -24,6 +24,21 @@ struct Run {
   Dtype state_type(int s) const { return s == 0 ? types.state : types.real; }
   int64_t units(int stage) const { return size(cell.units_of_stage(stage)); }
 
+  // Whether a stage normalises the row that the one before passed on.
+  bool reads_row(int stage) const {
+    for (const cells::Norm& norm : cell.norms) {
+      if (norm.of == cells::Normed::passed && norm.stage == stage) return true;
+    }
+    return false;
+  }
+
+  bool passes_rows() const {
+    for (int stage = 1; stage < stages(); ++stage) {
+      if (reads_row(stage)) return true;
+    }
+    return false;
+  }
+
   bool multiplies_passed(int stage) const {
     return stage < stages() && cell.stages[stage].operand == cells::Operand::passed;
   }
@@ -64,6 +79,19 @@ struct Run {
     return {product.first * block, product.gates * block, parameter_shape(product.weights).columns};
   }
 
+  // The first block of `dnormed` of a norm, and of gradients of what it is of.
+  int normed_block(int norm) const {
+    int block = 0;
+    for (const cells::Norm& before : cell.norms.first(static_cast<size_t>(norm))) {
+      block += before.gates + (before.of == cells::Normed::passed ? 1 : 0);
+    }
+    return block;
+  }
+  int norm_delta(const cells::Norm& norm) const {
+    if (norm.of == cells::Normed::input) return cell.input_delta(norm.first);
+    return cell.first_delta(norm.stage) + norm.first - cell.stages[norm.stage].product.first;
+  }
+
   // The block of gradients of a block of a bias; negative where the vector is none.
   int bias_delta(int vector, int block) const {
     const auto adds = [&](const cells::Product& product) {
@@ -81,7 +109,10 @@ struct Run {
   // Where a block of gradients begins in a row of all of them.
   int64_t delta_column(int delta) const {
     int64_t column = 0;
-    for (int d = 0; d < delta; ++d) column += units(cell.delta_stage(d));
+    for (int d = 0; d < delta; ++d) {
+      const int stage = cell.delta_stage(d);  // of gates that norms are of, none
+      column += stage < 0 ? problem.H : units(stage);
+    }
     return column;
   }
   int64_t delta_columns() const { return delta_column(cell.deltas); }

@@ -24,6 +24,9 @@ States::States(const Run& run, Kept kept, int64_t chunk_steps, Layout& layout, L
     const int64_t beyond = std::max(run.cell.saved - run.cell.gates, 0) * H;
     extra_ = {own, chunk_steps, B, beyond, types.real};
   }
+  if (const auto norms = static_cast<int64_t>(run.cell.norms.size()); norms > 0) {
+    statistics_ = {own, keeps_gates() ? chunk_steps : 1, B, 2 * norms, types.real};
+  }
   flags_ = layout.reserve({T, B}, 1);
 }
 

@@ -8,6 +8,7 @@
 //   passed[i]  [step][B][ld]  Row: what stage i multiplies, if that was passed on
 //   gates      [step][B][ld]  Real: the projected inputs, then the activated gates
 //   extra      [step][B][ld]  Real: saved vectors beyond the gates; where gates are kept
+//   statistics [step][B][ld]  Real: mean and scale of each of the cell's norms
 //   flags      [step][B]      StepFlag, where there are masks
 //
 // A slot is a time boundary. In training slot t (forward) or t+1 (reverse) holds the state that
@@ -74,6 +75,10 @@ class States {
   void* gates(int64_t row_step) const { return own_at(gates_, row_step); }
   void* extra(int64_t row_step) const { return keeps_gates() ? own_at(extra_, row_step) : nullptr; }
   int64_t row_step(int64_t time) const { return time - first_time_; }
+  void* statistics(int64_t row_step) const {
+    return own_at(statistics_, keeps_gates() ? row_step : 0);
+  }
+  int64_t ld_statistics() const { return statistics_.ld; }
   // Null without masks.
   uint8_t* flags() const {
     return masked_ ? reinterpret_cast<uint8_t*>(memory_) + flags_ : nullptr;
@@ -89,7 +94,7 @@ class States {
   const Run& run_;
   const Kept kept_;
   const Slots slots_;
-  Piece state_[kMaxStates], operand_, passed_[kMaxStages], gates_, extra_;
+  Piece state_[kMaxStates], operand_, passed_[kMaxStages], gates_, extra_, statistics_;
   size_t flags_;  // offset
   char *memory_ = nullptr, *own_ = nullptr;
   int64_t first_time_ = 0;

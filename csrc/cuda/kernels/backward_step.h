@@ -141,6 +141,14 @@ struct BackwardUnit {
             saved, w, prev, dnext, product, delta, dprev,
             with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
+    } else if constexpr (cells::kNormCount<Cell> > 0) {
+      V dnormed[cells::kNormedBlocks<Cell>]{};
+      Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev, dnormed);
+#pragma unroll
+      for (int n = 0; n < cells::kNormedBlocks<Cell>; ++n) {
+        if (!has(Sets::kNormed, n)) continue;
+        static_cast<Real*>(f.normed)[b * f.ld_normed + n * f.N + unit] = dnormed[n].value;
+      }
     } else {
       Cell::template backward<Stage>(saved, w, prev, dnext, product, delta, dprev);
     }

@@ -8,6 +8,7 @@
 #include "cuda/device/launch.h"
 #include "cuda/kernels/backward_step.h"
 #include "cuda/kernels/forward_step.h"
+#include "cuda/kernels/norms.h"
 
 namespace fusedrnn::cuda {
 
@@ -24,13 +25,25 @@ void launch_backward(const BackwardStep& step, const double* constants, cudaStre
 }
 
 template <class Cell>
+constexpr std::span<const cells::Norm> norms_of_cell() {
+  if constexpr (cells::kNormCount<Cell> > 0) {
+    static_assert(cells::kNormCount<Cell> <= kMaxNorms);
+    return Cell::kNorms;
+  } else {
+    return {};
+  }
+}
+
+template <class Cell>
 constexpr CellTable table_of_cell() {
   static_assert(cells::length(Cell::kParameters) <= kMaxParameters &&
                 cells::kStateCount<Cell> <= kMaxStates && cells::kStageCount<Cell> <= kMaxStages &&
                 Cell::kDeltas <= kMaxDeltas);
-  return {Cell::kParameters,  Cell::kStates,     Cell::kStages,     Cell::kInput,
-          Cell::kGates,       Cell::kSaved,      Cell::kDeltas,     Cell::input_delta,
-          Cell::vector_delta, Cell::delta_stage, first_delta<Cell>, units_of_stage<Cell>};
+  return {Cell::kParameters,     Cell::kStates,       Cell::kStages,
+          norms_of_cell<Cell>(), Cell::kInput,        Cell::kGates,
+          Cell::kSaved,          Cell::kDeltas,       cells::kNormedBlocks<Cell>,
+          Cell::input_delta,     Cell::vector_delta,  Cell::delta_stage,
+          first_delta<Cell>,     units_of_stage<Cell>};
 }
 
 template <class Cell, class F, int... stage>

@@ -28,6 +28,8 @@ struct ForwardUnit {
   static constexpr bool kMakesStates = Stage == last_stage_over<Cell>(Sets::kUnits);
   static constexpr bool kMakesH = Stage == cells::kStageCount<Cell> - 1;
   static constexpr bool kPassesOn = passes_on<Cell>(Stage);
+  static constexpr bool kReadsRow = reads_row<Cell>(Stage);
+  static constexpr bool kPassesRow = reads_row<Cell>(Stage + 1);
   // A later stage reads what was saved by the earlier ones.
   static constexpr bool kAlwaysSaves = Stage < last_stage_over<Cell>('H');
 
@@ -115,10 +117,11 @@ struct ForwardUnit {
     for (int g = 0; g < kGates; ++g) {
       u[kFirst + g].value = product[g * f.N] + bias(kBias, kFirst + g);
     }
+    if constexpr (kReadsRow) u[0].value = *product;
     load_vectors<Cell, F, Sets::kUnits>(f, unit, w);
 #pragma unroll
     for (int s = 0; s < S; ++s) {
-      if (has(Sets::kSavedBefore, s)) saved[s].value = *saved_at(s);
+      if (has(Sets::kSavedBefore, s) && (s < G || f.keep)) saved[s].value = *saved_at(s);
     }
     if constexpr (cells::kConstantCount<Cell> > 0) {
       using K = cells::ConstantsOf<Cell, typename F::Plain>;
@@ -131,14 +134,21 @@ struct ForwardUnit {
             a, u, w, prev, saved, next, &passed,
             with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
       }
+    } else if constexpr (cells::kNormCount<Cell> > 0) {
+      constexpr int kNorms = cells::kNormCount<Cell>;
+      cells::NormOf<V> norms[kNorms];
+      const Real* const statistics = static_cast<const Real*>(f.statistics) + b * f.ld_statistics;
+#pragma unroll
+      for (int n = 0; n < kNorms; ++n) norms[n] = {{statistics[n * 2]}, {statistics[n * 2 + 1]}};
+      Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed, norms);
     } else {
       Cell::template forward<Stage>(a, u, w, prev, saved, next, &passed);
     }
-    if (kAlwaysSaves || f.keep) {
 #pragma unroll
-      for (int s = 0; s < S; ++s) {
-        if (has(Sets::kSaves, s)) *saved_at(s) = saved[s].value;
-      }
+    for (int s = 0; s < S; ++s) {
+      // Beyond the gates there is nothing that a later stage reads.
+      const bool saves = f.keep || (kAlwaysSaves && s < G);
+      if (has(Sets::kSaves, s) && saves) *saved_at(s) = saved[s].value;
     }
     if constexpr (kMakesStates) {
       if (f.noise.zones) zone_out(prev, next);
@@ -146,6 +156,9 @@ struct ForwardUnit {
     if constexpr (kMakesH) next[0].value = round_to<Edge>(next[0].value);
     if constexpr (kPassesOn) {
       device::store(static_cast<Row*>(f.passed) + state_index(), passed.value);
+    }
+    if constexpr (kPassesRow) {
+      static_cast<Real*>(f.passed_row)[state_index()] = passed.value;
     }
   }
 };

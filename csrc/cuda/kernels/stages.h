@@ -34,16 +34,31 @@ constexpr bool passes_on(int stage) {
          Cell::kStages[stage + 1].operand == cells::Operand::passed;
 }
 
+// Whether a stage's map normalises the row that the one before passed on.
+template <class Cell>
+constexpr bool reads_row(int stage) {
+  if constexpr (cells::kNormCount<Cell> > 0) {
+    for (const cells::Norm& norm : Cell::kNorms) {
+      if (norm.of == cells::Normed::passed && norm.stage == stage) return true;
+    }
+  }
+  return false;
+}
+
 // The stage that saves vector s. It lies over gate s of a, which the stage with this gate's product
 // is the last to read.
 template <class Cell>
 constexpr int saving_stage(int s) {
-  for (int stage = 0; stage < cells::kStageCount<Cell>; ++stage) {
-    const cells::Product& product = Cell::kStages[stage].product;
-    const bool feeds = s >= product.first && s < product.first + product.gates;
-    if (feeds && units_of_stage<Cell>(stage) == 'H') return stage;
+  if constexpr (cells::kNormCount<Cell> > 0) {
+    return Cell::saved_stage(s);
+  } else {
+    for (int stage = 0; stage < cells::kStageCount<Cell>; ++stage) {
+      const cells::Product& product = Cell::kStages[stage].product;
+      const bool feeds = s >= product.first && s < product.first + product.gates;
+      if (feeds && units_of_stage<Cell>(stage) == 'H') return stage;
+    }
+    return last_stage_over<Cell>('H');
   }
-  return last_stage_over<Cell>('H');
 }
 
 // The block of gradients of the first of a stage's gates: those of u of one stage are contiguous.
@@ -73,6 +88,13 @@ struct StageSets {
       set_of(cells::kStateCount<Cell>, [](int s) { return Cell::kStates[s].size == kUnits; });
   static constexpr unsigned kDeltas =
       set_of(Cell::kDeltas, [](int d) { return Cell::delta_stage(d) == stage; });
+  static constexpr unsigned kNormed = set_of(cells::kNormedBlocks<Cell>, [](int n) {
+    if constexpr (cells::kNormCount<Cell> > 0) {
+      return Cell::normed_stage(n) == stage;
+    } else {
+      return n < 0;
+    }
+  });
   static constexpr unsigned kSaves =
       set_of(Cell::kSaved, [](int s) { return saving_stage<Cell>(s) == stage; });
   static constexpr unsigned kSavedBefore =

@@ -17,15 +17,16 @@ namespace fusedrnn::cuda {
 
 // The most that any cell has.
 constexpr int kMaxStages = 2;
-constexpr int kMaxDeltas = 8;
+constexpr int kMaxDeltas = 22;
 
 // A cell's table, for code that knows no cell by name.
 struct CellTable {
   std::span<const cells::Parameter> parameters;
   std::span<const cells::State> states;
   std::span<const cells::Stage> stages;
+  std::span<const cells::Norm> norms;
   cells::Product input;
-  int gates, saved, deltas;
+  int gates, saved, deltas, normed;  // normed: blocks of `dnormed`
   int (*input_delta)(int gate);
   int (*vector_delta)(int k);
   int (*delta_stage)(int delta);
@@ -53,9 +54,12 @@ struct ForwardStep {
   bool keep;    // whether gates and extra are written
   const void* entering[kMaxStates];  // State, then Real [B][N]: those of N numbers
   void* leaving[kMaxStates];         // null, as y: not wanted
-  void* operand;  // Row [B][N]: h as the next product multiplies it; null where it is the state
-  void* passed;   // Row [B][N]: what the next stage multiplies; null where that is not this
-  void* y;        // Edge
+  void* operand;     // Row [B][N]: h as the next product multiplies it; null where it is the state
+  void* passed;      // Row [B][N]: what the next stage multiplies; null where that is not this
+  void* passed_row;  // Real [B][N]: what the next stage normalises, likewise
+  const void* statistics;  // Real [B][ld]: mean and scale of each of the cell's norms
+  int64_t ld_statistics;
+  void* y;  // Edge
   int64_t y_stride;
   void* shown[kMaxStates];  // Edge: the states that leave the step, where wanted, as y is
   int64_t shown_stride[kMaxStates];
@@ -70,15 +74,19 @@ struct BackwardStep {
   int64_t B, N;
   int64_t ld, ld_gates, ld_extra, ld_delta;
   const void* parameters[kMaxParameters];
-  // Real [B][N]: the gradient of what the next stage multiplied; in the last stage, of h that left
-  // the step, through the products of the step that follows. Null: zeros.
+  // Real [B][N]: the gradient of what the next stage multiplied or normalised; in the last stage,
+  // of h that left the step, through the products of the step that follows. Null: zeros.
   const void* product;
   const void* gates;
   const void* extra;
   const void* entering[kMaxStates];
   void* carry[kMaxStates];  // Real [B][N]: gradients of the states
   void* delta[kMaxDeltas];  // Delta [B][N]: the blocks of this stage are written
-  const void* dy;           // Edge; may be null
+  void* normed;             // Real [B][ld]: `dnormed`, those of this stage likewise
+  int64_t ld_normed;
+  const void* statistics;  // as in ForwardStep
+  int64_t ld_statistics;
+  const void* dy;  // Edge; may be null
   int64_t dy_stride;
   const void* dshown[kMaxStates];  // as dy
   int64_t dshown_stride[kMaxStates];

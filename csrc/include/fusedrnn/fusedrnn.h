@@ -142,7 +142,8 @@ typedef struct fusedrnn_run {
    * "lstm_coupled_peephole": gates i, g, o and f = 1 - i; "lstm_projection": h = W_hr (o *
    * tanh(c)), P numbers; "mingru_linear", "mingru_positive", gates z, h, and "minlstm_linear",
    * "minlstm_positive", gates f, i, h, without w_hh; "slstm" and "slstm_exp" by their forget gate,
-   * gates i, f, z, o. docs/math.md has the equations.
+   * gates i, f, z, o; with layer normalisation "lstm_layer_norm", "gru_layer_norm", and
+   * "gru_world_model", gates r, n, z. docs/math.md has the equations.
    *
    * With constants: "rnn_general", "gru_general", "gru_reset_before_general", "lstm_general",
    * "lstm_coupled_general", "lstm_projection_general". In these LSTMs w_peephole [3*H] (coupled

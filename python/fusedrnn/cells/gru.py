@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 from fusedrnn import options
@@ -14,6 +14,7 @@ from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
 from fusedrnn.options import Init, Memory, Padding
 
@@ -221,6 +222,11 @@ class GRU(Noisy, Layer):
         Whether the reset gate follows the recurrent product, as in PyTorch, or precedes it.
     clip, activations
         As of `fusedrnn.gru`.
+    layer_norm : bool
+        Whether both products are normalised (Ba et al. 2016; `fusedrnn.gru_layer_norm`). Parameters
+        are then weight_ih, weight_hh, gain_ih, bias_ih, gain_hh and bias_hh [3H]; gains are ones at
+        first and biases zeros, whatever `init` says. It goes with none of ``reset_after=False``,
+        `clip`, `activations`, ``bias=False`` and the recurrent dropout of candidates.
     recurrent_dropout : float
         Depends on the mode.
     recurrent_dropout_mode : {"state", "candidate"}
@@ -231,7 +237,13 @@ class GRU(Noisy, Layer):
         As of `RNN`, without `nonlinearity`.
     """
 
-    _usual = Layer._usual | QUIET | {"reset_after": True, "clip": None, "activations": None}
+    _usual = (
+        Layer._usual
+        | QUIET
+        | {"reset_after": True, "clip": None, "activations": None, "layer_norm": False}
+    )
+    # What layer normalisation does not go with.
+    _not_normalised = ("reset_after", "clip", "activations", "recurrent_dropout_mode")
 
     def __init__(
         self,
@@ -242,6 +254,7 @@ class GRU(Noisy, Layer):
         reset_after: bool = True,
         clip: float | None = None,
         activations: Sequence[Activation] | None = None,
+        layer_norm: bool = False,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -268,6 +281,12 @@ class GRU(Noisy, Layer):
         self.reset_after = bool(reset_after)
         self.clip = constants.limit("clip", clip)
         self.activations = constants.shown_all(activations, "fg", ACTIVATIONS)
+        self.layer_norm = options.flag("layer_norm", layer_norm)
+        if self.layer_norm:
+            others = {name: getattr(self, name) for name in self._not_normalised}
+            others["bias"] = options.flag("bias", bias)
+            options.usual_beside("layer_norm=True", others, self._usual)
+            cell = "gru_layer_norm"
         super().__init__(
             cell,
             input_size,
@@ -287,3 +306,6 @@ class GRU(Noisy, Layer):
             seed=seed,
             init=init,
         )
+
+    def _initial(self, init: str, seed: int | None) -> Initial:
+        return replace(super()._initial(init, seed), normalised=self.layer_norm)

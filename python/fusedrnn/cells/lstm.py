@@ -491,6 +491,12 @@ class LSTM(Noisy, Layer):
         Whether gates are coupled, f = 1 - i: parameters then have 3H rows (i, g, o), peepholes 2H.
     clip, cell_clip, cell_clip_nan, activations
         As of `fusedrnn.lstm`.
+    layer_norm : bool
+        Whether both products and c are normalised (Ba et al. 2016; `fusedrnn.lstm_layer_norm`).
+        Parameters are then weight_ih, weight_hh, gain_ih, bias_ih, gain_hh, bias_hh [4H] and
+        gain_cell, bias_cell [H]; gains are ones at first and biases, but for `forget_bias`, zeros,
+        whatever `init` says. None of the options above goes with it, nor do ``bias=False`` and the
+        recurrent dropout of candidates.
     zoneout : float, or a pair of them
         As of `RNN`, for h and for c, each with masks of its own; a number is for both. h is
         computed from the c that the cell computes, whatever stays of it.
@@ -520,7 +526,13 @@ class LSTM(Noisy, Layer):
             "cell_clip": None,
             "cell_clip_nan": "propagate",
             "activations": None,
+            "layer_norm": False,
         }
+    )
+    # What layer normalisation does not go with.
+    _not_normalised = (
+        *("proj_size", "peephole", "coupled", "clip", "cell_clip", "activations"),
+        "recurrent_dropout_mode",
     )
 
     def __init__(
@@ -536,6 +548,7 @@ class LSTM(Noisy, Layer):
         cell_clip: float | None = None,
         cell_clip_nan: CellClipNan = "propagate",
         activations: Sequence[Activation] | None = None,
+        layer_norm: bool = False,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -572,8 +585,14 @@ class LSTM(Noisy, Layer):
         self.cell_clip_nan = cell_clip_nan
         self.activations = constants.shown_all(activations, "fgh", ACTIVATIONS)
         self._forget_bias = options.forget_bias(forget_bias, options.flag("bias", bias))
+        cell = _cell(self.peephole, self.proj_size > 0, self.coupled, numbers != ())
+        self.layer_norm = options.flag("layer_norm", layer_norm)
+        if self.layer_norm:
+            others = {name: getattr(self, name) for name in self._not_normalised}
+            options.usual_beside("layer_norm=True", others | {"bias": bias}, self._usual)
+            cell = "lstm_layer_norm"
         super().__init__(
-            _cell(self.peephole, self.proj_size > 0, self.coupled, numbers != ()),
+            cell,
             input_size,
             hidden_size,
             num_layers,
@@ -596,6 +615,7 @@ class LSTM(Noisy, Layer):
 
     def _initial(self, init: str, seed: int | None) -> Initial:
         initial, total = super()._initial(init, seed), self._forget_bias
+        initial = replace(initial, normalised=self.layer_norm)
         if total is None:
             return initial
         # Of coupled gates f = 1 - s(i) = s(-i).

@@ -15,6 +15,7 @@ from fusedrnn.convert import packages
 from fusedrnn.convert.arrays import read
 from fusedrnn.convert.weights import (
     GATES,
+    NAMES,
     Cell,
     Run,
     directions_of,
@@ -24,7 +25,6 @@ from fusedrnn.convert.weights import (
     suffix,
 )
 from fusedrnn.layers.base import Layer
-from fusedrnn.layers.stack import NAMES
 
 # The names of a cell, such as torch.nn.LSTMCell, end without a layer.
 _PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
@@ -53,7 +53,7 @@ def from_torch(
         ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), or a model
         that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict;
         those of this package's own layers, such as weight_peephole_l0, are known too, but for those
-        of an LSTM with coupled gates, whose shapes are a GRU's.
+        of an LSTM with coupled gates, whose shapes are a GRU's, and with layer normalisation.
     prefix : str
         What the names begin with in a larger model, such as "encoder.lstm."; the dot at the end may
         be left out. Names that begin otherwise belong to others and are not looked at.

@@ -19,9 +19,13 @@ from fusedrnn.cells.indrnn import IndRNN
 from fusedrnn.cells.lstm import LSTM
 from fusedrnn.cells.rnn import RNN
 from fusedrnn.convert.arrays import Array, read, zeros_like
+from fusedrnn.layers import stack
 from fusedrnn.layers.base import Layer
-from fusedrnn.layers.stack import NAMES
 
+# The parameters of cells that other libraries have.
+NAMES = {
+    short: stack.NAMES[short] for short in ("w_ih", "w_hh", "b_ih", "b_hh", "w_peephole", "w_hr")
+}
 # The blocks of weights and biases, one letter a gate: an RNN's only one is h; g of an LSTM is what
 # Keras and ONNX call c, n of a GRU what they call h.
 GATES = {"rnn": "h", "indrnn": "h", "gru": "rzn", "lstm": "ifgo"}
@@ -40,7 +44,7 @@ _KNOWN_OPTIONS = {
     *("dtype", "compute_dtype", "device", "dropout", "memory"),
     *("weight_dropout", "recurrent_dropout", "recurrent_dropout_mode", "zoneout"),
     *("nonlinearity", "reset_after", "peephole", "coupled", "proj_size"),
-    *("clip", "cell_clip", "cell_clip_nan", "activations"),
+    *("clip", "cell_clip", "cell_clip_nan", "activations", "layer_norm"),
 }
 # Those that a library has to have, and what messages call them.
 _SPECIAL_OPTIONS = {
@@ -50,6 +54,7 @@ _SPECIAL_OPTIONS = {
     "clip": "limits of what activations are given (clip=None)",
     "cell_clip": "limit of the cell state (cell_clip=None)",
     "activations": "activations of its own (activations=None)",
+    "layer_norm": "layer normalisation",
     "zoneout": "zoneout, which inference has too (zoneout=0)",
 }
 

@@ -19,12 +19,14 @@ class Initial:
     """How parameters begin.
 
     `init` is as the layers say, a seed one of `numpy.random.default_rng`; `bias` is the number of a
-    gate block, and what its two biases add up to.
+    gate block, and what its biases add up to. Those of a layer that is `normalised` are zeros
+    otherwise.
     """
 
     init: str
     seed: int | None
     bias: tuple[int, float] | None = None
+    normalised: bool = False
 
     def generator(self) -> np.random.Generator:
         """Return what the parameters are drawn from, in their order."""
@@ -35,15 +37,19 @@ class Initial:
     ) -> NDArray[np.float64]:
         """Return values for one parameter; `kind` is the compiled module's name of it."""
         values = self._draw(random, kind, shape, hidden_size)
-        if self.bias is not None and kind.startswith("b_"):
+        if self.bias is not None and kind in ("b_ih", "b_hh", "b"):
             gate, total = self.bias
             block = values[gate * hidden_size : (gate + 1) * hidden_size]
-            block[...] = total if kind == "b_ih" else 0.0
+            block[...] = 0.0 if kind == "b_hh" else total
         return values
 
     def _draw(
         self, random: np.random.Generator, kind: str, shape: tuple[int, ...], hidden_size: int
     ) -> NDArray[np.float64]:
+        if kind[0] == "g":
+            return np.ones(shape)
+        if kind[0] == "b" and (self.normalised or self.init == "orthogonal"):
+            return np.zeros(shape)
         if self.init == "orthogonal":
             if kind == "w_hh":
                 if len(shape) != 2:
@@ -58,8 +64,6 @@ class Initial:
             if kind == "w_ih":
                 bound = math.sqrt(6 / sum(shape))
                 return random.uniform(-bound, bound, shape)
-            if kind.startswith("b_"):
-                return np.zeros(shape)
         bound = hidden_size**-0.5
         return random.uniform(-bound, bound, shape)
 

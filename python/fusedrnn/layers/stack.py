@@ -23,6 +23,12 @@ NAMES = {
     "b_hh": "bias_hh",
     "w_peephole": "weight_peephole",
     "w_hr": "weight_hr",
+    "g_ih": "gain_ih",
+    "g_hh": "gain_hh",
+    "g_c": "gain_cell",
+    "b_c": "bias_cell",
+    "g": "gain",
+    "b": "bias",
 }
 
 

@@ -39,4 +39,7 @@ FUSEDRNN_DEVICE double expm1(double x) { return std::expm1(x); }
 
 FUSEDRNN_DEVICE double sqrt(double x) { return std::sqrt(x); }
 
+FUSEDRNN_DEVICE float inverse_sqrt(float x) { return 1.0f / std::sqrt(x); }
+FUSEDRNN_DEVICE double inverse_sqrt(double x) { return 1.0 / std::sqrt(x); }
+
 }  // namespace fusedrnn::cuda::device
