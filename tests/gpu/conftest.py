@@ -32,8 +32,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def library(request: pytest.FixtureRequest) -> Library:
     found: Library = request.param
-    gc.collect()
-    gc.freeze()  # after each test, what the libraries keep would be looked through again
     return found
 
 
