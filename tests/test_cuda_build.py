@@ -49,7 +49,7 @@ def test_resources_of_each_function() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stores", "loads", "code"), [(0, 0, 0), (16, 8, 0), (20, 0, 1), (0, 24, 1)]
+    ("stores", "loads", "code"), [(0, 0, 0), (32, 8, 0), (36, 0, 1), (0, 40, 1)]
 )
 def test_a_spill_fails(
     stores: int,
