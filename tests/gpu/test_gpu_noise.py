@@ -28,10 +28,10 @@ pytestmark = pytest.mark.usefixtures("arrays_with_views")
 @cells
 def test_draws_what_the_cpu_draws(library: StreamLibrary, cell: str) -> None:
     name, options = CELLS[cell]
-    options = options | EVERY | {"seed": 1}
+    options = options | EVERY | {"seed": 1, "dtype": "float64"}
     host = LAYERS[name](3, 21, 2, **options)
     device = LAYERS[name](3, 21, 2, **options, **library.layer_options())
-    x = np.random.default_rng(0).standard_normal((6, 4, 3)).astype("float32")
+    x = np.random.default_rng(0).standard_normal((6, 4, 3))
     for _ in range(2):
         found = []
         for layer, array, values in (
@@ -39,11 +39,11 @@ def test_draws_what_the_cpu_draws(library: StreamLibrary, cell: str) -> None:
             (device, library.array, library.values),
         ):
             y, _, tape = layer.forward(array(x))
-            dy = array(np.ones(y.shape, "float32"))
+            dy = array(np.ones(y.shape))
             grads = {key: values(g) for key, g in layer.backward(tape, dy).items()}
             found.append({"y": values(y)} | grads)
         for key, expected in found[0].items():
-            np.testing.assert_allclose(found[1][key], expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found[1][key], expected, rtol=1e-9, atol=1e-11)
 
 
 def test_captured(library: StreamLibrary) -> None:
