@@ -120,8 +120,9 @@ void GeneralForward::project(const Products& products, int64_t step) const {
 void GeneralForward::take_step(const Products& products, int64_t step) const {
   for (int stage = 0; stage < run_.stages(); ++stage) {
     multiply(products, stage, step);
-    find_norms(products, stage, step);
-    run_.kernels.forward[stage](arguments(stage, step), p_.constants, products.stream);
+    const ForwardStep of_stage = arguments(stage, step);
+    norm_statistics_of(run_, stage, of_stage, products.stream);
+    run_.kernels.forward[stage](of_stage, p_.constants, products.stream);
     if (!run_.masks_operand(call_.reserve != nullptr)) continue;
     if (run_.multiplies_passed(stage + 1) && run_.multiplies_recurrent(stage + 1)) {
       void* const passed = states_.passed(stage + 1, step);
@@ -141,11 +142,6 @@ void GeneralForward::multiply(const Products& products, int stage, int64_t step)
   products.run({p_.B, rows, depth}, {states_.multiplied(stage, step), row_stride(depth)},
                {advance(w.data, first_row * w.stride, run_.types.row), w.stride, true},
                {u_.at(memory_, 0), u_.ld}, run_.types.real);
-}
-
-void GeneralForward::find_norms(const Products& products, int stage, int64_t step) const {
-  if (run_.cell.norms.empty()) return;
-  norm_statistics_of(run_, stage, arguments(stage, step), products.stream);
 }
 
 ForwardStep GeneralForward::arguments(int stage, int64_t step) const {

@@ -28,7 +28,6 @@ class GeneralForward {
   void project(const Products& products, int64_t step) const;
   void take_step(const Products& products, int64_t step) const;
   void multiply(const Products& products, int stage, int64_t step) const;
-  void find_norms(const Products& products, int stage, int64_t step) const;
   ForwardStep arguments(int stage, int64_t step) const;
   void leave_last_step(const Products& products) const;
 

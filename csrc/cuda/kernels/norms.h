@@ -13,9 +13,9 @@ namespace fusedrnn::cuda {
 
 constexpr int kMaxNorms = 4;  // of a cell
 
-// A stage's rows of N units of one step, as in step.h; those of a chunk in GatesAgain.
+// A stage's rows of one step, as in step.h; those of a chunk in GatesAgain.
 struct NormedRows {
-  int64_t B, N;
+  int64_t B;
   void* statistics;  // Real [B][ld]: mean and scale of each of the cell's norms
   int64_t ld_statistics;
   const uint8_t* flags;  // null: every row is valid
