@@ -44,6 +44,7 @@ class Call:
     masks: Any
     reverse: bool
     constants: tuple[float, ...]
+    heads: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,7 @@ def run(
     return_cells: object = False,
     constants: tuple[float, ...] = (),
     memory: object = "default",
+    heads: object = 1,
 ) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
@@ -122,6 +124,7 @@ def run(
     beyond h, where `return_cells` asks for them; the tape is there for a function's name. No
     constants are the usual ones.
     """
+    blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()
     y_out, states_out, cells_out = (
@@ -146,6 +149,7 @@ def run(
         cells_out,
         constants,
         options.is_lean(memory),
+        blocks,
     )
     y, states_n, cells, tape = results
     if not function:
@@ -156,7 +160,7 @@ def run(
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
-        call = Call(cell, x, parameters, states, masked, backwards, constants)
+        call = Call(cell, x, parameters, states, masked, backwards, constants, blocks)
         saved = Tape(function, tape, kind, stamps, call)
     if out is not None:
         return y, states_n, cells, saved

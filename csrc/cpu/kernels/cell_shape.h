@@ -23,6 +23,7 @@ struct ProductShape {
   int bias = -1;
   int first = 0, gates = 0;
   char units = 'H', depth = 'H';  // what the letters stand for: see extent()
+  bool of_heads = false;          // whether its weights are w_hh, which may have heads
 };
 
 struct StageShape {
@@ -118,6 +119,10 @@ consteval CellShape shape_of() {
       shape.stages[i - 1].passes = shape.stages[i - 1].meets = stage.meets_backward = true;
     }
   }
+  for (int i = 0; i < shape.stage_count && shape.h_stage >= 0; ++i) {
+    ProductShape& product = shape.stages[i].product;
+    product.of_heads = product.weights == shape.stages[shape.h_stage].product.weights;
+  }
   if (shape.h_stage >= 0) {
     shape.stages[shape.stage_count - 1].meets = shape.stages[0].meets_backward = true;
   }
@@ -203,6 +208,10 @@ consteval bool is_supported() {
 // The number that a letter stands for.
 FUSEDRNN_INLINE int64_t extent(const Problem& p, char letter) {
   return letter == 'I' ? p.I : letter == 'P' ? p.P : p.H;
+}
+// Columns of a product's weights.
+FUSEDRNN_INLINE int64_t depth_of(const Problem& p, const ProductShape& product) {
+  return product.of_heads ? extent(p, product.depth) / p.heads : extent(p, product.depth);
 }
 
 }  // namespace fusedrnn::cpu

@@ -60,17 +60,32 @@ struct ParameterGradients {
   }
 
   // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
-  // the gates of a product. A thread computes its share of every gate's units. `inputs`: those of
-  // the chunk.
+  // the gates of a product; of several heads, inputs are those of the head of u. A thread computes
+  // its share of every gate's units. `inputs`: those of the chunk.
   template <class Number>
-  FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductShape& product,
-                           const int* blocks) const {
-    if (product.weights < 0) return;
+  FUSEDRNN_MEMBER void outer(const Sequence& inputs, const ProductShape& product,
+                             const int* blocks) const {
+    if (product.weights < 0 || context.call.dparameters[product.weights].data == nullptr) return;
+    const int64_t heads = product.of_heads ? job.gradient_heads : 1;
+    const int64_t tiles = blocks_of(extent(p, product.units) / heads, kRows);
+    const Range own = context.share.of_all(heads * tiles);
+    for (int64_t begin = own.begin; begin < own.end;) {
+      const int64_t head = begin / tiles, first = head * tiles;
+      const int64_t end = own.end < first + tiles ? own.end : first + tiles;
+      outer_of_head<Number>(inputs, product, blocks, head, heads, {begin - first, end - first});
+      begin = end;
+    }
+  }
+
+  // `own`: the thread's tiles of its units.
+  template <class Number>
+  FUSEDRNN_ONCE void outer_of_head(const Sequence& inputs, const ProductShape& product,
+                                   const int* blocks, int64_t head, int64_t heads,
+                                   Range own) const {
     const Matrix& dw = context.call.dparameters[product.weights];
-    if (dw.data == nullptr) return;
-    const int64_t units = extent(p, product.units), columns = extent(p, product.depth);
-    const Range own = context.share.of_all(blocks_of(units, kRows));
-    if (own.size() == 0) return;
+    const int64_t all_units = extent(p, product.units), units = all_units / heads;
+    const int64_t columns = extent(p, product.depth) / heads;
+    const int64_t first_unit = head * units, first_column = head * columns;
     // Sums gather elsewhere where the caller's array is too narrow for them.
     Real* total = static_cast<Real*>(kSame<Edge, Real> ? dw.data : job.sums[product.weights]);
     const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
@@ -82,13 +97,15 @@ struct ParameterGradients {
       const int64_t width = left < job.block_columns ? left : job.block_columns;
       for (int64_t i = 0; i < row_blocks(); ++i) {
         const int64_t row = row_block(i).begin, depth = row_block(i).size();
-        pack_inputs<Number>(inputs, row, depth, column, width, packed_inputs);
+        pack_inputs<Number>(inputs, row, depth, first_column + column, width, packed_inputs);
         for (int g = 0; g < product.gates; ++g) {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(units - unit < kRows ? units - unit : kRows);
-            pack_deltas(delta(row) + blocks[g] * job.delta_block + unit, depth, packed_deltas);
-            Real* out = total + ((product.first + g) * units + unit) * stride + column;
+            pack_deltas(delta(row) + blocks[g] * job.delta_block + first_unit + unit, depth,
+                        packed_deltas);
+            Real* out =
+                total + ((product.first + g) * all_units + first_unit + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
               add_tile(packed_deltas, packed_inputs + n * job.block_room, depth, out + n, stride,
                        height, width - n, i > 0 || !chunk.first);
@@ -101,8 +118,9 @@ struct ParameterGradients {
       const int64_t end = own.end * kRows < units ? own.end * kRows : units;
       for (int g = product.first; g < product.first + product.gates; ++g) {
         for (int64_t u = own.begin * kRows; u < end; ++u) {
-          convert_row(total + (g * units + u) * stride, columns,
-                      static_cast<Edge*>(dw.data) + (g * units + u) * dw.stride);
+          const int64_t row = g * all_units + first_unit + u;
+          convert_row(total + row * stride, columns,
+                      static_cast<Edge*>(dw.data) + row * dw.stride);
         }
       }
     }

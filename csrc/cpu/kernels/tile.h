@@ -125,6 +125,29 @@ struct Product {
   }
 };
 
+// Which columns of its operand a product with w_hh reads: those of the head that a panel is of. A
+// head has whole panels.
+struct HeadPanels {
+  int64_t depth;   // of a head
+  int64_t panels;  // of a head; 0: all are of one
+
+  FUSEDRNN_MEMBER HeadPanels(const Problem& p, const ProductShape& product, int64_t panel_units)
+      : depth(depth_of(p, product)),
+        panels(product.of_heads && p.heads > 1 ? depth / panel_units : 0) {}
+
+  FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const {
+    return panels == 0 ? 0 : panel / panels * depth;
+  }
+  // What of a tile, from a panel on, is multiplied at once.
+  FUSEDRNN_MEMBER Tile part(const Tile& tile, int64_t panel) const {
+    if (panels == 0 || tile.panels == 1) return tile;
+    Tile part = tile;
+    part.panel = panel;
+    if (tile.panel / panels != (tile.panel + tile.panels - 1) / panels) part.panels = 1;
+    return part;
+  }
+};
+
 // Compiled once for a shape of tile, whatever cell it serves; hence the results go to memory, and
 // the cell's maths reads them from the first-level cache.
 template <class F, int Vectors, int M, int Panels>

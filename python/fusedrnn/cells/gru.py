@@ -45,6 +45,7 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -78,7 +79,7 @@ def gru(
     activations : (f, g), optional
         In the place of ("sigmoid", "tanh"): f makes r and z, g makes n. Each is what `nonlinearity`
         of `rnn` is.
-    lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -107,6 +108,7 @@ def gru(
         compute_dtype,
         out,
         constants=numbers,
+        heads=heads,
     )
     return y, h_n
 
@@ -122,6 +124,7 @@ def gru_forward(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -149,6 +152,7 @@ def gru_forward(
         "gru_forward",
         constants=numbers,
         memory=memory,
+        heads=heads,
     )
     return y, h_n, tape
 
@@ -255,6 +259,7 @@ class GRU(Noisy, Layer):
         clip: float | None = None,
         activations: Sequence[Activation] | None = None,
         layer_norm: bool = False,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -294,6 +299,7 @@ class GRU(Noisy, Layer):
             num_layers,
             constants=numbers,
             noise=noise,
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -22,6 +22,7 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -50,7 +51,7 @@ def gru_layer_norm(
     g_ih, b_ih, g_hh, b_hh : arrays [3H]
         Gain and bias of the products' normalisation; ones and zeros at first, usually.
     h0 : array [B, H], optional
-    lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -77,6 +78,7 @@ def gru_layer_norm(
         reverse,
         compute_dtype,
         out,
+        heads=heads,
     )
     return y, h_n
 
@@ -91,6 +93,7 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -117,6 +120,7 @@ def gru_layer_norm_forward(
         out,
         "gru_layer_norm_forward",
         memory=memory,
+        heads=heads,
     )
     return y, h_n, tape
 

@@ -24,6 +24,7 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -53,7 +54,7 @@ def gru_world_model(
     g, b : arrays [3H]
         Gain and bias of the normalisation.
     h0 : array [B, H], optional
-    lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
         As in `rnn`.
 
     Returns
@@ -81,6 +82,7 @@ def gru_world_model(
         reverse,
         compute_dtype,
         out,
+        heads=heads,
     )
     return y, h_n
 
@@ -93,6 +95,7 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -119,6 +122,7 @@ def gru_world_model_forward(
         out,
         "gru_world_model_forward",
         memory=memory,
+        heads=heads,
     )
     return y, h_n, tape
 
@@ -208,6 +212,8 @@ class WorldModelGRU(Noisy, Layer):
 
     Parameters
     ----------
+    heads : int
+        Blocks along the diagonal of weight_hh; the normalisation is over all gates of all of them.
     update_bias : float
         What the bias of each update gate z, the last block of a layer's bias, is at first.
     others
@@ -225,6 +231,7 @@ class WorldModelGRU(Noisy, Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        heads: int = 1,
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -253,6 +260,7 @@ class WorldModelGRU(Noisy, Layer):
                 recurrent_dropout=recurrent_dropout,
                 recurrent_dropout_mode=recurrent_dropout_mode,
             ),
+            heads=heads,
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
@@ -266,4 +274,4 @@ class WorldModelGRU(Noisy, Layer):
         )
 
     def _initial(self, init: str, seed: int | None) -> Initial:
-        return Initial(init, seed, bias=(2, self._update_bias), normalised=True)
+        return Initial(init, seed, bias=(2, self._update_bias), normalised=True, heads=self.heads)

@@ -90,6 +90,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -118,6 +119,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -145,6 +147,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -244,6 +247,7 @@ def lstm(
         out,
         return_cells=return_cells,
         constants=numbers,
+        heads=heads,
     )
     return y, state, *cells
 
@@ -265,6 +269,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -294,6 +299,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -322,6 +328,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -354,6 +361,7 @@ def lstm_forward(
         return_cells=return_cells,
         constants=numbers,
         memory=memory,
+        heads=heads,
     )
     return y, state, *cells, tape
 
@@ -549,6 +557,7 @@ class LSTM(Noisy, Layer):
         cell_clip_nan: CellClipNan = "propagate",
         activations: Sequence[Activation] | None = None,
         layer_norm: bool = False,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -571,6 +580,8 @@ class LSTM(Noisy, Layer):
         self.proj_size = options.count("proj_size", proj_size)
         if self.proj_size and self.coupled:
             raise ValueError(f"proj_size: expected 0 with coupled=True, got {proj_size}")
+        if self.proj_size and heads != 1:
+            raise ValueError(f"heads: expected 1 with a projection, got {heads}")
         noise = self._noise(
             weight_dropout=weight_dropout,
             zoneout=zoneout,
@@ -600,6 +611,7 @@ class LSTM(Noisy, Layer):
             noise=noise,
             absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

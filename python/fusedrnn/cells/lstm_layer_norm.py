@@ -26,6 +26,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -51,6 +52,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -75,6 +77,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -111,7 +114,7 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype, out
         As in `lstm`.
 
     Returns
@@ -142,6 +145,7 @@ def lstm_layer_norm(
         compute_dtype,
         out,
         return_cells=return_cells,
+        heads=heads,
     )
     return y, state, *cells
 
@@ -160,6 +164,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -186,6 +191,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -211,6 +217,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -240,6 +247,7 @@ def lstm_layer_norm_forward(
         "lstm_layer_norm_forward",
         return_cells=return_cells,
         memory=memory,
+        heads=heads,
     )
     return y, state, *cells, tape
 

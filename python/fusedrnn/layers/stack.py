@@ -46,6 +46,7 @@ class Stack:
         noise: tuple[float, ...],
         absent: tuple[str, ...],  # names of optional parameters beside the biases
         projection_size: int,
+        heads: int,
         directions: int,
         bias: bool,
         dtype: str,
@@ -59,6 +60,7 @@ class Stack:
             input_size,
             hidden_size,
             projection_size,
+            heads,
             num_layers,
             constants,
             noise,
@@ -101,9 +103,8 @@ class Stack:
         return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
 
     def _runs(self) -> list[Any]:
-        cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (
-            self._description
-        )
+        cell, input_size, hidden_size, projection_size, heads, *others = self._description
+        num_layers, constants, noise, directions = others
         size = projection_size or hidden_size
         width = directions * size
         return [
@@ -117,6 +118,7 @@ class Stack:
                 width if layer else input_size,
                 hidden_size,
                 projection_size,
+                heads,
                 constants,
                 noise,
             )

@@ -90,4 +90,4 @@ class LayerWeights:
 
     def _initial(self, init: str, seed: int | None) -> Initial:
         """How the parameters begin."""
-        return Initial(init, seed)
+        return Initial(init, seed, heads=self.heads)
