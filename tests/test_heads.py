@@ -22,7 +22,6 @@ from support import (
     dtypes,
     forward,
     infer,
-    place,
     problem_of,
     same_bits,
     with_zero_biases,
@@ -240,9 +239,7 @@ def test_second_derivatives(cell: str) -> None:
     (got_y, got), (_, wanted) = (each.jvp({"x": v}, x)[:2] for each in (layer, dense))
     del got_y
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-11, atol=1e-12)
-    second = [
-        each.double_backward(each.forward(x)[-1], {"x": v}, dy=dy) for each in (layer, dense)
-    ]
+    second = [each.double_backward(each.forward(x)[-1], {"x": v}, dy=dy) for each in (layer, dense)]
     second[1]["weight_hh_l0"] = blocks_of(second[1]["weight_hh_l0"], 4)
     check(second[0], second[1], 1e-11)
 
@@ -291,5 +288,3 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="none of the options heads"):
         fr.convert.to_torch(fr.GRU(3, 8, heads=2))
     assert repr(fr.GRU(3, 8, heads=2)) == "GRU(3, 8, heads=2)"
-
-

@@ -150,7 +150,8 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   const bool dual = means_dual(compute_dtype);
   const int64_t heads = int_argument("heads", heads_object);
   if (heads < 1) refuse_value("heads", "at least 1", heads);
-  fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
+  fusedrnn_run described =
+      infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
   described.reverse = reversed ? 1 : 0;
   const std::vector<double> numbers = constants_argument("constants", constants);
   set_constants(numbers, described);
@@ -166,14 +167,15 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
 void register_network(py::module_& m) {
   py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
                                                 "Runs of cells, one after the other; immutable.")
-      .def(
-          py::init(&make), py::arg("runs"), py::arg("dtype"), py::arg("compute_dtype") = py::none(),
-          py::arg("on_cuda") = false, py::arg("lean") = false,
-          "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-          "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants are the "
-          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
-          "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
-          "dtype, as complex ones.")
+      .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
+           py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
+           py::arg("lean") = false,
+           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
+           "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
+           "are the "
+           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+           "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+           "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(

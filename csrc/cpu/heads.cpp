@@ -9,9 +9,8 @@ namespace fusedrnn::cpu {
 
 int64_t heads_of_panels(const KernelShape& shape, const Problem& p) {
   // All are powers of two.
-  const int64_t unit =
-      std::max({panel_units(shape), int64_t{shape.recurrent_panel} * shape.width,
-                int64_t{shape.depth_unit}});
+  const int64_t unit = std::max({panel_units(shape), int64_t{shape.recurrent_panel} * shape.width,
+                                 int64_t{shape.depth_unit}});
   int64_t heads = p.heads;
   while (heads > 1 && (p.heads % heads != 0 || p.H / heads % unit != 0)) --heads;
   return heads;
@@ -27,9 +26,8 @@ Block widen_heads(const KernelShape& shape, const Problem& p, int64_t heads, Mat
   const auto item = static_cast<int64_t>(shape.edge_bytes);
   char* row = nullptr;
   const int64_t rows = gates * p.H;
-  Block memory = allocate([&](Arena& arena) {
-    arena.add(row, static_cast<size_t>(rows * wide), shape.edge_bytes);
-  });
+  Block memory = allocate(
+      [&](Arena& arena) { arena.add(row, static_cast<size_t>(rows * wide), shape.edge_bytes); });
   const char* from = static_cast<const char*>(weights.data);
   std::memset(row, 0, static_cast<size_t>(rows * wide * item));
   const int64_t stride = weights.stride;

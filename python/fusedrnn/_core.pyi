@@ -24,7 +24,9 @@ class _Info(TypedDict):
 
 # cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
 # heads, constants, noise
-_Run = tuple[str, bool, int, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]]
+_Run = tuple[
+    str, bool, int, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]
+]
 _States = tuple[_Array | None, ...] | None
 # lengths, mask, resets, whether y shows the state where a step does not exist, the reset states
 _Masks = (

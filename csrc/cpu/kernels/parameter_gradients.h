@@ -119,8 +119,7 @@ struct ParameterGradients {
       for (int g = product.first; g < product.first + product.gates; ++g) {
         for (int64_t u = own.begin * kRows; u < end; ++u) {
           const int64_t row = g * all_units + first_unit + u;
-          convert_row(total + row * stride, columns,
-                      static_cast<Edge*>(dw.data) + row * dw.stride);
+          convert_row(total + row * stride, columns, static_cast<Edge*>(dw.data) + row * dw.stride);
         }
       }
     }

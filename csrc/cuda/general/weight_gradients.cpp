@@ -147,11 +147,11 @@ void WeightGradients::weights(const Deltas& deltas, const Chunk& chunk, const Pr
     for (int64_t part = 0; part < shape.parts; ++part) {
       const int64_t row = part * shape.part_rows();
       const int64_t column = run_.delta_column(first_delta) + row;
-      products.run(sizes,
-                   {advance(deltas.data, column, types_.delta), deltas.ld, true,
-                    shape.to_next_head(height)},
-                   b, {advance(result, row * ld, dtype), ld, shape.to_next_head(height * ld)},
-                   dtype, !chunk.first);
+      products.run(
+          sizes,
+          {advance(deltas.data, column, types_.delta), deltas.ld, true, shape.to_next_head(height)},
+          b, {advance(result, row * ld, dtype), ld, shape.to_next_head(height * ld)}, dtype,
+          !chunk.first);
     }
   };
   if (in_place(product.weights)) {

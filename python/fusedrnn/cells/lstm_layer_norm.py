@@ -114,7 +114,8 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype,
+    out
         As in `lstm`.
 
     Returns

@@ -99,7 +99,7 @@ def slstm(
     compute_dtype: Any = None,
     out: Any = None,
 ) -> Any:
-    """Run an sLSTM of one head; gates in the order i, f, z, o, s the logistic sigmoid.
+    """Run an sLSTM; gates in the order i, f, z, o, s the logistic sigmoid.
 
     With ``v = W_ih x_t + b_ih + W_hh h_{t-1}``, cut into gate blocks::
 

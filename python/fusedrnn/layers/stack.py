@@ -103,8 +103,8 @@ class Stack:
         return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
 
     def _runs(self) -> list[Any]:
-        cell, input_size, hidden_size, projection_size, heads, *others = self._description
-        num_layers, constants, noise, directions = others
+        cell, input_size, hidden_size, projection_size, heads = self._description[:5]
+        num_layers, constants, noise, directions = self._description[5:]
         size = projection_size or hidden_size
         width = directions * size
         return [
