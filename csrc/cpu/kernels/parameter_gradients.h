@@ -125,29 +125,105 @@ struct ParameterGradients {
     }
   }
 
-  // A block of a vector parameter's gradient: the sum over rows of a block of deltas.
-  FUSEDRNN_ONCE void sum(const VectorShape& vector) const {
-    void* const dst = context.call.dparameters[vector.parameter].data;
-    if (dst == nullptr) return;
-    const int64_t units = extent(p, vector.units);
-    const Range own = context.share.of_all(blocks_of(units, W));
-    // Between chunks sums wait where those of matrices do.
-    auto* const waiting = static_cast<Real*>(kSame<Edge, Real> ? dst : job.sums[vector.parameter]);
-    for (int64_t v = own.begin; v < own.end; ++v) {
-      const int n = lanes_at<V>(v * W, units);
-      const int64_t at = vector.block * units + v * W;
-      V total = chunk.first ? V::zero() : V::load(waiting + at, n);
-      for (int64_t i = 0; i < row_blocks(); ++i) {
-        const Range rows = row_block(i);
-        V sum = V::zero();
-        const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
-        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) sum = sum + V::load(src, n);
-        total = total + sum;
+  // The gradients of vector parameters: sums over rows of blocks of deltas.
+  FUSEDRNN_ONCE void sums() const {
+    const CellShape& shape = context.shape;
+    for (int k = 0; k < shape.vector_gradient_count; ++k) {
+      const VectorShape& vector = shape.vector_gradients[k];
+      if (context.call.dparameters[vector.parameter].data == nullptr) continue;
+      const Range own = context.share.of_all(blocks_of(extent(p, vector.units), W));
+      if (const VectorShape* same = summed_before(k); same != nullptr) {
+        copy_sum(*same, vector, own);
+        continue;
       }
+      int64_t v = own.begin;
+      for (; v + kTogether <= own.end; v += kTogether) sum<kTogether>(vector, v);
+      for (; v < own.end; ++v) sum<1>(vector, v);
+    }
+  }
+
+  // One of the same sum, as that of b_hh often is that of b_ih.
+  FUSEDRNN_MEMBER const VectorShape* summed_before(int k) const {
+    const VectorShape* const all = context.shape.vector_gradients;
+    for (int i = 0; i < k; ++i) {
+      if (all[i].delta == all[k].delta && all[i].saved == all[k].saved &&
+          context.call.dparameters[all[i].parameter].data != nullptr) {
+        return &all[i];
+      }
+    }
+    return nullptr;
+  }
+
+  // Where a block's sum goes; between chunks it waits where those of matrices do.
+  FUSEDRNN_MEMBER Edge* result_of(const VectorShape& vector) const {
+    return static_cast<Edge*>(context.call.dparameters[vector.parameter].data) +
+           vector.block * extent(p, vector.units);
+  }
+  FUSEDRNN_MEMBER Real* waiting_of(const VectorShape& vector) const {
+    void* const dst = context.call.dparameters[vector.parameter].data;
+    return static_cast<Real*>(kSame<Edge, Real> ? dst : job.sums[vector.parameter]) +
+           vector.block * extent(p, vector.units);
+  }
+  FUSEDRNN_MEMBER void copy_sum(const VectorShape& from, const VectorShape& to, Range own) const {
+    const int64_t end = own.end * W, units = extent(p, to.units);
+    for (int64_t u = own.begin * W; u < end && u < units; ++u) {
       if (chunk.last) {
-        total.store(static_cast<Edge*>(dst) + at, n);
+        result_of(to)[u] = result_of(from)[u];
       } else {
-        total.store(waiting + at, n);
+        waiting_of(to)[u] = waiting_of(from)[u];
+      }
+    }
+  }
+
+  // Vectors that are summed side by side: rows lie pages apart.
+  static constexpr int kTogether = 4;
+
+  // N vectors of units from number v on; what rows hold beyond the last unit is read, not stored.
+  template <int N>
+  FUSEDRNN_ONCE void sum(const VectorShape& vector, int64_t v) const {
+    const int64_t units = extent(p, vector.units), saved_ld = context.saved_numbers();
+    Real* const waiting = waiting_of(vector) + v * W;
+    // Panels of cells whose saved vectors are factors are of one vector.
+    const int64_t saved_panel = int64_t{context.shape.saved} * W;
+    int lanes[N];
+    V totals[N];
+    FUSEDRNN_UNROLL
+    for (int j = 0; j < N; ++j) {
+      lanes[j] = lanes_at<V>((v + j) * W, units);
+      totals[j] = chunk.first ? V::zero() : V::load(waiting + j * W, lanes[j]);
+    }
+    for (int64_t i = 0; i < row_blocks(); ++i) {
+      const Range rows = row_block(i);
+      V sums[N];
+      FUSEDRNN_UNROLL
+      for (int j = 0; j < N; ++j) sums[j] = V::zero();
+      const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
+      if (vector.saved < 0) {
+        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) {
+          FUSEDRNN_UNROLL
+          for (int j = 0; j < N; ++j) sums[j] = sums[j] + V::load(src + j * W);
+        }
+      } else {
+        const Real* factor = static_cast<const Real*>(job.kept.saved) +
+                             (context.gate_step(chunk.begin) * p.B + rows.begin) * saved_ld +
+                             v * saved_panel + vector.saved * W;
+        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta, factor += saved_ld) {
+          if (!exists(rows.begin + k)) continue;  // nothing has been saved
+          FUSEDRNN_UNROLL
+          for (int j = 0; j < N; ++j) {
+            sums[j] = sums[j] + V::load(src + j * W) * V::load(factor + j * saved_panel);
+          }
+        }
+      }
+      FUSEDRNN_UNROLL
+      for (int j = 0; j < N; ++j) totals[j] = totals[j] + sums[j];
+    }
+    FUSEDRNN_UNROLL
+    for (int j = 0; j < N; ++j) {
+      if (chunk.last) {
+        totals[j].store(result_of(vector) + (v + j) * W, lanes[j]);
+      } else {
+        totals[j].store(waiting + j * W, lanes[j]);
       }
     }
   }
@@ -362,7 +438,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
         {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
         blocks);
   }
-  for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
+  gradients.sums();
   if (context.call.dx.data != nullptr) gradients.input();
 }
 
