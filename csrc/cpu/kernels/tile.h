@@ -200,6 +200,7 @@ FUSEDRNN_INLINE void find_tile(const Product<F>& product, int64_t rows, int64_t 
     constexpr int kPanels = tile_panels<F>(M, Vectors);
     if constexpr (kPanels > 1) {
       if (panels == kPanels) return run_tile<F, Vectors, M, kPanels>(product);
+      if (kPanels > 2 && panels == 2) return run_tile<F, Vectors, M, 2>(product);
     }
     run_tile<F, Vectors, M, 1>(product);
   } else if constexpr (M < tile_rows<F>(Vectors)) {
@@ -259,15 +260,15 @@ FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, 
   const int64_t tiles = (rows + highest - 1) / highest;
   // Only a single tile can be so low that it needs several panels (see tile_panels).
   const int64_t wide = tiles == 1 ? tile_panels<F>(static_cast<int>(rows), vectors) : 1;
-  const int64_t groups = all_panels.size() / wide;
-  const int64_t visits = groups + all_panels.size() % wide;  // the rest one by one
+  const int64_t groups = all_panels.size() / wide, rest = all_panels.size() % wide;
+  const int64_t visits = groups + (rest + 1) / 2;  // of what is left over two together
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
     const int64_t at = turned ? visits - 1 - visit : visit;
-    return all_panels.begin + (at < groups ? at * wide : groups * (wide - 1) + at);
+    return all_panels.begin + (at < groups ? at * wide : groups * wide + (at - groups) * 2);
   };
   for (int64_t visit = 0; visit < visits; ++visit) {
-    const int64_t panel = first_panel(visit);
-    const int64_t panels = panel < all_panels.begin + groups * wide ? wide : 1;
+    const int64_t panel = first_panel(visit), left = all_panels.end - panel;
+    const int64_t panels = left >= wide ? wide : left >= 2 ? 2 : 1;
     const int64_t ahead = first_panel(visit + 1 < visits ? visit + 1 : visit);
     for (int64_t i = 0; i < tiles; ++i) {
       const Range some = share(rows, tiles, i);
