@@ -119,7 +119,14 @@ from fusedrnn.cells.slstm import (
 )
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import Tape
-from fusedrnn.information import __version__, info, release_memory
+from fusedrnn.information import (
+    __version__,
+    get_cmake_dir,
+    get_include,
+    get_pkgconfig_dir,
+    info,
+    release_memory,
+)
 from fusedrnn.layers import Frozen, LayerTape
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.truncated import Chunk, tbptt
@@ -167,7 +174,10 @@ __all__ = [
     "__version__",
     "clip_grad_norm",
     "clip_grad_value",
+    "get_cmake_dir",
+    "get_include",
     "get_num_threads",
+    "get_pkgconfig_dir",
     "gru",
     "gru_backward",
     "gru_double_backward",
