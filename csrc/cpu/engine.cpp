@@ -11,6 +11,7 @@
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
 #include "cpu/plan.h"
+#include "cpu/unpack.h"
 
 namespace fusedrnn::cpu {
 
@@ -176,6 +177,10 @@ PackedPointer freeze(const FreezeCall& freeze) {
   const FlushDenormals mode;
   unit_for(packed->isa, p).pack(job, 0);
   return packed;
+}
+
+void unpack(const Packed& packed, const UnpackCall& call) {
+  unpack_cell(shape_for(packed.isa, packed.problem), packed.problem, packed.cell, call);
 }
 
 size_t step_workspace(const Packed& packed, int64_t B) {

@@ -12,6 +12,7 @@
 
     frozen = layer.freeze()                                 # weights packed once, for streaming
     y_t, state = frozen.step(x_t, state)
+    frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
 Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
 kind of `x`.
@@ -127,7 +128,7 @@ from fusedrnn.information import (
     info,
     release_memory,
 )
-from fusedrnn.layers import Frozen, LayerTape
+from fusedrnn.layers import Frozen, LayerTape, load_frozen
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.truncated import Chunk, tbptt
 
@@ -199,6 +200,7 @@ __all__ = [
     "indrnn_forward",
     "indrnn_jvp",
     "info",
+    "load_frozen",
     "lstm",
     "lstm_backward",
     "lstm_double_backward",

@@ -67,7 +67,8 @@ typedef enum fusedrnn_status {
   FUSEDRNN_INVALID_TYPE = 2,  /* a wrong element type or device */
   FUSEDRNN_OUT_OF_MEMORY = 3,
   FUSEDRNN_UNAVAILABLE = 4, /* what was asked for cannot run on this machine */
-  FUSEDRNN_INTERNAL = 5     /* a defect of the library */
+  FUSEDRNN_INTERNAL = 5,    /* a defect of the library */
+  FUSEDRNN_FILE_ERROR = 6   /* a file that cannot be read or written, as the system says */
 } fusedrnn_status;
 
 /* What the operands of the matrix products are rounded to. All else is in the type of x, except
@@ -213,6 +214,8 @@ FUSEDRNN_API void fusedrnn_network_free(fusedrnn_network* network);
 typedef struct fusedrnn_network_info {
   int32_t num_runs, num_parameters, num_states;
   int64_t input_size, output_size; /* the last axes of x and y */
+  DLDataType dtype;
+  int32_t compute; /* a fusedrnn_compute */
 } fusedrnn_network_info;
 
 /* A parameter or a state. Both are counted run by run, and within a run in the order of its cell:
@@ -352,6 +355,24 @@ FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network,
                                              const DLTensor* const* parameters,
                                              fusedrnn_frozen** frozen);
 FUSEDRNN_API void fusedrnn_frozen_free(fusedrnn_frozen* frozen);
+
+/* The network that was frozen. It belongs to `frozen`: valid for as long, and not to be freed. Null
+ * where `frozen` is. */
+FUSEDRNN_API const fusedrnn_network* fusedrnn_frozen_network(const fusedrnn_frozen* frozen);
+
+/* A model file holds a network and its frozen weights, rounded as they are multiplied; it is read
+ * on any machine, and there packed for its instruction set. On one machine a loaded network
+ * computes the bits of the one that was saved. Python's frozen.save and load_frozen read and write
+ * the same files; docs/model_file.md has the format.
+ *
+ * save: `path` is a file or nothing (of symbolic links what they lead to). Either the whole new
+ * file is there afterwards or what was there before. load, and read from memory: what is no such
+ * file, of another version, cut short or changed is an error, FUSEDRNN_INVALID_VALUE, and takes no
+ * more memory than what a network of its size does. */
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* path);
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen);
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size,
+                                                  fusedrnn_frozen** frozen);
 
 /* Inference as fusedrnn_forward; `network`, `parameters` and `reserve` are null. */
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
