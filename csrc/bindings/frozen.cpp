@@ -72,16 +72,16 @@ py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py
 void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path, bool batch_first) {
   const std::string name = path;
   const ReleasedGil no_gil;
-  save_model(*frozen, {batch_first}, name);
+  model_file::save(*frozen, {batch_first}, name);
 }
 
 py::tuple load(const py::bytes& path) {
   const std::string name = path;
-  ModelNotes notes;
+  model_file::Notes notes;
   std::unique_ptr<Frozen> frozen;
   {
     const ReleasedGil no_gil;
-    frozen = load_model(name, notes);
+    frozen = model_file::load(name, notes);
   }
   return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), notes.batch_first);
 }

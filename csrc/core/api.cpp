@@ -188,7 +188,7 @@ fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* 
   return guarded([&] {
     not_null("frozen", frozen);
     not_null("path", path);
-    save_model(*frozen, ModelNotes{}, path);
+    model_file::save(*frozen, model_file::Notes{}, path);
   });
 }
 
@@ -196,8 +196,8 @@ fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen)
   return guarded([&] {
     not_null("path", path);
     not_null("frozen", frozen);
-    ModelNotes notes;
-    *frozen = load_model(path, notes).release();
+    model_file::Notes notes;
+    *frozen = model_file::load(path, notes).release();
   });
 }
 
@@ -205,8 +205,8 @@ fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size, fusedrnn_fr
   return guarded([&] {
     check_address("bytes", bytes);
     not_null("frozen", frozen);
-    ModelNotes notes;
-    *frozen = read_model("bytes", bytes, size, notes).release();
+    model_file::Notes notes;
+    *frozen = model_file::read("bytes", bytes, size, notes).release();
   });
 }
 

@@ -15,7 +15,7 @@
 #include "core/memory.h"
 #include "core/tensor.h"
 
-namespace fusedrnn {
+namespace fusedrnn::model_file {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "files are read as they lie");
@@ -151,7 +151,7 @@ RunRecord record_of(const Run& run) {
   return record;
 }
 
-Header header_of(const Network& network, const ModelNotes& notes, size_t size) {
+Header header_of(const Network& network, const Notes& notes, size_t size) {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
@@ -289,7 +289,7 @@ void widen(const uint16_t* numbers, int64_t count, float* values) {
 
 // `bytes`: aligned to kAlignment.
 std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size,
-                                       ModelNotes& notes) {
+                                       Notes& notes) {
   Header header{};
   std::memcpy(&header, bytes, std::min(size, sizeof header));
   check_header(name, header, size);
@@ -354,7 +354,7 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
 
 }  // namespace
 
-void save_model(const fusedrnn_frozen& frozen, const ModelNotes& notes, const std::string& path) {
+void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& path) {
   const Network& network = frozen.network;
   const size_t size = for_arrays(network, [](const Run&, int, Place, Place) {});
   const Block block(size);
@@ -380,8 +380,8 @@ void save_model(const fusedrnn_frozen& frozen, const ModelNotes& notes, const st
   write_file(path, bytes, size);
 }
 
-std::unique_ptr<fusedrnn_frozen> read_model(const char* name, const void* bytes, size_t size,
-                                            ModelNotes& notes) {
+std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
+                                      Notes& notes) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
     return parse(name, static_cast<const char*>(bytes), size, notes);
   }
@@ -390,7 +390,7 @@ std::unique_ptr<fusedrnn_frozen> read_model(const char* name, const void* bytes,
   return parse(name, static_cast<const char*>(block.data()), size, notes);
 }
 
-std::unique_ptr<fusedrnn_frozen> load_model(const std::string& path, ModelNotes& notes) {
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes) {
   FileReader file(path);
   Header header{};
   const size_t first = file.read(&header, sizeof header);
@@ -402,4 +402,4 @@ std::unique_ptr<fusedrnn_frozen> load_model(const std::string& path, ModelNotes&
   return parse(path.c_str(), bytes, size, notes);
 }
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::model_file

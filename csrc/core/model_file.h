@@ -7,19 +7,19 @@
 
 #include "core/frozen.h"
 
-namespace fusedrnn {
+namespace fusedrnn::model_file {
 
 // What a file says beside, to whom it may concern.
-struct ModelNotes {
+struct Notes {
   bool batch_first = false;  // arrays of Python's layer are [B,T,I]
 };
 
 // Throws FileError; the network's bytes are written all or not at all.
-void save_model(const fusedrnn_frozen& frozen, const ModelNotes& notes, const std::string& path);
+void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& path);
 
 // Throw where it is no model file: messages begin with the path, or with `name`.
-std::unique_ptr<fusedrnn_frozen> load_model(const std::string& path, ModelNotes& notes);
-std::unique_ptr<fusedrnn_frozen> read_model(const char* name, const void* bytes, size_t size,
-                                            ModelNotes& notes);
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes);
+std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
+                                      Notes& notes);
 
-}  // namespace fusedrnn
+}  // namespace fusedrnn::model_file

@@ -7,6 +7,7 @@
 // Conversions of single numbers, compiled for every machine.
 #define FUSEDRNN_ISA any_machine
 #include "cpu/kernels/number.h"
+#undef FUSEDRNN_ISA
 
 namespace fusedrnn::cpu {
 namespace {
