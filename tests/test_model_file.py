@@ -288,7 +288,8 @@ def test_what_a_field_says_is_checked(
         ([127, 0, 0], 0.0, "expected zeros, for its scale is 0"),
         ([127, 0, 0], -1.0, "expected a scale, got -1"),
         ([127, 0, 0], np.inf, "expected a scale, got inf"),
-        ([127, 0, 0], 1e-40, "expected a scale, got 1e-40|got 9.99"),
+        ([127, 0, 0], 1e-40, "expected a scale, got 9.9"),
+        ([127, 0, 0], float.fromhex("0x1.02048p0"), "expected a scale"),  # no number's 127th part
         ([126, 0, 0], 1.0, "expected 127 as the largest, got 126"),
         ([127, -128, 0], 1.0, "expected 127 as the largest, got 128"),
     ],

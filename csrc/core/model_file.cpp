@@ -243,16 +243,13 @@ Network network_of(const Header& header, const char* bytes) {
                       FUSEDRNN_MEMORY_DEFAULT);
 }
 
-// A magnitude whose scale (kernels/quantised.h) is this one; 0 where there is none.
+// The magnitude whose scale (kernels/quantised.h) is this one; 0 where there is none. If a number's
+// is, that of the nearest number to 127 scales is: true of all 2^23 scales between two powers of 2,
+// and so of all.
 float top_of(float scale) {
   constexpr float kLargest = 127;
-  float top = std::min(scale * kLargest, std::numeric_limits<float>::max());
-  for (int i = 0; i < 4; ++i) top = std::nextafter(top, 0.0f);
-  for (int i = 0; i < 9; ++i) {
-    if (top / kLargest == scale) return top;
-    top = std::nextafter(top, std::numeric_limits<float>::infinity());
-  }
-  return 0;
+  const float top = std::min(scale * kLargest, std::numeric_limits<float>::max());
+  return top / kLargest == scale ? top : 0;
 }
 
 // Numbers that are quantised to these again: a row's largest is 127 of its scale. A row of a scale
