@@ -87,6 +87,8 @@ int main(int argc, char** argv) {
   float* const signal = malloc((size_t)blocks * 2 * BLOCK * sizeof(float));
   if (signal == NULL) return fail("out of memory");
   float* const played = signal + blocks * BLOCK;
+  memset(played, 0,
+         (size_t)(blocks * BLOCK) * sizeof *played); /* its pages are there from now on */
   for (int64_t i = 0; i < blocks * BLOCK; ++i)
     signal[i] = (float)(i % 256) / 128 - 1; /* 187.5 Hz */
 

@@ -12,6 +12,7 @@
 #define FUSEDRNN_FUSEDRNN_HPP_
 
 #include <complex>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
