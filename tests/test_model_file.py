@@ -90,10 +90,16 @@ def test_a_loaded_network_has_the_bits_of_the_saved_one(
     x = sequence(saved)
     lengths = [T, 0, T - 1]
     assert_same_bits(loaded(x, lengths=lengths), saved(x, lengths=lengths))
+    if isinstance(saved(x)[1], tuple):
+        assert_same_bits(loaded(x, return_cells=True), saved(x, return_cells=True))
     if not saved.bidirectional:
         x_t = x[:, 0] if saved.batch_first else x[0]
         _, state = saved.step(x_t)
         assert_same_bits(loaded.step(x_t, state), saved.step(x_t, state))
+        resets = np.array([True, False, True])
+        assert_same_bits(
+            loaded.step(x_t, state, resets=resets), saved.step(x_t, state, resets=resets)
+        )
     attributes = "input_size hidden_size num_layers batch_first bidirectional dtype weight_dtype"
     for name in attributes.split():
         assert getattr(loaded, name) == getattr(saved, name)
