@@ -10,7 +10,8 @@ if(FUSEDRNN_SHARED)
   target_link_libraries(fusedrnn PRIVATE fusedrnn_never_unloaded Threads::Threads ${CMAKE_DL_LIBS})
   fusedrnn_export_c_abi(fusedrnn)
 else()
-  # What C alone does not link, and for a program's plugin what it cannot do without either.
+  # It asks of what it is linked into what a library of its own would bring: C++ in a project of C, and never
+  # to be unloaded.
   set(FUSEDRNN_CXX_LIBRARIES ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
   list(REMOVE_ITEM FUSEDRNN_CXX_LIBRARIES ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
   add_library(fusedrnn STATIC ${FUSEDRNN_OBJECTS})
@@ -58,10 +59,14 @@ install(EXPORT fusedrnn NAMESPACE fusedrnn:: FILE fusedrnn-targets.cmake DESTINA
 install(FILES "${generated}/fusedrnn-config.cmake" "${generated}/fusedrnn-config-version.cmake"
         DESTINATION ${FUSEDRNN_CMAKE_DIR})
 
-# Relative to its own folder, so that the tree can be moved.
-cmake_path(RELATIVE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY ${FUSEDRNN_PKGCONFIG_DIR} OUTPUT_VARIABLE FUSEDRNN_PC_LIBDIR)
-cmake_path(RELATIVE_PATH CMAKE_INSTALL_INCLUDEDIR BASE_DIRECTORY ${FUSEDRNN_PKGCONFIG_DIR}
-           OUTPUT_VARIABLE FUSEDRNN_PC_INCLUDEDIR)
+# Relative to its own folder, so that the tree can be moved. Each may be an absolute path.
+foreach(folder LIBDIR INCLUDEDIR)
+  set(path "${CMAKE_INSTALL_${folder}}")
+  set(base "${FUSEDRNN_PKGCONFIG_DIR}")
+  cmake_path(ABSOLUTE_PATH path BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}")
+  cmake_path(ABSOLUTE_PATH base BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}")
+  cmake_path(RELATIVE_PATH path BASE_DIRECTORY "${base}" OUTPUT_VARIABLE FUSEDRNN_PC_${folder})
+endforeach()
 set(FUSEDRNN_PC_LIBS -lfusedrnn)
 if(NOT FUSEDRNN_SHARED)
   list(TRANSFORM FUSEDRNN_CXX_LIBRARIES PREPEND -l)
