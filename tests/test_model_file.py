@@ -107,6 +107,27 @@ def test_a_loaded_network_has_the_bits_of_the_saved_one(
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
 
 
+def test_a_file_does_not_depend_on_the_instruction_set(tmp_path: Path) -> None:
+    script = (
+        "import sys, fusedrnn as fr\n"
+        "for kept in (None, 'bfloat16', 'int8'):\n"
+        "    layer = fr.GRU(37, 45, 2, seed=0, reset_after=False, bidirectional=True)\n"
+        "    layer.freeze(kept).save(f'{sys.argv[1]}-{kept}')\n"
+        "fr.LSTM(37, 45, seed=0, dtype='float16').freeze().save(f'{sys.argv[1]}-float16')"
+    )
+    for isa in ("scalar", fr.info()["isas_available"][-1]):
+        environment = os.environ | {"FUSEDRNN_ISA": isa}
+        command = [sys.executable, "-c", script, tmp_path / isa]
+        subprocess.run(command, env=environment, check=True)
+    files = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("scalar"))
+    assert len(files) == 4
+    for name in files:
+        other = name.replace("scalar", fr.info()["isas_available"][-1])
+        assert (tmp_path / name).read_bytes() == (tmp_path / other).read_bytes()
+    # One that a slower set saved.
+    assert fr.load_frozen(tmp_path / "scalar-int8").weight_dtype == "int8"
+
+
 def read_by_the_manual(data: bytes) -> dict[str, Any]:
     """What docs/model_file.md says of a file of float32 and one layer."""
     magic, version, checksum, size = struct.unpack_from("<8sIIQ", data)

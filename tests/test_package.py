@@ -51,7 +51,9 @@ def test_a_project_of_c_finds_it_by_cmake(tmp_path: Path) -> None:
     found = f"-Dfusedrnn_DIR={fr.get_cmake_dir()}"
     run("cmake", "-G", "Ninja", "-S", PROJECT, "-B", tmp_path, found)
     run("cmake", "--build", tmp_path)
-    assert run(tmp_path / "uses_fusedrnn").startswith(f"fusedrnn {fr.__version__}, ABI 1, h 8")
+    said = run(tmp_path / "uses_fusedrnn")
+    assert said.startswith(f"fusedrnn {fr.__version__}, ABI ")
+    assert said.endswith(", h 8\n")
 
 
 def test_a_compiler_finds_it_by_itself(tmp_path: Path) -> None:

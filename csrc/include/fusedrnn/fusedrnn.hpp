@@ -1,6 +1,7 @@
 // fusedrnn.h for C++17: what it makes is released by itself, a failed call throws, arrays are
 // pointers with a shape. Header only, and nothing but the standard library beside the C header,
-// whose words for shapes, null arguments and threads hold here too.
+// whose words for shapes, null arguments and threads hold here too; what has no name here is called
+// as in C.
 //
 //   using namespace fusedrnn;
 //   const Network network(stack("lstm", 40, 256, 2), dtype_of<float>());
@@ -24,7 +25,7 @@
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn {
-inline namespace v1 {
+inline namespace v1 {  // the static library has names of its own in fusedrnn
 
 // --- errors ---
 
