@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 #include <cstdio>
 #include <iterator>
 #include <limits>
@@ -283,22 +284,31 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   if (run.reads == 0) x_width = std::max(x_width, run.read_offset + run.problem.I);
 }
 
-// Every column of a row is written by one run.
-void check_tiled(const Network& network, size_t row) {
-  std::vector<std::pair<int64_t, int64_t>> slices;
+// Every column of a row is written by one run. In one pass over all rows: a file may have many.
+void check_tiled(const Network& network) {
+  struct Slice {
+    size_t row;
+    int64_t begin, end;
+    auto operator<=>(const Slice&) const = default;
+  };
+  std::vector<Slice> slices;
+  slices.reserve(network.runs.size());
   for (const Run& run : network.runs) {
-    if (run.writes == row) slices.emplace_back(run.write_offset, run.write_offset + run.problem.P);
+    slices.push_back({run.writes, run.write_offset, run.write_offset + run.problem.P});
   }
-  std::sort(slices.begin(), slices.end());
+  std::ranges::sort(slices);
+  size_t row = 0;
   int64_t end = 0;
-  for (const auto& [begin, next] : slices) {
-    if (begin != end) {
+  for (const Slice& slice : slices) {
+    if (slice.row != row) end = 0;
+    row = slice.row;
+    if (slice.begin != end) {
       refuse_value("write_offset",
                    "every column of row " + std::to_string(row) +
                        " written by one run, the next at " + std::to_string(end),
-                   begin);
+                   slice.begin);
     }
-    end = next;
+    end = slice.end;
   }
 }
 
@@ -351,7 +361,7 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   network.runs.reserve(static_cast<size_t>(count));
   network.rows.resize(1);
   for (int i = 0; i < count; ++i) add_run(runs[i], count == 1 ? -1 : i, network);
-  for (size_t row = 1; row < network.rows.size(); ++row) check_tiled(network, row);
+  check_tiled(network);
   for (const Run& run : network.runs) {
     Row& row = network.rows[run.reads];
     const int64_t end = run.read_offset + run.problem.I;

@@ -12,6 +12,7 @@
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
 #include "cpu/plan.h"
+#include "cpu/unpack.h"
 
 namespace fusedrnn::cpu {
 
@@ -19,7 +20,8 @@ void wait_at(Barrier& barrier) noexcept { barrier.wait(); }
 
 struct Packed {
   Isa isa;
-  Problem problem;  // of one step of one sequence
+  Problem problem;  // of one step of one sequence, with heads of whole panels
+  int64_t heads;    // that it was given
   Block memory;
   PackedCell cell{};
   mutable std::atomic<uint32_t> calls{0};
@@ -168,7 +170,8 @@ void drop(const DropCall& call) {
 }
 
 PackedPointer freeze(const FreezeCall& freeze) {
-  std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
+  std::unique_ptr<Packed, FreePacked> packed(
+      new Packed{selected_isa(), freeze.problem, freeze.problem.heads, {}});
   packed->problem.T = packed->problem.B = 1;
   const KernelShape& shape = shape_for(packed->isa, packed->problem);
 
@@ -184,6 +187,11 @@ PackedPointer freeze(const FreezeCall& freeze) {
   const FlushDenormals mode;
   unit_for(packed->isa, p).pack(job, 0);
   return packed;
+}
+
+void unpack(const Packed& packed, const UnpackCall& call) {
+  unpack_cell(shape_for(packed.isa, packed.problem), packed.problem, packed.heads, packed.cell,
+              call);
 }
 
 size_t step_workspace(const Packed& packed, int64_t B) {

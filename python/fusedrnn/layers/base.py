@@ -117,7 +117,10 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         shown += [
             f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{self._name()}({', '.join(shown)})"
+
+    def _name(self) -> str:
+        return type(self).__name__
 
     @overload
     def __call__(

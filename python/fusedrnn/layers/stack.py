@@ -67,12 +67,7 @@ class Stack:
             directions,
         )
         self._types = (dtype, compute_dtype, device.is_cuda, lean)
-        self.network = self._make_network()
-        self._dual_network: _core.Network | None = None
-        self.width: int = self.network.output_size
-        self.num_runs = num_layers * directions
-        # Of the states beyond h of the last layer, side by side.
-        self.cell_widths = tuple(directions * size for size in self.network.state_sizes[1:])
+        self._take(self._make_network(), num_layers * directions)
         random = initial.generator()
         self.parameters: dict[str, Array] = {
             name: device.parameter(cast(initial.draw(random, kind, shape, hidden_size), dtype))
@@ -81,6 +76,48 @@ class Stack:
             )
             if not optional or (bias if kind.startswith("b_") else kind not in absent)
         }
+
+    @classmethod
+    def of_network(cls, network: _core.Network) -> Stack:
+        """The layers of a network that has its parameters elsewhere.
+
+        Raises
+        ------
+        ValueError
+            Where it is no stack of one cell and size, in one direction or in both.
+        """
+        runs = network.runs
+        cell, _, _, _, _, _, input_size, hidden_size, projection_size, heads, *others = runs[0]
+        directions = 2 if len(runs) > 1 and runs[1][1] else 1
+        num_layers = len(runs) // directions
+        stack = cls.__new__(cls)
+        stack._description = (
+            *(cell, input_size, hidden_size, projection_size, heads),
+            *(num_layers, *others, directions),
+        )
+        if stack._runs() != runs:
+            raise ValueError(
+                "expected layers of one cell and size, each in one direction or in both, got "
+                f"another network of {len(runs)} runs"
+            )
+        stack._types = (network.dtype, network.compute_dtype, False, False)
+        stack._take(network, num_layers * directions)
+        stack.parameters = {}
+        return stack
+
+    def _take(self, network: _core.Network, num_runs: int) -> None:
+        self.network = network
+        self._dual_network: _core.Network | None = None
+        self.width: int = network.output_size
+        self.num_runs = num_runs
+        # Of the states beyond h of the last layer, side by side.
+        directions = self._description[-1]
+        self.cell_widths = tuple(directions * size for size in network.state_sizes[1:])
+
+    def layers_and_directions(self) -> tuple[int, bool]:
+        """Their number, and whether they run in both directions."""
+        directions: int = self._description[-1]
+        return self.num_runs // directions, directions == 2
 
     def __getstate__(self) -> dict[str, Any]:
         made_again = ("network", "_dual_network")
