@@ -343,7 +343,7 @@ def test_what_a_row_of_eight_bits_says_is_checked(
     weights: list[int], scale: float, message: str, tmp_path: Path
 ) -> None:
     data = small_file(tmp_path, "int8")
-    first = 64 + 2 * 256  # w_ih of the first layer, [16,3], and its scales
+    first = 640  # behind two records: w_ih of the first layer, [16,3], and its scales
     data = changed(changed(data, first, "3b", *weights), first + 64, "f", scale)
     with pytest.raises(ValueError, match=rf"runs\[0\]\.w_ih, row 0: {message}"):
         load_bytes(tmp_path / "model", sealed(data))
