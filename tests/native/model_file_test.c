@@ -288,7 +288,7 @@ static void test_messages(void) {
   EXPECT(fusedrnn_frozen_save(good, "no/such"), FUSEDRNN_FILE_ERROR,
          "no/such: No such file or directory");
   CHECK(truncate(path, 1000) == 0);
-  snprintf(text, sizeof text, "%s: expected 1712 bytes, as the file says of itself, got 1000",
+  snprintf(text, sizeof text, "%s: expected 1776 bytes, as the file says of itself, got 1000",
            path);
   fusedrnn_frozen* none = NULL;
   EXPECT_VALUE_ERROR(fusedrnn_frozen_load(path, &none), text);
