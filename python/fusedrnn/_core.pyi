@@ -169,6 +169,7 @@ def run(
     constants: tuple[float, ...] = (),
     lean: bool = False,
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
+def gate_names(cell: str) -> tuple[str, ...]: ...
 def as_array(
     name: str,
     obj: _Array,

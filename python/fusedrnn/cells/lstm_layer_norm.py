@@ -33,6 +33,7 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -58,10 +59,12 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A]: ...
+@overload
 def lstm_layer_norm(
     x: A,
     w_ih: Any,
@@ -82,6 +85,32 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm_layer_norm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    g_c: Any,
+    b_c: Any,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -111,7 +140,8 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype, out
+    lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
+    compute_dtype, out
         As in `lstm`.
 
     Returns
@@ -121,6 +151,9 @@ def lstm_layer_norm(
     (h_n, c_n) : arrays [B, H]
     c : array [T, B, H]
         With ``return_cells=True``: c after every step, as of `lstm`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "i", "f", "g", "o"; zero where a step does not exist.
 
     Raises
     ------
@@ -142,6 +175,7 @@ def lstm_layer_norm(
         compute_dtype,
         out,
         return_cells=return_cells,
+        return_gates=return_gates,
     )
     return y, state, *cells
 
@@ -167,6 +201,7 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -193,11 +228,13 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
+@overload
 def lstm_layer_norm_forward(
     x: A,
     w_ih: Any,
@@ -218,6 +255,33 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm_layer_norm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    g_c: Any,
+    b_c: Any,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -226,7 +290,8 @@ def lstm_layer_norm_forward(
     """Run `lstm_layer_norm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
     Takes the arguments of `lstm_layer_norm`, and `memory` as `rnn_forward`, and computes the same
-    bits; with ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
+    bits; with ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``. The gates of
+    ``return_gates=True`` come before the tape.
     """
     y, state, cells, tape = run(
         "lstm_layer_norm",
@@ -239,6 +304,7 @@ def lstm_layer_norm_forward(
         out,
         "lstm_layer_norm_forward",
         return_cells=return_cells,
+        return_gates=return_gates,
         memory=memory,
     )
     return y, state, *cells, tape

@@ -127,6 +127,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]: ...
@@ -142,9 +143,11 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, A]: ...
+    @overload
     def __call__(
         self,
         x: A,
@@ -156,6 +159,22 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[Any, ...]: ...
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> Any:
@@ -190,13 +209,18 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             zero where absent. For an LSTM a pair (h, c) of them, each of which may be None.
         return_cells : bool
             Whether the states beyond h, of a layer that has some, are returned of every step.
+        return_gates : bool
+            Whether the gates of every step and every layer are returned as well, for looking
+            inside; no gradient goes back through them. A plain call keeps them as `forward` does.
+            A layer that keeps none refuses (`LayerTape.gates`), and so does `forward` of one with
+            ``memory="lean"``.
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
         out : (y, state), or with ``return_cells=True`` (y, state, cells), optional
             Arrays of the form of the results, on the device of `x` and of its dtype, which are
-            written and returned; every state has its array. They share no memory with what is read,
-            but that those of the state may be those of `state`.
+            written and returned; every state has its array, gates have none. They share no memory
+            with what is read, but that those of the state may be those of `state`.
 
         Returns
         -------
@@ -209,6 +233,9 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             With ``return_cells=True``: c of every step, of the last layer, the directions side by
             side; where a step does not exist, as `padding` says of `y`. Of an sLSTM three results,
             c, n and m.
+        gates : dict of arrays [T, B, H], or [B, T, H]
+            With ``return_gates=True``, behind the others: by the letter of the gate and the end of
+            its parameters' names, as `LayerTape.gates` has them: "i_l0", ..., "o_l1_reverse".
 
         Raises
         ------
@@ -218,7 +245,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
-            x, state, masks, return_cells, parameters, out, save=False
+            x, state, masks, return_cells, parameters, out, return_gates=return_gates, save=False
         )
         return y, state, *cells
 
@@ -234,6 +261,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]: ...
@@ -249,9 +277,11 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, A, LayerTape[A]]: ...
+    @overload
     def forward(
         self,
         x: A,
@@ -263,20 +293,44 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[Any, ...]: ...
+    def forward(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
         Takes the arguments of a plain call and, where nothing is drawn, computes the same bits;
-        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` or
-        other noise that is `training` draws other masks in each call, and `backward` those of its
-        tape's call. The tape refers to `x` and to the parameters: leave them as they are until the
-        last backward.
+        with ``return_cells=True`` returns ``y, state, cells, tape``. The gates of
+        ``return_gates=True`` come before the tape. A layer with `dropout` or other noise that is
+        `training` draws other masks in each call, and `backward` those of its tape's call. The tape
+        refers to `x` and to the parameters: leave them as they are until the last backward.
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, tape = self._forward(
-            x, state, masks, return_cells, parameters, out, save=True, drop=self._next_drop()
+            x,
+            state,
+            masks,
+            return_cells,
+            parameters,
+            out,
+            return_gates=return_gates,
+            save=True,
+            drop=self._next_drop(),
         )
         return y, state, *cells, tape
 
@@ -490,8 +544,10 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         out: object,
         *,
         save: bool,
+        return_gates: object = False,
         drop: Drop | None = None,
     ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
+        shows_gates = self._shows_gates(return_gates, save)
         call, axes = self._read_call(x, state, masks, parameters)
         swapped = self.batch_first and len(axes) == 2
         weights = self._stack.ordered(call.weights)
@@ -509,12 +565,13 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
                 zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
             )
         ]
-        y_n, state_n, cells_n, core = self._run(
+        run: Any = self._run if save or not shows_gates else self._stack.keeping_gates().forward
+        y_n, state_n, cells_n, core = run(
             call.x,
             weights,
             call.state,
             call.masks,
-            save,
+            save or shows_gates,
             target,
             state_out,
             tuple(target for _, target in cells) if letters else None,
@@ -529,6 +586,8 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             kind(new if whole is None else whole)
             for (whole, _), new in zip(cells, cells_n, strict=True)
         )
+        if shows_gates:
+            shown += (tape.gates(),)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape
 
     def _read_call(
@@ -600,6 +659,17 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         if len(self._states) == 1:
             raise ValueError(f"return_cells: expected False for {self!r}, which has no state but h")
         return self._states[1:]
+
+    def _shows_gates(self, return_gates: object, save: bool) -> bool:
+        if not options.flag("return_gates", return_gates):
+            return False
+        if not self._stack.has_gates:
+            raise ValueError(f"return_gates: expected False for {self!r}, which keeps no gates")
+        if save and self.memory == "lean":
+            raise ValueError(
+                f"return_gates: expected False for {self!r}, whose tapes keep no gates"
+            )
+        return True
 
     def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]:
         """Names and arrays of the states beyond h of every step; a tuple of several."""
