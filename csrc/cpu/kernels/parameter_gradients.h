@@ -340,7 +340,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
     const bool of_h = stage.operand == cells::Operand::h;
-    const int64_t first = of_h ? begin + context.p.reverse : context.gate_step(begin);
+    const int64_t first = context.kept_slot(of_h ? begin + context.p.reverse : begin);
     gradients.template outer<Row>(
         {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
         blocks);

@@ -334,7 +334,6 @@ class GRU(Noisy, Layer):
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`; with ``reset_after=False`` the mask is on h and on r * h. "candidate":
         in each step another draw of n, where it is added to the state (Semeniuta et al. 2016).
-        With ``memory="lean"`` there is "state" alone, and only with ``reset_after=True``.
     others
         As of `RNN`, without `nonlinearity`.
     """

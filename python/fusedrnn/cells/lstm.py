@@ -579,7 +579,7 @@ class LSTM(Noisy, Layer):
         Depends on the mode.
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`. "candidate": in each step another draw of g, where it is added to c
-        (Semeniuta et al. 2016); not with ``memory="lean"``.
+        (Semeniuta et al. 2016).
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`
