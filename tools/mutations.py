@@ -7,7 +7,7 @@ Usage::
     python tools/mutations.py --keep FILE    # results so far, written and read again
     python tools/mutations.py --check        # whether the list fits the code; nothing is built
 
-`mutation_list.py` has the mistakes. The sources are copied to build/mutations, each place becomes
+`mutation_list` has the mistakes. The sources are copied to build/mutations, each place becomes
 a choice between what stands there and the mistake, and FUSEDRNN_MUTATION=17 makes mistake 17. A
 line that is no longer found is an error: the list belongs to the code as it is. A mistake is found
 where a test fails, crashes, or does not come to an end.
@@ -37,7 +37,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.mutation_list import MUTATIONS, Mutation  # noqa: E402
+from tools.mutation_list import MUTATIONS  # noqa: E402
+from tools.mutation_list.mistake import Mutation  # noqa: E402
 
 WORK = ROOT / "build" / "mutations"
 SITE = WORK / "site"
@@ -268,7 +269,7 @@ def table(results: dict[str, str | None], tests: Tests) -> Iterator[str]:
     share = 100 * len(found) / max(1, len(counted))
     yield "# Mistakes that the tests find"
     yield ""
-    yield "Written by `python tools/mutations.py`; `tools/mutation_list.py` has each mistake whole."
+    yield "Written by `python tools/mutations.py`; `tools/mutation_list` has each mistake whole."
     yield ""
     yield (
         f"{len(found)} of {len(counted)} mistakes are found ({share:.0f} %); "
@@ -311,7 +312,7 @@ def main(arguments: list[str]) -> int:
         for mutation in MUTATIONS:
             ordered(mutation, files)
     except StaleError as error:
-        parser.error(f"tools/mutation_list.py does not fit the code:\n{error}")
+        parser.error(f"tools/mutation_list does not fit the code:\n{error}")
     if options.check:
         print(f"{len(MUTATIONS)} mistakes fit the code")
         return 0
