@@ -46,6 +46,7 @@ VARIABLE = "FUSEDRNN_MUTATION"
 COPIED = ("CMakeLists.txt", "pyproject.toml", "cmake", "csrc", "python")
 # Of the machine, the benchmarks or the tests themselves.
 LEFT_OUT = re.compile(r"test_(bench|cuda_build|gpu|oracle|hello)")
+TEST = r"(tests/[^\s\[]+(?:\[.*?\])?)"  # in pytest's summary; parameters may have spaces
 LIMIT = 900  # seconds for the tests of a mistake: one that hangs is found
 
 PREAMBLE = 'extern "C" int fusedrnn_mutation;\n'
@@ -224,7 +225,7 @@ class Tests:
         status, output = self.run(number, files, "-x")
         if status == 0:
             return None
-        failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+?)(?: - .*)?$", output, re.MULTILINE)
+        failed = re.search(rf"^(?:FAILED|ERROR) {TEST}(?: - .*)?$", output, re.MULTILINE)
         if failed:
             return failed[1]
         reached = re.findall(r"tests/test_\w+\.py", output)
@@ -329,7 +330,7 @@ def main(arguments: list[str]) -> int:
         status, output = tests.run(0, files, *(["-n", str(options.jobs)] if together else []))
         if status not in (0, 1):
             raise SystemExit(f"the tests do not run without a mistake:\n{output}")
-        tests.deselected = re.findall(r"^FAILED (tests/\S+?)(?: - .*)?$", output, re.MULTILINE)
+        tests.deselected = re.findall(rf"^FAILED {TEST}(?: - .*)?$", output, re.MULTILINE)
         print(f"without a mistake: {output.splitlines()[-1]} ({time.monotonic() - begin:.0f} s)")
         for test in tests.deselected:
             print(f"left out: {test}")
