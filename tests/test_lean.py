@@ -52,7 +52,7 @@ def _number_of_threads() -> Iterator[None]:
 
 def layer_of(cell: str, memory: str, **options: Any) -> Any:
     kind, own = CELLS[cell]
-    return kind(4, 9, seed=0, memory=memory, **own | options)
+    return kind(4, options.pop("hidden_size", 9), seed=0, memory=memory, **own | options)
 
 
 def precision_of(dtype: str) -> Arguments:
@@ -148,6 +148,20 @@ def test_threads(cell: str) -> None:
     for threads in (1, 2, 3, 7):
         fr.set_num_threads(threads)
         same_bits(Run(layer_of(cell, "lean", bidirectional=True), 300, 9).results(), wanted)
+
+
+@pytest.mark.parametrize("cell", ["gru before", "lstm projection", "lstm layer norm"])
+def test_threads_of_the_two_passes(cell: str) -> None:
+    """With many threads a chunk goes from one checkpoint to a later one, whoever left them."""
+    runs = []
+    for memory in ("lean", "default"):
+        fr.set_num_threads(1)
+        runs.append(Run(layer_of(cell, memory, bidirectional=True, hidden_size=64), 12, 400))
+    for threads in (1, 40):
+        fr.set_num_threads(threads)
+        for run in runs:
+            run.random = np.random.default_rng(1)
+        same_bits(*(run.results() for run in runs))
 
 
 @pytest.mark.parametrize("cell", ["gru before", "lstm projection", *NORMED])
@@ -261,6 +275,12 @@ def test_memory(kind: Any, shape: tuple[int, int]) -> None:
     lean, default = (bytes_of_step(kind(32, 128, memory=m), x) for m in ("lean", "default"))
     assert default > 2 * 4 * len(kind._states) * 128 * shape[0] * shape[1]
     assert lean <= 0.08 * default
+
+
+def test_a_tape_of_200_000_steps() -> None:
+    """It leaves room for x, y and dx in 0.7 GB, which take 0.61."""
+    network = fr.LSTM(256, 256, memory="lean")._stack.network
+    assert network.reserve_bytes(200_000, 1) < 1e6
 
 
 def test_reserves_of_the_other_kind() -> None:
