@@ -192,7 +192,7 @@ NOISES: dict[str, Arguments] = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "mixed"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed"])
 @pytest.mark.parametrize("noise", list(NOISES))
 @pytest.mark.parametrize("cell", ["gru", "gru before", "lstm peephole", "lstm projection"])
 def test_noise(cell: str, noise: str, dtype: str) -> None:
@@ -201,11 +201,11 @@ def test_noise(cell: str, noise: str, dtype: str) -> None:
         layer_of(cell, memory, zoneout=0.2, **NOISES[noise], **precision_of(dtype))
         for memory in ("lean", "default")
     ]
-    for shape in ((700, 3), (13, 301)):
+    # The last call draws other masks than the first.
+    for shape, training in (((700, 3), True), ((700, 3), False), ((13, 301), True)):
         fr.set_num_threads(1 + shape[0] % 2)
-        for training in (True, True, False):  # of a second call and of none that draws
-            runs = [Run(layer.train(training), *shape) for layer in layers]
-            same_bits(*(run.results() for run in runs))
+        runs = [Run(layer.train(training), *shape) for layer in layers]
+        same_bits(*(run.results() for run in runs))
 
 
 def test_wide() -> None:
