@@ -87,10 +87,21 @@ def _lstm(**options: Any) -> Callable[..., tuple[torch.Tensor, ...]]:
     return step
 
 
+def _recurrent(h: Any, w: Any) -> torch.Tensor:
+    """W_hh h, where w_hh has fewer columns than there are units by heads."""
+    rows, depth = w["w_hh"].shape
+    heads = h.shape[-1] // depth
+    if heads == 1:
+        return torch.matmul(h, w["w_hh"].T)
+    blocks = w["w_hh"].view(-1, heads, depth, depth)
+    u: torch.Tensor = torch.einsum("gkij,bkj->bgki", blocks, h.view(len(h), heads, depth))
+    return u.reshape(len(h), rows)
+
+
 def _gru(limit: float | None = None) -> Callable[..., tuple[torch.Tensor, ...]]:
     def step(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
         cut = _limited(limit)
-        u = h @ w["w_hh"].T + w["b_hh"]
+        u = _recurrent(h, w) + w["b_hh"]
         (a_r, a_z, a_n), (u_r, u_z, u_n) = a.chunk(3, -1), u.chunk(3, -1)
         r, z = torch.sigmoid(cut(a_r + u_r)), torch.sigmoid(cut(a_z + u_z))
         n = torch.tanh(cut(a_n + r * u_n))
@@ -112,7 +123,7 @@ def _mingru(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
 
 def _slstm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
     c, n, m = others
-    i, f, z, o = (a + h @ w["w_hh"].T).chunk(4, -1)
+    i, f, z, o = (a + _recurrent(h, w)).chunk(4, -1)
     log_f = torch.nn.functional.logsigmoid(f)
     new_m = torch.maximum(log_f + m, i)
     i, f = torch.exp(i - new_m), torch.exp(log_f + m - new_m)
@@ -146,7 +157,7 @@ def _gru_layer_norm(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, 
 
 
 def _gru_world_model(a: Any, h: Any, others: Any, w: Any) -> tuple[torch.Tensor, ...]:
-    v = a + h @ w["w_hh"].T
+    v = a + _recurrent(h, w)
     v = torch.nn.functional.layer_norm(v, v.shape[-1:], w["g"], w["b"], 1e-3)
     r, n, z = v.chunk(3, -1)
     return (torch.lerp(h, torch.tanh(torch.sigmoid(r) * n), torch.sigmoid(z)),)
@@ -184,10 +195,14 @@ ENTRIES = (
     Entry("GRU, double backward", "gru", 3, _gru(), "GRU, backward", "double_backward"),
     Entry("GRU, layer normalisation", "gru_layer_norm", 3, _gru_layer_norm, "GRU"),
     Entry("GRU of world models", "gru_world_model", 3, _gru_world_model, "GRU"),
+    Entry("GRU of world models, 8 heads", "gru_world_model", 3, _gru_world_model,
+          "GRU of world models", arguments={"heads": 8}),
+    Entry("GRU, 8 heads", "gru", 3, _gru(), "GRU", arguments={"heads": 8}),
     Entry("GRU, clip", "gru", 3, _gru(3.0), "GRU", arguments={"clip": 3.0}),
     Entry("IndRNN", "indrnn", 1, _indrnn),
     Entry("minGRU", "mingru", 2, _mingru, arguments={"candidate": "positive"}, recurrent=False),
     Entry("sLSTM", "slstm", 4, _slstm),
+    Entry("sLSTM, 4 heads", "slstm", 4, _slstm, "sLSTM", arguments={"heads": 4}),
 )  # fmt: skip
 
 
@@ -209,7 +224,8 @@ class Case:
         if entry.cell == "indrnn":
             sizes["w_hh"] = (H,)
         elif entry.recurrent:
-            sizes["w_hh"] = (entry.gates * H, width)
+            heads = (entry.arguments or {}).get("heads", 1)
+            sizes["w_hh"] = (entry.gates * H, width // heads)
             if entry.cell != "slstm" and norms is None:
                 sizes["b_hh"] = (entry.gates * H,)
         if entry.extra and "w_peephole" in entry.extra:

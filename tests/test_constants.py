@@ -559,7 +559,7 @@ def test_the_usual_activations_are_plain() -> None:
 
 def test_the_module_checks_constants() -> None:
     def network(cell: str, numbers: tuple[float, ...]) -> _core.Network:
-        return _core.Network([(cell, False, 0, 1, 0, 0, 3, 4, 0, numbers, ())], "float32")
+        return _core.Network([(cell, False, 0, 1, 0, 0, 3, 4, 0, 1, numbers, ())], "float32")
 
     count = r"^runs\[0\].num_constants: expected"
     with pytest.raises(ValueError, match=rf"{count} 0 \(gru has no constants\), got 1$"):
@@ -591,7 +591,7 @@ def test_a_reserve_belongs_to_its_constants() -> None:
     x = np.zeros((2, 1, 3), "float32")
     networks = [
         _core.Network(
-            [("rnn_general", False, 0, 1, 0, 0, 3, 4, 0, (clip, 1.0, 0.0, 0.0), ())], "float32"
+            [("rnn_general", False, 0, 1, 0, 0, 3, 4, 0, 1, (clip, 1.0, 0.0, 0.0), ())], "float32"
         )
         for clip in (0.5, 0.25)
     ]

@@ -29,6 +29,7 @@ CELLS: dict[str, tuple[Any, Arguments]] = {
     "mingru": (fr.MinGRU, {}),
     "minlstm": (fr.MinLSTM, {"candidate": "positive"}),
     "slstm": (fr.SLSTM, {}),
+    "lstm heads": (fr.LSTM, {"heads": 3}),
     "lstm layer norm": (fr.LSTM, {"layer_norm": True}),
     "gru layer norm": (fr.GRU, {"layer_norm": True}),
     "gru world model": (fr.WorldModelGRU, {}),

@@ -240,7 +240,7 @@ def test_nothing_is_written_on_failure() -> None:
 
 def test_a_reserve_of_something_else() -> None:
     """Plain bytes come back as a tape; whatever is not what forward left is refused."""
-    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, (), ())], "float32")
+    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, 1, (), ())], "float32")
     arguments = problem("lstm")
     weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     x, lengths, resets = arguments["x"], arguments["lengths"], arguments["resets"]
@@ -270,8 +270,8 @@ def test_a_reserve_of_something_else() -> None:
         assert np.array_equal(got, value)
 
     other = r"^reserve: expected what a forward call of this network with these sizes left"
-    reverse = _core.Network([("lstm", True, 0, 1, 0, 0, I, H, 0, (), ())], "float32")
-    mixed = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, (), ())], "float32", "bfloat16")
+    reverse = _core.Network([("lstm", True, 0, 1, 0, 0, I, H, 0, 1, (), ())], "float32")
+    mixed = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, 1, (), ())], "float32", "bfloat16")
     for bad in (np.zeros_like(reserve), reserve ^ 255):
         with pytest.raises(ValueError, match=other):
             again(bad)
@@ -298,7 +298,7 @@ def test_a_reserve_of_something_else() -> None:
 
 def test_a_reserve_that_was_computed_in_another_type() -> None:
     """At these sizes AVX2 and the scalar kernels leave as many bytes for both."""
-    run = [("lstm", False, 0, 1, 0, 0, 4, 32, 0, (), ())]
+    run = [("lstm", False, 0, 1, 0, 0, 4, 32, 0, 1, (), ())]
     networks = [_core.Network(run, "float32", compute) for compute in (None, "bfloat16")]
     x = np.zeros((3, 2, 4), "float32")
     weights = (np.zeros((128, 4), "float32"), np.zeros((128, 32), "float32"), None, None)
@@ -311,9 +311,9 @@ def test_a_reserve_that_was_computed_in_another_type() -> None:
 
 
 def test_networks_that_are_none() -> None:
-    def run(cell: str = "gru", **changed: int) -> Any:
+    def run(cell: str = "gru", heads: int = 1, **changed: int) -> Any:
         fields = {"reads": 0, "writes": 1, "at": 0, "to": 0, "inputs": I, "units": H} | changed
-        return (cell, False, *fields.values(), 0, (), ())
+        return (cell, False, *fields.values(), 0, heads, (), ())
 
     for runs, message in [
         ([], "num_runs: expected 1 to 1048576, got 0"),
@@ -322,6 +322,11 @@ def test_networks_that_are_none() -> None:
         ([run(writes=0)], r"runs\[0\].writes: expected a row above .*, got 0"),
         ([run(writes=2)], r"runs\[0\].writes: expected a row above .*, got 2"),
         ([run(inputs=0)], r"runs\[0\].input_size: expected at least 1, got 0"),
+        ([run(heads=3, units=4)], r"runs\[0\].heads: expected a divisor of hidden_size = 4, got 3"),
+        (
+            [run("indrnn_relu", 2)],
+            r"runs\[0\].heads: expected 0 or 1 \(indrnn_relu has no matrix w_hh\), .* 2",
+        ),
         ([run(units=-1)], r"runs\[0\].hidden_size: expected at least 1, got -1"),
         ([run(at=-1)], r"runs\[0\].read_offset: expected at least 0, got -1"),
         ([run(to=2)], "write_offset: expected every column of row 1 written by one run, .* got 2"),

@@ -506,7 +506,7 @@ KINDS = ("weight_dropout", "zoneout_h", "zoneout_c", "candidate_dropout", "recur
 
 def network_of(*noise: float, cell: str = "gru") -> Any:
     noise = tuple(map(float, noise)) + (0.0,) * (len(KINDS) - len(noise))
-    return _core.Network([(cell, False, 0, 1, 0, 0, 2, 3, 0, (), noise)], "float64")
+    return _core.Network([(cell, False, 0, 1, 0, 0, 2, 3, 0, 1, (), noise)], "float64")
 
 
 def test_a_kept_reserve_knows_what_was_drawn() -> None:

@@ -34,11 +34,11 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 }
 
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size, constants, noise), of which the constants are kept in `constants`. Noise:
+// projection_size, heads, constants, noise), of which the constants are kept in `constants`. Noise:
 // nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout,
 // recurrent_dropout).
 fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
-  const Objects fields("runs", object, 11);
+  const Objects fields("runs", object, 12);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
@@ -50,9 +50,10 @@ fusedrnn_run run_argument(const py::object& object, std::vector<double>& constan
   run.input_size = number(6);
   run.hidden_size = number(7);
   run.projection_size = number(8);
-  constants = constants_argument("runs", fields[9]);
+  run.heads = number(9);
+  constants = constants_argument("runs", fields[10]);
   set_constants(constants, run);
-  const std::vector<double> noise = constants_argument("runs", fields[10]);
+  const std::vector<double> noise = constants_argument("runs", fields[11]);
   if (noise.empty()) return run;
   if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
   run.weight_dropout = noise[0];
@@ -127,7 +128,7 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute,
     if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
         run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
         dtype == p.dtype && static_cast<Compute>(compute) == p.compute && lean == p.lean &&
-        has_constants(p, run)) {
+        run.heads == p.heads && has_constants(p, run)) {
       return last_network;
     }
   }
@@ -139,7 +140,7 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute,
 py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
               py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
               py::handle y, py::handle states_n, py::handle sequences, py::handle constants,
-              bool lean) {
+              bool lean, py::handle heads_object) {
   const CellTable& cell = cell_argument(cell_object);
   const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
   std::vector<Name> names;
@@ -147,7 +148,10 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
   auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
   const bool dual = means_dual(compute_dtype);
-  fusedrnn_run described = infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual);
+  const int64_t heads = int_argument("heads", heads_object);
+  if (heads < 1) refuse_value("heads", "at least 1", heads);
+  fusedrnn_run described =
+      infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
   described.reverse = reversed ? 1 : 0;
   const std::vector<double> numbers = constants_argument("constants", constants);
   set_constants(numbers, described);
@@ -163,14 +167,15 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
 void register_network(py::module_& m) {
   py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
                                                 "Runs of cells, one after the other; immutable.")
-      .def(
-          py::init(&make), py::arg("runs"), py::arg("dtype"), py::arg("compute_dtype") = py::none(),
-          py::arg("on_cuda") = false, py::arg("lean") = false,
-          "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-          "hidden_size, projection_size, constants, noise), as in fusedrnn.h; no constants are the "
-          "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
-          "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
-          "dtype, as complex ones.")
+      .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
+           py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
+           py::arg("lean") = false,
+           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
+           "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
+           "are the "
+           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+           "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+           "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly(
@@ -199,7 +204,7 @@ void register_network(py::module_& m) {
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
       py::arg("y") = py::none(), py::arg("states_n") = py::none(),
       py::arg("sequences") = py::none(), py::arg("constants") = py::tuple(),
-      py::arg("lean") = false,
+      py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
   m.def(
       "gate_names",

@@ -32,6 +32,8 @@
 //   input_delta(g), recurrent_delta(g)   the blocks that hold the gradients of a_g and u_g
 //   vector_delta(k)                      the block that holds the gradient of w[k]
 //   delta_stage(d)                       the stage whose backward writes block d
+//   delta_product(d)                     not in every cell: block d, one of the last, is that block
+//                                        times that saved vector, and need not be stored
 //
 //   forward<i>(a, u, w, prev, saved, next, passed)
 //       a, u: pre-activations by gate (u: those of stage i alone); w: the vector parameters, block
@@ -298,6 +300,18 @@ consteval int only_for_optional(int delta) {
     if (Cell::vector_delta(k) == delta && Cell::kParameters[parameter].optional) return parameter;
   }
   return -1;
+}
+
+struct DeltaProduct {
+  int delta = -1, saved = -1;
+};
+template <class Cell>
+consteval DeltaProduct delta_product(int delta) {
+  if constexpr (requires { Cell::delta_product(delta); }) {
+    return Cell::delta_product(delta);
+  } else {
+    return {};
+  }
 }
 
 // Whether a step needs numbers of other units of the step before: the threads that share them out

@@ -36,7 +36,7 @@ struct LayerNormLstm {
 
   // The vector parameters, and the blocks of gradients.
   static constexpr int kGih = 0, kBih = 4, kGhh = 8, kBhh = 12, kGc = 16, kBc = 17;
-  static constexpr int kDa = 0, kDu = 4, kDb = 8, kDgih = 12, kDghh = 16, kDbc = 20, kDgc = 21;
+  static constexpr int kDa = 0, kDu = 4, kDb = 8, kDbc = 12, kDgih = 13, kDghh = 17, kDgc = 21;
   static constexpr int kDeltas = 22;
   static constexpr int input_delta(int gate) { return kDa + gate; }
   static constexpr int recurrent_delta(int gate) { return kDu + gate; }
@@ -48,7 +48,13 @@ struct LayerNormLstm {
   // Stage 1, which knows the gradient of h, is the one that knows that of gate o.
   static constexpr int delta_stage(int d) {
     if (d < kDb) return -1;
-    return d >= kDbc || d == kDb + O || d == kDgih + O || d == kDghh + O ? 1 : 0;
+    return d == kDbc || d == kDgc || d == kDb + O || d == kDgih + O || d == kDghh + O ? 1 : 0;
+  }
+  static constexpr DeltaProduct delta_product(int d) {
+    if (d < kDgih) return {};
+    if (d == kDgc) return {kDbc, kCell};
+    const int gate = (d - kDgih) % 4;
+    return {kDb + gate, (d < kDghh ? kInputs : kRecurrent) + gate};
   }
   static constexpr int kNormedCell = 8, kCellItself = 9;
   static constexpr int normed_stage(int n) { return n >= kNormedCell || n % 4 == O ? 1 : 0; }
@@ -143,6 +149,11 @@ struct LayerNormGru : gru::Names {
     return k == kBhh + 2 ? kDb + 3 : kDb + k - kBhh;
   }
   static constexpr int delta_stage(int d) { return d < kDb ? -1 : 0; }
+  static constexpr DeltaProduct delta_product(int d) {
+    if (d < kDgih) return {};
+    if (d < kDghh) return {kDb + d - kDgih, kInputs + d - kDgih};
+    return {d == kDghh + 2 ? kDb + 3 : kDb + d - kDghh, kRecurrent + d - kDghh};
+  }
   static constexpr int normed_stage(int) { return 0; }
   static constexpr int saved_stage(int) { return 0; }
 
@@ -207,6 +218,9 @@ struct WorldModelGru {
   static constexpr int recurrent_delta(int gate) { return kDv + gate; }
   static constexpr int vector_delta(int k) { return k < kB ? kDg + k : kDb + k - kB; }
   static constexpr int delta_stage(int d) { return d < kDb ? -1 : 0; }
+  static constexpr DeltaProduct delta_product(int d) {
+    return d < kDg ? DeltaProduct{} : DeltaProduct{kDb + d - kDg, kNormed + d - kDg};
+  }
   static constexpr int normed_stage(int) { return 0; }
   static constexpr int saved_stage(int) { return 0; }
 

@@ -1,4 +1,4 @@
-// sLSTM (Beck et al. 2024, arXiv:2405.04517, equations 8 to 18), with one head, gates i, f, z, o:
+// sLSTM (Beck et al. 2024, arXiv:2405.04517, equations 8 to 18), gates i, f, z, o:
 //   log f = log s(v_f) or v_f, where v = a + u,
 //   m = max(log f + m_prev, v_i), i' = exp(v_i - m), f' = exp(log f + m_prev - m),
 //   c = f' * c_prev + i' * tanh(v_z), n = f' * n_prev + i', h = s(v_o) * c / n.

@@ -99,6 +99,16 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
     throw_field(number, "projection_size",
                 std::string("0 (") + run.cell->name + " has no projection)", given.projection_size);
   }
+  p.heads = given.heads == 0 ? 1 : given.heads;
+  if (p.heads != 1 && (run.recurrent_weights() < 0 || run.cell->projects)) {
+    throw_field(number, "heads",
+                std::string("0 or 1 (") + run.cell->name +
+                    (run.cell->projects ? " has a projection" : " has no matrix w_hh") + ")",
+                given.heads);
+  }
+  if (p.heads < 1 || p.H % p.heads != 0) {
+    throw_field(number, "heads", "a divisor of hidden_size = " + std::to_string(p.H), given.heads);
+  }
   const auto padded = [&](cells::Extent e) {
     return e.letter == 0 ? 1 : std::min(kMaxBytes, run.extent(e.letter)) + kPad;
   };
@@ -294,9 +304,10 @@ std::string cell_names() {
   return names;
 }
 
-int Run::recurrent_weights() const {
-  for (int i = 0; i < num_parameters(); ++i) {
-    if (parameter(i).name == std::string_view("w_hh") && parameter(i).columns.letter != 0) return i;
+int number_of_w_hh(const CellTable& cell) {
+  for (size_t i = 0; i < cell.parameters.size(); ++i) {
+    const auto& [name, rows, columns, optional] = cell.parameters[i];
+    if (name == std::string_view("w_hh") && columns.letter != 0) return static_cast<int>(i);
   }
   return -1;
 }
@@ -304,7 +315,9 @@ int Run::recurrent_weights() const {
 Shape Run::parameter_shape(int i) const {
   const auto& [name, rows, columns, optional] = parameter(i);
   Shape shape{extent(rows)};
-  if (columns.letter != 0) shape.add(extent(columns));
+  if (columns.letter != 0) {
+    shape.add(extent(columns) / (i == recurrent_weights() ? problem.heads : 1));
+  }
   return shape;
 }
 

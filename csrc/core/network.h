@@ -28,6 +28,7 @@ struct CellTable {
 };
 const CellTable* find_cell(std::string_view name);  // null where there is no such cell
 std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages
+int number_of_w_hh(const CellTable& cell);          // the matrix; -1 where there is none
 
 // What fusedrnn_run says, checked.
 struct Run {
@@ -50,7 +51,7 @@ struct Run {
   const cells::State& state(int s) const { return cell->states[static_cast<size_t>(s)]; }
   int64_t state_size(int s) const { return extent(state(s).size); }
   // The number of the matrix w_hh; -1 where there is none.
-  int recurrent_weights() const;
+  int recurrent_weights() const { return number_of_w_hh(*cell); }
   Shape parameter_shape(int i) const;
   Problem at(int64_t T, int64_t B) const {
     Problem p = problem;

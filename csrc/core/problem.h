@@ -67,6 +67,7 @@ struct Problem {
   bool lean = false;  // forward keeps no gates; backward computes them again
   Compute compute = Compute::same;
   int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
+  int64_t heads = 1;  // blocks along the diagonal of w_hh, [G*H, H/heads]
   int num_constants = 0;
   double constants[kMaxConstants] = {};  // in the order of the cell's table
   Noise noise;

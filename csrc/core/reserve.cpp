@@ -178,7 +178,8 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
     const Problem& p = run.problem;
     add_text(run.cell->name);
     for (const size_t row : {run.reads, run.writes}) add(static_cast<int64_t>(row));
-    for (const int64_t n : {int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P}) {
+    for (const int64_t n :
+         {int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P, p.heads}) {
       add(n);
     }
     for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));

@@ -297,7 +297,7 @@ std::string axis_text(cells::Extent e) {
 }  // namespace
 
 fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor* const* parameters,
-                       bool dual) {
+                       bool dual, int64_t heads) {
   check_header("x", required("x", x));
   check_usable_device("x", x->device);
   if (is_dual(floating_dtype("x", *x)) != dual) {
@@ -308,6 +308,7 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
   const auto add = [&](int array, cells::Extent e, int64_t n) {
     axes.push_back({array, e.letter, n % e.times == 0 ? n / e.times : 0});
   };
+  const int w_hh = number_of_w_hh(cell);
   if (x->ndim == 3) add(kMaxParameters, {'I'}, x->shape[2]);
   for (int i = 0; i < static_cast<int>(cell.parameters.size()); ++i) {
     const auto& [name, rows, columns, optional] = cell.parameters[static_cast<size_t>(i)];
@@ -316,15 +317,21 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
     if (t == nullptr) continue;
     check_header(name, *t);
     if (columns.letter != 0) {
-      const auto wanted = [&] { return "[" + axis_text(rows) + ", " + axis_text(columns) + "]"; };
+      const bool of_heads = i == w_hh && heads > 1;
+      const auto wanted = [&] {
+        return "[" + axis_text(rows) + ", " + axis_text(columns) + (of_heads ? "/heads]" : "]");
+      };
       if (t->ndim != 2) check_rank(name, *t, 2, wanted().c_str());
-      add(i, columns, t->shape[1]);
+      int64_t n = t->shape[1];
+      if (of_heads && __builtin_mul_overflow(n, heads, &n)) n = 0;
+      add(i, columns, n);
     }
     if (t->ndim > 0) add(i, rows, t->shape[0]);
   }
   fusedrnn_run run{};
   run.cell = cell.name;
   run.writes = 1;
+  run.heads = heads;
   uint32_t wrong = 0;
   run.hidden_size = likeliest('H', axes, wrong);
   if (cell.projects) run.projection_size = likeliest('P', axes, wrong);

@@ -25,7 +25,7 @@ void check_size(const char* name, const Args& args) {
 // The run of a call whose sizes follow from its tensors: x decides the type, the parameters the
 // sizes. `dual`: whether x is to be of dual numbers.
 fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor* const* parameters,
-                       bool dual);
+                       bool dual, int64_t heads);
 
 // x and the parameters, states and masks of a call; `frozen`: it has no parameters of its own.
 // Those that are written may be null.

@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "cpu/crew.h"
 #include "cpu/fp_mode.h"
+#include "cpu/heads.h"
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
 #include "cpu/plan.h"
@@ -67,10 +68,12 @@ void keep_resets(const ForwardCall& call, const KernelShape& shape,
   }
 }
 
-void run_forward(const ForwardCall& call, Isa isa, const Packed* packed) {
+void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
+  const Unit& unit = unit_for(isa, given.problem);
+  const KernelShape& shape = unit.cells[given.problem.cell];
+  const WithWholeHeads call_with_whole_heads(given, shape, packed == nullptr);
+  const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
-  const Unit& unit = unit_for(isa, p);
-  const KernelShape& shape = unit.cells[p.cell];
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.save = call.reserve != nullptr && !p.lean;
@@ -142,15 +145,18 @@ void forward(const Packed& packed, const ForwardCall& call) {
   run_forward(call, packed.isa, &packed);
 }
 
-void backward(const BackwardCall& call) {
+void backward(const BackwardCall& given) {
+  const Unit& unit = unit_for(selected_isa(), given.problem);
+  const KernelShape& shape = unit.cells[given.problem.cell];
+  const WithWholeHeads call_with_whole_heads(given, shape, true);
+  const BackwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
-  const Unit& unit = unit_for(selected_isa(), p);
-  const KernelShape& shape = unit.cells[p.cell];
   Crew crew("backward", plan_backward, shape, p);
   BackwardJob job{};
   job.call = &call;
   job.shape = &shape;
   job.grid = crew.grid();
+  job.gradient_heads = given.problem.heads;
   job.ld_state = state_stride(shape, p);
   Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
   ForwardCall again;
@@ -198,12 +204,14 @@ void drop(const DropCall& call) {
 PackedPointer freeze(const FreezeCall& freeze) {
   std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
   packed->problem.T = packed->problem.B = 1;
-  const Problem& p = packed->problem;
-  const KernelShape& shape = shape_for(packed->isa, p);
+  const KernelShape& shape = shape_for(packed->isa, packed->problem);
 
-  ForwardCall call;
-  call.problem = p;
-  std::copy_n(freeze.parameters, kMaxParameters, call.parameters);
+  ForwardCall given;
+  given.problem = packed->problem;
+  std::copy_n(freeze.parameters, kMaxParameters, given.parameters);
+  const WithWholeHeads call_with_whole_heads(given, shape, true);
+  const ForwardCall& call = *call_with_whole_heads;
+  const Problem& p = packed->problem = call.problem;
   ForwardJob job = forward_job(call, shape, kAlone, Plan{}, nullptr);
   packed->memory = allocate([&](Arena& arena) { add_packed(arena, shape, p, true, job.packed); });
   packed->cell = job.packed;

@@ -103,7 +103,7 @@ void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool w
   const auto add = [&](const ProductShape& product, PackedProduct& target) {
     const int64_t units = round_up(extent(p, product.units), panel_units(shape));
     const size_t columns = count(units, product.gates);
-    const int64_t depth = round_up(extent(p, product.depth), shape.depth_unit);
+    const int64_t depth = round_up(depth_of(p, product), shape.depth_unit);
     arena.add(target.weights, weights ? count(units, product.gates, depth) : 0, shape.panel_bytes);
     arena.add(target.bias, columns, shape.real_bytes);
     arena.add(target.scale, shape.quantised ? columns : 0, sizeof(float));
@@ -231,8 +231,10 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             shape.real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
     const ProductShape& product = shape.stages[i].product;
+    const bool heads = product.of_heads && p.heads > 1;
     arena.add(job.transposed[i],
-              count(round_up(extent(p, product.depth), narrow), product.gates, job.delta_block),
+              count(round_up(extent(p, product.depth), narrow), product.gates,
+                    heads ? depth_of(p, product) : job.delta_block),
               shape.panel_bytes);
   }
   arena.add(job.input,
@@ -247,7 +249,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
     if (call.dparameters[product.weights].data == nullptr) return;
     size_t& numbers = sums[product.weights];
     numbers = std::max(numbers, count(product.first + product.gates, extent(p, product.units),
-                                      extent(p, product.depth)));
+                                      depth_of(p, product)));
   };
   add_sums(shape.input);
   for (int i = 0; i < shape.stage_count; ++i) add_sums(shape.stages[i].product);

@@ -132,15 +132,16 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
     const int vectors = (multiplies ? stage.product.gates : shape.gates) * shape.unit_vectors;
     stages[i] = {panels_of(shape, extent(p, stage.units)),
                  vectors,
-                 multiplies ? extent(p, stage.product.depth) : 0,
+                 multiplies ? depth_of(p, stage.product) : 0,
                  shape.tile_rows,
                  kCellCycles * (vectors + shape.state_count * shape.unit_vectors),
                  stage.meets};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
+  const double depth = units / static_cast<double>(p.heads);
   const double parallel = product_cycles(static_cast<double>(p.T * p.B), shape.gates * units,
                                          inputs, shape, uses_matrix_unit(shape, p.B)) +
-                          shape.gates * units * (units + inputs) / shape.width * 4;  // packing
+                          shape.gates * units * (depth + inputs) / shape.width * 4;  // packing
   Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 
   plan.chunk_steps = projected_steps(shape, p, plan);
@@ -164,18 +165,20 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
     const StageShape& stage = shape.stages[i];
     stages[i] = {divide_up(extent(p, stage.units), panel),
                  shape.recurrent_panel,
-                 stage.product.gates * extent(p, stage.product.units),
+                 stage.product.gates * extent(p, stage.product.units) /
+                     (stage.product.of_heads ? p.heads : 1),
                  8,
                  kCellCycles * shape.recurrent_panel * 2,
                  stage.meets_backward};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
+  const double depth = units / static_cast<double>(p.heads);
   const double rows = static_cast<double>(p.T * p.B);
   // Forward's products once more, those of its steps by their size alone.
-  const double again = p.lean ? inputs + units : 0;
-  const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + units + again,
+  const double again = p.lean ? inputs + depth : 0;
+  const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + depth + again,
                                          shape, uses_matrix_unit(shape, p.T * p.B)) +
-                          shape.gates * units * (units + inputs) / shape.width * 4;
+                          shape.gates * units * (depth + inputs) / shape.width * 4;
   return cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 }
 

@@ -23,8 +23,10 @@ class _Info(TypedDict):
     cuda: str
 
 # cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
-# constants, noise
-_Run = tuple[str, bool, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]]
+# heads, constants, noise
+_Run = tuple[
+    str, bool, int, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]
+]
 _States = tuple[_Array | None, ...] | None
 # lengths, mask, resets, whether y shows the state where a step does not exist, the reset states
 _Masks = (
@@ -168,6 +170,7 @@ def run(
     sequences: _States = None,
     constants: tuple[float, ...] = (),
     lean: bool = False,
+    heads: int = 1,
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 def gate_names(cell: str) -> tuple[str, ...]: ...
 def as_array(

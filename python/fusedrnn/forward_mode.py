@@ -150,6 +150,7 @@ def double_backward(
         "dual",
         True,
         constants=call.constants,
+        heads=call.heads,
         sequences=(None,) * (len(letters) - 1) or None,
         lean=tape.core.lean,
     )

@@ -44,6 +44,7 @@ class Call:
     masks: Any
     reverse: bool
     constants: tuple[float, ...]
+    heads: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,7 @@ def run(
     return_gates: object = False,
     constants: tuple[float, ...] = (),
     memory: object = "default",
+    heads: object = 1,
 ) -> tuple[A, tuple[A, ...], tuple[Any, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
@@ -123,6 +125,7 @@ def run(
     beyond h, where `return_cells` asks for them, and behind them the gates by letter, where
     `return_gates` does; the tape is there for a function's name. No constants are the usual ones.
     """
+    blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()
     shows_gates = options.flag("return_gates", return_gates)
@@ -156,6 +159,7 @@ def run(
         cells_out,
         constants,
         is_lean,
+        blocks,
     )
     y, states_n, cells, tape = results
     if not function:
@@ -167,7 +171,7 @@ def run(
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
-        call = Call(cell, x, parameters, states, masked, backwards, constants)
+        call = Call(cell, x, parameters, states, masked, backwards, constants, blocks)
         saved = Tape(function, tape, kind, stamps, call)
     if out is not None:
         return y, states_n, (*cells, *gates), saved

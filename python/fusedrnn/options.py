@@ -65,6 +65,14 @@ def count(name: str, value: object) -> int:
     return _integer(name, value, 0)
 
 
+def divisor(name: str, value: object, whole: str, size: int) -> int:
+    """An integer that divides the size of another option."""
+    number = positive(name, value)
+    if size % number:
+        raise ValueError(f"{name}: expected a divisor of {whole} = {size}, got {number}")
+    return number
+
+
 def seed(value: object) -> int | None:
     """An integer of at least 0, or None for a seed from the operating system."""
     return None if value is None else _integer("seed", value, 0, "an int or None")

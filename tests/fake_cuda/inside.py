@@ -132,8 +132,8 @@ def test_dropout_is_between_the_runs(kind: FakeKind) -> None:
     """The row before it is read, and its gradient before it goes on."""
     kind.stream = STREAM
     runs: Any = [
-        ("rnn_tanh", False, 0, 1, 0, 0, I, H, 0, (), ()),
-        ("rnn_tanh", False, 1, 2, 0, 0, H, H, 0, (), ()),
+        ("rnn_tanh", False, 0, 1, 0, 0, I, H, 0, 1, (), ()),
+        ("rnn_tanh", False, 1, 2, 0, 0, H, H, 0, 1, (), ()),
     ]
     network = _core.Network(runs, "float32", None, True)
     given = arrays()

@@ -207,7 +207,22 @@ def normed_cases() -> Iterator[Case]:
                     )
 
 
-def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case:
+# Heads of whole vectors of every set, and of none.
+HEADED = [(Shape(3, 5, 6, 128), 2), (Shape(4, 2, 5, 12), 3)]
+
+
+def headed_cases() -> Iterator[Case]:
+    """Blocks along the diagonal of w_hh."""
+    for cell, (_, options) in enumerate(VARIANTS):
+        if options.get("nonlinearity", "tanh") != "tanh" or "candidate" in options:
+            continue
+        for seed, (shape, heads) in enumerate(HEADED):
+            for reverse in (False, True):
+                for fmt in FORMATS:
+                    yield case(cell, shape, seed, reverse, fmt, heads)
+
+
+def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format, heads: int = 1) -> Case:
     """A random problem of this shape, and the reference's results."""
     variant, options = VARIANTS[cell]
     *sizes, full = shape
@@ -220,8 +235,10 @@ def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case
         lengths=full,
         resets=full,
     )
+    if heads > 1:
+        problem["w_hh"] = problem["w_hh"][:, : shape.hidden_size // heads]
     problem, upstream = rounded(problem, fmt.name), rounded(upstream, fmt.name)
-    call = {**problem, **options, "reverse": reverse}
+    call = {**problem, **options, "reverse": reverse, "heads": heads}
     if fmt.compute == INT8:
         results = reference.forward(variant, **call, rounding=reference.FROZEN_IN["int8"])
     else:
@@ -230,6 +247,7 @@ def case(cell: int, shape: Shape, seed: int, reverse: bool, fmt: Format) -> Case
     direction = "reverse" if reverse else "forward"
     compute = ("", " computed in bfloat16", " computed in int8")[fmt.compute]
     name = f"{VARIANT_IDS[cell]} {shape} {direction} {fmt.name}{compute}"
+    name += f" {heads} heads" if heads > 1 else ""
     return Case(
         name,
         fmt,
@@ -321,7 +339,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    every = [*cases(), *noisy_cases(), *normed_cases()]
+    every = [*cases(), *noisy_cases(), *normed_cases(), *headed_cases()]
     with open(arguments[0], "wb") as file:
         write_number(file, len(every))
         for one in every:

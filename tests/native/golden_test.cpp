@@ -50,6 +50,10 @@ struct Network {
     run.writes = 1;
     run.input_size = one.arguments.at("x").shape[2];
     run.hidden_size = one.results.at("y").shape[2];
+    // A matrix w_hh of fewer columns has heads.
+    if (const auto w_hh = one.arguments.find("w_hh"); w_hh != one.arguments.end()) {
+      run.heads = run.hidden_size / w_hh->second.shape.back();
+    }
     run.weight_dropout = one.rates[0];
     run.zoneout_h = one.rates[1];
     run.zoneout_c = one.rates[2];

@@ -54,8 +54,8 @@ def forward(
 
     `arguments` are the cell's weights (w_ih, w_hh, b_ih, b_hh), its initial states (h0, c0; None
     or absent means zeros), its reset states (reset_h, reset_c [H], in the same way) and its options
-    (`nonlinearity`, `reset_after`, `coupled`, `noise`). With `return_cells` c [T][B][H] is returned
-    as well.
+    (`nonlinearity`, `reset_after`, `coupled`, `heads`, `noise`). With `return_cells` c [T][B][H] is
+    returned as well.
 
     A step t of a sequence b exists where t < lengths[b] and mask[t][b]; what does not exist leaves
     the state as it is, its y is zero, or with `padding` "last" that state.

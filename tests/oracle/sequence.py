@@ -22,8 +22,19 @@ def state_sizes(
     """Elements of each state: h is what w_hh multiplies, others have one element per gate row."""
     units = len(weights["w_ih"]) // (CELLS[cell].gates - bool(options.get("coupled")))
     w_hh = weights.get("w_hh", [0.0])
-    width = len(w_hh[0]) if isinstance(w_hh[0], list) else units  # a matrix, or none
+    heads = options.get("heads", 1)
+    width = len(w_hh[0]) * heads if isinstance(w_hh[0], list) else units  # a matrix, or none
     return (width, *(units for _ in CELLS[cell].states[1:]))
+
+
+def block_diagonal(w_hh: Nested, heads: int) -> Nested:
+    """The matrix [G*H, H] of which [G*H, H/heads] holds the blocks along each gate's diagonal."""
+    size = len(w_hh[0])
+    return [
+        [0.0] * (head * size) + list(row) + [0.0] * ((heads - 1 - head) * size)
+        for number, row in enumerate(w_hh)
+        for head in [number // size % heads]
+    ]
 
 
 def run(
@@ -51,9 +62,12 @@ def run(
     step, states = CELLS[cell].step, CELLS[cell].states
     sizes = state_sizes(cell, weights, options)
     noise: Noise = options.get("noise", Noise())
-    options = {name: value for name, value in options.items() if name != "noise"}
+    heads: int = options.get("heads", 1)
+    options = {name: value for name, value in options.items() if name not in ("noise", "heads")}
     if noise.weight_dropout:
         weights = {**weights, "w_hh": noise.weights(weights["w_hh"])}
+    if heads > 1:
+        weights = {**weights, "w_hh": block_diagonal(weights["w_hh"], heads)}
     batch = len(initial["h0"])
     shown: dict[str, Nested] = {
         name: [[[0.0] * size for _ in range(batch)] for _ in x]

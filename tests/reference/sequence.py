@@ -56,10 +56,12 @@ class _Run:
         mask: ArrayLike | None = None,
         padding: str = "zero",
         reverse: bool = False,
+        heads: int = 1,
         rounding: Rounding = EXACT,
         **options: Any,
     ) -> None:
         self.cell, self.rounding, self.has_w_hh = CELLS[cell], rounding, w_hh is not None
+        self.heads = heads
         initial = {f"{s}0": options.pop(f"{s}0", None) for s in self.cell.states}
         self.resets = {s: options.pop(f"reset_{s}", None) for s in self.cell.states}
         biases = {"b_ih": b_ih, "b_hh": b_hh}
@@ -72,6 +74,7 @@ class _Run:
             rows = len(np.asarray(w_ih))
             w_hh = np.zeros((rows, rows // self.cell.gates))
         self.w_ih, self.w_hh = (rounding.operand(_float64(w)) for w in (w_ih, w_hh))
+        self.w_hh = _block_diagonal(self.w_hh, heads)
         self.biases = biases
         x = _float64(x)
         steps, batch = x.shape[:2]
@@ -169,7 +172,7 @@ class _Run:
         grads = {
             "dx": np.where(self.active, da @ self.w_ih, 0.0),
             "dw_ih": np.einsum("tbg,tbi->gi", da, self.x, optimize=True),
-            **({"dw_hh": dw_hh} if self.has_w_hh else {}),
+            **({"dw_hh": _blocks(dw_hh, self.heads)} if self.has_w_hh else {}),
             **{f"d{s}0": d for s, d in zip(self.cell.states, dstates, strict=True)},
         }
         biases = {"b_ih": da.sum(axis=(0, 1)), "b_hh": db_hh}
@@ -184,6 +187,23 @@ def _put(whole: Array, rows: NDArray[np.intp], values: Array) -> Array:
     changed: Array = whole.copy()
     changed[rows] = values
     return changed
+
+
+def _block_diagonal(w_hh: Array, heads: int) -> Array:
+    """[G*H, H] from the blocks [G*H, H/heads] along each gate's diagonal."""
+    size = w_hh.shape[1]
+    blocks = w_hh.reshape(-1, heads, size, size)
+    dense = np.zeros((len(blocks), heads, size, heads, size))
+    for head in range(heads):
+        dense[:, head, :, head] = blocks[:, head]
+    return dense.reshape(len(w_hh), heads * size)
+
+
+def _blocks(dense: Array, heads: int) -> Array:
+    """And back."""
+    size = dense.shape[1] // heads
+    parts = dense.reshape(-1, heads, size, heads, size)
+    return np.stack([parts[:, head, :, head] for head in range(heads)], axis=1).reshape(-1, size)
 
 
 def _float64(value: ArrayLike) -> Array:

@@ -249,7 +249,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- plans and memory ---
     expression(
         f"{CPU}/engine.cpp",
-        "std::copy_n(freeze.parameters, kMaxParameters, call.parameters);",
+        "std::copy_n(freeze.parameters, kMaxParameters, given.parameters);",
         "kMaxParameters",
         "2",
         "frozen networks lose their biases",

@@ -8,7 +8,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- lean memory ---
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "V total = chunk.first ? V::zero() : V::load(waiting + at, n);",
+        "totals[j] = chunk.first ? V::zero() : V::load(waiting + j * W, lanes[j]);",
         "chunk.first",
         "true",
         "of a bias's gradient over several chunks the last one alone stays",

@@ -93,10 +93,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/tile.h",
-        "return all_panels.begin + (at < groups ? at * wide : groups * (wide - 1) + at);",
-        "groups * (wide - 1) + at",
+        "return all_panels.begin + (at < groups ? at * wide : groups * wide + (at - groups) * 2);",
+        "groups * wide + (at - groups) * 2",
         "groups * wide",
-        "of panels that are left over only the first is computed",
+        "of panels that are left over only the first two are computed",
         "functions",
         "half_precision",
     ),

@@ -88,9 +88,17 @@ struct BackwardContext : Context<F, BackwardJob> {
       gradient.store(dst, lanes);
     }
   }
-  // Numbers along k in the product of a stage's deltas.
+  // Numbers along k in the product of a stage's deltas, and from gate to gate. Of several heads
+  // each gate's numbers follow those of the one before.
   FUSEDRNN_MEMBER int64_t delta_depth(const ProductShape& product) const {
+    if (has_heads(product)) return product.gates * depth_of(p, product);
     return (product.gates - 1) * job.delta_block + F::padded(extent(p, product.units));
+  }
+  FUSEDRNN_MEMBER int64_t gate_depth(const ProductShape& product) const {
+    return has_heads(product) ? depth_of(p, product) : job.delta_block;
+  }
+  FUSEDRNN_MEMBER bool has_heads(const ProductShape& product) const {
+    return product.of_heads && p.heads > 1;
   }
 
   Chunk chunk{};
@@ -102,12 +110,23 @@ FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductS
                                int gate, int index, int64_t depth, void* packed) {
   const Matrix& w = context.call.parameters[product.weights];
   const int64_t units = extent(context.p, product.units);
-  const int64_t columns = extent(context.p, product.depth);
+  const int64_t columns = depth_of(context.p, product);
   constexpr int64_t kWidth = Vectors * F::V::width;
-  pack_columns<F, Vectors>(
-      static_cast<const typename F::Edge*>(w.data) + gate * units * w.stride, w.stride, units,
-      columns, context.share.of_all(blocks_of(columns, kWidth)), depth * kWidth,
-      static_cast<typename F::Panel*>(packed) + index * context.job.delta_block * kWidth);
+  const auto* const rows = static_cast<const typename F::Edge*>(w.data) + gate * units * w.stride;
+  auto* const panels =
+      static_cast<typename F::Panel*>(packed) + index * context.gate_depth(product) * kWidth;
+  if (!context.has_heads(product)) {
+    return pack_columns<F, Vectors>(rows, w.stride, units, columns,
+                                    context.share.of_all(blocks_of(columns, kWidth)),
+                                    depth * kWidth, panels);
+  }
+  // The rows of a head's units.
+  for (int64_t head = 0; head < context.p.heads; ++head) {
+    const int64_t all = columns / kWidth;  // whole panels
+    pack_columns<F, Vectors>(rows + head * columns * w.stride, w.stride, columns, columns,
+                             context.share.of_all(all), depth * kWidth,
+                             panels + head * all * depth * kWidth);
+  }
 }
 
 // The thread's share of the weights as the products of gradients read them.
@@ -146,23 +165,57 @@ FUSEDRNN_ONCE void mask_gradient(const BackwardContext<F>& context, const Tile& 
   }
 }
 
+// Of several heads: one product a gate, with the deltas of the units of a panel's head.
+template <class F>
+FUSEDRNN_ONCE void multiply_heads(const BackwardContext<F>& context, const ProductShape& shape,
+                                  const typename F::Panel* weights, const typename F::Row* deltas,
+                                  const Tile& tile, Product<F>& product, typename F::Real* sums) {
+  using V = typename F::V;
+  constexpr int kPanel = BackwardContext<F>::kPanel;
+  alignas(64) typename F::Real of_gate[BackwardContext<F>::kSums];
+  const HeadPanels heads(context.p, shape, kPanel);
+  const int64_t stride = context.delta_depth(shape) * kPanel;
+  const int64_t numbers = tile.panels * product.out_panel + tile.repeated * kPanel;
+  product.depth = heads.depth;
+  for (int g = 0; g < shape.gates; ++g) {
+    typename F::Real* const out = g == 0 ? sums : of_gate;
+    Tile part = tile;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
+      part = heads.part(tile, panel);
+      product.set_weights(weights + g * heads.depth * kPanel, 0, stride, part);
+      product.out = out + (panel - tile.panel) * product.out_panel;
+      product.set_rows(deltas + g * context.job.delta_block + heads.first_column(panel),
+                       context.job.ld_delta);
+      run_product(product, kRecurrentPanel, part);
+    }
+    for (int64_t i = 0; g > 0 && i < numbers; i += V::width) {
+      (V::load(sums + i) + V::load(of_gate + i)).store(sums + i);
+    }
+  }
+}
+
 // The gradients of what stage `source` multiplied at `time`, from the deltas of its gates.
 template <class F>
 FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source, int64_t time,
                                    const Tile& tile, typename F::Real* sums) {
   constexpr int kPanel = BackwardContext<F>::kPanel;
   const StageShape& stage = context.shape.stages[source];
+  const int64_t depth = context.delta_depth(stage.product);
+  const auto* const weights = static_cast<const typename F::Panel*>(context.job.transposed[source]);
+  const typename F::Row* const deltas =
+      context.delta_row(time, tile.first_row()) + stage.first_delta * context.job.delta_block;
   Product<F> product;
-  product.depth = context.delta_depth(stage.product);
-  product.set_weights(static_cast<const typename F::Panel*>(context.job.transposed[source]), 0,
-                      product.depth * kPanel, tile);
-  product.out = sums;
   product.out_row = kPanel;
   product.out_panel = tile.rows * kPanel;
-  product.set_rows(
-      context.delta_row(time, tile.first_row()) + stage.first_delta * context.job.delta_block,
-      context.job.ld_delta);
-  run_product(product, kRecurrentPanel, tile);
+  if (context.has_heads(stage.product)) {
+    multiply_heads(context, stage.product, weights, deltas, tile, product, sums);
+  } else {
+    product.depth = depth;
+    product.set_weights(weights, 0, depth * kPanel, tile);
+    product.out = sums;
+    product.set_rows(deltas, context.job.ld_delta);
+    run_product(product, kRecurrentPanel, tile);
+  }
   if (context.job.noise.operand != nullptr && context.multiplies_recurrent(source)) {
     mask_gradient(context, tile, sums + tile.repeated * kPanel);
   }

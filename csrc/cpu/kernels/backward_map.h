@@ -93,7 +93,7 @@ struct BackwardStage {
       if (walks(s)) dprev[s].store(arrays.carry[s].at(at.row, at.unit));
     }
     Real* dst = arrays.delta.at(at.row, at.unit);
-    for (int d = 0; d < D; ++d, dst += arrays.delta_block) {
+    for (int d = 0; d < kCell.deltas; ++d, dst += arrays.delta_block) {
       if (Cell::delta_stage(d) != Index || !is_wanted(d)) continue;
       if (lanes == W) {
         delta[d].store(dst);

@@ -13,7 +13,7 @@ namespace fusedrnn::cpu {
 constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
 constexpr int kMaxUnitVectors = 2, kMaxSaved = 13;
-constexpr int kMaxDeltas = 22;
+constexpr int kMaxDeltas = 13;
 constexpr int kMaxNorms = 4;
 constexpr int kMaxVectorGradients = 24;
 
@@ -23,6 +23,7 @@ struct ProductShape {
   int bias = -1;
   int first = 0, gates = 0;
   char units = 'H', depth = 'H';  // what the letters stand for: see extent()
+  bool of_heads = false;          // whether its weights are w_hh, which may have heads
 };
 
 struct StageShape {
@@ -42,10 +43,12 @@ struct StateShape {
   int first_stage = 0, last_stage = 0;  // of those that walk its units: the last one sets it
 };
 
-// A block of a vector parameter; block `delta`, summed over all rows, is its gradient.
+// A block of a vector parameter; block `delta`, summed over all rows, is its gradient; where
+// `saved` is not negative, the sum of its products with that saved vector.
 struct VectorShape {
   int parameter = -1, block = 0, delta = -1;
   char units = 'H';
+  int saved = -1;
 };
 
 // A norm of a stage over a row (cells::Norm). Its gradient is that of block `delta` and those
@@ -59,7 +62,8 @@ struct NormShape {
 };
 
 struct CellShape {
-  int gates = 0, unit_vectors = 0, saved = 0, deltas = 0;
+  int gates = 0, unit_vectors = 0, saved = 0;
+  int deltas = 0;  // that are stored
   int state_count = 0, stage_count = 0, vector_count = 0, vector_gradient_count = 0;
   int h_stage = -1;  // the one that multiplies h
   ProductShape input;
@@ -100,7 +104,9 @@ consteval CellShape shape_of() {
   shape.gates = Cell::kGates;
   shape.unit_vectors = Cell::kUnitVectors;
   shape.saved = Cell::kSaved;
-  shape.deltas = Cell::kDeltas;
+  while (shape.deltas < Cell::kDeltas && cells::delta_product<Cell>(shape.deltas).delta < 0) {
+    ++shape.deltas;
+  }
   shape.state_count = cells::kStateCount<Cell>;
   shape.stage_count = cells::kStageCount<Cell>;
   shape.vector_count = cells::kVectorCount<Cell>;
@@ -117,6 +123,10 @@ consteval CellShape shape_of() {
     } else {
       shape.stages[i - 1].passes = shape.stages[i - 1].meets = stage.meets_backward = true;
     }
+  }
+  for (int i = 0; i < shape.stage_count && shape.h_stage >= 0; ++i) {
+    ProductShape& product = shape.stages[i].product;
+    product.of_heads = product.weights == shape.stages[shape.h_stage].product.weights;
   }
   if (shape.h_stage >= 0) {
     shape.stages[shape.stage_count - 1].meets = shape.stages[0].meets_backward = true;
@@ -148,7 +158,10 @@ consteval CellShape shape_of() {
   };
   for (int k = 0; k < shape.vector_count; ++k) {
     const cells::VectorBlock vector = cells::vector_block<Cell>(k);
-    add(vector.parameter, vector.block, Cell::vector_delta(k), 'H');
+    const int delta = Cell::vector_delta(k);
+    const cells::DeltaProduct product = cells::delta_product<Cell>(delta);
+    add(vector.parameter, vector.block, product.delta < 0 ? delta : product.delta, 'H');
+    shape.vector_gradients[k].saved = product.saved;
   }
   for (int d = 0; d < shape.deltas; ++d) {
     shape.delta_stage[d] = Cell::delta_stage(d);
@@ -183,6 +196,11 @@ consteval bool is_supported() {
   // So that panels of units and of recurrent weights, which have two vectors, cover each other.
   if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
   if (shape.norm_count > 0 && shape.unit_vectors != 1) return false;
+  // Products are of stored blocks with saved vectors that are exact.
+  for (int d = shape.deltas; d < Cell::kDeltas; ++d) {
+    const int delta = cells::delta_product<Cell>(d).delta;
+    if (delta < 0 || delta >= shape.deltas || shape.norm_count == 0) return false;
+  }
   int products_of_h = 0;
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];
@@ -203,6 +221,10 @@ consteval bool is_supported() {
 // The number that a letter stands for.
 FUSEDRNN_INLINE int64_t extent(const Problem& p, char letter) {
   return letter == 'I' ? p.I : letter == 'P' ? p.P : p.H;
+}
+// Columns of a product's weights.
+FUSEDRNN_INLINE int64_t depth_of(const Problem& p, const ProductShape& product) {
+  return product.of_heads ? extent(p, product.depth) / p.heads : extent(p, product.depth);
 }
 
 }  // namespace fusedrnn::cpu

@@ -116,11 +116,14 @@ class Forward {
     RowNorm<Real>* const norms = context_.norms_at(step.of_step);
     find_norms(context_, index, vectors, sums, arrays, norms);
     arrays.norms = norms;
-    constexpr int64_t kRows = kMaxTileRows;  // of a tile that a narrow format has room for
-    for (int64_t panel = 0; panel < panels.end; ++panel) {
+    // Of a tile that a narrow format has room for: some rows of a panel, or all of a few panels.
+    constexpr int64_t kRows = kMaxTileRows;
+    const int64_t together = rows.size() < kRows ? kRows / (rows.size() + (rows.size() == 0)) : 1;
+    for (int64_t panel = 0; panel < panels.end; panel += together) {
+      const int64_t width = panels.end - panel < together ? panels.end - panel : together;
       for (int64_t b = rows.begin; b < rows.end; b += kRows) {
         const int64_t left = rows.end - b;
-        tiles.finish(Tile{panel, 1, b, left < kRows ? left : kRows, 0, panel},
+        tiles.finish(Tile{panel, width, b, left < kRows ? left : kRows, 0, panel},
                      sums + (panel * rows.size() + b - rows.begin) * numbers);
       }
     }

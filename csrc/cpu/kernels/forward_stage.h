@@ -124,23 +124,30 @@ struct ForwardTiles {
     const StageShape& stage = context.shape.stages[index];
     const int vectors = stage_vectors(context.shape, stage);
     const int64_t numbers = vectors * F::V::width;
-    const int64_t depth = extent(context.p, stage.product.depth);
+    const HeadPanels heads(context.p, stage.product, context.panel_units);
     Product<F> product;
-    product.depth = F::padded(depth);
-    product.set_weights(weights.data, weights.first, panel_size<F>(depth, vectors), tile);
-    product.set_columns(context.job.packed.stages[index], tile.panel, numbers);
-    product.out = sums;
+    product.depth = F::padded(heads.depth);
     product.out_row = numbers;
     product.out_panel = panel_numbers;
-    if constexpr (F::kQuantised) {
-      const int64_t first = tile.first_row() - context.share.rows.begin;
-      product.row_scale = context.quantised_scales + first;
-      product.set_rows(context.quantised + first * context.job.ld_state, context.job.ld_state);
-    } else {
-      const int64_t slot = stage.operand == cells::Operand::h ? step.entering : step.of_step;
-      product.set_rows(context.operand_row(index, slot, tile.first_row()), context.job.ld_state);
+    Tile part = tile;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
+      part = heads.part(tile, panel);
+      product.set_weights(weights.data, weights.first, panel_size<F>(heads.depth, vectors), part);
+      product.set_columns(context.job.packed.stages[index], panel, numbers);
+      product.out = sums + (panel - tile.panel) * panel_numbers;
+      const int64_t column = heads.first_column(panel);
+      if constexpr (F::kQuantised) {
+        const int64_t first = tile.first_row() - context.share.rows.begin;
+        product.row_scale = context.quantised_scales + first;
+        product.set_rows(context.quantised + first * context.job.ld_state + column,
+                         context.job.ld_state);
+      } else {
+        const int64_t slot = stage.operand == cells::Operand::h ? step.entering : step.of_step;
+        product.set_rows(context.operand_row(index, slot, tile.first_row()) + column,
+                         context.job.ld_state);
+      }
+      run_product(product, vectors, part);
     }
-    run_product(product, vectors, tile);
   }
 
   FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {

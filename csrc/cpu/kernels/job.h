@@ -143,6 +143,7 @@ struct BackwardJob {
   const BackwardCall* call;
   const KernelShape* shape;
   Grid grid;
+  int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
   int64_t ld_delta;

@@ -73,7 +73,7 @@ FUSEDRNN_ONCE void pack_weights(const Problem& p, const ProductShape& product, i
                                 const Matrix& w, Range panels, typename F::Panel* packed) {
   constexpr int W = F::V::width, D = F::Dot::kDepth;
   const auto* data = static_cast<const typename F::Edge*>(w.data);
-  const int64_t units = extent(p, product.units), depth = extent(p, product.depth);
+  const int64_t units = extent(p, product.units), depth = depth_of(p, product);
   const int64_t vectors = int64_t{product.gates} * unit_vectors, group = vectors * W * D;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
     typename F::Panel* dst = packed + (panel - panels.begin) * panel_size<F>(depth, vectors);

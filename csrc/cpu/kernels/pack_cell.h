@@ -25,7 +25,7 @@ FUSEDRNN_ONCE void pack_product(const ForwardJob& job, const ProductShape& produ
     quantise_weights<F>(p, product, unit_vectors, w, panels, packed);
   } else if (job.stream.data == nullptr) {
     const int64_t panel =
-        panel_size<F>(extent(p, product.depth), int64_t{product.gates} * unit_vectors);
+        panel_size<F>(depth_of(p, product), int64_t{product.gates} * unit_vectors);
     pack_weights<F>(p, product, unit_vectors, w, panels,
                     static_cast<typename F::Panel*>(packed.weights) + panels.begin * panel);
   }

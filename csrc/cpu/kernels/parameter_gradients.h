@@ -60,17 +60,32 @@ struct ParameterGradients {
   }
 
   // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
-  // the gates of a product. A thread computes its share of every gate's units. `inputs`: those of
-  // the chunk.
+  // the gates of a product; of several heads, inputs are those of the head of u. A thread computes
+  // its share of every gate's units. `inputs`: those of the chunk.
   template <class Number>
-  FUSEDRNN_ONCE void outer(const Sequence& inputs, const ProductShape& product,
-                           const int* blocks) const {
-    if (product.weights < 0) return;
+  FUSEDRNN_MEMBER void outer(const Sequence& inputs, const ProductShape& product,
+                             const int* blocks) const {
+    if (product.weights < 0 || context.call.dparameters[product.weights].data == nullptr) return;
+    const int64_t heads = product.of_heads ? job.gradient_heads : 1;
+    const int64_t tiles = blocks_of(extent(p, product.units) / heads, kRows);
+    const Range own = context.share.of_all(heads * tiles);
+    for (int64_t begin = own.begin; begin < own.end;) {
+      const int64_t head = begin / tiles, first = head * tiles;
+      const int64_t end = own.end < first + tiles ? own.end : first + tiles;
+      outer_of_head<Number>(inputs, product, blocks, head, heads, {begin - first, end - first});
+      begin = end;
+    }
+  }
+
+  // `own`: the thread's tiles of its units.
+  template <class Number>
+  FUSEDRNN_ONCE void outer_of_head(const Sequence& inputs, const ProductShape& product,
+                                   const int* blocks, int64_t head, int64_t heads,
+                                   Range own) const {
     const Matrix& dw = context.call.dparameters[product.weights];
-    if (dw.data == nullptr) return;
-    const int64_t units = extent(p, product.units), columns = extent(p, product.depth);
-    const Range own = context.share.of_all(blocks_of(units, kRows));
-    if (own.size() == 0) return;
+    const int64_t all_units = extent(p, product.units), units = all_units / heads;
+    const int64_t columns = extent(p, product.depth) / heads;
+    const int64_t first_unit = head * units, first_column = head * columns;
     // Sums gather elsewhere where the caller's array is too narrow for them.
     Real* total = static_cast<Real*>(kSame<Edge, Real> ? dw.data : job.sums[product.weights]);
     const int64_t stride = kSame<Edge, Real> ? dw.stride : columns;
@@ -82,13 +97,15 @@ struct ParameterGradients {
       const int64_t width = left < job.block_columns ? left : job.block_columns;
       for (int64_t i = 0; i < row_blocks(); ++i) {
         const int64_t row = row_block(i).begin, depth = row_block(i).size();
-        pack_inputs<Number>(inputs, row, depth, column, width, packed_inputs);
+        pack_inputs<Number>(inputs, row, depth, first_column + column, width, packed_inputs);
         for (int g = 0; g < product.gates; ++g) {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(units - unit < kRows ? units - unit : kRows);
-            pack_deltas(delta(row) + blocks[g] * job.delta_block + unit, depth, packed_deltas);
-            Real* out = total + ((product.first + g) * units + unit) * stride + column;
+            pack_deltas(delta(row) + blocks[g] * job.delta_block + first_unit + unit, depth,
+                        packed_deltas);
+            Real* out =
+                total + ((product.first + g) * all_units + first_unit + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
               add_tile(packed_deltas, packed_inputs + n * job.block_room, depth, out + n, stride,
                        height, width - n, i > 0 || !chunk.first);
@@ -101,36 +118,112 @@ struct ParameterGradients {
       const int64_t end = own.end * kRows < units ? own.end * kRows : units;
       for (int g = product.first; g < product.first + product.gates; ++g) {
         for (int64_t u = own.begin * kRows; u < end; ++u) {
-          convert_row(total + (g * units + u) * stride, columns,
-                      static_cast<Edge*>(dw.data) + (g * units + u) * dw.stride);
+          const int64_t row = g * all_units + first_unit + u;
+          convert_row(total + row * stride, columns, static_cast<Edge*>(dw.data) + row * dw.stride);
         }
       }
     }
   }
 
-  // A block of a vector parameter's gradient: the sum over rows of a block of deltas.
-  FUSEDRNN_ONCE void sum(const VectorShape& vector) const {
-    void* const dst = context.call.dparameters[vector.parameter].data;
-    if (dst == nullptr) return;
-    const int64_t units = extent(p, vector.units);
-    const Range own = context.share.of_all(blocks_of(units, W));
-    // Between chunks sums wait where those of matrices do.
-    auto* const waiting = static_cast<Real*>(kSame<Edge, Real> ? dst : job.sums[vector.parameter]);
-    for (int64_t v = own.begin; v < own.end; ++v) {
-      const int n = lanes_at<V>(v * W, units);
-      const int64_t at = vector.block * units + v * W;
-      V total = chunk.first ? V::zero() : V::load(waiting + at, n);
-      for (int64_t i = 0; i < row_blocks(); ++i) {
-        const Range rows = row_block(i);
-        V sum = V::zero();
-        const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
-        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) sum = sum + V::load(src, n);
-        total = total + sum;
+  // The gradients of vector parameters: sums over rows of blocks of deltas.
+  FUSEDRNN_ONCE void sums() const {
+    const CellShape& shape = context.shape;
+    for (int k = 0; k < shape.vector_gradient_count; ++k) {
+      const VectorShape& vector = shape.vector_gradients[k];
+      if (context.call.dparameters[vector.parameter].data == nullptr) continue;
+      const Range own = context.share.of_all(blocks_of(extent(p, vector.units), W));
+      if (const VectorShape* same = summed_before(k); same != nullptr) {
+        copy_sum(*same, vector, own);
+        continue;
       }
+      int64_t v = own.begin;
+      for (; v + kTogether <= own.end; v += kTogether) sum<kTogether>(vector, v);
+      for (; v < own.end; ++v) sum<1>(vector, v);
+    }
+  }
+
+  // One of the same sum, as that of b_hh often is that of b_ih.
+  FUSEDRNN_MEMBER const VectorShape* summed_before(int k) const {
+    const VectorShape* const all = context.shape.vector_gradients;
+    for (int i = 0; i < k; ++i) {
+      if (all[i].delta == all[k].delta && all[i].saved == all[k].saved &&
+          context.call.dparameters[all[i].parameter].data != nullptr) {
+        return &all[i];
+      }
+    }
+    return nullptr;
+  }
+
+  // Where a block's sum goes; between chunks it waits where those of matrices do.
+  FUSEDRNN_MEMBER Edge* result_of(const VectorShape& vector) const {
+    return static_cast<Edge*>(context.call.dparameters[vector.parameter].data) +
+           vector.block * extent(p, vector.units);
+  }
+  FUSEDRNN_MEMBER Real* waiting_of(const VectorShape& vector) const {
+    void* const dst = context.call.dparameters[vector.parameter].data;
+    return static_cast<Real*>(kSame<Edge, Real> ? dst : job.sums[vector.parameter]) +
+           vector.block * extent(p, vector.units);
+  }
+  FUSEDRNN_MEMBER void copy_sum(const VectorShape& from, const VectorShape& to, Range own) const {
+    const int64_t end = own.end * W, units = extent(p, to.units);
+    for (int64_t u = own.begin * W; u < end && u < units; ++u) {
       if (chunk.last) {
-        total.store(static_cast<Edge*>(dst) + at, n);
+        result_of(to)[u] = result_of(from)[u];
       } else {
-        total.store(waiting + at, n);
+        waiting_of(to)[u] = waiting_of(from)[u];
+      }
+    }
+  }
+
+  // Vectors that are summed side by side: rows lie pages apart.
+  static constexpr int kTogether = 4;
+
+  // N vectors of units from number v on; what rows hold beyond the last unit is read, not stored.
+  template <int N>
+  FUSEDRNN_ONCE void sum(const VectorShape& vector, int64_t v) const {
+    const int64_t units = extent(p, vector.units), saved_ld = context.saved_numbers();
+    Real* const waiting = waiting_of(vector) + v * W;
+    // Panels of cells whose saved vectors are factors are of one vector.
+    const int64_t saved_panel = int64_t{context.shape.saved} * W;
+    int lanes[N];
+    V totals[N];
+    FUSEDRNN_UNROLL
+    for (int j = 0; j < N; ++j) {
+      lanes[j] = lanes_at<V>((v + j) * W, units);
+      totals[j] = chunk.first ? V::zero() : V::load(waiting + j * W, lanes[j]);
+    }
+    for (int64_t i = 0; i < row_blocks(); ++i) {
+      const Range rows = row_block(i);
+      V sums[N];
+      FUSEDRNN_UNROLL
+      for (int j = 0; j < N; ++j) sums[j] = V::zero();
+      const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
+      if (vector.saved < 0) {
+        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) {
+          FUSEDRNN_UNROLL
+          for (int j = 0; j < N; ++j) sums[j] = sums[j] + V::load(src + j * W);
+        }
+      } else {
+        const Real* factor = static_cast<const Real*>(job.kept.saved) +
+                             (context.kept_slot(chunk.begin) * p.B + rows.begin) * saved_ld +
+                             v * saved_panel + vector.saved * W;
+        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta, factor += saved_ld) {
+          if (!exists(rows.begin + k)) continue;  // nothing has been saved
+          FUSEDRNN_UNROLL
+          for (int j = 0; j < N; ++j) {
+            sums[j] = sums[j] + V::load(src + j * W) * V::load(factor + j * saved_panel);
+          }
+        }
+      }
+      FUSEDRNN_UNROLL
+      for (int j = 0; j < N; ++j) totals[j] = totals[j] + sums[j];
+    }
+    FUSEDRNN_UNROLL
+    for (int j = 0; j < N; ++j) {
+      if (chunk.last) {
+        totals[j].store(result_of(vector) + (v + j) * W, lanes[j]);
+      } else {
+        totals[j].store(waiting + j * W, lanes[j]);
       }
     }
   }
@@ -345,7 +438,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
         {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
         blocks);
   }
-  for (int k = 0; k < shape.vector_gradient_count; ++k) gradients.sum(shape.vector_gradients[k]);
+  gradients.sums();
   if (context.call.dx.data != nullptr) gradients.input();
 }
 

@@ -57,7 +57,7 @@ template <class F>
 FUSEDRNN_ONCE void quantise_weights(const Problem& p, const ProductShape& product, int unit_vectors,
                                     const Matrix& w, Range panels, const PackedProduct& packed) {
   constexpr int64_t D = F::Dot::kDepth;
-  const int64_t units = extent(p, product.units), depth = extent(p, product.depth);
+  const int64_t units = extent(p, product.units), depth = depth_of(p, product);
   const int64_t U = int64_t{unit_vectors} * F::V::width, gates = product.gates;
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
     Int8* block =

@@ -125,6 +125,29 @@ struct Product {
   }
 };
 
+// Which columns of its operand a product with w_hh reads: those of the head that a panel is of. A
+// head has whole panels.
+struct HeadPanels {
+  int64_t depth;   // of a head
+  int64_t panels;  // of a head; 0: all are of one
+
+  FUSEDRNN_MEMBER HeadPanels(const Problem& p, const ProductShape& product, int64_t panel_units)
+      : depth(depth_of(p, product)),
+        panels(product.of_heads && p.heads > 1 ? depth / panel_units : 0) {}
+
+  FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const {
+    return panels == 0 ? 0 : panel / panels * depth;
+  }
+  // What of a tile, from a panel on, is multiplied at once.
+  FUSEDRNN_MEMBER Tile part(const Tile& tile, int64_t panel) const {
+    if (panels == 0 || tile.panels == 1) return tile;
+    Tile part = tile;
+    part.panel = panel;
+    if (tile.panel / panels != (tile.panel + tile.panels - 1) / panels) part.panels = 1;
+    return part;
+  }
+};
+
 // Compiled once for a shape of tile, whatever cell it serves; hence the results go to memory, and
 // the cell's maths reads them from the first-level cache.
 template <class F, int Vectors, int M, int Panels>
@@ -177,6 +200,7 @@ FUSEDRNN_INLINE void find_tile(const Product<F>& product, int64_t rows, int64_t 
     constexpr int kPanels = tile_panels<F>(M, Vectors);
     if constexpr (kPanels > 1) {
       if (panels == kPanels) return run_tile<F, Vectors, M, kPanels>(product);
+      if (kPanels > 2 && panels == 2) return run_tile<F, Vectors, M, 2>(product);
     }
     run_tile<F, Vectors, M, 1>(product);
   } else if constexpr (M < tile_rows<F>(Vectors)) {
@@ -236,15 +260,15 @@ FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, 
   const int64_t tiles = (rows + highest - 1) / highest;
   // Only a single tile can be so low that it needs several panels (see tile_panels).
   const int64_t wide = tiles == 1 ? tile_panels<F>(static_cast<int>(rows), vectors) : 1;
-  const int64_t groups = all_panels.size() / wide;
-  const int64_t visits = groups + all_panels.size() % wide;  // the rest one by one
+  const int64_t groups = all_panels.size() / wide, rest = all_panels.size() % wide;
+  const int64_t visits = groups + (rest + 1) / 2;  // of what is left over two together
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
     const int64_t at = turned ? visits - 1 - visit : visit;
-    return all_panels.begin + (at < groups ? at * wide : groups * (wide - 1) + at);
+    return all_panels.begin + (at < groups ? at * wide : groups * wide + (at - groups) * 2);
   };
   for (int64_t visit = 0; visit < visits; ++visit) {
-    const int64_t panel = first_panel(visit);
-    const int64_t panels = panel < all_panels.begin + groups * wide ? wide : 1;
+    const int64_t panel = first_panel(visit), left = all_panels.end - panel;
+    const int64_t panels = left >= wide ? wide : left >= 2 ? 2 : 1;
     const int64_t ahead = first_panel(visit + 1 < visits ? visit + 1 : visit);
     for (int64_t i = 0; i < tiles; ++i) {
       const Range some = share(rows, tiles, i);

@@ -16,7 +16,7 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const
   for (const auto& [operand, product] : run_.cell.stages) {
     if (operand == cells::Operand::none) continue;
     const auto [rows, columns] = run_.parameter_shape(product.weights);
-    deepest = std::max(deepest, columns);
+    deepest = std::max(deepest, run_.shape(product).width());
     weights_[product.weights] = {call.parameters[product.weights], rows, columns, types.edge,
                                  types.delta};
   }
@@ -105,15 +105,24 @@ const void* BackwardWalk::gradient_of_h(const Products& products, int64_t step) 
 const void* BackwardWalk::multiply_deltas(const Products& products, int stage, int64_t step,
                                           bool accumulate) const {
   const cells::Product& product = run_.cell.stages[stage].product;
-  const auto [first_row, rows, depth] = run_.shape(product);
+  const Run::ProductShape shape = run_.shape(product);
   const Matrix w = weights_[product.weights].place(memory_);
+  const void* const deltas = delta_at(run_.cell.first_delta(stage), step);
   void* const gradient = product_.at(memory_, 0);
-  products.run({p_.B, depth, rows}, {delta_at(run_.cell.first_delta(stage), step), delta_.ld},
-               {advance(w.data, first_row * w.stride, run_.types.delta), w.stride},
-               {gradient, row_stride(depth)}, run_.types.real, accumulate);
+  const Dtype type = run_.types.delta;
+  const int64_t height = shape.head_rows(), ld = row_stride(shape.width());
+  for (int64_t part = 0; part < shape.parts; ++part) {
+    const int64_t row = part * shape.part_rows();
+    products.run({p_.B, shape.depth, height, shape.heads},
+                 {advance(deltas, row, type), delta_.ld, false, shape.to_next_head(height)},
+                 {advance(w.data, (shape.first_row + row) * w.stride, type), w.stride, false,
+                  shape.to_next_head(height * w.stride)},
+                 {gradient, ld, shape.to_next_head(shape.depth)}, run_.types.real,
+                 accumulate || part > 0);
+  }
   if (run_.masks_operand(true) && run_.multiplies_recurrent(stage)) {
-    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, depth,
-                        row_stride(depth), products.stream);
+    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, shape.width(), ld,
+                        products.stream);
   }
   return gradient;
 }

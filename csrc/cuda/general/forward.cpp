@@ -137,11 +137,8 @@ void GeneralForward::take_step(const Products& products, int64_t step) const {
 void GeneralForward::multiply(const Products& products, int stage, int64_t step) const {
   const auto& [operand, product] = run_.cell.stages[stage];
   if (operand == cells::Operand::none) return;
-  const auto [first_row, rows, depth] = run_.shape(product);
-  const Matrix w = weights_[product.weights].place(memory_);
-  products.run({p_.B, rows, depth}, {states_.multiplied(stage, step), row_stride(depth)},
-               {advance(w.data, first_row * w.stride, run_.types.row), w.stride, true},
-               {u_.at(memory_, 0), u_.ld}, run_.types.real);
+  multiply_rows(products, run_.shape(product), p_.B, states_.multiplied(stage, step),
+                weights_[product.weights].place(memory_), {u_.at(memory_, 0), u_.ld}, run_.types);
 }
 
 ForwardStep GeneralForward::arguments(int stage, int64_t step) const {

@@ -70,11 +70,8 @@ void GatesAgain::multiply(const Products& products, int stage, int64_t first_ste
                           int64_t rows) const {
   const auto& [operand, product] = run_.cell.stages[stage];
   if (operand == cells::Operand::none) return;
-  const auto [first_row, height, depth] = run_.shape(product);
-  const Matrix w = weights_[product.weights].place(memory_);
-  products.run({rows, height, depth}, {states_.multiplied(stage, first_step), row_stride(depth)},
-               {advance(w.data, first_row * w.stride, run_.types.row), w.stride, true},
-               {u_.at(memory_, 0), u_.ld}, run_.types.real);
+  multiply_rows(products, run_.shape(product), rows, states_.multiplied(stage, first_step),
+                weights_[product.weights].place(memory_), {u_.at(memory_, 0), u_.ld}, run_.types);
 }
 
 ForwardStep GatesAgain::arguments(int stage, int64_t first_step, int64_t first_time,

@@ -23,7 +23,7 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
   key.add(pass);
   for (const int64_t number :
        {int64_t{p.cell}, static_cast<int64_t>(p.dtype), static_cast<int64_t>(p.compute),
-        int64_t{p.reverse}, int64_t{p.lean}, p.T, p.B, p.I, p.H, p.P}) {
+        int64_t{p.reverse}, int64_t{p.lean}, p.T, p.B, p.I, p.H, p.P, p.heads}) {
     key.add(number);
   }
   for (int i = 0; i < p.num_constants; ++i) key.add(std::bit_cast<uint64_t>(p.constants[i]));

@@ -67,16 +67,35 @@ struct Run {
     const cells::Parameter& table = cell.parameters[parameter];
     const int64_t rows = table.rows.times * size(table.rows.letter);
     if (!is_matrix(parameter)) return {1, rows};
-    return {rows, table.columns.times * size(table.columns.letter)};
+    return {rows, table.columns.times * size(table.columns.letter) / heads(parameter)};
+  }
+  // Blocks along a matrix's diagonal.
+  int64_t heads(int parameter) const {
+    for (const cells::Stage& stage : cell.stages) {
+      if (stage.operand == cells::Operand::h && stage.product.weights == parameter) {
+        return problem.heads;
+      }
+    }
+    return 1;
   }
 
-  // The rows of a product's matrix, and how many numbers each has.
+  // The rows of a product's matrix, and how many numbers each has. With heads it is computed as one
+  // batch of products a gate, of which each takes a head's rows and its own columns of what is
+  // multiplied.
   struct ProductShape {
     int64_t first_row, rows, depth;
+    int64_t heads, parts;
+
+    int64_t width() const { return heads * depth; }  // of what is multiplied
+    int64_t part_rows() const { return rows / parts; }
+    int64_t head_rows() const { return rows / parts / heads; }
+    int64_t to_next_head(int64_t n) const { return heads == 1 ? 0 : n; }
   };
   ProductShape shape(const cells::Product& product) const {
     const int64_t block = size(cell.parameters[product.weights].rows.letter);
-    return {product.first * block, product.gates * block, parameter_shape(product.weights).columns};
+    const int64_t number = heads(product.weights);
+    return {product.first * block, product.gates * block, parameter_shape(product.weights).columns,
+            number, number == 1 ? 1 : int64_t{product.gates}};
   }
 
   // The first block of `dnormed` of a norm, and of gradients of what it is of.

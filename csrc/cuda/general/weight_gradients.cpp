@@ -51,7 +51,7 @@ void WeightGradients::reserve_inputs(Layout& layout) {
   if (stage_x_ && wanted(run_.cell.input.weights)) widest = row_stride(p_.I);
   for (const auto& [operand, product] : run_.cell.stages) {
     if (!stage_states_ || operand == cells::Operand::none || !wanted(product.weights)) continue;
-    widest = std::max(widest, row_stride(run_.shape(product).depth));
+    widest = std::max(widest, row_stride(run_.shape(product).width()));
   }
   inputs_ = layout.reserve({rows(), widest}, item_bytes(types_.delta));
 }
@@ -137,23 +137,33 @@ Matrix WeightGradients::inputs(const Sequence& rows, const Chunk& chunk, int64_t
 void WeightGradients::weights(const Deltas& deltas, const Chunk& chunk, const Products& products,
                               const cells::Product& product, int first_delta,
                               const Matrix& inputs) const {
-  const auto [first_row, height, columns] = run_.shape(product);
+  const Run::ProductShape shape = run_.shape(product);
   const Matrix& dw = call_.dparameters[product.weights];
-  const Products::Sizes sizes{height, columns, deltas.rows};
-  const Operand a{advance(deltas.data, run_.delta_column(first_delta), types_.delta), deltas.ld,
-                  true};
-  const Operand b{inputs.data, inputs.stride};
-  void* const to = advance(dw.data, first_row * dw.stride, types_.edge);
+  const int64_t height = shape.head_rows(), columns = shape.depth;
+  const Products::Sizes sizes{height, columns, deltas.rows, shape.heads};
+  const Operand b{inputs.data, inputs.stride, false, shape.to_next_head(columns)};
+  void* const to = advance(dw.data, shape.first_row * dw.stride, types_.edge);
+  const auto multiply_into = [&](void* result, int64_t ld, Dtype dtype) {
+    for (int64_t part = 0; part < shape.parts; ++part) {
+      const int64_t row = part * shape.part_rows();
+      const int64_t column = run_.delta_column(first_delta) + row;
+      products.run(
+          sizes,
+          {advance(deltas.data, column, types_.delta), deltas.ld, true, shape.to_next_head(height)},
+          b, {advance(result, row * ld, dtype), ld, shape.to_next_head(height * ld)}, dtype,
+          !chunk.first);
+    }
+  };
   if (in_place(product.weights)) {
-    products.run(sizes, a, b, {to, height == 1 ? columns : dw.stride}, types_.edge, !chunk.first);
+    multiply_into(to, shape.rows == 1 ? columns : dw.stride, types_.edge);
     return;
   }
   const int64_t ld = row_stride(columns);
   void* const sums =
-      several() ? totals_[product.weights].at(memory_, first_row) : memory_ + results_;
-  products.run(sizes, a, b, {sums, ld}, types_.real, !chunk.first);
+      several() ? totals_[product.weights].at(memory_, shape.first_row) : memory_ + results_;
+  multiply_into(sums, ld, types_.real);
   if (!chunk.last) return;
-  copy_matrix({sums, ld}, types_.real, {to, dw.stride}, types_.edge, height, columns,
+  copy_matrix({sums, ld}, types_.real, {to, dw.stride}, types_.edge, shape.rows, columns,
               products.stream);
 }
 
@@ -176,12 +186,12 @@ void WeightGradients::input_weights(const Deltas& deltas, const Chunk& chunk,
 void WeightGradients::stage_weights(const Deltas& deltas, const Chunk& chunk,
                                     const Products& products, int stage) const {
   const cells::Product& product = run_.cell.stages[stage].product;
-  const int64_t depth = run_.shape(product).depth;
+  const int64_t width = run_.shape(product).width();
   const int64_t step = states_.slots().time(chunk.time);  // time and step mirror each other
   const Sequence multiplied =
-      dense_sequence(states_.multiplied(stage, step), p_.B, row_stride(depth));
+      dense_sequence(states_.multiplied(stage, step), p_.B, row_stride(width));
   weights(deltas, chunk, products, product, run_.cell.first_delta(stage),
-          inputs(multiplied, chunk, depth, types_.row, stage_states_, products.stream));
+          inputs(multiplied, chunk, width, types_.row, stage_states_, products.stream));
 }
 
 void WeightGradients::input_gradient(const Deltas& deltas, const Chunk& chunk,

@@ -160,6 +160,9 @@ typedef struct fusedrnn_run {
   int64_t input_size;      /* I */
   int64_t hidden_size;     /* H; it writes as many columns, or P */
   int64_t projection_size; /* P of cells with a projection; else 0 */
+  /* Blocks along the diagonal of w_hh, a matrix, a divisor of H; 0 is 1. w_hh is [G*H, H/heads]:
+   * unit u reads h of the H/heads units of its own block. None in cells with a projection. */
+  int64_t heads;
   /* Null: the usual ones, which limit nothing and choose sigmoid for f, tanh for g and h.
    *
    *   rnn_general                   clip; f, alpha, beta

@@ -46,6 +46,7 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -68,6 +69,7 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -89,6 +91,7 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -123,7 +126,7 @@ def gru(
     activations : (f, g), optional
         In the place of ("sigmoid", "tanh"): f makes r and z, g makes n. Each is what `nonlinearity`
         of `rnn` is.
-    lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
         As in `rnn`; `out` has no arrays for gates.
     return_gates : bool
         Whether the gates of every step are returned as well, for looking inside; no gradient goes
@@ -160,6 +163,7 @@ def gru(
         out,
         return_gates=return_gates,
         constants=numbers,
+        heads=heads,
     )
     return y, h_n, *gates
 
@@ -176,6 +180,7 @@ def gru_forward(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -199,6 +204,7 @@ def gru_forward(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -221,6 +227,7 @@ def gru_forward(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -251,6 +258,7 @@ def gru_forward(
         return_gates=return_gates,
         constants=numbers,
         memory=memory,
+        heads=heads,
     )
     return y, h_n, *gates, tape
 
@@ -356,6 +364,7 @@ class GRU(Noisy, Layer):
         clip: float | None = None,
         activations: Sequence[Activation] | None = None,
         layer_norm: bool = False,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -395,6 +404,7 @@ class GRU(Noisy, Layer):
             num_layers,
             constants=numbers,
             noise=noise,
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -23,6 +23,7 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -44,6 +45,7 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -64,6 +66,7 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -93,7 +96,7 @@ def gru_layer_norm(
     g_ih, b_ih, g_hh, b_hh : arrays [3H]
         Gain and bias of the products' normalisation; ones and zeros at first, usually.
     h0 : array [B, H], optional
-    lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
         As in `gru`.
 
     Returns
@@ -124,6 +127,7 @@ def gru_layer_norm(
         compute_dtype,
         out,
         return_gates=return_gates,
+        heads=heads,
     )
     return y, h_n, *gates
 
@@ -139,6 +143,7 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -161,6 +166,7 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -182,6 +188,7 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -210,6 +217,7 @@ def gru_layer_norm_forward(
         "gru_layer_norm_forward",
         return_gates=return_gates,
         memory=memory,
+        heads=heads,
     )
     return y, h_n, *gates, tape
 

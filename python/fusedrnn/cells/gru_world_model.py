@@ -25,6 +25,7 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -44,6 +45,7 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -62,6 +64,7 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -92,7 +95,7 @@ def gru_world_model(
     g, b : arrays [3H]
         Gain and bias of the normalisation.
     h0 : array [B, H], optional
-    lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
         As in `gru`.
 
     Returns
@@ -124,6 +127,7 @@ def gru_world_model(
         compute_dtype,
         out,
         return_gates=return_gates,
+        heads=heads,
     )
     return y, h_n, *gates
 
@@ -137,6 +141,7 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -157,6 +162,7 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -176,6 +182,7 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -204,6 +211,7 @@ def gru_world_model_forward(
         "gru_world_model_forward",
         return_gates=return_gates,
         memory=memory,
+        heads=heads,
     )
     return y, h_n, *gates, tape
 
@@ -293,6 +301,8 @@ class WorldModelGRU(Noisy, Layer):
 
     Parameters
     ----------
+    heads : int
+        Blocks along the diagonal of weight_hh; the normalisation is over all gates of all of them.
     update_bias : float
         What the bias of each update gate z, the last block of a layer's bias, is at first.
     others
@@ -310,6 +320,7 @@ class WorldModelGRU(Noisy, Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        heads: int = 1,
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -338,6 +349,7 @@ class WorldModelGRU(Noisy, Layer):
                 recurrent_dropout=recurrent_dropout,
                 recurrent_dropout_mode=recurrent_dropout_mode,
             ),
+            heads=heads,
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
@@ -351,4 +363,4 @@ class WorldModelGRU(Noisy, Layer):
         )
 
     def _initial(self, init: str, seed: int | None) -> Initial:
-        return Initial(init, seed, bias=(2, self._update_bias), normalised=True)
+        return Initial(init, seed, bias=(2, self._update_bias), normalised=True, heads=self.heads)

@@ -90,6 +90,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -119,6 +120,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -148,6 +150,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -176,6 +179,7 @@ def lstm(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -284,6 +288,7 @@ def lstm(
         return_cells=return_cells,
         return_gates=return_gates,
         constants=numbers,
+        heads=heads,
     )
     return y, state, *cells
 
@@ -305,6 +310,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -335,6 +341,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -365,6 +372,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -394,6 +402,7 @@ def lstm_forward(
     cell_clip: float | None = None,
     cell_clip_nan: CellClipNan = "propagate",
     activations: Sequence[Activation] | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -429,6 +438,7 @@ def lstm_forward(
         return_gates=return_gates,
         constants=numbers,
         memory=memory,
+        heads=heads,
     )
     return y, state, *cells, tape
 
@@ -624,6 +634,7 @@ class LSTM(Noisy, Layer):
         cell_clip_nan: CellClipNan = "propagate",
         activations: Sequence[Activation] | None = None,
         layer_norm: bool = False,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -646,6 +657,8 @@ class LSTM(Noisy, Layer):
         self.proj_size = options.count("proj_size", proj_size)
         if self.proj_size and self.coupled:
             raise ValueError(f"proj_size: expected 0 with coupled=True, got {proj_size}")
+        if self.proj_size and heads != 1:
+            raise ValueError(f"heads: expected 1 with a projection, got {heads}")
         noise = self._noise(
             weight_dropout=weight_dropout,
             zoneout=zoneout,
@@ -675,6 +688,7 @@ class LSTM(Noisy, Layer):
             noise=noise,
             absent=() if self.peephole else ("w_peephole",),
             proj_size=self.proj_size,
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

@@ -26,6 +26,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -52,6 +53,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -78,6 +80,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -103,6 +106,7 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -140,7 +144,7 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
+    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
     compute_dtype, out
         As in `lstm`.
 
@@ -176,6 +180,7 @@ def lstm_layer_norm(
         out,
         return_cells=return_cells,
         return_gates=return_gates,
+        heads=heads,
     )
     return y, state, *cells
 
@@ -194,6 +199,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -221,6 +227,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -248,6 +255,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -274,6 +282,7 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -306,6 +315,7 @@ def lstm_layer_norm_forward(
         return_cells=return_cells,
         return_gates=return_gates,
         memory=memory,
+        heads=heads,
     )
     return y, state, *cells, tape
 

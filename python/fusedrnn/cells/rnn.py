@@ -37,6 +37,7 @@ def rnn(
     *,
     nonlinearity: Activation = "tanh",
     clip: float | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -67,6 +68,9 @@ def rnn(
     clip : float, optional
         The activation is given its argument limited to [-clip, clip], as by ONNX's attribute of
         this name; gradients are 0 where the limit was reached. At least 1e-9; None is no limit.
+    heads : int
+        Blocks along the diagonal of `w_hh`, a divisor of H. `w_hh` is then [H, H/heads]: a unit
+        reads h of the H/heads units of its own block, and of no others.
     lengths : integers [B], optional
         An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
         them `y` is 0 and the state stands still; what `x` holds there is never used.
@@ -127,6 +131,7 @@ def rnn(
         compute_dtype,
         out,
         constants=numbers,
+        heads=heads,
     )
     return y, h_n
 
@@ -141,6 +146,7 @@ def rnn_forward(
     *,
     nonlinearity: Activation = "tanh",
     clip: float | None = None,
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -177,6 +183,7 @@ def rnn_forward(
         "rnn_forward",
         constants=numbers,
         memory=memory,
+        heads=heads,
     )
     return y, h_n, tape
 
@@ -356,6 +363,8 @@ class RNN(Noisy, Layer):
     input_size, hidden_size, num_layers : int
         I, H and L, each at least 1.
     nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    heads : int
+        Blocks along the diagonal of weight_hh, [H, H/heads], as of `fusedrnn.rnn`.
     bias : bool
         Whether there are bias_ih and bias_hh.
     batch_first : bool
@@ -426,6 +435,7 @@ class RNN(Noisy, Layer):
         *,
         nonlinearity: Activation = "tanh",
         clip: float | None = None,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -457,6 +467,7 @@ class RNN(Noisy, Layer):
                 recurrent_dropout=recurrent_dropout,
                 recurrent_dropout_mode=recurrent_dropout_mode,
             ),
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

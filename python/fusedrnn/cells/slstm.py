@@ -34,6 +34,7 @@ def slstm(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -59,6 +60,7 @@ def slstm(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -83,6 +85,7 @@ def slstm(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -96,7 +99,7 @@ def slstm(
     compute_dtype: Any = None,
     out: Any = None,
 ) -> Any:
-    """Run an sLSTM of one head; gates in the order i, f, z, o, s the logistic sigmoid.
+    """Run an sLSTM; gates in the order i, f, z, o, s the logistic sigmoid.
 
     With ``v = W_ih x_t + b_ih + W_hh h_{t-1}``, cut into gate blocks::
 
@@ -163,6 +166,7 @@ def slstm(
         compute_dtype,
         out,
         return_cells=return_cells,
+        heads=heads,
     )
     return y, state, *cells
 
@@ -179,6 +183,7 @@ def slstm_forward(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -205,6 +210,7 @@ def slstm_forward(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -230,6 +236,7 @@ def slstm_forward(
     m0: Any = None,
     *,
     forget: Forget = "sigmoid",
+    heads: int = 1,
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
@@ -261,6 +268,7 @@ def slstm_forward(
         "slstm_forward",
         return_cells=return_cells,
         memory=memory,
+        heads=heads,
     )
     return y, state, *cells, tape
 
@@ -381,13 +389,15 @@ class SLSTMGradients(Generic[A]):
 
 
 class SLSTM(Layer):
-    """Layers of sLSTM with one head (Beck et al. 2024).
+    """Layers of sLSTM (Beck et al. 2024).
 
     The equations stand at `fusedrnn.slstm`; a state is a tuple (h, c, n, m).
 
     Parameters
     ----------
     forget : {"sigmoid", "exp"}
+    heads : int
+        Heads that do not mix: blocks along the diagonal of weight_hh, [4H, H/heads].
     forget_bias : float, optional
         What the bias of each forget gate is at first; as `init` says where absent.
     others
@@ -404,6 +414,7 @@ class SLSTM(Layer):
         num_layers: int = 1,
         *,
         forget: Forget = "sigmoid",
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -425,6 +436,7 @@ class SLSTM(Layer):
             input_size,
             hidden_size,
             num_layers,
+            heads=heads,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,

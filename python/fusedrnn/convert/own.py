@@ -18,7 +18,7 @@ from fusedrnn.convert.weights import suffix
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.stack import NAMES
 
-_WEIGHTS = {"w_ih": "G*H,I", "w_hh": "G*H,H"}
+_WEIGHTS = {"w_ih": "G*H,I", "w_hh": "G*H,H/k"}
 _NORMS = dict.fromkeys(("g_ih", "b_ih", "g_hh", "b_hh"), "G*H")
 
 
@@ -84,9 +84,12 @@ def own_layer(
     if first.ndim != 2 or first.shape[0] % own.gates or 0 in first.shape:
         raise ValueError(f"{name}: expected shape ({own.gates}*H, I), got {first.shape}")
     hidden, dtype = first.shape[0] // own.gates, bf16.dtype_name(first)
+    w_hh = arrays.get("weight_hh_l0")
+    columns = w_hh.shape[1] if w_hh is not None and w_hh.ndim == 2 else hidden
+    heads = hidden // columns if columns and hidden % columns == 0 else 1
     for number in range(count):
         width = first.shape[1] if number < directions else directions * hidden
-        sizes = {"G*H": own.gates * hidden, "H": hidden, "I": width}
+        sizes = {"G*H": own.gates * hidden, "H": hidden, "H/k": hidden // heads, "I": width}
         for short in (s for s in own.shapes if s in shorts):
             name = NAMES[short] + suffix(number, directions)
             shape = tuple(sizes[letter] for letter in own.shapes[short].split(","))
@@ -95,6 +98,8 @@ def own_layer(
                 got = bf16.dtype_name(array)
                 raise ValueError(f"{prefix}{name}: expected dtype {dtype}, got {got}")
     options = dict(own.options) | {n: v for n, v in told.items() if v is not None}
+    if heads > 1:
+        options["heads"] = heads
     if own.optional:
         options["bias"] = "b_ih" in shorts
     layer: Layer = own.layer(

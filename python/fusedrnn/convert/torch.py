@@ -45,6 +45,7 @@ def from_torch(
     nonlinearity: str | None = None,
     reset_after: bool | None = None,
     coupled: bool | None = None,
+    heads: int | None = None,
     candidate: Candidate | None = None,
     forget: Forget | None = None,
     batch_first: bool | None = None,
@@ -75,6 +76,9 @@ def from_torch(
     coupled : bool, optional
         Of the state dict of an LSTM of this package: whether its gates are coupled. Without
         peepholes its arrays have the shapes of a GRU's, which is what they are taken for.
+    heads : int, optional
+        Of the state dict of an `RNN`, `GRU` or `LSTM` of this package: into how many blocks its
+        recurrent weights are cut, by default 1. Of other layers shapes tell.
     candidate, forget : str, optional
         Of the state dict of a `MinGRU` or `MinLSTM`, and of an `SLSTM`, which do not tell; by
         default those of the layers.
@@ -103,11 +107,12 @@ def from_torch(
         "nonlinearity": nonlinearity,
         "reset_after": reset_after,
         "coupled": coupled,
+        "heads": heads,
         "candidate": candidate,
         "forget": forget,
     }
     if module is not None:
-        for name in ("coupled", "candidate", "forget", "cell"):
+        for name in ("coupled", "heads", "candidate", "forget", "cell"):
             value = cell if name == "cell" else told[name]
             if value is not None:
                 raise ValueError(f"{name}: expected None for a module of PyTorch, got {value!r}")
@@ -284,12 +289,13 @@ def _runs(
         of_run = {
             short: arrays[NAMES[short] + end] for short in NAMES if NAMES[short] + end in arrays
         }
-        out = of_run["w_hh"].shape[-1]
+        columns = of_run["w_hh"].shape[-1]
+        out = columns * (cell.heads or 1)
         hidden = of_run["w_hr"].shape[-1] if "w_hr" in of_run else out
         rows = len(cell.gates) * hidden
         shapes: dict[str, tuple[int | None, ...]] = {
             "w_ih": (rows, None),
-            "w_hh": (out,) if cell.name == "indrnn" else (rows, out),
+            "w_hh": (out,) if cell.name == "indrnn" else (rows, columns),
             "b_ih": (rows,),
             "b_hh": (rows,),
             "w_peephole": (len(cell.peepholes) * hidden,),
@@ -310,6 +316,9 @@ def _refuse_options(told: Mapping[str, Any], cell: str) -> None:
 def _cell(arrays: Mapping[str, Array], prefix: str, told: dict[str, Any]) -> Cell:
     """Which cell has arrays of these shapes; biases and peepholes have to be those of it."""
     w_hh, w_hr = arrays["weight_hh_l0"], arrays.get("weight_hr_l0")
+    heads = None if told["heads"] is None else options.positive("heads", told["heads"])
+    blocks = heads or 1
+    hidden = w_hh.shape[-1] * blocks if w_hh.ndim else 0
     if w_hr is not None:
         name = "lstm"  # the only one with a projection; its shapes are checked run by run
         if w_hh.ndim != 2 or w_hr.ndim != 2:
@@ -319,12 +328,12 @@ def _cell(arrays: Mapping[str, Array], prefix: str, told: dict[str, Any]) -> Cel
             )
     elif w_hh.ndim == 1:
         name = "indrnn"
-    elif w_hh.ndim == 2 and w_hh.shape[1] and w_hh.shape[0] in [g * w_hh.shape[1] for g in _CELLS]:
-        name = _CELLS[w_hh.shape[0] // w_hh.shape[1]]
+    elif w_hh.ndim == 2 and hidden and w_hh.shape[0] in [g * hidden for g in _CELLS]:
+        name = _CELLS[w_hh.shape[0] // hidden]
     else:
         raise ValueError(
-            f"{prefix}weight_hh_l0: expected shape (G*H, H) with G 1, 3 or 4, or (H,), "
-            f"got {w_hh.shape}"
+            f"{prefix}weight_hh_l0: expected shape (G*H, {'H' if blocks == 1 else f'H/{blocks}'}) "
+            f"with G 1, 3 or 4, or (H,), got {w_hh.shape}"
         )
     has = {short for short, full in NAMES.items() if f"{full}_l0" in arrays}
     couples = told["coupled"]
@@ -347,17 +356,26 @@ def _cell(arrays: Mapping[str, Array], prefix: str, told: dict[str, Any]) -> Cel
             f"got {_names(has)}"
         )
     nonlinearity, reset_after = told["nonlinearity"], told["reset_after"]
-    known = {"gru": "reset_after", "lstm": "coupled"}.get(name, "nonlinearity")
-    _refuse_options({option: v for option, v in told.items() if option != known}, name)
+    known = [{"gru": "reset_after", "lstm": "coupled"}.get(name, "nonlinearity")]
+    known += ["heads"] if name != "indrnn" and w_hr is None else []
+    _refuse_options({option: v for option, v in told.items() if option not in known}, name)
     if name == "gru":
         after = True if reset_after is None else options.flag("reset_after", reset_after)
-        return Cell("gru", reset_after=after)
+        return Cell("gru", reset_after=after, heads=heads)
     if name == "lstm":
         size = None if w_hr is None else int(w_hr.shape[0])
-        return Cell("lstm", peephole="w_peephole" in has, coupled=couples or None, proj_size=size)
+        return Cell(
+            "lstm",
+            peephole="w_peephole" in has,
+            coupled=couples or None,
+            proj_size=size,
+            heads=heads,
+        )
     usual = "relu" if name == "indrnn" else "tanh"
     kinds = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
-    return Cell(name, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, kinds))
+    return Cell(
+        name, heads=heads, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, kinds)
+    )
 
 
 def _names(shorts: set[str]) -> str:

@@ -38,6 +38,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
     # The constructor's arguments that are shown where they are not these.
     _usual: ClassVar[dict[str, Any]] = {
         "num_layers": 1,
+        "heads": 1,
         "bias": True,
         "batch_first": False,
         "dropout": 0.0,
@@ -59,6 +60,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         noise: tuple[float, ...] = (),
         absent: tuple[str, ...] = (),
         proj_size: int = 0,
+        heads: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -74,6 +76,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         self.input_size = options.positive("input_size", input_size)
         self.hidden_size = options.positive("hidden_size", hidden_size)
         self.num_layers = options.positive("num_layers", num_layers)
+        self.heads = options.divisor("heads", heads, "hidden_size", self.hidden_size)
         self.bias = options.flag("bias", bias)
         self.batch_first = options.flag("batch_first", batch_first)
         self._draws = Draws(dropout, self.num_layers, options.seed(seed), any(noise))
@@ -94,6 +97,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             noise=noise,
             absent=absent,
             projection_size=proj_size,
+            heads=self.heads,
             directions=2 if self.bidirectional else 1,
             bias=self.bias,
             dtype=self.dtype,

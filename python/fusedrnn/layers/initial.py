@@ -27,6 +27,7 @@ class Initial:
     seed: int | None
     bias: tuple[int, float] | None = None
     normalised: bool = False
+    heads: int = 1
 
     def generator(self) -> np.random.Generator:
         """Return what the parameters are drawn from, in their order."""
@@ -57,8 +58,9 @@ class Initial:
                         "init: expected 'uniform' for recurrent weights that are no matrix, "
                         "got 'orthogonal'"
                     )
-                gates = range(0, shape[0], hidden_size)
-                return np.concatenate([_orthogonal(random, hidden_size, shape[1]) for _ in gates])
+                rows = hidden_size // self.heads  # of a gate's block
+                blocks = range(0, shape[0], rows)
+                return np.concatenate([_orthogonal(random, rows, shape[1]) for _ in blocks])
             if kind == "w_hr":
                 return _orthogonal(random, *shape)
             if kind == "w_ih":

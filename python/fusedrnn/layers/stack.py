@@ -46,6 +46,7 @@ class Stack:
         noise: tuple[float, ...],
         absent: tuple[str, ...],  # names of optional parameters beside the biases
         projection_size: int,
+        heads: int,
         directions: int,
         bias: bool,
         dtype: str,
@@ -59,6 +60,7 @@ class Stack:
             input_size,
             hidden_size,
             projection_size,
+            heads,
             num_layers,
             constants,
             noise,
@@ -116,9 +118,8 @@ class Stack:
         return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
 
     def _runs(self) -> list[Any]:
-        cell, input_size, hidden_size, projection_size, num_layers, constants, noise, directions = (
-            self._description
-        )
+        cell, input_size, hidden_size, projection_size, heads = self._description[:5]
+        num_layers, constants, noise, directions = self._description[5:]
         size = projection_size or hidden_size
         width = directions * size
         return [
@@ -132,6 +133,7 @@ class Stack:
                 width if layer else input_size,
                 hidden_size,
                 projection_size,
+                heads,
                 constants,
                 noise,
             )

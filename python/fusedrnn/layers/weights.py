@@ -17,6 +17,7 @@ class LayerWeights:
     """What a layer does with its parameters."""
 
     dtype: str
+    heads: int
     _device: devices.Device
     _stack: Stack
 
@@ -28,10 +29,10 @@ class LayerWeights:
         one of them sees its new values. What is assigned is what `load_state_dict` takes. `p` is a
         dict for whoever reads it; ``dict(p)`` is a plain one, which `jax.tree` wants.
 
-        weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H], bias_ih_l{k}
-        and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse direction. On the
-        CPU NumPy arrays, those of a bfloat16 layer of `ml_dtypes.bfloat16`; on a CUDA device arrays
-        of `array_type`.
+        weight_ih_l{k} is [G*H, I] (for k > 0 [G*H, D*H]), weight_hh_l{k} [G*H, H/heads],
+        bias_ih_l{k} and bias_hh_l{k} [G*H]; with `_reverse` appended, those of the reverse
+        direction. On the CPU NumPy arrays, those of a bfloat16 layer of `ml_dtypes.bfloat16`; on a
+        CUDA device arrays of `array_type`.
 
         Raises
         ------
@@ -90,4 +91,4 @@ class LayerWeights:
 
     def _initial(self, init: str, seed: int | None) -> Initial:
         """How the parameters begin."""
-        return Initial(init, seed)
+        return Initial(init, seed, heads=self.heads)

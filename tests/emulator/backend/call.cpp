@@ -121,6 +121,9 @@ Call::Call(const Case& one, const Options& options) : case_(one), options_(optio
   p.I = x.shape[2];
   p.H = one.arguments.at(first.name).shape[0] / first.rows.times;
   p.P = one.results.at("y").shape[2];
+  if (const auto w_hh = one.arguments.find("w_hh"); w_hh != one.arguments.end()) {
+    p.heads = p.P / w_hh->second.shape.back();
+  }
   p.num_constants = static_cast<int>(cell.constants.size());
   for (size_t i = 0; i < cell.constants.size(); ++i) p.constants[i] = cell.constants[i].usual;
   p.noise.zoneout[0] = one.rates[1];
