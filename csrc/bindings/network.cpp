@@ -249,6 +249,14 @@ void register_network(py::module_& m) {
       py::arg("sequences") = py::none(), py::arg("constants") = py::tuple(),
       py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
+  m.def(
+      "gate_names",
+      [](py::handle cell) {
+        py::list names;
+        for (const char* name : cell_argument(cell).gates) names.append(name);
+        return py::tuple(names);
+      },
+      py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }
 
 }  // namespace fusedrnn::bindings

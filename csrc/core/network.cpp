@@ -220,19 +220,6 @@ void set_noise(const fusedrnn_run& given, int number, Run& run) {
   }
 }
 
-// What gates that are computed again do not know of.
-void refuse_with_lean(const Run& run, int number) {
-  const Noise& noise = run.problem.noise;
-  const bool passes = std::string_view(run.cell->name).starts_with("gru_reset_before");
-  for (const auto& [field, rate] : {std::pair{"candidate_dropout", noise.candidate},
-                                    std::pair{"recurrent_dropout", passes ? noise.state : 0}}) {
-    if (!run.problem.lean || rate == 0) continue;
-    refuse_value({"", field, "", number},
-                 std::string("0 with FUSEDRNN_MEMORY_LEAN (") + run.cell->name + ")",
-                 number_text(rate));
-  }
-}
-
 // `last`: the highest row so far.
 void set_rows(const fusedrnn_run& given, int number, int last, Run& run) {
   run.read_offset = given.read_offset;
@@ -269,7 +256,6 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   set_sizes(given, number, named, network.dtype, run);
   set_constants(given, number, run);
   set_noise(given, number, run);
-  refuse_with_lean(run, number);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;

@@ -185,6 +185,7 @@ def run(
     lean: bool = False,
     heads: int = 1,
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
+def gate_names(cell: str) -> tuple[str, ...]: ...
 def as_array(
     name: str,
     obj: _Array,

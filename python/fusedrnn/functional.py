@@ -114,19 +114,29 @@ def run(
     function: str = "",
     *,
     return_cells: object = False,
+    return_gates: object = False,
     constants: tuple[float, ...] = (),
     memory: object = "default",
     heads: object = 1,
-) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
+) -> tuple[A, tuple[A, ...], tuple[Any, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
     `masks` are lengths, mask, resets, padding and the reset states. Of every step are the states
-    beyond h, where `return_cells` asks for them; the tape is there for a function's name. No
-    constants are the usual ones.
+    beyond h, where `return_cells` asks for them, and behind them the gates by letter, where
+    `return_gates` does; the tape is there for a function's name. No constants are the usual ones.
     """
     blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()
+    shows_gates = options.flag("return_gates", return_gates)
+    is_lean = options.is_lean(memory)
+    if shows_gates and not _core.gate_names(cell):
+        raise ValueError(
+            "return_gates: expected False with clip, cell_clip or activations, with which no gates "
+            "are kept, got True"
+        )
+    if shows_gates and is_lean:
+        raise ValueError("return_gates: expected False with memory='lean', got True")
     y_out, states_out, cells_out = (
         (None, None, (None,) * len(shown) or None)
         if out is None
@@ -143,12 +153,12 @@ def run(
         masked,
         backwards,
         computed_in,
-        function != "",
+        function != "" or shows_gates,
         y_out,
         states_out,
         cells_out,
         constants,
-        options.is_lean(memory),
+        is_lean,
         blocks,
     )
     y, states_n, cells, tape = results
@@ -156,15 +166,16 @@ def run(
         warn_of_lost_gradients((x, *parameters, *states), 3)
     kind = converter_to_kind_of(x)
     saved = None
-    if tape is not None:
+    gates = (cut_gates(tape, 0, kind),) if shows_gates else ()
+    if function:
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
         call = Call(cell, x, parameters, states, masked, backwards, constants, blocks)
         saved = Tape(function, tape, kind, stamps, call)
     if out is not None:
-        return y, states_n, cells, saved
-    return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved
+        return y, states_n, (*cells, *gates), saved
+    return kind(y), tuple(map(kind, states_n)), (*map(kind, cells), *gates), saved
 
 
 def check_tape(function: str, tape: object) -> None:

@@ -205,7 +205,7 @@ def same_names(
 
 
 def is_lean(memory: object) -> bool:
-    """Whether a tape keeps the states alone."""
+    """Whether a tape keeps no gates."""
     return choice("memory", memory, MEMORIES) == "lean"
 
 

@@ -155,7 +155,7 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
   const BackwardJob& job = context.job;
   constexpr int W = V::width;
   const int64_t H = context.p.H, B = context.p.B, ld = job.ld_state;
-  const int64_t gate_row = context.gate_step(step.time) * B;
+  const int64_t gate_row = context.kept_slot(step.time) * B;
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index) continue;

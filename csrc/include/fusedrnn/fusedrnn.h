@@ -134,8 +134,9 @@ typedef enum fusedrnn_compute {
  * device within the rounding of sums in another order. */
 typedef enum fusedrnn_memory {
   FUSEDRNN_MEMORY_DEFAULT = 0, /* states and gates of every step */
-  /* States alone: backward computes the gates again, some steps at a time, by one more product over
-   * all of them. Reserve and backward together need a fraction of the memory. */
+  /* On the CPU the states of few steps, from which backward takes the others again, some at a time;
+   * on a CUDA device all states, from which it computes the gates again. Reserve and backward
+   * together need a fraction of the memory. */
   FUSEDRNN_MEMORY_LEAN = 1
 } fusedrnn_memory;
 
@@ -228,9 +229,9 @@ typedef struct fusedrnn_run {
    *                       after a step what it was before; without training it is the share of what
    *                       it was before in what it is after, in backward and frozen too
    *   candidate_dropout   of gru_..._general and lstm_..._general: units of n or g where they are
-   *                       added to the state, at each step others; 0 with FUSEDRNN_MEMORY_LEAN
+   *                       added to the state, at each step others
    *   recurrent_dropout   units of h where w_hh, a matrix, multiplies it, the same at all steps; of
-   *                       r * h in gru_reset_before too, there 0 with FUSEDRNN_MEMORY_LEAN */
+   *                       r * h in gru_reset_before too */
   double weight_dropout;
   double zoneout_h, zoneout_c;
   double candidate_dropout;

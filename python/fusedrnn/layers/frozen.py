@@ -113,12 +113,19 @@ class Frozen(Fixed):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: bool = False,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
 
-        The same bits too, unless the weights are kept in a smaller dtype.
+        The same bits too, unless the weights are kept in a smaller dtype. Frozen layers keep no
+        gates: ``return_gates=True`` is an error.
         """
+        if options.flag("return_gates", return_gates):
+            raise ValueError(
+                f"return_gates: expected False for {self!r}, as frozen layers keep no gates; call "
+                "the layer itself"
+            )
         # Without masks there is no padding; a wrong word for it is still refused.
         plain = padding == "zero" and lengths is None and mask is None and resets is None
         if plain and out is None and not return_cells and reset_state is None:

@@ -108,6 +108,7 @@ class Stack:
     def _take(self, network: _core.Network, num_runs: int) -> None:
         self.network = network
         self._dual_network: _core.Network | None = None
+        self._gates_network: _core.Network | None = None
         self.width: int = network.output_size
         self.num_runs = num_runs
         # Of the states beyond h of the last layer, side by side.
@@ -120,13 +121,13 @@ class Stack:
         return self.num_runs // directions, directions == 2
 
     def __getstate__(self) -> dict[str, Any]:
-        made_again = ("network", "_dual_network")
+        made_again = ("network", "_dual_network", "_gates_network")
         return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.network = self._make_network()
-        self._dual_network = None
+        self._dual_network = self._gates_network = None
 
     def dual_network(self) -> _core.Network:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
@@ -134,6 +135,20 @@ class Stack:
             dtype, _, on_cuda, lean = self._types
             self._dual_network = _core.Network(self._runs(), dtype, "dual", on_cuda, lean)
         return self._dual_network
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether a tape with the default memory has gates."""
+        return len(_core.gate_names(self._description[0])) > 0
+
+    def keeping_gates(self) -> _core.Network:
+        """The same layers with the default memory, which keeps gates."""
+        dtype, compute_dtype, on_cuda, lean = self._types
+        if not lean:
+            return self.network
+        if self._gates_network is None:
+            self._gates_network = _core.Network(self._runs(), dtype, compute_dtype, on_cuda, False)
+        return self._gates_network
 
     def _make_network(self) -> _core.Network:
         dtype, compute_dtype, on_cuda, lean = self._types
