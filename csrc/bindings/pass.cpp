@@ -215,7 +215,7 @@ void check_inputs_of(const Network& network, const PassInputs& inputs) {
 py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
                        py::handle states, bool save, py::handle y_object,
                        py::handle states_n_object, py::handle sequences,
-                       const fusedrnn_frozen* frozen) {
+                       const fusedrnn_frozen* frozen, py::handle reserve_object) {
   Place& place = inputs->place;
   const bool unbatched = inputs->unbatched;
   check_inputs_of(*network, *inputs);
@@ -252,7 +252,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   // What a call leaves on a device refers to its memory until the tape is gone.
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   std::unique_ptr<Reserve> reserve;
-  if (save) reserve = std::make_unique<Reserve>(*network, T, B, place, memory);
+  if (save) {
+    reserve = reserve_object.is_none() ? std::make_unique<Reserve>(*network, T, B, place, memory)
+                                       : std::make_unique<Reserve>(reserve_object, place, true);
+  }
   run_pass(args, reserve.get(), place, memory.get(), [&](const fusedrnn_forward_args* a) {
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
   });
@@ -367,11 +370,10 @@ py::object gates_of_run(const py::object& self, int32_t run) {
 
 // A tape over a reserve that was kept, or came back, as plain bytes.
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
-                              py::handle parameters, py::handle masks, const py::array& reserve,
+                              py::handle parameters, py::handle masks, py::handle reserve,
                               py::handle dropout) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   inputs->dropout = dropout_argument(dropout);
-  if (inputs->place.on_cuda()) refuse_type("x", "an array on the CPU", "one on a CUDA device");
   check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
   check_backward_inputs(*network, args, Layout::any);
@@ -380,8 +382,9 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   std::vector<bool> resets(static_cast<size_t>(states_of_runs(*network)));
   const Objects given("reset_states", inputs->reset_states, resets.size());
   for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
-  return std::make_unique<Tape>(Tape{network, true, std::move(inputs), std::move(resets),
-                                     std::make_unique<Reserve>(reserve)});
+  auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
+  return std::make_unique<Tape>(
+      Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
 }
 
 const char* compute_name(const Network& network) {
@@ -416,7 +419,9 @@ void register_tape(py::module_& m) {
           "Names of the gates of a run; none of a cell without gates.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
-          "All that the forward pass computed for backward, as bytes; None on a CUDA device.")
+          "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
+          "it "
+          "was not given.")
       .def_property_readonly(
           "parameters",
           [](const Tape& tape) {
