@@ -16,7 +16,7 @@ from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
 )
 from torch.autograd import forward_ad
 
-from fusedrnn.torch.operators import LIBRARY, Arrays
+from fusedrnn.torch.operators import LIBRARY, Arrays, backward, run, train
 from fusedrnn.torch.plan import Plan, plan_of
 
 _OPS = torch.ops.fusedrnn
@@ -47,10 +47,45 @@ def _redispatch(keyset: Any, name: str, *arguments: Any) -> list[Tensor]:
 def _from_function(keyset: Any, name: str, *arguments: Any) -> list[Tensor]:
     """The same in a function's forward, in which PyTorch has disabled gradients.
 
-    Transforms further out, whose turn comes inside, would take that for the user's wish.
+    Transforms further out, whose turn comes inside, would take that for the user's wish. Without a
+    keyset the dispatcher was not asked at all (`call`).
     """
+    if keyset is None:
+        return train(*arguments)
+    if not _C._are_functorch_transforms_active():
+        return _redispatch(keyset, name, *arguments)
     with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
         return _redispatch(keyset, name, *arguments)
+
+
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
+
+
+def _plain(x: Any, *lists: Arrays) -> bool:
+    """Whether nothing of PyTorch but autograd could want to know of a call.
+
+    Then it goes without the dispatcher, which costs more than a step of a small network takes.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or _C._are_functorch_transforms_active()
+        or _C._len_torch_dispatch_stack()
+        or _C._len_torch_function_stack()
+        or _C._get_tracing_state() is not None
+        or not x.is_cpu
+        or not all(_PLAIN.issuperset(map(type, tensors)) for tensors in lists)
+    )
+
+
+def call(structure: str, arrays: list[Tensor | None]) -> list[Tensor]:
+    """`network`."""
+    if not _plain(arrays[0], arrays):
+        results: list[Tensor] = _OPS.network(structure, arrays)
+        return results
+    if _watched(arrays):
+        return list(_Network.apply(None, structure, False, *arrays))
+    return run(structure, arrays)
 
 
 class _Network(_Function):  # type: ignore[misc]
@@ -74,7 +109,10 @@ class _Network(_Function):  # type: ignore[misc]
         *arrays, reserve = ctx.saved_tensors
         upstream = upstream[:-1] if ctx.train else upstream
         plan = plan_of(ctx.structure)
-        gradients = _OPS.network_backward(ctx.structure, arrays, reserve, list(upstream))
+        if torch.is_grad_enabled() or not _plain(reserve, arrays, upstream):
+            gradients = _OPS.network_backward(ctx.structure, arrays, reserve, list(upstream))
+        else:
+            gradients = backward(ctx.structure, arrays, reserve, list(upstream))
         return None, None, None, *plan.in_places(arrays, gradients)
 
     @staticmethod

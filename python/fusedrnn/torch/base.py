@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fusedrnn.layers.base import Layer
-from fusedrnn.torch import autograd  # noqa: F401  makes the operators differentiable
+from fusedrnn.torch.autograd import call
 from fusedrnn.torch.plan import call_key, network_key
 
 _SEEDS = 2**63 - 1
@@ -96,11 +96,17 @@ class Recurrent(nn.Module):
 
     def _weights(self) -> list[Tensor | None]:
         """Parameters as they are now, in the compiled module's order."""
-        return [None if name is None else getattr(self, name) for name in self._slots]
+        own = self._parameters  # where most are found without __getattr__
+        found = [None if name is None else own.get(name) for name in self._slots]
+        return [
+            getattr(self, name) if weight is None and name is not None else weight
+            for name, weight in zip(self._slots, found, strict=True)
+        ]
 
     def _call(
         self,
         x: Tensor,
+        weights: list[Tensor | None],
         states: Sequence[Tensor | None],
         reset_states: Sequence[Tensor | None],
         masks: Sequence[Tensor | None],
@@ -109,7 +115,6 @@ class Recurrent(nn.Module):
         dropout: float,
     ) -> list[Tensor]:
         """Run over x [T, B, I]: y, states and cells."""
-        weights = self._weights()
         wide: torch.dtype | None = None
         device = x.device.type
         if _autocasts(device):
@@ -132,12 +137,16 @@ class Recurrent(nn.Module):
         seed = torch.randint(_SEEDS, (1,)) if draws else None
         key = call_key(self._network, padding == "last", cells, dropout if draws else 0.0)
         arrays = [x, *weights, *states, *reset_states, *masks, seed]
-        results: list[Tensor] = torch.ops.fusedrnn.network(key, arrays)
+        results = call(key, arrays)
         return results if wide is None else [result.to(wide) for result in results]
 
-    def _check_type(self, x: Tensor, states: Sequence[Tensor | None]) -> None:
+    @staticmethod
+    def _check_type(
+        x: Tensor, weights: list[Tensor | None], states: Sequence[Tensor | None]
+    ) -> None:
         """That what comes together is of one type, in torch's words."""
-        weight = next(w for w in self._weights() if w is not None)
+        weight = weights[0]  # each cell has it
+        assert weight is not None
         if not _autocasts(x.device.type):
             if x.dtype != weight.dtype:
                 raise ValueError(

@@ -75,10 +75,12 @@ class RecurrentCell(Recurrent):
         if not batched:
             input = input.unsqueeze(0)
             states = tuple(None if s is None else s.unsqueeze(0) for s in states)
-        self._check(input, states)
+        weights = self._weights()
+        self._check(input, weights, states)
         none = (None,) * len(states)
         _, *states_n = self._call(
             input.unsqueeze(0),
+            weights,
             tuple(None if s is None else s.unsqueeze(0) for s in states),
             none,
             (None, None, None),
@@ -89,7 +91,9 @@ class RecurrentCell(Recurrent):
         states_n = [state.squeeze(0) for state in states_n]
         return self._joined(states_n if batched else [state.squeeze(0) for state in states_n])
 
-    def _check(self, x: Tensor, states: Sequence[Tensor | None]) -> None:
+    def _check(
+        self, x: Tensor, weights: list[Tensor | None], states: Sequence[Tensor | None]
+    ) -> None:
         """Shapes and types of x [B, I] and states [B, H]."""
         if x.size(1) != self.input_size:
             raise RuntimeError(
@@ -108,7 +112,7 @@ class RecurrentCell(Recurrent):
                     f"hidden{i} has inconsistent hidden_size: got {state.size(1)}, expected "
                     f"{self.hidden_size}"
                 )
-        self._check_type(x, states)
+        self._check_type(x, weights, states)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"

@@ -154,9 +154,12 @@ class RecurrentLayer(Recurrent):
         elif swapped:
             input = input.transpose(0, 1)
             resets, mask = (m if m is None else m.transpose(0, 1) for m in (resets, mask))
-        self._check(input, states)
+        weights = self._weights()
+        self._check(input, weights, states)
         masks = (lengths, mask, resets)
-        y, *others = self._call(input, states, resets_to, masks, padding, return_cells, rate)
+        y, *others = self._call(
+            input, weights, states, resets_to, masks, padding, return_cells, rate
+        )
         count = len(self._states)
         states_n, sequences = others[:count], [y, *others[count:]]
         if not batched:
@@ -182,8 +185,11 @@ class RecurrentLayer(Recurrent):
         x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
         if order is not None:
             states = [None if s is None else s.index_select(1, order) for s in states]
-        self._check(x, states)
-        y, *others = self._call(x, states, resets_to, (lengths, None, None), padding, cells, rate)
+        weights = self._weights()
+        self._check(x, weights, states)
+        y, *others = self._call(
+            x, weights, states, resets_to, (lengths, None, None), padding, cells, rate
+        )
 
         def pack(sequence: Tensor) -> PackedSequence:
             rows = pack_padded_sequence(sequence, lengths).data
@@ -209,9 +215,11 @@ class RecurrentLayer(Recurrent):
             f"For {kind} input, hx and cx should also be {expected}-D but got ({shown}) tensors"
         )
 
-    def _check(self, x: Tensor, states: Sequence[Tensor | None]) -> None:
+    def _check(
+        self, x: Tensor, weights: list[Tensor | None], states: Sequence[Tensor | None]
+    ) -> None:
         """Shapes and types of x [T, B, I] and states [L*D, B, n]."""
-        self._check_type(x, states)
+        self._check_type(x, weights, states)
         if x.size(-1) != self.input_size:
             raise RuntimeError(
                 "input.size(-1) must be equal to input_size. Expected "

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from fusedrnn import _core
 from fusedrnn.bf16 import BITS
-from fusedrnn.torch.plan import NUM_UNDIFFERENTIABLE, Plan, plan_of
+from fusedrnn.options import either
+from fusedrnn.torch.plan import DTYPE_NAMES, NUM_UNDIFFERENTIABLE, Plan, plan_of
 
 Arrays = Sequence[Tensor | None]
 
@@ -41,28 +43,23 @@ _SCHEMAS = (
 for _schema in _SCHEMAS:
     LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-
 
 # --- arrays in and out ---
 
 
 def _lend(tensor: Tensor | None) -> Any:
-    """A tensor as the compiled module reads it, where it lies; NumPy's arrays cost it least."""
+    """A tensor as the compiled module reads it, where it lies: on the CPU once, as a capsule."""
     if tensor is None:
         return None
-    tensor = tensor.detach()
-    # The dispatcher looks for views that are negated as they are read, and for tensors of zeros
-    # without memory, but not in lists of optional tensors.
+    if tensor.is_cuda:
+        return tensor.detach()
+    # The dispatcher looks for views that are negated as they are read, and for zeros without
+    # memory, but not in lists of optional tensors.
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     elif tensor._is_zerotensor():
         tensor = torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-    if tensor.is_cuda:
-        return tensor
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(BITS)
-    return tensor.numpy()
+    return to_dlpack(tensor)
 
 
 def _take(array: Any) -> Tensor:
@@ -75,7 +72,7 @@ def _take(array: Any) -> Tensor:
 
 
 def _network_of(plan: Plan, x: Tensor, *, dual: bool = False) -> _core.Network:
-    return plan.network(str(x.dtype).removeprefix("torch."), x.is_cuda, dual=dual)
+    return plan.network(DTYPE_NAMES[x.dtype], x.is_cuda, dual=dual)
 
 
 def _drop_of(plan: Plan, arrays: Arrays) -> tuple[float, int, int] | None:
@@ -92,6 +89,11 @@ def _x_of(plan: Plan, arrays: Arrays) -> Tensor:
         raise TypeError("x: expected a tensor, got None")
     if x.dim() != 3:
         raise ValueError(f"x: expected a tensor [T, B, I], got shape {tuple(x.shape)}")
+    if x.dtype not in DTYPE_NAMES:
+        raise TypeError(
+            f"x: expected dtype {either(DTYPE_NAMES.values())}, got "
+            f"{str(x.dtype).removeprefix('torch.')}"
+        )
     return x
 
 
@@ -125,7 +127,8 @@ def run(structure: str, arrays: Arrays) -> list[Tensor]:
     return [_take(result) for result in (y, *states_n, *cells)]
 
 
-def _train(structure: str, arrays: Arrays) -> list[Tensor]:
+def train(structure: str, arrays: Arrays) -> list[Tensor]:
+    """`network_train` of tensors that nobody watches."""
     plan = plan_of(structure)
     x = _x_of(plan, arrays)
     lent = [_lend(array) for array in arrays[:-1]]
@@ -139,9 +142,14 @@ def _train(structure: str, arrays: Arrays) -> list[Tensor]:
         save=True,
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
-        reserve=_lend(_used(network, x, reserve)),
+        reserve=_writable(_used(network, x, reserve)),
     )
     return [*map(_take, (y, *states_n, *cells)), reserve]
+
+
+def _writable(tensor: Tensor) -> Any:
+    """One that is written; capsules of this kind do not say that they may be."""
+    return tensor if tensor.is_cuda else tensor.numpy()
 
 
 def _used(network: _core.Network, x: Tensor, reserve: Tensor) -> Tensor:
@@ -150,7 +158,8 @@ def _used(network: _core.Network, x: Tensor, reserve: Tensor) -> Tensor:
     return reserve[: network.reserve_bytes(x.shape[0], x.shape[1], index)]
 
 
-def _backward(structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays) -> list[Tensor]:
+def backward(structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays) -> list[Tensor]:
+    """`network_backward` of tensors that nobody watches."""
     plan = plan_of(structure)
     x = _x_of(plan, arrays)
     lent = [_lend(array) for array in arrays[:-1]]
@@ -286,8 +295,8 @@ def _fake_backward_jvp(
 
 for _name, _kernel, _fake in (
     ("network", run, _fake_results),
-    ("network_train", _train, _fake_train),
-    ("network_backward", _backward, _fake_backward),
+    ("network_train", train, _fake_train),
+    ("network_backward", backward, _fake_backward),
     ("network_jvp", _jvp, _fake_jvp),
     ("network_backward_jvp", _backward_jvp, _fake_backward_jvp),
 ):

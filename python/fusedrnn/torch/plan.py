@@ -25,6 +25,13 @@ from fusedrnn.layers.stack import Description, runs_of
 # lengths, mask, resets, seed
 NUM_UNDIFFERENTIABLE = 4
 
+DTYPE_NAMES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
 # What blocks of a reserve are aligned to (csrc/core/reserve.cpp).
 _CPU_LINE, _CUDA_LINE = 64, 256
 
@@ -69,6 +76,7 @@ class Plan:
         self.num_differentiable = 1 + self.num_parameters + 2 * self.num_states
         self._states = 1 + self.num_parameters
         self._reset_states = self._states + self.num_states
+        self._no_masks = (None,) * (self.num_states + NUM_UNDIFFERENTIABLE - 1)
 
     def network(self, dtype: str, on_cuda: bool, *, dual: bool = False) -> _core.Network:
         """The compiled module's network; `dual`: over dual numbers of that dtype."""
@@ -99,7 +107,7 @@ class Plan:
         rounded up to whole lines. At multiples of a line nothing is rounded, and four of them give
         the sum; then come a line for each block that may be rounded.
         """
-        dtype, device = str(x.dtype).removeprefix("torch."), x.device
+        dtype, device = DTYPE_NAMES[x.dtype], x.device
         index = (device.index or 0) if device.type == "cuda" else None
         line = _CPU_LINE if index is None else _CUDA_LINE
         known = self._bounds.get((dtype, index))
@@ -133,12 +141,12 @@ class Plan:
 
     def masks(self, arrays: Sequence[Any]) -> tuple[Any, ...] | None:
         """What the compiled module takes of masks and reset states."""
-        resets = self.reset_states(arrays)
-        if all(state is None for state in resets):
-            if all(mask is None for mask in arrays[-NUM_UNDIFFERENTIABLE:-1]):
-                return None
-            return (*arrays[-NUM_UNDIFFERENTIABLE:-1], self.shows_last, None)
-        return (*arrays[-NUM_UNDIFFERENTIABLE:-1], self.shows_last, resets)
+        given = tuple(arrays[self._reset_states : -1])
+        if given == self._no_masks:
+            return None
+        *resets, lengths, mask, reset = given
+        known = None if resets == [None] * self.num_states else tuple(resets)
+        return lengths, mask, reset, self.shows_last, known
 
     def present(self, arrays: Sequence[Any]) -> list[int]:
         """The places of what has a gradient and is there."""
