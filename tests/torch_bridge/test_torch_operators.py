@@ -125,7 +125,9 @@ def test_wrong_arguments_are_errors() -> None:
         OPS.network(key, [arrays[0][0], *arrays[1:]])
     with pytest.raises(ValueError, match=r"^w_ih|^parameters|w_ih"):
         OPS.network(key, [arrays[0], arrays[2], *arrays[2:]])
-    with pytest.raises(TypeError, match=r"^x: expected dtype float32, float64, bfloat16 or float16, "):
+    with pytest.raises(
+        TypeError, match=r"^x: expected dtype float32, float64, bfloat16 or float16, "
+    ):
         OPS.network(key, [arrays[0].int(), *arrays[1:]])
     *_, reserve = OPS.network_train(key, arrays)
     y = OPS.network(key, arrays)[0]
