@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -254,6 +255,32 @@ def test_checkpoint_and_hooks() -> None:
         y = loss(True)
     check_same(torch.autograd.grad(y, wanted), expected, 0.0)
     assert any(len(shape) == 1 and shape[0] > 500 for shape in packed)  # the reserve is one of them
+
+
+def test_backward_lets_go_of_what_was_saved() -> None:
+    """Though results live on."""
+    module = double(bridge.GRU, 2, 3)
+    saved: list[Any] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        copy = tensor.detach().clone()
+        saved.append(weakref.ref(copy))
+        return copy
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        x = module(random_x(3, 2, 2))
+    total(x).backward()
+    assert any(ref() is None for ref in saved)
+    assert not any(ref() is not None and ref().dtype == torch.uint8 for ref in saved)
+    assert x[0].shape == (3, 2, 3)
+    x = torch.randn(3, 2, 2, dtype=torch.float64)
+    alive = weakref.ref(x)
+    y, _ = module(x)
+    del x
+    assert alive() is not None
+    total(y).backward()
+    assert alive() is None
+    assert y.shape == (3, 2, 3)
 
 
 def test_changes_in_place_are_seen() -> None:

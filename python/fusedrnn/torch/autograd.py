@@ -58,6 +58,12 @@ def _from_function(keyset: Any, name: str, *arguments: Any) -> list[Tensor]:
         return _redispatch(keyset, name, *arguments)
 
 
+def _save_for_jvp(ctx: Any, *tensors: Tensor | None) -> None:
+    """Only in forward mode: backward does not let go of these."""
+    if forward_ad._current_level >= 0:
+        ctx.save_for_forward(*tensors)
+
+
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 
 
@@ -97,7 +103,7 @@ class _Network(_Function):  # type: ignore[misc]
         ctx.structure = structure
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*arrays, reserve)
-        ctx.save_for_forward(*arrays)
+        _save_for_jvp(ctx, *arrays)
         if train:
             ctx.mark_non_differentiable(reserve)
             results.append(reserve)
@@ -134,7 +140,7 @@ class _Backward(_Function):  # type: ignore[misc]
         ctx.structure, ctx.count = structure, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*arrays, *upstream)
-        ctx.save_for_forward(*arrays, *upstream)
+        _save_for_jvp(ctx, *arrays, *upstream)
         return tuple(gradients)
 
     @staticmethod
