@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -133,12 +134,35 @@ class Recurrent(nn.Module):
 
             x = x if x.dtype == torch.float64 else x.to(narrow)
             weights, states, reset_states = map(cast, (weights, states, reset_states))
+        if torch.onnx.is_in_onnx_export():
+            return self._onnx_nodes(x, weights, states, reset_states, masks, padding, cells)
         draws = self.training and (self._draws_noise or dropout > 0)
         seed = torch.randint(_SEEDS, (1,)) if draws else None
         key = call_key(self._network, padding == "last", cells, dropout if draws else 0.0)
         arrays = [x, *weights, *states, *reset_states, *masks, seed]
         results = call(key, arrays)
         return results if wide is None else [result.to(wide) for result in results]
+
+    def _onnx_nodes(
+        self,
+        x: Tensor,
+        weights: list[Tensor | None],
+        states: Sequence[Tensor | None],
+        reset_states: Sequence[Tensor | None],
+        masks: Sequence[Tensor | None],
+        padding: str,
+        cells: bool,
+    ) -> list[Tensor]:
+        from fusedrnn.torch.onnx_nodes import nodes  # noqa: PLC0415  few need it
+
+        unusual = self.training and (self._draws_noise or getattr(self, "dropout", 0.0) > 0)
+        unusual = unusual or padding == "last" or cells or any(s is not None for s in reset_states)
+        try:
+            return nodes(self._described(), x, weights, states, masks, unusual)
+        except ValueError as error:
+            # The exporter would go on to other ways, and speak of the last one alone.
+            warnings.warn(f"torch.onnx.export: {error}", stacklevel=2)
+            raise
 
     @staticmethod
     def _check_type(
