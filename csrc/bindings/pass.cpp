@@ -282,7 +282,7 @@ namespace {
 py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstates_n_object,
                         py::handle dsequences, bool all, py::handle dx_object,
                         py::handle dparameters_object, py::handle dstates_object,
-                        py::handle dresets_object, bool wants_flow, double clip_dh) {
+                        py::handle dresets_object, bool wants_flow, double clip_dh, bool wants_dx) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
@@ -304,8 +304,11 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   dstate_y.make_readable();
 
   const Shape dx_shape = form.sequence(network.input_size());
-  OutputArray dx("dx", dx_object, network.dtype, dx_shape, &place);
-  if (form.unbatched) add_batch(dx, "dx", dx_shape, 1);
+  std::optional<OutputArray> dx;
+  if (wants_dx) {
+    dx.emplace("dx", dx_object, network.dtype, dx_shape, &place);
+    if (form.unbatched) add_batch(*dx, "dx", dx_shape, 1);
+  }
   Arrays<OutputArray> dparameters(tape.inputs->parameters.size());
   const Objects given("dparameters", dparameters_object, dparameters.size());
   network.for_parameters([&](const Run& run, int i, int number) {
@@ -320,7 +323,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const States<OutputArray> dresets(form, States<OutputArray>::all,
                                     {"dreset_", "", "reset_state", "d"}, dresets_object, &place,
                                     &tape.resets);
-  args.dx = dx.tensor();
+  if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
   args.dreset_states = dresets.tensors();
@@ -332,8 +335,9 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results = py::make_tuple(dx.array(), dparameters.objects(), dstates.objects(),
-                                     dresets.objects(), flow ? flow->array() : py::none());
+  py::tuple results =
+      py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
+                     dresets.objects(), flow ? flow->array() : py::none());
   if (place.on_cuda()) {
     keep_inputs_of_each(results,
                         py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
@@ -403,10 +407,11 @@ void register_tape(py::module_& m) {
       .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("dsequences"),
            py::arg("all"), py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
-           py::arg("flow") = false, py::arg("clip_dh") = 0.0,
+           py::arg("flow") = false, py::arg("clip_dh") = 0.0, py::arg("wants_dx") = true,
            "(dx, gradients of parameters, of states, of reset states, norms of the gradients of "
            "states at each step [states, T] or None); of parameters that were not given None, "
-           "unless they are biases and `all` are wanted; of reset states that were not given None.")
+           "unless they are biases and `all` are wanted; of reset states that were not given None. "
+           "Without wants_dx None in the place of dx, which is not computed.")
       .def("gates", &gates_of_run, py::arg("run"),
            "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
       .def_property_readonly(

@@ -89,8 +89,9 @@ class Tape:
         dresets: _States = None,
         flow: bool = False,
         clip_dh: float = 0.0,
+        wants_dx: bool = True,
     ) -> tuple[
-        _FloatArray,
+        Any,  # None without wants_dx
         tuple[_FloatArray | None, ...],
         tuple[_FloatArray, ...],
         tuple[_FloatArray | None, ...],

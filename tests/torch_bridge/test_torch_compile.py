@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import nn
 
 import fusedrnn.torch as bridge
@@ -16,6 +18,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> Iterator[None]:
+    """Without what other runs have left on the disk."""
+    with torch._inductor.config.patch(force_disable_caches=True):
+        yield
 
 
 class Model(nn.Module):

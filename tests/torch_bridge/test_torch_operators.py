@@ -71,7 +71,8 @@ def test_opcheck(masked: bool) -> None:
     tangents = [a if torch.is_tensor(a) and a.requires_grad else None for a in arrays]
     opcheck(OPS.network.default, (key, arrays))
     opcheck(OPS.network_train.default, (key, arrays))
-    opcheck(OPS.network_backward.default, (key, arrays, reserve, upstream))
+    opcheck(OPS.network_backward.default, (key, arrays, reserve, upstream, True))
+    opcheck(OPS.network_backward.default, (key, arrays, reserve, upstream, False))
     opcheck(OPS.network_jvp.default, (key, arrays, tangents))
     # Of the last derivative there are none.
     last = (key, arrays_of(key, masked=masked, grad=False), tangents, upstream, upstream)
@@ -101,13 +102,15 @@ def test_reserve_moves(tmp_path: Any) -> None:
     arrays = arrays_of(key, grad=False)
     y, *_, reserve = OPS.network_train(key, arrays)
     upstream = [torch.ones_like(y), None]
-    expected = OPS.network_backward(key, arrays, reserve, upstream)
+    expected = OPS.network_backward(key, arrays, reserve, upstream, True)
     torch.save(reserve, tmp_path / "reserve")
     loaded = torch.load(tmp_path / "reserve")
     room = torch.empty(len(loaded) + 1, dtype=torch.uint8)
     room[1:] = loaded  # at an odd address
     for moved in (loaded, room[1:]):
-        for a, b in zip(OPS.network_backward(key, arrays, moved, upstream), expected, strict=True):
+        for a, b in zip(
+            OPS.network_backward(key, arrays, moved, upstream, True), expected, strict=True
+        ):
             assert torch.equal(a, b)
 
 
@@ -132,9 +135,9 @@ def test_wrong_arguments_are_errors() -> None:
     *_, reserve = OPS.network_train(key, arrays)
     y = OPS.network(key, arrays)[0]
     with pytest.raises(ValueError, match=r"^reserve: expected \d+ bytes"):
-        OPS.network_backward(key, arrays, reserve[:64], [y, None])
+        OPS.network_backward(key, arrays, reserve[:64], [y, None], True)
     with pytest.raises(ValueError, match=r"^reserve: expected what a forward call"):
-        OPS.network_backward(key, arrays, torch.zeros_like(reserve), [y, None])
+        OPS.network_backward(key, arrays, torch.zeros_like(reserve), [y, None], True)
     half = [a.bfloat16() if torch.is_tensor(a) and a.is_floating_point() else a for a in arrays]
     with pytest.raises(TypeError, match=r"^x: expected dtype float32 or float64"):
         OPS.network_jvp(key, half, half)

@@ -115,11 +115,13 @@ class _Network(_Function):  # type: ignore[misc]
         *arrays, reserve = ctx.saved_tensors
         upstream = upstream[:-1] if ctx.train else upstream
         plan = plan_of(ctx.structure)
+        wants_dx: bool = ctx.needs_input_grad[3]
+        arguments = ctx.structure, arrays, reserve, list(upstream), wants_dx
         if torch.is_grad_enabled() or not _plain(reserve, arrays, upstream):
-            gradients = _OPS.network_backward(ctx.structure, arrays, reserve, list(upstream))
+            gradients = _OPS.network_backward(*arguments)
         else:
-            gradients = backward(ctx.structure, arrays, reserve, list(upstream))
-        return None, None, None, *plan.in_places(arrays, gradients)
+            gradients = backward(*arguments)
+        return None, None, None, *plan.in_places(arrays, gradients, wants_dx)
 
     @staticmethod
     def jvp(ctx: Any, _keyset: None, _structure: None, _train: None, *tangents: Any) -> Any:
@@ -132,12 +134,15 @@ class _Backward(_Function):  # type: ignore[misc]
     """`network_backward`; its tensors are the lists one after the other."""
 
     @staticmethod
-    def forward(ctx: Any, keyset: Any, structure: str, count: int, *tensors: Tensor | None) -> Any:
+    def forward(
+        ctx: Any, keyset: Any, structure: str, sizes: tuple[int, bool], *tensors: Tensor | None
+    ) -> Any:
+        count, wants_dx = sizes
         arrays, reserve, upstream = tensors[:count], tensors[count], tensors[count + 1 :]
         gradients = _from_function(
-            keyset, "network_backward", structure, list(arrays), reserve, list(upstream)
+            keyset, "network_backward", structure, list(arrays), reserve, list(upstream), wants_dx
         )
-        ctx.structure, ctx.count = structure, count
+        ctx.structure, ctx.count, ctx.wants_dx = structure, count, wants_dx
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*arrays, *upstream)
         _save_for_jvp(ctx, *arrays, *upstream)
@@ -150,7 +155,7 @@ class _Backward(_Function):  # type: ignore[misc]
         results = _OPS.network_backward_jvp(
             ctx.structure,
             list(arrays),
-            plan.in_places(arrays, directions),
+            plan.in_places(arrays, directions, ctx.wants_dx),
             list(upstream),
             [None] * len(upstream),
         )
@@ -162,7 +167,7 @@ class _Backward(_Function):  # type: ignore[misc]
         return None, None, None, *of_arrays, None, *of_upstream
 
     @staticmethod
-    def jvp(ctx: Any, _keyset: None, _structure: None, _count: None, *tangents: Any) -> Any:
+    def jvp(ctx: Any, _keyset: None, _structure: None, _sizes: None, *tangents: Any) -> Any:
         arrays, upstream = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         results = _OPS.network_backward_jvp(
             ctx.structure,
@@ -171,7 +176,8 @@ class _Backward(_Function):  # type: ignore[misc]
             list(upstream),
             list(tangents[ctx.count + 1 :]),
         )
-        return tuple(results[len(upstream) :])
+        first = len(upstream) + (0 if ctx.wants_dx else 1)
+        return tuple(results[first:])
 
 
 class _Jvp(_Function):  # type: ignore[misc]
@@ -195,7 +201,7 @@ class _Jvp(_Function):  # type: ignore[misc]
             ctx.structure, arrays, tangents, given, [None] * len(given)
         )
         *_, reserve = _OPS.network_train(ctx.structure, arrays)
-        first = _OPS.network_backward(ctx.structure, arrays, reserve, given)
+        first = _OPS.network_backward(ctx.structure, arrays, reserve, given, True)
         of_tangents = [
             None if tangent is None else gradient
             for tangent, gradient in zip(tangents, plan.in_places(arrays, first), strict=False)
@@ -249,12 +255,18 @@ def _autograd_train(keyset: Any, structure: str, arrays: Arrays) -> list[Tensor]
 
 
 def _autograd_backward(
-    keyset: Any, structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays
+    keyset: Any,
+    structure: str,
+    arrays: Arrays,
+    reserve: Tensor,
+    upstream: Arrays,
+    wants_dx: bool,
 ) -> list[Tensor]:
     if not _watched(arrays, upstream):
-        return _redispatch(keyset, "network_backward", structure, arrays, reserve, upstream)
+        arguments = structure, arrays, reserve, upstream, wants_dx
+        return _redispatch(keyset, "network_backward", *arguments)
     tensors = (*arrays, reserve, *upstream)
-    return _apply(_Backward, keyset, structure, len(arrays), *tensors)
+    return _apply(_Backward, keyset, structure, (len(arrays), wants_dx), *tensors)
 
 
 def _autograd_jvp(keyset: Any, structure: str, arrays: Arrays, tangents: Arrays) -> list[Tensor]:

@@ -4,7 +4,8 @@
 network                 y, the states after the last step and, where the key says so, the states
                         beyond h of every step
 network_train           the same, and the reserve: bytes that the gradients need
-network_backward        gradients of what is there of x, parameters, states and reset states
+network_backward        gradients of what is there of x, where it is wanted, parameters, states and
+                        reset states
 network_jvp             derivatives along a direction of `network`'s results
 network_backward_jvp    those, and after them those of `network_backward`'s results
 ======================  ==========================================================================
@@ -24,7 +25,6 @@ from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from fusedrnn import _core
-from fusedrnn.bf16 import BITS
 from fusedrnn.options import either
 from fusedrnn.torch.plan import DTYPE_NAMES, NUM_UNDIFFERENTIABLE, Plan, plan_of
 
@@ -34,8 +34,8 @@ LIBRARY: Any = torch.library.Library("fusedrnn", "DEF")  # type: ignore[no-untyp
 _SCHEMAS = (
     "network(str structure, Tensor?[] arrays) -> Tensor[]",
     "network_train(str structure, Tensor?[] arrays) -> Tensor[]",
-    "network_backward(str structure, Tensor?[] arrays, Tensor reserve, Tensor?[] upstream)"
-    " -> Tensor[]",
+    "network_backward(str structure, Tensor?[] arrays, Tensor reserve, Tensor?[] upstream,"
+    " bool wants_dx) -> Tensor[]",
     "network_jvp(str structure, Tensor?[] arrays, Tensor?[] tangents) -> Tensor[]",
     "network_backward_jvp(str structure, Tensor?[] arrays, Tensor?[] tangents,"
     " Tensor?[] upstream, Tensor?[] upstream_tangents) -> Tensor[]",
@@ -66,7 +66,7 @@ def _take(array: Any) -> Tensor:
     """A result of the compiled module as a tensor of the same memory."""
     if isinstance(array, Tensor):
         return array
-    if array.dtype == BITS:
+    if array.dtype.kind == "V":  # bfloat16
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -133,7 +133,7 @@ def train(structure: str, arrays: Arrays) -> list[Tensor]:
     x = _x_of(plan, arrays)
     lent = [_lend(array) for array in arrays[:-1]]
     network = _network_of(plan, x)
-    reserve = torch.empty(plan.reserve_bound(x), dtype=torch.uint8, device=x.device)
+    reserve = _new_reserve(plan.reserve_bound(x), x.device)
     y, states_n, cells, _ = network.forward(
         lent[0],
         plan.parameters(lent),
@@ -147,6 +147,13 @@ def train(structure: str, arrays: Arrays) -> list[Tensor]:
     return [*map(_take, (y, *states_n, *cells)), reserve]
 
 
+def _new_reserve(size: int, device: torch.device) -> Tensor:
+    """Bytes; on the CPU of the compiled module's, whose pages the next call finds as they were."""
+    if device.type != "cpu" or torch.are_deterministic_algorithms_enabled():  # then it is filled
+        return torch.empty(size, dtype=torch.uint8, device=device)
+    return torch.from_numpy(_core.empty((size // 4,), "float32")).view(torch.uint8)
+
+
 def _writable(tensor: Tensor) -> Any:
     """One that is written; capsules of this kind do not say that they may be."""
     return tensor if tensor.is_cuda else tensor.numpy()
@@ -158,7 +165,9 @@ def _used(network: _core.Network, x: Tensor, reserve: Tensor) -> Tensor:
     return reserve[: network.reserve_bytes(x.shape[0], x.shape[1], index)]
 
 
-def backward(structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays) -> list[Tensor]:
+def backward(
+    structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays, wants_dx: bool
+) -> list[Tensor]:
     """`network_backward` of tensors that nobody watches."""
     plan = plan_of(structure)
     x = _x_of(plan, arrays)
@@ -176,9 +185,11 @@ def backward(structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays) 
         _drop_of(plan, arrays),
     )
     dy, dstates_n, dcells = _upstream_of(plan, [_lend(gradient) for gradient in upstream])
-    dx, dparameters, dstates, dresets, _ = tape.backward(dy, dstates_n, dcells, False)
+    dx, dparameters, dstates, dresets, _ = tape.backward(
+        dy, dstates_n, dcells, False, wants_dx=wants_dx
+    )
     gradients = (dx, *dparameters, *dstates, *dresets)
-    return [_take(gradients[place]) for place in plan.present(arrays)]
+    return [_take(gradients[place]) for place in plan.present(arrays, wants_dx)]
 
 
 def _join(values: Arrays, tangents: Arrays) -> list[Tensor | None]:
@@ -267,15 +278,15 @@ def _fake_train(structure: str, arrays: Arrays) -> list[Tensor]:
     return [*_fake_results(structure, arrays), reserve]
 
 
-def _fake_gradients(plan: Plan, arrays: Arrays) -> list[Tensor]:
-    given = (arrays[place] for place in plan.present(arrays))
+def _fake_gradients(plan: Plan, arrays: Arrays, wants_dx: bool = True) -> list[Tensor]:
+    given = (arrays[place] for place in plan.present(arrays, wants_dx))
     return [array.new_empty(array.shape) for array in given if array is not None]
 
 
 def _fake_backward(
-    structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays
+    structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays, wants_dx: bool
 ) -> list[Tensor]:
-    return _fake_gradients(plan_of(structure), arrays)
+    return _fake_gradients(plan_of(structure), arrays, wants_dx)
 
 
 def _fake_jvp(structure: str, arrays: Arrays, tangents: Arrays) -> list[Tensor]:

@@ -148,14 +148,17 @@ class Plan:
         known = None if resets == [None] * self.num_states else tuple(resets)
         return lengths, mask, reset, self.shows_last, known
 
-    def present(self, arrays: Sequence[Any]) -> list[int]:
+    def present(self, arrays: Sequence[Any], wants_dx: bool = True) -> list[int]:
         """The places of what has a gradient and is there."""
-        return [i for i in range(self.num_differentiable) if arrays[i] is not None]
+        first = 0 if wants_dx else 1
+        return [i for i in range(first, self.num_differentiable) if arrays[i] is not None]
 
-    def in_places(self, arrays: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
+    def in_places(
+        self, arrays: Sequence[Any], gradients: Sequence[Any], wants_dx: bool = True
+    ) -> list[Any]:
         """Gradients of what is there, in the places of `arrays`; None elsewhere."""
         result: list[Any] = [None] * len(arrays)
-        for place, gradient in zip(self.present(arrays), gradients, strict=True):
+        for place, gradient in zip(self.present(arrays, wants_dx), gradients, strict=True):
             result[place] = gradient
         return result
 
