@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._functorch.config
 import torch._inductor.config
 from torch import nn
 
@@ -23,7 +24,10 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _compiled_anew() -> Iterator[None]:
     """Without what other runs have left on the disk."""
-    with torch._inductor.config.patch(force_disable_caches=True):
+    with (
+        torch._inductor.config.patch(fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
         yield
 
 
