@@ -85,7 +85,8 @@ def test_packed_sequences(name: str, ordered: bool) -> None:
     expected, found = theirs(packed, hx), ours(packed, hx)
     check_same(found, expected)
     check_same(gradients(ours, found, x), gradients(theirs, expected, x))
-    # The same of our own lengths, in any order, without packing.
+    # The same of our own lengths, in any order, without packing; a list will do.
+    check_same(ours(x, hx, lengths=lengths)[1], found[1])
     y, state = ours(x, hx, lengths=torch.tensor(lengths))
     check_same(state, found[1])
     check_same(pack_padded_sequence(y, torch.tensor(lengths), enforce_sorted=ordered), found[0])
@@ -347,8 +348,14 @@ def test_errors_of_our_own() -> None:
         gru(x, padding="none")
     with pytest.raises(ValueError, match=r"^return_cells: expected False for GRU"):
         gru(x, return_cells=True)
-    with pytest.raises(ValueError, match=r"^hx: expected a tuple \(h, c\) of tensors"):
+    with pytest.raises(TypeError, match=r"^hx: expected a pair \(h, c\), got Tensor"):
         lstm(x, torch.zeros(1, 2, 3))
+    with pytest.raises(ValueError, match=r"^hx: expected a pair \(h, c\), got 1 values"):
+        lstm(x, [torch.zeros(1, 2, 3)])
+    with pytest.raises(TypeError, match=r"^hx\[1\]: expected a tensor, got int"):
+        lstm(x, (None, 1))
+    with pytest.raises(TypeError, match=r"^resets: expected a tensor, got list"):
+        gru(x, resets=[True])
     with pytest.raises(ValueError, match=r"^lengths"):
         gru(x, lengths=torch.tensor([5, 6]))
     with pytest.raises(ValueError, match=r"^resets: expected shape"):

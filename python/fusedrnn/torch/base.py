@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusedrnn import options
 from fusedrnn.layers.base import Layer
 from fusedrnn.torch.autograd import call
 from fusedrnn.torch.plan import call_key, network_key
@@ -20,6 +21,12 @@ _SEEDS = 2**63 - 1
 def _autocasts(device: str) -> bool:
     """Whether autocast is on; of other devices PyTorch may not even answer."""
     return device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+
+
+def check_tensor(name: str, value: object) -> None:
+    """A tensor, or None."""
+    if value is not None and not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
 
 
 class Recurrent(nn.Module):
@@ -43,7 +50,7 @@ class Recurrent(nn.Module):
     def _make(
         self,
         layer: dict[str, Any],
-        options: dict[str, Any],
+        given: dict[str, Any],
         device: Any,
         dtype: torch.dtype | None,
         end: str,
@@ -52,7 +59,7 @@ class Recurrent(nn.Module):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         self._made_with = layer | {
             "dtype": str(dtype).removeprefix("torch."),
-            **{name: value for name, value in options.items() if value is not None},
+            **{name: value for name, value in given.items() if value is not None},
         }
         for name, shape in self._know(end).items():
             parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -87,7 +94,7 @@ class Recurrent(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound)
             return
         layer = self._described()
-        seed = int(torch.randint(_SEEDS, ()))
+        seed = int(torch.randint(_SEEDS, (), device="cpu"))
         initial = self._layer._initial(layer, self._made_with.get("init", "uniform"), seed)
         slots = [slot for slot in self._slots if slot is not None]
         for slot, (_, values) in zip(slots, layer._stack.draw(initial), strict=True):
@@ -137,7 +144,7 @@ class Recurrent(nn.Module):
         if torch.onnx.is_in_onnx_export():
             return self._onnx_nodes(x, weights, states, reset_states, masks, padding, cells)
         draws = self.training and (self._draws_noise or dropout > 0)
-        seed = torch.randint(_SEEDS, (1,)) if draws else None
+        seed = torch.randint(_SEEDS, (1,), device="cpu") if draws else None
         key = call_key(self._network, padding == "last", cells, dropout if draws else 0.0)
         arrays = [x, *weights, *states, *reset_states, *masks, seed]
         results = call(key, arrays)
@@ -193,16 +200,13 @@ class Recurrent(nn.Module):
 
     def _parts(self, name: str, value: Any) -> tuple[Tensor | None, ...]:
         """One tensor for each state."""
+        states = self._states
         if value is None:
-            return (None,) * len(self._states)
-        if len(self._states) == 1:
-            return (value,)
-        if not isinstance(value, (tuple, list)) or len(value) != len(self._states):
-            raise ValueError(
-                f"{name}: expected a tuple ({', '.join(self._states)}) of tensors, got "
-                + (f"{len(value)} values" if isinstance(value, (tuple, list)) else str(type(value)))
-            )
-        return tuple(value)
+            return (None,) * len(states)
+        parts = (value,) if len(states) == 1 else options.values(name, states, value)
+        for i, part in enumerate(parts):
+            check_tensor(name if len(states) == 1 else f"{name}[{i}]", part)
+        return parts
 
     def _joined(self, states: Sequence[Tensor]) -> Any:
         return states[0] if len(self._states) == 1 else tuple(states)

@@ -17,7 +17,7 @@ from fusedrnn import options as checks
 from fusedrnn.cells.constants import Activation
 from fusedrnn.options import PADDINGS, Padding
 from fusedrnn.torch import options as given
-from fusedrnn.torch.base import Recurrent
+from fusedrnn.torch.base import Recurrent, check_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -83,7 +83,7 @@ class RecurrentLayer(Recurrent):
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | int | None = None,
         resets: Tensor | None = None,
         mask: Tensor | None = None,
         padding: Padding = "zero",
@@ -98,7 +98,7 @@ class RecurrentLayer(Recurrent):
         hx : tensor [L*D, B, H], optional
             The state before the first step, [L*D, H] of a single sequence; zero where absent. For
             an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
-        lengths : integers [B], optional
+        lengths : integers [B], optional; of a single sequence one
             Valid steps of each sequence, in any order. Beyond them `y` is 0, the state stands still
             and no gradient goes. With these, `resets` and `mask` a PackedSequence does not go.
         resets : bool or uint8 tensor [T, B], or [B, T] with ``batch_first=True``, optional
@@ -131,6 +131,10 @@ class RecurrentLayer(Recurrent):
             checks.choice("padding", padding, PADDINGS)
         if return_cells and len(self._states) == 1:
             raise ValueError(f"return_cells: expected False for {self!r}, which has no state but h")
+        if lengths is not None and not isinstance(lengths, Tensor):
+            lengths = torch.as_tensor(lengths)
+        check_tensor("resets", resets)
+        check_tensor("mask", mask)
         states, resets_to = self._parts("hx", hx), self._parts("reset_state", reset_state)
         rate = self.dropout if self.num_layers > 1 else 0.0
         if isinstance(input, PackedSequence):
@@ -149,7 +153,7 @@ class RecurrentLayer(Recurrent):
         if not batched:
             input = input.unsqueeze(1)
             states = tuple(None if s is None else s.unsqueeze(1) for s in states)
-            lengths = lengths if lengths is None else torch.as_tensor(lengths).reshape(1)
+            lengths = lengths if lengths is None else lengths.reshape(1)
             resets, mask = (m if m is None else m.unsqueeze(1) for m in (resets, mask))
         elif swapped:
             input = input.transpose(0, 1)
