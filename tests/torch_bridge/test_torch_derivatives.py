@@ -199,6 +199,11 @@ def test_vmap() -> None:
     each = [call(*arguments) for arguments in zip(xs, h, c, resets, strict=True)]
     check_same(torch.vmap(call)(xs, h, c, resets), stacked(each))
     check_same(torch.vmap(module)(xs[:, :, 0]), stacked([module(x[:, 0]) for x in xs]))
+    lengths = torch.tensor([[3, 2], [1, 3], [0, 2], [2, 2]])
+    each = [module(x, lengths=n) for x, n in zip(xs, lengths, strict=True)]
+    check_same(torch.vmap(lambda x, n: module(x, lengths=n))(xs, lengths), stacked(each))
+    nobody = torch.zeros(4, 3, 0, 2, dtype=torch.float64)
+    assert torch.vmap(module)(nobody)[0].shape == (4, 3, 0, 6)
     # With gradients around it: the sequences are one batch.
     x = xs.clone().requires_grad_()
     (found,) = torch.autograd.grad(total(torch.vmap(module)(x)), x)

@@ -98,22 +98,24 @@ class _Network(_Function):  # type: ignore[misc]
     """`network`, or `network_train`, whose reserve is a result as well."""
 
     @staticmethod
-    def forward(ctx: Any, keyset: Any, structure: str, train: bool, *arrays: Tensor | None) -> Any:
+    def forward(
+        ctx: Any, keyset: Any, structure: str, shows_reserve: bool, *arrays: Tensor | None
+    ) -> Any:
         *results, reserve = _from_function(keyset, "network_train", structure, list(arrays))
         ctx.structure = structure
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*arrays, reserve)
         _save_for_jvp(ctx, *arrays)
-        if train:
+        if shows_reserve:
             ctx.mark_non_differentiable(reserve)
             results.append(reserve)
-        ctx.train = train
+        ctx.shows_reserve = shows_reserve
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         *arrays, reserve = ctx.saved_tensors
-        upstream = upstream[:-1] if ctx.train else upstream
+        upstream = upstream[:-1] if ctx.shows_reserve else upstream
         plan = plan_of(ctx.structure)
         wants_dx: bool = ctx.needs_input_grad[3]
         arguments = ctx.structure, arrays, reserve, list(upstream), wants_dx
@@ -124,10 +126,10 @@ class _Network(_Function):  # type: ignore[misc]
         return None, None, None, *plan.in_places(arrays, gradients, wants_dx)
 
     @staticmethod
-    def jvp(ctx: Any, _keyset: None, _structure: None, _train: None, *tangents: Any) -> Any:
+    def jvp(ctx: Any, _keyset: None, _structure: None, _shows: None, *tangents: Any) -> Any:
         arrays = ctx.saved_tensors
         results = _OPS.network_jvp(ctx.structure, list(arrays), list(tangents))
-        return (*results, None) if ctx.train else tuple(results)
+        return (*results, None) if ctx.shows_reserve else tuple(results)
 
 
 class _Backward(_Function):  # type: ignore[misc]
@@ -309,7 +311,7 @@ def _batch_axis(plan: Plan, place: int) -> int:
 
 def _vmap_network(info: Any, in_dims: Any, structure: str, arrays: Arrays) -> Any:
     dims, plan = in_dims[1], plan_of(structure)
-    if not _foldable(plan, dims, arrays):
+    if info.batch_size == 0 or not _foldable(plan, dims, arrays):
         return _vmap_one_by_one("network")(info, in_dims, structure, arrays)
     count = info.batch_size
     folded: list[Tensor | None] = list(arrays)
@@ -325,7 +327,8 @@ def _vmap_network(info: Any, in_dims: Any, structure: str, arrays: Arrays) -> An
             stacked = array.movedim(dim, axis)
         folded[place] = stacked.flatten(axis, axis + 1)
     results = _OPS.network(structure, folded)
-    split = [result.unflatten(1, (count, -1)) for result in results]
+    batch = results[0].shape[1] // count
+    split = [result.unflatten(1, (count, batch)) for result in results]
     return split, [1] * len(split)
 
 
@@ -338,6 +341,11 @@ def _vmap_one_by_one(name: str) -> Callable[..., Any]:
                 return [part(v, d, index) for v, d in zip(value, dim, strict=True)]
             return value if dim is None else value.select(dim, index)
 
+        if info.batch_size == 0:
+            raise ValueError(
+                "torch.vmap: expected at least one call where weights or gradients are one's own, "
+                "got none"
+            )
         calls = [
             getattr(_OPS, name)(
                 structure,

@@ -305,7 +305,23 @@ def _check_sizes(
 
 
 class RNN(RecurrentLayer):
-    """`torch.nn.RNN` on fusedrnn: any `nonlinearity` and the options of `fusedrnn.RNN`."""
+    """`torch.nn.RNN` on fusedrnn.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+    device, dtype
+        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`). On the CPU or a CUDA device; of
+        float32, float64, bfloat16 or float16. dropout is below 1.
+    options
+        As of `fusedrnn.RNN`: clip, memory, compute_dtype, init,
+        weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what torch.nn refuses, in its words; for options as `fusedrnn.RNN`.
+    """
 
     _layer = fusedrnn.RNN
     _states = ("h",)
@@ -344,7 +360,24 @@ class RNN(RecurrentLayer):
 
 
 class LSTM(RecurrentLayer):
-    """`torch.nn.LSTM` on fusedrnn, with the options of `fusedrnn.LSTM`."""
+    """`torch.nn.LSTM` on fusedrnn.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+    device, dtype
+        As of `torch.nn.LSTM`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
+        float16. dropout is below 1.
+    options
+        As of `fusedrnn.LSTM`: peephole, coupled, clip, cell_clip, cell_clip_nan, activations,
+        layer_norm, forget_bias, memory, compute_dtype, init, weight_dropout, zoneout,
+        recurrent_dropout, recurrent_dropout_mode.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what torch.nn refuses, in its words; for options as `fusedrnn.LSTM`.
+    """
 
     _layer = fusedrnn.LSTM
     _states = ("h", "c")
@@ -379,7 +412,22 @@ class LSTM(RecurrentLayer):
 
 
 class GRU(RecurrentLayer):
-    """`torch.nn.GRU` on fusedrnn, with the options of `fusedrnn.GRU`."""
+    """`torch.nn.GRU` on fusedrnn.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
+        float16. dropout is below 1.
+    options
+        As of `fusedrnn.GRU`: reset_after, clip, activations, layer_norm, memory, compute_dtype,
+        init, weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what torch.nn refuses, in its words; for options as `fusedrnn.GRU`.
+    """
 
     _layer = fusedrnn.GRU
     _states = ("h",)

@@ -148,8 +148,9 @@ def train(structure: str, arrays: Arrays) -> list[Tensor]:
 
 
 def _new_reserve(size: int, device: torch.device) -> Tensor:
-    """Bytes; on the CPU of the compiled module's, whose pages the next call finds as they were."""
-    if device.type != "cpu" or torch.are_deterministic_algorithms_enabled():  # then it is filled
+    """Bytes; many on the CPU are the compiled module's, whose pages the next call finds there."""
+    few = size < 1 << 16 or device.type != "cpu"
+    if few or torch.are_deterministic_algorithms_enabled():  # which fill what PyTorch makes
         return torch.empty(size, dtype=torch.uint8, device=device)
     return torch.from_numpy(_core.empty((size // 4,), "float32")).view(torch.uint8)
 

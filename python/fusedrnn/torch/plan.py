@@ -71,7 +71,6 @@ class Plan:
         self.output_size = known.output_size
         directions: int = description[-1]
         self.cell_widths = tuple(directions * n for n in self.state_sizes[1:]) if self.cells else ()
-        self.noise = any(description[-2])
         # How many of the list have gradients, and where its parts begin.
         self.num_differentiable = 1 + self.num_parameters + 2 * self.num_states
         self._states = 1 + self.num_parameters
