@@ -45,7 +45,8 @@ def pair(name: str, *sizes: int, **options: Any) -> tuple[Any, Any]:
 
 
 def check(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    error = float((ours - theirs).norm() / theirs.norm())
+    with torch.no_grad():
+        error = float((ours - theirs).norm() / theirs.norm())
     if not error <= LIMIT:
         raise SystemExit(f"{name}: results differ by {error:.1e}")
 
@@ -168,6 +169,15 @@ def line(record: dict[str, Any]) -> str:
     )
 
 
+def about_line(about: dict[str, Any]) -> str:
+    """Where the tables come from."""
+    return (
+        f"{about['cpu']}, family {about['family'].get('cpu family')}, {about['cores']} cores, "
+        f"{about['isa']}, PyTorch {about['versions']['pytorch']}; one thread, the least CPU time "
+        f"of calls; load average {about['load']:.1f}."
+    )
+
+
 HEAD_SMALL = "| T = B = 1, H = 64 | us |\n|---|---:|"
 HEAD = "| | | T, B, H | ms | torch.nn over ours |\n|---|---|---|---:|---:|"
 
@@ -194,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         whole = {"machine": about, "small_us": found, "training": records}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        table = "\n".join([HEAD_SMALL, *rows, "", HEAD, *map(line, records)])
+        table = "\n".join([about_line(about), "", HEAD_SMALL, *rows, "", HEAD, *map(line, records)])
         options.out.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
     return 0
 
