@@ -22,6 +22,7 @@ kind of `x`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _cuda_library
@@ -233,7 +234,7 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    return sorted(
-        {*__all__, "convert", "cuda_arrays", "interop", "schedules", "torch", *special}
-        - {"__main__"}
-    )
+    modules = {"convert", "cuda_arrays", "interop", "schedules"}
+    if importlib.util.find_spec("torch") is not None:
+        modules.add("torch")
+    return sorted({*__all__, *modules, *special} - {"__main__"})
