@@ -37,8 +37,12 @@ _CPU_LINE, _CUDA_LINE = 64, 256
 
 
 def network_key(description: Description, compute_dtype: str | None, lean: bool) -> str:
-    """The part of a key that a module knows when it is made."""
-    return json.dumps([description, compute_dtype, lean])
+    """The part of a key that a module knows when it is made.
+
+    It has the version for whoever keeps compiled graphs on a disk: another one's reserves may have
+    other sizes.
+    """
+    return json.dumps([description, compute_dtype, lean, _core.__version__])
 
 
 def call_key(network: str, shows_last: bool, cells: bool, dropout: float) -> str:
@@ -55,9 +59,8 @@ class Plan:
     """A network as its key says it, and compiled networks of it by dtype and kind of device."""
 
     def __init__(self, key: str) -> None:
-        (description, compute_dtype, lean), self.shows_last, self.cells, self.dropout = _tuples(
-            json.loads(key)
-        )
+        network, self.shows_last, self.cells, self.dropout = _tuples(json.loads(key))
+        description, compute_dtype, lean, _ = network
         self._runs = runs_of(description)
         self._lean: bool = lean
         self._compute_dtype: str | None = compute_dtype
