@@ -2,8 +2,8 @@
 
 An operator takes a key and a list of tensors. The key is JSON, so that a traced or exported program
 holds it as it is: the network's description (`fusedrnn.layers.stack`), compute_dtype, whether its
-reserve is lean, whether y shows the state where a step does not exist, whether the states beyond h
-are returned of every step, and the rate of what is dropped between layers.
+reserve is lean, fusedrnn's version, whether y shows the state where a step does not exist, whether
+the states beyond h are returned of every step, and the rate of what is dropped between layers.
 
 The list is x, the parameters, the states before the first step, the reset states, lengths, mask,
 resets and the seed of what is drawn, each None where it is absent; of parameters every place that
