@@ -27,7 +27,7 @@ def key_of(
     cell: str, *, layers: int = 2, directions: int = 2, lean: bool = False, **call: Any
 ) -> str:
     projection = 2 if "projection" in cell else 0
-    description = (cell, 3, 4, projection, layers, (), (), directions)
+    description = (cell, 3, 4, projection, 1, layers, (), (), directions)
     usual = {"shows_last": False, "cells": False, "dropout": 0.0}
     return call_key(network_key(description, None, lean), **(usual | call))
 

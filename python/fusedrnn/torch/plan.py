@@ -128,7 +128,8 @@ class Plan:
         T, B = x.shape[0], x.shape[1]
         size = constant + of_steps * T + of_batch * B + product * T * B
         if of_checkpoints:
-            size += of_checkpoints * torch.sym_min(T * B, T * B * B // _CHECKPOINT_ROWS + B)
+            at_most: Any = torch.sym_min
+            size += of_checkpoints * at_most(T * B, T * B * B // _CHECKPOINT_ROWS + B)
         return (size + line - 1) // line * line
 
     def parameters(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
