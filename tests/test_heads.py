@@ -274,7 +274,7 @@ def test_a_reserve_belongs_to_its_heads() -> None:
     *_, tape = one.forward(x, (*weights[0], None, None), save=True)
     assert tape is not None
     assert tape.reserve is not None
-    with pytest.raises(ValueError, match="^reserve: expected what a forward call of this network"):
+    with pytest.raises(ValueError, match=r"^reserve: expected what a forward call of this network"):
         _core.Tape(two, x, (*weights[1], None, None), None, tape.reserve).backward(
             None, None, None, False
         )
