@@ -32,8 +32,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     expression(
         f"{KERNELS}/parameter_gradients.h",
         "const int64_t first_unit = head * units, first_column = head * columns;",
-        "first_column = head * columns",
-        "first_column = 0 * columns",
+        "head * columns",
+        "0",
         "gradients of all heads are with the h of the first one",
         "heads",
     ),
