@@ -14,6 +14,8 @@
     y_t, state = frozen.step(x_t, state)
     frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
+    import fusedrnn.torch                                   # modules for PyTorch, with autograd
+
 Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
 kind of `x`.
 """
@@ -21,6 +23,7 @@ kind of `x`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _cuda_library
@@ -134,12 +137,13 @@ from fusedrnn.truncated import Chunk, tbptt
 
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
+    from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import `convert` where it is first used: most programs convert nothing."""
-        if name == "convert":
-            return importlib.import_module("fusedrnn.convert")
+        """Import `convert` and `torch` where they are first used: most programs use neither."""
+        if name in ("convert", "torch"):
+            return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -242,6 +246,7 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    return sorted(
-        {*__all__, "convert", "cuda_arrays", "interop", "schedules", *special} - {"__main__"}
-    )
+    modules = {"convert", "cuda_arrays", "interop", "schedules"}
+    if importlib.util.find_spec("torch") is not None:
+        modules.add("torch")
+    return sorted({*__all__, *modules, *special} - {"__main__"})
