@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
         bits = train(options, dist.get_rank(), dist.get_world_size())
         dist.barrier()
         dist.destroy_process_group()
-    if int(os.environ.get("RANK", 0)) == 0:
+    if int(os.environ.get("RANK", "0")) == 0:
         print(f"{bits:.4f} bits a character of text held out")
     return bits
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fusedrnn.torch as ft
 
-T, B, I, H = 7, 8, 5, 6
+T, B, INPUT, H = 7, 8, 5, 6
 LENGTHS = torch.tensor([7, 3, 5, 7, 1, 6, 2, 4])
 
 
@@ -21,7 +21,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = ft.LSTM(I, H, num_layers=2, bidirectional=True, batch_first=True)
+        self.lstm = ft.LSTM(INPUT, H, num_layers=2, bidirectional=True, batch_first=True)
         self.gru = ft.GRU(2 * H, H, batch_first=True, layer_norm=True)
         self.slstm = ft.SLSTM(H, H, batch_first=True)
         self.cell = ft.GRUCell(H, H)
@@ -52,7 +52,7 @@ def train(way: str, rank: int, world: int, steps: int = 5) -> dict[str, Any]:
     """The losses of whole batches and the parameters after steps of SGD."""
     torch.manual_seed(0)
     model = Model()
-    x, target = torch.randn(steps, B, T, I), torch.randn(steps, B, H)
+    x, target = torch.randn(steps, B, T, INPUT), torch.randn(steps, B, H)
     resets = torch.rand(steps, B, T) < 0.2
     if way == "ddp":
         spread: nn.Module = DistributedDataParallel(model)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import distributed_worker
 import pytest
 import torch
 
-import distributed_worker
 from examples.distributed import train as example
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -64,7 +64,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_training_survives_a_killed_worker(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "--steps 20 --every 5 --batch 8 --length 16 --hidden 24".split()
+    small = ["--steps", "20", "--every", "5", "--batch", "8", "--length", "16", "--hidden", "24"]
     expected = example.main([*small, "--checkpoint", str(tmp_path / "alone")])
     capsys.readouterr()
     script = tmp_path / "killed.py"

@@ -38,8 +38,8 @@ _CPU_LINE, _CUDA_LINE = 64, 256
 
 def _checkpoints(T: Any, B: Any) -> Any:
     """Their number in the reserve of a lean network on the CPU (csrc/cpu/layout.cpp)."""
-    B = torch.sym_max(B, 1)
-    block = torch.sym_max(256 // B, 1)
+    B = torch.sym_max(B, 1)  # type: ignore[no-untyped-call]
+    block = torch.sym_max(256 // B, 1)  # type: ignore[no-untyped-call]
     steps = ((1024 + B - 1) // B + block - 1) // block * block
     return (T + steps - 1) // steps
 
