@@ -1,4 +1,4 @@
-"""NumPy, PyTorch, JAX, array_api_strict: the same promises of memory and layout, a library a case."""
+"""NumPy, PyTorch, JAX, array_api_strict: one set of promises of memory and layout for each."""
 
 from __future__ import annotations
 
@@ -110,14 +110,13 @@ def test_nothing_in_nothing_out(library: Library, shape: tuple[int, ...]) -> Non
 
 
 def test_the_other_byte_order_is_named() -> None:
-    """NumPy and what wraps its arrays have one; PyTorch and JAX refuse such arrays by themselves."""
+    """NumPy's arrays may have it; the others have none such."""
     foreign = np.zeros((2, 1, 4), np.dtype("float32").newbyteorder())
-    layer = fr.GRU(4, 5, seed=0)
     with pytest.raises(TypeError, match="x: expected an array in the machine's byte order"):
-        layer(foreign)
-    for make in (torch.from_numpy, jax.numpy.asarray, strict):
-        with pytest.raises((TypeError, ValueError, BufferError)):
-            layer(make(foreign))
+        fr.GRU(4, 5, seed=0)(foreign)
+    for name in ("torch", "jax", "array_api_strict"):
+        with pytest.raises((TypeError, ValueError)):
+            LIBRARIES[name].view(foreign)
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax"])

@@ -25,16 +25,16 @@ written to in between. All else the tape owns; `y` and the states may be changed
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from fusedrnn import _core, options, stale
 from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """What a forward function was given, for who runs it again."""
 
     cell: str
@@ -187,6 +187,19 @@ def check_tape(function: str, tape: object) -> None:
     stale.verify(tape.stamps)
 
 
+@functools.cache
+def _gradient_names(
+    parameters: tuple[str, ...], letters: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """All of a cell, then those of parameters, initial states and reset states."""
+    parts = (
+        tuple(f"d{name}" for name in parameters),
+        tuple(f"d{letter}0" for letter in letters),
+        tuple(f"dreset_{letter}" for letter in letters),
+    )
+    return (("dx", *parts[0], *parts[1], *parts[2]), *parts)
+
+
 def gradients(
     function: str,
     tape: Tape[A],
@@ -203,11 +216,11 @@ def gradients(
     Beside them the norms of the gradients of states at each step, where they are wanted.
     """
     check_tape(function, tape)
-    parameters = tuple(f"d{name}" for name in tape.core.parameters)
-    states = tuple(f"d{letter}0" for letter in letters)
-    resets = tuple(f"dreset_{letter}" for letter in letters)
-    known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
-    given = options.outputs(out, ("dx", *parameters, *states, *known))
+    names, parameters, states, resets = _gradient_names(tuple(tape.core.parameters), letters)
+    given: Mapping[str, Any] = {}
+    if out is not None:
+        absent = {name for name, there in zip(resets, tape.core.resets, strict=True) if not there}
+        given = options.outputs(out, tuple(name for name in names if name not in absent))
     dx, dparameters, dstates, dresets, norms = tape.core.backward(
         dy,
         dstates_n,
@@ -220,12 +233,10 @@ def gradients(
         options.flag("return_flow", return_flow),
         options.clip_dh(clip_dh),
     )
-    computed: Any = zip(
-        ("dx", *parameters, *states, *resets), (dx, *dparameters, *dstates, *dresets), strict=True
-    )
+    to_kind = tape.to_kind
     by_name = {
-        name: gradient if name in given else tape.to_kind(gradient)
-        for name, gradient in computed
+        name: gradient if name in given else to_kind(gradient)
+        for name, gradient in zip(names, (dx, *dparameters, *dstates, *dresets), strict=True)
         if gradient is not None  # of a weight or reset state that was not given
     }
     flow = {} if norms is None else {letter: norms[i] for i, letter in enumerate(letters)}

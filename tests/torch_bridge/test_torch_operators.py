@@ -93,7 +93,8 @@ def test_reserves_have_room(cell: str, lean: bool) -> None:
                 exact = network.reserve_bytes(T, B)
                 bound = plan.reserve_bound(torch.empty(T, B, 0, dtype=dtype))
                 assert exact <= bound
-                assert T * B == 0 or bound <= exact + 64 * 21 * (plan.num_runs + 1)
+                times = 2.1 if lean else 1  # from checkpoint to checkpoint go whole blocks of steps
+                assert T * B == 0 or bound <= times * exact + 64 * 21 * (plan.num_runs + 1)
 
 
 def test_reserve_moves(tmp_path: Any) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tools.mutation_list import arguments, package, walks
+from tools.mutation_list import arguments, heads, package, walks
 from tools.mutation_list.mistake import Mutation
 
-MUTATIONS: tuple[Mutation, ...] = (*arguments.MUTATIONS, *walks.MUTATIONS, *package.MUTATIONS)
+MUTATIONS: tuple[Mutation, ...] = (
+    *arguments.MUTATIONS,
+    *walks.MUTATIONS,
+    *package.MUTATIONS,
+    *heads.MUTATIONS,
+)

@@ -47,9 +47,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/network.cpp",
-        "if (begin != end) {",
-        "begin != end",
-        "begin > end",
+        "if (slice.begin != end) {",
+        "slice.begin != end",
+        "slice.begin > end",
         "two runs may write the same columns",
         "module_errors",
     ),

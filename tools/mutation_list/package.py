@@ -80,9 +80,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/functional.py",
-        "name: gradient if name in given else tape.to_kind(gradient)",
-        "gradient if name in given else tape.to_kind(gradient)",
-        "tape.to_kind(gradient)",
+        "name: gradient if name in given else to_kind(gradient)",
+        "gradient if name in given else to_kind(gradient)",
+        "to_kind(gradient)",
         "a gradient of another kind than x is not the array that was given for it",
         "module_errors",
         "interop",

@@ -152,8 +152,7 @@ class Stack:
             )
         stack._types = (network.dtype, network.compute_dtype, False, False)
         stack._take(network, num_layers * directions)
-        stack._kinds = {}
-        stack.parameters = {}
+        stack._kinds, stack.parameters = {}, {}
         return stack
 
     def _take(self, network: _core.Network, num_runs: int) -> None:
