@@ -523,3 +523,22 @@ def test_tensors_that_are_never_given_back(versioned: bool) -> None:
 def test_a_class_is_no_array() -> None:
     with pytest.raises(TypeError, match=r"^x: expected an array whose memory can be read, got "):
         fr.gru(**problem("gru") | {"x": torch.Tensor})
+
+
+def test_a_capsule_is_read_once() -> None:
+    """What a library's to_dlpack gives, without the library's object."""
+    value = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    capsule = torch.utils.dlpack.to_dlpack(value)
+    array = _core.as_array("x", capsule, (2, 3), "float32")
+    assert array.ctypes.data == value.data_ptr()
+    del capsule, value
+    gc.collect()
+    assert np.array_equal(array, np.arange(6.0).reshape(2, 3))
+    capsule = torch.utils.dlpack.to_dlpack(torch.ones(2))
+    _core.as_array("x", capsule)
+    with pytest.raises(
+        TypeError, match=r"^x: expected a new DLPack capsule .*, got a capsule named"
+    ):
+        _core.as_array("x", capsule)
+    with pytest.raises(ValueError, match=r"^x: expected shape \(3,\), got \(2,\)"):
+        _core.as_array("x", torch.utils.dlpack.to_dlpack(torch.ones(2)), (3,))

@@ -296,6 +296,36 @@ def test_a_reserve_of_something_else() -> None:
         again(reserve.astype(np.int16))
 
 
+def test_a_reserve_of_the_callers() -> None:
+    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, (), ())], "float32")
+    arguments = problem("lstm")
+    weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    x, size = arguments["x"], network.reserve_bytes(T, B)
+    y, _, _, tape = network.forward(x, weights, save=True)
+    assert tape is not None
+    expected, *_ = tape.backward(np.ones_like(y), None, None, True)
+    reserve = np.zeros(size, np.uint8)
+    again, _, _, tape = network.forward(x, weights, save=True, reserve=reserve)
+    assert tape is not None
+    assert tape.reserve is reserve
+    assert reserve.any()
+    assert np.array_equal(again, y)
+    assert np.array_equal(tape.backward(np.ones_like(y), None, None, True)[0], expected)
+    fixed = np.zeros(size, np.uint8)
+    fixed.setflags(write=False)
+    for wrong, error, text in (
+        (np.zeros(size - 1, np.uint8), ValueError, rf"expected {size} bytes"),
+        (np.zeros(2 * size, np.uint8)[::2], TypeError, "expected a dense vector of uint8"),
+        (np.zeros((1, size), np.uint8), TypeError, "expected a dense vector of uint8"),
+        (np.zeros(size, bool), TypeError, "expected a dense vector of uint8"),
+        (fixed, ValueError, "expected an array to write to, got a read-only one"),
+    ):
+        with pytest.raises(error, match=f"^reserve: {text}"):
+            network.forward(x, weights, save=True, reserve=wrong)
+    with pytest.raises(ValueError, match=r"^reserve: expected None with save=False"):
+        network.forward(x, weights, reserve=reserve)
+
+
 def test_a_reserve_that_was_computed_in_another_type() -> None:
     """At these sizes AVX2 and the scalar kernels leave as many bytes for both."""
     run = [("lstm", False, 0, 1, 0, 0, 4, 32, 0, 1, (), ())]

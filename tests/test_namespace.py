@@ -12,9 +12,9 @@ import pytest
 
 import fusedrnn as fr
 
-# Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, and
-# how results find their kind.
-DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "schedules"]
+# Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, how
+# results find their kind, and modules for PyTorch.
+DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "schedules", "torch"]
 
 
 def is_special(name: str) -> bool:

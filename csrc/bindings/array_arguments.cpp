@@ -153,6 +153,11 @@ py::object ArrayView::read(const Name& name, py::handle object, ElementKind kind
     set(name, py::reinterpret_borrow<py::array>(object), kind);
     return owner;
   }
+  if (PyCapsule_CheckExact(object.ptr()) != 0) {  // fusedrnn.torch asks PyTorch itself for one
+    py::object capsule = py::reinterpret_borrow<py::object>(object);
+    set(name, import_capsule(name, capsule));
+    return capsule;
+  }
   py::object source = without_gradient(name, object);
   const bool negated = is_negated(name, source);
   if (place == nullptr || py::hasattr(source, "__dlpack__") ||

@@ -168,6 +168,13 @@ DLDevice producer_device(const Name& name, py::handle object) {
   }
 }
 
+LentTensor import_capsule(const Name& name, const py::object& capsule) {
+  LentTensor lent = take(name, capsule);
+  check_header(name, lent.tensor);
+  check_on_cpu(name, lent.tensor.device);
+  return lent;
+}
+
 LentTensor import_dlpack(const Name& name, py::handle object, DLDevice device, int64_t stream) {
   LentTensor lent = take(name, call_dlpack(name, object, device, stream));
   const DLTensor& t = lent.tensor;

@@ -40,6 +40,9 @@ DLDevice producer_device(const Name& name, py::handle object);
 LentTensor import_dlpack(const Name& name, py::handle object, DLDevice device,
                          int64_t stream = kNoOrder);
 
+// Out of a capsule that somebody has made already, of an array on the CPU.
+LentTensor import_capsule(const Name& name, const py::object& capsule);
+
 // A capsule for a consumer, which keeps the owner alive until the tensor is given back. Of the
 // versioned kind for consumers that know it: `max_version` is what they say of themselves, None
 // where they are older than versions.

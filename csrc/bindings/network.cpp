@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -97,19 +98,23 @@ py::list describe_parameters(const Network& network) {
   return result;
 }
 
-size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B) {
+size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
+                        std::optional<int32_t> cuda_device) {
+  const DLDevice device{cuda_device ? kDLCUDA : kDLCPU, cuda_device.value_or(0)};
   size_t bytes = 0;
-  throw_on_failure(fusedrnn_reserve_bytes(&network, {kDLCPU, 0}, T, B, &bytes));
+  throw_on_failure(fusedrnn_reserve_bytes(&network, device, T, B, &bytes));
   return bytes;
 }
 
 py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                          py::handle parameters, py::handle states, py::handle masks, bool save,
                          py::handle y, py::handle states_n, py::handle sequences,
-                         py::handle dropout) {
+                         py::handle dropout, py::handle reserve) {
+  if (!save && !reserve.is_none()) refuse_value("reserve", "None with save=False", "an array");
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   inputs->dropout = dropout_argument(dropout);
-  return forward_pass(network, std::move(inputs), true, states, save, y, states_n, sequences);
+  return forward_pass(network, std::move(inputs), true, states, save, y, states_n, sequences,
+                      nullptr, reserve);
 }
 
 // Whether the problem's constants are exactly those that are given.
@@ -190,15 +195,18 @@ void register_network(py::module_& m) {
       .def_property_readonly("input_size", &Network::input_size)
       .def_property_readonly("output_size", &Network::output_size)
       .def("reserve_bytes", &reserve_bytes_of, py::arg("steps"), py::arg("batch"),
-           "Bytes that a forward pass on the CPU leaves for its gradients.")
+           py::arg("cuda_device") = py::none(),
+           "Bytes that a forward pass leaves for its gradients, on the CPU or a CUDA device.")
       .def(
           "forward", &forward_layers, py::arg("x"), py::arg("parameters"),
           py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,
           py::arg("y") = py::none(), py::arg("states_n") = py::none(),
           py::arg("sequences") = py::none(), py::arg("dropout") = py::none(),
+          py::arg("reserve") = py::none(),
           "(y, states, states of every step, Tape or None); states are arrays [runs, B, n], one "
           "for each state of the cell. dropout: (rate of what is dropped between runs, seed, step) "
-          "of a call that draws, the noise of its runs too.");
+          "of a call that draws, the noise of its runs too. reserve: a vector of uint8, of "
+          "reserve_bytes, which takes what is saved.");
   m.def(
       "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
       py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),

@@ -215,7 +215,7 @@ void check_inputs_of(const Network& network, const PassInputs& inputs) {
 py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
                        py::handle states, bool save, py::handle y_object,
                        py::handle states_n_object, py::handle sequences,
-                       const fusedrnn_frozen* frozen) {
+                       const fusedrnn_frozen* frozen, py::handle reserve_object) {
   Place& place = inputs->place;
   const bool unbatched = inputs->unbatched;
   check_inputs_of(*network, *inputs);
@@ -252,7 +252,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   // What a call leaves on a device refers to its memory until the tape is gone.
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   std::unique_ptr<Reserve> reserve;
-  if (save) reserve = std::make_unique<Reserve>(*network, T, B, place, memory);
+  if (save) {
+    reserve = reserve_object.is_none() ? std::make_unique<Reserve>(*network, T, B, place, memory)
+                                       : std::make_unique<Reserve>(reserve_object, place, true);
+  }
   run_pass(args, reserve.get(), place, memory.get(), [&](const fusedrnn_forward_args* a) {
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
   });
@@ -279,7 +282,7 @@ namespace {
 py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstates_n_object,
                         py::handle dsequences, bool all, py::handle dx_object,
                         py::handle dparameters_object, py::handle dstates_object,
-                        py::handle dresets_object, bool wants_flow, double clip_dh) {
+                        py::handle dresets_object, bool wants_flow, double clip_dh, bool wants_dx) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
@@ -301,8 +304,11 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   dstate_y.make_readable();
 
   const Shape dx_shape = form.sequence(network.input_size());
-  OutputArray dx("dx", dx_object, network.dtype, dx_shape, &place);
-  if (form.unbatched) add_batch(dx, "dx", dx_shape, 1);
+  std::optional<OutputArray> dx;
+  if (wants_dx) {
+    dx.emplace("dx", dx_object, network.dtype, dx_shape, &place);
+    if (form.unbatched) add_batch(*dx, "dx", dx_shape, 1);
+  }
   Arrays<OutputArray> dparameters(tape.inputs->parameters.size());
   const Objects given("dparameters", dparameters_object, dparameters.size());
   network.for_parameters([&](const Run& run, int i, int number) {
@@ -317,7 +323,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const States<OutputArray> dresets(form, States<OutputArray>::all,
                                     {"dreset_", "", "reset_state", "d"}, dresets_object, &place,
                                     &tape.resets);
-  args.dx = dx.tensor();
+  if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
   args.dreset_states = dresets.tensors();
@@ -329,8 +335,9 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results = py::make_tuple(dx.array(), dparameters.objects(), dstates.objects(),
-                                     dresets.objects(), flow ? flow->array() : py::none());
+  py::tuple results =
+      py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
+                     dresets.objects(), flow ? flow->array() : py::none());
   if (place.on_cuda()) {
     keep_inputs_of_each(results,
                         py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
@@ -367,11 +374,10 @@ py::object gates_of_run(const py::object& self, int32_t run) {
 
 // A tape over a reserve that was kept, or came back, as plain bytes.
 std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handle x,
-                              py::handle parameters, py::handle masks, const py::array& reserve,
+                              py::handle parameters, py::handle masks, py::handle reserve,
                               py::handle dropout) {
   auto inputs = std::make_unique<PassInputs>(x, parameters, parameter_names(*network), masks);
   inputs->dropout = dropout_argument(dropout);
-  if (inputs->place.on_cuda()) refuse_type("x", "an array on the CPU", "one on a CUDA device");
   check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
   check_backward_inputs(*network, args, Layout::any);
@@ -380,8 +386,9 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   std::vector<bool> resets(static_cast<size_t>(states_of_runs(*network)));
   const Objects given("reset_states", inputs->reset_states, resets.size());
   for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
-  return std::make_unique<Tape>(Tape{network, true, std::move(inputs), std::move(resets),
-                                     std::make_unique<Reserve>(reserve)});
+  auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
+  return std::make_unique<Tape>(
+      Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
 }
 
 const char* compute_name(const Network& network) {
@@ -400,10 +407,11 @@ void register_tape(py::module_& m) {
       .def("backward", &backward_pass, py::arg("dy"), py::arg("dstates_n"), py::arg("dsequences"),
            py::arg("all"), py::arg("dx") = py::none(), py::arg("dparameters") = py::none(),
            py::arg("dstates") = py::none(), py::arg("dresets") = py::none(),
-           py::arg("flow") = false, py::arg("clip_dh") = 0.0,
+           py::arg("flow") = false, py::arg("clip_dh") = 0.0, py::arg("wants_dx") = true,
            "(dx, gradients of parameters, of states, of reset states, norms of the gradients of "
            "states at each step [states, T] or None); of parameters that were not given None, "
-           "unless they are biases and `all` are wanted; of reset states that were not given None.")
+           "unless they are biases and `all` are wanted; of reset states that were not given None. "
+           "Without wants_dx None in the place of dx, which is not computed.")
       .def("gates", &gates_of_run, py::arg("run"),
            "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
       .def_property_readonly(
@@ -416,7 +424,9 @@ void register_tape(py::module_& m) {
           "Names of the gates of a run; none of a cell without gates.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
-          "All that the forward pass computed for backward, as bytes; None on a CUDA device.")
+          "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
+          "it "
+          "was not given.")
       .def_property_readonly(
           "parameters",
           [](const Tape& tape) {

@@ -119,9 +119,10 @@ struct PassInputs {
 
 // (y, states, states of every step, Tape or None). `sequences`: None, or a tuple with an array to
 // write, or None for a new one, of each state beyond h: wanted of every step. `frozen`: packed
-// weights in the place of parameters, or null.
+// weights in the place of parameters, or null. `reserve`: where to save, or None for new memory.
 py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> inputs, bool stacked,
                        py::handle states, bool save, py::handle y, py::handle states_n,
-                       py::handle sequences, const fusedrnn_frozen* frozen = nullptr);
+                       py::handle sequences, const fusedrnn_frozen* frozen = nullptr,
+                       py::handle reserve = py::none());
 
 }  // namespace fusedrnn::bindings

@@ -1,5 +1,5 @@
-// The reserve of a tape: a NumPy array of bytes, or memory on a CUDA device that calls on any
-// stream may use.
+// The reserve of a tape: bytes of the caller's, or new ones: a NumPy array, or memory on a CUDA
+// device that calls on any stream may use.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -36,13 +36,24 @@ class Reserve {
     check_cuda(plugin, status);
   }
 
-  // Bytes that a forward call has left before. On the CPU.
-  explicit Reserve(const py::array& bytes) {
-    if (!bytes.dtype().is(py::dtype::of<uint8_t>()) || bytes.ndim() != 1 ||
-        (bytes.flags() & py::array::c_style) == 0) {
+  // Bytes of the caller's, where x lies: on a CUDA device in the order of its library's stream.
+  // `written`: whether a forward call writes them, or has left them before.
+  Reserve(py::handle bytes, Place& place, bool written) {
+    ArrayView view;
+    array_ = view.read("reserve", bytes, ElementKind::boolean, &place);
+    const DLTensor& t = view.tensor;
+    if (t.dtype.code != kDLUInt || t.ndim != 1 || (t.shape[0] > 1 && t.strides[0] != 1)) {
       refuse_type("reserve", "a dense vector of uint8", "another array");
     }
-    set(bytes);
+    if (is_cuda(t.device) != place.on_cuda()) {
+      refuse_type("reserve", "an array where x lies", "one elsewhere");
+    }
+    if (written && view.read_only) {
+      refuse_value("reserve", "an array to write to", "a read-only one");
+    }
+    data_ = t.data;
+    bytes_ = static_cast<size_t>(t.shape[0]);
+    owner_ = view.owner;
   }
 
   ~Reserve() {
@@ -53,7 +64,7 @@ class Reserve {
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  // None on a CUDA device.
+  // None where it is new on a CUDA device.
   const py::object& array() const { return array_; }
 
   // Around each call that uses it, on the place's stream.
@@ -81,6 +92,7 @@ class Reserve {
   void* data_ = nullptr;
   size_t bytes_ = 0;
   py::object array_ = py::none();
+  py::object owner_;  // of the caller's bytes
   std::shared_ptr<CudaMemory> memory_;
   CudaKept* kept_ = nullptr;
 };

@@ -13,6 +13,8 @@
     frozen = layer.freeze()                                 # weights packed once, for streaming
     y_t, state = frozen.step(x_t, state)
 
+    import fusedrnn.torch                                   # modules for PyTorch, with autograd
+
 Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
 kind of `x`.
 """
@@ -126,12 +128,13 @@ from fusedrnn.truncated import Chunk, tbptt
 
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
+    from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import `convert` where it is first used: most programs convert nothing."""
-        if name == "convert":
-            return importlib.import_module("fusedrnn.convert")
+        """Import `convert` and `torch` where they are first used: most programs use neither."""
+        if name in ("convert", "torch"):
+            return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -231,5 +234,6 @@ def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
     return sorted(
-        {*__all__, "convert", "cuda_arrays", "interop", "schedules", *special} - {"__main__"}
+        {*__all__, "convert", "cuda_arrays", "interop", "schedules", "torch", *special}
+        - {"__main__"}
     )

@@ -53,7 +53,7 @@ class Network:
     def input_size(self) -> int: ...
     @property
     def output_size(self) -> int: ...
-    def reserve_bytes(self, steps: int, batch: int) -> int: ...
+    def reserve_bytes(self, steps: int, batch: int, cuda_device: int | None = None) -> int: ...
     def forward(
         self,
         x: _Array,
@@ -65,6 +65,7 @@ class Network:
         states_n: _States = None,
         sequences: _States = None,
         dropout: _Dropout | None = None,
+        reserve: _Array | None = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
 @final
@@ -75,7 +76,7 @@ class Tape:
         x: _Array,
         parameters: tuple[_Array | None, ...],
         masks: _Masks,
-        reserve: npt.NDArray[np.uint8],
+        reserve: _Array,
         dropout: _Dropout | None = None,
     ) -> None: ...
     def backward(
@@ -90,8 +91,9 @@ class Tape:
         dresets: _States = None,
         flow: bool = False,
         clip_dh: float = 0.0,
+        wants_dx: bool = True,
     ) -> tuple[
-        _FloatArray,
+        Any,  # None without wants_dx
         tuple[_FloatArray | None, ...],
         tuple[_FloatArray, ...],
         tuple[_FloatArray | None, ...],
@@ -103,7 +105,7 @@ class Tape:
     @property
     def lean(self) -> bool: ...
     @property
-    def reserve(self) -> npt.NDArray[np.uint8] | None: ...
+    def reserve(self) -> Any: ...
     @property
     def parameters(self) -> tuple[str, ...]: ...
     @property

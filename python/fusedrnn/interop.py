@@ -75,8 +75,8 @@ def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
     if wanted and torch.is_grad_enabled():
         warnings.warn(
             "a tensor requires a gradient, but PyTorch's autograd does not see this call: its "
-            "results require none. Take the gradients from forward and backward, or call it under "
-            "torch.no_grad()",
+            "results require none. The modules of fusedrnn.torch train with autograd; or take the "
+            "gradients from forward and backward, or call it under torch.no_grad()",
             UserWarning,
             stacklevel=stacklevel + 1,
         )

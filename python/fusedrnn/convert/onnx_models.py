@@ -153,15 +153,7 @@ class _Writer:
         names = [inputs.get(name, "") for name in INPUTS[op_type]]
         while not names[-1]:
             names.pop()
-        attributes: dict[str, Any] = {"hidden_size": self._layer.hidden_size}
-        attributes["direction"] = DIRECTIONS[2 if self._directions == 2 else 0]
-        if cell.reset_after is not None:
-            attributes["linear_before_reset"] = int(cell.reset_after)
-        if cell.coupled:
-            attributes["input_forget"] = 1
-        if cell.clip is not None:
-            attributes["clip"] = cell.clip
-        attributes |= self._activations(op_type, cell)
+        attributes = attributes_of(cell, self._layer.hidden_size, self._directions)
         steps = f"Y_l{k}"
         outputs = [steps, *(f"{s}_n{end}" for s in self._states)]
         name = f"{cell.name}_l{k}"
@@ -172,20 +164,6 @@ class _Writer:
         beside = self._node("Transpose", [steps], f"{steps}_beside", perm=[0, 2, 1, 3])
         self._add_once("beside", [0, 0, self._directions * self._layer.hidden_size])  # 0: as it is
         return self._node("Reshape", [beside, "beside"], above)
-
-    def _activations(self, op_type: str, cell: Cell) -> dict[str, Any]:
-        """Where they are not the usual ones, with all numbers, on whose defaults not all agree."""
-        own = (cell.nonlinearity,) if op_type == "RNN" else cell.activations
-        if own is None or own == USUAL[op_type]:
-            return {}
-        full = [constants.activation("activations", one) for one in own] * self._directions
-        full = [("affine", 1.0, 0.0) if one == ("identity",) else one for one in full]
-        attributes = {
-            "activations": [ACTIVATIONS[one[0]] for one in full],
-            "activation_alpha": [one[1] for one in full if len(one) > 1],
-            "activation_beta": [one[2] for one in full if len(one) > 2],
-        }
-        return {name: values for name, values in attributes.items() if values}
 
     def _weights(self, k: int) -> dict[str, tuple[Array, ...]]:
         """W, R, B and P of layer k, one for each direction."""
@@ -222,3 +200,30 @@ class _Writer:
     def _node(self, op_type: str, inputs: list[str], output: str, **options: Any) -> str:
         self._nodes.append(self._make.make_node(op_type, inputs, [output], **options))
         return output
+
+
+def attributes_of(cell: Cell, hidden_size: int, directions: int) -> dict[str, Any]:
+    """Attributes of a cell's node; activations where they are not the usual ones.
+
+    These with all numbers, on whose defaults not all runtimes agree.
+    """
+    op_type = cell.name.upper()
+    attributes: dict[str, Any] = {"hidden_size": hidden_size}
+    attributes["direction"] = DIRECTIONS[2 if directions == 2 else 0]
+    if cell.reset_after is not None:
+        attributes["linear_before_reset"] = int(cell.reset_after)
+    if cell.coupled:
+        attributes["input_forget"] = 1
+    if cell.clip is not None:
+        attributes["clip"] = cell.clip
+    own = (cell.nonlinearity,) if op_type == "RNN" else cell.activations
+    if own is None or own == USUAL[op_type]:
+        return attributes
+    full = [constants.activation("activations", one) for one in own] * directions
+    full = [("affine", 1.0, 0.0) if one == ("identity",) else one for one in full]
+    numbers = {
+        "activations": [ACTIVATIONS[one[0]] for one in full],
+        "activation_alpha": [one[1] for one in full if len(one) > 1],
+        "activation_beta": [one[2] for one in full if len(one) > 2],
+    }
+    return attributes | {name: values for name, values in numbers.items() if values}

@@ -185,10 +185,8 @@ def suffix(number: int, directions: int) -> str:
     return f"_l{number // directions}{'_reverse' if number % directions else ''}"
 
 
-def runs_of(
-    layer: object, library: str, cells: Sequence[str], special: Sequence[str] = ()
-) -> list[Run]:
-    """Return the runs of a layer, the weights on the CPU.
+def cell_of(layer: object, library: str, cells: Sequence[str], special: Sequence[str] = ()) -> Cell:
+    """Return the cell of a layer.
 
     Raises
     ------
@@ -220,7 +218,15 @@ def runs_of(
     }
     for rare in ("coupled", "proj_size"):
         given[rare] = given[rare] or None
-    cell, directions, parameters = Cell(name, **given), directions_of(layer), layer.state_dict()
+    return Cell(name, **given)
+
+
+def runs_of(
+    layer: Any, library: str, cells: Sequence[str], special: Sequence[str] = ()
+) -> list[Run]:
+    """Return the runs of a layer, the weights on the CPU; of a wrong one errors as `cell_of`."""
+    cell = cell_of(layer, library, cells, special)
+    directions, parameters = directions_of(layer), layer.state_dict()
     runs = []
     for number in range(layer.num_layers * directions):
         end = suffix(number, directions)

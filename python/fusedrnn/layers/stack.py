@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fusedrnn import _core
 from fusedrnn.bf16 import cast
 from fusedrnn.layers.devices import Array, Device
@@ -30,6 +33,44 @@ NAMES = {
     "g": "gain",
     "b": "bias",
 }
+
+# cell, input_size, hidden_size, projection_size, heads, num_layers, constants, noise, directions
+Description = tuple[str, int, int, int, int, int, tuple[float, ...], tuple[float, ...], int]
+
+
+def runs_of(description: Description) -> list[Any]:
+    """What the compiled module takes of the runs of such layers."""
+    (
+        cell,
+        input_size,
+        hidden_size,
+        projection_size,
+        heads,
+        num_layers,
+        constants,
+        noise,
+        directions,
+    ) = description
+    size = projection_size or hidden_size
+    width = directions * size
+    return [
+        (
+            cell,
+            direction == 1,
+            layer,
+            layer + 1,
+            0,
+            direction * size,
+            width if layer else input_size,
+            hidden_size,
+            projection_size,
+            heads,
+            constants,
+            noise,
+        )
+        for layer in range(num_layers)
+        for direction in range(directions)
+    ]
 
 
 class Stack:
@@ -52,10 +93,10 @@ class Stack:
         dtype: str,
         compute_dtype: str | None,
         lean: bool,
-        initial: Initial,
+        initial: Initial | None,  # None: no values, for a library that keeps its own
         device: Device,
     ) -> None:
-        self._description = (
+        self.description: Description = (
             cell,
             input_size,
             hidden_size,
@@ -73,14 +114,23 @@ class Stack:
         self.num_runs = num_layers * directions
         # Of the states beyond h of the last layer, side by side.
         self.cell_widths = tuple(directions * size for size in self.network.state_sizes[1:])
-        random = initial.generator()
-        self.parameters: dict[str, Array] = {
-            name: device.parameter(cast(initial.draw(random, kind, shape, hidden_size), dtype))
+        self._kinds = {
+            name: (kind, shape)
             for (name, shape, optional), (_, kind, _, _) in zip(
                 self._described(), self.network.parameters, strict=True
             )
             if not optional or (bias if kind.startswith("b_") else kind not in absent)
         }
+        self.parameters: dict[str, Array] = {}
+        if initial is not None:
+            for name, values in self.draw(initial):
+                self.parameters[name] = device.parameter(cast(values, dtype))
+
+    def draw(self, initial: Initial) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Name and first values of each parameter, in PyTorch's order."""
+        random, hidden_size = initial.generator(), self.description[2]
+        for name, (kind, shape) in self._kinds.items():
+            yield name, initial.draw(random, kind, shape, hidden_size)
 
     def __getstate__(self) -> dict[str, Any]:
         made_again = ("network", "_dual_network")
@@ -95,41 +145,19 @@ class Stack:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
         if self._dual_network is None:
             dtype, _, on_cuda, lean = self._types
-            self._dual_network = _core.Network(self._runs(), dtype, "dual", on_cuda, lean)
+            self._dual_network = _core.Network(
+                runs_of(self.description), dtype, "dual", on_cuda, lean
+            )
         return self._dual_network
 
     def _make_network(self) -> _core.Network:
         dtype, compute_dtype, on_cuda, lean = self._types
-        return _core.Network(self._runs(), dtype, compute_dtype, on_cuda, lean)
-
-    def _runs(self) -> list[Any]:
-        cell, input_size, hidden_size, projection_size, heads = self._description[:5]
-        num_layers, constants, noise, directions = self._description[5:]
-        size = projection_size or hidden_size
-        width = directions * size
-        return [
-            (
-                cell,
-                direction == 1,
-                layer,
-                layer + 1,
-                0,
-                direction * size,
-                width if layer else input_size,
-                hidden_size,
-                projection_size,
-                heads,
-                constants,
-                noise,
-            )
-            for layer in range(num_layers)
-            for direction in range(directions)
-        ]
+        return _core.Network(runs_of(self.description), dtype, compute_dtype, on_cuda, lean)
 
     @property
     def ends(self) -> list[str]:
         """How the names of each run's parameters end."""
-        directions = self._description[-1]
+        directions = self.description[-1]
         return [
             f"_l{run // directions}{'_reverse' if run % directions else ''}"
             for run in range(self.num_runs)
@@ -143,7 +171,7 @@ class Stack:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter that there is, by name and in PyTorch's order."""
-        return {name: shape for name, shape, _ in self._described() if name in self.parameters}
+        return {name: shape for name, (_, shape) in self._kinds.items()}
 
     def ordered(self, arrays: Mapping[str, Any]) -> tuple[Any, ...]:
         """Arrays by name in the compiled module's order; None for names without one."""
@@ -153,7 +181,5 @@ class Stack:
         """And back, for the names of parameters that there are."""
         names = (name for name, _, _ in self._described())
         return {
-            name: array
-            for name, array in zip(names, arrays, strict=True)
-            if name in self.parameters
+            name: array for name, array in zip(names, arrays, strict=True) if name in self._kinds
         }

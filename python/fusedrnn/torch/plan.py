@@ -1,0 +1,174 @@
+"""What a network's operators know of it: a string that stands for it in graphs, and what follows.
+
+An operator takes a key and a list of tensors. The key is JSON, so that a traced or exported program
+holds it as it is: the network's description (`fusedrnn.layers.stack`), compute_dtype, whether its
+reserve is lean, whether y shows the state where a step does not exist, whether the states beyond h
+are returned of every step, and the rate of what is dropped between layers.
+
+The list is x, the parameters, the states before the first step, the reset states, lengths, mask,
+resets and the seed of what is drawn, each None where it is absent; of parameters every place that
+the compiled module knows. Gradients go to those before lengths.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fusedrnn import _core
+from fusedrnn.layers.stack import Description, runs_of
+
+# lengths, mask, resets, seed
+NUM_UNDIFFERENTIABLE = 4
+
+DTYPE_NAMES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
+# What blocks of a reserve are aligned to (csrc/core/reserve.cpp).
+_CPU_LINE, _CUDA_LINE = 64, 256
+
+
+def network_key(description: Description, compute_dtype: str | None, lean: bool) -> str:
+    """The part of a key that a module knows when it is made."""
+    return json.dumps([description, compute_dtype, lean])
+
+
+def call_key(network: str, shows_last: bool, cells: bool, dropout: float) -> str:
+    """The whole key of a call; plain enough to be traced."""
+    words = f"{'true' if shows_last else 'false'}, {'true' if cells else 'false'}"
+    return f"[{network}, {words}, {dropout}]"
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class Plan:
+    """A network as its key says it, and compiled networks of it by dtype and kind of device."""
+
+    def __init__(self, key: str) -> None:
+        (description, compute_dtype, lean), self.shows_last, self.cells, self.dropout = _tuples(
+            json.loads(key)
+        )
+        self._runs = runs_of(description)
+        self._lean: bool = lean
+        self._compute_dtype: str | None = compute_dtype
+        self._networks: dict[tuple[str, bool, bool], _core.Network] = {}
+        self._bounds: dict[tuple[str, int | None], tuple[int, int, int, int]] = {}
+        known = self.network("float32", False, dual=True)  # whatever the dtype: sizes alone
+        self.num_runs = len(self._runs)
+        self.num_parameters = len(known.parameters)
+        self.state_sizes = known.state_sizes
+        self.num_states = len(self.state_sizes)
+        self.output_size = known.output_size
+        directions: int = description[-1]
+        self.cell_widths = tuple(directions * n for n in self.state_sizes[1:]) if self.cells else ()
+        # How many of the list have gradients, and where its parts begin.
+        self.num_differentiable = 1 + self.num_parameters + 2 * self.num_states
+        self._states = 1 + self.num_parameters
+        self._reset_states = self._states + self.num_states
+        self._no_masks = (None,) * (self.num_states + NUM_UNDIFFERENTIABLE - 1)
+
+    def network(self, dtype: str, on_cuda: bool, *, dual: bool = False) -> _core.Network:
+        """The compiled module's network; `dual`: over dual numbers of that dtype."""
+        found = self._networks.get((dtype, on_cuda, dual))
+        if found is None:
+            compute_dtype = "dual" if dual else self._compute_dtype
+            found = _core.Network(self._runs, dtype, compute_dtype, on_cuda, self._lean)
+            self._networks[dtype, on_cuda, dual] = found
+        return found
+
+    def check_duals(self, dtype: torch.dtype) -> None:
+        """Of derivatives of gradients and along a direction."""
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                "x: expected dtype float32 or float64 (derivatives along a direction, second "
+                f"derivatives), got {str(dtype).removeprefix('torch.')}"
+            )
+        if self._compute_dtype not in (None, "float32", "float64"):
+            raise ValueError(
+                "compute_dtype: expected None (derivatives along a direction, second derivatives), "
+                f"got {self._compute_dtype!r}"
+            )
+
+    def reserve_bound(self, x: torch.Tensor) -> Any:
+        """Bytes that hold the reserve of a call, in terms of T and B that may be symbols.
+
+        A reserve is a sum of blocks, each a number of bytes times a product of T or T + 1 and B,
+        rounded up to whole lines. At multiples of a line nothing is rounded, and four of them give
+        the sum; then come a line for each block that may be rounded.
+        """
+        dtype, device = DTYPE_NAMES[x.dtype], x.device
+        index = (device.index or 0) if device.type == "cuda" else None
+        line = _CPU_LINE if index is None else _CUDA_LINE
+        known = self._bounds.get((dtype, index))
+        if known is None:
+            network = self.network(dtype, index is not None)
+            low, high = line, 2 * line
+            base, steps, batch, both = (
+                network.reserve_bytes(T, B, index)
+                for T, B in ((low, low), (high, low), (low, high), (high, high))
+            )
+            product = (both - steps - batch + base) // (low * low)
+            of_steps = (steps - base) // low - product * low
+            of_batch = (batch - base) // low - product * low
+            constant = base - low * (of_steps + of_batch) - low * low * product
+            # Of a run's reserve there are at most 16 blocks, and the header, flags and row.
+            known = (constant + line * 20 * (self.num_runs + 1), of_steps, of_batch, product)
+            self._bounds[dtype, index] = known
+        constant, of_steps, of_batch, product = known
+        T, B = x.shape[0], x.shape[1]
+        lines = (constant + of_steps * T + of_batch * B + product * T * B + line - 1) // line
+        return lines * line
+
+    def parameters(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(arrays[1 : self._states])
+
+    def states(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(arrays[self._states : self._reset_states])
+
+    def reset_states(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(arrays[self._reset_states : self.num_differentiable])
+
+    def masks(self, arrays: Sequence[Any]) -> tuple[Any, ...] | None:
+        """What the compiled module takes of masks and reset states."""
+        given = tuple(arrays[self._reset_states : -1])
+        if given == self._no_masks:
+            return None
+        *resets, lengths, mask, reset = given
+        known = None if resets == [None] * self.num_states else tuple(resets)
+        return lengths, mask, reset, self.shows_last, known
+
+    def present(self, arrays: Sequence[Any], wants_dx: bool = True) -> list[int]:
+        """The places of what has a gradient and is there."""
+        first = 0 if wants_dx else 1
+        return [i for i in range(first, self.num_differentiable) if arrays[i] is not None]
+
+    def in_places(
+        self, arrays: Sequence[Any], gradients: Sequence[Any], wants_dx: bool = True
+    ) -> list[Any]:
+        """Gradients of what is there, in the places of `arrays`; None elsewhere."""
+        result: list[Any] = [None] * len(arrays)
+        for place, gradient in zip(self.present(arrays, wants_dx), gradients, strict=True):
+            result[place] = gradient
+        return result
+
+
+@functools.lru_cache(maxsize=1024)
+def plan_of(key: str) -> Plan:
+    """The plan of a key; of a key that is none a ValueError."""
+    try:
+        return Plan(key)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"structure: expected what fusedrnn.torch's modules make of a network, got {key!r} "
+            f"({error})"
+        ) from error
