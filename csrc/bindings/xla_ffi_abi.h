@@ -37,7 +37,6 @@ struct MetadataExtension {
 enum ErrorCode : int {
   kInvalidArgument = 3,
   kResourceExhausted = 8,
-  kUnimplemented = 12,
   kInternal = 13,
   kUnavailable = 14,
 };
@@ -49,12 +48,6 @@ struct ErrorCreateArgs {
   const char* message;
   ErrorCode code;
 };
-struct ErrorDestroyArgs {
-  size_t struct_size;
-  Extension* extensions;
-  Error* error;
-};
-
 enum DataType : int {
   kPred = 1,
   kS8 = 2,
@@ -116,33 +109,12 @@ struct Attributes {  // XLA_FFI_Attrs
   void** items;
 };
 
-struct Context;  // XLA's own
-
-struct StreamGetArgs {
-  size_t struct_size;
-  Extension* extensions;
-  Context* context;
-  void* stream;  // written
-};
-struct DeviceOrdinalGetArgs {
-  size_t struct_size;
-  Extension* extensions;
-  Context* context;
-  int32_t device_ordinal;  // written
-};
-
-struct Api {  // XLA_FFI_Api
+struct Api {  // XLA_FFI_Api, up to what is used of it
   size_t struct_size;
   Extension* extensions;
   Version version;
   const void* internal;
   Error* (*error_create)(ErrorCreateArgs*);
-  void (*error_get_message)(void*);
-  void (*error_destroy)(ErrorDestroyArgs*);
-  void* handler_register;
-  Error* (*stream_get)(StreamGetArgs*);
-  void* others[12];
-  Error* (*device_ordinal_get)(DeviceOrdinalGetArgs*);
 };
 
 constexpr int kExecute = 3;  // of stages
@@ -151,7 +123,7 @@ struct CallFrame {
   size_t struct_size;
   Extension* extensions;
   const Api* api;
-  Context* context;
+  void* context;
   int stage;
   Buffers arguments, results;
   Attributes attributes;

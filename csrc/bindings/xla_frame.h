@@ -14,21 +14,36 @@ namespace fusedrnn::xla {
 
 inline DLDataType dlpack_type(DataType type) {
   switch (type) {
-    case kPred: return {kDLBool, 8, 1};
-    case kS8: return {kDLInt, 8, 1};
-    case kS16: return {kDLInt, 16, 1};
-    case kS32: return {kDLInt, 32, 1};
-    case kS64: return {kDLInt, 64, 1};
-    case kU8: return {kDLUInt, 8, 1};
-    case kU16: return {kDLUInt, 16, 1};
-    case kU32: return {kDLUInt, 32, 1};
-    case kU64: return {kDLUInt, 64, 1};
-    case kF16: return {kDLFloat, 16, 1};
-    case kF32: return {kDLFloat, 32, 1};
-    case kF64: return {kDLFloat, 64, 1};
-    case kBF16: return {kDLBfloat, 16, 1};
-    case kC64: return {kDLComplex, 64, 1};
-    case kC128: return {kDLComplex, 128, 1};
+    case kPred:
+      return {kDLBool, 8, 1};
+    case kS8:
+      return {kDLInt, 8, 1};
+    case kS16:
+      return {kDLInt, 16, 1};
+    case kS32:
+      return {kDLInt, 32, 1};
+    case kS64:
+      return {kDLInt, 64, 1};
+    case kU8:
+      return {kDLUInt, 8, 1};
+    case kU16:
+      return {kDLUInt, 16, 1};
+    case kU32:
+      return {kDLUInt, 32, 1};
+    case kU64:
+      return {kDLUInt, 64, 1};
+    case kF16:
+      return {kDLFloat, 16, 1};
+    case kF32:
+      return {kDLFloat, 32, 1};
+    case kF64:
+      return {kDLFloat, 64, 1};
+    case kBF16:
+      return {kDLBfloat, 16, 1};
+    case kC64:
+      return {kDLComplex, 64, 1};
+    case kC128:
+      return {kDLComplex, 128, 1};
   }
   throw_type_error("expected arrays of numbers, got XLA's type " +
                    std::to_string(static_cast<int>(type)));
@@ -85,8 +100,8 @@ class Attribute {
 // each says whether ('1') there is one.
 class Places {
  public:
-  Places(const char* side, const Buffers& buffers, const Attributes& attributes, DLDevice device)
-      : side_(side), buffers_(buffers), attribute_(attributes, side), device_(device) {
+  Places(const char* side, const Buffers& buffers, const Attributes& attributes)
+      : side_(side), buffers_(buffers), attribute_(attributes, side) {
     there_ = attribute_.text();
   }
 
@@ -101,7 +116,7 @@ class Places {
     if (buffer.rank > kMaxRank) throw_value_error(side_ + ": expected arrays of fewer axes");
     tensor = {};
     tensor.data = buffer.data;
-    tensor.device = device_;
+    tensor.device = {kDLCPU, 0};
     tensor.ndim = static_cast<int32_t>(buffer.rank);
     tensor.dtype = dlpack_type(buffer.dtype);
     tensor.shape = buffer.dims;
@@ -118,7 +133,6 @@ class Places {
   std::string side_;
   const Buffers& buffers_;
   Attribute attribute_;
-  DLDevice device_;
   std::string_view there_;
   size_t place_ = 0;
   int64_t used_ = 0;
@@ -131,14 +145,6 @@ inline Error* make_error(const Api& api, fusedrnn_status status, const char* mes
   if (status == FUSEDRNN_INTERNAL) code = kInternal;
   ErrorCreateArgs args{sizeof args, nullptr, message, code};
   return api.error_create(&args);
-}
-
-// Throws what XLA reports of a call of its own.
-inline void check(const Api& api, Error* error, const char* what) {
-  if (error == nullptr) return;
-  ErrorDestroyArgs args{sizeof args, nullptr, error};
-  api.error_destroy(&args);
-  throw fusedrnn::Error(FUSEDRNN_UNAVAILABLE, std::string("XLA does not tell its ") + what);
 }
 
 }  // namespace fusedrnn::xla

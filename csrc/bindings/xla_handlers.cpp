@@ -52,8 +52,7 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
   const std::string cell(xla::Attribute(frame.attributes, "cell").text());
   const xla::Attribute runs_attribute(frame.attributes, "runs");
   const std::span<const int64_t> numbers = runs_attribute.integers();
-  const std::span<const double> constants =
-      xla::Attribute(frame.attributes, "constants").doubles();
+  const std::span<const double> constants = xla::Attribute(frame.attributes, "constants").doubles();
   const xla::Attribute noise_attribute(frame.attributes, "noise");
   const std::span<const double> noise = noise_attribute.doubles();
   if (numbers.size() % kRunFields != 0) runs_attribute.refuse("9 numbers a run");
@@ -144,8 +143,8 @@ class Tensors {
         tensor.shape = slice.shape;
         tensor.strides = slice.strides;
         if (whole.data != nullptr) {
-          tensor.data = static_cast<char*>(whole.data) +
-                        static_cast<int64_t>(k) * width * item_size(whole);
+          tensor.data =
+              static_cast<char*>(whole.data) + static_cast<int64_t>(k) * width * item_size(whole);
         }
       }
     }
@@ -171,58 +170,35 @@ class Tensors {
   std::vector<Slice> slices_;
 };
 
-DLTensor* seed_of(xla::Places& places, bool on_cuda, uint64_t& seed) {
+uint64_t seed_of(xla::Places& places) {
   DLTensor tensor{};
-  if (places.next(tensor) == nullptr) return nullptr;
-  if (on_cuda) {
-    throw fusedrnn::Error(FUSEDRNN_UNAVAILABLE,
-                          "dropout and noise: expected none on a CUDA device, whose seeds the CPU "
-                          "does not see, got some");
-  }
+  if (places.next(tensor) == nullptr) return 0;
   if (tensor.dtype.code != kDLUInt || tensor.dtype.bits != 32 || tensor.ndim != 1 ||
       tensor.shape[0] != 2) {
     refuse_value("seed", "uint32 numbers of shape (2,)", shape_text(tensor));
   }
   const auto* words = static_cast<const uint32_t*>(tensor.data);
-  seed = uint64_t{words[0]} << 32 | words[1];
-  return nullptr;
+  return uint64_t{words[0]} << 32 | words[1];
 }
 
-DLTensor* reserve_of(xla::Places& places, void** data, size_t* bytes) {
-  DLTensor tensor{};
-  if (places.next(tensor) == nullptr) return nullptr;
-  *data = tensor.data;
-  *bytes = static_cast<size_t>(element_count(tensor) * item_size(tensor));
-  return nullptr;
-}
-
-struct Place {
-  DLDevice device{kDLCPU, 0};
-  void* stream = nullptr;
+struct Bytes {
+  void* data = nullptr;
+  size_t size = 0;
 };
 
-Place place_of(const xla::CallFrame& frame, bool on_cuda) {
-  if (!on_cuda) return {};
-  xla::StreamGetArgs stream{sizeof stream, nullptr, frame.context, nullptr};
-  xla::check(*frame.api, frame.api->stream_get(&stream), "stream");
-  if (frame.api->struct_size < sizeof(xla::Api)) {
-    throw fusedrnn::Error(FUSEDRNN_UNAVAILABLE, "XLA is too old to tell its device's number");
-  }
-  xla::DeviceOrdinalGetArgs ordinal{sizeof ordinal, nullptr, frame.context, 0};
-  xla::check(*frame.api, frame.api->device_ordinal_get(&ordinal), "device's number");
-  return {{kDLCUDA, ordinal.device_ordinal}, stream.stream};
+Bytes reserve_of(xla::Places& places) {
+  DLTensor tensor{};
+  if (places.next(tensor) == nullptr) return {};
+  return {tensor.data, static_cast<size_t>(element_count(tensor) * item_size(tensor))};
 }
 
 // What both passes begin with.
 struct Call {
-  Call(const xla::CallFrame& frame, bool on_cuda_)
-      : on_cuda(on_cuda_),
-        place(place_of(frame, on_cuda_)),
-        options_attribute(frame.attributes, "options"),
-        options(options_attribute.integers()),
-        network(network_of(frame, four(options_attribute, options))),
-        arguments("arguments", frame.arguments, frame.attributes, place.device),
-        results("results", frame.results, frame.attributes, place.device),
+  explicit Call(const xla::CallFrame& frame)
+      : options(options_of(frame)),
+        network(network_of(frame, options)),
+        arguments("arguments", frame.arguments, frame.attributes),
+        results("results", frame.results, frame.attributes),
         parameters(network.num_parameters),
         states(network.num_states),
         reset_states(network.num_states),
@@ -232,7 +208,7 @@ struct Call {
     states.states(arguments, network);
     reset_states.states(arguments, network);
     for (size_t i = 0; i < 3; ++i) given[i] = arguments.next(masks[i]);
-    seed_of(arguments, on_cuda, seed);
+    seed = seed_of(arguments);
   }
 
   template <class Args>
@@ -248,19 +224,15 @@ struct Call {
     args.training = options[3] != 0 ? 1 : 0;
     args.dropout = dropout;
     args.dropout_seed = seed;
-    args.stream = place.stream;
     return args;
   }
 
-  static std::span<const int64_t> four(const xla::Attribute& attribute,
-                                       std::span<const int64_t> options) {
-    if (options.size() != 4) attribute.refuse("4 numbers");
-    return options;
+  static std::span<const int64_t> options_of(const xla::CallFrame& frame) {
+    const xla::Attribute attribute(frame.attributes, "options");
+    if (attribute.integers().size() != 4) attribute.refuse("4 numbers");
+    return attribute.integers();
   }
 
-  bool on_cuda;
-  Place place;
-  xla::Attribute options_attribute;
   std::span<const int64_t> options;
   Network network;
   xla::Places arguments, results;
@@ -271,8 +243,8 @@ struct Call {
   uint64_t seed = 0;
 };
 
-fusedrnn_status forward(const xla::CallFrame& frame, bool on_cuda) {
-  Call call(frame, on_cuda);
+fusedrnn_status forward(const xla::CallFrame& frame) {
+  Call call(frame);
   call.arguments.finish();
   auto args = call.args<fusedrnn_forward_args>();
   args.states = call.states.read();
@@ -283,19 +255,21 @@ fusedrnn_status forward(const xla::CallFrame& frame, bool on_cuda) {
   args.y = call.results.next(y);
   states_n.states(call.results, call.network);
   sequences.sequences(call.results, call.network);
-  reserve_of(call.results, &args.reserve, &args.reserve_bytes);
+  const Bytes reserve = reserve_of(call.results);
+  args.reserve = reserve.data;
+  args.reserve_bytes = reserve.size;
   call.results.finish();
   args.states_n = states_n.list();
   args.state_sequences = sequences.list();
   return fusedrnn_forward(&args);
 }
 
-fusedrnn_status backward(const xla::CallFrame& frame, bool on_cuda) {
-  Call call(frame, on_cuda);
+fusedrnn_status backward(const xla::CallFrame& frame) {
+  Call call(frame);
   auto args = call.args<fusedrnn_backward_args>();
-  void* reserve = nullptr;
-  reserve_of(call.arguments, &reserve, &args.reserve_bytes);
-  args.reserve = reserve;
+  const Bytes reserve = reserve_of(call.arguments);
+  args.reserve = reserve.data;
+  args.reserve_bytes = reserve.size;
   DLTensor dy{}, dx{};
   const Network& network = call.network;
   Tensors dstates_n(network.num_states), dsequences(network.num_states);
@@ -318,9 +292,9 @@ fusedrnn_status backward(const xla::CallFrame& frame, bool on_cuda) {
   return fusedrnn_backward(&args);
 }
 
-using Pass = fusedrnn_status (*)(const xla::CallFrame&, bool);
+using Pass = fusedrnn_status (*)(const xla::CallFrame&);
 
-template <Pass pass, bool on_cuda>
+template <Pass pass>
 xla::Error* handle(xla::CallFrame* frame) {
   for (xla::Extension* e = frame->extensions; e != nullptr; e = e->next) {
     if (e->type != xla::kMetadataExtension) continue;
@@ -333,29 +307,27 @@ xla::Error* handle(xla::CallFrame* frame) {
   if (frame->stage != xla::kExecute) return nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
   // What throws here has set the message, as what fails in the pass has.
-  const fusedrnn_status thrown = guarded([&] { status = pass(*frame, on_cuda); });
+  const fusedrnn_status thrown = guarded([&] { status = pass(*frame); });
   if (thrown != FUSEDRNN_OK) status = thrown;
   if (status == FUSEDRNN_OK) return nullptr;
   return xla::make_error(*frame->api, status, fusedrnn_last_error());
 }
 
-template <Pass pass, bool on_cuda>
+template <Pass pass>
 py::capsule capsule() {
-  return py::capsule(reinterpret_cast<void*>(&handle<pass, on_cuda>), "xla._CUSTOM_CALL_TARGET");
+  return py::capsule(reinterpret_cast<void*>(&handle<pass>), "xla._CUSTOM_CALL_TARGET");
 }
 
-py::dict handlers(bool on_cuda) {
-  py::dict named;
-  named["fusedrnn_forward"] = on_cuda ? capsule<forward, true>() : capsule<forward, false>();
-  named["fusedrnn_backward"] = on_cuda ? capsule<backward, true>() : capsule<backward, false>();
-  return named;
+py::dict handlers() {
+  return py::dict(py::arg("fusedrnn_forward") = capsule<forward>(),
+                  py::arg("fusedrnn_backward") = capsule<backward>());
 }
 
 }  // namespace
 
 void register_xla_handlers(py::module_& m) {
-  m.def("xla_handlers", &handlers, py::arg("on_cuda"),
-        "Handlers for XLA's foreign function interface, by the names of their targets.");
+  m.def("xla_handlers", &handlers,
+        "CPU handlers for XLA's foreign function interface, by the names of their targets.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -14,6 +14,7 @@
     y_t, state = frozen.step(x_t, state)
 
     import fusedrnn.torch                                   # modules for PyTorch, with autograd
+    import fusedrnn.jax                                     # functions and layers for JAX
 
 Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
 kind of `x`.
@@ -128,12 +129,13 @@ from fusedrnn.truncated import Chunk, tbptt
 
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
+    from fusedrnn import jax as jax
     from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import `convert` and `torch` where they are first used: most programs use neither."""
-        if name in ("convert", "torch"):
+        """Import these where they are first used: most programs use none of them."""
+        if name in ("convert", "jax", "torch"):
             return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -234,6 +236,6 @@ def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
     return sorted(
-        {*__all__, "convert", "cuda_arrays", "interop", "schedules", "torch", *special}
+        {*__all__, "convert", "cuda_arrays", "interop", "jax", "schedules", "torch", *special}
         - {"__main__"}
     )

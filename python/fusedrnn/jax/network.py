@@ -23,16 +23,15 @@ import numpy as np
 from fusedrnn import _core
 from fusedrnn.layers.stack import Description, runs_of
 
-_COMPUTES = {None: 0, "bfloat16": 1, "tfloat32": 3}  # fusedrnn_compute
+_COMPUTE_BFLOAT16 = 1  # of fusedrnn_compute; else 0
 _TANGENTS = {"float32": "complex64", "float64": "complex128"}
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 @functools.cache
 def _register() -> None:
-    for platform, on_cuda in (("cpu", False), ("CUDA", True)):
-        for name, handler in _core.xla_handlers(on_cuda).items():
-            jax.ffi.register_ffi_target(name, handler, platform=platform)
+    for name, handler in _core.xla_handlers().items():
+        jax.ffi.register_ffi_target(name, handler, platform="cpu")
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,16 @@ class Plan:
         network = self.network(dtype) if real is None else self.network(real, dual=True)
         return network.reserve_bytes(T, B)
 
-    def attributes(self, dual: bool, training: bool) -> dict[str, Any]:
+    def attributes(self, dtype: str, training: bool) -> dict[str, Any]:
         cell, *_, constants, noise, _ = self.description
+        narrows = dtype == "float32" and self.compute_dtype == "bfloat16"
+        options = [_COMPUTE_BFLOAT16 if narrows else 0, self.lean, self.shows_last, training]
         return {
             "cell": cell,
             "runs": np.array([run[1:-2] for run in self.runs], np.int64).reshape(-1),
             "constants": np.array(constants, np.float64),
             "noise": np.array(noise, np.float64),
-            "options": np.array(
-                [0 if dual else _COMPUTES[self.compute_dtype], self.lean, self.shows_last, training]
-            ),
+            "options": np.array(options, np.int64),
             "dropout": np.float64(self.dropout),
         }
 
@@ -120,11 +119,9 @@ def _network(plan: Plan, dtype: str, dual: bool) -> _core.Network:
 
 def _call(target: str, plan: Plan, there: str, arrays: Any, results: Any, which: str) -> Any:
     _register()
-    dual = arrays[0].dtype.kind == "c"
     training = there[plan.num_places - 1] == "1"
-    return jax.ffi.ffi_call(target, results)(
-        *arrays, **plan.attributes(dual, training), arguments=there, results=which
-    )
+    attributes = plan.attributes(arrays[0].dtype.name, training)
+    return jax.ffi.ffi_call(target, results)(*arrays, **attributes, arguments=there, results=which)
 
 
 def forward(plan: Plan, there: str, arrays: Sequence[Any], saves: bool) -> list[Any]:
