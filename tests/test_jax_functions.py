@@ -171,9 +171,11 @@ def test_derivatives_of_first_and_second_order() -> None:
     both(lambda f: jax.grad(dot(f), (0, 1, 2)), *given)  # reverse over reverse
     both(lambda f: lambda *a: jax.jvp(jax.grad(f, (0, 1, 2)), a, along), *given)
     both(lambda f: jax.hessian(f, 2), *given)
-    both(lambda f: jax.jacrev(jax.grad(f, 2), 2), *given)
-    # Along a part alone, and of a loss that one result has no part in.
-    both(lambda f: jax.grad(lambda x, w, h: jax.jvp(lambda y: f(y, w, h), (x,), (x,))[0]), *given)
+
+    def slope(f: Any) -> Any:
+        return lambda x, w, h: jax.jvp(lambda x: f(x, w, h), (x,), (along[0] * x,))[1]
+
+    both(lambda f: jax.grad(slope(f), (0, 1)), *given)  # reverse over forward
 
 
 def test_second_derivatives_with_every_kind_of_argument() -> None:
@@ -215,7 +217,7 @@ def test_backward_takes_what_forward_left() -> None:
     assert "saves=False" in str(jax.make_jaxpr(loss)(x, weights, h))
 
 
-@pytest.mark.parametrize("axes", [(0, None, None), (None, None, 0), (0, None, 1), (None, 0, None)])
+@pytest.mark.parametrize("axes", [(0, None, 1), (None, 0, None)])
 def test_vmap(axes: Any) -> None:
     x, weights, h = arguments_of()
     more = [
@@ -224,8 +226,7 @@ def test_vmap(axes: Any) -> None:
         else jax.tree.map(lambda a, axis=axis: jnp.stack([a, 0.5 * a], axis), given)
         for given, axis in zip((x, weights, h), axes, strict=True)
     ]
-    both(lambda f: jax.vmap(f, axes), *more)
-    both(lambda f: jax.vmap(jax.grad(f, (0, 1)), axes), *more)
+    both(lambda f: jax.vmap(jax.value_and_grad(f, (0, 1)), axes), *more)
     both(lambda f: jax.grad(lambda *a: jax.vmap(f, axes)(*a).sum(), (0, 1, 2)), *more)
     calls = str(jax.make_jaxpr(jax.vmap(loss, axes))(*more))
     assert ("scan" in calls) == (axes[1] is not None)

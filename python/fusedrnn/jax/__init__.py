@@ -9,7 +9,7 @@
 A whole network is one call of XLA's foreign function interface. `jax.jit`, `jax.grad`, `jax.vmap`,
 `jax.jvp`, `jax.hessian` and `jax.shard_map` go through it; the backward pass takes what the forward
 pass left and repeats none of it. Vmapped sequences become one larger batch; vmapped weights, and
-gradients under vmap, are computed one after the other. Third derivatives, and reverse over forward
+gradients under vmap, are computed one after the other. Third derivatives, and forward over forward
 mode, there are not. `fusedrnn.jax.nnx` has modules for Flax.
 
 It runs on JAX's CPU platform. To import it imports JAX, of version 0.10 or newer.

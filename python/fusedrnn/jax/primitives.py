@@ -7,10 +7,12 @@ network_jvp     derivatives of the results along a direction: linear in it, and
 network_backward  gradients
 network_second  derivatives of results and gradients along a direction: linear in
                 it, and its own transpose
+network_bent    derivatives of `network_jvp` along another direction: there is only
+                its transpose, which is `network_second`
 ==============  =================================================================
 
 So reverse mode never runs a forward pass twice, and derivatives of gradients, in either mode, are
-`network_second`. Third derivatives there are not.
+`network_second`. Third derivatives there are not, nor forward over forward mode.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from fusedrnn.jax import network as calls
 from fusedrnn.jax.network import Plan
 
 _NO_THIRD = (
-    "fusedrnn.jax: expected first derivatives, and second ones as jax.hessian or a gradient of a "
-    "gradient takes them (a reverse mode inside); got derivatives of "
+    "fusedrnn.jax: expected first derivatives, or second ones of which one is in reverse mode (as "
+    "jax.hessian takes them), got derivatives of "
 )
 
 
@@ -225,10 +227,27 @@ def _linear_jvp(primitive: Primitive, what: str, num_fixed: Callable[..., int]) 
     return rule
 
 
+def _jvp_jvp(
+    arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan, there: str, directions: str
+) -> tuple[list[Any], list[Any]]:
+    params = {"plan": plan, "there": there, "directions": directions}
+    counts = there.count("1"), 1, directions.count("1")
+    given, (reserve,), along = _cut(arrays, *counts)
+    slopes, _, moved = _cut(tangents, *counts)
+    results = jvp_p.bind(*arrays, **params)
+    derivatives = [ad.Zero(jax.typeof(result).to_tangent_aval()) for result in results]
+    if any(type(tangent) is not ad.Zero for tangent in moved):
+        linear = [ad.instantiate_zeros(tangent) for tangent in moved]
+        derivatives = jvp_p.bind(*given, reserve, *linear, **params)
+    turns, turned = _spread(there[: plan.num_differentiable], slopes)
+    if turned:
+        bent = bent_p.bind(*given, *along, *turned, turns=turns, **params)
+        derivatives = [ad.add_tangents(a, b) for a, b in zip(derivatives, bent, strict=True)]
+    return results, derivatives
+
+
 ad.primitive_transposes[jvp_p] = _jvp_transposed
-ad.primitive_jvps[jvp_p] = _linear_jvp(
-    jvp_p, "derivatives in forward mode", lambda there, **_: there.count("1") + 1
-)
+ad.primitive_jvps[jvp_p] = _jvp_jvp
 
 
 def _backward(*arrays: Any, plan: Plan, there: str, upstream: str, wanted: str) -> list[Any]:
@@ -297,6 +316,52 @@ ad.primitive_jvps[backward_p] = _backward_jvp
 
 
 # --- second derivatives ---
+
+
+def _bent(*_: Any, **__: Any) -> list[Any]:
+    raise NotImplementedError(_NO_THIRD + "derivatives in forward mode along a second direction")
+
+
+def _bent_shapes(x: Any, *_: Any, plan: Plan, there: str, **__: Any) -> list[Any]:
+    return _network_shapes(x, plan=plan, there=there, saves=False)
+
+
+# What a second direction does to derivatives along a first one: never computed, but transposed.
+bent_p = _primitive("fusedrnn_network_bent", _bent, _bent_shapes)
+
+
+def _bent_transposed(
+    cotangents: Sequence[Any],
+    *arrays: Any,
+    plan: Plan,
+    there: str,
+    directions: str,
+    turns: str,
+) -> list[Any]:
+    given, along, linear = _cut(arrays, *(s.count("1") for s in (there, directions, turns)))
+    upstream, gradients = _given(cotangents)
+    derivatives = second_p.bind(
+        *given,
+        *gradients,
+        *along,
+        plan=plan,
+        there=there,
+        upstream=upstream,
+        directions=directions,
+        upstream_directions="0" * len(upstream),
+    )
+    places = iter(derivatives[len(upstream) :])
+    placed = [next(places) if c == "1" else None for c in there[: plan.num_differentiable]]
+    turned = [value for value, c in zip(placed, turns, strict=True) if c == "1"]
+    return [None] * (len(arrays) - len(linear)) + turned
+
+
+ad.primitive_transposes[bent_p] = _bent_transposed
+ad.primitive_jvps[bent_p] = _linear_jvp(
+    bent_p,
+    "second derivatives",
+    lambda there, directions, **_: there.count("1") + directions.count("1"),
+)
 
 
 def _second(
