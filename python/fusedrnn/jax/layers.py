@@ -74,6 +74,9 @@ class Recurrent:
     def __hash__(self) -> int:
         return hash((type(self), self._made_with))
 
+    def __reduce__(self) -> Any:
+        return _made_again, (type(self), self._made_with)
+
     def __getattr__(self, name: str) -> Any:
         """What fusedrnn's layer says of its options, such as `hidden_size` and `bidirectional`."""
         if name in ("input_size", "hidden_size", "num_layers") or name in inspect.signature(
@@ -225,6 +228,10 @@ class Recurrent:
             return [(name, array(name, value))]
         parts = (None,) * len(letters) if value is None else options.values(name, letters, value)
         return [(f"{name}[{i}]", array(f"{name}[{i}]", part)) for i, part in enumerate(parts)]
+
+
+def _made_again(kind: type[Recurrent], made_with: tuple[tuple[str, Any], ...]) -> Recurrent:
+    return kind(**dict(made_with))
 
 
 @functools.lru_cache(maxsize=1024)

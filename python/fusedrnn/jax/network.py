@@ -104,7 +104,7 @@ class Plan:
             "constants": np.array(constants, np.float64),
             "noise": np.array(noise, np.float64),
             "options": np.array(options, np.int64),
-            "dropout": np.float64(self.dropout),
+            "dropout": np.float64(self.dropout if training else 0.0),
         }
 
 
