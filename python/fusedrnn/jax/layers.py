@@ -210,6 +210,13 @@ class Recurrent:
         joined = ended[0] if count == 1 else tuple(ended)
         return shown[0], joined, *shown[1:]
 
+    def _over(self, params: Any, x: Any, state: Any, lengths: Any, key: Any) -> Any:
+        """`apply` to x [T, B, I], whatever `batch_first` says: y and the state."""
+        same = self
+        if self._known.batch_first:
+            same = type(self)(**dict(self._made_with) | {"batch_first": False})
+        return same.apply(params, x, state, lengths, key=key)
+
     def _plan(self, shows_last: bool, cells: bool) -> Plan:
         known = self._known
         rate = known.dropout if known.num_layers > 1 else 0.0
