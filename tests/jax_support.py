@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-T, B, I, H = 5, 3, 4, 6
+T, B, I, H = 5, 3, 4, 6  # noqa: E741
 
 
 @contextlib.contextmanager
@@ -31,8 +31,8 @@ def close(got: Any, expected: Any, tolerance: float = 1e-12) -> None:
     """Trees of the same arrays, relative to the largest number of each."""
     left, right = jax.tree.leaves(got), jax.tree.leaves(expected)
     assert len(left) == len(right)
-    for one, other in zip(left, right, strict=True):
-        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    for pair in zip(left, right, strict=True):
+        one, other = (np.asarray(leaf, np.float64) for leaf in pair)
         assert one.shape == other.shape
         scale = max(1.0, float(np.abs(other).max(initial=0)))
         assert np.abs(one - other).max(initial=0) <= tolerance * scale

@@ -9,17 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-
-jax = pytest.importorskip("jax")
 
 import fusedrnn.jax as fj
 from fusedrnn.jax.network import Plan, forward
 from jax_support import close, random
 
 ROOT = Path(__file__).parent.parent
-T, B, I, H = 4, 2, 3, 5
+T, B, I, H = 4, 2, 3, 5  # noqa: E741
 PLAN = Plan(("lstm", I, H, 0, 1, 1, (), (), 1))
 THERE = "1" + "1100" + "00" + "00" + "0000"
 
@@ -47,7 +46,9 @@ def raw(given_arrays: list[Any], *sizes: tuple[int, ...], **changed: Any) -> Any
     kinds = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     given = PLAN.attributes("float32", False) | {"arguments": THERE, "results": "11100"} | changed
     given = {name: value for name, value in given.items() if value is not None}
-    return jax.block_until_ready(jax.ffi.ffi_call("fusedrnn_forward", kinds)(*given_arrays, **given))
+    return jax.block_until_ready(
+        jax.ffi.ffi_call("fusedrnn_forward", kinds)(*given_arrays, **given)
+    )
 
 
 RUN = [0, 0, 1, 0, 0, I, H, 0, 1]
@@ -88,8 +89,14 @@ def test_hostile_attributes_are_errors(changed: dict[str, Any], message: str) ->
 def test_hostile_buffers_are_errors() -> None:
     x, w_ih, w_hh = arrays()
     for wrong, message in (
-        ([x.astype("int32"), w_ih, w_hh], "x: expected dtype float32, float64, bfloat16 or float16, got int32"),
-        ([x, w_ih.astype("float16"), w_hh], "w_ih: expected dtype float32 (the dtype of x), got float16"),
+        (
+            [x.astype("int32"), w_ih, w_hh],
+            "x: expected dtype float32, float64, bfloat16 or float16, got int32",
+        ),
+        (
+            [x, w_ih.astype("float16"), w_hh],
+            "w_ih: expected dtype float32 (the dtype of x), got float16",
+        ),
         ([x[0], w_ih, w_hh], "x: expected"),
         ([x, w_ih[:, 1:], w_hh], "w_ih: expected shape"),
     ):

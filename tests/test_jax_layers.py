@@ -7,12 +7,10 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
-jax = pytest.importorskip("jax")
-
-import jax.numpy as jnp
 
 import fusedrnn as fr
 import fusedrnn.jax as fj
@@ -130,11 +128,11 @@ def test_noise_is_drawn_by_a_key(name: str, options: dict[str, Any]) -> None:
 
     # Both modes draw as the forward pass did.
     along = jax.tree.map(lambda p: random(p.size, *p.shape), params)
-    slope = sum(jax.tree.leaves(jax.tree.map(lambda g, a: (g * a).sum(), jax.grad(loss)(params), along)))
+    slope = sum(
+        jax.tree.leaves(jax.tree.map(lambda g, a: (g * a).sum(), jax.grad(loss)(params), along))
+    )
     close(jax.jvp(loss, (params,), (along,))[1], slope, 1e-12)
-    moved = [
-        loss(jax.tree.map(lambda p, a, s=s: p + s * a, params, along)) for s in (-1e-6, 1e-6)
-    ]
+    moved = [loss(jax.tree.map(lambda p, a, s=s: p + s * a, params, along)) for s in (-1e-6, 1e-6)]
     close((moved[1] - moved[0]) / 2e-6, slope, 1e-6)
     keys = jax.random.split(key, 2)
     drawn = jax.vmap(lambda key: layer.apply(params, x, key=key)[0])(keys)

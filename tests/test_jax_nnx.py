@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
-jax = pytest.importorskip("jax")
-nnx = pytest.importorskip("flax.nnx")
-
-import jax.numpy as jnp
+from flax import nnx
 
 import fusedrnn.jax as fj
 from fusedrnn.jax.nnx import RNN, from_flax, to_flax
 from jax_support import close, random
 
-B, T, I, H = 3, 5, 4, 6
+B, T, I, H = 3, 5, 4, 6  # noqa: E741
 CELLS = {
     "lstm": nnx.LSTMCell,
     "optimized": nnx.OptimizedLSTMCell,
@@ -158,14 +156,14 @@ def test_stacks_and_training() -> None:
 
 def test_errors() -> None:
     cell = nnx.LSTMCell(I, H, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match="layer: expected a layer of fusedrnn.jax, got LSTMCell"):
+    with pytest.raises(TypeError, match=r"layer: expected a layer of fusedrnn\.jax, got LSTMCell"):
         RNN(cell, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match="rnn: expected a flax.nnx.RNN, got LSTMCell"):
+    with pytest.raises(TypeError, match=r"rnn: expected a flax\.nnx\.RNN, got LSTMCell"):
         from_flax(cell)
     bent = nnx.LSTMCell(I, H, gate_fn=nnx.hard_sigmoid, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="rnn.cell: expected gate_fn sigmoid"):
+    with pytest.raises(ValueError, match=r"rnn\.cell: expected gate_fn sigmoid"):
         from_flax(nnx.RNN(bent))
-    with pytest.raises(ValueError, match="rnn.cell.residual: expected False, got True"):
+    with pytest.raises(ValueError, match=r"rnn\.cell\.residual: expected False, got True"):
         from_flax(nnx.RNN(nnx.SimpleCell(I, H, residual=True, rngs=nnx.Rngs(0))))
     module = RNN(fj.GRU(I, H), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"inputs: expected at least \[T, I\], got \(4,\)"):

@@ -24,7 +24,7 @@ def _in_jax(function: F) -> F:
         return function(Elsewhere(sequences(x), run), *arguments, **others)
 
     traced.__doc__ = (
-        f"`fusedrnn.{function.__name__}` as a function of JAX: traced, compiled, differentiated.\n\n"
+        f"`fusedrnn.{function.__name__}` for JAX: compiled, differentiated, batched.\n\n"
         "Beside its arguments, `out` left out, it takes `memory`, as its forward function does."
     )
     return traced  # type: ignore[return-value]
@@ -48,7 +48,7 @@ def _run(
     if out is not None:
         raise ValueError("out: expected None, for JAX's arrays are never written to, got some")
     lengths, mask, resets, padding, reset_states = masks
-    names = [name for _, name, _, _ in _shapes(cell, 1, 1, 1, constants, 1)]
+    names = list(_shapes(cell, constants))
     given = [array(name, value) for name, value in zip(names, parameters, strict=True)]
     blocks = options.positive("heads", heads)
     sizes = _sizes(cell, dict(zip(names, given, strict=True)), constants, blocks)
@@ -94,12 +94,10 @@ def _run(
 
 
 @functools.lru_cache(maxsize=256)
-def _shapes(
-    cell: str, I: int, H: int, P: int, constants: tuple[float, ...], heads: int
-) -> list[tuple[int, str, tuple[int, ...], bool]]:
-    projects = "projection" in cell
-    run = (cell, False, 0, 1, 0, 0, I, H, P if projects else 0, heads, constants, ())
-    return _core.Network([run], "float32").parameters
+def _shapes(cell: str, constants: tuple[float, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters that a run of the cell may have, where all sizes are 1."""
+    run = (cell, False, 0, 1, 0, 0, 1, 1, 1 if "projection" in cell else 0, 1, constants, ())
+    return {name: shape for _, name, shape, _ in _core.Network([run], "float32").parameters}
 
 
 def _sizes(
@@ -109,7 +107,7 @@ def _sizes(
     w_ih = parameters["w_ih"]
     if w_ih is None:
         raise TypeError("w_ih: expected an array, got None")
-    gates = next(shape[0] for _, name, shape, _ in _shapes(cell, 1, 1, 1, constants, 1))
+    gates = _shapes(cell, constants)["w_ih"][0]
     if w_ih.ndim != 2 or w_ih.shape[0] % gates or 0 in w_ih.shape:
         wanted = "[H, I]" if gates == 1 else f"[{gates}*H, I]"
         raise ValueError(f"w_ih: expected shape {wanted}, got {w_ih.shape}")

@@ -1,4 +1,4 @@
-"""Descriptions of layers, whose parameters are trees of JAX: `LSTM`, `GRU`, `RNN` and the others."""
+"""Descriptions of layers, whose parameters are trees: `LSTM`, `GRU`, `RNN` and the others."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ class Recurrent:
 
     def __getattr__(self, name: str) -> Any:
         """What fusedrnn's layer says of its options, such as `hidden_size` and `bidirectional`."""
-        if name in ("input_size", "hidden_size", "num_layers") or name in inspect.signature(
-            type(self)._layer
-        ).parameters:
+        if (
+            name in ("input_size", "hidden_size", "num_layers")
+            or name in inspect.signature(type(self)._layer).parameters
+        ):
             return getattr(self._known, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -283,7 +284,8 @@ def _draw_plain(
     if initial.init == "orthogonal" and kind in ("w_hh", "w_hr"):
         if len(shape) != 2:
             raise ValueError(
-                "init: expected 'uniform' for recurrent weights that are no matrix, got 'orthogonal'"
+                "init: expected 'uniform' for recurrent weights that are no matrix, "
+                "got 'orthogonal'"
             )
         rows = hidden_size // initial.heads if kind == "w_hh" else shape[0]
         draw = jax.nn.initializers.orthogonal()

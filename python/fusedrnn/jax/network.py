@@ -121,7 +121,8 @@ def _call(target: str, plan: Plan, there: str, arrays: Any, results: Any, which:
     _register()
     training = there[plan.num_places - 1] == "1"
     attributes = plan.attributes(arrays[0].dtype.name, training)
-    return jax.ffi.ffi_call(target, results)(*arrays, **attributes, arguments=there, results=which)
+    call: Any = jax.ffi.ffi_call(target, results)
+    return call(*arrays, **attributes, arguments=there, results=which)
 
 
 def forward(plan: Plan, there: str, arrays: Sequence[Any], saves: bool) -> list[Any]:
@@ -185,7 +186,6 @@ def second(
     The direction is one of the places and of the results' gradients. The map is the Hessian of
     ``sum(gradients * results)``, which is linear in the gradients; so it is its own transpose.
     """
-    T, B, _ = arrays[0].shape
     duals = _duals(plan, there, arrays, directions, tangents)
     *results, reserve = forward(plan, there, duals, True)
     joined, given = [], ""

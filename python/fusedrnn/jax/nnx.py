@@ -1,8 +1,8 @@
 """Modules for Flax: `RNN` in the place of `flax.nnx.RNN`, over a layer in the place of a cell.
 
-    rnn = flax.nnx.RNN(flax.nnx.LSTMCell(4, 8, rngs=rngs), return_carry=True)
-    rnn = fusedrnn.jax.nnx.RNN(fusedrnn.jax.LSTM(4, 8), return_carry=True, rngs=rngs)
-    rnn = fusedrnn.jax.nnx.from_flax(rnn)                    # with the same weights
+rnn = flax.nnx.RNN(flax.nnx.LSTMCell(4, 8, rngs=rngs), return_carry=True)
+rnn = fusedrnn.jax.nnx.RNN(fusedrnn.jax.LSTM(4, 8), return_carry=True, rngs=rngs)
+rnn = fusedrnn.jax.nnx.from_flax(rnn)                    # with the same weights
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class RNN(nnx.Module):
     def _key(self, rngs: Any) -> Any:
         if self.deterministic or not _draws(self.layer):
             return None
-        source = self.rngs if rngs is None else rngs
+        source: Any = self.rngs if rngs is None else rngs
         return source.dropout() if isinstance(source, nnx.Rngs) else source()
 
     def _state(self, carry: Any, batch: tuple[int, ...]) -> Any:
@@ -194,7 +194,7 @@ def from_flax(rnn: nnx.RNN) -> RNN:
     if not isinstance(rnn, nnx.RNN):
         raise TypeError(f"rnn: expected a flax.nnx.RNN, got {type(rnn).__name__}")
     cell: Any = rnn.cell
-    names = {nnx.SimpleCell: "RNN", nnx.GRUCell: "GRU"}
+    names: dict[Any, str] = {nnx.SimpleCell: "RNN", nnx.GRUCell: "GRU"}
     names |= {nnx.LSTMCell: "LSTM", nnx.OptimizedLSTMCell: "LSTM"}
     if type(cell) not in names:
         raise TypeError(f"rnn.cell: expected one of Flax's cells, got {type(cell).__name__}")

@@ -78,7 +78,9 @@ def _one_by_one(
     primitive: Primitive, arrays: Sequence[Any], dims: Sequence[Any], **params: Any
 ) -> tuple[list[Any], list[int]]:
     """Under vmap: one call after the other."""
-    mapped = [None if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(arrays, dims, strict=True)]
+    mapped = [
+        None if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(arrays, dims, strict=True)
+    ]
 
     def call(each: list[Any]) -> list[Any]:
         given = [a if e is None else e for a, e in zip(arrays, each, strict=True)]
@@ -125,9 +127,7 @@ def _network_jvp(
         if moves:
             given.append(tangent)
     if given:
-        slopes = jvp_p.bind(
-            *arrays, reserve, *given, plan=plan, there=there, directions=directions
-        )
+        slopes = jvp_p.bind(*arrays, reserve, *given, plan=plan, there=there, directions=directions)
     else:
         slopes = [ad.Zero(jax.typeof(result).to_tangent_aval()) for result in results]
     if saves:
