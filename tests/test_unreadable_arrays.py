@@ -21,7 +21,7 @@ from support import backward, forward, same_bits
 ALL = (*FLOATS, "lengths", "resets")
 IN_JAX = (
     "these functions need values and cannot be traced; call them outside of jax.jit, jax.grad and "
-    "jax.vmap; those of fusedrnn.jax are made for JAX to trace"
+    "jax.vmap; JAX traces those of fusedrnn.jax"
 )
 IN_TORCH = (
     "these functions need values and cannot be traced; call them outside of torch.compile, "
