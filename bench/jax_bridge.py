@@ -10,6 +10,7 @@ machine changes little, on more of them (`--cores`) times that pass.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -120,8 +121,7 @@ def measure(
             if not error <= LIMIT * T:
                 raise SystemExit(f"{name} {shape}: {kind} differs by {error:.1e}")
     runs: dict[str, Run] = {
-        kind: (lambda run=run: jax.block_until_ready(run(params, x, dy)))
-        for kind, run in compiled.items()
+        kind: functools.partial(_finished, run, params, x, dy) for kind, run in compiled.items()
     }
     times = least(runs, rounds, budget, cores)
     return {
@@ -131,6 +131,10 @@ def measure(
         "scan_over_ours": times["scan"] / times["ours"],
         "scan_ahead_over_ours": times["scan, inputs ahead"] / times["ours"],
     }
+
+
+def _finished(run: Any, *arguments: Any) -> Any:
+    return jax.block_until_ready(run(*arguments))
 
 
 def line(record: dict[str, Any]) -> str:
