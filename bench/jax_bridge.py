@@ -158,13 +158,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-time", type=float, default=0.2, help="seconds a round and run")
     parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the table")
     parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of them")
     options = parser.parse_args(arguments)
     # Before JAX counts them, at its first operation.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     fr.set_num_threads(options.cores)
     print(HEAD, flush=True)
     records = []
-    for shape in SHAPES:
+    for shape in SHAPES[: options.shapes]:
         for name in CELLS:
             records.append(measure(name, shape, options.rounds, options.min_time, options.cores))
             print(line(records[-1]), flush=True)

@@ -116,10 +116,10 @@ def step(module: Any, y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def training(rounds: int, budget: float) -> list[dict[str, Any]]:
+def training(rounds: int, budget: float, shapes: int) -> list[dict[str, Any]]:
     """Milliseconds of forward and backward, ours and torch.nn's."""
     records = []
-    for T, B, H in SHAPES:
+    for T, B, H in SHAPES[:shapes]:
         for name in ("RNN", "GRU", "LSTM"):
             for kind in ("plain", "lengths", "2 layers, bidirectional"):
                 if kind != "plain" and (B == 1 or H == 512):
@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.2, help="seconds a round and run")
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of training")
     parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the tables")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = small(options.rounds, options.min_time)
     rows = [f"| {name} | {time:.1f} |" for name, time in found.items()]
     print("\n".join([HEAD_SMALL, *rows, "", HEAD]), flush=True)
-    records = training(options.rounds, options.min_time)
+    records = training(options.rounds, options.min_time, options.shapes)
     if options.out:
         about = machine.describe() | {
             "isa": fr.info()["isa"],

@@ -23,6 +23,7 @@ kind of `x`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _cuda_library
@@ -235,7 +236,6 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    return sorted(
-        {*__all__, "convert", "cuda_arrays", "interop", "jax", "schedules", "torch", *special}
-        - {"__main__"}
-    )
+    modules = {"convert", "cuda_arrays", "interop", "schedules"}
+    modules |= {name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None}
+    return sorted({*__all__, *modules, *special} - {"__main__"})

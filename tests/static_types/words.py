@@ -41,3 +41,6 @@ def right_words(x: Any, w: Any) -> None:
     layer: fr.LSTM = fr.LSTM(2, 3, 2, dropout=0.5).eval().train()
     layer.dropout_state = (7, 0)
     del y, h_n, c_n, c
+    fr.torch.RNN(2, 3, nonlinearity="softmax")  # type: ignore[arg-type]
+    fr.torch.LSTM(2, 3, peephole="yes")  # type: ignore[arg-type]
+    fr.torch.GRUCell(2, 3, peephole=True)  # type: ignore[call-arg]

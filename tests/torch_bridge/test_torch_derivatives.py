@@ -123,16 +123,19 @@ def test_torch_func() -> None:
     tangent = torch.randn_like(x)
     check_same(func.jvp(lambda x: loss(x, w), (x,), (tangent,)), (value, (dx * tangent).sum()))
     check_same(func.jacfwd(loss)(x, w), dx)
-    # Second derivatives in every order of modes, against differences of the first.
-    step = 1e-6 * tangent
-    expected = (func.grad(loss)(x + step, w) - func.grad(loss)(x - step, w)) / 2e-6
-    for outer, inner in (
-        (func.jacrev, func.jacrev),
-        (func.jacfwd, func.jacrev),
-        (func.jacrev, func.jacfwd),
-    ):
-        hessian = outer(inner(loss))(x, w)
-        check_same(torch.tensordot(hessian, tangent, 3), expected, 1e-7)
+    # Second derivatives in every order of modes, against differences of the first; of x alone, and
+    # of a parameter alone, where nobody wants the gradient of x.
+    for function, value in ((lambda x: loss(x, w), x), (lambda w: loss(x, w), w)):
+        tangent = torch.randn_like(value)
+        step, slope = 1e-6 * tangent, func.grad(function)
+        expected = (slope(value + step) - slope(value - step)) / 2e-6
+        for outer, inner in (
+            (func.jacrev, func.jacrev),
+            (func.jacfwd, func.jacrev),
+            (func.jacrev, func.jacfwd),
+        ):
+            hessian = outer(inner(function))(value)
+            check_same(torch.tensordot(hessian, tangent, tangent.dim()), expected, 1e-7)
 
 
 def test_third_derivatives_say_that_there_are_none() -> None:

@@ -366,6 +366,8 @@ def test_errors_of_our_own() -> None:
         gru(x.to("meta"))
     with pytest.raises(TypeError, match="peepholes"):
         bridge.LSTM(4, 3, peepholes=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^seed: expected none for GRU"):
+        bridge.GRU(4, 3, seed=0)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
         bridge.GRU(4, 3, proj_size=2)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=r"^dropout: expected a number below 1"):
@@ -380,3 +382,15 @@ def test_errors_of_our_own() -> None:
 def test_fusedrnn_imports_no_torch() -> None:
     program = "import sys, fusedrnn; assert 'torch' not in sys.modules; fusedrnn.torch.GRU(2, 3)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_torch() -> None:
+    program = (
+        "import importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *more: None if name == 'torch' else find(name, *more); "
+        "import fusedrnn; assert 'torch' not in dir(fusedrnn); fusedrnn.torch"
+    )
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = found.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: fusedrnn.torch needs PyTorch: pip install 'fusedrnn[torch]'"

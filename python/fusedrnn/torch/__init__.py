@@ -15,6 +15,11 @@ To import this module imports PyTorch, of version 2.6 or newer; to import fusedr
 
 from __future__ import annotations
 
+import importlib.util
+
+if importlib.util.find_spec("torch") is None:
+    raise ImportError("fusedrnn.torch needs PyTorch: pip install 'fusedrnn[torch]'")
+
 from fusedrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fusedrnn.torch.layers import (
     GRU,

@@ -56,6 +56,12 @@ class Recurrent(nn.Module):
         end: str,
     ) -> None:
         """Make the parameters; `end` is left out at the end of their names."""
+        for name in ("seed", "array_type"):
+            if name in given:
+                raise TypeError(
+                    f"{name}: expected none for {type(self).__name__}, whose parameters are "
+                    "torch's, drawn by torch.manual_seed's numbers"
+                )
         dtype = torch.get_default_dtype() if dtype is None else dtype
         self._made_with = layer | {
             "dtype": str(dtype).removeprefix("torch."),

@@ -1,4 +1,4 @@
-"""What the modules take beside torch.nn's arguments; the layers of fusedrnn say what it means."""
+"""What `RNN`, `GRU` and `LSTM` take beside torch.nn's arguments; fusedrnn's say what it means."""
 
 from __future__ import annotations
 
@@ -12,27 +12,22 @@ from fusedrnn.options import Init, Memory
 
 
 class Options(TypedDict, total=False):
-    """Of every layer of fusedrnn; docs there."""
+    """Of all three."""
 
     compute_dtype: str | None
     memory: Memory
     init: Init
-
-
-class Noise(Options, total=False):
-    """Of layers that may have noise inside."""
-
     weight_dropout: float
     recurrent_dropout: float
     recurrent_dropout_mode: RecurrentDropoutMode
 
 
-class RNNOptions(Noise, total=False):
+class RNNOptions(Options, total=False):
     zoneout: float
     clip: float | None
 
 
-class GRUOptions(Noise, total=False):
+class GRUOptions(Options, total=False):
     zoneout: float
     reset_after: bool
     clip: float | None
@@ -40,7 +35,7 @@ class GRUOptions(Noise, total=False):
     layer_norm: bool
 
 
-class LSTMOptions(Noise, total=False):
+class LSTMOptions(Options, total=False):
     zoneout: float | tuple[float, float]
     peephole: bool
     coupled: bool
@@ -50,17 +45,3 @@ class LSTMOptions(Noise, total=False):
     activations: Sequence[Activation] | None
     layer_norm: bool
     forget_bias: float | None
-
-
-class IndRNNOptions(Options, total=False):
-    nonlinearity: Activation
-    clip: float | None
-
-
-class SLSTMOptions(Options, total=False):
-    forget_bias: float | None
-
-
-class WorldModelGRUOptions(Noise, total=False):
-    zoneout: float
-    update_bias: float

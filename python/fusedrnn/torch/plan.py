@@ -2,8 +2,8 @@
 
 An operator takes a key and a list of tensors. The key is JSON, so that a traced or exported program
 holds it as it is: the network's description (`fusedrnn.layers.stack`), compute_dtype, whether its
-reserve is lean, whether y shows the state where a step does not exist, whether the states beyond h
-are returned of every step, and the rate of what is dropped between layers.
+reserve is lean, fusedrnn's version, whether y shows the state where a step does not exist, whether
+the states beyond h are returned of every step, and the rate of what is dropped between layers.
 
 The list is x, the parameters, the states before the first step, the reset states, lengths, mask,
 resets and the seed of what is drawn, each None where it is absent; of parameters every place that
@@ -37,8 +37,12 @@ _CPU_LINE, _CUDA_LINE = 64, 256
 
 
 def network_key(description: Description, compute_dtype: str | None, lean: bool) -> str:
-    """The part of a key that a module knows when it is made."""
-    return json.dumps([description, compute_dtype, lean])
+    """The part of a key that a module knows when it is made.
+
+    It has the version for whoever keeps compiled graphs on a disk: another one's reserves may have
+    other sizes.
+    """
+    return json.dumps([description, compute_dtype, lean, _core.__version__])
 
 
 def call_key(network: str, shows_last: bool, cells: bool, dropout: float) -> str:
@@ -55,9 +59,8 @@ class Plan:
     """A network as its key says it, and compiled networks of it by dtype and kind of device."""
 
     def __init__(self, key: str) -> None:
-        (description, compute_dtype, lean), self.shows_last, self.cells, self.dropout = _tuples(
-            json.loads(key)
-        )
+        network, self.shows_last, self.cells, self.dropout = _tuples(json.loads(key))
+        description, compute_dtype, lean, _ = network
         self._runs = runs_of(description)
         self._lean: bool = lean
         self._compute_dtype: str | None = compute_dtype
