@@ -13,14 +13,17 @@ T, B, I, H = 5, 3, 4, 6  # noqa: E741
 
 
 @contextlib.contextmanager
-def wide() -> Iterator[None]:
-    """JAX with its 64-bit types."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
+def jax_of_tests(x64: bool = True) -> Iterator[None]:
+    """JAX that compiles quickly, and with its 64-bit types."""
+    wanted = {"jax_enable_x64": x64, "jax_disable_most_optimizations": True}
+    before = {name: jax.config.read(name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def random(seed: int, *shape: int, dtype: str = "float64") -> Any:

@@ -188,3 +188,22 @@ def test_a_batch_over_devices() -> None:
         "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]),
     }
     subprocess.run([sys.executable, "-c", DEVICES], check=True, env=environment, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("sys.modules['jax'] = None", "fusedrnn.jax needs JAX: pip install 'fusedrnn[jax]'"),
+        (
+            "import jax; jax.__version_info__, jax.__version__ = (0, 9, 2), '0.9.2'",
+            "fusedrnn.jax needs JAX 0.10 or newer, got 0.9.2",
+        ),
+    ],
+)
+def test_what_is_imported_without_jax(before: str, message: str) -> None:
+    code = f"import sys, fusedrnn; {before}; import fusedrnn.jax"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(f"ImportError: {message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 
 import fusedrnn.jax as fj
 from fusedrnn.jax.nnx import RNN, from_flax, to_flax
-from jax_support import close, random
+from jax_support import close, jax_of_tests, random
 
 B, T, I, H = 3, 5, 4, 6  # noqa: E741
 CELLS = {
@@ -23,6 +24,12 @@ CELLS = {
 }
 LENGTHS = np.array([5, 2, 3])
 x = random(1, B, T, I, dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def _jax() -> Iterator[None]:
+    with jax_of_tests(x64=False):
+        yield
 
 
 def randomised(name: str, **options: Any) -> tuple[Any, Any]:

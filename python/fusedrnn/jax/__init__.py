@@ -18,7 +18,11 @@ It runs on JAX's CPU platform. To import it imports JAX, of version 0.10 or newe
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
+
+if importlib.util.find_spec("jax") is None:
+    raise ImportError("fusedrnn.jax needs JAX: pip install 'fusedrnn[jax]'")
 
 from fusedrnn.jax import pytrees as _pytrees
 from fusedrnn.jax.functions import (
@@ -78,4 +82,5 @@ __all__ = [
     "slstm",
 ]
 
+_pytrees.check_version()
 _pytrees.register()

@@ -1,4 +1,4 @@
-"""Gradients that fusedrnn's functions return, as trees of JAX."""
+"""Whether JAX is one that we know; and gradients of fusedrnn's functions as trees of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import dataclasses
 import jax
 
 import fusedrnn
+
+
+def check_version() -> None:
+    """That JAX is new enough: tracing of sharded arrays is spoken of in its own words."""
+    if jax.__version_info__ < (0, 10):
+        raise ImportError(f"fusedrnn.jax needs JAX 0.10 or newer, got {jax.__version__}")
 
 
 def register() -> None:
