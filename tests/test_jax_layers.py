@@ -135,6 +135,8 @@ def test_noise_is_drawn_by_a_key(name: str, options: dict[str, Any]) -> None:
     keys = jax.random.split(key, 2)
     drawn = jax.vmap(lambda key: layer.apply(params, x, key=key)[0])(keys)
     close(drawn[1], layer.apply(params, x, key=keys[1])[0], 0)
+    same = jax.vmap(lambda x: layer.apply(params, x, key=key)[0])(np.stack([x, x]))
+    close(same, jnp.stack([found[0]] * 2), 0)
 
 
 @pytest.mark.parametrize(("name", "options"), [LAYERS[i] for i in (0, 2, 6, 7)])

@@ -19,7 +19,7 @@ import fusedrnn
 import fusedrnn.jax as layers
 from fusedrnn.convert import from_flax as weights_of
 from fusedrnn.convert import to_flax as weights_for
-from fusedrnn.jax.call import array
+from fusedrnn.jax.call import array, check_shape
 
 
 class RNN(nnx.Module):
@@ -113,8 +113,9 @@ class RNN(nnx.Module):
         backwards = self.reverse if reverse is None else reverse
         keeps = self.keep_order if keep_order is None else keep_order
         x = array("inputs", inputs)
-        if x is None or x.ndim < 2:
-            raise ValueError(f"inputs: expected at least [T, I], got {jnp.shape(inputs)}")
+        if x is None or x.ndim < 2 or x.shape[-1] != layer.input_size:
+            got = "None" if x is None else f"shape {x.shape}"
+            raise ValueError(f"inputs: expected shape [..., {layer.input_size}], got {got}")
         batch = x.shape[1:-1] if major else x.shape[:-2]
         lengths = array("seq_lengths", seq_lengths)
         if lengths is not None:
@@ -148,14 +149,20 @@ class RNN(nnx.Module):
         """A carry as the layer's state [runs, B, n]."""
         if carry is None:
             return None
-        single = _runs(self.layer) == 1
-        lead = batch if single else (_runs(self.layer), *batch)
-        flat = jax.tree.map(
-            lambda part: jnp.reshape(part, (*lead[: len(lead) - len(batch)], -1, part.shape[-1])),
-            carry,
-        )
-        flat = jax.tree.map(lambda part: part[None], flat) if single else flat
-        return flat[::-1] if isinstance(flat, tuple) and len(flat) == 2 else flat
+        stack = self.layer._known._stack
+        lead = () if stack.num_runs == 1 else (stack.num_runs,)
+        sizes = stack.network.state_sizes
+        sizes = sizes[::-1] if len(sizes) == 2 else sizes
+        parts = carry if len(sizes) > 1 else (carry,)
+        if not isinstance(parts, (tuple, list)) or len(parts) != len(sizes):
+            raise ValueError(f"initial_carry: expected {len(sizes)} arrays, got another structure")
+        flat = []
+        for part, size in zip(parts, sizes, strict=True):
+            check_shape("initial_carry", array("initial_carry", part), (*lead, *batch, size))
+            flat.append(jnp.reshape(part, (stack.num_runs, -1, size)))
+        if len(sizes) == 1:
+            return flat[0]
+        return tuple(flat[::-1] if len(sizes) == 2 else flat)
 
     def _carry(self, state: Any, batch: tuple[int, ...]) -> Any:
         single = _runs(self.layer) == 1
