@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import fusedrnn.jax as fj
-from fusedrnn.jax.network import Plan, forward
+from fusedrnn.jax.network import Plan
 from jax_support import close, random
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,6 @@ def test_structures_are_those_of_jaxlibs_header() -> None:
 
 def raw(given_arrays: list[Any], *sizes: tuple[int, ...], **changed: Any) -> Any:
     """A call of the handler without anything in between."""
-    forward(PLAN, THERE, arrays(), False)  # registers them
     shapes = sizes or ((T, B, H), (1, B, H), (1, B, H))
     kinds = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     given = PLAN.attributes("float32", False) | {"arguments": THERE, "results": "11100"} | changed
@@ -130,7 +130,21 @@ def test_a_reserve_of_another_call_is_an_error() -> None:
         jax.block_until_ready(call(*given, **PLAN.attributes("float32", False), **which))
 
 
-def test_exported_programs_hold_the_network() -> None:
+ELSEWHERE = """
+import sys, pickle, jax, fusedrnn.jax
+from jax_support import close
+program, given, expected = pickle.load(open(sys.argv[1], "rb"))
+close(jax.export.deserialize(program).call(*given), expected, 0)
+"""
+
+
+def in_another_process(code: str, *arguments: str, **environment: str) -> None:
+    path = os.pathsep.join([str(ROOT / "tests"), *sys.path])
+    command = [sys.executable, "-c", code, *arguments]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path} | environment)
+
+
+def test_exported_programs_hold_the_network(tmp_path: Path) -> None:
     layer = fj.LSTM(I, H, 2, bidirectional=True, cell_clip=0.5)
     params = layer.init(jax.random.key(0))
     x = random(1, T, B, I, dtype="float32")
@@ -140,7 +154,9 @@ def test_exported_programs_hold_the_network() -> None:
         for name in ("forward", "backward")
     ]
     written = jax.export.export(step, disabled_checks=allowed)(params, x).serialize()
-    close(jax.export.deserialize(written).call(params, x), step(params, x), 0)
+    known = jax.tree.map(np.asarray, (params, x)), jax.tree.map(np.asarray, step(params, x))
+    (tmp_path / "program").write_bytes(pickle.dumps((bytes(written), *known)))
+    in_another_process(ELSEWHERE, str(tmp_path / "program"))
     # Of inference the sizes may be open.
     sizes = jax.ShapeDtypeStruct(jax.export.symbolic_shape("T, B, 3"), np.float32)
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
@@ -183,11 +199,7 @@ close(each[1], layer.apply(params, -x)[0], 1e-6)
 
 
 def test_a_batch_over_devices() -> None:
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]),
-    }
-    subprocess.run([sys.executable, "-c", DEVICES], check=True, env=environment, timeout=300)
+    in_another_process(DEVICES, XLA_FLAGS="--xla_force_host_platform_device_count=2")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if importlib.util.find_spec("jax") is None:
     raise ImportError("fusedrnn.jax needs JAX: pip install 'fusedrnn[jax]'")
 
+from fusedrnn.jax import network as _network
 from fusedrnn.jax import pytrees as _pytrees
 from fusedrnn.jax.functions import (
     gru,
@@ -84,3 +85,4 @@ __all__ = [
 
 _pytrees.check_version()
 _pytrees.register()
+_network.register()
