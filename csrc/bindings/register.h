@@ -11,5 +11,6 @@ void register_tape(pybind11::module_& m);
 void register_frozen(pybind11::module_& m);
 void register_optimizers(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
+void register_xla_handlers(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings

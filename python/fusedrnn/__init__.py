@@ -15,6 +15,7 @@
     frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
     import fusedrnn.torch                                   # modules for PyTorch, with autograd
+    import fusedrnn.jax                                     # functions and layers for JAX
 
 Arrays may be NumPy's, or anything with `__dlpack__` on the CPU or a CUDA device; results are of the
 kind of `x`.
@@ -137,12 +138,13 @@ from fusedrnn.truncated import Chunk, tbptt
 
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
+    from fusedrnn import jax as jax
     from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import `convert` and `torch` where they are first used: most programs use neither."""
-        if name in ("convert", "torch"):
+        """Import these where they are first used: most programs use none of them."""
+        if name in ("convert", "jax", "torch"):
             return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -247,6 +249,5 @@ def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
     modules = {"convert", "cuda_arrays", "interop", "schedules"}
-    if importlib.util.find_spec("torch") is not None:
-        modules.add("torch")
+    modules |= {name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None}
     return sorted({*__all__, *modules, *special} - {"__main__"})

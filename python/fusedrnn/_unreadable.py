@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 NEEDS_VALUES = "these functions need values and cannot be traced; call them outside of"
-IN_JAX = f"{NEEDS_VALUES} jax.jit, jax.grad and jax.vmap, or by jax.pure_callback"
+IN_JAX = f"{NEEDS_VALUES} jax.jit, jax.grad and jax.vmap; JAX traces those of fusedrnn.jax"
 IN_TORCH = (
     f"{NEEDS_VALUES} torch.compile, torch.export, torch.fx and torch.func, or in an operator of "
     "your own (torch.library.custom_op)"

@@ -34,6 +34,14 @@ from fusedrnn import _core, options, stale
 from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
 
 
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """An x whose call another library runs: it takes the arguments of `run` but the function."""
+
+    x: Any
+    run: Callable[..., Any]
+
+
 class Call(NamedTuple):
     """What a forward function was given, for who runs it again."""
 
@@ -125,6 +133,10 @@ def run(
     beyond h, where `return_cells` asks for them, and behind them the gates by letter, where
     `return_gates` does; the tape is there for a function's name. No constants are the usual ones.
     """
+    if isinstance(x, Elsewhere):
+        given = (cell, x.x, parameters, states, masks, reverse, compute_dtype, out)
+        found: tuple[Any, Any, Any, Any] = x.run(*given, return_cells, constants, heads)
+        return found
     blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()

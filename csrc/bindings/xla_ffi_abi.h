@@ -1,0 +1,133 @@
+// The part of XLA's foreign function interface that is used, declared here so that neither a build
+// nor a user needs XLA's headers. Layouts are those of its C API, version 0.3, which says that they
+// grow at the end alone while the major version stays; tests/xla_ffi holds them against the header
+// that jaxlib carries.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fusedrnn::xla {
+
+constexpr int kMajorVersion = 0, kMinorVersion = 3;
+
+struct Extension {  // XLA_FFI_Extension_Base
+  size_t struct_size;
+  int type;
+  Extension* next;
+};
+constexpr int kMetadataExtension = 1;
+
+struct Version {  // XLA_FFI_Api_Version
+  size_t struct_size;
+  Extension* extensions;
+  int major_version, minor_version;
+};
+
+struct Metadata {  // XLA_FFI_Metadata; after this come fields for handlers with a state
+  size_t struct_size;
+  Version version;
+  uint32_t traits;
+};
+struct MetadataExtension {
+  Extension base;
+  Metadata* metadata;
+};
+
+enum ErrorCode : int {
+  kInvalidArgument = 3,
+  kResourceExhausted = 8,
+  kInternal = 13,
+  kUnavailable = 14,
+};
+struct Error;  // XLA's own
+
+struct ErrorCreateArgs {
+  size_t struct_size;
+  Extension* extensions;
+  const char* message;
+  ErrorCode code;
+};
+enum DataType : int {
+  kPred = 1,
+  kS8 = 2,
+  kS16 = 3,
+  kS32 = 4,
+  kS64 = 5,
+  kU8 = 6,
+  kU16 = 7,
+  kU32 = 8,
+  kU64 = 9,
+  kF16 = 10,
+  kF32 = 11,
+  kF64 = 12,
+  kC64 = 15,
+  kBF16 = 16,
+  kC128 = 18,
+};
+
+struct Buffer {
+  size_t struct_size;
+  Extension* extensions;
+  DataType dtype;
+  void* data;
+  int64_t rank;
+  int64_t* dims;
+};
+
+struct ByteSpan {
+  const char* data;
+  size_t size;
+};
+struct Scalar {
+  DataType dtype;
+  void* value;
+};
+struct Array {
+  DataType dtype;
+  size_t size;
+  void* data;
+};
+
+// Values of the lists of types below.
+constexpr int kBuffer = 1;
+enum AttributeType : int { kArray = 1, kDictionary = 2, kScalar = 3, kString = 4 };
+
+struct Buffers {  // XLA_FFI_Args and XLA_FFI_Rets
+  size_t struct_size;
+  Extension* extensions;
+  int64_t size;
+  int* types;
+  void** items;
+};
+struct Attributes {  // XLA_FFI_Attrs
+  size_t struct_size;
+  Extension* extensions;
+  int64_t size;
+  AttributeType* types;
+  ByteSpan** names;
+  void** items;
+};
+
+struct Api {  // XLA_FFI_Api, up to what is used of it
+  size_t struct_size;
+  Extension* extensions;
+  Version version;
+  const void* internal;
+  Error* (*error_create)(ErrorCreateArgs*);
+};
+
+constexpr int kExecute = 3;  // of stages
+
+struct CallFrame {
+  size_t struct_size;
+  Extension* extensions;
+  const Api* api;
+  void* context;
+  int stage;
+  Buffers arguments, results;
+  Attributes attributes;
+  void* future;
+};
+
+}  // namespace fusedrnn::xla

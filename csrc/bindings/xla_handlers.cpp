@@ -1,0 +1,333 @@
+// Handlers for XLA: a forward or a backward pass of a whole network is one call of the core. They
+// hold no lock of Python's and no state; the network comes with each call, as attributes, so that a
+// compiled or exported program needs nothing else to run.
+//
+//   cell         its name, that of all runs
+//   runs         for each run reverse, reads, writes, read_offset, write_offset, input_size,
+//                hidden_size, projection_size, heads; int64
+//   constants, noise    of all runs, as _core.Network takes them; float64
+//   options      compute, memory, padding, training; int64
+//   dropout      float64
+//   arguments, results  a character a place, '1' where there is an array
+//
+// Arguments are x, the parameters, the states [runs,B,n], the reset states [runs,n], lengths, mask,
+// resets, the seed [2] of uint32; of backward then the reserve, dy, the gradients of states and of
+// the states beyond h of every step. Results of forward are y, the states, those beyond h of every
+// step of the runs that write y, side by side, and the reserve; of backward the gradients of what
+// comes before lengths.
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "bindings/register.h"
+#include "bindings/xla_frame.h"
+#include "core/network.h"
+
+namespace fusedrnn::bindings {
+
+namespace py = pybind11;
+
+namespace {
+
+constexpr size_t kRunFields = 9, kNoiseFields = 5;
+
+int32_t narrow(int64_t value) {
+  if (value != static_cast<int32_t>(value)) throw_value_error("attribute runs: out of range");
+  return static_cast<int32_t>(value);
+}
+
+Dtype dtype_of(const xla::Buffers& arguments) {
+  if (arguments.size < 1 || arguments.types[0] != xla::kBuffer) {
+    throw_value_error("x: expected an array, got none");
+  }
+  const DLDataType type =
+      xla::dlpack_type(static_cast<const xla::Buffer*>(arguments.items[0])->dtype);
+  const DtypeInfo* known = find_dtype(type);
+  if (known == nullptr) throw_wrong_dtype("x", ElementKind::floating, dtype_name(type));
+  return known->dtype;
+}
+
+Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options) {
+  const std::string cell(xla::Attribute(frame.attributes, "cell").text());
+  const xla::Attribute runs_attribute(frame.attributes, "runs");
+  const std::span<const int64_t> numbers = runs_attribute.integers();
+  const std::span<const double> constants = xla::Attribute(frame.attributes, "constants").doubles();
+  const xla::Attribute noise_attribute(frame.attributes, "noise");
+  const std::span<const double> noise = noise_attribute.doubles();
+  if (numbers.size() % kRunFields != 0) runs_attribute.refuse("9 numbers a run");
+  if (!noise.empty() && noise.size() != kNoiseFields) noise_attribute.refuse("5 numbers");
+  std::vector<fusedrnn_run> runs(numbers.size() / kRunFields);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const int64_t* n = numbers.data() + i * kRunFields;
+    fusedrnn_run& run = runs[i];
+    run = {};
+    run.cell = cell.c_str();
+    run.reverse = n[0] != 0 ? 1 : 0;
+    run.reads = narrow(n[1]);
+    run.writes = narrow(n[2]);
+    run.read_offset = n[3];
+    run.write_offset = n[4];
+    run.input_size = n[5];
+    run.hidden_size = n[6];
+    run.projection_size = n[7];
+    run.heads = n[8];
+    if (!constants.empty()) run.constants = constants.data();
+    run.num_constants = narrow(static_cast<int64_t>(constants.size()));
+    if (noise.empty()) continue;
+    run.weight_dropout = noise[0];
+    run.zoneout_h = noise[1];
+    run.zoneout_c = noise[2];
+    run.candidate_dropout = noise[3];
+    run.recurrent_dropout = noise[4];
+  }
+  return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())),
+                      dtype_of(frame.arguments), narrow(options[0]), narrow(options[1]));
+}
+
+// The arrays of a list that core counts, cut out of what a call has for all runs together.
+class Tensors {
+ public:
+  explicit Tensors(int count)
+      : tensors_(static_cast<size_t>(count)), list_(tensors_.size(), nullptr) {}
+
+  void parameters(xla::Places& places) {
+    for (size_t i = 0; i < list_.size(); ++i) list_[i] = places.next(tensors_[i]);
+  }
+
+  // Arrays [runs,...], one for each state of the cell.
+  void states(xla::Places& places, const Network& network) {
+    for (int s = 0; s < network.runs.front().num_states(); ++s) {
+      DLTensor whole{};
+      if (places.next(whole) == nullptr) continue;
+      const auto runs = static_cast<int64_t>(network.runs.size());
+      if (whole.ndim < 1 || whole.shape[0] != runs) {
+        refuse_value("states", "arrays of " + std::to_string(runs) + " runs", shape_text(whole));
+      }
+      const int64_t bytes = element_count(whole) / runs * item_size(whole);
+      for (const Run& run : network.runs) {
+        DLTensor& slice = put(run, s);
+        slice = whole;
+        --slice.ndim;
+        ++slice.shape;
+        if (bytes > 0) slice.data = static_cast<char*>(whole.data) + network.number_of(run) * bytes;
+      }
+    }
+  }
+
+  // Arrays [T,B,...] of the states beyond h, of the runs that write y.
+  void sequences(xla::Places& places, const Network& network) {
+    std::vector<const Run*> last;
+    for (const Run& run : network.runs) {
+      if (run.writes + 1 == network.rows.size()) last.push_back(&run);
+    }
+    const int states = network.runs.front().num_states();
+    slices_.resize(last.size() * static_cast<size_t>(states));
+    for (int s = 1; s < states; ++s) {
+      DLTensor whole{};
+      if (places.next(whole) == nullptr) continue;
+      for (size_t k = 0; k < last.size(); ++k) {
+        const int64_t width = last[k]->state_size(s);
+        const auto count = static_cast<int64_t>(last.size());
+        if (whole.ndim != 3 || whole.shape[2] != width * count) {
+          refuse_value("cells", "width " + std::to_string(width * count), shape_text(whole));
+        }
+        Slice& slice = slices_[static_cast<size_t>(s) * last.size() + k];
+        std::copy_n(whole.shape, 2, slice.shape);
+        slice.shape[2] = width;
+        slice.strides[0] = whole.shape[1] * whole.shape[2];
+        slice.strides[1] = whole.shape[2];
+        slice.strides[2] = 1;
+        DLTensor& tensor = put(*last[k], s);
+        tensor = whole;
+        tensor.shape = slice.shape;
+        tensor.strides = slice.strides;
+        if (whole.data != nullptr) {
+          tensor.data =
+              static_cast<char*>(whole.data) + static_cast<int64_t>(k) * width * item_size(whole);
+        }
+      }
+    }
+  }
+
+  DLTensor* const* list() const { return list_.data(); }
+  // As inputs.
+  const DLTensor* const* read() const { return list_.data(); }
+
+ private:
+  struct Slice {
+    int64_t shape[3], strides[3];
+  };
+
+  DLTensor& put(const Run& run, int s) {
+    const auto number = static_cast<size_t>(run.first_state + s);
+    list_[number] = &tensors_[number];
+    return tensors_[number];
+  }
+
+  std::vector<DLTensor> tensors_;
+  std::vector<DLTensor*> list_;
+  std::vector<Slice> slices_;
+};
+
+uint64_t seed_of(xla::Places& places) {
+  DLTensor tensor{};
+  if (places.next(tensor) == nullptr) return 0;
+  if (tensor.dtype.code != kDLUInt || tensor.dtype.bits != 32 || tensor.ndim != 1 ||
+      tensor.shape[0] != 2) {
+    refuse_value("seed", "uint32 numbers of shape (2,)", shape_text(tensor));
+  }
+  const auto* words = static_cast<const uint32_t*>(tensor.data);
+  return uint64_t{words[0]} << 32 | words[1];
+}
+
+struct Bytes {
+  void* data = nullptr;
+  size_t size = 0;
+};
+
+Bytes reserve_of(xla::Places& places) {
+  DLTensor tensor{};
+  if (places.next(tensor) == nullptr) return {};
+  return {tensor.data, static_cast<size_t>(element_count(tensor) * item_size(tensor))};
+}
+
+// What both passes begin with.
+struct Call {
+  explicit Call(const xla::CallFrame& frame)
+      : options(options_of(frame)),
+        network(network_of(frame, options)),
+        arguments("arguments", frame.arguments, frame.attributes),
+        results("results", frame.results, frame.attributes),
+        parameters(network.num_parameters),
+        states(network.num_states),
+        reset_states(network.num_states),
+        dropout(xla::Attribute(frame.attributes, "dropout").number()) {
+    arguments.next(x);
+    parameters.parameters(arguments);
+    states.states(arguments, network);
+    reset_states.states(arguments, network);
+    for (size_t i = 0; i < 3; ++i) given[i] = arguments.next(masks[i]);
+    seed = seed_of(arguments);
+  }
+
+  template <class Args>
+  Args args() const {
+    Args args{};
+    args.size = sizeof args;
+    args.network = &network;
+    args.x = &x;
+    args.parameters = parameters.read();
+    args.lengths = given[0];
+    args.mask = given[1];
+    args.resets = given[2];
+    args.training = options[3] != 0 ? 1 : 0;
+    args.dropout = dropout;
+    args.dropout_seed = seed;
+    return args;
+  }
+
+  static std::span<const int64_t> options_of(const xla::CallFrame& frame) {
+    const xla::Attribute attribute(frame.attributes, "options");
+    if (attribute.integers().size() != 4) attribute.refuse("4 numbers");
+    return attribute.integers();
+  }
+
+  std::span<const int64_t> options;
+  Network network;
+  xla::Places arguments, results;
+  DLTensor x{}, masks[3];
+  const DLTensor* given[3];
+  Tensors parameters, states, reset_states;
+  double dropout;
+  uint64_t seed = 0;
+};
+
+fusedrnn_status forward(const xla::CallFrame& frame) {
+  Call call(frame);
+  call.arguments.finish();
+  auto args = call.args<fusedrnn_forward_args>();
+  args.states = call.states.read();
+  args.reset_states = call.reset_states.read();
+  args.padding = narrow(call.options[2]);
+  DLTensor y{};
+  Tensors states_n(call.network.num_states), sequences(call.network.num_states);
+  args.y = call.results.next(y);
+  states_n.states(call.results, call.network);
+  sequences.sequences(call.results, call.network);
+  const Bytes reserve = reserve_of(call.results);
+  args.reserve = reserve.data;
+  args.reserve_bytes = reserve.size;
+  call.results.finish();
+  args.states_n = states_n.list();
+  args.state_sequences = sequences.list();
+  return fusedrnn_forward(&args);
+}
+
+fusedrnn_status backward(const xla::CallFrame& frame) {
+  Call call(frame);
+  auto args = call.args<fusedrnn_backward_args>();
+  const Bytes reserve = reserve_of(call.arguments);
+  args.reserve = reserve.data;
+  args.reserve_bytes = reserve.size;
+  DLTensor dy{}, dx{};
+  const Network& network = call.network;
+  Tensors dstates_n(network.num_states), dsequences(network.num_states);
+  args.dy = call.arguments.next(dy);
+  dstates_n.states(call.arguments, network);
+  dsequences.sequences(call.arguments, network);
+  call.arguments.finish();
+  args.dstates_n = dstates_n.read();
+  args.dstate_sequences = dsequences.read();
+  Tensors dparameters(network.num_parameters), dstates(network.num_states);
+  Tensors dresets(network.num_states);
+  args.dx = call.results.next(dx);
+  dparameters.parameters(call.results);
+  dstates.states(call.results, network);
+  dresets.states(call.results, network);
+  call.results.finish();
+  args.dparameters = dparameters.list();
+  args.dstates = dstates.list();
+  args.dreset_states = dresets.list();
+  return fusedrnn_backward(&args);
+}
+
+using Pass = fusedrnn_status (*)(const xla::CallFrame&);
+
+template <Pass pass>
+xla::Error* handle(xla::CallFrame* frame) {
+  for (xla::Extension* e = frame->extensions; e != nullptr; e = e->next) {
+    if (e->type != xla::kMetadataExtension) continue;
+    xla::Metadata& metadata = *reinterpret_cast<xla::MetadataExtension*>(e)->metadata;
+    metadata.version.major_version = xla::kMajorVersion;
+    metadata.version.minor_version = xla::kMinorVersion;
+    metadata.traits = 0;
+    return nullptr;
+  }
+  if (frame->stage != xla::kExecute) return nullptr;
+  fusedrnn_status status = FUSEDRNN_OK;
+  // What throws here has set the message, as what fails in the pass has.
+  const fusedrnn_status thrown = guarded([&] { status = pass(*frame); });
+  if (thrown != FUSEDRNN_OK) status = thrown;
+  if (status == FUSEDRNN_OK) return nullptr;
+  return xla::make_error(*frame->api, status, fusedrnn_last_error());
+}
+
+template <Pass pass>
+py::capsule capsule() {
+  return py::capsule(reinterpret_cast<void*>(&handle<pass>), "xla._CUSTOM_CALL_TARGET");
+}
+
+py::dict handlers() {
+  return py::dict(py::arg("fusedrnn_forward") = capsule<forward>(),
+                  py::arg("fusedrnn_backward") = capsule<backward>());
+}
+
+}  // namespace
+
+void register_xla_handlers(py::module_& m) {
+  m.def("xla_handlers", &handlers,
+        "CPU handlers for XLA's foreign function interface, by the names of their targets.");
+}
+
+}  // namespace fusedrnn::bindings

@@ -1,0 +1,101 @@
+"""A call of a network: what is checked when it is traced, and how arrays reach the primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fusedrnn.jax.network import DTYPES, Plan
+from fusedrnn.jax.primitives import network_p
+from fusedrnn.options import either
+
+
+def array(name: str, value: Any) -> Any:
+    """A value as an array of JAX; None where there is none."""
+    if value is None:
+        return None
+    try:
+        return jnp.asarray(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+
+
+def check_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
+    if value is not None and value.shape != wanted:
+        raise ValueError(f"{name}: expected shape {wanted}, got {value.shape}")
+
+
+def sequences(x: Any, input_size: int | None = None) -> Any:
+    """x as an array of JAX, [T, B, I] or [T, I]."""
+    x = array("x", x)
+    if x is None:
+        raise TypeError("x: expected an array, got None")
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x: expected shape [T, B, I], or [T, I], got {x.shape}")
+    if x.dtype.name not in DTYPES:
+        raise TypeError(f"x: expected dtype {either(DTYPES)}, got {x.dtype.name}")
+    if input_size is not None and x.shape[-1] != input_size:
+        raise ValueError(f"x: expected shape {(*x.shape[:-1], input_size)}, got {x.shape}")
+    return x
+
+
+def _check_masks(lengths: Any, mask: Any, resets: Any, T: int, B: int) -> None:
+    if lengths is not None and not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths: expected an integer dtype, got {lengths.dtype.name}")
+    check_shape("lengths", lengths, (B,))
+    for name, steps in (("mask", mask), ("resets", resets)):
+        if steps is not None and steps.dtype.name not in ("bool", "uint8"):
+            raise TypeError(f"{name}: expected dtype bool or uint8, got {steps.dtype.name}")
+        check_shape(name, steps, (T, B))
+
+
+def call(
+    plan: Plan,
+    x: Any,
+    weights: Sequence[tuple[str, Any]],
+    states: Sequence[tuple[str, Any]],
+    reset_states: Sequence[tuple[str, Any]],
+    masks: tuple[Any, Any, Any],
+    key: Any,
+) -> list[Any]:
+    """Run over x [T, B, I]: y, the states [runs, B, n], and states beyond h of every step.
+
+    Arrays come with their names, for messages; those of weights have been checked but for types.
+    """
+    T, B, _ = x.shape
+    lengths, mask, resets = masks
+    _check_masks(lengths, mask, resets, T, B)
+    runs = len(plan.runs)
+    for (name, state), size in zip(states, plan.state_sizes, strict=True):
+        check_shape(name, state, (runs, B, size))
+    for (name, state), size in zip(reset_states, plan.state_sizes, strict=True):
+        check_shape(name, state, (runs, size))
+    for name, value in (*weights, *states, *reset_states):
+        if value is not None and value.dtype != x.dtype:
+            raise TypeError(f"{name}: expected dtype {x.dtype.name} as x, got {value.dtype.name}")
+    plan.network(x.dtype.name)  # whether it computes in such a type
+    seed = None if key is None else jax.random.bits(key, (2,), jnp.uint32)
+    places = [
+        x,
+        *(value for _, value in (*weights, *states, *reset_states)),
+        *(lengths, mask, resets, seed),
+    ]
+    there = "".join("0" if value is None else "1" for value in places)
+    arrays = _varying([value for value in places if value is not None])
+    return list(network_p.bind(*arrays, plan=plan, there=there, saves=False))
+
+
+def _varying(arrays: list[Any]) -> list[Any]:
+    """Arrays that vary over the same axes of a shard_map.
+
+    The gradient of one that did not vary by itself is the sum over those axes.
+    """
+    varies = [jax.typeof(value).manual_axis_type.varying for value in arrays]
+    every = frozenset[Any]().union(*varies)
+    return [
+        jax.lax.pcast(value, tuple(every - own), to="varying") if every - own else value
+        for value, own in zip(arrays, varies, strict=True)
+    ]
