@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from convert_support import (
     sequence,
     states,
 )
-from fusedrnn.convert import from_torch, to_torch
+from fusedrnn.convert import from_torch, load_safetensors, save_safetensors, to_torch
 
 torch = pytest.importorskip("torch")
 
@@ -175,6 +176,96 @@ def test_state_dicts_of_our_own_layers(
 ) -> None:
     layer = layer_of(cell, **options)
     same_layer(from_torch(layer.state_dict(), **known), layer)
+
+
+BOTH = {"num_layers": 2, "bidirectional": True}
+OWN: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "lstm peephole": (fr.LSTM, {"peephole": True}, {}),
+    "lstm projection": (fr.LSTM, {"proj_size": 5}, {}),
+    "lstm projection peephole": (fr.LSTM, {"proj_size": 5, "peephole": True}, {}),
+    "lstm coupled": (fr.LSTM, {"coupled": True}, {"coupled": True}),
+    "lstm coupled peephole": (fr.LSTM, {"coupled": True, "peephole": True}, {}),
+    "lstm layer norm": (fr.LSTM, {"layer_norm": True}, {}),
+    "gru before": (fr.GRU, {"reset_after": False}, {"reset_after": False}),
+    "gru layer norm": (fr.GRU, {"layer_norm": True}, {}),
+    "gru world model": (fr.WorldModelGRU, {}, {}),
+    "indrnn": (fr.IndRNN, {}, {}),
+    "rnn heads": (fr.RNN, {"heads": 3}, {"heads": 3}),
+    "gru heads": (fr.GRU, {"heads": 2}, {"heads": 2}),
+    "lstm heads": (fr.LSTM, {"heads": 2, "peephole": True}, {"heads": 2}),
+    "lstm layer norm heads": (fr.LSTM, {"heads": 2, "layer_norm": True}, {}),
+    "gru world model heads": (fr.WorldModelGRU, {"heads": 3}, {}),
+    "slstm heads": (fr.SLSTM, {"heads": 3}, {"cell": "slstm"}),
+    "mingru": (fr.MinGRU, {"candidate": "positive"}, {"cell": "mingru", "candidate": "positive"}),
+    "minlstm": (fr.MinLSTM, {}, {"cell": "minlstm"}),
+    "slstm": (fr.SLSTM, {"forget": "exp"}, {"cell": "slstm", "forget": "exp"}),
+}
+
+
+@pytest.mark.parametrize("shape", [{}, BOTH], ids=["one", "both, stack"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", list(OWN))
+def test_every_layer_there_and_back(
+    name: str, dtype: str, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    kind, options, known = OWN[name]
+    layer = kind(I, H, dtype=dtype, seed=7, **options, **shape)
+    rng = np.random.default_rng(0)
+    for array in layer.parameters().values():  # gains and biases too, which begin alike
+        array[...] = rng.standard_normal(array.shape).astype(array.dtype)
+    given = layer.state_dict()
+    path = tmp_path / "layer.safetensors"
+    save_safetensors({f"model.{key}": array for key, array in given.items()}, path)
+    tensors = {
+        key: torch.from_numpy(array.view("i2")).view(torch.bfloat16)
+        if dtype == "bfloat16"
+        else torch.from_numpy(array)
+        for key, array in given.items()
+    }
+    for source, prefix in ((given, ""), (tensors, ""), (load_safetensors(path), "model")):
+        same_layer(from_torch(source, prefix, **known), layer)
+
+
+def test_layers_whose_biases_are_left_out() -> None:
+    for kind, known in ((fr.MinGRU, {"cell": "mingru"}), (fr.SLSTM, {"cell": "slstm"})):
+        layer = kind(I, H, bias=False, batch_first=True, seed=7)
+        same_layer(from_torch(layer.state_dict(), batch_first=True, **known), layer)
+
+
+def test_what_is_no_layer_of_our_own() -> None:
+    def of(kind: Any, change: dict[str, Any], **options: Any) -> dict[str, Any]:
+        changed = kind(I, H, num_layers=2, **options).state_dict() | change
+        return {key: value for key, value in changed.items() if value is not None}
+
+    rows, same = np.zeros((3 * H, I)), "source: expected the same names for each layer and "
+    missing = "direction, got weight_hh_l0, weight_hh_l1 missing"
+    biases = {"bias_l0": None, "bias_l1": None}
+    min_gru, s_lstm = of(fr.MinGRU, {}), of(fr.SLSTM, {})
+    gain, world = {"gain_l0": None, "gain_l1": None}, of(fr.WorldModelGRU, {})
+    for given, known, message in [
+        (of(fr.GRU, gain, layer_norm=True), {"coupled": True}, "coupled: expected None for the G"),
+        (of(fr.LSTM, {}, coupled=True), {"candidate": "linear"}, "candidate: expected None for "),
+        (of(fr.LSTM, {}), {"coupled": True}, "weight_hh_l0: expected shape (3*H, H) with coupled="),
+        (min_gru, {}, same + missing + " and none in excess; cell='mingru' or 'minlstm' has no"),
+        (min_gru, {"cell": "gru"}, "cell: expected 'mingru', 'minlstm' or 'slstm', got 'gru'"),
+        (min_gru, {"cell": "minlstm"}, f"weight_ih_l1: expected shape ({2 * H}, {2 * H // 3})"),
+        (min_gru, {"cell": "slstm"}, same + missing),
+        (s_lstm, {"cell": "mingru"}, "source: expected weight_ih, bias_ih, which MinGRU has, got "),
+        (s_lstm, {"cell": "slstm", "forget": "relu"}, "forget: expected 'sigmoid' or 'exp', got"),
+        (world | {"gain_l1": rows}, {}, f"gain_l1: expected shape ({3 * H},), got ({3 * H}, {I})"),
+        (world | {"gain_l1": np.zeros(3 * H)}, {}, "gain_l1: expected dtype float32, got float64"),
+        (world | {"weight_ih_l0": rows[1:]}, {}, "weight_ih_l0: expected shape (3*H, I), got ("),
+        (of(fr.WorldModelGRU, biases), {}, "source: expected weight_ih, weight_hh, gain, bias, "),
+    ]:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            from_torch(given, **known)
+        assert str(caught.value).startswith(message)
+    rejected(
+        ValueError,
+        "cell: expected None for a module of PyTorch, got 'slstm'",
+        *(from_torch, module_of("lstm")),
+        cell="slstm",
+    )
 
 
 def test_the_copy_is_a_copy() -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import fusedrnn as fr
 from half_support import Precision, half_problem, in_double, precisions
-from support import LAYERS, Arguments, check, directions, dtypes, forward, place, problem_of
+from support import (
+    LAYERS,
+    Arguments,
+    cast,
+    check,
+    directions,
+    dtypes,
+    forward,
+    outputs,
+    place,
+    problem_of,
+    same_bits,
+)
 from test_lstm_variants import options_of, problem_with
 from test_lstm_variants import variants as lstm_variants
 
@@ -125,6 +138,97 @@ def test_steps_that_do_not_exist(reverse: bool) -> None:
     fr.lstm_backward(tape, **place().give(upstream))
     for name, gate in place().read(tape.gates()).items():
         assert np.array_equal(gate, before[name])
+
+
+ALL = ("float32", "float64", "float16", "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ALL)
+@pytest.mark.parametrize(
+    "cell", ["gru", "lstm", "lstm_layer_norm", "gru_layer_norm", "gru_world_model"]
+)
+def test_returned_by_functions(cell: str, dtype: str) -> None:
+    """Of a plain call and of a forward call: what the tape says, the other results as ever."""
+    given, _ = problem_of(
+        cell, "float64", steps=5, batch=3, hidden_size=9, lengths=True, resets=True
+    )
+    name = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    given = place().give(cast(given, name))
+    for options in ({}, {"reverse": True, "padding": "last"}):
+        *wanted, tape = getattr(fr, f"{cell}_forward")(**given, **options)
+        gates = place().read(tape.gates())
+        for cells in ({}, {"return_cells": True}) if cell.startswith("lstm") else ({},):
+            shown = {**options, **cells, "return_gates": True}
+            *results, inferred = getattr(fr, cell)(**given, **shown)
+            *again, kept, _ = getattr(fr, f"{cell}_forward")(**given, **shown)
+            same_bits(place().read(inferred), gates)
+            same_bits(place().read(kept), gates)
+            for got in (results, again):
+                assert len(got) == 2 + len(cells)
+                some = place().read(outputs(*got))
+                same_bits({n: some[n] for n in outputs(*wanted)}, place().read(outputs(*wanted)))
+
+
+def test_returned_into_given_arrays() -> None:
+    given, _ = problem_of("lstm", "float32", steps=4, batch=2)
+    y, state, c, gates = fr.lstm(**given, return_cells=True, return_gates=True)
+    out = (np.empty_like(y), tuple(map(np.empty_like, state)), np.empty_like(c))
+    got = fr.lstm(**given, return_cells=True, return_gates=True, out=out)
+    assert got[0] is out[0]
+    assert got[2] is out[2]
+    same_bits(got[3], gates)
+    same_bits({"y": out[0], "c": out[2]}, {"y": y, "c": c})
+
+
+@pytest.mark.parametrize("memory", ["default", "lean"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_returned_by_layers(cell: str, memory: str) -> None:
+    """A plain call of lean layers too, whose tapes have none."""
+    sizes, form = (3, 5, 2), {"bidirectional": True, "batch_first": True, "seed": 0}
+    usual, layer = (place().layer(cell, *sizes, **form, memory=m) for m in ("default", memory))
+    x = np.random.default_rng(0).standard_normal((2, 6, 3)).astype("float32")
+    lengths = np.array([6, 4])
+    for rows, its in ((x, lengths), (x[0], 6)):
+        given = {"lengths": its}
+        y, _, gates, tape = usual.forward(rows, **given, return_gates=True)
+        ends = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
+        letters = "rzn" if cell == "gru" else "ifgo"
+        assert list(gates) == [f"{letter}{end}" for end in ends for letter in letters]
+        same_bits(gates, place().read(tape.gates()))
+        got = layer(rows, **given, return_gates=True)
+        same_bits(got[2], gates)
+        same_bits({"y": got[0]}, {"y": y})
+    if cell == "lstm":
+        got = layer(x, lengths=lengths, return_cells=True, return_gates=True)
+        assert got[2].shape == (2, 6, 10)
+        wanted = usual.forward(x, lengths=lengths, return_gates=True)
+        same_bits(got[3], wanted[2])
+
+
+def test_refused_to_return() -> None:
+    x = np.zeros((4, 2, 3), "float32")
+    given, _ = problem_of("lstm", "float32")
+    with pytest.raises(TypeError, match=r"^return_gates: expected a bool, got int$"):
+        fr.lstm(**given, return_gates=1)  # type: ignore[call-overload]
+    kept = "return_gates: expected False with clip, cell_clip or activations, with which no gates "
+    with pytest.raises(ValueError, match=f"^{kept}are kept, got True$"):
+        fr.lstm(**given, cell_clip=1.0, return_gates=True)
+    with pytest.raises(ValueError, match=r"^return_gates: expected False with memory='lean'"):
+        fr.lstm_forward(**given, memory="lean", return_gates=True)
+    with pytest.raises(ValueError, match=r"^return_gates: expected False \(derivatives along a"):
+        fr.lstm_jvp({"x": given["x"]}, **given, return_gates=True)
+    for layer in (fr.RNN(3, 5), fr.GRU(3, 5, clip=1.0), fr.SLSTM(3, 5), fr.MinGRU(3, 5)):
+        with pytest.raises(
+            ValueError, match=r"^return_gates: expected False for .*keeps no gates$"
+        ):
+            layer(x, return_gates=True)
+    lean = fr.LSTM(3, 5, memory="lean")
+    message = r"^return_gates: expected False for LSTM\(3, 5, memory='lean'\), whose tapes keep no"
+    with pytest.raises(ValueError, match=message):
+        lean.forward(x, return_gates=True)
+    message = r"^return_gates: expected False for LSTM\(3, 5\).freeze\(\), as frozen layers keep no"
+    with pytest.raises(ValueError, match=message):
+        fr.LSTM(3, 5).freeze()(x, return_gates=True)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

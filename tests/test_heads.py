@@ -10,6 +10,7 @@ import pytest
 import fusedrnn as fr
 import oracle
 import reference
+from fusedrnn import _core
 from half_support import Precision, check_rounded, precisions
 from reference import NORMED_VARIANTS, VARIANTS
 from reference.problems import ids_of
@@ -261,6 +262,22 @@ def test_orthogonal_blocks() -> None:
     w = fr.GRU(3, 12, heads=3, init="orthogonal", seed=0).state_dict()["weight_hh_l0"]
     for block in w.reshape(-1, 4, 4):
         np.testing.assert_allclose(block @ block.T, np.eye(4), atol=1e-6)
+
+
+def test_a_reserve_belongs_to_its_heads() -> None:
+    x = np.zeros((2, 1, 3), "float32")
+    one, two = (
+        _core.Network([("rnn_tanh", False, 0, 1, 0, 0, 3, 4, 0, heads, (), ())], "float32")
+        for heads in (1, 2)
+    )
+    weights = [tuple(np.ones(s, "float32") for s in ((4, 3), (4, n))) for n in (4, 2)]
+    *_, tape = one.forward(x, (*weights[0], None, None), save=True)
+    assert tape is not None
+    assert tape.reserve is not None
+    with pytest.raises(ValueError, match=r"^reserve: expected what a forward call of this network"):
+        _core.Tape(two, x, (*weights[1], None, None), None, tape.reserve).backward(
+            None, None, None, False
+        )
 
 
 def test_errors() -> None:

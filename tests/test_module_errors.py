@@ -297,7 +297,7 @@ def test_a_reserve_of_something_else() -> None:
 
 
 def test_a_reserve_of_the_callers() -> None:
-    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, (), ())], "float32")
+    network = _core.Network([("lstm", False, 0, 1, 0, 0, I, H, 0, 1, (), ())], "float32")
     arguments = problem("lstm")
     weights = tuple(arguments[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     x, size = arguments["x"], network.reserve_bytes(T, B)

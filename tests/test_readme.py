@@ -88,13 +88,16 @@ def names(code: str) -> tuple[set[str], set[str]]:
 # Python
 
 
-def test_the_python_examples_run() -> None:
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one writes a file
     namespace = assumed()
     for block in RUN:
         exec(compile(block.code, "README.md", "exec"), namespace)
         # What a comment says of the results.
         if "grads[" in block.code:
             assert {"x", "h0", "c0"} <= set(namespace["grads"])
+        if ".save(" in block.code:
+            assert (tmp_path / "model.frnn").is_file()
 
 
 def test_the_examples_assume_nothing_else() -> None:

@@ -27,6 +27,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lstm, layer norm": (bridge.LSTM, {"layer_norm": True}),
     "lstm, clipped": (bridge.LSTM, {"cell_clip": 0.5}),
     "rnn, softsign": (bridge.RNN, {"nonlinearity": "softsign"}),
+    "gru, heads": (bridge.GRU, {"heads": 3}),
 }
 
 

@@ -7,7 +7,7 @@ Usage::
     python tools/mutations.py --keep FILE    # results so far, written and read again
     python tools/mutations.py --check        # whether the list fits the code; nothing is built
 
-`mutation_list.py` has the mistakes. The sources are copied to build/mutations, each place becomes
+`mutation_list` has the mistakes. The sources are copied to build/mutations, each place becomes
 a choice between what stands there and the mistake, and FUSEDRNN_MUTATION=17 makes mistake 17. A
 line that is no longer found is an error: the list belongs to the code as it is. A mistake is found
 where a test fails, crashes, or does not come to an end.
@@ -37,7 +37,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.mutation_list import MUTATIONS, Mutation  # noqa: E402
+from tools.mutation_list import MUTATIONS  # noqa: E402
+from tools.mutation_list.mistake import Mutation  # noqa: E402
 
 WORK = ROOT / "build" / "mutations"
 SITE = WORK / "site"
@@ -45,6 +46,7 @@ VARIABLE = "FUSEDRNN_MUTATION"
 COPIED = ("CMakeLists.txt", "pyproject.toml", "cmake", "csrc", "python")
 # Of the machine, the benchmarks or the tests themselves.
 LEFT_OUT = re.compile(r"test_(bench|cuda_build|gpu|oracle|hello)")
+TEST = r"(tests/[^\s\[]+(?:\[.*?\])?)"  # in pytest's summary; parameters may have spaces
 LIMIT = 900  # seconds for the tests of a mistake: one that hangs is found
 
 PREAMBLE = 'extern "C" int fusedrnn_mutation;\n'
@@ -223,7 +225,7 @@ class Tests:
         status, output = self.run(number, files, "-x")
         if status == 0:
             return None
-        failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+?)(?: - .*)?$", output, re.MULTILINE)
+        failed = re.search(rf"^(?:FAILED|ERROR) {TEST}(?: - .*)?$", output, re.MULTILINE)
         if failed:
             return failed[1]
         reached = re.findall(r"tests/test_\w+\.py", output)
@@ -268,7 +270,7 @@ def table(results: dict[str, str | None], tests: Tests) -> Iterator[str]:
     share = 100 * len(found) / max(1, len(counted))
     yield "# Mistakes that the tests find"
     yield ""
-    yield "Written by `python tools/mutations.py`; `tools/mutation_list.py` has each mistake whole."
+    yield "Written by `python tools/mutations.py`; `tools/mutation_list` has each mistake whole."
     yield ""
     yield (
         f"{len(found)} of {len(counted)} mistakes are found ({share:.0f} %); "
@@ -311,7 +313,7 @@ def main(arguments: list[str]) -> int:
         for mutation in MUTATIONS:
             ordered(mutation, files)
     except StaleError as error:
-        parser.error(f"tools/mutation_list.py does not fit the code:\n{error}")
+        parser.error(f"tools/mutation_list does not fit the code:\n{error}")
     if options.check:
         print(f"{len(MUTATIONS)} mistakes fit the code")
         return 0
@@ -328,7 +330,7 @@ def main(arguments: list[str]) -> int:
         status, output = tests.run(0, files, *(["-n", str(options.jobs)] if together else []))
         if status not in (0, 1):
             raise SystemExit(f"the tests do not run without a mistake:\n{output}")
-        tests.deselected = re.findall(r"^FAILED (tests/\S+?)(?: - .*)?$", output, re.MULTILINE)
+        tests.deselected = re.findall(rf"^FAILED {TEST}(?: - .*)?$", output, re.MULTILINE)
         print(f"without a mistake: {output.splitlines()[-1]} ({time.monotonic() - begin:.0f} s)")
         for test in tests.deselected:
             print(f"left out: {test}")

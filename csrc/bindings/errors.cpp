@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cerrno>
 #include <exception>
 #include <new>
 #include <string>
@@ -22,6 +23,8 @@ PyObject* exception_type(fusedrnn_status status) {
       return PyExc_TypeError;
     case FUSEDRNN_OUT_OF_MEMORY:
       return PyExc_MemoryError;
+    case FUSEDRNN_FILE_ERROR:
+      return PyExc_OSError;
     default:
       return PyExc_RuntimeError;
   }
@@ -47,14 +50,26 @@ std::string with_advice(const Error& error) {
   return casts ? text + "; use .astype('" + wanted + "')" : text;
 }
 
+// A message may name a path, whose bytes need be no text.
+void set_error(PyObject* type, const std::string& message) {
+  const auto size = static_cast<Py_ssize_t>(message.size());
+  PyObject* const text = PyUnicode_DecodeUTF8(message.data(), size, "surrogateescape");
+  if (text == nullptr) return;  // an error all the same
+  PyErr_SetObject(type, text);
+  Py_DECREF(text);
+}
+
 }  // namespace
 
 void register_errors() {
   py::register_local_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);
+    } catch (const FileError& error) {
+      errno = error.code();
+      PyErr_SetFromErrnoWithFilename(PyExc_OSError, error.path().c_str());
     } catch (const Error& error) {
-      PyErr_SetString(exception_type(error.status()), with_advice(error).c_str());
+      set_error(exception_type(error.status()), with_advice(error));
     } catch (const std::bad_alloc& error) {
       PyErr_SetString(PyExc_MemoryError, message_of(error));
     }

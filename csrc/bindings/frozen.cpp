@@ -20,6 +20,7 @@
 #include "core/error.h"
 #include "core/frozen.h"
 #include "core/memory.h"
+#include "core/model_file.h"
 #include "core/tensor.h"
 #include "core/validate.h"
 
@@ -65,6 +66,24 @@ py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py
   const py::tuple results = forward_pass(network, std::move(inputs), true, states, false, y,
                                          states_n, sequences, frozen.get());
   return py::make_tuple(results[0], results[1], results[2]);
+}
+
+// Paths are bytes, as the system has them.
+void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path, bool batch_first) {
+  const std::string name = path;
+  const ReleasedGil no_gil;
+  model_file::save(*frozen, {batch_first}, name);
+}
+
+py::tuple load(const py::bytes& path) {
+  const std::string name = path;
+  model_file::Notes notes;
+  std::unique_ptr<Frozen> frozen;
+  {
+    const ReleasedGil no_gil;
+    frozen = model_file::load(name, notes);
+  }
+  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), notes.batch_first);
 }
 
 // --- steps of NumPy arrays ---
@@ -304,9 +323,19 @@ void register_frozen(py::module_& m) {
            py::arg("masks") = py::none(), py::arg("y") = py::none(),
            py::arg("states_n") = py::none(), py::arg("sequences") = py::none(),
            "Runs over a sequence: (y, states, states of every step).")
+      .def("save", &save, py::arg("path"), py::arg("batch_first"), "Writes a model file.")
+      .def_property_readonly(
+          "network",
+          [](const std::shared_ptr<Frozen>& frozen) {
+            // Nobody changes it: pybind11 knows no pointers to what is constant.
+            return std::shared_ptr<Network>(frozen, &frozen->network);
+          },
+          "The network that was frozen.")
       .def("make_step", &make_step,
            "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
            "not.");
+  m.def("load_frozen", &load, py::arg("path"),
+        "Reads a model file: (Frozen, whether its layer's arrays are batch first).");
 }
 
 }  // namespace fusedrnn::bindings

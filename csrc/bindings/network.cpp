@@ -98,6 +98,36 @@ py::list describe_parameters(const Network& network) {
   return result;
 }
 
+// What make() was given.
+py::list describe_runs(const Network& network) {
+  py::list result;
+  for (const Run& run : network.runs) {
+    const Problem& p = run.problem;
+    const Noise& noise = p.noise;
+    const double second = run.num_states() > 1 ? noise.zoneout[1] : 0;
+    result.append(py::make_tuple(
+        run.cell->name, p.reverse, run.reads, run.writes, run.read_offset, run.write_offset, p.I,
+        p.H, run.cell->projects ? p.P : 0, p.heads,
+        py::tuple(py::cast(std::vector<double>(p.constants, p.constants + p.num_constants))),
+        py::make_tuple(run.weight_dropout, noise.zoneout[0], second, noise.candidate,
+                       noise.state)));
+  }
+  return result;
+}
+
+const char* compute_name(const Network& network) {
+  switch (network.compute) {
+    case Compute::bfloat16:
+      return "bfloat16";
+    case Compute::int8:
+      return "int8";
+    case Compute::tfloat32:
+      return kTfloat32;
+    default:
+      return nullptr;
+  }
+}
+
 size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
                         std::optional<int32_t> cuda_device) {
   const DLDevice device{cuda_device ? kDLCUDA : kDLCPU, cuda_device.value_or(0)};
@@ -183,6 +213,19 @@ void register_network(py::module_& m) {
            "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
+      .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
+      .def_property_readonly("dtype",
+                             [](const Network& network) { return dtype_name(network.dtype); })
+      .def_property_readonly("compute_dtype", &compute_name, "None: that of the arrays.")
+      .def_property_readonly(
+          "states",
+          [](const Network& network) {
+            py::list names;
+            for (const cells::State& state : network.runs.front().cell->states)
+              names.append(state.name);
+            return py::tuple(names);
+          },
+          "Their names, of the first run.")
       .def_property_readonly(
           "state_sizes",
           [](const Network& network) {
@@ -214,6 +257,14 @@ void register_network(py::module_& m) {
       py::arg("sequences") = py::none(), py::arg("constants") = py::tuple(),
       py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
+  m.def(
+      "gate_names",
+      [](py::handle cell) {
+        py::list names;
+        for (const char* name : cell_argument(cell).gates) names.append(name);
+        return py::tuple(names);
+      },
+      py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -460,7 +460,7 @@ void register_tape(py::module_& m) {
           "Name of the element type of x and of all else.")
       .def_property_readonly(
           "lean", [](const Tape& tape) { return tape.network->lean; },
-          "Whether it keeps states alone: it has no gates.")
+          "Whether backward takes steps again: it has no gates.")
       .def_property_readonly(
           "compute_dtype", [](const Tape& tape) { return compute_name(*tape.network); },
           "Name of the type that the products' operands are rounded to.");

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/frozen.h"
 #include "core/memory.h"
+#include "core/model_file.h"
 #include "core/network.h"
 #include "core/reserve.h"
 #include "core/run_network.h"
@@ -86,8 +87,13 @@ fusedrnn_status fusedrnn_network_describe(const fusedrnn_network* network,
   return guarded([&] {
     const fusedrnn_network& n = not_null("network", network);
     not_null("info", info);
-    *info = {static_cast<int32_t>(n.runs.size()), n.num_parameters, n.num_states, n.input_size(),
-             n.output_size()};
+    *info = {static_cast<int32_t>(n.runs.size()),
+             n.num_parameters,
+             n.num_states,
+             n.input_size(),
+             n.output_size(),
+             dtype_info(n.dtype).dlpack,
+             static_cast<int32_t>(n.compute)};
   });
 }
 
@@ -173,6 +179,36 @@ fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network, const DLTensor*
 }
 
 void fusedrnn_frozen_free(fusedrnn_frozen* frozen) { delete frozen; }
+
+const fusedrnn_network* fusedrnn_frozen_network(const fusedrnn_frozen* frozen) {
+  return frozen == nullptr ? nullptr : &frozen->network;
+}
+
+fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* path) {
+  return guarded([&] {
+    not_null("frozen", frozen);
+    not_null("path", path);
+    model_file::save(*frozen, model_file::Notes{}, path);
+  });
+}
+
+fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen) {
+  return guarded([&] {
+    not_null("path", path);
+    not_null("frozen", frozen);
+    model_file::Notes notes;
+    *frozen = model_file::load(path, notes).release();
+  });
+}
+
+fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size, fusedrnn_frozen** frozen) {
+  return guarded([&] {
+    check_address("bytes", bytes);
+    not_null("frozen", frozen);
+    model_file::Notes notes;
+    *frozen = model_file::read("bytes", bytes, size, notes).release();
+  });
+}
 
 fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
                                         const fusedrnn_forward_args* args) {

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdio>
+#include <system_error>
 
 namespace fusedrnn {
 namespace {
@@ -18,6 +19,11 @@ fusedrnn_status fail(fusedrnn_status status, const char* text) noexcept {
   std::snprintf(message, sizeof message, "%s", text);
   return status;
 }
+
+FileError::FileError(const std::string& path, int code)
+    : Error(FUSEDRNN_FILE_ERROR, path + ": " + std::generic_category().message(code)),
+      path_(path),
+      code_(code) {}
 
 std::string number_text(double value) {
   char text[32];

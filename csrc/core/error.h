@@ -23,6 +23,18 @@ class Error : public std::runtime_error {
   fusedrnn_status status_;
 };
 
+// What the system says of a file.
+class FileError : public Error {
+ public:
+  FileError(const std::string& path, int code);
+  const std::string& path() const { return path_; }
+  int code() const { return code_; }  // an errno
+
+ private:
+  std::string path_;
+  int code_;
+};
+
 // Memory that is not to be had, with what was wanted of it. Its message lies in it: there may be no
 // memory for one.
 class OutOfMemory : public std::bad_alloc {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 #include <cstdio>
 #include <iterator>
 #include <limits>
@@ -219,19 +220,6 @@ void set_noise(const fusedrnn_run& given, int number, Run& run) {
   }
 }
 
-// What gates that are computed again do not know of.
-void refuse_with_lean(const Run& run, int number) {
-  const Noise& noise = run.problem.noise;
-  const bool passes = std::string_view(run.cell->name).starts_with("gru_reset_before");
-  for (const auto& [field, rate] : {std::pair{"candidate_dropout", noise.candidate},
-                                    std::pair{"recurrent_dropout", passes ? noise.state : 0}}) {
-    if (!run.problem.lean || rate == 0) continue;
-    refuse_value({"", field, "", number},
-                 std::string("0 with FUSEDRNN_MEMORY_LEAN (") + run.cell->name + ")",
-                 number_text(rate));
-  }
-}
-
 // `last`: the highest row so far.
 void set_rows(const fusedrnn_run& given, int number, int last, Run& run) {
   run.read_offset = given.read_offset;
@@ -268,7 +256,6 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   set_sizes(given, number, named, network.dtype, run);
   set_constants(given, number, run);
   set_noise(given, number, run);
-  refuse_with_lean(run, number);
   set_rows(given, number, static_cast<int>(network.rows.size()) - 1, run);
   run.first_parameter = network.num_parameters;
   run.first_state = network.num_states;
@@ -283,22 +270,31 @@ void add_run(const fusedrnn_run& given, int named, Network& network) {
   if (run.reads == 0) x_width = std::max(x_width, run.read_offset + run.problem.I);
 }
 
-// Every column of a row is written by one run.
-void check_tiled(const Network& network, size_t row) {
-  std::vector<std::pair<int64_t, int64_t>> slices;
+// Every column of a row is written by one run. In one pass over all rows: a file may have many.
+void check_tiled(const Network& network) {
+  struct Slice {
+    size_t row;
+    int64_t begin, end;
+    auto operator<=>(const Slice&) const = default;
+  };
+  std::vector<Slice> slices;
+  slices.reserve(network.runs.size());
   for (const Run& run : network.runs) {
-    if (run.writes == row) slices.emplace_back(run.write_offset, run.write_offset + run.problem.P);
+    slices.push_back({run.writes, run.write_offset, run.write_offset + run.problem.P});
   }
-  std::sort(slices.begin(), slices.end());
+  std::ranges::sort(slices);
+  size_t row = 0;
   int64_t end = 0;
-  for (const auto& [begin, next] : slices) {
-    if (begin != end) {
+  for (const Slice& slice : slices) {
+    if (slice.row != row) end = 0;
+    row = slice.row;
+    if (slice.begin != end) {
       refuse_value("write_offset",
                    "every column of row " + std::to_string(row) +
                        " written by one run, the next at " + std::to_string(end),
-                   begin);
+                   slice.begin);
     }
-    end = next;
+    end = slice.end;
   }
 }
 
@@ -351,7 +347,7 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   network.runs.reserve(static_cast<size_t>(count));
   network.rows.resize(1);
   for (int i = 0; i < count; ++i) add_run(runs[i], count == 1 ? -1 : i, network);
-  for (size_t row = 1; row < network.rows.size(); ++row) check_tiled(network, row);
+  check_tiled(network);
   for (const Run& run : network.runs) {
     Row& row = network.rows[run.reads];
     const int64_t end = run.read_offset + run.problem.I;

@@ -64,7 +64,7 @@ struct Problem {
   int cell = 0;  // its number in cells/registry.h
   Dtype dtype = Dtype::float32;
   bool reverse = false;
-  bool lean = false;  // forward leaves the states alone; backward computes the gates again
+  bool lean = false;  // forward keeps no gates; backward computes them again
   Compute compute = Compute::same;
   int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
   int64_t heads = 1;  // blocks along the diagonal of w_hh, [G*H, H/heads]

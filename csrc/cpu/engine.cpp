@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "core/memory.h"
 #include "cpu/crew.h"
@@ -12,6 +13,7 @@
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
 #include "cpu/plan.h"
+#include "cpu/unpack.h"
 
 namespace fusedrnn::cpu {
 
@@ -19,7 +21,8 @@ void wait_at(Barrier& barrier) noexcept { barrier.wait(); }
 
 struct Packed {
   Isa isa;
-  Problem problem;  // of one step of one sequence
+  Problem problem;  // of one step of one sequence, with heads of whole panels
+  int64_t heads;    // that it was given
   Block memory;
   PackedCell cell{};
   mutable std::atomic<uint32_t> calls{0};
@@ -52,6 +55,21 @@ ForwardJob forward_job(const ForwardCall& call, const KernelShape& shape, const 
   return job;
 }
 
+// The reset states of a call, for those that take its steps again.
+void keep_resets(const ForwardCall& call, const KernelShape& shape,
+                 const Checkpoints& checkpoints) {
+  for (int s = 0; s < shape.state_count; ++s) {
+    const void* const given = call.reset_state[s].data;
+    const size_t bytes =
+        static_cast<size_t>(extent(call.problem, shape.states[s].size)) * shape.edge_bytes;
+    if (given == nullptr) {
+      std::memset(checkpoints.resets[s], 0, bytes);
+    } else {
+      std::memcpy(checkpoints.resets[s], given, bytes);
+    }
+  }
+}
+
 void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   const Unit& unit = unit_for(isa, given.problem);
   const KernelShape& shape = unit.cells[given.problem.cell];
@@ -60,12 +78,15 @@ void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   const Problem& p = call.problem;
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
-  job.save = call.reserve != nullptr;
+  job.save = call.reserve != nullptr && !p.lean;
   job.masks_operand = masks_operand(p, job.save);
 
+  Arena kept(call.reserve);
   if (job.save) {
-    Arena kept(call.reserve);
     add_states(kept, shape, p, true, job.kept);
+  } else if (call.reserve != nullptr) {
+    add_checkpoints(kept, shape, p, job.checkpoints);
+    keep_resets(call, shape, job.checkpoints);
   }
   // Weights that serve one step are not worth a place in memory.
   const bool stream = packed == nullptr && p.T == 1;
@@ -82,16 +103,21 @@ Problem with_sequences(Problem p, int64_t B) {
   return p;
 }
 
-// What of a job that computes gates again does not depend on memory.
-void prepare_again(const BackwardCall& call, const KernelShape& shape, ForwardCall& again,
-                   BackwardJob& job) {
+// A job that takes the steps of chunks again, from the checkpoints in a reserve. `again`: its call.
+void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again, BackwardJob& job) {
+  const KernelShape& shape = *job.shape;
   again.problem = call.problem;
-  again.problem.T = 1;
-  again.problem.reverse = false;
+  again.problem.lean = false;
   again.x = call.x;
+  again.flags = call.flags;
   std::copy_n(call.parameters, kMaxParameters, again.parameters);
-  job.again = forward_job(again, shape, kAlone, Plan{}, nullptr);
-  job.again.again.sequences = call.problem.B;
+  job.again = forward_job(again, shape, job.grid, Plan{}, nullptr);
+  job.again.save = true;
+  job.again.masks_operand = masks_operand(call.problem, true);
+  add_checkpoints(reserve, shape, call.problem, job.again.checkpoints);
+  for (int s = 0; s < shape.state_count; ++s) {
+    again.reset_state[s].data = job.again.checkpoints.resets[s];
+  }
 }
 
 void add_step(Arena& arena, ForwardJob& job) {
@@ -103,9 +129,15 @@ void add_step(Arena& arena, ForwardJob& job) {
 }  // namespace
 
 size_t reserve_bytes(const Problem& p) {
-  States kept{};
+  const KernelShape& shape = shape_for(selected_isa(), p);
   Arena arena;
-  add_states(arena, shape_for(selected_isa(), p), p, true, kept);
+  if (p.lean) {
+    Checkpoints checkpoints{};
+    add_checkpoints(arena, shape, p, checkpoints);
+  } else {
+    States kept{};
+    add_states(arena, shape, p, true, kept);
+  }
   return arena.total();
 }
 
@@ -128,11 +160,15 @@ void backward(const BackwardCall& given) {
   job.grid = crew.grid();
   job.gradient_heads = given.problem.heads;
   job.ld_state = state_stride(shape, p);
-  ForwardCall again;
-  if (p.lean) prepare_again(call, shape, again, job);
   Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
-  add_states(kept, shape, p, true, job.kept);
+  ForwardCall again;
+  if (p.lean) {
+    prepare_again(call, kept, again, job);
+  } else {
+    add_states(kept, shape, p, true, job.kept);
+  }
   const Block memory = allocate([&](Arena& arena) { add_scratch(arena, crew.plan(), job); });
+  again.y = {job.again_y, 0, p.P};
   crew.run(unit.backward, job);
 }
 
@@ -168,7 +204,8 @@ void drop(const DropCall& call) {
 }
 
 PackedPointer freeze(const FreezeCall& freeze) {
-  std::unique_ptr<Packed, FreePacked> packed(new Packed{selected_isa(), freeze.problem, {}});
+  std::unique_ptr<Packed, FreePacked> packed(
+      new Packed{selected_isa(), freeze.problem, freeze.problem.heads, {}});
   packed->problem.T = packed->problem.B = 1;
   const KernelShape& shape = shape_for(packed->isa, packed->problem);
 
@@ -184,6 +221,11 @@ PackedPointer freeze(const FreezeCall& freeze) {
   const FlushDenormals mode;
   unit_for(packed->isa, p).pack(job, 0);
   return packed;
+}
+
+void unpack(const Packed& packed, const UnpackCall& call) {
+  unpack_cell(shape_for(packed.isa, packed.problem), packed.problem, packed.heads, packed.cell,
+              call);
 }
 
 size_t step_workspace(const Packed& packed, int64_t B) {

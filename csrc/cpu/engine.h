@@ -32,6 +32,14 @@ using PackedPointer = std::unique_ptr<const Packed, FreePacked>;
 
 PackedPointer freeze(const FreezeCall& call);
 
+// What freeze() was given, as far as it is kept: every parameter of the cell, dense. Zeros where
+// there was none; matrices in the type of panels, that is rounded to what they are multiplied as.
+struct UnpackCall {
+  void* parameters[kMaxParameters] = {};  // written
+  float* scales[kMaxParameters] = {};     // written: of matrices of 8 bits, one a row; else null
+};
+void unpack(const Packed& packed, const UnpackCall& call);
+
 // Inference with frozen weights, of the problem that they were frozen for; the call's own
 // parameters are not read.
 void forward(const Packed& packed, const ForwardCall& call);

@@ -16,8 +16,6 @@ constexpr int64_t kBlockColumns = 512;
 // Rows of a lean problem whose gates and deltas exist at a time, in all and a thread: as few as
 // products need to be efficient.
 constexpr int64_t kLeanChunkRows = 1024, kLeanChunkRowsOfThread = 64;
-// Of these, bytes of projected inputs at a time: they stay in a thread's near cache.
-constexpr int64_t kAgainBytes = 512 << 10, kFewestAgainRows = 24;
 
 // Rows are whole cache lines, so that two threads never write into one, and at least a line more
 // than the numbers take, because strides of powers of two would share cache sets and some kernels
@@ -58,13 +56,14 @@ void add_norms(Arena& arena, const Plan& plan, const KernelShape& shape, const P
 }
 
 // How the rows of the parameter gradients are cut into blocks: at the same steps whatever T is.
+int64_t block_steps(const Problem& p) { return std::max<int64_t>(kBlockRows / p.B, 1); }
+
 void cut_blocks(const Problem& p, int64_t depth_unit, BackwardJob& job) {
+  job.block_steps = block_steps(p);
   if (p.B <= kBlockRows) {
-    job.block_steps = kBlockRows / p.B;
     job.step_blocks = 1;
     job.block_rows = std::min(job.block_steps, p.T) * p.B;
   } else {
-    job.block_steps = 1;
     job.block_rows = round_up(divide_up(p.B, divide_up(p.B, kBlockRows)), kRowUnit);
     job.step_blocks = divide_up(p.B, job.block_rows);
   }
@@ -72,9 +71,14 @@ void cut_blocks(const Problem& p, int64_t depth_unit, BackwardJob& job) {
 }
 
 // Whole blocks, so that sums over rows are the same whatever the chunks.
-int64_t lean_chunk_steps(const Problem& p, const Plan& plan, const BackwardJob& job) {
-  const int64_t rows = std::max(kLeanChunkRows, plan.threads() * kLeanChunkRowsOfThread);
-  return std::min(p.T, round_up(divide_up(rows, p.B), job.block_steps));
+int64_t checkpoint_steps(const Problem& p) {
+  return std::min(p.T, round_up(divide_up(kLeanChunkRows, p.B), block_steps(p)));
+}
+
+// From one checkpoint to another, whatever the threads of the forward pass.
+int64_t lean_chunk_steps(const Problem& p, const Plan& plan) {
+  const int64_t rows = plan.threads() * kLeanChunkRowsOfThread;
+  return std::min(p.T, round_up(divide_up(rows, p.B), checkpoint_steps(p)));
 }
 
 }  // namespace
@@ -114,7 +118,7 @@ void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool w
 void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept) {
   const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
   const int64_t slots = save ? p.T + 1 : 2;
-  const int64_t steps = save && !p.lean ? p.T : 1;
+  const int64_t steps = save ? p.T : 1;
   const bool apart = shape.mixed || masks_operand(p, save);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(kept.states[s], count(row, slots),
@@ -132,9 +136,20 @@ void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool s
     }
   }
   // Where they are not kept, only what stages hand on within a step.
-  const bool gates = (save && !p.lean) || shape.stage_count > 1;
+  const bool gates = save || shape.stage_count > 1;
   arena.add(kept.saved, gates ? saved_numbers(shape, p, steps) : 0, shape.saved_bytes);
   arena.add(kept.norms, count(steps, p.B, shape.norm_count), 2 * shape.real_bytes);
+}
+
+void add_checkpoints(Arena& arena, const KernelShape& shape, const Problem& p,
+                     Checkpoints& checkpoints) {
+  checkpoints.steps = checkpoint_steps(p);
+  const int64_t row = static_cast<int64_t>(count(p.B, state_stride(shape, p)));
+  for (int s = 0; s < shape.state_count; ++s) {
+    arena.add(checkpoints.states[s], count(row, divide_up(p.T, checkpoints.steps)),
+              s > 0 || shape.mixed ? shape.real_bytes : shape.row_bytes);
+    arena.add(checkpoints.resets[s], count(extent(p, shape.states[s].size)), shape.edge_bytes);
+  }
 }
 
 namespace {
@@ -193,7 +208,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
-  job.chunk_steps = p.lean ? lean_chunk_steps(p, plan, job) : p.T;
+  job.chunk_steps = p.lean ? lean_chunk_steps(p, plan) : p.T;
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
   add_masks(arena, shape, p, job);
@@ -251,26 +266,16 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
 
 void add_again(Arena& arena, const Plan& plan, BackwardJob& job) {
   const KernelShape& shape = *job.shape;
-  const Problem& p = job.call->problem;
   ForwardJob& again = job.again;
-  arena.add(job.kept.saved, saved_numbers(shape, p, job.chunk_steps), shape.saved_bytes);
-  arena.add(job.kept.norms, count(job.chunk_steps, p.B, shape.norm_count), 2 * shape.real_bytes);
-  for (int i = 0; i < shape.stage_count; ++i) {
-    if (shape.stages[i].operand != cells::Operand::passed) continue;
-    arena.add(job.kept.operands[i], count(job.chunk_steps, p.B, job.ld_state), shape.row_bytes);
-  }
-  const int64_t numbers = shape.gates * round_up(p.H, panel_units(shape));
-  const int64_t rows = kAgainBytes / (numbers * static_cast<int64_t>(shape.real_bytes));
-  job.again_rows = std::min(std::max(rows, kFewestAgainRows), job.chunk_steps * p.B);
-  add_packed(arena, shape, p, true, again.packed);
-  again.ld_staged = row_stride(p.I, shape.row_bytes);
-  add_parts(arena, plan, count(numbers, job.again_rows), shape.real_bytes, again.projection);
-  add_parts(arena, plan, shape.staged ? count(job.again_rows, again.ld_staged) : 0, shape.row_bytes,
-            again.staged);
-  add_parts(arena, plan, static_cast<size_t>(job.ld_state), shape.real_bytes, job.unwanted);
-  add_norms(arena, plan, shape, p, job.again_rows, again);
-  add_parts(arena, plan, shape.norm_count > 0 ? count(job.again_rows, job.ld_state) : 0,
-            shape.real_bytes, job.again_passed);
+  Problem chunk = job.call->problem;
+  chunk.T = job.chunk_steps;
+  add_states(arena, shape, chunk, true, job.kept);
+  again.kept = job.kept;
+  add_packed(arena, shape, chunk, true, again.packed);
+  Plan forward = plan;
+  forward.chunk_steps = again.chunk_steps = projected_steps(shape, chunk, plan);
+  add_scratch(arena, shape, chunk, forward, false, again);
+  arena.add(job.again_y, count(chunk.B, chunk.P), shape.edge_bytes);
 }
 
 }  // namespace fusedrnn::cpu

@@ -19,7 +19,7 @@ void add_packed(Arena& arena, const KernelShape& shape, const Problem& p, bool w
 // it is in the reserve.
 bool masks_operand(const Problem& p, bool save);
 
-// `save`: of all steps, the reserve.
+// `save`: of all steps, the reserve, unless the problem is lean.
 void add_states(Arena& arena, const KernelShape& shape, const Problem& p, bool save, States& kept);
 
 // What the threads of a call need while it runs. `stream`: weights are packed a few panels at a
@@ -28,7 +28,10 @@ void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const
                  bool stream, ForwardJob& job);
 void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job);
 
-// What backward holds of a chunk of a lean problem's steps, and what it computes that with.
+// The reserve of a lean problem.
+void add_checkpoints(Arena& arena, const KernelShape& shape, const Problem& p,
+                     Checkpoints& checkpoints);
+// What backward holds of a chunk of a lean problem's steps, and what it takes them again with.
 void add_again(Arena& arena, const Plan& plan, BackwardJob& job);
 
 }  // namespace fusedrnn::cpu

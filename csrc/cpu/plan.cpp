@@ -144,13 +144,17 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
                           shape.gates * units * (depth + inputs) / shape.width * 4;  // packing
   Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
 
-  const int64_t rows = divide_up(p.B, plan.row_groups);
-  const int64_t panels = divide_up(panels_of(shape, p.H), plan.unit_groups);
+  plan.chunk_steps = projected_steps(shape, p, plan);
+  return plan;
+}
+
+int64_t projected_steps(const KernelShape& shape, const Problem& p, const Plan& grid) {
+  const int64_t rows = divide_up(p.B, grid.row_groups);
+  const int64_t panels = divide_up(panels_of(shape, p.H), grid.unit_groups);
   const int64_t row_bytes =
       panels * shape.gates * panel_units(shape) * static_cast<int64_t>(shape.real_bytes);
   const int64_t chunk_rows = std::max(kChunkRows, kChunkBytes / row_bytes);
-  plan.chunk_steps = std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
-  return plan;
+  return std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
 }
 
 Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
@@ -170,7 +174,8 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
   const double rows = static_cast<double>(p.T * p.B);
-  const double again = p.lean ? inputs + depth : 0;  // forward's products once more
+  // Forward's products once more, those of its steps by their size alone.
+  const double again = p.lean ? inputs + depth : 0;
   const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + depth + again,
                                          shape, uses_matrix_unit(shape, p.T * p.B)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;

@@ -36,6 +36,9 @@ Plan plan_forward(const KernelShape& shape, const Problem& problem, int threads,
 Plan plan_backward(const KernelShape& shape, const Problem& problem, int threads,
                    std::vector<Estimate>* considered = nullptr);
 
+// How many steps' inputs a forward pass on a grid of threads projects at a time.
+int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);
+
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
 inline int64_t panel_units(const KernelShape& shape) {

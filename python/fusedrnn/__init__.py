@@ -12,6 +12,7 @@
 
     frozen = layer.freeze()                                 # weights packed once, for streaming
     y_t, state = frozen.step(x_t, state)
+    frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
     import fusedrnn.torch                                   # modules for PyTorch, with autograd
     import fusedrnn.jax                                     # functions and layers for JAX
@@ -123,8 +124,15 @@ from fusedrnn.cells.slstm import (
 )
 from fusedrnn.clipping import clip_grad_norm, clip_grad_value
 from fusedrnn.functional import Tape
-from fusedrnn.information import __version__, info, release_memory
-from fusedrnn.layers import Frozen, LayerTape
+from fusedrnn.information import (
+    __version__,
+    get_cmake_dir,
+    get_include,
+    get_pkgconfig_dir,
+    info,
+    release_memory,
+)
+from fusedrnn.layers import Frozen, LayerTape, load_frozen
 from fusedrnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fusedrnn.truncated import Chunk, tbptt
 
@@ -173,7 +181,10 @@ __all__ = [
     "__version__",
     "clip_grad_norm",
     "clip_grad_value",
+    "get_cmake_dir",
+    "get_include",
     "get_num_threads",
+    "get_pkgconfig_dir",
     "gru",
     "gru_backward",
     "gru_double_backward",
@@ -195,6 +206,7 @@ __all__ = [
     "indrnn_forward",
     "indrnn_jvp",
     "info",
+    "load_frozen",
     "lstm",
     "lstm_backward",
     "lstm_double_backward",

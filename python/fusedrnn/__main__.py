@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from fusedrnn import _output
+from fusedrnn import _output, information
 from fusedrnn._core import get_num_threads
 from fusedrnn.information import __version__, describe
 
@@ -16,7 +16,21 @@ USAGE = """usage: python -m fusedrnn COMMAND
   demo         train a character-level language model on English text (demo --help)
   flow         draw how gradients vanish and explode through time (flow --help)
   help         this page, as -h and --help
-  --version    the version alone"""
+  --version    the version alone
+
+of the C library that came along:
+
+  --include        the folder of its headers
+  --cmake-dir      fusedrnn_DIR, for find_package(fusedrnn CONFIG) in CMake
+  --pkgconfig-dir  the folder of fusedrnn.pc"""
+
+# What takes no argument.
+ALONE = ("help", "-h", "--help", "--version", "info")
+FOLDERS: dict[str, Callable[[], str]] = {
+    "--include": information.get_include,
+    "--cmake-dir": information.get_cmake_dir,
+    "--pkgconfig-dir": information.get_pkgconfig_dir,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,22 +49,30 @@ def _run(arguments: list[str]) -> int:
             print(USAGE)
         case ["--version"]:
             print(f"fusedrnn {__version__}")
+        case [("--include" | "--cmake-dir" | "--pkgconfig-dir") as folder]:
+            return _print_folder(FOLDERS[folder])
+        case ["info"] | ["demo" | "flow", *_] if (wrong := _wrong_environment()) is not None:
+            return _refuse(wrong)
         case ["info"]:
-            if (wrong := _wrong_environment()) is not None:
-                return _refuse(wrong)
             print(describe())
         case ["demo" | "flow" as command, *rest]:
-            if (wrong := _wrong_environment()) is not None:
-                return _refuse(wrong)
             # Only now, for `info` should not wait for what the others need.
             module = "fusedrnn.demo.cli" if command == "demo" else "fusedrnn.cli.flow"
             status: int = importlib.import_module(module).main(rest)
             return status
-        case ["help" | "-h" | "--help" | "--version" | "info" as command, more, *_]:
+        case [command, more, *_] if command in (*ALONE, *FOLDERS):
             return _refuse(f"{command}: expected no argument, got {more!r}\n\n{USAGE}")
         case _:
             got = repr(arguments[0]) if arguments else "none"
             return _refuse(f"expected a command, info, demo, flow or help, got {got}\n\n{USAGE}")
+    return 0
+
+
+def _print_folder(find: Callable[[], str]) -> int:
+    try:
+        print(find())
+    except FileNotFoundError as error:
+        return _refuse(str(error))
     return 0
 
 

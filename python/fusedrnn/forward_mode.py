@@ -105,6 +105,8 @@ def jvp(
     arguments = signature.bind(*args, **keywords).arguments
     if arguments.pop("out", None) is not None:
         raise ValueError("out: expected None (derivatives along a direction), got arrays")
+    if options.flag("return_gates", arguments.pop("return_gates", False)):
+        raise ValueError("return_gates: expected False (derivatives along a direction), got True")
     duals = Duals(arguments["x"])
     check_compute(arguments.pop("compute_dtype", None))
     known = [name for name in signature.parameters if _is_differentiable(name)]

@@ -25,9 +25,10 @@ written to in between. All else the tape owns; `y` and the states may be changed
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from fusedrnn import _core, options, stale
 from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
@@ -41,8 +42,7 @@ class Elsewhere:
     run: Callable[..., Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """What a forward function was given, for who runs it again."""
 
     cell: str
@@ -122,23 +122,35 @@ def run(
     function: str = "",
     *,
     return_cells: object = False,
+    return_gates: object = False,
     constants: tuple[float, ...] = (),
     memory: object = "default",
     heads: object = 1,
-) -> tuple[A, tuple[A, ...], tuple[A, ...], Any]:
+) -> tuple[A, tuple[A, ...], tuple[Any, ...], Any]:
     """y, the states after the last step, those of every step, and a forward function's tape.
 
     `masks` are lengths, mask, resets, padding and the reset states. Of every step are the states
-    beyond h, where `return_cells` asks for them; the tape is there for a function's name. No
-    constants are the usual ones.
+    beyond h, where `return_cells` asks for them, and behind them the gates by letter, where
+    `return_gates` does; the tape is there for a function's name. No constants are the usual ones.
     """
     if isinstance(x, Elsewhere):
         given = (cell, x.x, parameters, states, masks, reverse, compute_dtype, out)
-        found: tuple[Any, Any, Any, Any] = x.run(*given, return_cells, constants, heads)
+        found: tuple[Any, Any, Any, Any] = x.run(
+            *given, return_cells, return_gates, constants, heads
+        )
         return found
     blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]
     shown = letters[1:] if options.flag("return_cells", return_cells) else ()
+    shows_gates = options.flag("return_gates", return_gates)
+    is_lean = options.is_lean(memory)
+    if shows_gates and not _core.gate_names(cell):
+        raise ValueError(
+            "return_gates: expected False with clip, cell_clip or activations, with which no gates "
+            "are kept, got True"
+        )
+    if shows_gates and is_lean:
+        raise ValueError("return_gates: expected False with memory='lean', got True")
     y_out, states_out, cells_out = (
         (None, None, (None,) * len(shown) or None)
         if out is None
@@ -155,12 +167,12 @@ def run(
         masked,
         backwards,
         computed_in,
-        function != "",
+        function != "" or shows_gates,
         y_out,
         states_out,
         cells_out,
         constants,
-        options.is_lean(memory),
+        is_lean,
         blocks,
     )
     y, states_n, cells, tape = results
@@ -168,15 +180,16 @@ def run(
         warn_of_lost_gradients((x, *parameters, *states), 3)
     kind = converter_to_kind_of(x)
     saved = None
-    if tape is not None:
+    gates = (cut_gates(tape, 0, kind),) if shows_gates else ()
+    if function:
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
         call = Call(cell, x, parameters, states, masked, backwards, constants, blocks)
         saved = Tape(function, tape, kind, stamps, call)
     if out is not None:
-        return y, states_n, cells, saved
-    return kind(y), tuple(map(kind, states_n)), tuple(map(kind, cells)), saved
+        return y, states_n, (*cells, *gates), saved
+    return kind(y), tuple(map(kind, states_n)), (*map(kind, cells), *gates), saved
 
 
 def check_tape(function: str, tape: object) -> None:
@@ -186,6 +199,19 @@ def check_tape(function: str, tape: object) -> None:
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
     stale.verify(tape.stamps)
+
+
+@functools.cache
+def _gradient_names(
+    parameters: tuple[str, ...], letters: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """All of a cell, then those of parameters, initial states and reset states."""
+    parts = (
+        tuple(f"d{name}" for name in parameters),
+        tuple(f"d{letter}0" for letter in letters),
+        tuple(f"dreset_{letter}" for letter in letters),
+    )
+    return (("dx", *parts[0], *parts[1], *parts[2]), *parts)
 
 
 def gradients(
@@ -204,11 +230,11 @@ def gradients(
     Beside them the norms of the gradients of states at each step, where they are wanted.
     """
     check_tape(function, tape)
-    parameters = tuple(f"d{name}" for name in tape.core.parameters)
-    states = tuple(f"d{letter}0" for letter in letters)
-    resets = tuple(f"dreset_{letter}" for letter in letters)
-    known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
-    given = options.outputs(out, ("dx", *parameters, *states, *known))
+    names, parameters, states, resets = _gradient_names(tuple(tape.core.parameters), letters)
+    given: Mapping[str, Any] = {}
+    if out is not None:
+        absent = {name for name, there in zip(resets, tape.core.resets, strict=True) if not there}
+        given = options.outputs(out, tuple(name for name in names if name not in absent))
     dx, dparameters, dstates, dresets, norms = tape.core.backward(
         dy,
         dstates_n,
@@ -221,12 +247,10 @@ def gradients(
         options.flag("return_flow", return_flow),
         options.clip_dh(clip_dh),
     )
-    computed: Any = zip(
-        ("dx", *parameters, *states, *resets), (dx, *dparameters, *dstates, *dresets), strict=True
-    )
+    to_kind = tape.to_kind
     by_name = {
-        name: gradient if name in given else tape.to_kind(gradient)
-        for name, gradient in computed
+        name: gradient if name in given else to_kind(gradient)
+        for name, gradient in zip(names, (dx, *dparameters, *dstates, *dresets), strict=True)
         if gradient is not None  # of a weight or reset state that was not given
     }
     flow = {} if norms is None else {letter: norms[i] for i, letter in enumerate(letters)}

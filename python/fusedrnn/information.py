@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,48 @@ def info() -> dict[str, Any]:
         their versions.
     """
     return {**_core.info(), "python": platform.python_version(), "numpy": np.__version__}
+
+
+def get_include() -> str:
+    """Return the folder of the C and C++ headers: that of ``#include <fusedrnn/fusedrnn.h>``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the package was installed without them.
+    """
+    return _installed("include", "fusedrnn/fusedrnn.h")
+
+
+def get_cmake_dir() -> str:
+    """Return the folder that ``find_package(fusedrnn CONFIG)`` is to find, as `fusedrnn_DIR`.
+
+    The library of the target `fusedrnn::fusedrnn` is the one that came with this package.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the package was installed without it.
+    """
+    return _installed("lib/cmake/fusedrnn", "fusedrnn-config.cmake")
+
+
+def get_pkgconfig_dir() -> str:
+    """Return the folder of ``fusedrnn.pc``, for PKG_CONFIG_PATH.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the package was installed without it.
+    """
+    return _installed("lib/pkgconfig", "fusedrnn.pc")
+
+
+def _installed(folder: str, file: str) -> str:
+    path = Path(__file__).resolve().parent / folder
+    if not (path / file).is_file():
+        raise FileNotFoundError(f"{path / file}: expected a file of the package, found none")
+    return str(path)
 
 
 def release_memory() -> int:

@@ -26,7 +26,9 @@ TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 def flag(name: str, value: object) -> bool:
     """A bool; truthiness is not enough, or an argument in the wrong place would pass for one."""
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
     return bool(value)
 
@@ -205,7 +207,7 @@ def same_names(
 
 
 def is_lean(memory: object) -> bool:
-    """Whether a tape keeps the states alone."""
+    """Whether a tape keeps no gates."""
     return choice("memory", memory, MEMORIES) == "lean"
 
 

@@ -132,8 +132,8 @@ class OnDevice:
         return self._read(self.layer(*self._give(arguments), **self._give(named)))
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        y, state, tape = self.layer.forward(*self._give(arguments), **self._give(named))
-        return self._read(y), self._read(state), tape
+        *results, tape = self.layer.forward(*self._give(arguments), **self._give(named))
+        return *self._read(results), tape
 
     def backward(self, tape: Any, *arguments: Any, **named: Any) -> Any:
         return self._read(self.layer.backward(tape, *self._give(arguments), **self._give(named)))

@@ -95,6 +95,25 @@ def test_layers(library: StreamLibrary, cell: str) -> None:
     check(*results, BOUND["float32"])
 
 
+@pytest.mark.usefixtures("arrays_with_views")
+@pytest.mark.parametrize("mode", ["state", "candidate"])
+@pytest.mark.parametrize(
+    ("cell", "options"), [("gru", {"reset_after": False}), ("lstm", {"peephole": True})]
+)
+def test_noise(library: StreamLibrary, cell: str, options: Arguments, mode: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((12, 400, 4)).astype("float32")
+    results = []
+    for memory in ("lean", "default"):
+        layer = LAYERS[cell](
+            4, 5, bidirectional=True, recurrent_dropout=0.35, recurrent_dropout_mode=mode,
+            zoneout=0.2, seed=0, memory=memory, **options, **library.layer_options(),
+        )  # fmt: skip
+        y, _, tape = layer.forward(library.array(x))
+        grads = layer.backward(tape, y)
+        results.append({name: library.values(grads[name]) for name in grads})
+    check(*results, BOUND["float32"])
+
+
 def test_gates() -> None:
     function, given, _, _ = problem_of("gru", "float32")
     tape = forward(function, **given, memory="lean")[1]

@@ -15,7 +15,7 @@ T, B, I, H = 7, 3, 4, 5  # noqa: E741
 
 @pytest.fixture
 def network() -> Any:
-    runs = [("gru", d == 1, 0, 1, 0, d * H, I, H, 0, (), ()) for d in (0, 1)]
+    runs = [("gru", d == 1, 0, 1, 0, d * H, I, H, 0, 1, (), ()) for d in (0, 1)]
     return _core.Network(runs, "float32", None, True)
 
 

@@ -15,12 +15,12 @@ def wrong_words(x: Any, w: Any) -> None:
     fr.RNN(2, 3, init="orthagonal")  # type: ignore[arg-type]
     fr.rnn(x, w, w, nonlinearity="softmax")  # type: ignore[arg-type]
     fr.rnn(x, w, w, nonlinearity=("elu", 0.5, 1.0, 2.0))  # type: ignore[arg-type]
-    fr.gru(x, w, w, padding="first")  # type: ignore[arg-type]
+    fr.gru(x, w, w, padding="first")  # type: ignore[call-overload]
     fr.gru(x, w, w, activations=("sigmoid", "gelu"))  # type: ignore[arg-type]
     fr.lstm(x, w, w, cell_clip_nan="ignore")  # type: ignore[call-overload]
     fr.mingru(x, w, candidate="exp")  # type: ignore[arg-type]
     fr.slstm(x, w, w, forget="tanh")  # type: ignore[call-overload]
-    fr.gru_layer_norm(x, w, w, w, w, w, w, padding="first")  # type: ignore[arg-type]
+    fr.gru_layer_norm(x, w, w, w, w, w, w, padding="first")  # type: ignore[call-overload]
     fr.WorldModelGRU(2, 3, recurrent_dropout_mode="candidate")  # type: ignore[arg-type]
     fr.rnn_forward(x, w, w, memory="less")  # type: ignore[arg-type]
     fr.GRU(2, 3, memory="less")  # type: ignore[arg-type]
@@ -38,9 +38,11 @@ def right_words(x: Any, w: Any) -> None:
     y, (h_n, c_n) = fr.lstm_layer_norm(x, w, w, w, w, w, w, w, w)
     y, (h_n, c_n), c = fr.lstm_layer_norm(x, w, w, w, w, w, w, w, w, return_cells=True)
     y, h_n = fr.gru_world_model(x, w, w, w, w)
+    y, h_n, gates = fr.gru(x, w, w, return_gates=True)
+    y, (h_n, c_n), c, gates = fr.lstm(x, w, w, return_cells=True, return_gates=True)
     layer: fr.LSTM = fr.LSTM(2, 3, 2, dropout=0.5).eval().train()
     layer.dropout_state = (7, 0)
-    del y, h_n, c_n, c
+    del y, h_n, c_n, c, gates
     fr.torch.RNN(2, 3, nonlinearity="softmax")  # type: ignore[arg-type]
     fr.torch.LSTM(2, 3, peephole="yes")  # type: ignore[arg-type]
     fr.torch.GRUCell(2, 3, peephole=True)  # type: ignore[call-arg]

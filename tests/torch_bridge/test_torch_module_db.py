@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import pickle
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 import fusedrnn.torch as bridge
 from torch_support import CELLS, LAYERS, check_same, total
+
+# The import locks flags of torch.backends for whoever shares the process.
+with mock.patch("torch.backends.disable_global_flags"):
+    from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 INFOS = {info.module_cls.__name__: info for info in module_db}
 

@@ -27,7 +27,7 @@ def key_of(
     cell: str, *, layers: int = 2, directions: int = 2, lean: bool = False, **call: Any
 ) -> str:
     projection = 2 if "projection" in cell else 0
-    description = (cell, 3, 4, projection, layers, (), (), directions)
+    description = (cell, 3, 4, projection, 1, layers, (), (), directions)
     usual = {"shows_last": False, "cells": False, "dropout": 0.0}
     return call_key(network_key(description, None, lean), **(usual | call))
 
@@ -93,7 +93,8 @@ def test_reserves_have_room(cell: str, lean: bool) -> None:
                 exact = network.reserve_bytes(T, B)
                 bound = plan.reserve_bound(torch.empty(T, B, 0, dtype=dtype))
                 assert exact <= bound
-                assert T * B == 0 or bound <= exact + 64 * 21 * (plan.num_runs + 1)
+                times = 2.1 if lean else 1  # from checkpoint to checkpoint go whole blocks of steps
+                assert T * B == 0 or bound <= times * exact + 64 * 21 * (plan.num_runs + 1)
 
 
 def test_reserve_moves(tmp_path: Any) -> None:

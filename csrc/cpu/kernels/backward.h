@@ -2,12 +2,12 @@
 // step by the recurrent weights and runs the cell's backward on the result while the tile is at
 // hand; only those gradients (delta) are exchanged. The gradients of the parameters come after the
 // walk, as products and sums over all steps. Of a lean problem the walk goes in chunks of steps:
-// the gates of a chunk are computed again before it, and its gradients taken in after it.
+// the steps of a chunk are taken again before it, and its gradients taken in after it.
 #pragma once
 
 #include "cpu/kernels/backward_stage.h"
+#include "cpu/kernels/chunk_again.h"
 #include "cpu/kernels/dropout.h"
-#include "cpu/kernels/gates_again.h"
 #include "cpu/kernels/gradient_flow.h"
 #include "cpu/kernels/parameter_gradients.h"
 
@@ -63,7 +63,7 @@ FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   for (int64_t number = context.p.T - 1; number >= 0; number -= context.chunk.steps()) {
     context.enter_chunk(number);
     if (context.p.lean) {
-      compute_gates_again(context, registers);
+      take_chunk_again(context, registers);
       context.wait_for_all();
     }
     walk_chunk(context, registers, number);

@@ -21,7 +21,7 @@ struct BackwardStep {
   FUSEDRNN_MEMBER BackwardStep(const Context& context, int64_t step)
       : number(step),
         time(context.slots.time(step)),
-        entering(context.slots.entering(step)),
+        entering(context.kept_slot(context.slots.entering(step))),
         flags(context.flags_at(step)),
         following_flags(context.flags_at(step + 1)),
         shows_states(false) {
@@ -73,9 +73,9 @@ struct BackwardContext : Context<F, BackwardJob> {
     const int64_t first = chunk.begin - (p.reverse && job.chunk_steps < p.T);
     return static_cast<Row*>(job.delta) + ((time - first) * p.B + b) * job.ld_delta;
   }
-  // Where gates and what stages pass on lie.
-  FUSEDRNN_MEMBER int64_t gate_step(int64_t time) const {
-    return p.lean ? time - chunk.begin : time;
+  // Where the states of a slot lie, or gates and what stages pass on of a time.
+  FUSEDRNN_MEMBER int64_t kept_slot(int64_t slot) const {
+    return p.lean ? slot - chunk.begin : slot;
   }
   // A vector of a block of gradients from `unit` on. Products read what fills up the block: zeros,
   // not the gradients of lanes beyond the last unit, which are NaN where x was infinite.

@@ -32,7 +32,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
     arrays.saved = {nullptr, context.saved_numbers()};
     if (shape.saved_bytes == sizeof(Real)) {
       arrays.saved.data = static_cast<const Real*>(job.kept.saved) +
-                          context.gate_step(step.time) * context.p.B * arrays.saved.stride;
+                          context.kept_slot(step.time) * context.p.B * arrays.saved.stride;
     }
   }
   arrays.candidate = {};

@@ -1,4 +1,4 @@
-// States before the first and after the last step of a forward pass.
+// States before the first and after the last step of a forward pass, and at checkpoints between.
 #pragma once
 
 #include "cpu/kernels/forward_context.h"
@@ -50,6 +50,54 @@ FUSEDRNN_ONCE void leave_last_step(const ForwardContext<F>& context) {
       }
     }
   }
+}
+
+// Calls visit(s, b, unit, vector of the checkpoint) for the thread's own part of the states.
+template <class F, class Visit>
+FUSEDRNN_INLINE void for_checkpoint(const ForwardContext<F>& context, int64_t number,
+                                    const Visit& visit) {
+  const int64_t U = context.panel_units;
+  for (int s = 0; s < context.shape.state_count; ++s) {
+    const Range panels = context.panels(context.shape.states[s].size);
+    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+      for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += F::V::width) {
+        visit(s, b, unit, context.state_offset(number, b) + unit);
+      }
+    }
+  }
+}
+
+// The states that enter a step, where a checkpoint is of them.
+template <class F>
+FUSEDRNN_ONCE void leave_checkpoint(const ForwardContext<F>& context, int64_t step) {
+  const Checkpoints& checkpoints = context.job.checkpoints;
+  if (checkpoints.steps == 0 || context.job.save) return;  // or they are where it began
+  const int64_t time = context.slots.time(step);
+  const int64_t before = context.p.reverse ? time + 1 : time;  // of the first step of each
+  if (step > 0 && before % checkpoints.steps != 0) return;
+  const int64_t slot = context.slots.entering(step);
+  for_checkpoint(context, time / checkpoints.steps,
+                 [&](int s, int64_t b, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
+                   const auto v = context.load_state(s, slot, b, unit);
+                   if (s == 0) {
+                     v.store(static_cast<typename F::State*>(checkpoints.states[0]) + at);
+                   } else {
+                     v.store(static_cast<typename F::Real*>(checkpoints.states[s]) + at);
+                   }
+                 });
+}
+
+template <class F>
+FUSEDRNN_ONCE void enter_checkpoint(const ForwardContext<F>& context, int64_t number) {
+  using V = typename F::V;
+  void* const* const states = context.job.checkpoints.states;
+  const int64_t slot = context.slots.entering(0);
+  for_checkpoint(context, number, [&](int s, int64_t b, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
+    const V v = s == 0 ? V::load(static_cast<const typename F::State*>(states[0]) + at)
+                       : V::load(static_cast<const typename F::Real*>(states[s]) + at);
+    context.store_state(s, slot, b, unit, v, context.shape.h_stage,
+                        extent(context.p, context.shape.states[s].size));
+  });
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

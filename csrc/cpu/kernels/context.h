@@ -21,7 +21,7 @@ struct Context {
         shape(*job.shape),
         call(*job.call),
         p(call.problem),
-        slots{p.T, p.reverse, save, save && !p.lean},
+        slots{p.T, p.reverse, save},
         share(job.grid, p.B, thread),
         panel_units(panel_size),
         h_panels(share.of_group(blocks_of(p.H, panel_units))),

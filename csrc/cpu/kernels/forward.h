@@ -23,9 +23,24 @@ class Forward {
         registers_(registers) {}
 
   FUSEDRNN_MEMBER void run() {
-    const ForwardJob& job = context_.job;
-    if (!job.frozen) pack_cell<F>(job, context_.share);
+    if (!context_.job.frozen) pack_cell<F>(context_.job, context_.share);
     enter_first_step(context_);
+    take_steps();
+    leave_last_step(context_);
+  }
+
+  // From a checkpoint on, with weights that are packed.
+  FUSEDRNN_MEMBER void run_again(int64_t checkpoint) {
+    enter_checkpoint(context_, checkpoint);
+    take_steps();
+  }
+
+ private:
+  using Panel = typename F::Panel;
+  using Real = typename F::Real;
+
+  FUSEDRNN_MEMBER void take_steps() {
+    const ForwardJob& job = context_.job;
     draw_operand_mask(context_);
     if (job.masks_operand) {
       mask_operand(context_, context_.shape.h_stage, context_.slots.entering(0));
@@ -39,28 +54,17 @@ class Forward {
       for (int64_t step = 0; step < context_.p.T; ++step) {
         if (chunk_step == 0) project_chunk(context_, registers_, step);
         draw_masks(context_, step);
+        leave_checkpoint(context_, step);
         take_step(ForwardStep(context_, step, chunk_step));
         if (++chunk_step == job.chunk_steps) chunk_step = 0;
       }
     }
-    leave_last_step(context_);
   }
-
-  // The gates of a job's rows, whose states are known.
-  FUSEDRNN_MEMBER void run_again() {
-    project_chunk(context_, registers_, 0);
-    take_step(ForwardStep(context_, 0, 0));
-  }
-
- private:
-  using Panel = typename F::Panel;
-  using Real = typename F::Real;
 
   FUSEDRNN_MEMBER void take_step(const ForwardStep& step) {
     const CellShape& shape = context_.shape;
     for (int i = 0; i < shape.stage_count; ++i) {
       const StageShape& stage = shape.stages[i];
-      if (step.is_again && stage.units != 'H' && !stage.passes) continue;  // it leaves a state
       ForwardArrays<Real> arrays;
       find_arrays(context_, step, i, arrays);
       if (shape.norm_count > 0) {
@@ -105,7 +109,7 @@ class Forward {
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
                    tiles.weights = weights;
-                   for_products<F>(registers_, context_.sequences, vectors,
+                   for_products<F>(registers_, context_.p.B, vectors,
                                    SumTiles<F>{tiles, sums, numbers}, some, rows, step.turned);
                  });
     }
@@ -136,7 +140,7 @@ class Forward {
 
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
-    for_products<F>(registers_, context_.sequences,
+    for_products<F>(registers_, context_.p.B,
                     stage_vectors(context_.shape, context_.shape.stages[stage]),
                     ForwardTiles<F>{context_, step, stage, weights, maps_[stage], arrays}, panels,
                     context_.share.rows, step.turned);

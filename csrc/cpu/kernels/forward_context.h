@@ -21,7 +21,6 @@ struct ForwardStep {
   const uint8_t* next_flags;  // of the next one, or null
   bool turned;                // whether it goes through its panels from the last to the first
   bool shows_states;          // whether a state is wanted of every step beside y
-  bool is_again;              // whether its states are known already
 
   // `chunk_step`: its number in the chunk of steps that has been projected.
   template <class Context>
@@ -34,8 +33,7 @@ struct ForwardStep {
         flags(context.flags_at(step)),
         next_flags(context.flags_at(step + 1)),
         turned(turns(step)),
-        shows_states(false),
-        is_again(context.job.again.sequences > 0) {
+        shows_states(false) {
     for (const Sequence& y : context.call.state_y) shows_states |= y.data != nullptr;
   }
 };
@@ -48,7 +46,6 @@ struct ForwardContext : Context<F, ForwardJob> {
 
   ForwardContext(const ForwardJob& its_job, int thread)
       : Base(its_job, thread, int64_t{its_job.shape->unit_vectors} * W, its_job.save),
-        sequences(job.again.sequences > 0 ? job.again.sequences : p.B),
         projection_rows(job.chunk_steps * share.rows.size()),
         projection(this->template part_of<Real>(job.projection)),
         staged(this->template part_of<Row>(job.staged)),
@@ -101,13 +98,8 @@ struct ForwardContext : Context<F, ForwardJob> {
   }
 
   FUSEDRNN_MEMBER const Edge* x_row(int64_t step, int64_t b) const {
-    int64_t time = slots.time(step);
-    if (job.again.sequences > 0) {
-      const int64_t row = job.again.first_row + b;
-      time = row / sequences;
-      b = row % sequences;
-    }
-    return static_cast<const Edge*>(call.x.data) + time * call.x.t_stride + b * call.x.b_stride;
+    return static_cast<const Edge*>(call.x.data) + slots.time(step) * call.x.t_stride +
+           b * call.x.b_stride;
   }
   // Of the thread's first sequence.
   FUSEDRNN_MEMBER RowNorm<Real>* norms_at(int64_t step) const {
@@ -119,7 +111,6 @@ struct ForwardContext : Context<F, ForwardJob> {
     return projection + ((panel - this->h_panels.begin) * projection_rows + row) * panel_numbers;
   }
 
-  const int64_t sequences;  // of the problem, which decide how products are computed
   const int64_t projection_rows;
   Real* const projection;
   Row* const staged;

@@ -50,12 +50,8 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
       arrays.next[s] = {context.state_row(s, step.leaving, row) + unit, job.ld_state};
     }
     arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], row, unit);
-    if (step.is_again) {  // every row in one place
-      arrays.next[s] = {static_cast<Real*>(job.again.unwanted) + unit, 0};
-      if (s == 0) arrays.y = arrays.next[s];
-    }
     if constexpr (kSameOutside) {
-      if (s == 0 && !step.is_again) arrays.y = rows_from<Real>(call.y, step.time, row, unit);
+      if (s == 0) arrays.y = rows_from<Real>(call.y, step.time, row, unit);
       arrays.state_y[s] = rows_from<Real>(call.state_y[s], step.time, row, unit);
       const auto* const reset = static_cast<const Real*>(call.reset_state[s].data);
       if (reset != nullptr) arrays.reset[s] = reset + unit;

@@ -92,8 +92,7 @@ struct PackedCell {
 };
 
 // What steps hand on. In training all of it is kept: it is the reserve, which backward reads. Of a
-// lean problem these are the states and the operands of h; the rest backward has of a chunk of
-// steps, from the chunk's first time on.
+// lean problem backward has it of a chunk of steps, from the chunk's first time on.
 struct States {
   void* operands[kMaxStages];
   void* states[kMaxStates];
@@ -108,19 +107,19 @@ struct Masks {
   void* operand;              // what h is, of all steps, where w_hh multiplies it
 };
 
-// Of a job that computes gates again for backward: a step whose sequences are rows (t,b) of a lean
-// problem, of which it leaves the gates and what stages pass on.
-struct Again {
-  int64_t sequences = 0;     // of that problem; 0: this is no such job
-  int64_t first_row = 0;     // t * sequences + b of the first row
-  void* unwanted = nullptr;  // Real [ld_state], where what else a step leaves is written
+// The reserve of a lean problem: what backward takes steps again from. Checkpoint k has the states
+// that enter the first step, in the order of the walk, of the times from k * steps on.
+struct Checkpoints {
+  int64_t steps;             // 0: none are left
+  void* states[kMaxStates];  // [checkpoint][B][ld_state], numbers as in States
+  void* resets[kMaxStates];  // Edge: the reset states, zeros where there is none
 };
 
 struct ForwardJob {
   const ForwardCall* call;
   const KernelShape* shape;
   Grid grid;
-  bool save;           // training: every slot is kept
+  bool save;           // every slot is kept
   bool frozen;         // the weights have been packed before
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
@@ -137,7 +136,7 @@ struct ForwardJob {
   // [panel][sequence of the thread][vectors], and the row that it passes to a norm.
   PerThread sums;
   void* passed;  // Real [B][ld_state]
-  Again again;
+  Checkpoints checkpoints;
 };
 
 struct BackwardJob {
@@ -149,7 +148,7 @@ struct BackwardJob {
   int64_t delta_block;  // units, filled up to a multiple of Kp
   int64_t ld_delta;
   int64_t chunk_steps;  // steps whose deltas exist at a time, and gates of a lean problem
-  States kept;          // read only, but what is computed again
+  States kept;          // read only; of a lean problem a chunk's, whose steps are taken again
   Masks noise;
   void* delta;
   void* carry[kMaxStates];  // [B][ld_state]: gradients of the states, without what products bring
@@ -174,11 +173,8 @@ struct BackwardJob {
   int64_t block_steps, step_blocks, block_rows;
   int64_t block_room;     // rows that it has room for
   int64_t block_columns;  // columns of one such block
-  // Of a lean problem: computes the gates of so many rows (t,b) at a time again.
-  ForwardJob again;
-  int64_t again_rows;
-  PerThread unwanted;      // for Again
-  PerThread again_passed;  // the rows of its `passed`
+  ForwardJob again;       // of a lean problem: takes the steps of a chunk again
+  void* again_y;          // Edge [B][P]: y of each of them in turn
 };
 
 // One instruction set and one format.

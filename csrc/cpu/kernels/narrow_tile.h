@@ -86,10 +86,10 @@ class NarrowForward {
     const bool has_h = context_.shape.states[0].size == stage.units;
     const bool sets_h = has_h && context_.shape.states[0].last_stage == index_;
     // Where there are no masks y and the next h are the same numbers.
-    const bool shows_h = !kSameOutside && sets_h && step_.flags == nullptr && !step_.is_again;
+    const bool shows_h = !kSameOutside && sets_h && step_.flags == nullptr;
     prepare(tile, units, has_h, shows_h);
     map(arrays_, tile, sums);
-    if (sets_h && !step_.is_again) store_h(tile, units, shows_h);
+    if (sets_h) store_h(tile, units, shows_h);
     if (!kSameOutside && step_.shows_states) store_state_y(tile, units);
     if (stage.passes) store_passed(tile, units);
     if (saves()) store_saved(tile, units);
@@ -244,7 +244,7 @@ class NarrowBackward {
       const int64_t count = blocks_of(units.count, panel) * panel * shape.saved;
       const int64_t stride = context_.saved_numbers();
       const auto* src = static_cast<const typename F::Saved*>(context_.job.kept.saved) +
-                        (context_.gate_step(step_.time) * context_.p.B + tile.row) * stride +
+                        (context_.kept_slot(step_.time) * context_.p.B + tile.row) * stride +
                         units.first * shape.saved;
       for (int64_t m = 0; m < tile.rows; ++m, src += stride) {
         if (!is_valid(step_.flags, tile.row + m)) continue;

@@ -32,15 +32,25 @@ FUSEDRNN_INLINE Dual<R> sum_of(Dual<R> a, Dual<R> b) {
   return sum;
 }
 
-// The sum of the lanes, by halves, in each.
+// Of N numbers, by halves, each of known length: sums stay in registers.
+template <int N, class Real>
+FUSEDRNN_INLINE Real sum_by_halves(const Real* numbers) {
+  if constexpr (N == 1) {
+    return numbers[0];
+  } else {
+    Real halves[N / 2];
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < N / 2; ++i) halves[i] = sum_of(numbers[i], numbers[i + N / 2]);
+    return sum_by_halves<N / 2>(halves);
+  }
+}
+
+// The sum of the lanes, in each.
 template <class V>
 FUSEDRNN_INLINE V sum_of_lanes(V v) {
   typename V::real numbers[V::width];
   v.store(numbers);
-  for (int half = V::width / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) numbers[i] = sum_of(numbers[i], numbers[i + half]);
-  }
-  return V::set(numbers[0]);
+  return V::set(sum_by_halves<V::width>(numbers));
 }
 template <class V>
 FUSEDRNN_INLINE Twin<V> sum_of_lanes(Twin<V> x) {
@@ -155,7 +165,7 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
   const BackwardJob& job = context.job;
   constexpr int W = V::width;
   const int64_t H = context.p.H, B = context.p.B, ld = job.ld_state;
-  const int64_t gate_row = context.gate_step(step.time) * B;
+  const int64_t gate_row = context.kept_slot(step.time) * B;
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index) continue;

@@ -205,7 +205,7 @@ struct ParameterGradients {
         }
       } else {
         const Real* factor = static_cast<const Real*>(job.kept.saved) +
-                             (context.gate_step(chunk.begin) * p.B + rows.begin) * saved_ld +
+                             (context.kept_slot(chunk.begin) * p.B + rows.begin) * saved_ld +
                              v * saved_panel + vector.saved * W;
         for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta, factor += saved_ld) {
           if (!exists(rows.begin + k)) continue;  // nothing has been saved
@@ -433,7 +433,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
     const bool of_h = stage.operand == cells::Operand::h;
-    const int64_t first = of_h ? begin + context.p.reverse : context.gate_step(begin);
+    const int64_t first = context.kept_slot(of_h ? begin + context.p.reverse : begin);
     gradients.template outer<Row>(
         {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
         blocks);

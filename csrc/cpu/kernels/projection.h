@@ -97,7 +97,7 @@ template <class F>
 FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
                                   typename F::MatrixUnit::Registers& registers, int64_t step,
                                   int64_t steps, Range panels, Panels<F> weights) {
-  for_products<F>(registers, context.sequences, context.projection_vectors(),
+  for_products<F>(registers, context.p.B, context.projection_vectors(),
                   Projection<F>{context, weights, step}, panels,
                   {0, steps * context.share.rows.size()});
 }

@@ -51,7 +51,6 @@ FUSEDRNN_INLINE bool turns(int64_t step) { return (step & 1) != 0; }
 struct Slots {
   int64_t T;
   bool reverse, save;
-  bool save_gates;  // whether what else a step leaves is kept, too
 
   FUSEDRNN_MEMBER int64_t time(int64_t step) const { return reverse ? T - 1 - step : step; }
   FUSEDRNN_MEMBER int64_t entering(int64_t step) const {
@@ -60,7 +59,7 @@ struct Slots {
   // The slot after the last step is that which a further step would enter.
   FUSEDRNN_MEMBER int64_t leaving(int64_t step) const { return entering(step + 1); }
   // Buffers with one slot a step (gates, what stages pass on).
-  FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save_gates ? time(step) : 0; }
+  FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
 };
 
 // A step's flags by sequence; null: every step is valid and shown, none cut.

@@ -20,11 +20,12 @@ int64_t GatesAgain::chunk_steps(const Run& run) {
   return std::min(GeneralForward::chunk_steps(run, false), steps);
 }
 
-GatesAgain::GatesAgain(const BackwardCall& call, const States& states, int64_t chunk_steps,
-                       Layout& layout)
+GatesAgain::GatesAgain(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+                       int64_t chunk_steps, Layout& layout)
     : call_(call),
       p_(call.problem),
       states_(states),
+      noise_(noise),
       run_(states.run()),
       projection_(call.x, states, chunk_steps, layout) {
   int64_t widest = 0;
@@ -57,6 +58,11 @@ void GatesAgain::run(const Products& products, int64_t first_time, int64_t steps
     const ForwardStep step = arguments(stage, first_step, first_time, rows);
     norm_statistics_of(run_, stage, step, products.stream);
     run_.kernels.forward[stage](step, p_.constants, products.stream);
+    if (!run_.masks_operand(true)) continue;
+    if (!run_.multiplies_passed(stage + 1) || !run_.multiplies_recurrent(stage + 1)) continue;
+    const int64_t n = run_.units(stage);
+    noise_.mask_operand(step.passed, run_.types.row, step.passed, run_.types.row, n, row_stride(n),
+                        products.stream, steps);
   }
 }
 
@@ -90,6 +96,7 @@ ForwardStep GatesAgain::arguments(int stage, int64_t first_step, int64_t first_t
     s.entering[i] = states_.state(i, states_.slots().entering(first_step));
   }
   if (run_.multiplies_passed(stage + 1)) s.passed = states_.passed(stage + 1, first_step);
+  s.noise = noise_.of_gates(first_time);
   if (states_.flags() != nullptr) s.flags = states_.flags() + first_time * p_.B;
   return s;
 }

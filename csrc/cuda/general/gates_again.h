@@ -2,13 +2,15 @@
 // that enter its steps are known, so all of its rows (t,b) are the sequences of a single step.
 #pragma once
 
+#include "cuda/general/noise.h"
 #include "cuda/general/projection.h"
 
 namespace fusedrnn::cuda {
 
 class GatesAgain {
  public:
-  GatesAgain(const BackwardCall& call, const States& states, int64_t chunk_steps, Layout& layout);
+  GatesAgain(const BackwardCall& call, const States& states, const NoiseMasks& noise,
+             int64_t chunk_steps, Layout& layout);
 
   // How many steps have their gates at a time.
   static int64_t chunk_steps(const Run& run);
@@ -28,6 +30,7 @@ class GatesAgain {
   const BackwardCall& call_;
   const Problem& p_;
   const States& states_;
+  const NoiseMasks& noise_;
   const Run& run_;
   InputProjection projection_;
   StagedMatrix weights_[kMaxParameters];

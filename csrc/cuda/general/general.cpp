@@ -129,9 +129,9 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
   const int64_t chunk_steps = GatesAgain::chunk_steps(run);
   States states(run, p.lean ? States::chunk : States::all, chunk_steps, reserve,
                 p.lean ? scratch : reserve);
-  std::optional<GatesAgain> again;
-  if (p.lean) again.emplace(call, states, chunk_steps, scratch);
   NoiseMasks noise(run, scratch);
+  std::optional<GatesAgain> again;
+  if (p.lean) again.emplace(call, states, noise, chunk_steps, scratch);
   BackwardWalk walk(call, states, noise, chunk_steps, scratch);
   WeightGradients gradients(call, states, chunk_steps, padded, scratch);
   const size_t workspace = reserve_workspace(gemm, scratch);

@@ -42,12 +42,13 @@ bool NoiseMasks::draws_candidate() const { return p_.noise.training && p_.noise.
 bool NoiseMasks::draws_operand() const { return p_.noise.training && p_.noise.state != 0; }
 
 void NoiseMasks::mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t n,
-                              int64_t ld, cudaStream_t stream) const {
+                              int64_t ld, cudaStream_t stream, int64_t steps) const {
   Copy copy;
+  copy.T = steps;
   copy.B = p_.B;
   copy.n = n;
-  copy.from = {const_cast<void*>(from), 0, ld};
-  copy.to = {to, 0, ld};
+  copy.from = {const_cast<void*>(from), p_.B * ld, ld};
+  copy.to = {to, p_.B * ld, ld};
   if (draws_operand()) {
     copy.dropped = reinterpret_cast<const uint8_t*>(memory_ + operand_);
     copy.scale = cells::DropRate::of(p_.noise.state).scale;
@@ -56,7 +57,7 @@ void NoiseMasks::mask_operand(const void* from, Dtype from_type, void* to, Dtype
 }
 
 StepNoise NoiseMasks::of_step(int64_t time) const {
-  StepNoise step{};
+  StepNoise step = of_gates(time);
   for (int s = 0; s < run_.states(); ++s) {
     step.share[s] = p_.noise.zoneout[s];
     step.zones |= step.share[s] != 0;
@@ -64,6 +65,11 @@ StepNoise NoiseMasks::of_step(int64_t time) const {
     step.stays[s] =
         reinterpret_cast<const uint8_t*>(memory_ + zoneout_[s]) + time * p_.B * run_.state_size(s);
   }
+  return step;
+}
+
+StepNoise NoiseMasks::of_gates(int64_t time) const {
+  StepNoise step{};
   if (draws_candidate()) {
     step.dropped = reinterpret_cast<const uint8_t*>(memory_ + candidate_) + time * p_.B * p_.H;
     step.candidate_scale = cells::DropRate::of(p_.noise.candidate).scale;

@@ -16,9 +16,11 @@ class NoiseMasks {
 
   void draw(char* memory, cudaStream_t stream);
   StepNoise of_step(int64_t time) const;
-  // `to` = what the mask of the operands of w_hh leaves of `from`: rows [B][n], `ld` apart.
+  // Of the steps from `time` on, one behind the other, whose states are known: what changes gates.
+  StepNoise of_gates(int64_t time) const;
+  // `to` = what the mask of the operands of w_hh leaves of `from`: rows [steps][B][n], `ld` apart.
   void mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t n,
-                    int64_t ld, cudaStream_t stream) const;
+                    int64_t ld, cudaStream_t stream, int64_t steps = 1) const;
 
  private:
   bool draws_zoneout(int s) const;

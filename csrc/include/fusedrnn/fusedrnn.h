@@ -1,12 +1,34 @@
-/* fusedrnn: the C ABI over DLPack tensors, for embedding in other languages and frameworks.
+/* fusedrnn: recurrent cells, forward and backward. The C ABI, over DLPack tensors; fusedrnn.hpp has
+ * it for C++17.
  *
- * A network is a description: runs of cells over a sequence, each in one direction, one after the
- * other. It is made once, says what parameters and states it has, and serves any number of calls
- * and threads. All memory is the caller's: parameters, states, results, and the reserve, which is
- * what a forward call leaves for its gradients, one block of bytes whose size is asked beforehand.
+ * USE
  *
- * Letters: T time steps, B batch, I input size, H hidden size, P size of h (H, unless the cell has
- * a projection), G gate blocks (RNN 1, GRU 3, LSTM 4). Layouts are row-major with the last axis
+ *   fusedrnn_network_create    a network from runs: cells over a sequence, in one direction each
+ *   ..._describe, _parameter, _state, _gate    what it has, by name and shape
+ *   fusedrnn_forward           results; and in a reserve what backward needs
+ *   fusedrnn_backward          gradients of x, parameters and states
+ *   fusedrnn_freeze            its weights packed, for inference
+ *   fusedrnn_frozen_forward, _step             sequences; steps, for real-time threads
+ *   fusedrnn_frozen_save, _load, _read         model files
+ *
+ * A network is a description: it is made once, and serves any number of calls and threads. All
+ * memory is the caller's: parameters, states, results, and the reserve, one block of bytes whose
+ * size is asked beforehand. Structs of arguments open with their own size; fields that are zero
+ * mean what is usual:
+ *
+ *   const fusedrnn_run run = {.cell = "gru", .writes = 1, .input_size = 40, .hidden_size = 256};
+ *   const fusedrnn_network_args args = {
+ *       .size = sizeof args, .runs = &run, .num_runs = 1, .dtype = {kDLFloat, 32, 1}};
+ *   fusedrnn_network* network = NULL;
+ *   if (fusedrnn_network_create(&args, &network) != FUSEDRNN_OK) puts(fusedrnn_last_error());
+ *
+ * To compile and link: find_package(fusedrnn CONFIG) and fusedrnn::fusedrnn in CMake, or
+ * pkg-config fusedrnn. examples/c and examples/cpp are whole programs.
+ *
+ * LETTERS
+ *
+ * T time steps, B batch, I input size, H hidden size, P size of h (H, unless the cell has a
+ * projection), G gate blocks (RNN 1, GRU 3, LSTM 4). Layouts are row-major with the last axis
  * fastest. Gate order: LSTM i, f, g, o; GRU r, z, n.
  *
  *   x [T,B,input size]   y [T,B,output size]   a state [B,H] or [B,P]
@@ -18,27 +40,48 @@
  * step that exists discards the state that would cross the boundary before it, and the reset state
  * takes its place; any other does nothing.
  *
+ * NULL
+ *
  * A null pointer for an optional tensor means: biases, states before the first step and reset
  * states zero, every step there, no resets; for an upstream gradient zero; for a tensor to be
- * written "not wanted". Where many tensors are optional, so is the address of their list.
+ * written "not wanted". Where many tensors are optional, so is the address of their list. Any other
+ * null is an error, but that the functions that free take it and do nothing.
+ *
+ * TENSORS
  *
  * The last axis of every tensor must be dense (stride 1); the other axes may have any stride, and
  * lengths, mask and resets any on every axis. Tensors are of the network's type, in CPU memory or
  * on one CUDA device, aligned to their element; lengths, mask and resets may stay in CPU memory.
  * Elements that are written share no memory with one another or with anything that the call reads,
  * but that a state after the last step may lie exactly where the same state before the first step
- * does, and so may its gradients.
+ * does, and so may its gradients. A call refers to nothing of the caller's once it has returned (on
+ * a CUDA device: once its work on the stream is done).
  *
  * With the 16-bit types products, gate maths and sums are in float32. h is rounded at every step, c
  * only where a call begins and ends, the gates that a reserve keeps as BFLOAT16 says below, each
  * gradient once at its end.
+ *
+ * ERRORS
  *
  * Functions return a status; on failure nothing has been written and fusedrnn_last_error() says,
  * for the calling thread, which argument was wrong, what was expected and what came. Parameters and
  * states go by their names there, in networks of more than one run with its number: "runs[1].w_ih",
  * "runs[0].dw_ih"; a state before the first step is "h0", after the last one "h_n", and their
  * gradients "dh0" and "dh_n"; that of every step "h" and "dh"; a reset state "reset_h" and
- * "dreset_h". All functions may be called from many threads.
+ * "dreset_h". No exception leaves a function.
+ *
+ * THREADS
+ *
+ * All functions may be called from many threads at the same time, also with the same network or
+ * frozen weights: these are immutable. What is written is one call's at a time: results, reserves
+ * of forward calls, workspaces. Before something is freed, every call with it has returned.
+ *
+ * A call that is worth it runs on threads of the library's own as well, at most
+ * fusedrnn_get_num_threads() together with the caller's; results do not depend on how many. They
+ * are made where they are first wanted and stay, and a child of fork() makes its own. Since no
+ * moment is known at which none of them runs the library's code, it is never unloaded: dlclose()
+ * leaves it where it is, and so it does with a plugin that the static library has been linked into
+ * as CMake and pkg-config say (-z nodelete, on ELF systems).
  */
 #ifndef FUSEDRNN_FUSEDRNN_H_
 #define FUSEDRNN_FUSEDRNN_H_
@@ -58,7 +101,8 @@
 extern "C" {
 #endif
 
-/* Grows by one whenever a struct below changes in a way that `size` cannot express. */
+/* Grows by one whenever a struct below changes in a way that `size` cannot express; the number in
+ * the shared library's name (soname). fusedrnn_abi_version() is that of the library in use. */
 #define FUSEDRNN_ABI_VERSION 1
 
 typedef enum fusedrnn_status {
@@ -67,7 +111,8 @@ typedef enum fusedrnn_status {
   FUSEDRNN_INVALID_TYPE = 2,  /* a wrong element type or device */
   FUSEDRNN_OUT_OF_MEMORY = 3,
   FUSEDRNN_UNAVAILABLE = 4, /* what was asked for cannot run on this machine */
-  FUSEDRNN_INTERNAL = 5     /* a defect of the library */
+  FUSEDRNN_INTERNAL = 5,    /* a defect of the library */
+  FUSEDRNN_FILE_ERROR = 6   /* a file that cannot be read or written, as the system says */
 } fusedrnn_status;
 
 /* What the operands of the matrix products are rounded to. All else is in the type of x, except
@@ -89,8 +134,9 @@ typedef enum fusedrnn_compute {
  * device within the rounding of sums in another order. */
 typedef enum fusedrnn_memory {
   FUSEDRNN_MEMORY_DEFAULT = 0, /* states and gates of every step */
-  /* States alone: backward computes the gates again, some steps at a time, by one more product over
-   * all of them. Reserve and backward together need a fraction of the memory. */
+  /* On the CPU the states of few steps, from which backward takes the others again, some at a time;
+   * on a CUDA device all states, from which it computes the gates again. Reserve and backward
+   * together need a fraction of the memory. */
   FUSEDRNN_MEMORY_LEAN = 1
 } fusedrnn_memory;
 
@@ -183,9 +229,9 @@ typedef struct fusedrnn_run {
    *                       after a step what it was before; without training it is the share of what
    *                       it was before in what it is after, in backward and frozen too
    *   candidate_dropout   of gru_..._general and lstm_..._general: units of n or g where they are
-   *                       added to the state, at each step others; 0 with FUSEDRNN_MEMORY_LEAN
+   *                       added to the state, at each step others
    *   recurrent_dropout   units of h where w_hh, a matrix, multiplies it, the same at all steps; of
-   *                       r * h in gru_reset_before too, there 0 with FUSEDRNN_MEMORY_LEAN */
+   *                       r * h in gru_reset_before too */
   double weight_dropout;
   double zoneout_h, zoneout_c;
   double candidate_dropout;
@@ -210,12 +256,14 @@ typedef struct fusedrnn_network_args {
 
 FUSEDRNN_API fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,
                                                      fusedrnn_network** network);
-/* When no call uses it any more. */
+/* When no call uses it any more; null: nothing is done. */
 FUSEDRNN_API void fusedrnn_network_free(fusedrnn_network* network);
 
 typedef struct fusedrnn_network_info {
   int32_t num_runs, num_parameters, num_states;
   int64_t input_size, output_size; /* the last axes of x and y */
+  DLDataType dtype;
+  int32_t compute; /* a fusedrnn_compute */
 } fusedrnn_network_info;
 
 /* A parameter or a state. Both are counted run by run, and within a run in the order of its cell:
@@ -355,6 +403,24 @@ FUSEDRNN_API fusedrnn_status fusedrnn_freeze(const fusedrnn_network* network,
                                              const DLTensor* const* parameters,
                                              fusedrnn_frozen** frozen);
 FUSEDRNN_API void fusedrnn_frozen_free(fusedrnn_frozen* frozen);
+
+/* The network that was frozen. It belongs to `frozen`: valid for as long, and not to be freed. Null
+ * where `frozen` is. */
+FUSEDRNN_API const fusedrnn_network* fusedrnn_frozen_network(const fusedrnn_frozen* frozen);
+
+/* A model file holds a network and its frozen weights, rounded as they are multiplied; it is read
+ * on any machine, and there packed for its instruction set. On one machine a loaded network
+ * computes the bits of the one that was saved. Python's frozen.save and load_frozen read and write
+ * the same files; docs/model_file.md has the format.
+ *
+ * save: `path` is a file or nothing (of symbolic links what they lead to). Either the whole new
+ * file is there afterwards or what was there before. load, and read from memory: what is no such
+ * file, of another version, cut short or changed is an error, FUSEDRNN_INVALID_VALUE, and takes no
+ * more memory than what a network of its size does. */
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* path);
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen);
+FUSEDRNN_API fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size,
+                                                  fusedrnn_frozen** frozen);
 
 /* Inference as fusedrnn_forward; `network`, `parameters` and `reserve` are null. */
 FUSEDRNN_API fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,

@@ -45,11 +45,14 @@ Activation = Name | tuple[Name] | tuple[Name, float] | tuple[Name, float, float]
 # With all its numbers.
 Full = tuple[Any, ...]
 _LEAST_LIMIT = 1e-9
+_BY_NAME: dict[str, Full] = {name: (name, *DEFAULTS.get(name, ())) for name in NAMES}
 
 
 def activation(name: str, value: object) -> Full:
     """An activation with its numbers, those that were left out the defaults."""
     if isinstance(value, str):
+        if (known := _BY_NAME.get(value)) is not None:
+            return known
         value = (value,)
     if not isinstance(value, tuple):
         wanted = "a name, or a tuple of it with alpha and beta"

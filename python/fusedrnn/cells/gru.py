@@ -34,6 +34,7 @@ def _variant(
     return f"{cell}_general", constants.numbers((limit,), each or usual)
 
 
+@overload
 def gru(
     x: A,
     w_ih: Any,
@@ -51,10 +52,56 @@ def gru(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, A]:
+) -> tuple[A, A]: ...
+@overload
+def gru(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, dict[str, A]]: ...
+def gru(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run a gated recurrent unit; gates in the order r, z, n, s the logistic sigmoid.
 
     With ``a = W_ih x_t + b_ih`` and ``u = W_hh h_{t-1} + b_hh``, cut into gate blocks::
@@ -80,12 +127,19 @@ def gru(
         In the place of ("sigmoid", "tanh"): f makes r and z, g makes n. Each is what `nonlinearity`
         of `rnn` is.
     heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
-        As in `rnn`.
+        As in `rnn`; `out` has no arrays for gates.
+    return_gates : bool
+        Whether the gates of every step are returned as well, for looking inside; no gradient goes
+        back through them. A call keeps them as a forward call does. Not with `clip`,
+        `activations` or ``memory="lean"``, with which they are not kept.
 
     Returns
     -------
     y, h_n : arrays [T, B, H] and [B, H]
         As of `rnn`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "r", "z", "n"; zero where a step does not exist.
 
     Raises
     ------
@@ -98,7 +152,7 @@ def gru(
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
     """
     cell, numbers = _variant(reset_after, clip, activations)
-    y, (h_n,), _, _ = run(
+    y, (h_n,), gates, _ = run(
         cell,
         x,
         (w_ih, w_hh, b_ih, b_hh),
@@ -107,12 +161,14 @@ def gru(
         reverse,
         compute_dtype,
         out,
+        return_gates=return_gates,
         constants=numbers,
         heads=heads,
     )
-    return y, h_n
+    return y, h_n, *gates
 
 
+@overload
 def gru_forward(
     x: A,
     w_ih: Any,
@@ -130,17 +186,66 @@ def gru_forward(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
-) -> tuple[A, A, Tape[A]]:
+) -> tuple[A, A, Tape[A]]: ...
+@overload
+def gru_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[A, A, dict[str, A], Tape[A]]: ...
+def gru_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    *,
+    reset_after: bool = True,
+    clip: float | None = None,
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> Any:
     """Run `gru` and save what its gradients need: ``y, h_n, tape``.
 
-    Takes the arguments of `gru`, and `memory` as `rnn_forward`, and computes the same bits.
+    Takes the arguments of `gru`, and `memory` as `rnn_forward`, and computes the same bits; with
+    ``return_gates=True`` returns ``y, h_n, gates, tape``.
     """
     cell, numbers = _variant(reset_after, clip, activations)
-    y, (h_n,), _, tape = run(
+    y, (h_n,), gates, tape = run(
         cell,
         x,
         (w_ih, w_hh, b_ih, b_hh),
@@ -150,11 +255,12 @@ def gru_forward(
         compute_dtype,
         out,
         "gru_forward",
+        return_gates=return_gates,
         constants=numbers,
         memory=memory,
         heads=heads,
     )
-    return y, h_n, tape
+    return y, h_n, *gates, tape
 
 
 @overload
@@ -236,7 +342,6 @@ class GRU(Noisy, Layer):
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`; with ``reset_after=False`` the mask is on h and on r * h. "candidate":
         in each step another draw of n, where it is added to the state (Semeniuta et al. 2016).
-        With ``memory="lean"`` there is "state" alone, and only with ``reset_after=True``.
     others
         As of `RNN`, without `nonlinearity`.
     """

@@ -12,6 +12,7 @@ from fusedrnn.interop import A
 from fusedrnn.options import Memory, Padding
 
 
+@overload
 def gru_layer_norm(
     x: A,
     w_ih: Any,
@@ -28,10 +29,54 @@ def gru_layer_norm(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, A]:
+) -> tuple[A, A]: ...
+@overload
+def gru_layer_norm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, dict[str, A]]: ...
+def gru_layer_norm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run a GRU with layer normalisation; gates in the order r, z, n, s the logistic sigmoid.
 
     With LN as in `lstm_layer_norm`, ``a = LN(W_ih x_t; g_ih, b_ih)`` and
@@ -51,13 +96,16 @@ def gru_layer_norm(
     g_ih, b_ih, g_hh, b_hh : arrays [3H]
         Gain and bias of the products' normalisation; ones and zeros at first, usually.
     h0 : array [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
-        As in `rnn`.
+    heads, lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
+        As in `gru`.
 
     Returns
     -------
     y, h_n : arrays [T, B, H] and [B, H]
         As of `rnn`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "r", "z", "n"; zero where a step does not exist.
 
     Raises
     ------
@@ -69,7 +117,7 @@ def gru_layer_norm(
     J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization" (2016), arXiv:1607.06450, equation 4
     and the GRU of its supplementary material, with z and 1 - z exchanged as in `gru`.
     """
-    y, (h_n,), _, _ = run(
+    y, (h_n,), gates, _ = run(
         "gru_layer_norm",
         x,
         (w_ih, w_hh, g_ih, b_ih, g_hh, b_hh),
@@ -78,11 +126,13 @@ def gru_layer_norm(
         reverse,
         compute_dtype,
         out,
+        return_gates=return_gates,
         heads=heads,
     )
-    return y, h_n
+    return y, h_n, *gates
 
 
+@overload
 def gru_layer_norm_forward(
     x: A,
     w_ih: Any,
@@ -99,17 +149,63 @@ def gru_layer_norm_forward(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
-) -> tuple[A, A, Tape[A]]:
+) -> tuple[A, A, Tape[A]]: ...
+@overload
+def gru_layer_norm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[A, A, dict[str, A], Tape[A]]: ...
+def gru_layer_norm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> Any:
     """Run `gru_layer_norm` and save what its gradients need: ``y, h_n, tape``.
 
     Takes the arguments of `gru_layer_norm`, and `memory` as `rnn_forward`, and computes the same
     bits.
     """
-    y, (h_n,), _, tape = run(
+    y, (h_n,), gates, tape = run(
         "gru_layer_norm",
         x,
         (w_ih, w_hh, g_ih, b_ih, g_hh, b_hh),
@@ -119,10 +215,11 @@ def gru_layer_norm_forward(
         compute_dtype,
         out,
         "gru_layer_norm_forward",
+        return_gates=return_gates,
         memory=memory,
         heads=heads,
     )
-    return y, h_n, tape
+    return y, h_n, *gates, tape
 
 
 @overload

@@ -16,6 +16,7 @@ from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Memory, Padding
 
 
+@overload
 def gru_world_model(
     x: A,
     w_ih: Any,
@@ -30,10 +31,50 @@ def gru_world_model(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
-) -> tuple[A, A]:
+) -> tuple[A, A]: ...
+@overload
+def gru_world_model(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g: Any,
+    b: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[A, A, dict[str, A]]: ...
+def gru_world_model(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g: Any,
+    b: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> Any:
     """Run the GRU of world models; gates in the order r, n, z, s the logistic sigmoid.
 
     With ``LN(v; g, b) = g * (v - mean) / sqrt(variance + 1e-3) + b`` over all 3H elements and
@@ -54,13 +95,16 @@ def gru_world_model(
     g, b : arrays [3H]
         Gain and bias of the normalisation.
     h0 : array [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reverse, compute_dtype, out
-        As in `rnn`.
+    heads, lengths, mask, resets, padding, reset_h, return_gates, reverse, compute_dtype, out
+        As in `gru`.
 
     Returns
     -------
     y, h_n : arrays [T, B, H] and [B, H]
         As of `rnn`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "r", "n", "z"; zero where a step does not exist.
 
     Raises
     ------
@@ -73,7 +117,7 @@ def gru_world_model(
     arXiv:2010.02193: the recurrent model, as in the authors' code (its biases before the
     normalisation left out).
     """
-    y, (h_n,), _, _ = run(
+    y, (h_n,), gates, _ = run(
         "gru_world_model",
         x,
         (w_ih, w_hh, g, b),
@@ -82,11 +126,13 @@ def gru_world_model(
         reverse,
         compute_dtype,
         out,
+        return_gates=return_gates,
         heads=heads,
     )
-    return y, h_n
+    return y, h_n, *gates
 
 
+@overload
 def gru_world_model_forward(
     x: A,
     w_ih: Any,
@@ -101,17 +147,59 @@ def gru_world_model_forward(
     resets: Any = None,
     padding: Padding = "zero",
     reset_h: Any = None,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
-) -> tuple[A, A, Tape[A]]:
+) -> tuple[A, A, Tape[A]]: ...
+@overload
+def gru_world_model_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g: Any,
+    b: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[A, A, dict[str, A], Tape[A]]: ...
+def gru_world_model_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g: Any,
+    b: Any,
+    h0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    return_gates: bool = False,
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> Any:
     """Run `gru_world_model` and save what its gradients need: ``y, h_n, tape``.
 
     Takes the arguments of `gru_world_model`, and `memory` as `rnn_forward`, and computes the same
     bits.
     """
-    y, (h_n,), _, tape = run(
+    y, (h_n,), gates, tape = run(
         "gru_world_model",
         x,
         (w_ih, w_hh, g, b),
@@ -121,10 +209,11 @@ def gru_world_model_forward(
         compute_dtype,
         out,
         "gru_world_model_forward",
+        return_gates=return_gates,
         memory=memory,
         heads=heads,
     )
-    return y, h_n, tape
+    return y, h_n, *gates, tape
 
 
 @overload

@@ -98,6 +98,7 @@ def lstm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -127,10 +128,12 @@ def lstm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A]: ...
+@overload
 def lstm(
     x: A,
     w_ih: Any,
@@ -155,6 +158,36 @@ def lstm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    cell_clip: float | None = None,
+    cell_clip_nan: CellClipNan = "propagate",
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -207,8 +240,12 @@ def lstm(
         reset_h is [P].
     return_cells : bool
         Whether c of every step is returned as well.
+    return_gates : bool
+        Whether the gates of every step are returned as well, for looking inside; no gradient goes
+        back through them. A call keeps them as a forward call does. Not with `clip`, `cell_clip`,
+        `activations` or ``memory="lean"``, with which they are not kept.
     out : (y, (h_n, c_n)), or with ``return_cells=True`` (y, (h_n, c_n), c), optional
-        As in `rnn`.
+        As in `rnn`; there are none for gates.
 
     Returns
     -------
@@ -219,6 +256,9 @@ def lstm(
     c : array [T, B, H]
         With ``return_cells=True``: the cell state after every step; where a step does not exist, as
         `padding` says of `y`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "i", "f", "g", "o" (without "f" where coupled); zero where a step does not exist.
 
     Raises
     ------
@@ -246,6 +286,7 @@ def lstm(
         compute_dtype,
         out,
         return_cells=return_cells,
+        return_gates=return_gates,
         constants=numbers,
         heads=heads,
     )
@@ -277,6 +318,7 @@ def lstm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -307,11 +349,13 @@ def lstm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
+@overload
 def lstm_forward(
     x: A,
     w_ih: Any,
@@ -336,6 +380,37 @@ def lstm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    w_peephole: Any = None,
+    w_hr: Any = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    cell_clip: float | None = None,
+    cell_clip_nan: CellClipNan = "propagate",
+    activations: Sequence[Activation] | None = None,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -344,7 +419,8 @@ def lstm_forward(
     """Run `lstm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
     Takes the arguments of `lstm`, and `memory` as `rnn_forward`, and computes the same bits; with
-    ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
+    ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``. The gates of ``return_gates=True``
+    come before the tape.
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
@@ -359,6 +435,7 @@ def lstm_forward(
         out,
         "lstm_forward",
         return_cells=return_cells,
+        return_gates=return_gates,
         constants=numbers,
         memory=memory,
         heads=heads,
@@ -512,7 +589,7 @@ class LSTM(Noisy, Layer):
         Depends on the mode.
     recurrent_dropout_mode : {"state", "candidate"}
         "state": as of `RNN`. "candidate": in each step another draw of g, where it is added to c
-        (Semeniuta et al. 2016); not with ``memory="lean"``.
+        (Semeniuta et al. 2016).
     forget_bias : float, optional
         What the two biases of each forget gate add up to at first; 1 keeps gates open, so that
         gradients reach back from the start (Gers et al. 2000; Jozefowicz et al. 2015). As `init`

@@ -34,6 +34,7 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -60,10 +61,12 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A]: ...
+@overload
 def lstm_layer_norm(
     x: A,
     w_ih: Any,
@@ -85,6 +88,33 @@ def lstm_layer_norm(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm_layer_norm(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    g_c: Any,
+    b_c: Any,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     out: Any = None,
@@ -114,8 +144,8 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, reverse, compute_dtype,
-    out
+    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
+    compute_dtype, out
         As in `lstm`.
 
     Returns
@@ -125,6 +155,9 @@ def lstm_layer_norm(
     (h_n, c_n) : arrays [B, H]
     c : array [T, B, H]
         With ``return_cells=True``: c after every step, as of `lstm`.
+    gates : dict of arrays [T, B, H]
+        With ``return_gates=True``, behind the others, as `Tape.gates` has them: by the letters
+        "i", "f", "g", "o"; zero where a step does not exist.
 
     Raises
     ------
@@ -146,6 +179,7 @@ def lstm_layer_norm(
         compute_dtype,
         out,
         return_cells=return_cells,
+        return_gates=return_gates,
         heads=heads,
     )
     return y, state, *cells
@@ -173,6 +207,7 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[False] = False,
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -200,11 +235,13 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: Literal[True],
+    return_gates: Literal[False] = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
     out: Any = None,
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
+@overload
 def lstm_layer_norm_forward(
     x: A,
     w_ih: Any,
@@ -226,6 +263,34 @@ def lstm_layer_norm_forward(
     reset_h: Any = None,
     reset_c: Any = None,
     return_cells: bool = False,
+    return_gates: Literal[True],
+    reverse: bool = False,
+    compute_dtype: Any = None,
+    memory: Memory = "default",
+    out: Any = None,
+) -> tuple[Any, ...]: ...
+def lstm_layer_norm_forward(
+    x: A,
+    w_ih: Any,
+    w_hh: Any,
+    g_ih: Any,
+    b_ih: Any,
+    g_hh: Any,
+    b_hh: Any,
+    g_c: Any,
+    b_c: Any,
+    h0: Any = None,
+    c0: Any = None,
+    *,
+    heads: int = 1,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    padding: Padding = "zero",
+    reset_h: Any = None,
+    reset_c: Any = None,
+    return_cells: bool = False,
+    return_gates: bool = False,
     reverse: bool = False,
     compute_dtype: Any = None,
     memory: Memory = "default",
@@ -234,7 +299,8 @@ def lstm_layer_norm_forward(
     """Run `lstm_layer_norm` and save what its gradients need: ``y, (h_n, c_n), tape``.
 
     Takes the arguments of `lstm_layer_norm`, and `memory` as `rnn_forward`, and computes the same
-    bits; with ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``.
+    bits; with ``return_cells=True`` returns ``y, (h_n, c_n), c, tape``. The gates of
+    ``return_gates=True`` come before the tape.
     """
     y, state, cells, tape = run(
         "lstm_layer_norm",
@@ -247,6 +313,7 @@ def lstm_layer_norm_forward(
         out,
         "lstm_layer_norm_forward",
         return_cells=return_cells,
+        return_gates=return_gates,
         memory=memory,
         heads=heads,
     )

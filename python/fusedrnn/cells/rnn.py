@@ -164,11 +164,11 @@ def rnn_forward(
     Parameters
     ----------
     memory : {"default", "lean"}
-        What the tape keeps. "default": the states and gates of every step. "lean": the states
-        alone; backward computes the gates again, some steps at a time, by one more product over all
-        of them. Tape and backward then take a fraction of the memory, and a training step up to a
-        third more time. Gradients are the same to the bit; on a CUDA device their products may sum
-        in another order. `Tape.gates` needs "default".
+        What the tape keeps. "default": the states and gates of every step. "lean": the states of
+        few steps, from which backward takes the others again, some at a time; on a CUDA device the
+        states of all. Tape and backward then take a fraction of the memory, and a training step up
+        to a third more time. Gradients are the same to the bit; on a CUDA device their products may
+        sum in another order. `Tape.gates` needs "default".
     """
     cell, numbers = _variant(nonlinearity, clip)
     y, (h_n,), _, tape = run(

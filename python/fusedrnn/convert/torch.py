@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fusedrnn import bf16, options
 from fusedrnn.cells import indrnn, rnn
-from fusedrnn.convert import packages
-from fusedrnn.convert.arrays import read
+from fusedrnn.cells.mingru import Candidate
+from fusedrnn.cells.slstm import Forget
+from fusedrnn.convert import own, packages
+from fusedrnn.convert.arrays import Array, read
 from fusedrnn.convert.weights import (
     GATES,
-    NAMES,
     Cell,
     Run,
     directions_of,
@@ -25,6 +26,7 @@ from fusedrnn.convert.weights import (
     suffix,
 )
 from fusedrnn.layers.base import Layer
+from fusedrnn.layers.stack import NAMES
 
 # The names of a cell, such as torch.nn.LSTMCell, end without a layer.
 _PARAMETER = re.compile(rf"({'|'.join(NAMES.values())})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
@@ -32,14 +34,20 @@ _CELLS = {
     gates: name for name, gates in ((n, len(g)) for n, g in GATES.items()) if name != "indrnn"
 }
 _NONLINEARITIES = ("tanh", "relu")
+OwnCell = Literal["mingru", "minlstm", "slstm"]
 
 
 def from_torch(
     source: Any,
     prefix: str = "",
     *,
+    cell: OwnCell | None = None,
     nonlinearity: str | None = None,
     reset_after: bool | None = None,
+    coupled: bool | None = None,
+    heads: int | None = None,
+    candidate: Candidate | None = None,
+    forget: Forget | None = None,
     batch_first: bool | None = None,
 ) -> Layer:
     """Return a layer of the weights of a PyTorch module or of a state dict.
@@ -51,25 +59,37 @@ def from_torch(
     ----------
     source : torch.nn.Module or mapping
         ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), or a model
-        that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict;
-        those of this package's own layers, such as weight_peephole_l0, are known too, but for those
-        of an LSTM with coupled gates, whose shapes are a GRU's, and with layer normalisation.
+        that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict,
+        or of that of any layer of this package.
     prefix : str
         What the names begin with in a larger model, such as "encoder.lstm."; the dot at the end may
         be left out. Names that begin otherwise belong to others and are not looked at.
+    cell : {"mingru", "minlstm", "slstm"}, optional
+        Of a state dict whose names and shapes are those of several cells: of a `MinGRU`, `MinLSTM`
+        or `SLSTM` of this package. All others are told by their arrays.
     nonlinearity : str, optional
         Of an RNN or IndRNN, where `source` is a state dict, which does not tell: by default "tanh"
         of an RNN and "relu" of an IndRNN.
     reset_after : bool, optional
         Of a GRU, where `source` is the state dict of a layer of this package: by default True, as
         all of PyTorch's are.
+    coupled : bool, optional
+        Of the state dict of an LSTM of this package: whether its gates are coupled. Without
+        peepholes its arrays have the shapes of a GRU's, which is what they are taken for.
+    heads : int, optional
+        Of the state dict of an `RNN`, `GRU` or `LSTM` of this package: into how many blocks its
+        recurrent weights are cut, by default 1. Of other layers shapes tell.
+    candidate, forget : str, optional
+        Of the state dict of a `MinGRU` or `MinLSTM`, and of an `SLSTM`, which do not tell; by
+        default those of the layers.
     batch_first : bool, optional
         As of the layers; by default the module's, False for a state dict.
 
     Returns
     -------
-    RNN, GRU, LSTM or IndRNN
-        Dropout between layers, which acts in training alone, is not taken over.
+    RNN, GRU, LSTM, IndRNN, WorldModelGRU, MinGRU, MinLSTM or SLSTM
+        Dropout, which acts in training alone, is not taken over, nor is what else of a layer's
+        options no array tells: zoneout, `clip`, `cell_clip` and `activations`.
 
     Raises
     ------
@@ -81,11 +101,22 @@ def from_torch(
     Source: the names and shapes of ``torch.nn.LSTM``'s documentation.
     """
     prefix = _prefix(prefix)
+    named_cell = None if cell is None else options.choice("cell", cell, tuple(own.NAMED))
     module = _module(source, prefix)
+    told = {
+        "nonlinearity": nonlinearity,
+        "reset_after": reset_after,
+        "coupled": coupled,
+        "heads": heads,
+        "candidate": candidate,
+        "forget": forget,
+    }
     if module is not None:
-        nonlinearity, reset_after, batch_first = _options(
-            module, nonlinearity, reset_after, batch_first
-        )
+        for name in ("coupled", "heads", "candidate", "forget", "cell"):
+            value = cell if name == "cell" else told[name]
+            if value is not None:
+                raise ValueError(f"{name}: expected None for a module of PyTorch, got {value!r}")
+        told["nonlinearity"], batch_first = _options(module, nonlinearity, reset_after, batch_first)
         given = dict(module.state_dict())
     elif isinstance(source, Mapping):
         given = {
@@ -97,12 +128,22 @@ def from_torch(
         raise TypeError(
             f"source: expected a torch.nn.Module or a mapping, got {type(source).__name__}"
         )
-    runs, directions = _runs(given, prefix, nonlinearity, reset_after)
-    return layer_of(runs, bidirectional=directions == 2, batch_first=bool(batch_first))
+    arrays, count, directions = _arrays(given, prefix, named_cell)
+    shorts = {short for short, full in NAMES.items() if f"{full}_l0" in arrays}
+    kind = own.normed(shorts) if named_cell is None else own.NAMED[named_cell]
+    if kind is None:
+        runs = _runs(arrays, prefix, count, directions, told)
+        return layer_of(runs, bidirectional=directions == 2, batch_first=bool(batch_first))
+    known = {kind.told: told.pop(kind.told)} if kind.told else {}
+    _refuse_options(told, kind.layer.__name__)
+    return own.own_layer(kind, arrays, prefix, count, directions, known, bool(batch_first))
 
 
 def to_torch(layer: Any, prefix: str = "") -> dict[str, Any]:
     """Return a layer's weights as a state dict of PyTorch.
+
+    Of layers that PyTorch has not there is ``layer.state_dict()``, which `save_safetensors` writes
+    and `from_torch` reads.
 
     Parameters
     ----------
@@ -181,22 +222,23 @@ def _module(source: Any, prefix: str) -> Any:
 
 def _options(
     module: Any, nonlinearity: str | None, reset_after: bool | None, batch_first: bool | None
-) -> tuple[str | None, bool | None, bool]:
+) -> tuple[str | None, bool]:
     """The module's own, which arguments may repeat and not change; where the batch is, they may."""
-    own = getattr(module, "nonlinearity", None)  # of RNN and RNNCell
-    if nonlinearity not in (None, own):
+    its = getattr(module, "nonlinearity", None)  # of RNN and RNNCell
+    if nonlinearity not in (None, its):
         raise ValueError(
-            f"nonlinearity: expected None or the module's, {own!r}, got {nonlinearity!r}"
+            f"nonlinearity: expected None or the module's, {its!r}, got {nonlinearity!r}"
         )
     if reset_after is False:
         raise ValueError("reset_after: expected None or True for a module of PyTorch, got False")
     first = getattr(module, "batch_first", False) if batch_first is None else batch_first
-    return own, reset_after, options.flag("batch_first", first)
+    return its, options.flag("batch_first", first)
 
 
-def _runs(
-    given: Mapping[str, Any], prefix: str, nonlinearity: str | None, reset_after: bool | None
-) -> tuple[list[Run], int]:
+def _arrays(
+    given: Mapping[str, Any], prefix: str, cell: str | None
+) -> tuple[dict[str, Array], int, int]:
+    """The arrays by name, with those of every run, and how many runs and directions there are."""
     matches = {name: _PARAMETER.fullmatch(name) for name in given}
     unknown = [prefix + name for name, match in matches.items() if match is None]
     if unknown or not given:
@@ -215,46 +257,68 @@ def _runs(
     layers = -(-sum(name.startswith("weight_ih_") for name in given) // directions)
     count = max(1, layers) * directions
     shorts = [short for short, full in NAMES.items() if f"{full}_l0" in given]
+    always = ["w_ih"] if cell in ("mingru", "minlstm") else ["w_ih", "w_hh"]
     wanted = [
         NAMES[short] + suffix(number, directions)
         for number in range(count)
-        for short in dict.fromkeys(["w_ih", "w_hh", *shorts])
+        for short in dict.fromkeys([*always, *shorts])
     ]
     missing = [prefix + name for name in wanted if name not in given]
     extra = [prefix + name for name in given if name not in wanted]
     if missing or extra:
         raise ValueError(
             f"source: expected the same names for each layer and direction, got {_some(missing)} "
-            f"missing and {_some(extra)} in excess"
+            f"missing and {_some(extra)} in excess{_hint(missing, cell)}"
         )
-    arrays = {name: read(prefix + name, given[name]) for name in wanted}
-    cell = _cell(arrays, prefix, nonlinearity, reset_after)
+    return {name: read(prefix + name, given[name]) for name in wanted}, count, directions
+
+
+def _hint(missing: list[str], cell: str | None) -> str:
+    if cell is None and missing and all("weight_hh" in name for name in missing):
+        return "; cell='mingru' or 'minlstm' has no weight_hh"
+    return ""
+
+
+def _runs(
+    arrays: Mapping[str, Array], prefix: str, count: int, directions: int, told: dict[str, Any]
+) -> list[Run]:
+    cell = _cell(arrays, prefix, told)
     runs = []
     for number in range(count):
         end = suffix(number, directions)
-        own = {short: arrays[NAMES[short] + end] for short in NAMES if NAMES[short] + end in arrays}
-        out = own["w_hh"].shape[-1]
-        hidden = own["w_hr"].shape[-1] if "w_hr" in own else out
+        of_run = {
+            short: arrays[NAMES[short] + end] for short in NAMES if NAMES[short] + end in arrays
+        }
+        columns = of_run["w_hh"].shape[-1]
+        out = columns * (cell.heads or 1)
+        hidden = of_run["w_hr"].shape[-1] if "w_hr" in of_run else out
         rows = len(cell.gates) * hidden
         shapes: dict[str, tuple[int | None, ...]] = {
             "w_ih": (rows, None),
-            "w_hh": (out,) if cell.name == "indrnn" else (rows, out),
+            "w_hh": (out,) if cell.name == "indrnn" else (rows, columns),
             "b_ih": (rows,),
             "b_hh": (rows,),
-            "w_peephole": (3 * hidden,),
+            "w_peephole": (len(cell.peepholes) * hidden,),
             "w_hr": (out, hidden),
         }
-        for short, array in own.items():
+        for short, array in of_run.items():
             read(prefix + NAMES[short] + end, array, shapes[short])
-        runs.append(Run(f"source, {prefix}*{end}", cell, **own))
-    return runs, directions
+        runs.append(Run(f"source, {prefix}*{end}", cell, **of_run))
+    return runs
 
 
-def _cell(
-    arrays: Mapping[str, Any], prefix: str, nonlinearity: str | None, reset_after: bool | None
-) -> Cell:
+def _refuse_options(told: Mapping[str, Any], cell: str) -> None:
+    for name, value in told.items():
+        if value is not None:
+            raise ValueError(f"{name}: expected None for the {cell}, got {value!r}")
+
+
+def _cell(arrays: Mapping[str, Array], prefix: str, told: dict[str, Any]) -> Cell:
     """Which cell has arrays of these shapes; biases and peepholes have to be those of it."""
     w_hh, w_hr = arrays["weight_hh_l0"], arrays.get("weight_hr_l0")
+    heads = None if told["heads"] is None else options.positive("heads", told["heads"])
+    blocks = heads or 1
+    hidden = w_hh.shape[-1] * blocks if w_hh.ndim else 0
     if w_hr is not None:
         name = "lstm"  # the only one with a projection; its shapes are checked run by run
         if w_hh.ndim != 2 or w_hr.ndim != 2:
@@ -264,37 +328,54 @@ def _cell(
             )
     elif w_hh.ndim == 1:
         name = "indrnn"
-    elif w_hh.ndim == 2 and w_hh.shape[1] and w_hh.shape[0] in [g * w_hh.shape[1] for g in _CELLS]:
-        name = _CELLS[w_hh.shape[0] // w_hh.shape[1]]
+    elif w_hh.ndim == 2 and hidden and w_hh.shape[0] in [g * hidden for g in _CELLS]:
+        name = _CELLS[w_hh.shape[0] // hidden]
     else:
         raise ValueError(
-            f"{prefix}weight_hh_l0: expected shape (G*H, H) with G 1, 3 or 4, or (H,), "
-            f"got {w_hh.shape}"
+            f"{prefix}weight_hh_l0: expected shape (G*H, {'H' if blocks == 1 else f'H/{blocks}'}) "
+            f"with G 1, 3 or 4, or (H,), got {w_hh.shape}"
         )
     has = {short for short, full in NAMES.items() if f"{full}_l0" in arrays}
+    couples = told["coupled"]
+    couples = None if couples is None else options.flag("coupled", couples)
+    # A GRU has no peepholes.
+    if name == "gru" and (couples or (couples is None and "w_peephole" in has)):
+        name, couples = "lstm", True
+    elif name == "lstm" and couples:
+        raise ValueError(
+            f"{prefix}weight_hh_l0: expected shape (3*H, H) with coupled=True, got {w_hh.shape}"
+        )
     wanted = {"w_ih", "w_hh"}
     if has & {"b_ih", "b_hh"}:
         wanted |= {"b_ih"} if name == "indrnn" else {"b_ih", "b_hh"}
     if name == "lstm":
-        wanted |= {"w_hr"} if w_hr is not None else has & {"w_peephole"}
+        wanted |= has & {"w_hr", "w_peephole"}
     if has != wanted:
         raise ValueError(
             f"source: expected {_names(wanted)}, as its weight_hh is of the cell {name}, "
             f"got {_names(has)}"
         )
-    if nonlinearity is not None and name not in ("rnn", "indrnn"):
-        raise ValueError(f"nonlinearity: expected None for the {name}, got {nonlinearity!r}")
-    if reset_after is not None and name != "gru":
-        raise ValueError(f"reset_after: expected None for the {name}, got {reset_after!r}")
+    nonlinearity, reset_after = told["nonlinearity"], told["reset_after"]
+    known = [{"gru": "reset_after", "lstm": "coupled"}.get(name, "nonlinearity")]
+    known += ["heads"] if name != "indrnn" and w_hr is None else []
+    _refuse_options({option: v for option, v in told.items() if option not in known}, name)
     if name == "gru":
         after = True if reset_after is None else options.flag("reset_after", reset_after)
-        return Cell("gru", reset_after=after)
+        return Cell("gru", reset_after=after, heads=heads)
     if name == "lstm":
         size = None if w_hr is None else int(w_hr.shape[0])
-        return Cell("lstm", peephole="w_peephole" in has, proj_size=size)
+        return Cell(
+            "lstm",
+            peephole="w_peephole" in has,
+            coupled=couples or None,
+            proj_size=size,
+            heads=heads,
+        )
     usual = "relu" if name == "indrnn" else "tanh"
-    known = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
-    return Cell(name, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, known))
+    kinds = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
+    return Cell(
+        name, heads=heads, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, kinds)
+    )
 
 
 def _names(shorts: set[str]) -> str:

@@ -79,6 +79,7 @@ class Cell:
     peephole: bool | None = None
     coupled: bool | None = None
     proj_size: int | None = None
+    heads: int | None = None
     clip: float | None = None
     activations: tuple[Activation, ...] | None = None
 
@@ -105,7 +106,7 @@ class Run:
     label: str  # what messages call it
     cell: Cell
     w_ih: Array  # [G*H, I]
-    w_hh: Array  # [G*H, H], with a projection [G*H, P]; [H] of an IndRNN
+    w_hh: Array  # [G*H, H], with a projection [G*H, P], with heads [G*H, H/heads]; [H] of an IndRNN
     b_ih: Array | None = None  # [G*H]
     b_hh: Array | None = None  # [G*H]; an IndRNN has none
     w_peephole: Array | None = None  # [3*H]
@@ -121,7 +122,7 @@ class Run:
 
     @property
     def output_size(self) -> int:
-        return int(self.w_hh.shape[-1])
+        return int(self.w_hh.shape[-1]) * (self.cell.heads or 1)
 
     def arrays(self) -> dict[str, Array]:
         """Those that there are, by the names of the functions' arguments."""
@@ -218,6 +219,7 @@ def cell_of(layer: object, library: str, cells: Sequence[str], special: Sequence
     }
     for rare in ("coupled", "proj_size"):
         given[rare] = given[rare] or None
+    given["heads"] = None  # more than one is no known option
     return Cell(name, **given)
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, overload
-
-import numpy as np
 
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.derivatives import Derivatives
-from fusedrnn.layers.devices import Array, Results, rank
+from fusedrnn.layers.devices import Array, rank
 from fusedrnn.layers.dropout import Draws, Drop, DropoutMode
 from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
-from fusedrnn.layers.tape import LayerCall, LayerTape
-from fusedrnn.layers.weights import LayerWeights
+from fusedrnn.layers.tape import LayerTape
 from fusedrnn.options import Init, Memory, Padding, WeightDtype
 
 
-class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
+class Layer(Fixed, DropoutMode, Derivatives):
     """What `RNN`, `GRU` and `LSTM` share.
 
     Attributes
@@ -117,7 +114,10 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         shown += [
             f"{name}={value!r}" for name, value in given.items() if value != self._usual[name]
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{self._name()}({', '.join(shown)})"
+
+    def _name(self) -> str:
+        return type(self).__name__
 
     @overload
     def __call__(
@@ -131,6 +131,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]: ...
@@ -146,9 +147,11 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, A]: ...
+    @overload
     def __call__(
         self,
         x: A,
@@ -160,6 +163,22 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[Any, ...]: ...
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> Any:
@@ -194,13 +213,18 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             zero where absent. For an LSTM a pair (h, c) of them, each of which may be None.
         return_cells : bool
             Whether the states beyond h, of a layer that has some, are returned of every step.
+        return_gates : bool
+            Whether the gates of every step and every layer are returned as well, for looking
+            inside; no gradient goes back through them. A plain call keeps them as `forward` does.
+            A layer that keeps none refuses (`LayerTape.gates`), and so does `forward` of one with
+            ``memory="lean"``.
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
         out : (y, state), or with ``return_cells=True`` (y, state, cells), optional
             Arrays of the form of the results, on the device of `x` and of its dtype, which are
-            written and returned; every state has its array. They share no memory with what is read,
-            but that those of the state may be those of `state`.
+            written and returned; every state has its array, gates have none. They share no memory
+            with what is read, but that those of the state may be those of `state`.
 
         Returns
         -------
@@ -213,6 +237,9 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             With ``return_cells=True``: c of every step, of the last layer, the directions side by
             side; where a step does not exist, as `padding` says of `y`. Of an sLSTM three results,
             c, n and m.
+        gates : dict of arrays [T, B, H], or [B, T, H]
+            With ``return_gates=True``, behind the others: by the letter of the gate and the end of
+            its parameters' names, as `LayerTape.gates` has them: "i_l0", ..., "o_l1_reverse".
 
         Raises
         ------
@@ -222,7 +249,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
-            x, state, masks, return_cells, parameters, out, save=False
+            x, state, masks, return_cells, parameters, out, return_gates=return_gates, save=False
         )
         return y, state, *cells
 
@@ -238,6 +265,7 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[False] = False,
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]: ...
@@ -253,9 +281,11 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: Literal[True],
+        return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any, A, LayerTape[A]]: ...
+    @overload
     def forward(
         self,
         x: A,
@@ -267,20 +297,44 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: Literal[True],
+        parameters: Mapping[str, Any] | None = None,
+        out: tuple[Any, Any] | None = None,
+    ) -> tuple[Any, ...]: ...
+    def forward(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
         out: tuple[Any, Any] | None = None,
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
         Takes the arguments of a plain call and, where nothing is drawn, computes the same bits;
-        with ``return_cells=True`` returns ``y, state, cells, tape``. A layer with `dropout` or
-        other noise that is `training` draws other masks in each call, and `backward` those of its
-        tape's call. The tape refers to `x` and to the parameters: leave them as they are until the
-        last backward.
+        with ``return_cells=True`` returns ``y, state, cells, tape``. The gates of
+        ``return_gates=True`` come before the tape. A layer with `dropout` or other noise that is
+        `training` draws other masks in each call, and `backward` those of its tape's call. The tape
+        refers to `x` and to the parameters: leave them as they are until the last backward.
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, tape = self._forward(
-            x, state, masks, return_cells, parameters, out, save=True, drop=self._next_drop()
+            x,
+            state,
+            masks,
+            return_cells,
+            parameters,
+            out,
+            return_gates=return_gates,
+            save=True,
+            drop=self._next_drop(),
         )
         return y, state, *cells, tape
 
@@ -494,8 +548,10 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         out: object,
         *,
         save: bool,
+        return_gates: object = False,
         drop: Drop | None = None,
     ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
+        shows_gates = self._shows_gates(return_gates, save)
         call, axes = self._read_call(x, state, masks, parameters)
         swapped = self.batch_first and len(axes) == 2
         weights = self._stack.ordered(call.weights)
@@ -513,12 +569,13 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
                 zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
             )
         ]
-        y_n, state_n, cells_n, core = self._run(
+        run: Any = self._run if save or not shows_gates else self._stack.keeping_gates().forward
+        y_n, state_n, cells_n, core = run(
             call.x,
             weights,
             call.state,
             call.masks,
-            save,
+            save or shows_gates,
             target,
             state_out,
             tuple(target for _, target in cells) if letters else None,
@@ -533,35 +590,9 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
             kind(new if whole is None else whole)
             for (whole, _), new in zip(cells, cells_n, strict=True)
         )
+        if shows_gates:
+            shown += (tape.gates(),)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape
-
-    def _read_call(
-        self,
-        x: Any,
-        state: Any,
-        masks: tuple[Any, Any, Any, object, Any],
-        parameters: Mapping[str, Any] | None,
-    ) -> tuple[LayerCall, tuple[int, ...]]:
-        """What is run, and the axes of x before its last one as its user has them."""
-        unbatched = rank(x) == 2
-        swapped = self.batch_first and not unbatched
-        wanted = (None, self.input_size) if unbatched else (None, None, self.input_size)
-        source = self._device.read("x", x, wanted, self.dtype)
-        axes = tuple(source.shape[:-1])
-        batches = () if unbatched else axes[:1] if self.batch_first else axes[1:]
-        source = source.swapaxes(0, 1) if swapped else source
-        lengths, mask, resets, padding, reset_state = masks
-        if swapped:
-            mask, resets = (
-                None if m is None else self._device.read_mask(name, m, axes).swapaxes(0, 1)
-                for name, m in (("mask", mask), ("resets", resets))
-            )
-        state_0 = self._import_state("state", state, *batches)
-        named = self._import_parameters(parameters)
-        masked = options.masks(
-            lengths, mask, resets, padding, self._import_reset_state(reset_state)
-        )
-        return LayerCall(source, named, state_0, masked), axes
 
     def _run(
         self,
@@ -576,83 +607,3 @@ class Layer(Fixed, LayerWeights, DropoutMode, Derivatives):
         drop: Drop | None,
     ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
         return self._stack.network.forward(x, weights, state, masks, save, y, state_n, cells, drop)
-
-    def _check_one_direction(self, method: str) -> None:
-        if self.bidirectional:
-            raise ValueError(f"{method}: expected a layer of one direction, got {self!r}")
-
-    def _output(
-        self,
-        name: str,
-        given: Any,
-        results: Results[Any],
-        shape: tuple[int, ...],
-        swapped: bool,
-    ) -> tuple[Array | None, Array | None]:
-        """A sequence as its user sees it, and the view [T,B,n] that is written; None: a new one."""
-        if not swapped:
-            return given, given
-        if given is None:
-            array = results.empty(shape, self.dtype)
-            return array, array.swapaxes(0, 1)
-        return given, self._device.read(name, given, shape, self.dtype).swapaxes(0, 1)
-
-    def _cells_to_return(self, return_cells: object) -> tuple[str, ...]:
-        """The letters of the states that are returned of every step."""
-        if not options.flag("return_cells", return_cells):
-            return ()
-        if len(self._states) == 1:
-            raise ValueError(f"return_cells: expected False for {self!r}, which has no state but h")
-        return self._states[1:]
-
-    def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]:
-        """Names and arrays of the states beyond h of every step; a tuple of several."""
-        letters = self._states[1:]
-        if cells is None:
-            return [(name, None)] * len(letters)
-        if not letters:
-            raise ValueError(f"{name}: expected None for {self!r}, which has no state but h")
-        if len(letters) == 1:
-            return [(name, cells)]
-        parts = options.values(name, letters, cells)
-        return [(f"{name}[{i}]", part) for i, part in enumerate(parts)]
-
-    def _import_reset_state(self, state: Any) -> tuple[Any, ...]:
-        return self._import_state("reset_state", state)
-
-    def _import_step_resets(self, resets: Any, batches: tuple[int, ...]) -> Any:
-        """Those of a step as those of a sequence of one step."""
-        if resets is None:
-            return None
-        if not batches and isinstance(resets, (bool, np.bool_)):
-            resets = np.array(resets)
-        return self._device.read_mask("resets", resets, batches)[None]
-
-    def _import_state(self, name: str, state: Any, *batches: int) -> tuple[Any, ...]:
-        """One array for each state, [L*D, B, n], or [L*D, n] of no batch."""
-        states = self._states
-        if state is None:
-            return (None,) * len(states)
-        sizes = self._stack.network.state_sizes
-        shapes = [(self._stack.num_runs, *batches, size) for size in sizes]
-        if len(states) == 1:
-            return (self._device.read(name, state, shapes[0], self.dtype),)
-        parts = options.values(name, states, state)
-        return tuple(
-            None if part is None else self._device.read(f"{name}[{i}]", part, shape, self.dtype)
-            for i, (part, shape) in enumerate(zip(parts, shapes, strict=True))
-        )
-
-    def _export_state(self, states: tuple[Array, ...], kind: Callable[[Any], A]) -> Any:
-        exported = tuple(map(kind, states))
-        return exported if len(exported) > 1 else exported[0]
-
-    def _check_tape(self, tape: object) -> None:
-        if not isinstance(tape, LayerTape):
-            raise TypeError(
-                f"tape: expected one of this layer's forward, got {type(tape).__name__}"
-            )
-        if tape.layer is not self:
-            raise ValueError(
-                f"tape: expected one of this layer, {self!r}, got one of another, {tape.layer!r}"
-            )

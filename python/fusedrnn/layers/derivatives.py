@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from fusedrnn import stale
 from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
-from fusedrnn.layers.stack import Stack
+from fusedrnn.layers.arguments import Arguments
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.options import Padding
 
-if TYPE_CHECKING:
-    from fusedrnn.layers.devices import Device
 
-
-class Derivatives:
+class Derivatives(Arguments):
     """What a layer does over dual numbers."""
 
-    _states: ClassVar[tuple[str, ...]]
-    batch_first: bool
-    dtype: str
     compute_dtype: str | None
-    _device: Device
-    _stack: Stack
 
     def jvp(
         self,
@@ -186,17 +178,3 @@ class Derivatives:
             tuple(map(join, states, call.state)),
             with_resets(call.masks, resets, join),
         )
-
-    if TYPE_CHECKING:  # of `Layer`
-
-        def _read_call(
-            self,
-            x: Any,
-            state: Any,
-            masks: tuple[Any, Any, Any, object, Any],
-            parameters: Mapping[str, Any] | None,
-        ) -> tuple[LayerCall, tuple[int, ...]]: ...
-        def _import_state(self, name: str, state: Any, *batches: int) -> tuple[Any, ...]: ...
-        def _export_state(self, states: tuple[Any, ...], kind: Any) -> Any: ...
-        def _parts_of_cells(self, name: str, cells: Any) -> list[tuple[str, Any]]: ...
-        def _check_tape(self, tape: object) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -42,10 +43,14 @@ class Frozen(Fixed):
             options.choice("weight_dtype", weight_dtype, WEIGHT_DTYPES)
             if layer.dtype != "float32":
                 raise ValueError(f"weight_dtype: expected None for {layer!r}, got {weight_dtype!r}")
-        # A layer in all but its parameters, which a frozen network has in their place.
-        self._layer = copy.copy(layer)
         stack = layer._stack
-        self._core = _core.Frozen(stack.network, stack.ordered(stack.parameters), weight_dtype)
+        core = _core.Frozen(stack.network, stack.ordered(stack.parameters), weight_dtype)
+        self._hold(core, copy.copy(layer), weight_dtype or layer.compute_dtype or layer.dtype)
+
+    def _hold(self, core: _core.Frozen, layer: Layer, weight_dtype: str) -> None:
+        """Take a layer in all but its parameters, which a frozen network has in their place."""
+        self._core = core
+        self._layer = layer
         self._layer._run = partial(_run_packed, self._core)  # type: ignore[method-assign]
         self.input_size = layer.input_size
         self.hidden_size = layer.hidden_size
@@ -53,7 +58,7 @@ class Frozen(Fixed):
         self.batch_first = layer.batch_first
         self.bidirectional = layer.bidirectional
         self.dtype = layer.dtype
-        self.weight_dtype = weight_dtype or layer.compute_dtype or layer.dtype
+        self.weight_dtype = weight_dtype
         self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = (
             _knows_nothing if self.bidirectional else self._core.make_step()
         )
@@ -72,8 +77,30 @@ class Frozen(Fixed):
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"{self!r}: packed weights belong to this machine and cannot be pickled; "
-            "pickle the layer and freeze it again"
+            "pickle the layer and freeze it again, or write a file: frozen.save(path)"
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file, for `fusedrnn.load_frozen` and `fusedrnn_frozen_load` of C.
+
+        It has the network and its weights, in the type that they are kept in: so in `weight_dtype`
+        "int8" a quarter of float32's bytes. Any machine reads it, and packs the weights for its own
+        instruction set; on this one the bits of results stay what they are.
+
+        Parameters
+        ----------
+        path : path
+            A file, or nothing yet; of symbolic links what they lead to. Either the whole new file
+            is there afterwards, or what was there before.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be written.
+        ValueError
+            Where something that is no file, such as a folder or a device, is at the path.
+        """
+        self._core.save(path_argument(path), self.batch_first)
 
     def __call__(
         self,
@@ -86,12 +113,19 @@ class Frozen(Fixed):
         padding: Padding = "zero",
         reset_state: Any = None,
         return_cells: bool = False,
+        return_gates: bool = False,
         out: tuple[Any, Any] | None = None,
     ) -> tuple[A, Any]:
         """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
 
-        The same bits too, unless the weights are kept in a smaller dtype.
+        The same bits too, unless the weights are kept in a smaller dtype. Frozen layers keep no
+        gates: ``return_gates=True`` is an error.
         """
+        if options.flag("return_gates", return_gates):
+            raise ValueError(
+                f"return_gates: expected False for {self!r}, as frozen layers keep no gates; call "
+                "the layer itself"
+            )
         # Without masks there is no padding; a wrong word for it is still refused.
         plain = padding == "zero" and lengths is None and mask is None and resets is None
         if plain and out is None and not return_cells and reset_state is None:
@@ -217,6 +251,16 @@ class Frozen(Fixed):
             name: _core.as_array(name, value, (self.num_layers, *batches, size), self.dtype)
             for name, value, size in zip(names, states, stack.network.state_sizes, strict=True)
         }
+
+
+def path_argument(path: object) -> bytes:
+    """A path as the system has it."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected a path, got {type(path).__name__}")
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError(f"path: expected a path, got {path!r}, with a null character")
+    return name
 
 
 def _dense(array: Array) -> Array:

@@ -108,12 +108,7 @@ class Stack:
             directions,
         )
         self._types = (dtype, compute_dtype, device.is_cuda, lean)
-        self.network = self._make_network()
-        self._dual_network: _core.Network | None = None
-        self.width: int = self.network.output_size
-        self.num_runs = num_layers * directions
-        # Of the states beyond h of the last layer, side by side.
-        self.cell_widths = tuple(directions * size for size in self.network.state_sizes[1:])
+        self._take(self._make_network(), num_layers * directions)
         self._kinds = {
             name: (kind, shape)
             for (name, shape, optional), (_, kind, _, _) in zip(
@@ -132,14 +127,57 @@ class Stack:
         for name, (kind, shape) in self._kinds.items():
             yield name, initial.draw(random, kind, shape, hidden_size)
 
+    @classmethod
+    def of_network(cls, network: _core.Network) -> Stack:
+        """The layers of a network that has its parameters elsewhere.
+
+        Raises
+        ------
+        ValueError
+            Where it is no stack of one cell and size, in one direction or in both.
+        """
+        runs = network.runs
+        cell, _, _, _, _, _, input_size, hidden_size, projection_size, heads, *others = runs[0]
+        directions = 2 if len(runs) > 1 and runs[1][1] else 1
+        num_layers = len(runs) // directions
+        stack = cls.__new__(cls)
+        stack.description = (
+            *(cell, input_size, hidden_size, projection_size, heads),
+            *(num_layers, *others, directions),
+        )
+        if runs_of(stack.description) != runs:
+            raise ValueError(
+                "expected layers of one cell and size, each in one direction or in both, got "
+                f"another network of {len(runs)} runs"
+            )
+        stack._types = (network.dtype, network.compute_dtype, False, False)
+        stack._take(network, num_layers * directions)
+        stack._kinds, stack.parameters = {}, {}
+        return stack
+
+    def _take(self, network: _core.Network, num_runs: int) -> None:
+        self.network = network
+        self._dual_network: _core.Network | None = None
+        self._gates_network: _core.Network | None = None
+        self.width: int = network.output_size
+        self.num_runs = num_runs
+        # Of the states beyond h of the last layer, side by side.
+        directions = self.description[-1]
+        self.cell_widths = tuple(directions * size for size in network.state_sizes[1:])
+
+    def layers_and_directions(self) -> tuple[int, bool]:
+        """Their number, and whether they run in both directions."""
+        directions: int = self.description[-1]
+        return self.num_runs // directions, directions == 2
+
     def __getstate__(self) -> dict[str, Any]:
-        made_again = ("network", "_dual_network")
+        made_again = ("network", "_dual_network", "_gates_network")
         return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.network = self._make_network()
-        self._dual_network = None
+        self._dual_network = self._gates_network = None
 
     def dual_network(self) -> _core.Network:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
@@ -149,6 +187,22 @@ class Stack:
                 runs_of(self.description), dtype, "dual", on_cuda, lean
             )
         return self._dual_network
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether a tape with the default memory has gates."""
+        return len(_core.gate_names(self.description[0])) > 0
+
+    def keeping_gates(self) -> _core.Network:
+        """The same layers with the default memory, which keeps gates."""
+        dtype, compute_dtype, on_cuda, lean = self._types
+        if not lean:
+            return self.network
+        if self._gates_network is None:
+            self._gates_network = _core.Network(
+                runs_of(self.description), dtype, compute_dtype, on_cuda, False
+            )
+        return self._gates_network
 
     def _make_network(self) -> _core.Network:
         dtype, compute_dtype, on_cuda, lean = self._types

@@ -314,7 +314,7 @@ class RNN(RecurrentLayer):
         As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`). On the CPU or a CUDA device; of
         float32, float64, bfloat16 or float16. dropout is below 1.
     options
-        As of `fusedrnn.RNN`: clip, memory, compute_dtype, init,
+        As of `fusedrnn.RNN`: clip, heads, memory, compute_dtype, init,
         weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
 
     Raises
@@ -370,7 +370,7 @@ class LSTM(RecurrentLayer):
         float16. dropout is below 1.
     options
         As of `fusedrnn.LSTM`: peephole, coupled, clip, cell_clip, cell_clip_nan, activations,
-        layer_norm, forget_bias, memory, compute_dtype, init, weight_dropout, zoneout,
+        layer_norm, forget_bias, heads, memory, compute_dtype, init, weight_dropout, zoneout,
         recurrent_dropout, recurrent_dropout_mode.
 
     Raises
@@ -420,8 +420,8 @@ class GRU(RecurrentLayer):
         As of `torch.nn.GRU`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
         float16. dropout is below 1.
     options
-        As of `fusedrnn.GRU`: reset_after, clip, activations, layer_norm, memory, compute_dtype,
-        init, weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
+        As of `fusedrnn.GRU`: reset_after, clip, activations, layer_norm, heads, memory,
+        compute_dtype, init, weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from fusedrnn.options import Init, Memory
 class Options(TypedDict, total=False):
     """Of all three."""
 
+    heads: int
     compute_dtype: str | None
     memory: Memory
     init: Init

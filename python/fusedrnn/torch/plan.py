@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ DTYPE_NAMES = {
 
 # What blocks of a reserve are aligned to (csrc/core/reserve.cpp).
 _CPU_LINE, _CUDA_LINE = 64, 256
+# With lean memory a checkpoint follows the other after at least so many rows (t,b), or a step
+# (csrc/cpu/layout.cpp).
+_CHECKPOINT_ROWS = 1024
 
 
 def network_key(description: Description, compute_dtype: str | None, lean: bool) -> str:
@@ -65,7 +68,7 @@ class Plan:
         self._lean: bool = lean
         self._compute_dtype: str | None = compute_dtype
         self._networks: dict[tuple[str, bool, bool], _core.Network] = {}
-        self._bounds: dict[tuple[str, int | None], tuple[int, int, int, int]] = {}
+        self._bounds: dict[tuple[str, int | None], tuple[int, ...]] = {}
         known = self.network("float32", False, dual=True)  # whatever the dtype: sizes alone
         self.num_runs = len(self._runs)
         self.num_parameters = len(known.parameters)
@@ -106,8 +109,9 @@ class Plan:
         """Bytes that hold the reserve of a call, in terms of T and B that may be symbols.
 
         A reserve is a sum of blocks, each a number of bytes times a product of T or T + 1 and B,
-        rounded up to whole lines. At multiples of a line nothing is rounded, and four of them give
-        the sum; then come a line for each block that may be rounded.
+        rounded up to whole lines; of lean memory on the CPU also of the number of checkpoints and
+        B. At multiples of a line nothing is rounded, and a few of them give the sum; then come a
+        line for each block that may be rounded.
         """
         dtype, device = DTYPE_NAMES[x.dtype], x.device
         index = (device.index or 0) if device.type == "cuda" else None
@@ -115,22 +119,18 @@ class Plan:
         known = self._bounds.get((dtype, index))
         if known is None:
             network = self.network(dtype, index is not None)
-            low, high = line, 2 * line
-            base, steps, batch, both = (
-                network.reserve_bytes(T, B, index)
-                for T, B in ((low, low), (high, low), (low, high), (high, high))
-            )
-            product = (both - steps - batch + base) // (low * low)
-            of_steps = (steps - base) // low - product * low
-            of_batch = (batch - base) // low - product * low
-            constant = base - low * (of_steps + of_batch) - low * low * product
+            of = _with_checkpoints if self._lean and index is None else _bilinear
+            constant, *factors = of(lambda T, B: network.reserve_bytes(T, B, index), line)
             # Of a run's reserve there are at most 16 blocks, and the header, flags and row.
-            known = (constant + line * 20 * (self.num_runs + 1), of_steps, of_batch, product)
+            known = (constant + line * 20 * (self.num_runs + 1), *factors)
             self._bounds[dtype, index] = known
-        constant, of_steps, of_batch, product = known
+        constant, of_steps, of_batch, product, of_checkpoints = known
         T, B = x.shape[0], x.shape[1]
-        lines = (constant + of_steps * T + of_batch * B + product * T * B + line - 1) // line
-        return lines * line
+        size = constant + of_steps * T + of_batch * B + product * T * B
+        if of_checkpoints:
+            at_most: Any = torch.sym_min
+            size += of_checkpoints * at_most(T * B, T * B * B // _CHECKPOINT_ROWS + B)
+        return (size + line - 1) // line * line
 
     def parameters(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(arrays[1 : self._states])
@@ -163,6 +163,29 @@ class Plan:
         for place, gradient in zip(self.present(arrays, wants_dx), gradients, strict=True):
             result[place] = gradient
         return result
+
+
+def _bilinear(size: Callable[[int, int], int], line: int) -> tuple[int, ...]:
+    """A constant and the factors of T, B, T B and checkpoints times B in the size of a reserve."""
+    low, high = line, 2 * line
+    base, steps, batch = size(low, low), size(high, low), size(low, high)
+    product = (size(high, high) - steps - batch + base) // (low * low)
+    of_steps = (steps - base) // low - product * low
+    of_batch = (batch - base) // low - product * low
+    constant = base - low * (of_steps + of_batch) - low * low * product
+    return constant, of_steps, of_batch, product, 0
+
+
+def _with_checkpoints(size: Callable[[int, int], int], line: int) -> tuple[int, ...]:
+    """The same, with checkpoints: one every `steps` steps of a line of sequences."""
+    steps = _CHECKPOINT_ROWS // line
+    base, twice = size(steps, line), size(2 * steps, line)
+    product = (twice - size(2 * steps - line // 8, line)) // (line // 8 * line)
+    of_checkpoints = (twice - base) // line - product * steps
+    wide = size(steps, 2 * line)  # of two checkpoints
+    of_batch = (wide - base) // line - product * steps - 3 * of_checkpoints
+    constant = base - line * (of_batch + of_checkpoints + product * steps)
+    return constant, 0, of_batch, product, of_checkpoints
 
 
 @functools.lru_cache(maxsize=1024)

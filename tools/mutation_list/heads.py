@@ -1,0 +1,66 @@
+"""Of block-diagonal recurrent weights, and of sums that are shared."""
+
+from __future__ import annotations
+
+from tools.mutation_list.mistake import CORE, KERNELS, Mutation, expression
+
+MUTATIONS: tuple[Mutation, ...] = (
+    expression(
+        f"{KERNELS}/tile.h",
+        "return panels == 0 ? 0 : panel / panels * depth;",
+        "panel / panels * depth",
+        "0",
+        "all heads read the h of the first one",
+        "heads",
+    ),
+    expression(
+        f"{KERNELS}/tile.h",
+        "if (tile.panel / panels != (tile.panel + tile.panels - 1) / panels) part.panels = 1;",
+        "tile.panel / panels != (tile.panel + tile.panels - 1) / panels",
+        "false",
+        "panels of two heads that go together read the h of the first one",
+        "heads",
+    ),
+    expression(
+        "csrc/cpu/heads.cpp",
+        "const int64_t column = i % p.H / narrow * narrow % wide;",
+        "i % p.H / narrow * narrow % wide",
+        "0",
+        "heads that go together all have their weights in the first columns",
+        "heads",
+    ),
+    expression(
+        f"{KERNELS}/parameter_gradients.h",
+        "const int64_t first_unit = head * units, first_column = head * columns;",
+        "head * columns",
+        "0",
+        "gradients of all heads are with the h of the first one",
+        "heads",
+    ),
+    expression(
+        f"{CORE}/reserve.cpp",
+        "{int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P, p.heads}) {",
+        "p.heads",
+        "int64_t{1}",
+        "the reserve of another number of heads is taken",
+        "heads",
+        "module_errors",
+    ),
+    expression(
+        f"{KERNELS}/parameter_gradients.h",
+        "if (all[i].delta == all[k].delta && all[i].saved == all[k].saved &&",
+        "all[i].saved == all[k].saved",
+        "true",
+        "a gain has the gradient of a bias",
+        "layer_norm",
+    ),
+    expression(
+        f"{KERNELS}/parameter_gradients.h",
+        "if (!exists(rows.begin + k)) continue;  // nothing has been saved",
+        "!exists(rows.begin + k)",
+        "false",
+        "gradients of gains read what no step has saved",
+        "layer_norm",
+        "layer_norm_layers",
+    ),
+)
