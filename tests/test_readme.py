@@ -160,6 +160,9 @@ def check_extras(requirement: str) -> None:
 
 def check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     match words:
+        case ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1", "torchrun", *options]:
+            run = pytest.importorskip("torch.distributed.run")
+            assert (ROOT / run.parse_args(options).training_script).is_file()
         case [setting, *rest] if "=" in setting:
             _, _, value = setting.partition("=")
             option = re.fullmatch(r"-D(FUSEDRNN_\w+)=(ON|OFF)", value)

@@ -1,0 +1,61 @@
+"""The examples in Python, small: the numbers at their ends are far from what comes by chance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import fusedrnn as fr
+from examples import forecast, keras_to_fusedrnn
+from examples.pytorch import recurrent_ppo, speech_commands
+
+ROOT = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For arrays of this size several only wait for each other."""
+    before = torch.get_num_threads(), fr.get_num_threads()
+    torch.set_num_threads(1)
+    fr.set_num_threads(1)
+    yield
+    torch.set_num_threads(before[0])
+    fr.set_num_threads(before[1])
+
+
+def test_forecasts_beat_the_seasonal_naive_one(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, naive = forecast.main(["--steps", "60", "--hidden", "32"])
+    assert ours < 0.8 * naive
+    assert f"quantile loss {ours:.4f}, " in capsys.readouterr().out
+
+
+# Keras' own get_weights(), of a variable of JAX.
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+def test_a_model_of_keras_is_served_with_its_own_numbers() -> None:
+    assert keras_to_fusedrnn.main(["--epochs", "1", "--units", "8"]) < 1e-5
+
+
+def test_ppo_remembers() -> None:
+    words = ["--updates", "10", "--episodes", "64", "--longest", "3"]
+    assert recurrent_ppo.main(words) > 0.75  # without memory 0.5
+
+
+def test_commands_are_recognised() -> None:
+    words = ["--steps", "75", "--recordings", "128", "--hidden", "32"]
+    assert speech_commands.main(words) > 0.4  # always the same one: 0.125
+
+
+def test_the_list_has_every_example() -> None:
+    listed = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    there = {
+        str(path.relative_to(ROOT))
+        for kind in ("*.py", "*.c", "*.cpp", "*.rs")
+        for path in ROOT.rglob(kind)
+    }
+    assert listed == there
