@@ -298,6 +298,7 @@ def test_donated_arrays() -> None:
         ({"memory": "small"}, ValueError, "memory: expected"),
         ({"padding": "same"}, ValueError, "padding: expected"),
         ({"out": 1}, ValueError, "out: expected None"),
+        ({"return_gates": True}, ValueError, "return_gates: expected False in JAX, got True"),
         ({"compute_dtype": "bfloat16"}, ValueError, "compute_dtype: expected"),
         ({"clip": -1.0}, ValueError, "clip: expected"),
     ],

@@ -135,7 +135,9 @@ def run(
     """
     if isinstance(x, Elsewhere):
         given = (cell, x.x, parameters, states, masks, reverse, compute_dtype, out)
-        found: tuple[Any, Any, Any, Any] = x.run(*given, return_cells, constants, heads)
+        found: tuple[Any, Any, Any, Any] = x.run(
+            *given, return_cells, return_gates, constants, heads
+        )
         return found
     blocks = options.positive("heads", heads)
     letters = options.STATES[: len(states)]

@@ -25,7 +25,8 @@ def _in_jax(function: F) -> F:
 
     traced.__doc__ = (
         f"`fusedrnn.{function.__name__}` for JAX: compiled, differentiated, batched.\n\n"
-        "Beside its arguments, `out` left out, it takes `memory`, as its forward function does."
+        "Beside its arguments, without `out` and `return_gates`, it takes `memory`, as its forward "
+        "function does."
     )
     return traced  # type: ignore[return-value]
 
@@ -41,12 +42,15 @@ def _run(
     compute_dtype: object,
     out: object,
     return_cells: object,
+    return_gates: object,
     constants: tuple[float, ...],
     heads: object,
 ) -> tuple[Any, tuple[Any, ...], tuple[Any, ...], None]:
     """What `fusedrnn.functional.run` does, over JAX."""
     if out is not None:
         raise ValueError("out: expected None, for JAX's arrays are never written to, got some")
+    if options.flag("return_gates", return_gates):
+        raise ValueError("return_gates: expected False in JAX, got True")
     lengths, mask, resets, padding, reset_states = masks
     names = list(_shapes(cell, constants))
     given = [array(name, value) for name, value in zip(names, parameters, strict=True)]
