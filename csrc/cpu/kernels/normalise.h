@@ -191,11 +191,14 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
       }
       auto* const deltas = context.delta_row(step.time, b);
       for (int g = 0; g < norm.gates; ++g) {
-        for (int64_t panel = 0; panel * W < H; ++panel) {
+        // Products read zeros behind the last unit.
+        for (int64_t panel = 0; panel * W < F::padded(H); ++panel) {
           const int64_t unit = panel * W;
+          const bool computed = valid && unit < H;
           V dx = V::zero();
-          if (valid) dx = scale * (d(panel, g) - means.first - x(panel, g) * means.second);
+          if (computed) dx = scale * (d(panel, g) - means.first - x(panel, g) * means.second);
           if (norm.delta < 0) {
+            if (unit >= H) continue;
             if (valid) dx = dx + d(panel, norm.gates);  // what reaches the row beside its norm
             dx.store(static_cast<Real*>(job.dpassed) + b * ld + unit);
           } else {
