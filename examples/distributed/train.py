@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -42,6 +43,12 @@ class Characters(nn.Module):
     def forward(self, text: Tensor) -> Tensor:
         y, _ = self.rnn(self.embed(text))
         return self.head(y)
+
+
+def say(line: str) -> None:
+    """Write a line in one piece: processes share the output."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def encoded(text: str) -> tuple[Tensor, int]:
@@ -81,7 +88,7 @@ def train(o: argparse.Namespace, rank: int, world: int) -> float:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-    print(f"process {rank} of {world}: from step {first}", flush=True)
+    say(f"process {rank} of {world}: from step {first}")
     spread = DistributedDataParallel(model) if world > 1 else model
 
     for step in range(first, o.steps):
@@ -96,7 +103,7 @@ def train(o: argparse.Namespace, rank: int, world: int) -> float:
         if rank == 0 and (done % o.every == 0 or done == o.steps):
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             save(o.checkpoint, state | {"step": done})
-            print(f"step {done}: {loss.item():.4f} nats a character of its own", flush=True)
+            say(f"step {done}: {loss.item():.4f} nats a character of its own")
 
     with torch.no_grad():
         begins = torch.linspace(0, len(held_out) - 2 * o.length, 64).long()
@@ -120,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
         dist.barrier()
         dist.destroy_process_group()
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{bits:.4f} bits a character of text held out")
+        say(f"{bits:.4f} bits a character of text held out")
     return bits
 
 
