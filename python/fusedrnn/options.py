@@ -33,6 +33,20 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_dual_types(dtype: str, compute_dtype: str | None) -> None:
+    """That x of such a type, computed in such a one, has dual numbers: for autograd of others."""
+    if dtype not in ("float32", "float64"):
+        raise TypeError(
+            "x: expected dtype float32 or float64 (derivatives along a direction, second "
+            f"derivatives), got {dtype}"
+        )
+    if compute_dtype not in (None, "float32", "float64"):
+        raise ValueError(
+            "compute_dtype: expected None (derivatives along a direction, second derivatives), "
+            f"got {compute_dtype!r}"
+        )
+
+
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str):

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fusedrnn.jax.network import DTYPES, Plan
+from fusedrnn.jax.network import Plan
 from fusedrnn.jax.primitives import network_p
-from fusedrnn.options import either
+from fusedrnn.options import DTYPES, either
 
 
 def array(name: str, value: Any) -> Any:

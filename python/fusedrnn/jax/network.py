@@ -22,10 +22,10 @@ import numpy as np
 
 from fusedrnn import _core
 from fusedrnn.layers.stack import Description, runs_of
+from fusedrnn.options import check_dual_types
 
 _COMPUTE_BFLOAT16 = 1  # of fusedrnn_compute; else 0
 _TANGENTS = {"float32": "complex64", "float64": "complex128"}
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def register() -> None:
@@ -212,17 +212,7 @@ def _dual(value: Any, tangent: Any) -> Any:
 def _duals(
     plan: Plan, there: str, arrays: Sequence[Any], directions: str, tangents: Sequence[Any]
 ) -> list[Any]:
-    dtype = arrays[0].dtype.name
-    if dtype not in _TANGENTS:
-        raise TypeError(
-            "x: expected dtype float32 or float64 (derivatives along a direction, second "
-            f"derivatives), got {dtype}"
-        )
-    if plan.compute_dtype not in (None, dtype):
-        raise ValueError(
-            "compute_dtype: expected None (derivatives along a direction, second derivatives), "
-            f"got {plan.compute_dtype!r}"
-        )
+    check_dual_types(arrays[0].dtype.name, plan.compute_dtype)
     places, slopes = _at(there, arrays), _at(directions, tangents)
     count = plan.num_differentiable
     duals = [

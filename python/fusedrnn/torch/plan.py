@@ -21,6 +21,7 @@ import torch
 
 from fusedrnn import _core
 from fusedrnn.layers.stack import Description, runs_of
+from fusedrnn.options import check_dual_types
 
 # lengths, mask, resets, seed
 NUM_UNDIFFERENTIABLE = 4
@@ -94,16 +95,7 @@ class Plan:
 
     def check_duals(self, dtype: torch.dtype) -> None:
         """Of derivatives of gradients and along a direction."""
-        if dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                "x: expected dtype float32 or float64 (derivatives along a direction, second "
-                f"derivatives), got {str(dtype).removeprefix('torch.')}"
-            )
-        if self._compute_dtype not in (None, "float32", "float64"):
-            raise ValueError(
-                "compute_dtype: expected None (derivatives along a direction, second derivatives), "
-                f"got {self._compute_dtype!r}"
-            )
+        check_dual_types(str(dtype).removeprefix("torch."), self._compute_dtype)
 
     def reserve_bound(self, x: torch.Tensor) -> Any:
         """Bytes that hold the reserve of a call, in terms of T and B that may be symbols.
