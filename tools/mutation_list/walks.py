@@ -216,7 +216,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/normalise.h",
-        "if (valid) dx = scale * (d(panel, g) - means.first - x(panel, g) * means.second);",
+        "if (computed) dx = scale * (d(panel, g) - means.first - x(panel, g) * means.second);",
         "(d(panel, g) - means.first - x(panel, g) * means.second)",
         "(d(panel, g) - means.first)",
         "the gradient of a norm takes the variance for a constant",
