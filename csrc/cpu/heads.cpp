@@ -11,7 +11,7 @@ int64_t heads_of_panels(const KernelShape& shape, const Problem& p) {
   // All are powers of two.
   const int64_t unit = std::max({panel_units(shape), int64_t{shape.recurrent_panel} * shape.width,
                                  int64_t{shape.depth_unit}});
-  int64_t heads = p.heads;
+  int64_t heads = std::clamp<int64_t>(p.heads, 1, std::max<int64_t>(p.H / unit, 1));
   while (heads > 1 && (p.heads % heads != 0 || p.H / heads % unit != 0)) --heads;
   return heads;
 }

@@ -231,10 +231,9 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             shape.real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
     const ProductShape& product = shape.stages[i].product;
-    const bool heads = product.of_heads && p.heads > 1;
     arena.add(job.transposed[i],
               count(round_up(extent(p, product.depth), narrow), product.gates,
-                    heads ? depth_of(p, product) : job.delta_block),
+                    heads_of(p, product) > 1 ? depth_of(p, product) : job.delta_block),
               shape.panel_bytes);
   }
   arena.add(job.input,

@@ -165,8 +165,7 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
     const StageShape& stage = shape.stages[i];
     stages[i] = {divide_up(extent(p, stage.units), panel),
                  shape.recurrent_panel,
-                 stage.product.gates * extent(p, stage.product.units) /
-                     (stage.product.of_heads ? p.heads : 1),
+                 stage.product.gates * extent(p, stage.product.units) / heads_of(p, stage.product),
                  8,
                  kCellCycles * shape.recurrent_panel * 2,
                  stage.meets_backward};

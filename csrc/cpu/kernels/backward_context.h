@@ -98,7 +98,7 @@ struct BackwardContext : Context<F, BackwardJob> {
     return has_heads(product) ? depth_of(p, product) : job.delta_block;
   }
   FUSEDRNN_MEMBER bool has_heads(const ProductShape& product) const {
-    return product.of_heads && p.heads > 1;
+    return heads_of(p, product) > 1;
   }
 
   Chunk chunk{};

@@ -222,9 +222,12 @@ consteval bool is_supported() {
 FUSEDRNN_INLINE int64_t extent(const Problem& p, char letter) {
   return letter == 'I' ? p.I : letter == 'P' ? p.P : p.H;
 }
-// Columns of a product's weights.
+// Blocks along the diagonal of a product's weights, and columns of these.
+FUSEDRNN_INLINE int64_t heads_of(const Problem& p, const ProductShape& product) {
+  return product.of_heads ? p.heads : 1;
+}
 FUSEDRNN_INLINE int64_t depth_of(const Problem& p, const ProductShape& product) {
-  return product.of_heads ? extent(p, product.depth) / p.heads : extent(p, product.depth);
+  return extent(p, product.depth) / heads_of(p, product);
 }
 
 }  // namespace fusedrnn::cpu

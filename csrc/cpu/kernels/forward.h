@@ -118,7 +118,7 @@ class Forward {
     arrays.norms = norms;
     // Of a tile that a narrow format has room for: some rows of a panel, or all of a few panels.
     constexpr int64_t kRows = kMaxTileRows;
-    const int64_t together = rows.size() < kRows ? kRows / (rows.size() + (rows.size() == 0)) : 1;
+    const int64_t together = rows.size() > 0 && rows.size() < kRows ? kRows / rows.size() : 1;
     for (int64_t panel = 0; panel < panels.end; panel += together) {
       const int64_t width = panels.end - panel < together ? panels.end - panel : together;
       for (int64_t b = rows.begin; b < rows.end; b += kRows) {

@@ -132,8 +132,7 @@ struct HeadPanels {
   int64_t panels;  // of a head; 0: all are of one
 
   FUSEDRNN_MEMBER HeadPanels(const Problem& p, const ProductShape& product, int64_t panel_units)
-      : depth(depth_of(p, product)),
-        panels(product.of_heads && p.heads > 1 ? depth / panel_units : 0) {}
+      : depth(depth_of(p, product)), panels(heads_of(p, product) > 1 ? depth / panel_units : 0) {}
 
   FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const {
     return panels == 0 ? 0 : panel / panels * depth;
