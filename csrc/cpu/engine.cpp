@@ -12,6 +12,7 @@
 #include "cpu/heads.h"
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
+#include "cpu/order.h"
 #include "cpu/plan.h"
 #include "cpu/unpack.h"
 
@@ -76,8 +77,10 @@ void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   const WithWholeHeads call_with_whole_heads(given, shape, packed == nullptr);
   const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
+  const SequenceOrder order(call.flags, p.T, p.B);
   Crew crew("forward", plan_forward, shape, p);
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
+  job.order = *order;
   job.save = call.reserve != nullptr && !p.lean;
   job.masks_operand = masks_operand(p, job.save);
 
@@ -120,6 +123,17 @@ void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again,
   }
 }
 
+// Whether gradients of states are wanted, limited or given where no step exists.
+bool reaches_padding(const BackwardCall& call, const SequenceOrder& order) {
+  bool reaches = call.clip_dh > 0;
+  bool gives = call.dy.data != nullptr;
+  for (int s = 0; s < kMaxStates; ++s) {
+    reaches |= call.flow[s] != nullptr;
+    gives |= call.dstate_y[s].data != nullptr;
+  }
+  return reaches || (gives && order.shows_padding());
+}
+
 void add_step(Arena& arena, ForwardJob& job) {
   const Problem& p = job.call->problem;
   add_states(arena, *job.shape, p, false, job.kept);
@@ -153,11 +167,14 @@ void backward(const BackwardCall& given) {
   const WithWholeHeads call_with_whole_heads(given, shape, true);
   const BackwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
+  const SequenceOrder order(call.flags, p.T, p.B);
   Crew crew("backward", plan_backward, shape, p);
   BackwardJob job{};
   job.call = &call;
   job.shape = &shape;
   job.grid = crew.grid();
+  job.order = *order;
+  job.all_rows = reaches_padding(call, order);
   job.gradient_heads = given.problem.heads;
   job.ld_state = state_stride(shape, p);
   Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
@@ -178,7 +195,8 @@ void gates(const GatesCall& call) {
   States kept{};
   Arena memory(const_cast<void*>(call.reserve));  // only read
   add_states(memory, shape, call.problem, true, kept);
-  unit.gates(call, shape, kept.saved);
+  const SequenceOrder order(call.flags, call.problem.T, call.problem.B);
+  unit.gates(call, shape, *order, kept.saved);
 }
 
 void drop(const DropCall& call) {

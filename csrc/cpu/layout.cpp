@@ -8,9 +8,6 @@ namespace fusedrnn::cpu {
 
 namespace {
 
-// Rows of the parameter gradients' products that are summed before they are added to the total:
-// part of the result's definition, so the same for any number of threads.
-constexpr int64_t kBlockRows = 256;
 constexpr int64_t kBlockColumns = 512;
 
 // Rows of a lean problem whose gates and deltas exist at a time, in all and a thread: as few as
@@ -175,6 +172,8 @@ void add_scratch(Arena& arena, const KernelShape& shape, const Problem& p, const
   job.ld_staged = row_stride(p.I, shape.row_bytes);
   add_parts(arena, plan, count(panels * shape.gates * panel_units(shape), rows, plan.chunk_steps),
             shape.real_bytes, job.projection);
+  add_parts(arena, plan, shape.staged ? 0 : count(rows, plan.chunk_steps), sizeof(void*),
+            job.inputs);
   add_parts(arena, plan, shape.staged ? count(rows, plan.chunk_steps, job.ld_staged) : 0,
             shape.row_bytes, job.staged);
   add_parts(arena, plan, shape.quantised ? count(rows, job.ld_state) : 0, shape.row_bytes,
@@ -252,7 +251,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   };
   add_sums(shape.input);
   for (int i = 0; i < shape.stage_count; ++i) add_sums(shape.stages[i].product);
-  for (int k = 0; k < shape.vector_gradient_count && several; ++k) {
+  for (int k = 0; k < shape.vector_gradient_count; ++k) {
     const VectorShape& vector = shape.vector_gradients[k];
     if (shape.edge_bytes == shape.real_bytes) continue;
     if (call.dparameters[vector.parameter].data == nullptr) continue;

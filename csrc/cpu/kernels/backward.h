@@ -22,14 +22,20 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
   const bool has_flow = flows(context.job);
   for (int64_t number = first; number > first - context.chunk.steps(); --number) {
     const BackwardStep step(context, number);
-    draw_masks(context, number);
+    if (step.rows.size() == 0) continue;
+    draw_masks(context, number, step.rows);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       BackwardArrays<Real> arrays;
       find_arrays(context, step, i, arrays);
-      for_products<F>(registers, context.p.B, kRecurrentPanel,
-                      BackwardTiles<F>{context, step, i, maps[i], arrays},
-                      context.panels(stage.units), context.share.rows, turns(number));
+      const BackwardTiles<F> tiles{context, step, i, maps[i], arrays};
+      const Range panels = context.panels(stage.units);
+      // Rows that the following step brings a product to are in tiles of their own.
+      const Range parts[] = {step.following, {step.following.end, step.rows.end}};
+      for (const Range rows : parts) {
+        for_products<F>(registers, context.p.B, kRecurrentPanel, tiles, panels, rows,
+                        turns(number));
+      }
       if (context.shape.norm_count > 0) through_norms(context, step, i);
       if (stage.meets_backward) context.wait_for_group();
     }

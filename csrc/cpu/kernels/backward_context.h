@@ -13,18 +13,24 @@ constexpr int kWidePanel = 4;
 // Where a step's arrays lie.
 struct BackwardStep {
   int64_t number, time, entering;
-  const uint8_t* flags;            // of this step, or null
-  const uint8_t* following_flags;  // of the following one, or null
-  bool shows_states;               // whether there are gradients of every step's states beside dy
+  // Those that live at this step, or that live at the following one, whose product they get; and
+  // the latter alone, unless this is the last step.
+  Range rows, following;
+  Flags flags;            // of this step
+  Flags following_flags;  // of the following one
+  bool shows_states;      // whether there are gradients of every step's states beside dy
 
   template <class Context>
   FUSEDRNN_MEMBER BackwardStep(const Context& context, int64_t step)
       : number(step),
         time(context.slots.time(step)),
         entering(context.kept_slot(context.slots.entering(step))),
+        rows(context.walked(step)),
+        following(step + 1 < context.p.T ? context.walked(step + 1) : Range{0, 0}),
         flags(context.flags_at(step)),
         following_flags(context.flags_at(step + 1)),
         shows_states(false) {
+    if (rows.size() < following.size()) rows = following;
     for (const Sequence& dy : context.call.dstate_y) shows_states |= dy.data != nullptr;
   }
 };
@@ -45,7 +51,13 @@ struct BackwardContext : Context<F, BackwardJob> {
   static constexpr int kPanel = kRecurrentPanel * Base::W;
   static constexpr int kSums = kTileSums<F, kRecurrentPanel>;
 
-  BackwardContext(const BackwardJob& its_job, int thread) : Base(its_job, thread, kPanel, true) {}
+  BackwardContext(const BackwardJob& its_job, int thread)
+      : Base(its_job, thread, kPanel, true), delta_stride(job.ld_delta * this->sequences.step) {}
+
+  // Rows that a step has anything to do with.
+  FUSEDRNN_MEMBER Range walked(int64_t step) const {
+    return job.all_rows ? Range{0, this->sequences.count} : this->living(step);
+  }
 
   // The chunk that begins with a step, going backward.
   FUSEDRNN_MEMBER void enter_chunk(int64_t step) {
@@ -56,22 +68,29 @@ struct BackwardContext : Context<F, BackwardJob> {
     chunk.last = step + 1 == chunk.steps();
   }
 
-  FUSEDRNN_MEMBER Real* carry_row(int s, int64_t b) const {
-    return static_cast<Real*>(job.carry[s]) + b * job.ld_state;
+  FUSEDRNN_MEMBER Real* carry_row(int s, int64_t row) const {
+    return static_cast<Real*>(job.carry[s]) + this->state_offset(0, row);
   }
-  FUSEDRNN_MEMBER Real* flow_row(int s, int64_t step, int64_t b) const {
-    return static_cast<Real*>(job.flow[s]) + ((step & 1) * p.B + b) * job.ld_state;
+  FUSEDRNN_MEMBER Real* resets_row(int s, int64_t row) const {
+    return static_cast<Real*>(job.resets[s]) + this->state_offset(0, row);
+  }
+  FUSEDRNN_MEMBER Real* flow_row(int s, int64_t step, int64_t row) const {
+    return static_cast<Real*>(job.flow[s]) + this->state_offset(step & 1, row);
   }
   // A state that was cut: its gradient is that of the reset state.
-  FUSEDRNN_MEMBER void add_to_reset(int s, int64_t b, int64_t unit, V gradient) const {
+  FUSEDRNN_MEMBER void add_to_reset(int s, int64_t row, int64_t unit, V gradient) const {
     if (job.resets[s] == nullptr) return;
-    Real* const sum = static_cast<Real*>(job.resets[s]) + b * job.ld_state + unit;
+    Real* const sum = resets_row(s, row) + unit;
     (V::load(sum) + gradient).store(sum);
   }
-  FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t b) const {
+  FUSEDRNN_MEMBER Row* delta_at_place(int64_t time, int64_t place) const {
     // The step that follows a chunk lies behind it, or in reverse before it.
     const int64_t first = chunk.begin - (p.reverse && job.chunk_steps < p.T);
-    return static_cast<Row*>(job.delta) + ((time - first) * p.B + b) * job.ld_delta;
+    return static_cast<Row*>(job.delta) + ((time - first) * p.B + place) * job.ld_delta;
+  }
+  // Of the thread's rows, which lie delta_stride apart.
+  FUSEDRNN_MEMBER Row* delta_row(int64_t time, int64_t row) const {
+    return delta_at_place(time, this->sequences.place(row));
   }
   // Where the states of a slot lie, or gates and what stages pass on of a time.
   FUSEDRNN_MEMBER int64_t kept_slot(int64_t slot) const {
@@ -101,6 +120,7 @@ struct BackwardContext : Context<F, BackwardJob> {
     return heads_of(p, product) > 1;
   }
 
+  const int64_t delta_stride;
   Chunk chunk{};
 };
 
@@ -156,8 +176,8 @@ FUSEDRNN_ONCE void mask_gradient(const BackwardContext<F>& context, const Tile& 
   using V = typename F::V;
   constexpr int kPanel = BackwardContext<F>::kPanel;
   for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b, sums += kPanel) {
-      const auto mask = context.mask_rows(context.job.noise.operand, b, panel * kPanel);
+    for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sums += kPanel) {
+      const auto mask = context.mask_rows(context.job.noise.operand, row, panel * kPanel);
       for (int i = 0; i < kPanel; i += V::width) {
         context.times_mask(V::load(sums + i), mask.data + i).store(sums + i);
       }
@@ -185,7 +205,7 @@ FUSEDRNN_ONCE void multiply_heads(const BackwardContext<F>& context, const Produ
       product.set_weights(weights + g * heads.depth * kPanel, 0, stride, part);
       product.out = out + (panel - tile.panel) * product.out_panel;
       product.set_rows(deltas + g * context.job.delta_block + heads.first_column(panel),
-                       context.job.ld_delta);
+                       context.delta_stride);
       run_product(product, kRecurrentPanel, part);
     }
     for (int64_t i = 0; g > 0 && i < numbers; i += V::width) {
@@ -213,7 +233,7 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
     product.depth = depth;
     product.set_weights(weights, 0, depth * kPanel, tile);
     product.out = sums;
-    product.set_rows(deltas, context.job.ld_delta);
+    product.set_rows(deltas, context.delta_stride);
     run_product(product, kRecurrentPanel, tile);
   }
   if (context.job.noise.operand != nullptr && context.multiplies_recurrent(source)) {
@@ -230,24 +250,16 @@ FUSEDRNN_ONCE void begin_carry(const BackwardContext<F>& context) {
     const Matrix& last = context.call.dstate_n[s];
     const int64_t units = extent(context.p, context.shape.states[s].size);
     const Range panels = context.panels(context.shape.states[s].size);
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
-      const auto* src = last.data == nullptr
-                            ? nullptr
-                            : static_cast<const typename F::Edge*>(last.data) + b * last.stride;
+    for (int64_t row = 0; row < context.sequences.count; ++row) {
+      const auto* src = row_of<const typename F::Edge>(last, context.sequences.number(row));
       for (int64_t unit = panels.begin * kPanel; unit < panels.end * kPanel; unit += V::width) {
-        load_columns<V>(src, unit, units).store(context.carry_row(s, b) + unit);
+        load_columns<V>(src, unit, units).store(context.carry_row(s, row) + unit);
         if (context.job.resets[s] != nullptr) {
-          V::zero().store(static_cast<typename F::Real*>(context.job.resets[s]) +
-                          b * context.job.ld_state + unit);
+          V::zero().store(context.resets_row(s, row) + unit);
         }
       }
     }
   }
-}
-
-template <class Edge>
-FUSEDRNN_INLINE Edge* row_of(const Matrix& matrix, int64_t row) {
-  return static_cast<Edge*>(matrix.data) + row * matrix.stride;
 }
 
 // The gradients of the initial states: the carry, and for h what its product brings, which is the
@@ -256,11 +268,11 @@ template <class F>
 struct InitialState {
   const BackwardContext<F>& context;
   int state;
+  bool multiplied;  // whether the rows are multiplied by the first step
 
   void run(Tile tile) const {
     using V = typename F::V;
-    const bool multiplied = state == 0 && context.shape.h_stage >= 0;
-    const uint8_t* flags = context.flags_at(0);
+    const Flags flags = context.flags_at(0);
     const int64_t units = extent(context.p, context.shape.states[state].size);
     const Matrix& out = context.call.dstate_0[state];
     alignas(64) typename F::Real sums[BackwardContext<F>::kSums]{};
@@ -268,14 +280,16 @@ struct InitialState {
       multiply_deltas(context, context.shape.h_stage, context.slots.time(0), tile, sums);
     }
     for_vectors<V>(tile, sums + tile.repeated * BackwardContext<F>::kPanel,
-                   [&](V product, int64_t unit, int64_t b) FUSEDRNN_LAMBDA {
+                   [&](V product, int64_t unit, int64_t row) FUSEDRNN_LAMBDA {
                      const int lanes = lanes_at<V>(unit, units);
                      if (lanes == 0) return;
-                     if (multiplied && is_cut(flags, b))
-                       context.add_to_reset(state, b, unit, product);
+                     if (multiplied && flags.cut(row)) {
+                       context.add_to_reset(state, row, unit, product);
+                     }
                      if (out.data == nullptr) return;
-                     V d = V::load(context.carry_row(state, b) + unit);
-                     if (multiplied && is_multiplied(flags, b)) d = d + product;
+                     V d = V::load(context.carry_row(state, row) + unit);
+                     if (multiplied && flags.multiplied(row)) d = d + product;
+                     const int64_t b = context.sequences.number(row);
                      d.store(row_of<typename F::Edge>(out, b) + unit, lanes);
                    });
   }
@@ -287,8 +301,13 @@ FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
   for (int s = 0; s < context.shape.state_count; ++s) {
     const bool resets = s == 0 && context.job.resets[0] != nullptr;
     if (context.call.dstate_0[s].data == nullptr && !resets) continue;
-    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s},
-                    context.panels(context.shape.states[s].size), context.share.rows);
+    const bool multiplied = s == 0 && context.shape.h_stage >= 0;
+    const Range living = multiplied ? context.walked(0) : Range{0, 0};
+    const Range panels = context.panels(context.shape.states[s].size);
+    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s, true},
+                    panels, living);
+    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s, false},
+                    panels, {living.end, context.sequences.count});
   }
 }
 

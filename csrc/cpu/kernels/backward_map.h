@@ -38,9 +38,9 @@ struct BackwardStage {
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
                               zones_out(*arrays.problem)};
     with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
-      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t b) {
+      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
         const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0) stage.finish(product, {b, unit}, lanes, constants);
+        if (lanes > 0) stage.finish(product, {row, unit}, lanes, constants);
       });
     });
   }
@@ -51,15 +51,15 @@ struct BackwardStage {
 
   template <class K>
   void finish(V product, Site at, int lanes, const K& constants) const {
-    const bool shown = is_shown(arrays.flags, at.row);
+    const bool shown = arrays.flags.shown(at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dnext[s] = V::load(arrays.carry[s].at(at.row, at.unit));
     }
     if constexpr (kFirst && kCell.h_stage >= 0) {
-      if (is_multiplied(arrays.following_flags, at.row)) {
+      if (arrays.following_flags.multiplied(at.row)) {
         dnext[0] = dnext[0] + product;
-      } else if (is_cut(arrays.following_flags, at.row)) {
+      } else if (arrays.following_flags.cut(at.row)) {
         add_to(arrays.resets[0], at, product);
       }
     }
@@ -80,11 +80,11 @@ struct BackwardStage {
         dnext[s].store(arrays.flow[s].at(at.row, at.unit));
       }
     }
-    if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
+    if (zones && arrays.flags.valid(at.row)) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
-    if (is_valid(arrays.flags, at.row)) {
+    if (arrays.flags.valid(at.row)) {
       compute(at, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
@@ -137,7 +137,7 @@ struct BackwardStage {
     for (int s = 0; s < kStates && zones; ++s) {
       if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
     }
-    for (int s = 0; s < kStates && is_cut(arrays.flags, at.row); ++s) {
+    for (int s = 0; s < kStates && arrays.flags.cut(at.row); ++s) {
       if (!ends(s)) continue;
       add_to(arrays.resets[s], at, dprev[s]);
       dprev[s] = V::zero();
@@ -165,7 +165,7 @@ struct BackwardStage {
     return parameter < 0 || arrays.dparameters[parameter].data != nullptr;
   }
 
-  static V load(const Rows<const Real>& rows, Site at, int lanes) {
+  static V load(const CallerRows<const Real>& rows, Site at, int lanes) {
     const Real* const src = rows.at(at.row, at.unit);
     return lanes == W ? V::load(src) : V::load(src, lanes);
   }

@@ -12,8 +12,8 @@ constexpr int source_stage(const CellShape& shape, int index) {
   return shape.stages[index].passes ? index + 1 : -1;
 }
 
-// Where a stage's arrays lie, from the first sequence and unit on. Null is what the format stores
-// as other numbers than maps compute with.
+// Where a stage's arrays lie, from the thread's first row and unit 0 on. Null is what the format
+// stores as other numbers than maps compute with.
 template <class F>
 FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const BackwardStep& step,
                                int index, BackwardArrays<typename F::Real>& arrays) {
@@ -22,6 +22,7 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   const BackwardCall& call = context.call;
   const BackwardJob& job = context.job;
   const StageShape& stage = shape.stages[index];
+  const int64_t stride = context.row_stride;
   arrays.problem = &context.p;
   arrays.flags = step.flags;
   arrays.following_flags = step.following_flags;
@@ -29,38 +30,44 @@ FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const Backward
   arrays.clip_dh = static_cast<typename PlainOf<Real>::type>(call.clip_dh);
   if (stage.units == 'H') {
     arrays.vectors = static_cast<const Real*>(job.vectors);
-    arrays.saved = {nullptr, context.saved_numbers()};
+    arrays.saved = {nullptr, context.saved_stride()};
     if (shape.saved_bytes == sizeof(Real)) {
       arrays.saved.data = static_cast<const Real*>(job.kept.saved) +
-                          context.kept_slot(step.time) * context.p.B * arrays.saved.stride;
+                          context.saved_offset(context.kept_slot(step.time), 0);
     }
   }
   arrays.candidate = {};
   if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, 0, 0);
   arrays.dy = {};
   for (int s = 0; s < shape.state_count; ++s) {
-    arrays.prev[s] = arrays.dstate_y[s] = {};
+    arrays.prev[s] = {};
+    arrays.dstate_y[s] = {};
     arrays.carry[s] = arrays.resets[s] = arrays.flow[s] = {};
     arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], 0, 0);
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
-      arrays.prev[s] = {context.state_row(s, step.entering, 0), job.ld_state};
+      arrays.prev[s] = {context.state_row(s, step.entering, 0), stride};
     }
     if constexpr (kSame<typename F::Edge, Real>) {
-      if (s == 0) arrays.dy = rows_from<const Real>(call.dy, step.time, 0, 0);
-      arrays.dstate_y[s] = rows_from<const Real>(call.dstate_y[s], step.time, 0, 0);
+      if (s == 0) arrays.dy = context.template caller_rows<const Real>(call.dy, step.time, 0);
+      arrays.dstate_y[s] = context.template caller_rows<const Real>(call.dstate_y[s], step.time, 0);
     }
-    arrays.carry[s] = {context.carry_row(s, 0), job.ld_state};
-    arrays.resets[s] = {static_cast<Real*>(job.resets[s]), job.ld_state};
-    if (job.flow[s] != nullptr)
-      arrays.flow[s] = {context.flow_row(s, step.number, 0), job.ld_state};
+    arrays.carry[s] = {context.carry_row(s, 0), stride};
+    if (job.resets[s] != nullptr) arrays.resets[s] = {context.resets_row(s, 0), stride};
+    if (job.flow[s] != nullptr) arrays.flow[s] = {context.flow_row(s, step.number, 0), stride};
   }
-  arrays.dnormed = {static_cast<Real*>(job.dnormed), shape.normed_blocks * job.ld_state};
-  arrays.dnormed_block = job.ld_state;
-  arrays.dpassed = {static_cast<const Real*>(job.dpassed), job.ld_state};
+  if (shape.norm_count > 0) {
+    const int64_t blocks = shape.normed_blocks;
+    arrays.dnormed = {static_cast<Real*>(job.dnormed) + context.state_offset(0, 0) * blocks,
+                      stride * blocks};
+    arrays.dnormed_block = job.ld_state;
+    arrays.dpassed = {static_cast<const Real*>(job.dpassed) + context.state_offset(0, 0), stride};
+  }
   arrays.delta = {};
   arrays.delta_block = job.delta_block;
-  if constexpr (!F::kConverts) arrays.delta = {context.delta_row(step.time, 0), job.ld_delta};
+  if constexpr (!F::kConverts) {
+    arrays.delta = {context.delta_row(step.time, 0), context.delta_stride};
+  }
 }
 
 template <class F>
@@ -78,7 +85,7 @@ struct BackwardTiles {
     alignas(64) Real sums[kSums];
     const bool last = index == context.shape.stage_count - 1;
     const int source = source_stage(context.shape, index);
-    if (source >= 0 && (!last || step.number + 1 < context.p.T) && has_gradient(tile)) {
+    if (source >= 0 && has_gradient(tile, last)) {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
       multiply_deltas(context, source, time, tile, sums);
     } else {  // the product of nothing
@@ -92,14 +99,13 @@ struct BackwardTiles {
     }
   }
 
-  // Deltas of steps that do not exist are zero, and so is their product.
-  FUSEDRNN_MEMBER bool has_gradient(const Tile& tile) const {
-    if (step.flags == nullptr) return true;
-    bool any = false;
-    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
-      any |= (step.flags[b] & kValid) != 0;
-      any |= step.following_flags != nullptr && (step.following_flags[b] & kValid) != 0;
-    }
+  // Whether deltas reach any row: those of the following step, which nobody has written of rows
+  // that do not live at it, or of this one. They are zero where a step does not exist.
+  FUSEDRNN_MEMBER bool has_gradient(const Tile& tile, bool from_following) const {
+    if (from_following && tile.row >= step.following.end) return false;
+    const Flags& flags = from_following ? step.following_flags : step.flags;
+    bool any = flags.data == nullptr;
+    for (int64_t m = 0; m < tile.rows && !any; ++m) any = flags.valid(tile.row + m);
     return any;
   }
 };

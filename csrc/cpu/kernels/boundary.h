@@ -9,22 +9,21 @@ template <class F>
 FUSEDRNN_ONCE void enter_first_step(const ForwardContext<F>& context) {
   using Edge = typename F::Edge;
   using V = typename F::V;
-  const uint8_t* flags = context.flags_at(0);
-  const int64_t slot = context.slots.entering(0), U = context.panel_units;
+  const int64_t U = context.panel_units;
   for (int s = 0; s < context.shape.state_count; ++s) {
     const Matrix& initial = context.call.state_0[s];
     const Edge* reset = static_cast<const Edge*>(context.call.reset_state[s].data);
     const char size = context.shape.states[s].size;
     const int64_t units = extent(context.p, size);
     const Range panels = context.panels(size);
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+    for (int64_t row = 0; row < context.sequences.count; ++row) {
+      const int64_t step = context.first_step(row), slot = context.slots.entering(step);
       const Edge* src = reset;
-      if (!is_cut(flags, b)) {
-        src = initial.data == nullptr ? nullptr
-                                      : static_cast<const Edge*>(initial.data) + b * initial.stride;
+      if (!context.flags_at(step).cut(row)) {
+        src = row_of<const Edge>(initial, context.sequences.number(row));
       }
       for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += V::width) {
-        context.store_state(s, slot, b, unit, load_columns<V>(src, unit, units),
+        context.store_state(s, slot, row, unit, load_columns<V>(src, unit, units),
                             context.shape.h_stage, units);
       }
     }
@@ -35,33 +34,64 @@ template <class F>
 FUSEDRNN_ONCE void leave_last_step(const ForwardContext<F>& context) {
   using Edge = typename F::Edge;
   using V = typename F::V;
-  const int64_t slot = context.slots.entering(context.p.T), U = context.panel_units;
+  const int64_t U = context.panel_units;
   for (int s = 0; s < context.shape.state_count; ++s) {
     const Matrix& last = context.call.state_n[s];
     if (last.data == nullptr) continue;
     const char size = context.shape.states[s].size;
     const int64_t units = extent(context.p, size);
     const Range panels = context.panels(size);
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
-      Edge* dst = static_cast<Edge*>(last.data) + b * last.stride;
+    for (int64_t row = 0; row < context.sequences.count; ++row) {
+      const int64_t slot = context.standing_slot(row, context.p.T);
+      Edge* const dst = row_of<Edge>(last, context.sequences.number(row));
       for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units;
            unit += V::width) {
-        context.load_state(s, slot, b, unit).store(dst + unit, lanes_at<V>(unit, units));
+        context.load_state(s, slot, row, unit).store(dst + unit, lanes_at<V>(unit, units));
       }
     }
   }
 }
 
-// Calls visit(s, b, unit, vector of the checkpoint) for the thread's own part of the states.
+// What y and states of every step show of rows that do not live at a step: zeros, or the state that
+// stands still.
+template <class F>
+FUSEDRNN_ONCE void show_standing(const ForwardContext<F>& context, const ForwardStep& step,
+                                 int64_t number) {
+  using Edge = typename F::Edge;
+  using V = typename F::V;
+  const int64_t U = context.panel_units;
+  for (int s = 0; s < context.shape.state_count; ++s) {
+    const char size = context.shape.states[s].size;
+    const int64_t units = extent(context.p, size);
+    const Range panels = context.panels(size);
+    const auto show = [&](const Sequence& y) FUSEDRNN_LAMBDA {
+      if (y.data == nullptr) return;
+      const CallerRows<Edge> rows = context.template caller_rows<Edge>(y, step.time, 0);
+      for (int64_t row = step.rows.end; row < context.sequences.count; ++row) {
+        const int64_t slot = context.standing_slot(row, number);
+        const bool shown = step.flags.shown(row);
+        for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units;
+             unit += V::width) {
+          const V v = shown ? context.load_state(s, slot, row, unit) : V::zero();
+          v.store(rows.at(row, unit), lanes_at<V>(unit, units));
+        }
+      }
+    };
+    if (s == 0) show(context.call.y);
+    show(context.call.state_y[s]);
+  }
+}
+
+// Calls visit(s, row, unit, vector of the checkpoint) for the thread's own part of the states.
 template <class F, class Visit>
 FUSEDRNN_INLINE void for_checkpoint(const ForwardContext<F>& context, int64_t number,
                                     const Visit& visit) {
   const int64_t U = context.panel_units;
   for (int s = 0; s < context.shape.state_count; ++s) {
     const Range panels = context.panels(context.shape.states[s].size);
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+    for (int64_t row = 0; row < context.sequences.count; ++row) {
       for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += F::V::width) {
-        visit(s, b, unit, context.state_offset(number, b) + unit);
+        visit(s, row, unit, context.state_offset(number, row) + unit);
       }
     }
   }
@@ -75,10 +105,10 @@ FUSEDRNN_ONCE void leave_checkpoint(const ForwardContext<F>& context, int64_t st
   const int64_t time = context.slots.time(step);
   const int64_t before = context.p.reverse ? time + 1 : time;  // of the first step of each
   if (step > 0 && before % checkpoints.steps != 0) return;
-  const int64_t slot = context.slots.entering(step);
   for_checkpoint(context, time / checkpoints.steps,
-                 [&](int s, int64_t b, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
-                   const auto v = context.load_state(s, slot, b, unit);
+                 [&](int s, int64_t row, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
+                   const int64_t slot = context.standing_slot(row, step);
+                   const auto v = context.load_state(s, slot, row, unit);
                    if (s == 0) {
                      v.store(static_cast<typename F::State*>(checkpoints.states[0]) + at);
                    } else {
@@ -91,13 +121,14 @@ template <class F>
 FUSEDRNN_ONCE void enter_checkpoint(const ForwardContext<F>& context, int64_t number) {
   using V = typename F::V;
   void* const* const states = context.job.checkpoints.states;
-  const int64_t slot = context.slots.entering(0);
-  for_checkpoint(context, number, [&](int s, int64_t b, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
-    const V v = s == 0 ? V::load(static_cast<const typename F::State*>(states[0]) + at)
-                       : V::load(static_cast<const typename F::Real*>(states[s]) + at);
-    context.store_state(s, slot, b, unit, v, context.shape.h_stage,
-                        extent(context.p, context.shape.states[s].size));
-  });
+  for_checkpoint(
+      context, number, [&](int s, int64_t row, int64_t unit, int64_t at) FUSEDRNN_LAMBDA {
+        const V v = s == 0 ? V::load(static_cast<const typename F::State*>(states[0]) + at)
+                           : V::load(static_cast<const typename F::Real*>(states[s]) + at);
+        const int64_t slot = context.standing_slot(row, 0);
+        context.store_state(s, slot, row, unit, v, context.shape.h_stage,
+                            extent(context.p, context.shape.states[s].size));
+      });
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -16,6 +16,8 @@ FUSEDRNN_ONCE void take_chunk_again(const BackwardContext<F>& context,
   ForwardCall call = *job.call;
   Problem& p = call.problem;
   job.call = &call;
+  job.order = context.job.order;
+  job.order.first_time = chunk.begin;
   p.T = chunk.steps();
   p.noise.first_step += chunk.begin;
   call.x.data = static_cast<typename F::Edge*>(call.x.data) + chunk.begin * call.x.t_stride;

@@ -22,7 +22,9 @@ struct Context {
         call(*job.call),
         p(call.problem),
         slots{p.T, p.reverse, save},
-        share(job.grid, p.B, thread),
+        share(job.grid, thread),
+        sequences(share.sequences(job.order, p)),
+        row_stride(job.ld_state * sequences.step),
         panel_units(panel_size),
         h_panels(share.of_group(blocks_of(p.H, panel_units))),
         p_panels(p.P == p.H ? h_panels : share.of_group(blocks_of(p.P, panel_units))) {}
@@ -42,21 +44,41 @@ struct Context {
   // Its panels of units.
   FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
 
-  // Of a step, by sequence; null: every sequence valid, none cut.
-  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
-    return call.flags == nullptr || step == p.T ? nullptr : call.flags + slots.time(step) * p.B;
+  // The thread's rows of sequences that live at a step, which are the first ones; behind the last
+  // step there are none.
+  FUSEDRNN_MEMBER Range living(int64_t step) const {
+    return {0, step == p.T ? 0 : sequences.living(slots.time(step))};
   }
-  FUSEDRNN_MEMBER int64_t state_offset(int64_t slot, int64_t b) const {
-    return (slot * p.B + b) * job.ld_state;
+  // The first of a row's steps, and the one behind its last.
+  FUSEDRNN_MEMBER int64_t first_step(int64_t row) const {
+    return p.reverse ? p.T - sequences.end(row) : 0;
   }
-  FUSEDRNN_MEMBER State* h_row(int64_t slot, int64_t b) const {
-    return static_cast<State*>(job.kept.states[0]) + state_offset(slot, b);
+  FUSEDRNN_MEMBER int64_t end_step(int64_t row) const {
+    return p.reverse ? p.T : sequences.end(row);
   }
-  FUSEDRNN_MEMBER Real* state_row(int s, int64_t slot, int64_t b) const {
-    return static_cast<Real*>(job.kept.states[s]) + state_offset(slot, b);
+  // Where the state lies that enters a step, which before a row's first one and behind its last
+  // stands still.
+  FUSEDRNN_MEMBER int64_t standing_slot(int64_t row, int64_t step) const {
+    const int64_t first = first_step(row), end = end_step(row);
+    return slots.entering(step < first ? first : step < end ? step : end);
   }
-  FUSEDRNN_MEMBER V load_state(int s, int64_t slot, int64_t b, int64_t unit) const {
-    return s == 0 ? V::load(h_row(slot, b) + unit) : V::load(state_row(s, slot, b) + unit);
+
+  FUSEDRNN_MEMBER Flags flags_at(int64_t step) const {
+    if (call.flags == nullptr || step == p.T) return {};
+    return {call.flags + slots.time(step) * p.B + sequences.first_number(), sequences.numbers()};
+  }
+  // Of the thread's rows, which lie row_stride apart.
+  FUSEDRNN_MEMBER int64_t state_offset(int64_t slot, int64_t row) const {
+    return (slot * p.B + sequences.place(row)) * job.ld_state;
+  }
+  FUSEDRNN_MEMBER State* h_row(int64_t slot, int64_t row) const {
+    return static_cast<State*>(job.kept.states[0]) + state_offset(slot, row);
+  }
+  FUSEDRNN_MEMBER Real* state_row(int s, int64_t slot, int64_t row) const {
+    return static_cast<Real*>(job.kept.states[s]) + state_offset(slot, row);
+  }
+  FUSEDRNN_MEMBER V load_state(int s, int64_t slot, int64_t row, int64_t unit) const {
+    return s == 0 ? V::load(h_row(slot, row) + unit) : V::load(state_row(s, slot, row) + unit);
   }
 
   // Whether a stage multiplies w_hh, of which the mask of its operand is.
@@ -71,16 +93,28 @@ struct Context {
     return select(factor <= V::zero(), V::zero(), v * factor);
   }
 
-  // A mask from a sequence and unit on; null where none is drawn.
+  // A mask from a row and unit on; null where none is drawn.
   FUSEDRNN_MEMBER Rows<const Real> mask_rows(const void* mask, int64_t row, int64_t unit) const {
     if (mask == nullptr) return {};
-    return {static_cast<const Real*>(mask) + row * job.ld_state + unit, job.ld_state};
+    return {static_cast<const Real*>(mask) + state_offset(0, row) + unit, row_stride};
+  }
+  // What is the caller's, from the thread's first row and a unit on.
+  template <class Number>
+  FUSEDRNN_MEMBER CallerRows<Number> caller_rows(const Sequence& y, int64_t time,
+                                                 int64_t unit) const {
+    if (y.data == nullptr) return {};
+    Number* const first = static_cast<Number*>(y.data) + time * y.t_stride;
+    return {first + sequences.first_number() * y.b_stride + unit, y.b_stride, sequences.numbers()};
   }
 
-  // Gates are saved in panels of so many units, so many numbers of a step's sequence.
+  // Gates are saved in panels of so many units, so many numbers of a step's row.
   FUSEDRNN_MEMBER int64_t saved_panel() const { return int64_t{shape.unit_vectors} * W; }
   FUSEDRNN_MEMBER int64_t saved_numbers() const {
     return blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
+  }
+  FUSEDRNN_MEMBER int64_t saved_stride() const { return saved_numbers() * sequences.step; }
+  FUSEDRNN_MEMBER int64_t saved_offset(int64_t step, int64_t row) const {
+    return (step * p.B + sequences.place(row)) * saved_numbers();
   }
 
   const Job& job;
@@ -89,6 +123,8 @@ struct Context {
   const Problem& p;
   const Slots slots;
   const Share share;
+  const Sequences sequences;
+  const int64_t row_stride;
   const int64_t panel_units;
   const Range h_panels, p_panels;
 };

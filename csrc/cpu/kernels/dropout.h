@@ -46,17 +46,18 @@ FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, in
   }
 }
 
-// The mask of a walk at one step, [B][ld]: the thread's own sequences and units.
+// The mask of a walk at one step, [B][ld]: of some of the thread's rows, and its own units.
 template <class Context>
 FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Context::Real>& mask,
-                            int64_t t, char size, typename Context::Real* rows) {
+                            int64_t t, Range rows, char size, void* masks) {
   using Real = typename Context::Real;
   const Range panels = context.panels(size);
   const int64_t all = extent(context.p, size), end = panels.end * context.panel_units;
   const int64_t begin = panels.begin * context.panel_units;
   Real values[kUnitsTogether];
-  for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
-    Real* const row = rows + b * context.job.ld_state;
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const int64_t b = context.sequences.number(row);
+    Real* const dst = static_cast<Real*>(masks) + context.state_offset(0, row);
     const int64_t last = end < all ? end : all;
     for (int64_t first = begin / cells::kUnitsOfDraw * cells::kUnitsOfDraw; first < last;
          first += kUnitsTogether) {
@@ -64,7 +65,7 @@ FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Co
       draw(mask, t, b, first, units, values);
       // Others draw the units beside them.
       for (int64_t i = first < begin ? begin - first : 0; i < units; ++i) {
-        row[first + i] = values[i];
+        dst[first + i] = values[i];
       }
     }
   }
@@ -80,13 +81,13 @@ FUSEDRNN_ONCE void draw_operand_mask(const Context& context) {
   const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::state, noise.run),
                               rate.last_dropped, Real(0),
                               static_cast<typename PlainOf<Real>::type>(rate.scale)};
-  draw_own(context, mask, 0, context.shape.states[0].size,
-           static_cast<Real*>(context.job.noise.operand));
+  draw_own(context, mask, 0, {0, context.sequences.count}, context.shape.states[0].size,
+           context.job.noise.operand);
 }
 
 // Those of one step; `step`: when it is taken.
 template <class Context>
-FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step) {
+FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step, Range rows) {
   using Real = typename Context::Real;
   const Noise& noise = context.p.noise;
   if (!noise.training) return;
@@ -96,15 +97,14 @@ FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step) {
     const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run),
                                 rate.last_dropped, Real(0),
                                 static_cast<typename PlainOf<Real>::type>(rate.scale)};
-    draw_own(context, mask, t, 'H', static_cast<Real*>(context.job.noise.candidate));
+    draw_own(context, mask, t, rows, 'H', context.job.noise.candidate);
   }
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (noise.zoneout[s] == 0) continue;
     const MaskValues<Real> mask{noise.seed, cells::row_of_zoneout(s, noise.run),
                                 cells::DropRate::of(noise.zoneout[s]).last_dropped, Real(1),
                                 Real(0)};
-    draw_own(context, mask, t, context.shape.states[s].size,
-             static_cast<Real*>(context.job.noise.zoneout[s]));
+    draw_own(context, mask, t, rows, context.shape.states[s].size, context.job.noise.zoneout[s]);
   }
 }
 

@@ -43,20 +43,30 @@ class Forward {
     const ForwardJob& job = context_.job;
     draw_operand_mask(context_);
     if (job.masks_operand) {
-      mask_operand(context_, context_.shape.h_stage, context_.slots.entering(0));
+      for (int64_t row = 0; row < context_.sequences.count; ++row) {
+        mask_operand(context_, context_.shape.h_stage, {row, row + 1},
+                     context_.standing_slot(row, 0));
+      }
     }
     context_.wait_for_all();
     const bool single = context_.shape.stage_count == 1 && context_.shape.norm_count == 0;
     if (job.frozen && context_.p.T == 1 && single) {
       take_single_step();
     } else {
-      int64_t chunk_step = 0;
-      for (int64_t step = 0; step < context_.p.T; ++step) {
-        if (chunk_step == 0) project_chunk(context_, registers_, step);
-        draw_masks(context_, step);
-        leave_checkpoint(context_, step);
-        take_step(ForwardStep(context_, step, chunk_step));
-        if (++chunk_step == job.chunk_steps) chunk_step = 0;
+      InputChunk chunk;
+      int64_t chunk_row = 0;
+      for (int64_t number = 0; number < context_.p.T; ++number) {
+        if (number == chunk.end_step) {
+          chunk = project_chunk(context_, registers_, number);
+          chunk_row = 0;
+        }
+        const ForwardStep step(context_, number, chunk_row);
+        chunk_row += step.rows.size();
+        leave_checkpoint(context_, number);
+        if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);
+        if (step.rows.size() == 0) continue;
+        draw_masks(context_, number, step.rows);
+        take_step(step);
       }
     }
   }
@@ -84,21 +94,21 @@ class Forward {
   }
 
   // A stage whose map sees statistics of whole rows: first its sums, of all units of the thread's
-  // sequences, then the norms, then the map.
+  // rows, then the norms, then the map.
   FUSEDRNN_ONCE void take_normed_stage(int index, const ForwardStep& step,
                                        ForwardArrays<Real>& arrays) {
     const StageShape& stage = context_.shape.stages[index];
     const int vectors = stage_vectors(context_.shape, stage);
     const int64_t numbers = vectors * F::V::width;
-    const Range panels = context_.panels(stage.units), rows = context_.share.rows;
+    const Range panels = context_.panels(stage.units), rows = step.rows;
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], arrays};
     if (stage.reads_row) {
       for (int64_t panel = 0; panel < panels.end; ++panel) {
         Real* dst = sums + panel * rows.size() * numbers;
-        for (int64_t b = rows.begin; b < rows.end; ++b, dst += numbers) {
+        for (int64_t row = rows.begin; row < rows.end; ++row, dst += numbers) {
           const Real* const src =
-              static_cast<const Real*>(context_.job.passed) + b * context_.job.ld_state;
+              static_cast<const Real*>(context_.job.passed) + context_.state_offset(0, row);
           for (int64_t i = 0; i < numbers; i += F::V::width) {
             F::V::load(src + panel * numbers + i).store(dst + i);
           }
@@ -113,18 +123,18 @@ class Forward {
                                    SumTiles<F>{tiles, sums, numbers}, some, rows, step.turned);
                  });
     }
-    RowNorm<Real>* const norms = context_.norms_at(step.of_step);
-    find_norms(context_, index, vectors, sums, arrays, norms);
-    arrays.norms = norms;
+    const Rows<RowNorm<Real>> norms = context_.norms_at(step.of_step);
+    find_norms(context_, index, vectors, sums, step.rows, arrays, norms);
+    arrays.norms = {norms.data, norms.stride};
     // Of a tile that a narrow format has room for: some rows of a panel, or all of a few panels.
     constexpr int64_t kRows = kMaxTileRows;
     const int64_t together = rows.size() > 0 && rows.size() < kRows ? kRows / rows.size() : 1;
     for (int64_t panel = 0; panel < panels.end; panel += together) {
       const int64_t width = panels.end - panel < together ? panels.end - panel : together;
-      for (int64_t b = rows.begin; b < rows.end; b += kRows) {
-        const int64_t left = rows.end - b;
-        tiles.finish(Tile{panel, width, b, left < kRows ? left : kRows, 0, panel},
-                     sums + (panel * rows.size() + b - rows.begin) * numbers);
+      for (int64_t row = rows.begin; row < rows.end; row += kRows) {
+        const int64_t left = rows.end - row;
+        tiles.finish(Tile{panel, width, row, left < kRows ? left : kRows, 0, panel},
+                     sums + (panel * rows.size() + row) * numbers);
       }
     }
   }
@@ -133,9 +143,11 @@ class Forward {
   FUSEDRNN_ONCE void mask_what_follows(int index, const ForwardStep& step) const {
     const CellShape& shape = context_.shape;
     if (shape.stages[index].passes && context_.multiplies_recurrent(index + 1)) {
-      mask_operand(context_, index + 1, step.of_step);
+      mask_operand(context_, index + 1, step.rows, step.of_step);
     }
-    if (shape.states[0].last_stage == index) mask_operand(context_, shape.h_stage, step.leaving);
+    if (shape.states[0].last_stage == index) {
+      mask_operand(context_, shape.h_stage, step.rows, step.leaving);
+    }
   }
 
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
@@ -143,7 +155,7 @@ class Forward {
     for_products<F>(registers_, context_.p.B,
                     stage_vectors(context_.shape, context_.shape.stages[stage]),
                     ForwardTiles<F>{context_, step, stage, weights, maps_[stage], arrays}, panels,
-                    context_.share.rows, step.turned);
+                    step.rows, step.turned);
   }
 
   // One step with weights that stay packed: both products of a few panels, then those of the next
@@ -152,7 +164,8 @@ class Forward {
     const ForwardStep step(context_, 0, 0);
     ForwardArrays<Real> arrays;
     find_arrays(context_, step, 0, arrays);
-    if constexpr (F::kStage) stage_inputs(context_, 0, 1);
+    const InputChunk chunk = find_inputs(context_, 0);
+    if (step.rows.size() < context_.sequences.count) show_standing(context_, step, 0);
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
     }
@@ -163,7 +176,7 @@ class Forward {
     for (int64_t i = 0; i < groups; ++i) {
       const int64_t begin = all.begin + (context_.job.turned ? groups - 1 - i : i) * group;
       const Range some{begin, begin + group < all.end ? begin + group : all.end};
-      project_panels(context_, registers_, 0, 1, some,
+      project_panels(context_, registers_, chunk.rows, some,
                      Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
       walk_panels(0, step, arrays, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
     }
@@ -173,12 +186,10 @@ class Forward {
   FUSEDRNN_MEMBER void quantise_operands(int index, const ForwardStep& step) const {
     const StageShape& stage = context_.shape.stages[index];
     const int64_t depth = extent(context_.p, stage.product.depth);
-    const Range rows = context_.share.rows;
-    for (int64_t b = rows.begin; b < rows.end; ++b) {
+    for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
       const Real* src = stage.operand == cells::Operand::h
-                            ? context_.h_row(step.entering, b)
-                            : context_.passed_row(index, step.of_step, b);
-      const int64_t row = b - rows.begin;
+                            ? context_.h_row(step.entering, row)
+                            : context_.passed_row(index, step.of_step, row);
       context_.quantised_scales[row] =
           quantise_row<F>(src, depth, context_.quantised + row * context_.job.ld_state);
     }

@@ -46,20 +46,20 @@ struct ForwardStage {
   void run(const Tile& tile, const Real* sum, const K& constants) const {
     using X = typename OneOrTwo<V, K::kUsual && kTwins>::type;
     Site sites[Bundle<X>::count];
-    int64_t panel = tile.panel, b = tile.row;
+    int64_t panel = tile.panel, row = tile.row;
     int j = 0;
     while (panel < tile.panel + tile.panels) {
       int found = 0;
       do {
         Site& next = sites[found];
-        next = site(sum + j * W, panel, j, b);
+        next = site(sum + j * W, panel, j, row);
         if (++j == Cell::kUnitVectors) {
           j = 0;
           sum += N * W;
-          if (++b == tile.row + tile.rows) b = tile.row, ++panel;
+          if (++row == tile.row + tile.rows) row = tile.row, ++panel;
         }
         if (next.left <= 0) continue;
-        if (is_valid(arrays.flags, next.row)) {
+        if (arrays.flags.valid(next.row)) {
           ++found;
         } else {
           keep(next);
@@ -77,12 +77,12 @@ struct ForwardStage {
     const Real* a;        // the input projection
     const Real* vectors;  // the vector parameters
     Real* saved;          // null where nothing is kept
-    int64_t row, unit;    // from the arrays' first ones
+    int64_t row, unit;    // from the arrays' first unit
     int64_t left;         // units from this one on
   };
 
-  Site site(const Real* sum, int64_t panel, int j, int64_t b) const {
-    Site site{sum, nullptr, nullptr, nullptr, b - arrays.row, 0, 0};
+  Site site(const Real* sum, int64_t panel, int j, int64_t row) const {
+    Site site{sum, nullptr, nullptr, nullptr, row, 0, 0};
     site.left = units - (panel * U + j * W);
     site.unit = units - site.left - arrays.unit;
     if constexpr (kHidden) {
@@ -165,7 +165,7 @@ struct ForwardStage {
         if (kCell.norms[n].stage != Index) continue;
         const auto of = [&](Real RowNorm<Real>::* number) {
           return collect<X>(sites, [&](const Site& site) {
-            return V::set(arrays.norms[site.row * kNorms + n].*number);
+            return V::set(arrays.norms.at(site.row, n)->*number);
           });
         };
         norms[n] = {of(&RowNorm<Real>::mean), of(&RowNorm<Real>::scale)};
@@ -206,16 +206,16 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
       each(sites, next[s], [&](const Site& site, V v) {
-        if (is_cut(arrays.next_flags, site.row)) v = reset_state(s, site);
+        if (arrays.next_flags.cut(site.row)) v = reset_state(s, site);
         v.store(arrays.next[s].at(site.row, site.unit));
       });
     }
   }
 
   template <class X>
-  void show(const Rows<Real>& y, const Site* sites, X x) const {
+  void show(const CallerRows<Real>& y, const Site* sites, X x) const {
     each(sites, x, [&](const Site& site, V v) {
-      if (!is_shown(arrays.flags, site.row)) v = V::zero();
+      if (!arrays.flags.shown(site.row)) v = V::zero();
       Real* const dst = y.at(site.row, site.unit);
       if (site.left >= W) {
         v.store(dst);

@@ -6,7 +6,7 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Where a stage's arrays lie, from the thread's first sequence and unit on. Null is what the format
+// Where a stage's arrays lie, from the thread's first row and unit on. Null is what the format
 // stores as other numbers than maps compute with.
 template <class F>
 FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardStep& step, int index,
@@ -17,52 +17,52 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
   const ForwardCall& call = context.call;
   const ForwardJob& job = context.job;
   const StageShape& stage = shape.stages[index];
-  const int64_t row = context.share.rows.begin, panel = context.panels(stage.units).begin;
-  const int64_t unit = panel * context.panel_units;
+  const int64_t panel = context.panels(stage.units).begin, unit = panel * context.panel_units;
+  const int64_t stride = context.row_stride;
   arrays.problem = &context.p;
-  arrays.row = row;
   arrays.unit = unit;
-  arrays.flags = step.flags == nullptr ? nullptr : step.flags + row;
-  arrays.next_flags = step.next_flags == nullptr ? nullptr : step.next_flags + row;
+  arrays.flags = step.flags;
+  arrays.next_flags = step.next_flags;
   if (stage.units == 'H') {
     arrays.projection_row = context.projection_vectors() * F::V::width;
     arrays.projection_panel = context.projection_rows * arrays.projection_row;
     arrays.projection = context.projection_at(panel, step.chunk_row, arrays.projection_row);
     arrays.vectors = static_cast<const Real*>(job.packed.vectors) + unit * shape.vector_count;
-    arrays.saved = {nullptr, context.saved_numbers()};
+    arrays.saved = {nullptr, context.saved_stride()};
     if (job.kept.saved != nullptr && shape.saved_bytes == sizeof(Real)) {
       arrays.saved.data = static_cast<Real*>(job.kept.saved) +
-                          (step.of_step * context.p.B + row) * arrays.saved.stride +
-                          unit * shape.saved;
+                          context.saved_offset(step.of_step, 0) + unit * shape.saved;
     }
   }
   arrays.candidate = {};
-  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, row, unit);
-  arrays.y = arrays.passed = {};
+  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, 0, unit);
+  arrays.passed = {};
+  arrays.y = {};
   for (int s = 0; s < shape.state_count; ++s) {
     arrays.prev[s] = {};
-    arrays.next[s] = arrays.state_y[s] = {};
+    arrays.next[s] = {};
+    arrays.state_y[s] = {};
     arrays.reset[s] = nullptr;
     arrays.zoneout[s] = {};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
-      arrays.prev[s] = {context.state_row(s, step.entering, row) + unit, job.ld_state};
-      arrays.next[s] = {context.state_row(s, step.leaving, row) + unit, job.ld_state};
+      arrays.prev[s] = {context.state_row(s, step.entering, 0) + unit, stride};
+      arrays.next[s] = {context.state_row(s, step.leaving, 0) + unit, stride};
     }
-    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], row, unit);
+    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], 0, unit);
     if constexpr (kSameOutside) {
-      if (s == 0) arrays.y = rows_from<Real>(call.y, step.time, row, unit);
-      arrays.state_y[s] = rows_from<Real>(call.state_y[s], step.time, row, unit);
+      if (s == 0) arrays.y = context.template caller_rows<Real>(call.y, step.time, unit);
+      arrays.state_y[s] = context.template caller_rows<Real>(call.state_y[s], step.time, unit);
       const auto* const reset = static_cast<const Real*>(call.reset_state[s].data);
       if (reset != nullptr) arrays.reset[s] = reset + unit;
     }
   }
   if (stage.passes_row) {
-    arrays.passed = {static_cast<Real*>(job.passed) + row * job.ld_state + unit, job.ld_state};
+    arrays.passed = {static_cast<Real*>(job.passed) + context.state_offset(0, 0) + unit, stride};
   }
   if constexpr (kSame<typename F::Passed, Real>) {
     if (stage.passes) {
-      arrays.passed = {context.passed_row(index + 1, step.of_step, row) + unit, job.ld_state};
+      arrays.passed = {context.passed_row(index + 1, step.of_step, 0) + unit, stride};
     }
   }
 }
@@ -70,20 +70,21 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardSt
 // What w_hh multiplies in the place of the thread's own part of what stage `index` does: of h in a
 // slot, or of what was passed on to it at a step.
 template <class F>
-FUSEDRNN_ONCE void mask_operand(const ForwardContext<F>& context, int index, int64_t slot) {
+FUSEDRNN_ONCE void mask_operand(const ForwardContext<F>& context, int index, Range rows,
+                                int64_t slot) {
   using V = typename F::V;
   if constexpr (!F::kQuantised) {
     const StageShape& stage = context.shape.stages[index];
     const bool of_h = stage.operand == cells::Operand::h;
     const int64_t units = extent(context.p, stage.product.depth), U = context.panel_units;
     const Range panels = context.panels(stage.product.depth);
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
-      typename F::Row* const row = context.operand_row(index, slot, b);
-      const Rows<const typename F::Real> mask = context.mask_rows(context.job.noise.operand, b, 0);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      typename F::Row* const operand = context.operand_row(index, slot, row);
+      const auto mask = context.mask_rows(context.job.noise.operand, row, 0);
       for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += V::width) {
-        const V v = of_h ? context.load_state(0, slot, b, unit) : V::load(row + unit);
+        const V v = of_h ? context.load_state(0, slot, row, unit) : V::load(operand + unit);
         const V masked = context.times_mask(v, mask.data == nullptr ? nullptr : mask.data + unit);
-        context.store_operand(row, unit, units, F::round_operand(masked));
+        context.store_operand(operand, unit, units, F::round_operand(masked));
       }
     }
   }
@@ -137,40 +138,37 @@ struct ForwardTiles {
       product.out = sums + (panel - tile.panel) * panel_numbers;
       const int64_t column = heads.first_column(panel);
       if constexpr (F::kQuantised) {
-        const int64_t first = tile.first_row() - context.share.rows.begin;
+        const int64_t first = tile.first_row();
         product.row_scale = context.quantised_scales + first;
         product.set_rows(context.quantised + first * context.job.ld_state + column,
                          context.job.ld_state);
       } else {
         const int64_t slot = stage.operand == cells::Operand::h ? step.entering : step.of_step;
         product.set_rows(context.operand_row(index, slot, tile.first_row()) + column,
-                         context.job.ld_state);
+                         context.row_stride);
       }
       run_product(product, vectors, part);
     }
   }
 
   FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {
-    if (step.flags == nullptr) return true;
-    bool any = false;
-    for (int64_t m = 0; m < tile.rows; ++m) any |= (step.flags[tile.row + m] & kValid) != 0;
+    bool any = step.flags.data == nullptr;
+    for (int64_t m = 0; m < tile.rows && !any; ++m) any = step.flags.valid(tile.row + m);
     return any;
   }
 };
 
-// The product of a stage whose map waits for its norms: all panels, [panel][sequence][vectors].
+// The product of a stage whose map waits for its norms: all panels, [panel][row][vectors].
 template <class F>
 struct SumTiles {
   const ForwardTiles<F>& tiles;
   typename F::Real* sums;
-  int64_t numbers;  // of a panel and sequence
+  int64_t numbers;  // of a panel and row
 
   void run(Tile tile) const {
     if (!tiles.any_valid(tile)) return;
-    const Range rows = tiles.context.share.rows;
-    const int64_t panel_numbers = rows.size() * numbers;
-    tiles.multiply(tile,
-                   sums + tile.panel * panel_numbers + (tile.first_row() - rows.begin) * numbers,
+    const int64_t panel_numbers = tiles.step.rows.size() * numbers;
+    tiles.multiply(tile, sums + tile.panel * panel_numbers + tile.first_row() * numbers,
                    panel_numbers);
   }
 };

@@ -52,14 +52,13 @@ FUSEDRNN_INLINE bool flows(const BackwardJob& job) {
 // of its gradients is that of another step.
 template <class F>
 FUSEDRNN_ONCE void norms_of_rows(const BackwardContext<F>& context, const BackwardStep& step) {
-  const Range all = context.share.rows;
-  const Range some = context.share.of_group(all.size());
+  const Range some = context.share.of_group(context.sequences.count);
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (context.job.flow[s] == nullptr) continue;
     double* const norms = context.job.row_norms[s] + step.time * context.p.B;
     const int64_t units = extent(context.p, context.shape.states[s].size);
-    for (int64_t b = all.begin + some.begin; b < all.begin + some.end; ++b) {
-      norms[b] = norm_of(context.flow_row(s, step.number, b), units);
+    for (int64_t row = some.begin; row < some.end; ++row) {
+      norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step.number, row), units);
     }
   }
 }

@@ -27,7 +27,8 @@
 //   delta             [step of a chunk][B][ld_delta]  Row: gradient block d of unit u at column
 //                     d*delta_block + u; where there are several chunks, one step more, which
 //                     follows the chunk in the order of forward
-// A slot is a time boundary: see Slots in walk.h. Inference keeps two of them.
+// A slot is a time boundary: see Slots in walk.h. Inference keeps two of them. B is by place: see
+// sequences.h.
 #pragma once
 
 #include <cstddef>
@@ -35,6 +36,7 @@
 
 #include "core/problem.h"
 #include "cpu/kernels/cell_shape.h"
+#include "cpu/kernels/sequences.h"
 
 namespace fusedrnn::cpu {
 
@@ -70,6 +72,10 @@ struct Grid {
   Barrier* all;     // these are for several threads
   Barrier** group;  // R of them
 };
+
+// Rows of the parameter gradients' products that are summed before they are added to the total: at
+// most so many, part of the result's definition, so the same for any number of threads.
+constexpr int64_t kBlockRows = 256;
 
 // A buffer of which each thread has its own part.
 struct PerThread {
@@ -119,21 +125,24 @@ struct ForwardJob {
   const ForwardCall* call;
   const KernelShape* shape;
   Grid grid;
+  Order order;
   bool save;           // every slot is kept
   bool frozen;         // the weights have been packed before
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
   int64_t ld_state, ld_staged;
-  int64_t chunk_steps;  // steps whose input projection is computed at a time
+  int64_t chunk_steps;  // whose input projection is computed at a time, where all rows live
   PackedCell packed;
   States kept;
   Masks noise;
-  PerThread projection, staged;
-  PerThread quantised;   // Row [sequences of the thread][ld_state]: the operands of a stage
+  PerThread projection;
+  PerThread inputs;  // of a chunk's rows: where their x is
+  PerThread staged;
+  PerThread quantised;   // Row [row of the thread][ld_state]: the operands of a stage
   PerThread row_scales;  // float: of the rows of `staged`, then of those of `quantised`
   PerThread stream;      // null, or for a single step: stream_panels panels instead of weights
   // Of cells with norms, whose threads have all units of their sequences: a stage's sums,
-  // [panel][sequence of the thread][vectors], and the row that it passes to a norm.
+  // [panel][row of the thread][vectors], and what it passes to a norm.
   PerThread sums;
   void* passed;  // Real [B][ld_state]
   Checkpoints checkpoints;
@@ -143,6 +152,8 @@ struct BackwardJob {
   const BackwardCall* call;
   const KernelShape* shape;
   Grid grid;
+  Order order;
+  bool all_rows;           // every step walks all sequences, those that do not live too
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
@@ -184,7 +195,8 @@ struct Unit {
   void (*forward)(const ForwardJob& job, int thread);
   void (*backward)(const BackwardJob& job, int thread);  // null: inference alone
   // `saved`: as in States
-  void (*gates)(const GatesCall& call, const KernelShape& shape, const void* saved);
+  void (*gates)(const GatesCall& call, const KernelShape& shape, const Order& order,
+                const void* saved);
   void (*drop)(const DropCall& call, int thread, int threads);
 };
 

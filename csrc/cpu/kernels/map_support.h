@@ -40,18 +40,24 @@ FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {
   return left >= V::width ? V::width : left > 0 ? static_cast<int>(left) : 0;
 }
 
+// Null where there is no matrix.
+template <class Edge>
+FUSEDRNN_INLINE Edge* row_of(const Matrix& matrix, int64_t row) {
+  return matrix.data == nullptr ? nullptr : static_cast<Edge*>(matrix.data) + row * matrix.stride;
+}
+
 // Vectors in a panel of recurrent weights of the walk back, where the tile is followed by the
 // cell's maths.
 constexpr int kRecurrentPanel = 2;
 
-// Calls finish(sum, unit, b) for each vector of units and sequence of such a tile.
+// Calls finish(sum, unit, row) for each vector of units and row of such a tile.
 template <class V, class Finish>
 FUSEDRNN_INLINE void for_vectors(const Tile& tile, const typename V::real* sums,
                                  const Finish& finish) {
   for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-    for (int64_t b = tile.row; b < tile.row + tile.rows; ++b) {
+    for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
       for (int n = 0; n < kRecurrentPanel; ++n, sums += V::width) {
-        finish(V::load(sums), (panel * kRecurrentPanel + n) * V::width, b);
+        finish(V::load(sums), (panel * kRecurrentPanel + n) * V::width, row);
       }
     }
   }

@@ -7,18 +7,17 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-template <class Real>
-FUSEDRNN_INLINE Rows<Real> rows_from(const Sequence& y, int64_t time, int64_t row, int64_t unit) {
-  if (y.data == nullptr) return {};
-  return {static_cast<Real*>(y.data) + time * y.t_stride + row * y.b_stride + unit, y.b_stride};
-}
-
 // Rows of which `numbers` are those of a tile, the first of them at (row, unit). There are no
 // others: the address of (0, 0) may lie outside of the array, so it is computed as a number.
 template <class Real>
 FUSEDRNN_INLINE Rows<Real> placed(Real* numbers, int64_t stride, int64_t row, int64_t unit) {
   const auto offset = static_cast<uintptr_t>(row * stride + unit) * sizeof(Real);
   return {reinterpret_cast<Real*>(reinterpret_cast<uintptr_t>(numbers) - offset), stride};
+}
+// The same in the place of the caller's.
+template <class Real>
+FUSEDRNN_INLINE CallerRows<Real> in_place_of(const Rows<Real>& rows) {
+  return {rows.data, rows.stride, {}};
 }
 
 // The units of a tile's panels, all of them and those that exist.
@@ -86,7 +85,7 @@ class NarrowForward {
     const bool has_h = context_.shape.states[0].size == stage.units;
     const bool sets_h = has_h && context_.shape.states[0].last_stage == index_;
     // Where there are no masks y and the next h are the same numbers.
-    const bool shows_h = !kSameOutside && sets_h && step_.flags == nullptr;
+    const bool shows_h = !kSameOutside && sets_h && step_.flags.data == nullptr;
     prepare(tile, units, has_h, shows_h);
     map(arrays_, tile, sums);
     if (sets_h) store_h(tile, units, shows_h);
@@ -103,7 +102,7 @@ class NarrowForward {
 
   FUSEDRNN_MEMBER void prepare(const Tile& tile, const TileUnits& units, bool has_h, bool shows_h) {
     const KernelShape& shape = context_.shape;
-    const int64_t row = tile.row - arrays_.row, unit = units.first - arrays_.unit;
+    const int64_t row = tile.row, unit = units.first - arrays_.unit;
     const int64_t padded = units.padded;
     if (saves()) arrays_.saved = placed(saved_, shape.saved * padded, row, unit * shape.saved);
     if constexpr (!kSamePassed) {
@@ -117,12 +116,14 @@ class NarrowForward {
       }
     }
     if constexpr (!kSameOutside) {
-      if (has_h) arrays_.y = shows_h ? arrays_.next[0] : placed(y_, padded, row, unit);
+      if (has_h) {
+        arrays_.y = in_place_of(shows_h ? arrays_.next[0] : placed(y_, padded, row, unit));
+      }
       for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
         if (context_.call.state_y[s].data == nullptr) continue;
-        arrays_.state_y[s] = placed(state_y_[s], padded, row, unit);
+        arrays_.state_y[s] = in_place_of(placed(state_y_[s], padded, row, unit));
       }
-      for (int s = 0; s < shape.state_count && step_.next_flags != nullptr; ++s) {
+      for (int s = 0; s < shape.state_count && step_.next_flags.data != nullptr; ++s) {
         const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
         if (reset == nullptr || shape.states[s].size != shape.stages[index_].units) continue;
         widen<V>(reset + units.first, units.count, reset_[s]);
@@ -134,31 +135,32 @@ class NarrowForward {
   FUSEDRNN_MEMBER void store_h(const Tile& tile, const TileUnits& units, bool shows_h) {
     const int64_t all = extent(context_.p, context_.shape.states[0].size);
     const Rows<Real>& next = arrays_.next[0];
-    const Real* src = next.at(tile.row - arrays_.row, units.first - arrays_.unit);
-    Rows<Edge> y{};
+    const Real* src = next.at(tile.row, units.first - arrays_.unit);
+    CallerRows<Edge> rows;
     if constexpr (!kSameOutside) {
-      y = rows_from<Edge>(context_.call.y, step_.time, tile.row, units.first);
+      rows = context_.template caller_rows<Edge>(context_.call.y, step_.time, units.first);
     }
     // Nothing is to be filled up: most tiles.
     const bool whole = !F::kMixed && units.count == units.padded &&
                        (F::kDepthUnit <= V::width || units.first + units.padded < all);
     typename F::State* h = context_.h_row(step_.leaving, tile.row) + units.first;
-    for (int64_t m = 0; m < tile.rows; ++m, src += next.stride, y.data += y.stride) {
+    for (int64_t m = 0; m < tile.rows; ++m, src += next.stride) {
+      Edge* const y = kSameOutside ? nullptr : rows.at(tile.row + m, 0);
       if (whole && shows_h) {
         for (int64_t i = 0; i < units.padded; i += V::width) {
-          V::load(src + i).store(y.data + i);
-          V::load(y.data + i).store(h + i);
+          V::load(src + i).store(y + i);
+          V::load(y + i).store(h + i);
         }
       } else {
         for (int64_t i = 0; i < units.count; i += V::width) {
           const V rounded = F::round_state(V::load(src + i));
-          if (shows_h) rounded.store(y.data + i, lanes_at<V>(i, units.count));
+          if (shows_h) rounded.store(y + i, lanes_at<V>(i, units.count));
           context_.store_state(0, step_.leaving, tile.row + m, units.first + i, rounded,
                                context_.shape.h_stage, all);
         }
       }
-      h += context_.job.ld_state;
-      if (!kSameOutside && !shows_h) narrow<V>(y_ + m * units.padded, units.count, y.data);
+      h += context_.row_stride;
+      if (!kSameOutside && !shows_h) narrow<V>(y_ + m * units.padded, units.count, y);
     }
   }
 
@@ -166,10 +168,10 @@ class NarrowForward {
     for (int s = 0; s < context_.shape.state_count; ++s) {
       const StateShape& state = context_.shape.states[s];
       if (state.size != context_.shape.stages[index_].units || state.last_stage != index_) continue;
-      const Rows<Edge> y =
-          rows_from<Edge>(context_.call.state_y[s], step_.time, tile.row, units.first);
+      const auto y =
+          context_.template caller_rows<Edge>(context_.call.state_y[s], step_.time, units.first);
       for (int64_t m = 0; m < tile.rows && y.data != nullptr; ++m) {
-        narrow<V>(state_y_[s] + m * units.padded, units.count, y.at(m, 0));
+        narrow<V>(state_y_[s] + m * units.padded, units.count, y.at(tile.row + m, 0));
       }
     }
   }
@@ -178,8 +180,8 @@ class NarrowForward {
     const int64_t all = extent(context_.p, context_.shape.stages[index_].units);
     const Rows<Real>& passed = arrays_.passed;
     for (int64_t m = 0; m < tile.rows; ++m) {
-      if (!is_valid(step_.flags, tile.row + m)) continue;
-      const Real* src = passed.at(tile.row + m - arrays_.row, units.first - arrays_.unit);
+      if (!step_.flags.valid(tile.row + m)) continue;
+      const Real* src = passed.at(tile.row + m, units.first - arrays_.unit);
       auto* const dst = context_.passed_row(index_ + 1, step_.of_step, tile.row + m);
       for (int64_t i = 0; i < units.count; i += V::width) {
         context_.store_operand(dst, units.first + i, all, F::round_operand(V::load(src + i)));
@@ -188,13 +190,12 @@ class NarrowForward {
   }
 
   FUSEDRNN_MEMBER void store_saved(const Tile& tile, const TileUnits& units) {
-    const int64_t stride = context_.saved_numbers(), count = context_.shape.saved * units.padded;
+    const int64_t stride = context_.saved_stride(), count = context_.shape.saved * units.padded;
     auto* dst = static_cast<typename F::Saved*>(context_.job.kept.saved) +
-                (step_.of_step * context_.p.B + tile.row) * stride +
-                units.first * context_.shape.saved;
+                context_.saved_offset(step_.of_step, tile.row) + units.first * context_.shape.saved;
     const Real* src = saved_;
     for (int64_t m = 0; m < tile.rows; ++m, src += count, dst += stride) {
-      if (is_valid(step_.flags, tile.row + m)) convert_vectors<V>(src, count, dst);
+      if (step_.flags.valid(tile.row + m)) convert_vectors<V>(src, count, dst);
     }
   }
 
@@ -242,12 +243,12 @@ class NarrowBackward {
       // The last tile may be wider than the panels that hold units.
       const int64_t panel = context_.saved_panel();
       const int64_t count = blocks_of(units.count, panel) * panel * shape.saved;
-      const int64_t stride = context_.saved_numbers();
+      const int64_t stride = context_.saved_stride();
       const auto* src = static_cast<const typename F::Saved*>(context_.job.kept.saved) +
-                        (context_.kept_slot(step_.time) * context_.p.B + tile.row) * stride +
+                        context_.saved_offset(context_.kept_slot(step_.time), tile.row) +
                         units.first * shape.saved;
       for (int64_t m = 0; m < tile.rows; ++m, src += stride) {
-        if (!is_valid(step_.flags, tile.row + m)) continue;
+        if (!step_.flags.valid(tile.row + m)) continue;
         convert_vectors<V>(src, count, saved_ + m * shape.saved * padded);
       }
       arrays_.saved =
@@ -273,16 +274,16 @@ class NarrowBackward {
     return {rows.data, rows.stride};
   }
 
-  FUSEDRNN_MEMBER Rows<const Real> widened(const Sequence& dy, const Tile& tile,
-                                           const TileUnits& units, Real* numbers) const {
-    Rows<const Edge> rows = rows_from<const Edge>(dy, step_.time, tile.row, units.first);
+  FUSEDRNN_MEMBER CallerRows<const Real> widened(const Sequence& dy, const Tile& tile,
+                                                 const TileUnits& units, Real* numbers) const {
+    const auto rows = context_.template caller_rows<const Edge>(dy, step_.time, units.first);
     if (rows.data == nullptr) return {};
-    for (int64_t m = 0; m < tile.rows; ++m, rows.data += rows.stride) {
-      if (is_shown(step_.flags, tile.row + m)) {
-        widen<V>(rows.data, units.count, numbers + m * units.padded);
+    for (int64_t m = 0; m < tile.rows; ++m) {
+      if (step_.flags.shown(tile.row + m)) {
+        widen<V>(rows.at(tile.row + m, 0), units.count, numbers + m * units.padded);
       }
     }
-    return const_rows(placed(numbers, units.padded, tile.row, units.first));
+    return in_place_of(const_rows(placed(numbers, units.padded, tile.row, units.first)));
   }
 
   FUSEDRNN_MEMBER void store_deltas(const Tile& tile, const TileUnits& units, int64_t all) {
@@ -295,7 +296,7 @@ class NarrowBackward {
       Row* dst =
           context_.delta_row(step_.time, tile.row) + d * context_.job.delta_block + units.first;
       for (int64_t m = 0; m < tile.rows;
-           ++m, src += deltas * padded, dst += context_.job.ld_delta) {
+           ++m, src += deltas * padded, dst += context_.delta_stride) {
         if (units.count == padded) {
           for (int64_t i = 0; i < padded; i += V::width) {
             F::round_gradient(V::load(src + i)).store(dst + i);

@@ -113,25 +113,25 @@ FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(const NormShape& norm, int
   return found;
 }
 
-// The norms of a stage, of the thread's sequences. `sums`: those of its product, or the row that it
-// was passed. Panels are of one vector.
+// The norms of a stage, of the thread's rows that live. `sums`: those of its product, or the row
+// that it was passed. Panels are of one vector.
 template <class F>
 FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index, int vectors,
-                              const typename F::Real* sums,
+                              const typename F::Real* sums, Range step_rows,
                               const ForwardArrays<typename F::Real>& arrays,
-                              RowNorm<typename F::Real>* norms) {
+                              const Rows<RowNorm<typename F::Real>>& norms) {
   using V = typename F::V;
   using Real = typename F::Real;
   constexpr int W = V::width;
   const KernelShape& shape = context.shape;
-  const int64_t rows = context.share.rows.size(), H = context.p.H;
+  const int64_t rows = step_rows.size(), H = context.p.H;
   const int64_t sums_panel = rows * vectors * W, a_panel = arrays.projection_panel;
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index) continue;
     const int first_of_sums = shape.stages[index].reads_row ? 0 : shape.stages[index].product.first;
     for (int64_t row = 0; row < rows; ++row) {
-      if (!is_valid(arrays.flags, row)) continue;
+      if (!arrays.flags.valid(row)) continue;
       const Real* const a =
           arrays.projection + row * arrays.projection_row + int64_t{norm.first} * W;
       const Real* const u = sums + row * vectors * W + int64_t{norm.first - first_of_sums} * W;
@@ -139,7 +139,7 @@ FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index, int v
                             FUSEDRNN_LAMBDA { return V::load(a + panel * a_panel + g * W); };
       const auto of_u = [&](int64_t panel, int g)
                             FUSEDRNN_LAMBDA { return V::load(u + panel * sums_panel + g * W); };
-      RowNorm<Real>& found = norms[row * shape.norm_count + n];
+      RowNorm<Real>& found = *norms.at(row, n);
       if (norm.of == cells::Normed::input) {
         found = norm_of_row<V>(norm, H, of_a);
       } else if (norm.of == cells::Normed::sum) {
@@ -165,16 +165,17 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
   const BackwardJob& job = context.job;
   constexpr int W = V::width;
   const int64_t H = context.p.H, B = context.p.B, ld = job.ld_state;
-  const int64_t gate_row = context.kept_slot(step.time) * B;
+  const int64_t slot = context.kept_slot(step.time);
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index) continue;
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b) {
+    for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
+      const int64_t place = context.sequences.place(row);
       const Real* const dnormed =
-          static_cast<const Real*>(job.dnormed) + (b * shape.normed_blocks + norm.block) * ld;
+          static_cast<const Real*>(job.dnormed) + (place * shape.normed_blocks + norm.block) * ld;
       const Real* const saved = static_cast<const Real*>(job.kept.saved) +
-                                (gate_row + b) * context.saved_numbers() + norm.saved * W;
-      const bool valid = is_valid(step.flags, b);
+                                context.saved_offset(slot, row) + norm.saved * W;
+      const bool valid = step.flags.valid(row);
       const auto d = [&](int64_t panel, int g)
                          FUSEDRNN_LAMBDA { return V::load(dnormed + g * ld + panel * W); };
       const auto x = [&](int64_t panel, int g)
@@ -187,9 +188,9 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
           return Twin<V>{dx, dx * x(panel, g)};
         });
         const auto* const norms = static_cast<const RowNorm<Real>*>(job.kept.norms);
-        scale = V::set(norms[(gate_row + b) * shape.norm_count + n].scale);
+        scale = V::set(norms[(slot * B + place) * shape.norm_count + n].scale);
       }
-      auto* const deltas = context.delta_row(step.time, b);
+      auto* const deltas = context.delta_row(step.time, row);
       for (int g = 0; g < norm.gates; ++g) {
         // Products read zeros behind the last unit.
         for (int64_t panel = 0; panel * W < F::padded(H); ++panel) {
@@ -200,7 +201,7 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
           if (norm.delta < 0) {
             if (unit >= H) continue;
             if (valid) dx = dx + d(panel, norm.gates);  // what reaches the row beside its norm
-            dx.store(static_cast<Real*>(job.dpassed) + b * ld + unit);
+            dx.store(static_cast<Real*>(job.dpassed) + place * ld + unit);
           } else {
             auto* const dst = deltas + (norm.delta + g) * job.delta_block + unit;
             context.store_delta(dst, F::round_gradient(dx), unit, H);

@@ -3,8 +3,8 @@
 // and the gradients of the reset states, which each sequence has summed for itself.
 // Rows (t,b) of the deltas are summed in blocks, within one in the order of time and block by block
 // in the order of the walk, whatever the threads and the chunks, which begin with a block. Rows of
-// steps that do not exist (t >= lengths[b]) have zero deltas; what x holds there may be NaN and
-// is not read.
+// steps that do not exist (t >= lengths[b]) are left out; of those neither x, which may be NaN, nor
+// deltas are read.
 #pragma once
 
 #include "cpu/kernels/backward_context.h"
@@ -32,24 +32,21 @@ struct ParameterGradients {
   static constexpr int kWidth = kWidePanel * W;
   static constexpr int kRows = kGradientRows<F>;
 
+  FUSEDRNN_MEMBER ParameterGradients(const BackwardContext<F>& its_context,
+                                     typename F::MatrixUnit::Registers& its_registers)
+      : context(its_context), registers(its_registers) {}
+
   const BackwardContext<F>& context;
   typename F::MatrixUnit::Registers& registers;
   const BackwardJob& job = context.job;
   const Problem& p = context.p;
   const Chunk& chunk = context.chunk;
-  const int64_t chunk_rows = chunk.steps() * p.B;
+  const Flags flags{context.call.flags, {}};  // of all rows (t,b)
 
-  // Rows are counted from the chunk's first one.
-  FUSEDRNN_MEMBER const Row* delta(int64_t row) const {
-    return context.delta_row(chunk.begin, 0) + row * job.ld_delta;
-  }
-  FUSEDRNN_MEMBER bool exists(int64_t row) const {
-    return is_valid(context.call.flags, chunk.begin * p.B + row);
-  }
   FUSEDRNN_MEMBER int64_t row_blocks() const {
     return blocks_of(chunk.steps(), job.block_steps) * job.step_blocks;
   }
-  // Number `i` of the chunk, in the order of the walk.
+  // Number `i` of the chunk, in the order of the walk; rows count from the chunk's first one.
   FUSEDRNN_MEMBER Range row_block(int64_t i) const {
     const int64_t in_time = p.reverse ? i : row_blocks() - 1 - i;
     const int64_t step = in_time / job.step_blocks * job.block_steps;
@@ -59,12 +56,53 @@ struct ParameterGradients {
     return {row, end - row < job.block_rows ? end : row + job.block_rows};
   }
 
+  // What a block consists of: groups of kDepthUnit rows that are multiplied together, without those
+  // of which no row exists.
+  struct BlockRows {
+    static constexpr int64_t kMost = kBlockRows;
+    int64_t number = -1, count = 0;
+    const Row* deltas[kMost];  // null: the row does not exist
+    int64_t times[kMost], sequences[kMost];
+  };
+  BlockRows block_rows;
+
+  FUSEDRNN_MEMBER const BlockRows& rows_of_block(int64_t i) {
+    if (block_rows.number != i) find_rows(i);
+    return block_rows;
+  }
+  FUSEDRNN_ONCE void find_rows(int64_t i) {
+    const Range rows = row_block(i);
+    int64_t t = chunk.begin + rows.begin / p.B, b = rows.begin % p.B, count = 0;
+    for (int64_t group = rows.begin; group < rows.end; group += kDepthUnit) {
+      const int64_t end = rows.end - group < kDepthUnit ? rows.end : group + kDepthUnit;
+      const int64_t first = count;
+      bool any = false;
+      for (int64_t row = group; row < end; ++row, ++count) {
+        const bool exists = flags.valid(t * p.B + b);
+        any |= exists;
+        block_rows.deltas[count] = exists ? context.delta_at_place(t, job.order.place(b)) : nullptr;
+        block_rows.times[count] = t;
+        block_rows.sequences[count] = b;
+        if (++b == p.B) b = 0, ++t;
+      }
+      if (!any) count = first;
+    }
+    block_rows.number = i;
+    block_rows.count = count;
+  }
+
+  // An operand of these products, from a time on, by place in memory or by number of the sequence.
+  struct Inputs {
+    Sequence rows;
+    int64_t first_time;
+    bool by_place;
+  };
+
   // dw[(first + i)*units + u, :] = sum over rows of delta[row][blocks[i]][u] * inputs[row, :], for
   // the gates of a product; of several heads, inputs are those of the head of u. A thread computes
-  // its share of every gate's units. `inputs`: those of the chunk.
+  // its share of every gate's units.
   template <class Number>
-  FUSEDRNN_MEMBER void outer(const Sequence& inputs, const ProductShape& product,
-                             const int* blocks) const {
+  FUSEDRNN_MEMBER void outer(const Inputs& inputs, const ProductShape& product, const int* blocks) {
     if (product.weights < 0 || context.call.dparameters[product.weights].data == nullptr) return;
     const int64_t heads = product.of_heads ? job.gradient_heads : 1;
     const int64_t tiles = blocks_of(extent(p, product.units) / heads, kRows);
@@ -79,9 +117,8 @@ struct ParameterGradients {
 
   // `own`: the thread's tiles of its units.
   template <class Number>
-  FUSEDRNN_ONCE void outer_of_head(const Sequence& inputs, const ProductShape& product,
-                                   const int* blocks, int64_t head, int64_t heads,
-                                   Range own) const {
+  FUSEDRNN_ONCE void outer_of_head(const Inputs& inputs, const ProductShape& product,
+                                   const int* blocks, int64_t head, int64_t heads, Range own) {
     const Matrix& dw = context.call.dparameters[product.weights];
     const int64_t all_units = extent(p, product.units), units = all_units / heads;
     const int64_t columns = extent(p, product.depth) / heads;
@@ -96,19 +133,20 @@ struct ParameterGradients {
       const int64_t left = columns - column;
       const int64_t width = left < job.block_columns ? left : job.block_columns;
       for (int64_t i = 0; i < row_blocks(); ++i) {
-        const int64_t row = row_block(i).begin, depth = row_block(i).size();
-        pack_inputs<Number>(inputs, row, depth, first_column + column, width, packed_inputs);
+        const BlockRows& rows = rows_of_block(i);
+        const bool begins = i == 0 && chunk.first;
+        if (rows.count == 0 && !begins) continue;
+        pack_inputs<Number>(inputs, rows, first_column + column, width, packed_inputs);
         for (int g = 0; g < product.gates; ++g) {
           for (int64_t tile = own.begin; tile < own.end; ++tile) {
             const int64_t unit = tile * kRows;
             const int height = static_cast<int>(units - unit < kRows ? units - unit : kRows);
-            pack_deltas(delta(row) + blocks[g] * job.delta_block + first_unit + unit, depth,
-                        packed_deltas);
+            pack_deltas(rows, blocks[g] * job.delta_block + first_unit + unit, packed_deltas);
             Real* out =
                 total + ((product.first + g) * all_units + first_unit + unit) * stride + column;
             for (int64_t n = 0; n < width; n += kWidth) {
-              add_tile(packed_deltas, packed_inputs + n * job.block_room, depth, out + n, stride,
-                       height, width - n, i > 0 || !chunk.first);
+              add_tile(packed_deltas, packed_inputs + n * job.block_room, rows.count, out + n,
+                       stride, height, width - n, !begins);
             }
           }
         }
@@ -126,19 +164,36 @@ struct ParameterGradients {
   }
 
   // The gradients of vector parameters: sums over rows of blocks of deltas.
-  FUSEDRNN_ONCE void sums() const {
+  FUSEDRNN_ONCE void sums() {
+    for (int64_t i = 0; i < row_blocks(); ++i) {
+      const BlockRows& rows = rows_of_block(i);
+      const bool begins = i == 0 && chunk.first, ends = i + 1 == row_blocks() && chunk.last;
+      for_vector_gradients([&](const VectorShape& vector, const VectorShape* same, Range own)
+                               FUSEDRNN_LAMBDA {
+                                 if (same != nullptr) return;
+                                 int64_t v = own.begin;
+                                 for (; v + kTogether <= own.end; v += kTogether) {
+                                   sum<kTogether>(vector, v, rows, begins, ends);
+                                 }
+                                 for (; v < own.end; ++v) sum<1>(vector, v, rows, begins, ends);
+                               });
+    }
+    if (!chunk.last) return;
+    for_vector_gradients([&](const VectorShape& vector, const VectorShape* same, Range own)
+                             FUSEDRNN_LAMBDA {
+                               if (same != nullptr) copy_sum(*same, vector, own);
+                             });
+  }
+
+  // Calls visit(vector, one of the same sum or null, the thread's vectors of units) for each that
+  // is wanted.
+  template <class Visit>
+  FUSEDRNN_MEMBER void for_vector_gradients(const Visit& visit) const {
     const CellShape& shape = context.shape;
     for (int k = 0; k < shape.vector_gradient_count; ++k) {
       const VectorShape& vector = shape.vector_gradients[k];
       if (context.call.dparameters[vector.parameter].data == nullptr) continue;
-      const Range own = context.share.of_all(blocks_of(extent(p, vector.units), W));
-      if (const VectorShape* same = summed_before(k); same != nullptr) {
-        copy_sum(*same, vector, own);
-        continue;
-      }
-      int64_t v = own.begin;
-      for (; v + kTogether <= own.end; v += kTogether) sum<kTogether>(vector, v);
-      for (; v < own.end; ++v) sum<1>(vector, v);
+      visit(vector, summed_before(k), context.share.of_all(blocks_of(extent(p, vector.units), W)));
     }
   }
 
@@ -154,7 +209,7 @@ struct ParameterGradients {
     return nullptr;
   }
 
-  // Where a block's sum goes; between chunks it waits where those of matrices do.
+  // Where a sum goes; between blocks it waits where those of matrices do.
   FUSEDRNN_MEMBER Edge* result_of(const VectorShape& vector) const {
     return static_cast<Edge*>(context.call.dparameters[vector.parameter].data) +
            vector.block * extent(p, vector.units);
@@ -167,65 +222,59 @@ struct ParameterGradients {
   FUSEDRNN_MEMBER void copy_sum(const VectorShape& from, const VectorShape& to, Range own) const {
     const int64_t end = own.end * W, units = extent(p, to.units);
     for (int64_t u = own.begin * W; u < end && u < units; ++u) {
-      if (chunk.last) {
-        result_of(to)[u] = result_of(from)[u];
-      } else {
-        waiting_of(to)[u] = waiting_of(from)[u];
-      }
+      result_of(to)[u] = result_of(from)[u];
     }
   }
 
   // Vectors that are summed side by side: rows lie pages apart.
   static constexpr int kTogether = 4;
 
-  // N vectors of units from number v on; what rows hold beyond the last unit is read, not stored.
+  // A block's sum of N vectors of units from number v on, added to those before it. What rows hold
+  // beyond the last unit is read, not stored.
   template <int N>
-  FUSEDRNN_ONCE void sum(const VectorShape& vector, int64_t v) const {
-    const int64_t units = extent(p, vector.units), saved_ld = context.saved_numbers();
+  FUSEDRNN_ONCE void sum(const VectorShape& vector, int64_t v, const BlockRows& rows, bool begins,
+                         bool ends) const {
+    const int64_t units = extent(p, vector.units), column = vector.delta * job.delta_block + v * W;
     Real* const waiting = waiting_of(vector) + v * W;
     // Panels of cells whose saved vectors are factors are of one vector.
     const int64_t saved_panel = int64_t{context.shape.saved} * W;
+    const Real* const factors =
+        static_cast<const Real*>(job.kept.saved) + v * saved_panel + vector.saved * W;
     int lanes[N];
-    V totals[N];
+    V sums[N];
     FUSEDRNN_UNROLL
     for (int j = 0; j < N; ++j) {
       lanes[j] = lanes_at<V>((v + j) * W, units);
-      totals[j] = chunk.first ? V::zero() : V::load(waiting + j * W, lanes[j]);
+      sums[j] = V::zero();
     }
-    for (int64_t i = 0; i < row_blocks(); ++i) {
-      const Range rows = row_block(i);
-      V sums[N];
-      FUSEDRNN_UNROLL
-      for (int j = 0; j < N; ++j) sums[j] = V::zero();
-      const Row* src = delta(rows.begin) + vector.delta * job.delta_block + v * W;
+    for (int64_t k = 0; k < rows.count; ++k) {
+      if (rows.deltas[k] == nullptr) continue;
+      const Row* const src = rows.deltas[k] + column;
       if (vector.saved < 0) {
-        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta) {
-          FUSEDRNN_UNROLL
-          for (int j = 0; j < N; ++j) sums[j] = sums[j] + V::load(src + j * W);
-        }
+        FUSEDRNN_UNROLL
+        for (int j = 0; j < N; ++j) sums[j] = sums[j] + V::load(src + j * W);
       } else {
-        const Real* factor = static_cast<const Real*>(job.kept.saved) +
-                             (context.kept_slot(chunk.begin) * p.B + rows.begin) * saved_ld +
-                             v * saved_panel + vector.saved * W;
-        for (int64_t k = 0; k < rows.size(); ++k, src += job.ld_delta, factor += saved_ld) {
-          if (!exists(rows.begin + k)) continue;  // nothing has been saved
-          FUSEDRNN_UNROLL
-          for (int j = 0; j < N; ++j) {
-            sums[j] = sums[j] + V::load(src + j * W) * V::load(factor + j * saved_panel);
-          }
+        const Real* const factor = factors + saved_offset(rows, k);
+        FUSEDRNN_UNROLL
+        for (int j = 0; j < N; ++j) {
+          sums[j] = sums[j] + V::load(src + j * W) * V::load(factor + j * saved_panel);
         }
       }
-      FUSEDRNN_UNROLL
-      for (int j = 0; j < N; ++j) totals[j] = totals[j] + sums[j];
     }
     FUSEDRNN_UNROLL
     for (int j = 0; j < N; ++j) {
-      if (chunk.last) {
-        totals[j].store(result_of(vector) + (v + j) * W, lanes[j]);
+      const V total = (begins ? V::zero() : V::load(waiting + j * W, lanes[j])) + sums[j];
+      if (ends) {
+        total.store(result_of(vector) + (v + j) * W, lanes[j]);
       } else {
-        totals[j].store(waiting + j * W, lanes[j]);
+        total.store(waiting + j * W, lanes[j]);
       }
     }
+  }
+
+  FUSEDRNN_MEMBER int64_t saved_offset(const BlockRows& rows, int64_t k) const {
+    const int64_t place = job.order.place(rows.sequences[k]);
+    return (context.kept_slot(rows.times[k]) * p.B + place) * context.saved_numbers();
   }
 
   // Of a reset state: the sum over sequences, in order.
@@ -234,28 +283,90 @@ struct ParameterGradients {
     const int64_t units = extent(p, context.shape.states[s].size);
     const Range own = context.share.of_all(blocks_of(units, W));
     for (int64_t v = own.begin; v < own.end; ++v) {
-      const Real* src = static_cast<const Real*>(job.resets[s]) + v * W;
+      const Real* const sums = static_cast<const Real*>(job.resets[s]) + v * W;
       V total = V::zero();
-      for (int64_t b = 0; b < p.B; ++b, src += job.ld_state) total = total + V::load(src);
+      for (int64_t b = 0; b < p.B; ++b) {
+        total = total + V::load(sums + job.order.place(b) * job.ld_state);
+      }
       total.store(static_cast<Edge*>(context.call.dreset_state[s].data) + v * W,
                   lanes_at<V>(v * W, units));
     }
   }
 
   // dx[row, :] (+)= delta[row, the gradients of a] packed, panels of inputs.
-  FUSEDRNN_ONCE void input() const {
+  FUSEDRNN_ONCE void input() {
     const int64_t panels = blocks_of(p.I, kWidth);
     const bool by_panel = panels >= context.share.threads;
-    for_products<F>(registers, p.T * p.B, kWidePanel, Inputs{*this},
-                    by_panel ? context.share.of_all(panels) : Range{0, panels},
-                    by_panel ? Range{0, chunk_rows} : context.share.of_all(chunk_rows));
+    const Range own = by_panel ? context.share.of_all(panels) : Range{0, panels};
+    for (int64_t i = 0; i < row_blocks(); ++i) {
+      const InputRows rows(*this, i);
+      for_products<F>(registers, p.T * p.B, kWidePanel, InputTiles{*this, rows}, own,
+                      by_panel ? Range{0, rows.count} : context.share.of_all(rows.count));
+      if (flags.data != nullptr && !context.call.accumulate_dx) clear_missing(row_block(i));
+    }
   }
 
  private:
-  struct Inputs {
+  FUSEDRNN_MEMBER Edge* dx_row(int64_t t, int64_t b) const {
+    const Sequence& dx = context.call.dx;
+    return static_cast<Edge*>(dx.data) + t * dx.t_stride + b * dx.b_stride;
+  }
+
+  // dx of the thread's share of a block's rows that do not exist.
+  FUSEDRNN_ONCE void clear_missing(Range block) const {
+    const Range own = context.share.of_all(block.size());
+    for (int64_t row = block.begin + own.begin; row < block.begin + own.end; ++row) {
+      const int64_t t = chunk.begin + row / p.B, b = row % p.B;
+      if (flags.valid(t * p.B + b)) continue;
+      Edge* const dst = dx_row(t, b);
+      for (int64_t i = 0; i < p.I; i += W) V::zero().store(dst + i, lanes_at<V>(i, p.I));
+    }
+  }
+
+  // Those of a block whose products are computed: what exists, or of a matrix unit all, because it
+  // takes rows as they lie in memory.
+  struct InputRows {
+    static constexpr bool kAll = F::MatrixUnit::kPresent;
+    int64_t count = 0;
+    const Row* deltas[BlockRows::kMost];
+    int64_t times[BlockRows::kMost], sequences[BlockRows::kMost];
+
+    FUSEDRNN_MEMBER InputRows(ParameterGradients& gradients, int64_t block) {
+      if constexpr (kAll) {
+        const Range rows = gradients.row_block(block);
+        const int64_t B = gradients.p.B;
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
+          const int64_t t = gradients.chunk.begin + row / B, place = row % B;
+          add(gradients.context.delta_at_place(t, place), t, gradients.job.order.number(place));
+        }
+      } else {
+        const BlockRows& rows = gradients.rows_of_block(block);
+        for (int64_t k = 0; k < rows.count; ++k) {
+          if (rows.deltas[k] != nullptr) add(rows.deltas[k], rows.times[k], rows.sequences[k]);
+        }
+      }
+    }
+    FUSEDRNN_MEMBER void add(const Row* row, int64_t t, int64_t b) {
+      deltas[count] = row;
+      times[count] = t;
+      sequences[count++] = b;
+    }
+  };
+
+  struct InputTiles {
     const ParameterGradients& gradients;
+    const InputRows& rows;
+
+    FUSEDRNN_MEMBER bool exists(int64_t row) const {
+      return gradients.flags.valid(rows.times[row] * gradients.p.B + rows.sequences[row]);
+    }
 
     void run(Tile tile) const {
+      if (InputRows::kAll) {
+        bool any = false;
+        for (int64_t row = tile.row; row < tile.row + tile.rows && !any; ++row) any = exists(row);
+        if (!any) return;
+      }
       const BackwardJob& job = gradients.job;
       alignas(64) Real sums[kTileSums<F, kWidePanel>];
       Product<F> product;
@@ -265,49 +376,46 @@ struct ParameterGradients {
       product.out = sums;
       product.out_row = kWidth;
       product.out_panel = tile.rows * kWidth;
-      product.set_rows(gradients.delta(tile.first_row()), job.ld_delta);
+      if constexpr (InputRows::kAll) {
+        product.set_rows(rows.deltas[tile.first_row()], job.ld_delta);
+      } else {
+        for (int64_t m = 0; m < tile.rows; ++m) product.rows[m] = rows.deltas[tile.row + m];
+      }
       run_product(product, kWidePanel, tile);
       const Real* sum = sums + tile.repeated * kWidth;
       for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
         for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {
-          store(sum, panel * kWidth, row);
+          if (!InputRows::kAll || exists(row)) store(sum, panel * kWidth, row);
         }
       }
     }
 
     FUSEDRNN_MEMBER void store(const Real* sum, int64_t column, int64_t row) const {
-      const BackwardCall& call = gradients.context.call;
-      const int64_t B = gradients.p.B, columns = gradients.p.I;
-      Edge* dst = static_cast<Edge*>(call.dx.data) +
-                  (gradients.chunk.begin + row / B) * call.dx.t_stride + row % B * call.dx.b_stride;
-      const bool exists = gradients.exists(row);
-      if (!exists && call.accumulate_dx) return;
+      const int64_t columns = gradients.p.I;
+      Edge* const dst = gradients.dx_row(rows.times[row], rows.sequences[row]);
       for (int v = 0; v < kWidePanel && column < columns; ++v, column += W) {
         const int n = static_cast<int>(columns - column < W ? columns - column : W);
-        V d = exists ? V::load(sum + v * W) : V::zero();
-        if (call.accumulate_dx) d = d + V::load(dst + column, n);
+        V d = V::load(sum + v * W);
+        if (gradients.context.call.accumulate_dx) d = d + V::load(dst + column, n);
         d.store(dst + column, n);
       }
     }
   };
 
-  // Rows [row, row + depth), columns [column, column + width) into panels
-  // [panel][k / K][kWidth][K]; rows that fill up the last group of k are zero.
+  // A block's rows, columns [column, column + width), into panels [panel][k / K][kWidth][K]; rows
+  // that do not exist or fill up the last group of k are zero.
   template <class Number>
-  void pack_inputs(const Sequence& inputs, int64_t row, int64_t depth, int64_t column,
-                   int64_t width, Packed* packed) const {
-    int64_t t = row / p.B, b = row % p.B;
-    for (int64_t k = 0; k < round_up(depth, kDepthUnit); k += K) {
+  void pack_inputs(const Inputs& inputs, const BlockRows& rows, int64_t column, int64_t width,
+                   Packed* packed) const {
+    const auto* const first = static_cast<const Number*>(inputs.rows.data) + column;
+    for (int64_t k = 0; k < round_up(rows.count, kDepthUnit); k += K) {
       const Number* group[K];
       for (int i = 0; i < K; ++i) {
-        const bool read = k + i < depth && exists(row + k + i);
-        group[i] = !read ? nullptr
-                         : static_cast<const Number*>(inputs.data) + t * inputs.t_stride +
-                               b * inputs.b_stride + column;
-        if (++b == p.B) {
-          b = 0;
-          ++t;
-        }
+        group[i] = nullptr;
+        if (k + i >= rows.count || rows.deltas[k + i] == nullptr) continue;
+        const int64_t b = rows.sequences[k + i];
+        group[i] = first + (rows.times[k + i] - inputs.first_time) * inputs.rows.t_stride +
+                   (inputs.by_place ? job.order.place(b) : b) * inputs.rows.b_stride;
       }
       for (int64_t n = 0; n < width; n += kWidth) {
         pack_input_group(group, n, width, packed + n * job.block_room + k * kWidth);
@@ -330,23 +438,26 @@ struct ParameterGradients {
     }
   }
 
-  // [k / K][kRows][K], or what a matrix unit takes; rows beyond `depth` are zero. It takes kRows
-  // columns even where fewer are wanted: rows have as much padding.
-  void pack_deltas(const Row* src, int64_t depth, Row* packed) const {
-    const int64_t stride = job.ld_delta;
+  // Columns from one on: [k / K][kRows][K], or what a matrix unit takes, zeros as above. It takes
+  // kRows columns even where fewer are wanted: rows have as much padding.
+  void pack_deltas(const BlockRows& rows, int64_t column, Row* packed) const {
     if constexpr (PairUnit::kPresent) {
-      PairUnit::pack_transposed(src, stride, depth, packed);
+      PairUnit::pack_transposed(rows.deltas, column, rows.count, packed);
     } else if constexpr (K == 1) {
-      for (int64_t k = 0; k < depth; ++k, src += stride, packed += kRows) {
+      for (int64_t k = 0; k < rows.count; ++k, packed += kRows) {
+        const Row* const src = rows.deltas[k] + column;
         FUSEDRNN_UNROLL
         for (int m = 0; m < kRows; ++m) packed[m] = src[m];
       }
     } else {
       const Row zeros[kMaxTileRows] = {};
-      for (int64_t k = 0; k < depth; k += K, packed += kRows * K) {
+      for (int64_t k = 0; k < rows.count; k += K, packed += kRows * K) {
         const Row* group[K];
         FUSEDRNN_UNROLL
-        for (int i = 0; i < K; ++i, src += stride) group[i] = k + i < depth ? src : zeros;
+        for (int i = 0; i < K; ++i) {
+          const bool read = k + i < rows.count && rows.deltas[k + i] != nullptr;
+          group[i] = read ? rows.deltas[k + i] + column : zeros;
+        }
         Pair::template interleave<kRows>(group, packed);
       }
     }
@@ -420,12 +531,11 @@ template <class F>
 FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
                                            typename F::MatrixUnit::Registers& registers) {
   using Row = typename F::Row;
-  const ParameterGradients<F> gradients{context, registers};
+  ParameterGradients<F> gradients(context, registers);
   const CellShape& shape = context.shape;
-  const int64_t ld = context.job.ld_state, slot = context.p.B * ld, begin = context.chunk.begin;
-  Sequence x = context.call.x;
-  x.data = static_cast<typename F::Edge*>(x.data) + begin * x.t_stride;
-  gradients.template outer<typename F::Edge>(x, shape.input, shape.input_delta);
+  const int64_t ld = context.job.ld_state, slot = context.p.B * ld;
+  gradients.template outer<typename F::Edge>({context.call.x, 0, false}, shape.input,
+                                             shape.input_delta);
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];
     if (stage.operand == cells::Operand::none) continue;
@@ -433,10 +543,10 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
     for (int g = 0; g < stage.product.gates; ++g) blocks[g] = stage.first_delta + g;
     // Those of h lie by slot, what a stage passed on by time.
     const bool of_h = stage.operand == cells::Operand::h;
+    const int64_t begin = context.chunk.begin;
     const int64_t first = context.kept_slot(of_h ? begin + context.p.reverse : begin);
-    gradients.template outer<Row>(
-        {static_cast<Row*>(context.job.kept.operands[i]) + first * slot, slot, ld}, stage.product,
-        blocks);
+    Row* const rows = static_cast<Row*>(context.job.kept.operands[i]) + first * slot;
+    gradients.template outer<Row>({{rows, slot, ld}, begin, true}, stage.product, blocks);
   }
   gradients.sums();
   if (context.call.dx.data != nullptr) gradients.input();
@@ -446,7 +556,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
 template <class F>
 FUSEDRNN_ONCE void reset_gradients(const BackwardContext<F>& context,
                                    typename F::MatrixUnit::Registers& registers) {
-  const ParameterGradients<F> gradients{context, registers};
+  const ParameterGradients<F> gradients(context, registers);
   for (int s = 0; s < context.shape.state_count; ++s) gradients.sum_resets(s);
 }
 

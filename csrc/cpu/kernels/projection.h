@@ -30,32 +30,52 @@ FUSEDRNN_INLINE void for_packed(const ForwardContext<F>& context, const ProductS
   }
 }
 
-// The inputs of `steps` steps as the products read them, zero beyond I.
+// The input of row number `number` of a chunk as the products read it, zero beyond I.
 template <class F>
-FUSEDRNN_ONCE void stage_inputs(const ForwardContext<F>& context, int64_t step, int64_t steps) {
+FUSEDRNN_ONCE void stage_input(const ForwardContext<F>& context, int64_t number,
+                               const typename F::Edge* src) {
   using V = typename F::V;
-  const int64_t I = context.p.I, stride = context.job.ld_staged;
-  typename F::Row* dst = context.staged;
-  for (int64_t s = step; s < step + steps; ++s) {
-    for (int64_t b = context.share.rows.begin; b < context.share.rows.end; ++b, dst += stride) {
-      const typename F::Edge* src = context.x_row(s, b);
-      if constexpr (F::kQuantised) {
-        context.staged_scales[(dst - context.staged) / stride] = quantise_row<F>(src, I, dst);
-      } else {
-        for (int64_t i = 0; i < F::padded(I); i += V::width) {
-          F::round_operand(load_columns<V>(src, i, I)).store(dst + i);
-        }
-      }
+  const int64_t I = context.p.I;
+  typename F::Row* const dst = context.staged + number * context.job.ld_staged;
+  if constexpr (F::kQuantised) {
+    context.staged_scales[number] = quantise_row<F>(src, I, dst);
+  } else {
+    for (int64_t i = 0; i < F::padded(I); i += V::width) {
+      F::round_operand(load_columns<V>(src, i, I)).store(dst + i);
     }
   }
 }
 
-// The tiles of the projection; rows are (step, sequence).
+// Steps of which all rows that live are projected together.
+struct InputChunk {
+  int64_t end_step = 0;
+  int64_t rows = 0;
+};
+
+// The inputs of as many steps from `step` on as there is room for.
+template <class F>
+FUSEDRNN_ONCE InputChunk find_inputs(const ForwardContext<F>& context, int64_t step) {
+  InputChunk chunk{step, 0};
+  for (; chunk.end_step < context.p.T; ++chunk.end_step) {
+    const Range rows = context.living(chunk.end_step);
+    if (chunk.rows + rows.size() > context.projection_rows) break;
+    for (int64_t row = rows.begin; row < rows.end; ++row, ++chunk.rows) {
+      const typename F::Edge* const x = context.x_row(chunk.end_step, row);
+      if constexpr (F::kStage) {
+        stage_input(context, chunk.rows, x);
+      } else {
+        context.inputs[chunk.rows] = x;
+      }
+    }
+  }
+  return chunk;
+}
+
+// The tiles of the projection; rows are those of a chunk.
 template <class F>
 struct Projection {
   const ForwardContext<F>& context;
   Panels<F> weights;
-  int64_t first_step;
 
   void run(Tile tile) const {
     const PackedProduct& packed = context.job.packed.input;
@@ -79,40 +99,29 @@ struct Projection {
       const int64_t stride = context.job.ld_staged;
       product.set_rows(context.staged + tile.first_row() * stride, stride);
     } else {
-      const Range sequences = context.share.rows;
-      int64_t step = first_step + tile.row / sequences.size();
-      int64_t b = sequences.begin + tile.row % sequences.size();
-      for (int64_t m = 0; m < tile.rows; ++m) {
-        product.rows[m] = context.x_row(step, b);
-        if (++b == sequences.end) {
-          b = sequences.begin;
-          ++step;
-        }
-      }
+      for (int64_t m = 0; m < tile.rows; ++m) product.rows[m] = context.inputs[tile.row + m];
     }
   }
 };
 
 template <class F>
 FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
-                                  typename F::MatrixUnit::Registers& registers, int64_t step,
-                                  int64_t steps, Range panels, Panels<F> weights) {
+                                  typename F::MatrixUnit::Registers& registers, int64_t rows,
+                                  Range panels, Panels<F> weights) {
   for_products<F>(registers, context.p.B, context.projection_vectors(),
-                  Projection<F>{context, weights, step}, panels,
-                  {0, steps * context.share.rows.size()});
+                  Projection<F>{context, weights}, panels, {0, rows});
 }
 
 // The chunk that begins with `step`.
 template <class F>
-FUSEDRNN_ONCE void project_chunk(const ForwardContext<F>& context,
-                                 typename F::MatrixUnit::Registers& registers, int64_t step) {
-  const int64_t left = context.p.T - step;
-  const int64_t steps = left < context.job.chunk_steps ? left : context.job.chunk_steps;
-  if constexpr (F::kStage) stage_inputs(context, step, steps);
+FUSEDRNN_ONCE InputChunk project_chunk(const ForwardContext<F>& context,
+                                       typename F::MatrixUnit::Registers& registers, int64_t step) {
+  const InputChunk chunk = find_inputs(context, step);
   for_packed(
       context, context.shape.input, context.projection_vectors(), context.job.packed.input.weights,
       [&](Range panels, Panels<F> weights)
-          FUSEDRNN_LAMBDA { project_panels(context, registers, step, steps, panels, weights); });
+          FUSEDRNN_LAMBDA { project_panels(context, registers, chunk.rows, panels, weights); });
+  return chunk;
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -12,7 +12,7 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 template <class F>
 void run_pack(const ForwardJob& job, int thread) {
-  pack_cell<F>(job, Share(job.grid, job.call->problem.B, thread));
+  pack_cell<F>(job, Share(job.grid, thread));
 }
 
 // Whether run_product knows the products of a cell.

@@ -23,19 +23,26 @@ struct Share {
   int thread, threads;  // of all
   int group;            // of the threads that share its sequences
   int part, parts;      // of them
-  Range rows;           // its sequences
+  int groups;
 
-  FUSEDRNN_MEMBER Share(const Grid& grid, int64_t B, int number)
+  FUSEDRNN_MEMBER Share(const Grid& grid, int number)
       : thread(number),
         threads(grid.row_groups * grid.unit_groups),
         group(number / grid.unit_groups),
         part(number % grid.unit_groups),
         parts(grid.unit_groups),
-        rows(share(B, grid.row_groups, group)) {}
+        groups(grid.row_groups) {}
 
   // Of things that the threads of its group share out, and of those that all do.
   FUSEDRNN_MEMBER Range of_group(int64_t total) const { return share(total, parts, part); }
   FUSEDRNN_MEMBER Range of_all(int64_t total) const { return share(total, threads, thread); }
+
+  // Its sequences.
+  FUSEDRNN_MEMBER Sequences sequences(const Order& order, const Problem& p) const {
+    const Range rows = share(p.B, groups, group);
+    if (order.numbers == nullptr) return {order, p.T, rows.begin, 1, rows.size()};
+    return {order, p.T, group, groups, rows.size()};
+  }
 };
 
 FUSEDRNN_INLINE int64_t blocks_of(int64_t total, int64_t size) { return (total + size - 1) / size; }
@@ -61,21 +68,5 @@ struct Slots {
   // Buffers with one slot a step (gates, what stages pass on).
   FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
 };
-
-// A step's flags by sequence; null: every step is valid and shown, none cut.
-FUSEDRNN_INLINE bool is_valid(const uint8_t* flags, int64_t b) {
-  return flags == nullptr || (flags[b] & kValid) != 0;
-}
-FUSEDRNN_INLINE bool is_shown(const uint8_t* flags, int64_t b) {
-  return flags == nullptr || (flags[b] & kShown) != 0;
-}
-FUSEDRNN_INLINE bool is_cut(const uint8_t* flags, int64_t b) {
-  return flags != nullptr && (flags[b] & kCut) != 0;
-}
-// Whether the step multiplies the state that enters it. Where it does not, the product of its
-// deltas is no gradient: not even zero, where a weight is NaN.
-FUSEDRNN_INLINE bool is_multiplied(const uint8_t* flags, int64_t b) {
-  return flags == nullptr || (flags[b] & (kValid | kCut)) == kValid;
-}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

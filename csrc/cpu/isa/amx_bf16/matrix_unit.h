@@ -208,18 +208,21 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
     run_matrix_product<Bf16Operands, N>(product, product.bias, height);
   }
 
-  // Columns [0, kRows) of rows [0, depth) of bfloat16 numbers, transposed into the tiles that
-  // add_block() multiplies: [column / 16][k / 32][16][32], zero beyond `depth`.
-  static void pack_transposed(const Bf16* src, int64_t stride, int64_t depth, Bf16* packed) {
-    for (int half = 0; half < 2; ++half, src += kTileRows) {
+  // Columns [column, column + kRows) of `depth` rows of bfloat16 numbers, transposed into the tiles
+  // that add_block() multiplies: [column / 16][k / 32][16][32], zero beyond `depth` and where a row
+  // is null.
+  static void pack_transposed(const Bf16* const* rows, int64_t column, int64_t depth,
+                              Bf16* packed) {
+    const auto words_of = [&](int64_t k) FUSEDRNN_LAMBDA {
+      return k < depth && rows[k] != nullptr ? words(rows[k] + column) : _mm512_setzero_si512();
+    };
+    for (int half = 0; half < 2; ++half, column += kTileRows) {
       for (int64_t k = 0; k < depth; k += kDepth, packed += kTileRows * kDepth) {
         Vec<float> pairs[kTileRows];  // of k, one a lane and column
         FUSEDRNN_UNROLL
         for (int i = 0; i < kTileRows; ++i) {
           const int64_t at = k + 2 * i;
-          const __m512i low = at < depth ? words(src + at * stride) : _mm512_setzero_si512();
-          const __m512i high =
-              at + 1 < depth ? words(src + (at + 1) * stride) : _mm512_setzero_si512();
+          const __m512i low = words_of(at), high = words_of(at + 1);
           pairs[i] = {_mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)))};
         }
         Vec<float>::transpose(pairs);

@@ -1,0 +1,49 @@
+#include "cpu/order.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+namespace fusedrnn::cpu {
+
+namespace {
+
+bool is_valid(uint8_t flag) { return (flag & kValid) != 0; }
+
+// By sequence, the time after the last step that exists.
+std::vector<int64_t> ends_of(const uint8_t* flags, int64_t T, int64_t B) {
+  std::vector<int64_t> ends(static_cast<size_t>(B), 0);
+  int64_t left = B;
+  for (int64_t t = T - 1; t >= 0 && left > 0; --t) {
+    for (int64_t b = 0; b < B; ++b) {
+      int64_t& end = ends[static_cast<size_t>(b)];
+      if (end != 0 || !is_valid(flags[t * B + b])) continue;
+      end = t + 1;
+      --left;
+    }
+  }
+  return ends;
+}
+
+}  // namespace
+
+SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) {
+  if (flags == nullptr || B > INT32_MAX) return;
+  const uint8_t* const last = flags + (T - 1) * B;
+  if (std::all_of(last, last + B, is_valid)) return;
+  const std::vector<int64_t> ends = ends_of(flags, T, B);
+  numbers_.resize(static_cast<size_t>(B));
+  std::iota(numbers_.begin(), numbers_.end(), 0);
+  const auto end_of = [&](int32_t number) { return ends[static_cast<size_t>(number)]; };
+  std::stable_sort(numbers_.begin(), numbers_.end(),
+                   [&](int32_t a, int32_t b) { return end_of(a) > end_of(b); });
+  places_.resize(numbers_.size());
+  for (size_t place = 0; place < numbers_.size(); ++place) {
+    places_[static_cast<size_t>(numbers_[place])] = static_cast<int32_t>(place);
+    ends_.push_back(end_of(numbers_[place]));
+  }
+  order_ = {numbers_.data(), places_.data(), ends_.data()};
+  shows_padding_ = (last[numbers_.back()] & kShown) != 0;
+}
+
+}  // namespace fusedrnn::cpu

@@ -1,0 +1,33 @@
+// The order of a call's sequences in memory: see kernels/sequences.h.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/problem.h"
+#include "cpu/kernels/sequences.h"
+
+namespace fusedrnn::cpu {
+
+class SequenceOrder {
+ public:
+  // `flags`: those of all steps, or null. They alone decide, so that every pass over a reserve has
+  // the same order.
+  SequenceOrder(const uint8_t* flags, int64_t T, int64_t B);
+  SequenceOrder(const SequenceOrder&) = delete;
+  SequenceOrder& operator=(const SequenceOrder&) = delete;
+
+  // Of no numbers, where all sequences exist to the last step.
+  const Order& operator*() const { return order_; }
+
+  // Whether y holds the states of steps after the ends.
+  bool shows_padding() const { return shows_padding_; }
+
+ private:
+  std::vector<int32_t> numbers_, places_;
+  std::vector<int64_t> ends_;
+  Order order_;
+  bool shows_padding_ = false;
+};
+
+}  // namespace fusedrnn::cpu
