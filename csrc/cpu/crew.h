@@ -16,15 +16,16 @@ namespace fusedrnn::cpu {
 class Crew {
  public:
   // `pass`: its name in the log.
-  Crew(const char* pass, Planner planner, const KernelShape& shape, const Problem& p)
-      : plan_(planner(shape, p, get_num_threads(), nullptr)), team_(plan_.threads()) {
+  Crew(const char* pass, Planner planner, const KernelShape& shape, const Problem& p,
+       const Profile& profile)
+      : plan_(planner(shape, p, profile, get_num_threads(), nullptr)), team_(plan_.threads()) {
     int threads = get_num_threads();
     // Another call may hold the pool: then fewer threads run, and the plan is theirs.
     if (team_.size() < plan_.threads()) {
       threads = team_.size();
-      plan_ = planner(shape, p, threads, nullptr);
+      plan_ = planner(shape, p, profile, threads, nullptr);
     }
-    if (logs_plans()) log_plan(pass, planner, shape, p, threads, plan_);
+    if (logs_plans()) log_plan(pass, planner, shape, p, profile, threads, plan_);
     if (plan_.threads() == 1) return;
     for (int i = 0; i < plan_.row_groups; ++i) {
       group_.push_back(&barriers_.emplace_front(plan_.unit_groups));

@@ -78,7 +78,7 @@ void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
   const SequenceOrder order(call.flags, p.T, p.B);
-  Crew crew("forward", plan_forward, shape, p);
+  Crew crew("forward", plan_forward, shape, p, order.profile());
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
   job.order = *order;
   job.save = call.reserve != nullptr && !p.lean;
@@ -168,7 +168,7 @@ void backward(const BackwardCall& given) {
   const BackwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
   const SequenceOrder order(call.flags, p.T, p.B);
-  Crew crew("backward", plan_backward, shape, p);
+  Crew crew("backward", plan_backward, shape, p, order.profile());
   BackwardJob job{};
   job.call = &call;
   job.shape = &shape;

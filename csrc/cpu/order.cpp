@@ -8,8 +8,6 @@ namespace fusedrnn::cpu {
 
 namespace {
 
-bool is_valid(uint8_t flag) { return (flag & kValid) != 0; }
-
 // By sequence, the time after the last step that exists.
 std::vector<int64_t> ends_of(const uint8_t* flags, int64_t T, int64_t B) {
   std::vector<int64_t> ends(static_cast<size_t>(B), 0);
@@ -27,10 +25,10 @@ std::vector<int64_t> ends_of(const uint8_t* flags, int64_t T, int64_t B) {
 
 }  // namespace
 
-SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) {
+SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) : T_(T), B_(B) {
   if (flags == nullptr || B > INT32_MAX) return;
   const uint8_t* const last = flags + (T - 1) * B;
-  if (std::all_of(last, last + B, is_valid)) return;
+  if (std::all_of(last, last + B, [](uint8_t flag) { return is_valid(flag); })) return;
   const std::vector<int64_t> ends = ends_of(flags, T, B);
   numbers_.resize(static_cast<size_t>(B));
   std::iota(numbers_.begin(), numbers_.end(), 0);
@@ -43,7 +41,21 @@ SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) {
     ends_.push_back(end_of(numbers_[place]));
   }
   order_ = {numbers_.data(), places_.data(), ends_.data()};
-  shows_padding_ = (last[numbers_.back()] & kShown) != 0;
+  shows_padding_ = is_shown(last[numbers_.back()]);
+}
+
+Profile SequenceOrder::profile() const {
+  if (ends_.empty()) return {1, {{T_, B_}}};
+  Profile profile;
+  const int64_t steps = ends_.front();
+  profile.count = static_cast<int>(std::min<int64_t>(steps, Profile::kMostParts));
+  for (int i = 0; i < profile.count; ++i) {
+    const int64_t begin = steps * i / profile.count, end = steps * (i + 1) / profile.count;
+    int64_t rows = 0;
+    for (const int64_t last : ends_) rows += std::clamp(last, begin, end) - begin;
+    profile.parts[i] = {end - begin, divide_up(rows, end - begin)};
+  }
+  return profile;
 }
 
 }  // namespace fusedrnn::cpu

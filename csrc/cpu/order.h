@@ -6,6 +6,7 @@
 
 #include "core/problem.h"
 #include "cpu/kernels/sequences.h"
+#include "cpu/plan.h"
 
 namespace fusedrnn::cpu {
 
@@ -20,10 +21,14 @@ class SequenceOrder {
   // Of no numbers, where all sequences exist to the last step.
   const Order& operator*() const { return order_; }
 
+  // How many live when.
+  Profile profile() const;
+
   // Whether y holds the states of steps after the ends.
   bool shows_padding() const { return shows_padding_; }
 
  private:
+  const int64_t T_, B_;
   std::vector<int32_t> numbers_, places_;
   std::vector<int64_t> ends_;
   Order order_;

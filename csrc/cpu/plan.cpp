@@ -56,9 +56,11 @@ struct StageWork {
   bool meets;          // whether threads that share the panels out meet after it
 };
 
-// Adds a stage to the estimate of a step; returns its cycles.
-double add_stage(const StageWork& work, const Problem& p, const KernelShape& shape, Estimate& sum) {
-  const int64_t rows = divide_up(p.B, sum.row_groups);
+// Adds a stage to the estimate of a step, of which `part` of the steps are; returns its cycles.
+double add_stage(const StageWork& work, const Problem& p, const Profile::Part& part,
+                 const KernelShape& shape, Estimate& sum) {
+  const double weight = static_cast<double>(part.steps) / static_cast<double>(p.T);
+  const int64_t rows = divide_up(part.sequences, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
   const bool by_matrix_unit = uses_matrix_unit(shape, p.B);
   const int64_t tiles = divide_up(rows, by_matrix_unit ? shape.matrix_rows : work.tile_rows);
@@ -78,10 +80,10 @@ double add_stage(const StageWork& work, const Problem& p, const KernelShape& sha
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
   const double cells = static_cast<double>(rows * panels) * work.cell_cycles;
   const double barrier = sum.unit_groups > 1 && work.meets ? kBarrierCycles : 0;
-  sum.products += products;
-  sum.weights += stream;
-  sum.cells += cells;
-  sum.barrier += barrier;
+  sum.products += weight * products;
+  sum.weights += weight * stream;
+  sum.cells += weight * cells;
+  sum.barrier += weight * barrier;
   return std::max(products, stream) + cells + barrier;
 }
 
@@ -92,7 +94,8 @@ bool worth_cutting(int64_t total, int groups) {
 
 // `parallel`: cycles of the work outside the steps, which divides evenly.
 Plan cheapest(const StageWork* stages, int count, double parallel, const KernelShape& shape,
-              const Problem& p, int threads, std::vector<Estimate>* considered) {
+              const Problem& p, const Profile& profile, int threads,
+              std::vector<Estimate>* considered) {
   Estimate best{};
   // Norms are those of a thread's own rows.
   const int most = shape.norm_count > 0 ? 1 : threads;
@@ -105,14 +108,25 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
       estimate.row_groups = row_groups;
       estimate.unit_groups = unit_groups;
       estimate.total = parallel / used + (used > 1 ? kTeamCycles : 0);
-      for (int i = 0; i < count; ++i) {
-        estimate.total += static_cast<double>(p.T) * add_stage(stages[i], p, shape, estimate);
+      for (int part = 0; part < profile.count; ++part) {
+        const Profile::Part& alike = profile.parts[part];
+        for (int i = 0; i < count; ++i) {
+          estimate.total +=
+              static_cast<double>(alike.steps) * add_stage(stages[i], p, alike, shape, estimate);
+        }
       }
       if (considered != nullptr) considered->push_back(estimate);
       if (best.row_groups == 0 || estimate.total < best.total) best = estimate;
     }
   }
   return {best.row_groups, best.unit_groups, 1};
+}
+
+double rows_of(const Profile& profile) {
+  int64_t rows = 0;
+  for (int i = 0; i < profile.count; ++i)
+    rows += profile.parts[i].steps * profile.parts[i].sequences;
+  return static_cast<double>(rows);
 }
 
 double product_cycles(double rows, double columns, double depth, const KernelShape& shape,
@@ -123,7 +137,7 @@ double product_cycles(double rows, double columns, double depth, const KernelSha
 
 }  // namespace
 
-Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
+Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& profile, int threads,
                   std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   for (int i = 0; i < shape.stage_count; ++i) {
@@ -139,10 +153,10 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, int threads,
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
-  const double parallel = product_cycles(static_cast<double>(p.T * p.B), shape.gates * units,
-                                         inputs, shape, uses_matrix_unit(shape, p.B)) +
+  const double parallel = product_cycles(rows_of(profile), shape.gates * units, inputs, shape,
+                                         uses_matrix_unit(shape, p.B)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;  // packing
-  Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
+  Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, profile, threads, considered);
 
   plan.chunk_steps = projected_steps(shape, p, plan);
   return plan;
@@ -157,7 +171,7 @@ int64_t projected_steps(const KernelShape& shape, const Problem& p, const Plan& 
   return std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
 }
 
-Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
+Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& profile, int threads,
                    std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   const int64_t panel = int64_t{shape.recurrent_panel} * shape.width;
@@ -172,13 +186,13 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, int threads,
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
-  const double rows = static_cast<double>(p.T * p.B);
+  const double rows = rows_of(profile);
   // Forward's products once more, those of its steps by their size alone.
   const double again = p.lean ? inputs + depth : 0;
   const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + depth + again,
                                          shape, uses_matrix_unit(shape, p.T * p.B)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;
-  return cheapest(stages, shape.stage_count, parallel, shape, p, threads, considered);
+  return cheapest(stages, shape.stage_count, parallel, shape, p, profile, threads, considered);
 }
 
 }  // namespace fusedrnn::cpu

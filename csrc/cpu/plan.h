@@ -17,8 +17,18 @@ struct Plan {
   int threads() const { return row_groups * unit_groups; }
 };
 
+// How many sequences live at how many steps, in a few parts.
+struct Profile {
+  struct Part {
+    int64_t steps, sequences;
+  };
+  static constexpr int kMostParts = 8;
+  int count = 0;
+  Part parts[kMostParts];
+};
+
 // What a grid of threads would cost, in cycles: all stages of one step, as the slowest thread sees
-// it, and the whole call.
+// it, and the whole call. Of several lengths it is the mean step.
 struct Estimate {
   int row_groups, unit_groups;
   double products;  // multiply-adds
@@ -29,12 +39,12 @@ struct Estimate {
 };
 
 // The cheapest plan of at most `threads` threads. `considered` receives every grid's estimate.
-using Planner = Plan (*)(const KernelShape& shape, const Problem& problem, int threads,
-                         std::vector<Estimate>* considered);
-Plan plan_forward(const KernelShape& shape, const Problem& problem, int threads,
-                  std::vector<Estimate>* considered = nullptr);
-Plan plan_backward(const KernelShape& shape, const Problem& problem, int threads,
-                   std::vector<Estimate>* considered = nullptr);
+using Planner = Plan (*)(const KernelShape& shape, const Problem& problem, const Profile& profile,
+                         int threads, std::vector<Estimate>* considered);
+Plan plan_forward(const KernelShape& shape, const Problem& problem, const Profile& profile,
+                  int threads, std::vector<Estimate>* considered = nullptr);
+Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profile& profile,
+                   int threads, std::vector<Estimate>* considered = nullptr);
 
 // How many steps' inputs a forward pass on a grid of threads projects at a time.
 int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);

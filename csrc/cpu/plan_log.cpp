@@ -81,9 +81,9 @@ bool logs_plans() {
 }
 
 void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
-              int threads, const Plan& chosen) {
+              const Profile& profile, int threads, const Plan& chosen) {
   std::vector<Estimate> considered;
-  planner(shape, problem, threads, &considered);
+  planner(shape, problem, profile, threads, &considered);
   std::string text = "fusedrnn: " + problem_text(pass, problem) + ", " + isa_name(selected_isa()) +
                      ", at most " + std::to_string(threads) +
                      " threads: " + std::to_string(chosen.row_groups) + " parts of the batch x " +

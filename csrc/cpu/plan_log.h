@@ -10,6 +10,6 @@ bool logs_plans();
 
 // `pass`: "forward" or "backward".
 void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
-              int threads, const Plan& chosen);
+              const Profile& profile, int threads, const Plan& chosen);
 
 }  // namespace fusedrnn::cpu

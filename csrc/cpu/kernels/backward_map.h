@@ -51,15 +51,16 @@ struct BackwardStage {
 
   template <class K>
   void finish(V product, Site at, int lanes, const K& constants) const {
-    const bool shown = arrays.flags.shown(at.row);
+    const uint8_t flag = arrays.flags.at(at.row), following = arrays.following_flags.at(at.row);
+    const bool shown = is_shown(flag);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dnext[s] = V::load(arrays.carry[s].at(at.row, at.unit));
     }
     if constexpr (kFirst && kCell.h_stage >= 0) {
-      if (arrays.following_flags.multiplied(at.row)) {
+      if (is_multiplied(following)) {
         dnext[0] = dnext[0] + product;
-      } else if (arrays.following_flags.cut(at.row)) {
+      } else if (is_cut(following)) {
         add_to(arrays.resets[0], at, product);
       }
     }
@@ -80,12 +81,12 @@ struct BackwardStage {
         dnext[s].store(arrays.flow[s].at(at.row, at.unit));
       }
     }
-    if (zones && arrays.flags.valid(at.row)) zone_out(at, dnext);
+    if (zones && is_valid(flag)) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
-    if (arrays.flags.valid(at.row)) {
-      compute(at, dnext, product, delta, dprev, constants);
+    if (is_valid(flag)) {
+      compute(at, flag, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -104,7 +105,7 @@ struct BackwardStage {
   }
 
   template <class K>
-  void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
+  void compute(Site at, uint8_t flag, const V* dnext, V dpassed, V* delta, V* dprev,
                [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kStage.passes_row) dpassed = V::load(arrays.dpassed.at(at.row, at.unit));
@@ -137,7 +138,7 @@ struct BackwardStage {
     for (int s = 0; s < kStates && zones; ++s) {
       if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
     }
-    for (int s = 0; s < kStates && arrays.flags.cut(at.row); ++s) {
+    for (int s = 0; s < kStates && is_cut(flag); ++s) {
       if (!ends(s)) continue;
       add_to(arrays.resets[s], at, dprev[s]);
       dprev[s] = V::zero();

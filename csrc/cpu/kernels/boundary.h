@@ -68,12 +68,13 @@ FUSEDRNN_ONCE void show_standing(const ForwardContext<F>& context, const Forward
       if (y.data == nullptr) return;
       const CallerRows<Edge> rows = context.template caller_rows<Edge>(y, step.time, 0);
       for (int64_t row = step.rows.end; row < context.sequences.count; ++row) {
-        const int64_t slot = context.standing_slot(row, number);
         const bool shown = step.flags.shown(row);
+        const int64_t slot = shown ? context.standing_slot(row, number) : 0;
+        Edge* const dst = rows.at(row, 0);
         for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units;
              unit += V::width) {
           const V v = shown ? context.load_state(s, slot, row, unit) : V::zero();
-          v.store(rows.at(row, unit), lanes_at<V>(unit, units));
+          v.store(dst + unit, lanes_at<V>(unit, units));
         }
       }
     };

@@ -99,10 +99,6 @@ struct ForwardContext : Context<F, ForwardJob> {
     }
   }
 
-  FUSEDRNN_MEMBER const Edge* x_row(int64_t step, int64_t row) const {
-    return static_cast<const Edge*>(call.x.data) + slots.time(step) * call.x.t_stride +
-           sequences.number(row) * call.x.b_stride;
-  }
   FUSEDRNN_MEMBER Rows<RowNorm<Real>> norms_at(int64_t step) const {
     const int64_t norms = this->shape.norm_count;
     return {static_cast<RowNorm<Real>*>(job.kept.norms) + (step * p.B + sequences.first) * norms,

@@ -59,12 +59,13 @@ FUSEDRNN_ONCE InputChunk find_inputs(const ForwardContext<F>& context, int64_t s
   for (; chunk.end_step < context.p.T; ++chunk.end_step) {
     const Range rows = context.living(chunk.end_step);
     if (chunk.rows + rows.size() > context.projection_rows) break;
+    const auto x = context.template caller_rows<const typename F::Edge>(
+        context.call.x, context.slots.time(chunk.end_step), 0);
     for (int64_t row = rows.begin; row < rows.end; ++row, ++chunk.rows) {
-      const typename F::Edge* const x = context.x_row(chunk.end_step, row);
       if constexpr (F::kStage) {
-        stage_input(context, chunk.rows, x);
+        stage_input(context, chunk.rows, x.at(row, 0));
       } else {
-        context.inputs[chunk.rows] = x;
+        context.inputs[chunk.rows] = x.at(row, 0);
       }
     }
   }

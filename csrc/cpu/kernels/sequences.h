@@ -38,25 +38,25 @@ struct Numbers {
   }
 };
 
+FUSEDRNN_INLINE bool is_valid(uint8_t flag) { return (flag & kValid) != 0; }
+FUSEDRNN_INLINE bool is_shown(uint8_t flag) { return (flag & kShown) != 0; }
+FUSEDRNN_INLINE bool is_cut(uint8_t flag) { return (flag & kCut) != 0; }
+// Whether the step multiplies the state that enters it. Where it does not, the product of its
+// deltas is no gradient: not even zero, where a weight is NaN.
+FUSEDRNN_INLINE bool is_multiplied(uint8_t flag) { return (flag & (kValid | kCut)) == kValid; }
+
 // A step's flags by row; without data every step is valid and shown, none cut.
 struct Flags {
   const uint8_t* data = nullptr;
   Numbers numbers;
 
-  FUSEDRNN_MEMBER bool valid(int64_t row) const {
-    return data == nullptr || (data[numbers.of(row)] & kValid) != 0;
+  FUSEDRNN_MEMBER uint8_t at(int64_t row) const {
+    return data == nullptr ? kValid | kShown : data[numbers.of(row)];
   }
-  FUSEDRNN_MEMBER bool shown(int64_t row) const {
-    return data == nullptr || (data[numbers.of(row)] & kShown) != 0;
-  }
-  FUSEDRNN_MEMBER bool cut(int64_t row) const {
-    return data != nullptr && (data[numbers.of(row)] & kCut) != 0;
-  }
-  // Whether the step multiplies the state that enters it. Where it does not, the product of its
-  // deltas is no gradient: not even zero, where a weight is NaN.
-  FUSEDRNN_MEMBER bool multiplied(int64_t row) const {
-    return data == nullptr || (data[numbers.of(row)] & (kValid | kCut)) == kValid;
-  }
+  FUSEDRNN_MEMBER bool valid(int64_t row) const { return is_valid(at(row)); }
+  FUSEDRNN_MEMBER bool shown(int64_t row) const { return is_shown(at(row)); }
+  FUSEDRNN_MEMBER bool cut(int64_t row) const { return is_cut(at(row)); }
+  FUSEDRNN_MEMBER bool multiplied(int64_t row) const { return is_multiplied(at(row)); }
 };
 
 // Those of a thread, by row.
