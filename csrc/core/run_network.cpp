@@ -100,41 +100,52 @@ CudaMasks masks_of(const Args& args) {
 // Bytes [T,B] that are zero or not, in any strides.
 class Bits {
  public:
-  explicit Bits(const DLTensor* t) {
-    if (t == nullptr) return;
-    data_ = static_cast<const uint8_t*>(data_of(*t));
-    t_stride_ = stride_of(*t, 0);
-    b_stride_ = stride_of(*t, 1);
-  }
-  bool at(int64_t t, int64_t b, bool otherwise) const {
-    return data_ == nullptr ? otherwise : data_[t * t_stride_ + b * b_stride_] != 0;
-  }
+  explicit Bits(const DLTensor* t)
+      : data_(static_cast<const uint8_t*>(data_of(*t))),
+        t_stride_(stride_of(*t, 0)),
+        b_stride_(stride_of(*t, 1)) {}
+  bool at(int64_t t, int64_t b) const { return data_[t * t_stride_ + b * b_stride_] != 0; }
 
  private:
-  const uint8_t* data_ = nullptr;
-  int64_t t_stride_ = 0, b_stride_ = 0;
+  const uint8_t* const data_;
+  const int64_t t_stride_, b_stride_;
 };
 
 // StepFlags [T,B] of runs in one direction, step by step as they are taken.
 void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uint8_t* flags) {
-  const Bits mask(masks.mask), resets(masks.resets);
   const uint8_t missing = masks.shows_padding ? kShown : 0;
-  for (int64_t b = 0; b < B; ++b) {
+  std::vector<int64_t> lengths(static_cast<size_t>(B), T);
+  for (int64_t b = 0; masks.lengths != nullptr && b < B; ++b) {
     // Clamped although checked: another thread may write the caller's memory.
-    const int64_t length =
-        masks.lengths == nullptr ? T : std::clamp<int64_t>(read_integer(*masks.lengths, b), 0, T);
-    // A reset stands before its step: the state enters that step, or in reverse leaves it.
-    bool crossed = false;
-    for (int64_t i = 0; i < T; ++i) {
-      const int64_t t = reverse ? T - 1 - i : i;
-      uint8_t flag = missing;
-      if (t < length && mask.at(t, b, true)) {
-        const bool begins = resets.at(t, b, false);
-        flag = kValid | kShown;
-        if (reverse ? crossed : begins) flag |= kCut;
-        crossed = begins;
+    lengths[static_cast<size_t>(b)] = std::clamp<int64_t>(read_integer(*masks.lengths, b), 0, T);
+  }
+  for (int64_t t = 0; t < T; ++t) {
+    uint8_t* const row = flags + t * B;
+    for (int64_t b = 0; b < B; ++b) {
+      row[b] = t < lengths[static_cast<size_t>(b)] ? kValid | kShown : missing;
+    }
+  }
+  if (masks.mask != nullptr) {
+    const Bits mask(masks.mask);
+    for (int64_t t = 0; t < T; ++t) {
+      for (int64_t b = 0; b < B; ++b) {
+        if (!mask.at(t, b)) flags[t * B + b] = missing;
       }
-      flags[t * B + b] = flag;
+    }
+  }
+  if (masks.resets == nullptr) return;
+  const Bits resets(masks.resets);
+  // A reset stands before its step: the state enters that step, or in reverse leaves it.
+  std::vector<uint8_t> crossed(static_cast<size_t>(B), 0);
+  for (int64_t i = 0; i < T; ++i) {
+    const int64_t t = reverse ? T - 1 - i : i;
+    for (int64_t b = 0; b < B; ++b) {
+      uint8_t& flag = flags[t * B + b];
+      if ((flag & kValid) == 0) continue;
+      const bool begins = resets.at(t, b);
+      uint8_t& follows = crossed[static_cast<size_t>(b)];
+      if (reverse ? follows != 0 : begins) flag |= kCut;
+      follows = begins ? 1 : 0;
     }
   }
 }
