@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <exception>
 #include <string>
 
@@ -71,6 +72,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("get_num_threads", &fusedrnn::get_num_threads, "That number.");
   m.def("release_memory", &free_kept,
         "Gives kept memory back to the system; returns how many bytes.");
+  m.def(
+      "environment_variable", [](const char* name) { return std::getenv(name); }, py::arg("name"),
+      "Its value as it is now, or None.");
   m.def("set_cuda_library", &set_library, py::arg("path"),
         "Where the CUDA library is, unless the environment says otherwise.");
   m.def("require_cuda_device", &require_device, py::arg("name"), py::arg("device"),

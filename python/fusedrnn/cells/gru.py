@@ -11,7 +11,7 @@ from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -298,7 +298,7 @@ def gru_backward(
 ) -> GRUGradients[A] | tuple[GRUGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``; arguments as `rnn_backward`."""
     grads, flow = gradients("gru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
-    record = GRUGradients(**grads)
+    record = frozen_record(GRUGradients, grads)
     return (record, flow) if return_flow else record
 
 

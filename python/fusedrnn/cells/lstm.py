@@ -11,7 +11,7 @@ from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -32,6 +32,9 @@ def _numbers(
     general: bool = False,
 ) -> tuple[float, ...]:
     """The cell's constants; none where they are the usual ones, unless it is to be `general`."""
+    if clip is None and cell_clip is None and activations is None and not general:
+        if cell_clip_nan == NANS[0]:
+            return ()
     limits = constants.limit("clip", clip), constants.limit("cell_clip", cell_clip)
     limits_nan = options.choice("cell_clip_nan", cell_clip_nan, NANS) == "limit"
     if limits_nan and limits[1] is None:
@@ -63,6 +66,8 @@ def _variant(
     numbers: tuple[float, ...],
 ) -> tuple[str, tuple[Any, ...]]:
     """The cell and its weights."""
+    if coupled is False and w_peephole is None and w_hr is None and not numbers:
+        return "lstm", (w_ih, w_hh, b_ih, b_hh)
     couples = options.flag("coupled", coupled)
     if couples and w_hr is not None:
         raise ValueError("w_hr: expected none with coupled=True")
@@ -498,12 +503,12 @@ def lstm_backward(
 
 def _record(by_name: dict[str, A]) -> LSTMGradients[A]:
     if "dw_peephole" in by_name and "dw_hr" in by_name:
-        return PeepholeProjectionLSTMGradients(**by_name)
+        return frozen_record(PeepholeProjectionLSTMGradients, by_name)
     if "dw_peephole" in by_name:
-        return PeepholeLSTMGradients(**by_name)
+        return frozen_record(PeepholeLSTMGradients, by_name)
     if "dw_hr" in by_name:
-        return ProjectionLSTMGradients(**by_name)
-    return LSTMGradients(**by_name)
+        return frozen_record(ProjectionLSTMGradients, by_name)
+    return frozen_record(LSTMGradients, by_name)
 
 
 def lstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:

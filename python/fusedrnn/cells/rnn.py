@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, overload
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.noise import QUIET, Noisy
@@ -258,7 +258,7 @@ def rnn_backward(
         As `rnn`; also for a tape of another function.
     """
     grads, flow = gradients("rnn_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
-    record = RNNGradients(**grads)
+    record = frozen_record(RNNGradients, grads)
     return (record, flow) if return_flow else record
 
 
