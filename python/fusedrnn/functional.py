@@ -34,7 +34,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from fusedrnn import _core, options, stale
 from fusedrnn.interop import A, as_it_is, converter_to_kind_of, warn_of_lost_gradients
 
-
 R = TypeVar("R")
 
 
@@ -188,9 +187,8 @@ def run(
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
-        call = Call(
-            cell, x, parameters, states, masked, backwards, constants, operator.index(heads)
-        )
+        about = (cell, x, parameters, states, masked, backwards, constants, operator.index(heads))
+        call = tuple.__new__(Call, about)  # Call(...) takes three times as long
         fields = {
             "function": function,
             "core": tape,
@@ -256,18 +254,20 @@ def gradients(
     check_tape(function, tape)
     names, parameters, states, resets = _gradient_names(tape.call.cell, letters, tape.core)
     given: Mapping[str, Any] = {}
+    places: tuple[Any, Any, Any, Any] = (None, None, None, None)
     if out is not None:
         absent = {name for name, there in zip(resets, tape.core.resets, strict=True) if not there}
         given = options.outputs(out, tuple(name for name in names if name not in absent))
+        of_parameters, of_states, of_resets = (
+            tuple(map(given.get, part)) for part in (parameters, states, resets)
+        )
+        places = given.get("dx"), of_parameters, of_states, of_resets
     dx, dparameters, dstates, dresets, norms = tape.core.backward(
         dy,
         dstates_n,
-        None if all(gradient is None for gradient in dcells) else dcells,
+        None if not dcells or all(gradient is None for gradient in dcells) else dcells,
         True,
-        given.get("dx"),
-        tuple(map(given.get, parameters)),
-        tuple(map(given.get, states)),
-        tuple(map(given.get, resets)),
+        *places,
         options.flag("return_flow", return_flow),
         options.clip_dh(clip_dh),
     )

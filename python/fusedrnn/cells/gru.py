@@ -25,6 +25,8 @@ def _variant(
     reset_after: object, clip: object, activations: object, *, general: bool = False
 ) -> tuple[str, tuple[float, ...]]:
     """The cell and its constants; `general`: the one that has some, whatever they are."""
+    if reset_after is True and clip is None and activations is None and not general:
+        return "gru", ()
     cell = "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
     limit = constants.limit("clip", clip)
     each = constants.activations(activations, "fg", ACTIVATIONS)

@@ -32,9 +32,9 @@ def _numbers(
     general: bool = False,
 ) -> tuple[float, ...]:
     """The cell's constants; none where they are the usual ones, unless it is to be `general`."""
-    if clip is None and cell_clip is None and activations is None and not general:
-        if cell_clip_nan == NANS[0]:
-            return ()
+    unlimited = clip is None and cell_clip is None and cell_clip_nan == NANS[0]
+    if unlimited and activations is None and not general:
+        return ()
     limits = constants.limit("clip", clip), constants.limit("cell_clip", cell_clip)
     limits_nan = options.choice("cell_clip_nan", cell_clip_nan, NANS) == "limit"
     if limits_nan and limits[1] is None:
