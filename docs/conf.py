@@ -7,10 +7,10 @@ package that the reference has not.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import math_core
@@ -41,8 +41,8 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
+napoleon_use_param = False
 napoleon_use_rtype = False
-maximum_signature_line_length = 96
 
 html_theme = "furo"
 html_title = f"fusedrnn {version}"
@@ -53,11 +53,12 @@ html_copy_source = False
 html_show_copyright = False
 templates_path: list[str] = []
 
-# Pages that may be there or not: those that other parts of the project bring along.
-suppress_warnings = ["toc.empty_glob"]
+# Of docstrings, what is written as a name of this package is one.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!fusedrnn\.).*")]
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = ["fusedrnn", "fusedrnn.torch", "fusedrnn.jax", "fusedrnn.convert"]
+OPTIONAL = {"lessons", "nn", "command_line"}  # pages that come with their parts of the package
 ALIASES = {"fr": "fusedrnn", "ft": "fusedrnn.torch", "fj": "fusedrnn.jax"}
 
 log = logging.getLogger(__name__)
@@ -151,15 +152,25 @@ class LinkedNames(SphinxPostTransform):
 def check_names(_: Sphinx, env: BuildEnvironment) -> None:
     """Every public name has its place in the reference."""
     known = env.domains.python_domain.objects
-    for module in PUBLIC:
-        for name in importlib.import_module(module).__all__:
-            if f"{module}.{name}" not in known:
-                log.warning("the reference has no %s.%s", module, name)
+    parts = [getattr(fusedrnn, name) for name in dir(fusedrnn)]
+    for module in (fusedrnn, *(part for part in parts if isinstance(part, ModuleType))):
+        for name in getattr(module, "__all__", ()):
+            if f"{module.__name__}.{name}" not in known:
+                log.warning("the reference has no %s.%s", module.__name__, name)
+
+
+def leave_out(app: Sphinx, page: str, source: list[str]) -> None:
+    """Drop optional pages that are not there from the list of all."""
+    if page == app.config.root_doc:
+        missing = OPTIONAL - app.env.found_docs
+        lines = source[0].splitlines(keepends=True)
+        source[0] = "".join(line for line in lines if line.strip() not in missing)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.add_post_transform(RepositoryLinks)
     app.add_post_transform(LinkedNames)
+    app.connect("source-read", leave_out)
     app.connect("env-check-consistency", check_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

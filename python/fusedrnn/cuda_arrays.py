@@ -64,7 +64,7 @@ class CudaKind(Protocol):
     def write(self, array: Any, values: NDArray[Any]) -> None:
         """Set a dense array to these values, of its shape and width; for parameters of layers.
 
-        Those of bfloat16 come as they do in `fusedrnn.bf16`: 16 bits each, to be viewed.
+        Those of bfloat16 come as an array of one field of 16 bits, to be viewed.
         """
 
     def read(self, array: Any) -> NDArray[Any]:

@@ -144,8 +144,9 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
-    compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reset_c, reverse
+        As in `lstm`.
+    return_cells, return_gates, compute_dtype, out
         As in `lstm`.
 
     Returns

@@ -398,7 +398,7 @@ class RNN(Noisy, Layer):
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
         device to tfloat32, forward and backward. All else is float32, but for gates that training
-        keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
+        keeps for backward (`fusedrnn.rnn`). None, or the dtype itself, is plain.
     memory : {"default", "lean"}
         What the tape of `forward` keeps: see `rnn_forward`.
     device : str

@@ -77,8 +77,8 @@ class OnnxNode:
     direction : {"forward", "reverse", "bidirectional"}
     layout : int
         0: sequences are [T, B, ...]; 1: [B, T, ...].
-    layer : RNN, GRU or LSTM
-        A layer of the node's weights; its ``batch_first`` is ``layout == 1``. That of a node whose
+    layer : layer
+        An RNN, GRU or LSTM of the node's weights; its ``batch_first`` is ``layout == 1``. That of a node whose
         direction is "reverse" runs forwards: give it its sequences turned round, or use `run`.
     """
 

@@ -297,40 +297,48 @@ def _draw_plain(
 
 
 class RNN(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.RNN` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.RNN
 
 
 class GRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.GRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.GRU
 
 
 class LSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.LSTM` as a description for JAX; a state is a pair (h, c). See `Recurrent`."""
+
     _layer = fusedrnn.LSTM
 
 
 class IndRNN(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.IndRNN` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.IndRNN
 
 
 class MinGRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.MinGRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.MinGRU
 
 
 class MinLSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.MinLSTM` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.MinLSTM
 
 
 class SLSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.SLSTM` as a description for JAX; a state is a tuple (h, c, n, m). See `Recurrent`."""
+
     _layer = fusedrnn.SLSTM
 
 
 class WorldModelGRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.WorldModelGRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.WorldModelGRU

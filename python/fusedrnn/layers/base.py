@@ -20,12 +20,13 @@ from fusedrnn.options import Init, Memory, Padding, WeightDtype
 
 
 class Layer(Fixed, DropoutMode, Derivatives):
-    """What `RNN`, `GRU` and `LSTM` share.
+    """What `RNN`, `GRU`, `LSTM` and all other layers share.
+
+    Its attributes are read-only, for the parameters are made for them; so are the options of each
+    cell.
 
     Attributes
     ----------
-    Read-only, for the parameters are made for them; so are the options of each cell.
-
     input_size, hidden_size, num_layers : int
     bias, batch_first, bidirectional : bool
     dropout : float

@@ -310,8 +310,9 @@ class RNN(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`).
     device, dtype
-        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`). On the CPU or a CUDA device; of
+        As of `torch.nn.RNN`. On the CPU or a CUDA device; of
         float32, float64, bfloat16 or float16. dropout is below 1.
     options
         As of `fusedrnn.RNN`: clip, heads, memory, compute_dtype, init,
@@ -365,6 +366,7 @@ class LSTM(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        As of `torch.nn.LSTM`.
     device, dtype
         As of `torch.nn.LSTM`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
         float16. dropout is below 1.
@@ -467,35 +469,101 @@ def _refuse_projection(options: Any) -> None:
 
 
 class IndRNN(RecurrentLayer):
-    """`fusedrnn.IndRNN` as a module, with its options."""
+    """`fusedrnn.IndRNN` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.IndRNN`: nonlinearity, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.IndRNN`.
+    """
 
     _layer = fusedrnn.IndRNN
     _states = ("h",)
 
 
 class MinGRU(RecurrentLayer):
-    """`fusedrnn.MinGRU` as a module."""
+    """`fusedrnn.MinGRU` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.MinGRU`: candidate, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.MinGRU`.
+    """
 
     _layer = fusedrnn.MinGRU
     _states = ("h",)
 
 
 class MinLSTM(RecurrentLayer):
-    """`fusedrnn.MinLSTM` as a module."""
+    """`fusedrnn.MinLSTM` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.MinLSTM`: candidate, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.MinLSTM`.
+    """
 
     _layer = fusedrnn.MinLSTM
     _states = ("h",)
 
 
 class SLSTM(RecurrentLayer):
-    """`fusedrnn.SLSTM` as a module; a state is a tuple (h, c, n, m)."""
+    """`fusedrnn.SLSTM` as a module; a state is a tuple (h, c, n, m).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.SLSTM`: forget, forget_bias, heads, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.SLSTM`.
+    """
 
     _layer = fusedrnn.SLSTM
     _states = ("h", "c", "n", "m")
 
 
 class WorldModelGRU(RecurrentLayer):
-    """`fusedrnn.WorldModelGRU` as a module, with its options."""
+    """`fusedrnn.WorldModelGRU` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`, where bias is True: it is that of the normalisation.
+    options
+        As of `fusedrnn.WorldModelGRU`: update_bias, heads, memory, compute_dtype, init, weight_dropout, zoneout,
+        recurrent_dropout.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.WorldModelGRU`.
+    """
 
     _layer = fusedrnn.WorldModelGRU
     _states = ("h",)
