@@ -51,25 +51,27 @@ def run(page: Path, namespace: dict[str, Any]) -> int:
     examples = 0
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "python":
-            code = compile(block.code, str(page), "exec")  # its syntax is checked in any case
             if not block.not_run:
-                exec(code, namespace)
+                exec(compile(block.code, str(page), "exec"), namespace)
                 examples += 1
-        elif block.language == "pycon":
-            examples += show(page, block, namespace)
+        elif block.language == "pycon" and not block.not_run:
+            test = doctest.DocTestParser().get_doctest(block.code, {}, page.name, str(page), 0)
+            test.globs = namespace  # no copy: what it binds is there for the next block
+            examples += show(test)
     return examples
 
 
-def show(page: Path, block: Block, namespace: dict[str, Any]) -> int:
-    parser, runner = doctest.DocTestParser(), doctest.DebugRunner()
-    test = parser.get_doctest(block.code, {}, page.name, str(page), 0)
-    test.globs = namespace  # its own and no copy: what it binds is there for the next block
+def show(test: doctest.DocTest) -> int:
+    """Run prompts, and compare with what is below them; return how many there are."""
     try:
-        runner.run(test, clear_globs=False)
+        doctest.DebugRunner().run(test, clear_globs=False)
     except doctest.DocTestFailure as failure:
         example = failure.example
         raise AssertionError(
-            f"{page.name}, line {example.lineno + 1}: {example.source.strip()}\n"
+            f"{test.name}, line {(test.lineno or 0) + example.lineno + 1}: "
+            f"{example.source.strip()}\n"
             f"expected {example.want.strip()}\ngot      {failure.got.strip()}"
         ) from None
+    except doctest.UnexpectedException as failure:
+        raise failure.exc_info[1] from None
     return len(test.examples)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import blocks, run
+from pages import blocks, run, show
 
 import fusedrnn as fr
 
@@ -54,7 +54,7 @@ def test_the_examples_of_a_docstring_run(
     test: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    doctest.DebugRunner().run(test)
+    show(test)
 
 
 def test_there_are_examples() -> None:

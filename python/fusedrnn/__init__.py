@@ -1,4 +1,4 @@
-"""Fused RNN, GRU and LSTM kernels, forward and backward.
+"""Fused RNN, GRU and LSTM kernels, forward and backward::
 
     y, h_n, tape = fusedrnn.gru_forward(x, w_ih, w_hh)      # one layer, one direction
     grads = fusedrnn.gru_backward(tape, dy)

@@ -46,6 +46,12 @@ class WarmUp:
     then : float or schedule
         The rate, or a schedule whose first update is the one after these; they rise to its first
         rate.
+
+    Examples
+    --------
+    >>> lr = fr.schedules.WarmUp(4, fr.schedules.Cosine(1.0, 100))
+    >>> [lr(update) for update in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     updates: int

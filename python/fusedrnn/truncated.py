@@ -124,6 +124,18 @@ def tbptt(
     ----------
     R. J. Williams, J. Peng, "An efficient gradient-based algorithm for on-line training of
     recurrent network trajectories", Neural Computation 2 (1990): BPTT(h; h'), h = k2, h' = k1.
+
+    Examples
+    --------
+    >>> gru = fr.GRU(3, 4, seed=0)
+    >>> sgd = fr.SGD(gru.parameters(), lr=0.1)
+    >>> x = np.ones((10, 2, 3), np.float32)
+    >>> for chunk in fr.tbptt(gru, x, k1=4):
+    ...     print(chunk.start, chunk.stop)
+    ...     sgd.step(chunk.backward(dy=2 * chunk.y))  # of the loss (y ** 2).sum()
+    0 4
+    4 8
+    8 10
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"layer: expected a layer, got {type(layer).__name__}")

@@ -122,7 +122,7 @@ def lstm_layer_norm(
     """Run an LSTM with layer normalisation; gates in the order i, f, g, o, s the logistic sigmoid.
 
     ``LN(v; g, b) = g * (v - mean) / sqrt(variance + 1e-5) + b``, over all elements of v, the
-    variance divided by their number. With
+    variance divided by their number. With::
 
         v = LN(W_ih x_t; g_ih, b_ih) + LN(W_hh h_{t-1}; g_hh, b_hh)
 

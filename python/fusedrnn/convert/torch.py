@@ -99,6 +99,13 @@ def from_torch(
     Notes
     -----
     Source: the names and shapes of ``torch.nn.LSTM``'s documentation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4, bidirectional=True)})
+    >>> fr.convert.from_torch(model, "rnn")
+    LSTM(3, 4, bidirectional=True)
     """
     prefix = _prefix(prefix)
     named_cell = None if cell is None else options.choice("cell", cell, tuple(own.NAMED))

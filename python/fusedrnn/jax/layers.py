@@ -42,6 +42,17 @@ class Recurrent:
     -----
     Descriptions are immutable, equal where they say the same, and leaves of no tree: they may be
     closed over, be a static argument of `jax.jit`, or stand in a pytree.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import fusedrnn.jax as fj
+    >>> gru = fj.GRU(3, 4)
+    >>> params = gru.init(jax.random.key(0))
+    >>> loss = lambda params, x: gru.apply(params, x)[0].sum()
+    >>> grads = jax.jit(jax.grad(loss))(params, jax.numpy.ones((5, 2, 3)))
+    >>> grads["weight_hh_l0"].shape
+    (12, 4)
     """
 
     _layer: ClassVar[type[Layer]]

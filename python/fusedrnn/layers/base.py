@@ -247,6 +247,13 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ValueError, TypeError
             A wrong shape, range, dtype or device; the message names the argument, what was expected
             and what came.
+
+        Examples
+        --------
+        >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+        >>> y, (h, c) = fr.LSTM(3, 4, num_layers=2, bidirectional=True, seed=0)(x, lengths=[5, 2])
+        >>> y.shape, h.shape
+        ((5, 2, 8), (4, 2, 4))
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
@@ -415,6 +422,14 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ------
         ValueError, TypeError
             As a plain call; also for a tape of another layer.
+
+        Examples
+        --------
+        >>> gru = fr.GRU(3, 4, seed=0)
+        >>> y, state, tape = gru.forward(np.ones((5, 2, 3), np.float32))
+        >>> grads = gru.backward(tape, dy=2 * y)  # of the loss (y ** 2).sum()
+        >>> list(grads)
+        ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0', 'x', 'h0']
         """
         self._check_tape(tape)
         stale.verify(tape.stamps)
@@ -531,6 +546,13 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ValueError, TypeError
             For another weight_dtype, or one that the layer's dtype does not allow; and for a layer
             on a CUDA device, which reads its weights as they lie.
+
+        Examples
+        --------
+        >>> gru = fr.GRU(3, 4, seed=0)
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> np.array_equal(gru.freeze()(x)[0], gru(x)[0])
+        True
         """
         if self._device.is_cuda:
             raise ValueError(

@@ -310,10 +310,9 @@ class RNN(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
-        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`).
+        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`); dropout is below 1.
     device, dtype
-        As of `torch.nn.RNN`. On the CPU or a CUDA device; of
-        float32, float64, bfloat16 or float16. dropout is below 1.
+        As of `torch.nn.RNN`: the CPU or a CUDA device; float32, float64, bfloat16 or float16.
     options
         As of `fusedrnn.RNN`: clip, heads, memory, compute_dtype, init,
         weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
@@ -366,10 +365,9 @@ class LSTM(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
-        As of `torch.nn.LSTM`.
+        As of `torch.nn.LSTM`; dropout is below 1.
     device, dtype
-        As of `torch.nn.LSTM`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
-        float16. dropout is below 1.
+        As of `torch.nn.LSTM`: the CPU or a CUDA device; float32, float64, bfloat16 or float16.
     options
         As of `fusedrnn.LSTM`: peephole, coupled, clip, cell_clip, cell_clip_nan, activations,
         layer_norm, forget_bias, heads, memory, compute_dtype, init, weight_dropout, zoneout,
@@ -379,6 +377,16 @@ class LSTM(RecurrentLayer):
     ------
     ValueError, TypeError
         For what torch.nn refuses, in its words; for options as `fusedrnn.LSTM`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> lstm = ft.LSTM(3, 4, batch_first=True)
+    >>> y, (h, c) = lstm(torch.ones(2, 5, 3), lengths=torch.tensor([5, 2]))
+    >>> y.sum().backward()
+    >>> y.shape, lstm.weight_ih_l0.grad.shape
+    (torch.Size([2, 5, 4]), torch.Size([16, 3]))
     """
 
     _layer = fusedrnn.LSTM
