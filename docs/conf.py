@@ -1,4 +1,4 @@
-"""The site: `python -m sphinx docs build/site`, without a network; nothing on it asks for one either.
+"""The site: `python -m sphinx docs build/site`, without a network; its pages ask for none either.
 
 Pages may include what stands elsewhere in the repository, with its links. So a link leads to a page
 where its file is one, or is shown on one; what leads nowhere is a warning, as is a name of the
@@ -24,7 +24,7 @@ from sphinx.util import logging
 import fusedrnn
 
 project = "fusedrnn"
-author = copyright = "The fusedrnn developers"  # noqa: A001
+author = copyright = "The fusedrnn developers"
 version = release = fusedrnn.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -35,7 +35,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 
-# Docstrings have types, shapes and units in their sections; in `...` a name, linked where there is one.
+# Docstrings have types and shapes in their sections; `...` is a name, a link where there is one.
 default_role = "py:obj"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import blocks, run, show
 
 import fusedrnn as fr
+from pages import blocks, run, show
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(

@@ -78,8 +78,9 @@ class OnnxNode:
     layout : int
         0: sequences are [T, B, ...]; 1: [B, T, ...].
     layer : layer
-        An RNN, GRU or LSTM of the node's weights; its ``batch_first`` is ``layout == 1``. That of a node whose
-        direction is "reverse" runs forwards: give it its sequences turned round, or use `run`.
+        An RNN, GRU or LSTM of the node's weights; its ``batch_first`` is ``layout == 1``. That of a
+        node whose direction is "reverse" runs forwards: give it its sequences turned round, or use
+        `run`.
     """
 
     op_type: str

@@ -344,7 +344,7 @@ class MinLSTM(Recurrent):
 
 
 class SLSTM(Recurrent):
-    """`fusedrnn.SLSTM` as a description for JAX; a state is a tuple (h, c, n, m). See `Recurrent`."""
+    """`fusedrnn.SLSTM` as a description for JAX; a state is (h, c, n, m). See `Recurrent`."""
 
     _layer = fusedrnn.SLSTM
 

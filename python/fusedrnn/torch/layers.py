@@ -564,8 +564,8 @@ class WorldModelGRU(RecurrentLayer):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         As of `torch.nn.GRU`, where bias is True: it is that of the normalisation.
     options
-        As of `fusedrnn.WorldModelGRU`: update_bias, heads, memory, compute_dtype, init, weight_dropout, zoneout,
-        recurrent_dropout.
+        As of `fusedrnn.WorldModelGRU`: update_bias, heads, memory, compute_dtype, init,
+        weight_dropout, zoneout, recurrent_dropout.
 
     Raises
     ------
