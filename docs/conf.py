@@ -62,7 +62,7 @@ OPTIONAL = {"lessons", "nn", "command_line"}  # pages that come with their parts
 ALIASES = {"fr": "fusedrnn", "ft": "fusedrnn.torch", "fj": "fusedrnn.jax"}
 
 log = logging.getLogger(__name__)
-to_mathml = math_core.LatexToMathML()
+to_mathml = math_core.LatexToMathML(fancy_error=False)
 
 
 # Formulas as MathML, which browsers set themselves: no script, and none from elsewhere.
