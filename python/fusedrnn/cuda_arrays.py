@@ -225,6 +225,16 @@ def register(array_type: type, kind: CudaKind) -> None:
     """Make the CUDA arrays of another library known: `kind` for `array_type` and its subclasses.
 
     Results of calls whose `x` is one of them are what `kind.empty` makes.
+
+    Parameters
+    ----------
+    array_type : type
+    kind : CudaKind
+
+    Raises
+    ------
+    TypeError
+        Where `array_type` is no type.
     """
     if not isinstance(array_type, type):
         raise TypeError(f"array_type: expected a type, got {type(array_type).__name__}")

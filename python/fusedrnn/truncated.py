@@ -22,8 +22,17 @@ Loss = Callable[[Any, int, int], tuple[Any, Any]]
 class Chunk(Generic[A]):
     """Steps start to stop of a sequence, and what their loss needs to go back.
 
-    `y` is the layer's output of these steps, `state` the state after them. `loss` and `grads` hold
-    what came of the loss that `tbptt` was given.
+    Attributes
+    ----------
+    start, stop : int
+        The first step and the one behind the last.
+    y : array [stop - start, B, H], or [B, stop - start, H] with ``batch_first=True``
+        The layer's output of these steps.
+    state : array [L, B, H], or a tuple of them
+        The state after them, in the layer's form.
+    loss, grads
+        What came of the loss that `tbptt` was given, and what `backward` returned for it; None
+        where there was no loss.
     """
 
     start: int

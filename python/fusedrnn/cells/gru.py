@@ -328,7 +328,7 @@ def gru_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class GRUGradients(RNNGradients[A]):
-    """As `RNNGradients`."""
+    """As `RNNGradients`; weights and biases have 3H rows, of r, z and n."""
 
 
 class GRU(Noisy, Layer):

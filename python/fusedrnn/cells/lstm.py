@@ -535,9 +535,18 @@ def lstm_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with that of the initial cell state.
+    """As `RNNGradients`, with those of the cell state; weights and biases have 4H rows.
 
-    `dw_peephole` and `dw_hr` are None where there is no such weight.
+    Those of i, f, g and o; with coupled gates 3H, of i, g and o.
+
+    Attributes
+    ----------
+    dc0 : array [B, H]
+    dreset_c : array [H], or None
+        None where there was no reset state.
+    dw_peephole : array [3H], with coupled gates [2H], or None
+    dw_hr : array [P, H], or None
+        Each None where there is no such weight.
     """
 
     dc0: A

@@ -360,8 +360,16 @@ def rnn_double_backward(
 class RNNGradients(Generic[A]):
     """Gradients of a scalar with respect to each input, in that input's shape.
 
-    Those of biases or an initial state that was not given are the gradients of zeros in its place;
-    that of a reset state that was not given is None.
+    Those of biases or an initial state that was not given are the gradients of zeros in its place.
+
+    Attributes
+    ----------
+    dx : array [T, B, I]
+    dw_ih, dw_hh : arrays [H, I] and [H, H]
+    db_ih, db_hh : arrays [H]
+    dh0 : array [B, H]
+    dreset_h : array [H], or None
+        None where there was no reset state.
     """
 
     dx: A
