@@ -142,7 +142,7 @@ def test_a_sequence_alone_or_in_a_batch(dtype: str) -> None:
 
 @nonlinearities
 def test_the_state_that_a_reset_puts_in_place(nonlinearity: str) -> None:
-    problem, upstream = problem_of("float64", steps=9, batch=4, input_size=3, hidden_size=5)
+    problem, upstream = problem_of("float64", steps=40, batch=4, input_size=3, hidden_size=5)
     problem |= {"reset_h": np.linspace(-1, 1, 5), "nonlinearity": nonlinearity}
     y, _, tape = fr.indrnn_forward(**problem)
     rnn_y, _, rnn_tape = fr.rnn_forward(**as_rnn(problem))
