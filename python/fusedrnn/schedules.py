@@ -21,6 +21,8 @@ from fusedrnn import options
 
 Schedule: TypeAlias = Callable[[int], float]
 
+__all__ = ["Constant", "Cosine", "Exponential", "Schedule", "Step", "WarmUp"]
+
 
 @dataclass(frozen=True)
 class Constant:

@@ -24,15 +24,18 @@ class Chunk(Generic[A]):
 
     Attributes
     ----------
-    start, stop : int
-        The first step and the one behind the last.
+    start : int
+        The first step.
+    stop : int
+        The one behind the last.
     y : array [stop - start, B, H], or [B, stop - start, H] with ``batch_first=True``
         The layer's output of these steps.
     state : array [L, B, H], or a tuple of them
         The state after them, in the layer's form.
-    loss, grads
-        What came of the loss that `tbptt` was given, and what `backward` returned for it; None
-        where there was no loss.
+    loss : optional
+        What the loss that `tbptt` was given returned; None where there was none.
+    grads : dict, optional
+        What `backward` returned for it.
     """
 
     start: int

@@ -545,8 +545,9 @@ class LSTMGradients(RNNGradients[A]):
     dreset_c : array [H], or None
         None where there was no reset state.
     dw_peephole : array [3H], with coupled gates [2H], or None
+        None where there is no such weight.
     dw_hr : array [P, H], or None
-        Each None where there is no such weight.
+        None where there is no such weight.
     """
 
     dc0: A

@@ -365,8 +365,10 @@ class RNNGradients(Generic[A]):
     Attributes
     ----------
     dx : array [T, B, I]
-    dw_ih, dw_hh : arrays [H, I] and [H, H]
-    db_ih, db_hh : arrays [H]
+    dw_ih : array [H, I]
+    dw_hh : array [H, H]
+    db_ih : array [H]
+    db_hh : array [H]
     dh0 : array [B, H]
     dreset_h : array [H], or None
         None where there was no reset state.

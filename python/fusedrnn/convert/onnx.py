@@ -73,7 +73,8 @@ class OnnxNode:
 
     Attributes
     ----------
-    op_type, name : str
+    op_type : str
+    name : str
     direction : {"forward", "reverse", "bidirectional"}
     layout : int
         0: sequences are [T, B, ...]; 1: [B, T, ...].

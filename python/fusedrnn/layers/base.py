@@ -20,17 +20,22 @@ from fusedrnn.options import Init, Memory, Padding, WeightDtype
 
 
 class Layer(Fixed, DropoutMode, Derivatives):
-    """What `RNN`, `GRU`, `LSTM` and all other layers share.
+    """What `fusedrnn.RNN`, `fusedrnn.GRU`, `fusedrnn.LSTM` and all other layers share.
 
     Its attributes are read-only, for the parameters are made for them; so are the options of each
     cell.
 
     Attributes
     ----------
-    input_size, hidden_size, num_layers : int
-    bias, batch_first, bidirectional : bool
+    input_size : int
+    hidden_size : int
+    num_layers : int
+    bias : bool
+    batch_first : bool
+    bidirectional : bool
     dropout : float
-    dtype, device : str
+    dtype : str
+    device : str
     compute_dtype : str or None
     memory : str
     """
@@ -217,8 +222,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_gates : bool
             Whether the gates of every step and every layer are returned as well, for looking
             inside; no gradient goes back through them. A plain call keeps them as `forward` does.
-            A layer that keeps none refuses (`LayerTape.gates`), and so does `forward` of one with
-            ``memory="lean"``.
+            A layer that keeps none refuses (`fusedrnn.LayerTape.gates`), and so does `forward` of
+            one with ``memory="lean"``.
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
@@ -240,7 +245,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
             c, n and m.
         gates : dict of arrays [T, B, H], or [B, T, H]
             With ``return_gates=True``, behind the others: by the letter of the gate and the end of
-            its parameters' names, as `LayerTape.gates` has them: "i_l0", ..., "o_l1_reverse".
+            its parameters' names, as `fusedrnn.LayerTape.gates` has them: "i_l0", ...,
+            "o_l1_reverse".
 
         Raises
         ------

@@ -30,8 +30,11 @@ class Frozen(Fixed):
 
     Attributes
     ----------
-    input_size, hidden_size, num_layers : int
-    batch_first, bidirectional : bool
+    input_size : int
+    hidden_size : int
+    num_layers : int
+    batch_first : bool
+    bidirectional : bool
     dtype : str
         Of x, y and states.
     weight_dtype : str
