@@ -215,9 +215,8 @@ def from_onnx(model: Any, node: str | int | None = None) -> OnnxNode:
     Raises
     ------
     ValueError, TypeError
-        Where there is no such node, its weights are not constant, their shapes do not fit, or it
-        has an attribute that cells do not have: clip, or activations but the usual ones
-        (an RNN's may be Tanh, Relu, Sigmoid, or Affine as the identity).
+        Where there is no such node, its weights are not constant, their shapes do not fit, or an
+        attribute says what cells do not do, such as other activations for each direction.
     ImportError
         Where the package onnx is missing.
     """
