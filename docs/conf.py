@@ -28,7 +28,6 @@ author = copyright = "The fusedrnn developers"
 version = release = fusedrnn.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["README.md"]
 
 # Pages are Markdown as GitHub shows it: $...$ and blocks of math, links to headings.
 myst_enable_extensions = ["dollarmath"]
@@ -51,7 +50,6 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_copyright = False
-templates_path: list[str] = []
 
 # Of docstrings, what is written as a name of this package is one.
 nitpicky = True
