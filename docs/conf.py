@@ -55,7 +55,6 @@ html_show_copyright = False
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!fusedrnn\.).*")]
 
-ROOT = Path(__file__).parent.parent
 OPTIONAL = {"lessons", "nn", "command_line"}  # pages that come with their parts of the package
 ALIASES = {"fr": "fusedrnn", "ft": "fusedrnn.torch", "fj": "fusedrnn.jax"}
 
