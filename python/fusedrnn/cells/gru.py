@@ -152,6 +152,14 @@ def gru(
     ----------
     K. Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014),
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
+
+    Examples
+    --------
+    >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+    >>> w_ih, w_hh = np.zeros((12, 3), np.float32), np.zeros((12, 4), np.float32)
+    >>> y, h_n = fr.gru(x, w_ih, w_hh, h0=np.ones((2, 4), np.float32))
+    >>> float(h_n[0, 0])  # n is 0 and z is 1/2: half of the state stays, five times
+    0.03125
     """
     cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), gates, _ = run(
@@ -322,7 +330,7 @@ def gru_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class GRUGradients(RNNGradients[A]):
-    """As `RNNGradients`."""
+    """As `RNNGradients`; weights and biases have 3H rows, of r, z and n."""
 
 
 class GRU(Noisy, Layer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
@@ -192,6 +192,7 @@ class IndRNNGradients(Generic[A]):
     dw_hh: A
     db_ih: A
     dh0: A
+    dreset_h: Any = field(default=None, kw_only=True)
 
 
 class IndRNN(Layer):

@@ -278,6 +278,14 @@ def lstm(
     Greff et al., "LSTM: a search space odyssey" (2017), arXiv:1503.04069. Projection: H. Sak, A.
     Senior, F. Beaufays, "Long short-term memory based recurrent neural network architectures for
     large vocabulary speech recognition" (2014), arXiv:1402.1128.
+
+    Examples
+    --------
+    >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+    >>> w_ih, w_hh = np.zeros((16, 3), np.float32), np.zeros((16, 4), np.float32)
+    >>> y, (h_n, c_n), c = fr.lstm(x, w_ih, w_hh, c0=np.ones((2, 4), np.float32), return_cells=True)
+    >>> c[:, 0, 0].tolist()  # f is 1/2 and g is 0
+    [0.5, 0.25, 0.125, 0.0625, 0.03125]
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
@@ -532,9 +540,19 @@ def lstm_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with that of the initial cell state.
+    """As `RNNGradients`, with those of the cell state; weights and biases have 4H rows.
 
-    `dw_peephole` and `dw_hr` are None where there is no such weight.
+    Those of i, f, g and o; with coupled gates 3H, of i, g and o.
+
+    Attributes
+    ----------
+    dc0 : array [B, H]
+    dreset_c : array [H], or None
+        None where there was no reset state.
+    dw_peephole : array [3H], with coupled gates [2H], or None
+        None where there is no such weight.
+    dw_hr : array [P, H], or None
+        None where there is no such weight.
     """
 
     dc0: A
