@@ -20,15 +20,17 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
   using Real = typename F::Real;
   const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
   const bool has_flow = flows(context.job);
+  BackwardArrays<Real> arrays[kMaxStages];
+  for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
   for (int64_t number = first; number > first - context.chunk.steps(); --number) {
     const BackwardStep step(context, number);
     if (step.rows.size() == 0) continue;
     draw_masks(context, number, step.rows);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
-      BackwardArrays<Real> arrays;
-      find_arrays(context, step, i, arrays);
-      const BackwardTiles<F> tiles{context, step, i, maps[i], arrays};
+      move_arrays(context, step, i, arrays[i]);
+      BackwardMapper<F> mapper(context, step, i, arrays[i]);
+      const BackwardTiles<F> tiles{context, step, i, maps[i], mapper};
       const Range panels = context.panels(stage.units);
       // Rows that the following step brings a product to are in tiles of their own.
       const Range parts[] = {step.following, {step.following.end, step.rows.end}};

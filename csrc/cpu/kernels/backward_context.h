@@ -270,7 +270,7 @@ struct InitialState {
   int state;
   bool multiplied;  // whether the rows are multiplied by the first step
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     using V = typename F::V;
     const Flags flags = context.flags_at(0);
     const int64_t units = extent(context.p, context.shape.states[state].size);

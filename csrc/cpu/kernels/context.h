@@ -109,9 +109,7 @@ struct Context {
 
   // Gates are saved in panels of so many units, so many numbers of a step's row.
   FUSEDRNN_MEMBER int64_t saved_panel() const { return int64_t{shape.unit_vectors} * W; }
-  FUSEDRNN_MEMBER int64_t saved_numbers() const {
-    return blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
-  }
+  FUSEDRNN_MEMBER int64_t saved_numbers() const { return saved_numbers_; }
   FUSEDRNN_MEMBER int64_t saved_stride() const { return saved_numbers() * sequences.step; }
   FUSEDRNN_MEMBER int64_t saved_offset(int64_t step, int64_t row) const {
     return (step * p.B + sequences.place(row)) * saved_numbers();
@@ -127,6 +125,9 @@ struct Context {
   const int64_t row_stride;
   const int64_t panel_units;
   const Range h_panels, p_panels;
+
+ private:
+  const int64_t saved_numbers_ = blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -59,7 +59,7 @@ struct ForwardStage {
           if (++row == tile.row + tile.rows) row = tile.row, ++panel;
         }
         if (next.left <= 0) continue;
-        if (is_valid(next.flag)) {
+        if (arrays.flags.valid(next.row)) {
           ++found;
         } else {
           keep(next);
@@ -79,13 +79,10 @@ struct ForwardStage {
     Real* saved;          // null where nothing is kept
     int64_t row, unit;    // from the arrays' first unit
     int64_t left;         // units from this one on
-    uint8_t flag, next_flag;
   };
 
   Site site(const Real* sum, int64_t panel, int j, int64_t row) const {
-    Site site{sum, nullptr, nullptr, nullptr, row, 0, 0, 0, 0};
-    site.flag = arrays.flags.at(row);
-    site.next_flag = arrays.next_flags.at(row);
+    Site site{sum, nullptr, nullptr, nullptr, row, 0, 0};
     site.left = units - (panel * U + j * W);
     site.unit = units - site.left - arrays.unit;
     if constexpr (kHidden) {
@@ -209,7 +206,7 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
       each(sites, next[s], [&](const Site& site, V v) {
-        if (is_cut(site.next_flag)) v = reset_state(s, site);
+        if (arrays.next_flags.cut(site.row)) v = reset_state(s, site);
         v.store(arrays.next[s].at(site.row, site.unit));
       });
     }
@@ -218,7 +215,7 @@ struct ForwardStage {
   template <class X>
   void show(const CallerRows<Real>& y, const Site* sites, X x) const {
     each(sites, x, [&](const Site& site, V v) {
-      if (!is_shown(site.flag)) v = V::zero();
+      if (!arrays.flags.shown(site.row)) v = V::zero();
       Real* const dst = y.at(site.row, site.unit);
       if (site.left >= W) {
         v.store(dst);

@@ -21,7 +21,7 @@ struct InputTiles {
 
   FUSEDRNN_MEMBER int64_t count() const { return kAll ? block.all.size() : block.existing_count; }
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     if (kAll && !any_exists(tile)) return;
     alignas(64) Real sums[kTileSums<F, kWidePanel>];
     Product<F> product;
