@@ -77,10 +77,10 @@ void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   const WithWholeHeads call_with_whole_heads(given, shape, packed == nullptr);
   const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
-  const SequenceOrder order(call.flags, p.T, p.B);
+  SequenceOrder order(call.flags, p.T, p.B);
   Crew crew("forward", plan_forward, shape, p, order.profile());
   ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
-  job.order = *order;
+  job.order = order.dealt_to(crew.plan().row_groups);
   job.save = call.reserve != nullptr && !p.lean;
   job.masks_operand = masks_operand(p, job.save);
 
@@ -167,13 +167,13 @@ void backward(const BackwardCall& given) {
   const WithWholeHeads call_with_whole_heads(given, shape, true);
   const BackwardCall& call = *call_with_whole_heads;
   const Problem& p = call.problem;
-  const SequenceOrder order(call.flags, p.T, p.B);
+  SequenceOrder order(call.flags, p.T, p.B);
   Crew crew("backward", plan_backward, shape, p, order.profile());
   BackwardJob job{};
   job.call = &call;
   job.shape = &shape;
   job.grid = crew.grid();
-  job.order = *order;
+  job.order = order.dealt_to(crew.plan().row_groups);
   job.all_rows = reaches_padding(call, order);
   job.gradient_heads = given.problem.heads;
   job.ld_state = state_stride(shape, p);
@@ -195,8 +195,8 @@ void gates(const GatesCall& call) {
   States kept{};
   Arena memory(const_cast<void*>(call.reserve));  // only read
   add_states(memory, shape, call.problem, true, kept);
-  const SequenceOrder order(call.flags, call.problem.T, call.problem.B);
-  unit.gates(call, shape, *order, kept.saved);
+  SequenceOrder order(call.flags, call.problem.T, call.problem.B);
+  unit.gates(call, shape, order.dealt_to(1), kept.saved);
 }
 
 void drop(const DropCall& call) {

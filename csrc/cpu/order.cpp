@@ -8,6 +8,8 @@ namespace fusedrnn::cpu {
 
 namespace {
 
+bool is_valid(uint8_t flag) { return (flag & kValid) != 0; }
+
 // By sequence, the time after the last step that exists.
 std::vector<int64_t> ends_of(const uint8_t* flags, int64_t T, int64_t B) {
   std::vector<int64_t> ends(static_cast<size_t>(B), 0);
@@ -25,10 +27,11 @@ std::vector<int64_t> ends_of(const uint8_t* flags, int64_t T, int64_t B) {
 
 }  // namespace
 
-SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) : T_(T), B_(B) {
+SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B)
+    : flags_(flags), T_(T), B_(B) {
   if (flags == nullptr || B > INT32_MAX) return;
   const uint8_t* const last = flags + (T - 1) * B;
-  if (std::all_of(last, last + B, [](uint8_t flag) { return is_valid(flag); })) return;
+  if (std::all_of(last, last + B, is_valid)) return;
   const std::vector<int64_t> ends = ends_of(flags, T, B);
   numbers_.resize(static_cast<size_t>(B));
   std::iota(numbers_.begin(), numbers_.end(), 0);
@@ -41,7 +44,24 @@ SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B) : T_(T)
     ends_.push_back(end_of(numbers_[place]));
   }
   order_ = {numbers_.data(), places_.data(), ends_.data()};
-  shows_padding_ = is_shown(last[numbers_.back()]);
+  shows_padding_ = (last[numbers_.back()] & kShown) != 0;
+}
+
+Order SequenceOrder::dealt_to(int groups) {
+  if (order_.numbers == nullptr) return order_;
+  std::vector<int32_t> rows;  // the sequence of each row, group by group
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t place = group; place < B_; place += groups) {
+      rows.push_back(numbers_[static_cast<size_t>(place)]);
+    }
+  }
+  dealt_flags_.resize(static_cast<size_t>(T_ * B_));
+  uint8_t* to = dealt_flags_.data();
+  for (const uint8_t* from = flags_; from < flags_ + T_ * B_; from += B_) {
+    for (const int32_t number : rows) *to++ = from[number];
+  }
+  order_.flags = dealt_flags_.data();
+  return order_;
 }
 
 Profile SequenceOrder::profile() const {

@@ -18,8 +18,9 @@ class SequenceOrder {
   SequenceOrder(const SequenceOrder&) = delete;
   SequenceOrder& operator=(const SequenceOrder&) = delete;
 
-  // Of no numbers, where all sequences exist to the last step.
-  const Order& operator*() const { return order_; }
+  // The same for so many groups of threads, which take turns. Of no numbers, where all sequences
+  // exist to the last step.
+  Order dealt_to(int groups);
 
   // How many live when.
   Profile profile() const;
@@ -28,9 +29,11 @@ class SequenceOrder {
   bool shows_padding() const { return shows_padding_; }
 
  private:
+  const uint8_t* const flags_;
   const int64_t T_, B_;
   std::vector<int32_t> numbers_, places_;
   std::vector<int64_t> ends_;
+  std::vector<uint8_t> dealt_flags_;
   Order order_;
   bool shows_padding_ = false;
 };

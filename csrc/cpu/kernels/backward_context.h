@@ -16,9 +16,9 @@ struct BackwardStep {
   // Those that live at this step, or that live at the following one, whose product they get; and
   // the latter alone, unless this is the last step.
   Range rows, following;
-  Flags flags;            // of this step
-  Flags following_flags;  // of the following one
-  bool shows_states;      // whether there are gradients of every step's states beside dy
+  const uint8_t* flags;            // of this step, or null
+  const uint8_t* following_flags;  // of the following one, or null
+  bool shows_states;               // whether there are gradients of every step's states beside dy
 
   template <class Context>
   FUSEDRNN_MEMBER BackwardStep(const Context& context, int64_t step)
@@ -272,7 +272,7 @@ struct InitialState {
 
   void run(const Tile& tile) const {
     using V = typename F::V;
-    const Flags flags = context.flags_at(0);
+    const uint8_t* flags = context.flags_at(0);
     const int64_t units = extent(context.p, context.shape.states[state].size);
     const Matrix& out = context.call.dstate_0[state];
     alignas(64) typename F::Real sums[BackwardContext<F>::kSums]{};
@@ -283,12 +283,12 @@ struct InitialState {
                    [&](V product, int64_t unit, int64_t row) FUSEDRNN_LAMBDA {
                      const int lanes = lanes_at<V>(unit, units);
                      if (lanes == 0) return;
-                     if (multiplied && flags.cut(row)) {
+                     if (multiplied && is_cut(flags, row)) {
                        context.add_to_reset(state, row, unit, product);
                      }
                      if (out.data == nullptr) return;
                      V d = V::load(context.carry_row(state, row) + unit);
-                     if (multiplied && flags.multiplied(row)) d = d + product;
+                     if (multiplied && is_multiplied(flags, row)) d = d + product;
                      const int64_t b = context.sequences.number(row);
                      d.store(row_of<typename F::Edge>(out, b) + unit, lanes);
                    });

@@ -51,16 +51,15 @@ struct BackwardStage {
 
   template <class K>
   void finish(V product, Site at, int lanes, const K& constants) const {
-    const uint8_t flag = arrays.flags.at(at.row), following = arrays.following_flags.at(at.row);
-    const bool shown = is_shown(flag);
+    const bool shown = is_shown(arrays.flags, at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dnext[s] = V::load(arrays.carry[s].at(at.row, at.unit));
     }
     if constexpr (kFirst && kCell.h_stage >= 0) {
-      if (is_multiplied(following)) {
+      if (is_multiplied(arrays.following_flags, at.row)) {
         dnext[0] = dnext[0] + product;
-      } else if (is_cut(following)) {
+      } else if (is_cut(arrays.following_flags, at.row)) {
         add_to(arrays.resets[0], at, product);
       }
     }
@@ -81,12 +80,12 @@ struct BackwardStage {
         dnext[s].store(arrays.flow[s].at(at.row, at.unit));
       }
     }
-    if (zones && is_valid(flag)) zone_out(at, dnext);
+    if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
-    if (is_valid(flag)) {
-      compute(at, flag, dnext, product, delta, dprev, constants);
+    if (is_valid(arrays.flags, at.row)) {
+      compute(at, dnext, product, delta, dprev, constants);
     } else {
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
@@ -105,7 +104,7 @@ struct BackwardStage {
   }
 
   template <class K>
-  void compute(Site at, uint8_t flag, const V* dnext, V dpassed, V* delta, V* dprev,
+  void compute(Site at, const V* dnext, V dpassed, V* delta, V* dprev,
                [[maybe_unused]] const K& constants) const {
     V saved[S], w[kVectors + 1], prev[kStates];
     if constexpr (kStage.passes_row) dpassed = V::load(arrays.dpassed.at(at.row, at.unit));
@@ -138,7 +137,7 @@ struct BackwardStage {
     for (int s = 0; s < kStates && zones; ++s) {
       if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
     }
-    for (int s = 0; s < kStates && is_cut(flag); ++s) {
+    for (int s = 0; s < kStates && is_cut(arrays.flags, at.row); ++s) {
       if (!ends(s)) continue;
       add_to(arrays.resets[s], at, dprev[s]);
       dprev[s] = V::zero();
@@ -166,7 +165,7 @@ struct BackwardStage {
     return parameter < 0 || arrays.dparameters[parameter].data != nullptr;
   }
 
-  static V load(const CallerRows<const Real>& rows, Site at, int lanes) {
+  static V load(const Rows<const Real>& rows, Site at, int lanes) {
     const Real* const src = rows.at(at.row, at.unit);
     return lanes == W ? V::load(src) : V::load(src, lanes);
   }

@@ -70,10 +70,10 @@ FUSEDRNN_MEMBER void move_arrays(const BackwardContext<F>& context, const Backwa
       arrays.prev[s].data = context.state_row(s, step.entering, 0);
     }
     if constexpr (kSame<typename F::Edge, Real>) {
-      if (s == 0) arrays.dy = context.template caller_rows<const Real>(call.dy, step.time, 0);
+      if (s == 0) arrays.dy = context.template plain_rows<const Real>(call.dy, step.time, 0);
       if (step.shows_states) {
         arrays.dstate_y[s] =
-            context.template caller_rows<const Real>(call.dstate_y[s], step.time, 0);
+            context.template plain_rows<const Real>(call.dstate_y[s], step.time, 0);
       }
     }
     if (job.flow[s] != nullptr) {
@@ -112,9 +112,9 @@ struct BackwardTiles {
   // that do not live at it, or of this one. They are zero where a step does not exist.
   FUSEDRNN_MEMBER bool has_gradient(const Tile& tile, bool from_following) const {
     if (from_following && tile.row >= step.following.end) return false;
-    const Flags& flags = from_following ? step.following_flags : step.flags;
-    bool any = flags.data == nullptr;
-    for (int64_t m = 0; m < tile.rows && !any; ++m) any = flags.valid(tile.row + m);
+    const uint8_t* flags = from_following ? step.following_flags : step.flags;
+    bool any = flags == nullptr;
+    for (int64_t m = 0; m < tile.rows && !any; ++m) any = is_valid(flags, tile.row + m);
     return any;
   }
 };

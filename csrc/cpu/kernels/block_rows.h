@@ -37,7 +37,7 @@ struct BlockRows {
            chunk.begin * B + (end - row < job.block_rows ? end : row + job.block_rows)};
     begins = number == 0 && chunk.first;
     ends = number + 1 == blocks && chunk.last;
-    find(context, Flags{context.call.flags, {}});
+    find(context, context.call.flags);
   }
 
   FUSEDRNN_MEMBER int64_t missing() const { return all.size() - existing_count; }
@@ -55,7 +55,7 @@ struct BlockRows {
   uint16_t existing[kBlockRows];
 
  private:
-  FUSEDRNN_MEMBER void find(const BackwardContext<F>& context, const Flags& flags) {
+  FUSEDRNN_MEMBER void find(const BackwardContext<F>& context, const uint8_t* flags) {
     const int64_t B = context.p.B;
     const Sequence &x_rows = context.call.x, &dx_rows = context.call.dx;
     const Row* const first_delta = context.delta_at_place(context.chunk.begin, 0);
@@ -64,7 +64,7 @@ struct BlockRows {
       const int64_t end = all.end - group < kTogether ? all.end : group + kTogether;
       const int64_t first = count, existed = existing_count;
       for (int64_t row = group; row < end; ++row, ++count) {
-        const bool exists = flags.valid(row);
+        const bool exists = is_valid(flags, row);
         const int64_t place = (t - context.chunk.begin) * B + context.job.order.place(b);
         deltas[count] = exists ? first_delta + place * context.job.ld_delta : nullptr;
         places[count] = place;

@@ -19,7 +19,7 @@ FUSEDRNN_ONCE void enter_first_step(const ForwardContext<F>& context) {
     for (int64_t row = 0; row < context.sequences.count; ++row) {
       const int64_t step = context.first_step(row), slot = context.slots.entering(step);
       const Edge* src = reset;
-      if (!context.flags_at(step).cut(row)) {
+      if (!is_cut(context.flags_at(step), row)) {
         src = row_of<const Edge>(initial, context.sequences.number(row));
       }
       for (int64_t unit = panels.begin * U; unit < panels.end * U; unit += V::width) {
@@ -68,7 +68,7 @@ FUSEDRNN_ONCE void show_standing(const ForwardContext<F>& context, const Forward
       if (y.data == nullptr) return;
       const CallerRows<Edge> rows = context.template caller_rows<Edge>(y, step.time, 0);
       for (int64_t row = step.rows.end; row < context.sequences.count; ++row) {
-        const bool shown = step.flags.shown(row);
+        const bool shown = is_shown(step.flags, row);
         const int64_t slot = shown ? context.standing_slot(row, number) : 0;
         Edge* const dst = rows.at(row, 0);
         for (int64_t unit = panels.begin * U; unit < panels.end * U && unit < units;

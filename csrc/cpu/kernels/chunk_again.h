@@ -18,6 +18,7 @@ FUSEDRNN_ONCE void take_chunk_again(const BackwardContext<F>& context,
   job.call = &call;
   job.order = context.job.order;
   job.order.first_time = chunk.begin;
+  if (job.order.flags != nullptr) job.order.flags += chunk.begin * p.B;
   p.T = chunk.steps();
   p.noise.first_step += chunk.begin;
   call.x.data = static_cast<typename F::Edge*>(call.x.data) + chunk.begin * call.x.t_stride;

@@ -6,6 +6,18 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// The same of the caller's, which lie by number.
+template <class Number>
+struct CallerRows {
+  Number* data = nullptr;
+  int64_t stride = 0;
+  Numbers numbers;
+
+  FUSEDRNN_MEMBER Number* at(int64_t row, int64_t unit) const {
+    return data + numbers.of(row) * stride + unit;
+  }
+};
+
 template <class F, class Job>
 struct Context {
   using Edge = typename F::Edge;
@@ -63,9 +75,11 @@ struct Context {
     return slots.entering(step < first ? first : step < end ? step : end);
   }
 
-  FUSEDRNN_MEMBER Flags flags_at(int64_t step) const {
-    if (call.flags == nullptr || step == p.T) return {};
-    return {call.flags + slots.time(step) * p.B + sequences.first_number(), sequences.numbers()};
+  // Of a step, by row; null: every sequence valid, none cut.
+  FUSEDRNN_MEMBER const uint8_t* flags_at(int64_t step) const {
+    if (call.flags == nullptr || step == p.T) return nullptr;
+    const uint8_t* const flags = job.order.flags == nullptr ? call.flags : job.order.flags;
+    return flags + slots.time(step) * p.B + sequences.before;
   }
   // Of the thread's rows, which lie row_stride apart.
   FUSEDRNN_MEMBER int64_t state_offset(int64_t slot, int64_t row) const {
@@ -98,13 +112,21 @@ struct Context {
     if (mask == nullptr) return {};
     return {static_cast<const Real*>(mask) + state_offset(0, row) + unit, row_stride};
   }
-  // What is the caller's, from the thread's first row and a unit on.
+  // What is the caller's, from a unit on.
   template <class Number>
   FUSEDRNN_MEMBER CallerRows<Number> caller_rows(const Sequence& y, int64_t time,
                                                  int64_t unit) const {
     if (y.data == nullptr) return {};
     Number* const first = static_cast<Number*>(y.data) + time * y.t_stride;
     return {first + sequences.first_number() * y.b_stride + unit, y.b_stride, sequences.numbers()};
+  }
+
+  // The same as maps take them, where there is no order.
+  template <class Number>
+  FUSEDRNN_MEMBER Rows<Number> plain_rows(const Sequence& y, int64_t time, int64_t unit) const {
+    if (y.data == nullptr) return {};
+    return {static_cast<Number*>(y.data) + time * y.t_stride + sequences.first * y.b_stride + unit,
+            y.b_stride};
   }
 
   // Gates are saved in panels of so many units, so many numbers of a step's row.

@@ -16,12 +16,12 @@ struct Panels {
 // Where a step's arrays lie.
 struct ForwardStep {
   int64_t time, entering, leaving, of_step;
-  Range rows;         // those that live
-  int64_t chunk_row;  // of the first of them, among those that have been projected
-  Flags flags;        // of this step
-  Flags next_flags;   // of the next one
-  bool turned;        // whether it goes through its panels from the last to the first
-  bool shows_states;  // whether a state is wanted of every step beside y
+  Range rows;                 // those that live
+  int64_t chunk_row;          // of the first of them, among those that have been projected
+  const uint8_t* flags;       // of this step, or null
+  const uint8_t* next_flags;  // of the next one, or null
+  bool turned;                // whether it goes through its panels from the last to the first
+  bool shows_states;          // whether a state is wanted of every step beside y
 
   template <class Context>
   FUSEDRNN_MEMBER ForwardStep(const Context& context, int64_t step, int64_t first_chunk_row)

@@ -59,7 +59,7 @@ struct ForwardStage {
           if (++row == tile.row + tile.rows) row = tile.row, ++panel;
         }
         if (next.left <= 0) continue;
-        if (arrays.flags.valid(next.row)) {
+        if (is_valid(arrays.flags, next.row)) {
           ++found;
         } else {
           keep(next);
@@ -206,16 +206,16 @@ struct ForwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
       each(sites, next[s], [&](const Site& site, V v) {
-        if (arrays.next_flags.cut(site.row)) v = reset_state(s, site);
+        if (is_cut(arrays.next_flags, site.row)) v = reset_state(s, site);
         v.store(arrays.next[s].at(site.row, site.unit));
       });
     }
   }
 
   template <class X>
-  void show(const CallerRows<Real>& y, const Site* sites, X x) const {
+  void show(const Rows<Real>& y, const Site* sites, X x) const {
     each(sites, x, [&](const Site& site, V v) {
-      if (!arrays.flags.shown(site.row)) v = V::zero();
+      if (!is_shown(arrays.flags, site.row)) v = V::zero();
       Real* const dst = y.at(site.row, site.unit);
       if (site.left >= W) {
         v.store(dst);

@@ -67,10 +67,10 @@ FUSEDRNN_MEMBER void move_arrays(const ForwardContext<F>& context, const Forward
       arrays.next[s].data = context.state_row(s, step.leaving, 0) + unit;
     }
     if constexpr (kSame<typename F::Edge, Real>) {
-      if (s == 0) arrays.y = context.template caller_rows<Real>(context.call.y, step.time, unit);
+      if (s == 0) arrays.y = context.template plain_rows<Real>(context.call.y, step.time, unit);
       if (step.shows_states) {
         arrays.state_y[s] =
-            context.template caller_rows<Real>(context.call.state_y[s], step.time, unit);
+            context.template plain_rows<Real>(context.call.state_y[s], step.time, unit);
       }
     }
   }
@@ -160,8 +160,8 @@ struct ForwardTiles {
   }
 
   FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {
-    bool any = step.flags.data == nullptr;
-    for (int64_t m = 0; m < tile.rows && !any; ++m) any = step.flags.valid(tile.row + m);
+    bool any = step.flags == nullptr;
+    for (int64_t m = 0; m < tile.rows && !any; ++m) any = is_valid(step.flags, tile.row + m);
     return any;
   }
 };

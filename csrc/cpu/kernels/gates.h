@@ -11,9 +11,8 @@ FUSEDRNN_INLINE void read_gates(const GatesCall& call, const KernelShape& shape,
   using V = typename F::V;
   const int64_t U = int64_t{shape.unit_vectors} * V::width, S = shape.saved;
   const int64_t H = call.problem.H, B = call.problem.B, panels = blocks_of(H, U);
-  const Flags flags{call.flags, {}};
   for (int64_t row = 0; row < call.problem.T * B; ++row) {
-    const bool exists = flags.valid(row);
+    const bool exists = is_valid(call.flags, row);
     const int64_t t = row / B, b = row % B, kept = t * B + order.place(b);
     auto* const dst = static_cast<typename F::Edge*>(call.gates.data) + t * call.gates.t_stride +
                       b * call.gates.b_stride;

@@ -17,7 +17,6 @@ struct InputTiles {
 
   const BackwardContext<F>& context;
   const BlockRows<F>& block;
-  const Flags flags{context.call.flags, {}};  // of the rows of all steps
 
   FUSEDRNN_MEMBER int64_t count() const { return kAll ? block.all.size() : block.existing_count; }
 
@@ -78,7 +77,7 @@ struct InputTiles {
     return {at / context.p.B, context.job.order.number(at % context.p.B)};
   }
   FUSEDRNN_MEMBER bool exists(const Site& site) const {
-    return flags.valid(site.t * context.p.B + site.b);
+    return is_valid(context.call.flags, site.t * context.p.B + site.b);
   }
   FUSEDRNN_MEMBER bool any_exists(const Tile& tile) const {
     bool any = false;

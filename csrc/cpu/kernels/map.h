@@ -30,18 +30,6 @@ struct Rows {
   FUSEDRNN_MEMBER Number* at(int64_t row, int64_t unit) const { return data + row * stride + unit; }
 };
 
-// The same of the caller's, which lie by number.
-template <class Number>
-struct CallerRows {
-  Number* data = nullptr;
-  int64_t stride = 0;
-  Numbers numbers;
-
-  FUSEDRNN_MEMBER Number* at(int64_t row, int64_t unit) const {
-    return data + numbers.of(row) * stride + unit;
-  }
-};
-
 // The statistics of a norm over a row.
 template <class Real>
 struct RowNorm {
@@ -54,8 +42,8 @@ template <class Real>
 struct ForwardArrays {
   const Problem* problem;
   int64_t unit;
-  Flags flags;                               // of this step
-  Flags next_flags;                          // of the next one
+  const uint8_t* flags;                      // of this step, by row, or null
+  const uint8_t* next_flags;                 // of the next one
   const Real* projection;                    // [panel][row][G][U]
   int64_t projection_row, projection_panel;  // numbers from one to the next
   const Real* vectors;                       // the vector parameters, [panel][vectors][U]
@@ -64,8 +52,8 @@ struct ForwardArrays {
   Rows<Real> next[kMaxStates];
   Rows<Real> passed;                // to the next stage
   Rows<const RowNorm<Real>> norms;  // [row][norms of the cell]
-  CallerRows<Real> y;
-  CallerRows<Real> state_y[kMaxStates];  // where they are wanted of every step
+  Rows<Real> y;
+  Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
   const Real* reset[kMaxStates];
   Rows<const Real> zoneout[kMaxStates];  // 1 where a state stays as it was; null: problem->noise
   Rows<const Real> candidate;            // what it is multiplied by; null: 1
@@ -75,13 +63,13 @@ struct ForwardArrays {
 template <class Real>
 struct BackwardArrays {
   const Problem* problem;
-  Flags flags;
-  Flags following_flags;  // of the following step
+  const uint8_t* flags;
+  const uint8_t* following_flags;  // of the following step
   const Real* vectors;
   Rows<const Real> saved;
   Rows<const Real> prev[kMaxStates];
-  CallerRows<const Real> dy;
-  CallerRows<const Real> dstate_y[kMaxStates];
+  Rows<const Real> dy;
+  Rows<const Real> dstate_y[kMaxStates];
   Rows<Real> carry[kMaxStates];   // gradients of the states: of what leaves, then of what enters
   Rows<Real> resets[kMaxStates];  // sums of the gradients of the reset states
   Rows<Real> delta;               // blocks of gradients, `delta_block` numbers apart

@@ -14,11 +14,6 @@ FUSEDRNN_INLINE Rows<Real> placed(Real* numbers, int64_t stride, int64_t row, in
   const auto offset = static_cast<uintptr_t>(row * stride + unit) * sizeof(Real);
   return {reinterpret_cast<Real*>(reinterpret_cast<uintptr_t>(numbers) - offset), stride};
 }
-// The same in the place of the caller's.
-template <class Real>
-FUSEDRNN_INLINE CallerRows<Real> in_place_of(const Rows<Real>& rows) {
-  return {rows.data, rows.stride, {}};
-}
 
 // The units of a tile's panels, all of them and those that exist.
 struct TileUnits {
@@ -57,7 +52,7 @@ static_assert(kMaxUnitVectors <= kRecurrentPanel);
 // Whether a map reads the h that enters a step.
 template <class Context, class Step>
 FUSEDRNN_INLINE bool reads_h(const Context& context, const Step& step) {
-  return context.shape.reads_h || step.flags.data != nullptr || zones_out(context.p);
+  return context.shape.reads_h || step.flags != nullptr || zones_out(context.p);
 }
 
 // It, as a map reads it.
@@ -70,20 +65,101 @@ FUSEDRNN_INLINE void widen_h(const Context& context, int64_t slot, const Tile& t
   }
 }
 
-// What runs a map over tiles: at once where a format stores what maps compute with.
-template <class Arrays>
-class PlainTiles {
+// What runs a map over tiles: at once where a format stores what maps compute with, and rows are in
+// the caller's order; else what is the caller's goes through rows of the tile.
+template <class F>
+class PlainForward {
  public:
-  template <class Context, class Step>
-  FUSEDRNN_MEMBER PlainTiles(const Context&, const Step&, int, Arrays& arrays) : arrays_(arrays) {}
+  using Real = typename F::Real;
 
-  template <class Map, class Real>
-  FUSEDRNN_MEMBER void run(const Tile& tile, Map map, const Real* sums) const {
-    map(arrays_, tile, sums);
+  FUSEDRNN_MEMBER PlainForward(const ForwardContext<F>& context, const ForwardStep& step, int index,
+                               ForwardArrays<Real>& arrays)
+      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+
+  FUSEDRNN_MEMBER void run(const Tile& tile, ForwardMap<Real> map, const Real* sums) const {
+    if (context_.sequences.order.numbers == nullptr) {
+      map(arrays_, tile, sums);
+    } else {
+      run_in_order(tile, map, sums);
+    }
   }
 
  private:
-  Arrays& arrays_;
+  FUSEDRNN_ONCE void run_in_order(const Tile& tile, ForwardMap<Real> map, const Real* sums) const {
+    alignas(64) Real y[kTileNumbers<F>], state_y[kMaxStates][kTileNumbers<F>];
+    const StageShape& stage = context_.shape.stages[index_];
+    const TileUnits units(tile, context_.panel_units, extent(context_.p, stage.units));
+    const int64_t unit = units.first - arrays_.unit;
+    const auto for_shown = [&](const auto& visit) FUSEDRNN_LAMBDA {
+      for (int s = 0; s < context_.shape.state_count; ++s) {
+        const StateShape& state = context_.shape.states[s];
+        if (state.size != stage.units || state.last_stage != index_) continue;
+        if (s == 0) visit(context_.call.y, y, arrays_.y);
+        if (step_.shows_states) visit(context_.call.state_y[s], state_y[s], arrays_.state_y[s]);
+      }
+    };
+    for_shown([&](const Sequence& caller, Real* numbers, Rows<Real>& rows) FUSEDRNN_LAMBDA {
+      if (caller.data != nullptr) rows = placed(numbers, units.padded, tile.row, unit);
+    });
+    map(arrays_, tile, sums);
+    for_shown([&](const Sequence& caller, const Real* numbers, Rows<Real>&) FUSEDRNN_LAMBDA {
+      const auto rows = context_.template caller_rows<Real>(caller, step_.time, units.first);
+      for (int64_t m = 0; m < tile.rows && rows.data != nullptr; ++m) {
+        narrow<typename F::V>(numbers + m * units.padded, units.count, rows.at(tile.row + m, 0));
+      }
+    });
+  }
+
+  const ForwardContext<F>& context_;
+  const ForwardStep& step_;
+  const int index_;  // of the stage
+  ForwardArrays<Real>& arrays_;
+};
+
+template <class F>
+class PlainBackward {
+ public:
+  using Real = typename F::Real;
+
+  FUSEDRNN_MEMBER PlainBackward(const BackwardContext<F>& context, const BackwardStep& step,
+                                int index, BackwardArrays<Real>& arrays)
+      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+
+  FUSEDRNN_MEMBER void run(const Tile& tile, BackwardMap<Real> map, const Real* sums) const {
+    if (context_.sequences.order.numbers == nullptr) {
+      map(arrays_, tile, sums);
+    } else {
+      run_in_order(tile, map, sums);
+    }
+  }
+
+ private:
+  FUSEDRNN_ONCE void run_in_order(const Tile& tile, BackwardMap<Real> map, const Real* sums) const {
+    alignas(64) Real dy[kTileNumbers<F>], dstate_y[kMaxStates][kTileNumbers<F>];
+    const char letter = context_.shape.stages[index_].units;
+    const TileUnits units(tile, context_.panel_units, extent(context_.p, letter));
+    const auto read = [&](const Sequence& caller, Real* numbers,
+                          Rows<const Real>& to) FUSEDRNN_LAMBDA {
+      const auto rows = context_.template caller_rows<const Real>(caller, step_.time, units.first);
+      if (rows.data == nullptr) return;
+      for (int64_t m = 0; m < tile.rows; ++m) {
+        if (!is_shown(step_.flags, tile.row + m)) continue;
+        widen<typename F::V>(rows.at(tile.row + m, 0), units.count, numbers + m * units.padded);
+      }
+      to = {placed(numbers, units.padded, tile.row, units.first).data, units.padded};
+    };
+    for (int s = 0; s < context_.shape.state_count; ++s) {
+      if (context_.shape.states[s].size != letter) continue;
+      if (s == 0) read(context_.call.dy, dy, arrays_.dy);
+      if (step_.shows_states) read(context_.call.dstate_y[s], dstate_y[s], arrays_.dstate_y[s]);
+    }
+    map(arrays_, tile, sums);
+  }
+
+  const BackwardContext<F>& context_;
+  const BackwardStep& step_;
+  const int index_;  // of the stage
+  BackwardArrays<Real>& arrays_;
 };
 
 template <class F>
@@ -109,7 +185,7 @@ class NarrowForward {
         has_h_(context.shape.states[0].size == stage_.units),
         sets_h_(has_h_ && context.shape.states[0].last_stage == index),
         reads_h_(reads_h(context, step)),
-        shows_h_(!kSameOutside && sets_h_ && step.flags.data == nullptr),
+        shows_h_(!kSameOutside && sets_h_ && step.flags == nullptr),
         saves_(stage_.units == 'H' && context.job.kept.saved != nullptr &&
                context.shape.saved_bytes != sizeof(Real)) {}
 
@@ -142,12 +218,12 @@ class NarrowForward {
       }
     }
     if constexpr (!kSameOutside) {
-      if (has_h_) arrays_.y = in_place_of(shows_h_ ? next : placed(y_, padded, row, unit));
+      if (has_h_) arrays_.y = shows_h_ ? next : placed(y_, padded, row, unit);
       for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
         if (context_.call.state_y[s].data == nullptr) continue;
-        arrays_.state_y[s] = in_place_of(placed(state_y_[s], padded, row, unit));
+        arrays_.state_y[s] = placed(state_y_[s], padded, row, unit);
       }
-      for (int s = 0; s < shape.state_count && step_.next_flags.data != nullptr; ++s) {
+      for (int s = 0; s < shape.state_count && step_.next_flags != nullptr; ++s) {
         const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
         if (reset == nullptr || shape.states[s].size != stage_.units) continue;
         widen<V>(reset + units.first, units.count, reset_[s]);
@@ -208,7 +284,7 @@ class NarrowForward {
     const int64_t all = units_;
     const Rows<Real>& passed = arrays_.passed;
     for (int64_t m = 0; m < tile.rows; ++m) {
-      if (!step_.flags.valid(tile.row + m)) continue;
+      if (!is_valid(step_.flags, tile.row + m)) continue;
       const Real* src = passed.at(tile.row + m, units.first - arrays_.unit);
       auto* const dst = context_.passed_row(index_ + 1, step_.of_step, tile.row + m);
       for (int64_t i = 0; i < units.count; i += V::width) {
@@ -223,7 +299,7 @@ class NarrowForward {
                 context_.saved_offset(step_.of_step, tile.row) + units.first * context_.shape.saved;
     const Real* src = saved_;
     for (int64_t m = 0; m < tile.rows; ++m, src += count, dst += stride) {
-      if (step_.flags.valid(tile.row + m)) convert_vectors<V>(src, count, dst);
+      if (is_valid(step_.flags, tile.row + m)) convert_vectors<V>(src, count, dst);
     }
   }
 
@@ -287,7 +363,7 @@ class NarrowBackward {
                         context_.saved_offset(context_.kept_slot(step_.time), tile.row) +
                         units.first * shape.saved;
       for (int64_t m = 0; m < tile.rows; ++m, src += stride) {
-        if (!step_.flags.valid(tile.row + m)) continue;
+        if (!is_valid(step_.flags, tile.row + m)) continue;
         convert_vectors<V>(src, count, saved_ + m * shape.saved * padded);
       }
       arrays_.saved =
@@ -313,16 +389,16 @@ class NarrowBackward {
     return {rows.data, rows.stride};
   }
 
-  FUSEDRNN_MEMBER CallerRows<const Real> widened(const Sequence& dy, const Tile& tile,
-                                                 const TileUnits& units, Real* numbers) const {
+  FUSEDRNN_MEMBER Rows<const Real> widened(const Sequence& dy, const Tile& tile,
+                                           const TileUnits& units, Real* numbers) const {
     const auto rows = context_.template caller_rows<const Edge>(dy, step_.time, units.first);
     if (rows.data == nullptr) return {};
     for (int64_t m = 0; m < tile.rows; ++m) {
-      if (step_.flags.shown(tile.row + m)) {
+      if (is_shown(step_.flags, tile.row + m)) {
         widen<V>(rows.at(tile.row + m, 0), units.count, numbers + m * units.padded);
       }
     }
-    return in_place_of(const_rows(placed(numbers, units.padded, tile.row, units.first)));
+    return const_rows(placed(numbers, units.padded, tile.row, units.first));
   }
 
   FUSEDRNN_MEMBER void store_deltas(const Tile& tile, const TileUnits& units, int64_t all) {
@@ -363,10 +439,8 @@ class NarrowBackward {
 };
 
 template <class F>
-using ForwardMapper = typename Choose<F::kConverts, NarrowForward<F>,
-                                      PlainTiles<ForwardArrays<typename F::Real>>>::type;
+using ForwardMapper = typename Choose<F::kConverts, NarrowForward<F>, PlainForward<F>>::type;
 template <class F>
-using BackwardMapper = typename Choose<F::kConverts, NarrowBackward<F>,
-                                       PlainTiles<BackwardArrays<typename F::Real>>>::type;
+using BackwardMapper = typename Choose<F::kConverts, NarrowBackward<F>, PlainBackward<F>>::type;
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -131,7 +131,7 @@ FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index, int v
     if (norm.stage != index) continue;
     const int first_of_sums = shape.stages[index].reads_row ? 0 : shape.stages[index].product.first;
     for (int64_t row = 0; row < rows; ++row) {
-      if (!arrays.flags.valid(row)) continue;
+      if (!is_valid(arrays.flags, row)) continue;
       const Real* const a =
           arrays.projection + row * arrays.projection_row + int64_t{norm.first} * W;
       const Real* const u = sums + row * vectors * W + int64_t{norm.first - first_of_sums} * W;
@@ -175,7 +175,7 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
           static_cast<const Real*>(job.dnormed) + (place * shape.normed_blocks + norm.block) * ld;
       const Real* const saved = static_cast<const Real*>(job.kept.saved) +
                                 context.saved_offset(slot, row) + norm.saved * W;
-      const bool valid = step.flags.valid(row);
+      const bool valid = is_valid(step.flags, row);
       const auto d = [&](int64_t panel, int g)
                          FUSEDRNN_LAMBDA { return V::load(dnormed + g * ld + panel * W); };
       const auto x = [&](int64_t panel, int g)

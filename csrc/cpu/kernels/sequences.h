@@ -2,8 +2,8 @@
 //
 // Where sequences are of several lengths, what an engine keeps of them lies in the order of their
 // ends, long ones first, and threads take turns in it: so those that still live are the first rows
-// of every thread, and no step, product or sum looks at the others. Only what is the caller's, and
-// its flags, lie by number.
+// of every thread, and no step, product or sum looks at the others. Only what is the caller's lies
+// by number.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ struct Order {
   const int32_t* numbers = nullptr;  // the sequence of each place in memory
   const int32_t* places = nullptr;   // and the place of each sequence
   const int64_t* ends = nullptr;     // by place, falling: the time after the last step that exists
+  const uint8_t* flags = nullptr;    // StepFlags of all steps, each by group of threads and row
   int64_t first_time = 0;            // what ends count from, of a chunk of steps
 
   FUSEDRNN_MEMBER int64_t number(int64_t place) const {
@@ -38,32 +39,12 @@ struct Numbers {
   }
 };
 
-FUSEDRNN_INLINE bool is_valid(uint8_t flag) { return (flag & kValid) != 0; }
-FUSEDRNN_INLINE bool is_shown(uint8_t flag) { return (flag & kShown) != 0; }
-FUSEDRNN_INLINE bool is_cut(uint8_t flag) { return (flag & kCut) != 0; }
-// Whether the step multiplies the state that enters it. Where it does not, the product of its
-// deltas is no gradient: not even zero, where a weight is NaN.
-FUSEDRNN_INLINE bool is_multiplied(uint8_t flag) { return (flag & (kValid | kCut)) == kValid; }
-
-// A step's flags by row; without data every step is valid and shown, none cut.
-struct Flags {
-  const uint8_t* data = nullptr;
-  Numbers numbers;
-
-  FUSEDRNN_MEMBER uint8_t at(int64_t row) const {
-    return data == nullptr ? kValid | kShown : data[numbers.of(row)];
-  }
-  FUSEDRNN_MEMBER bool valid(int64_t row) const { return is_valid(at(row)); }
-  FUSEDRNN_MEMBER bool shown(int64_t row) const { return is_shown(at(row)); }
-  FUSEDRNN_MEMBER bool cut(int64_t row) const { return is_cut(at(row)); }
-  FUSEDRNN_MEMBER bool multiplied(int64_t row) const { return is_multiplied(at(row)); }
-};
-
 // Those of a thread, by row.
 struct Sequences {
   Order order;
   int64_t T;
   int64_t first, step, count;  // their places
+  int64_t before;              // rows of the groups of threads before its own
 
   FUSEDRNN_MEMBER int64_t place(int64_t row) const { return first + row * step; }
   FUSEDRNN_MEMBER int64_t number(int64_t row) const { return order.number(place(row)); }

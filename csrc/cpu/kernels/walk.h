@@ -40,8 +40,8 @@ struct Share {
   // Its sequences.
   FUSEDRNN_MEMBER Sequences sequences(const Order& order, const Problem& p) const {
     const Range rows = share(p.B, groups, group);
-    if (order.numbers == nullptr) return {order, p.T, rows.begin, 1, rows.size()};
-    return {order, p.T, group, groups, rows.size()};
+    if (order.numbers == nullptr) return {order, p.T, rows.begin, 1, rows.size(), rows.begin};
+    return {order, p.T, group, groups, rows.size(), rows.begin};
   }
 };
 
@@ -68,5 +68,21 @@ struct Slots {
   // Buffers with one slot a step (gates, what stages pass on).
   FUSEDRNN_MEMBER int64_t of_step(int64_t step) const { return save ? time(step) : 0; }
 };
+
+// A step's flags by row; null: every step is valid and shown, none cut.
+FUSEDRNN_INLINE bool is_valid(const uint8_t* flags, int64_t row) {
+  return flags == nullptr || (flags[row] & kValid) != 0;
+}
+FUSEDRNN_INLINE bool is_shown(const uint8_t* flags, int64_t row) {
+  return flags == nullptr || (flags[row] & kShown) != 0;
+}
+FUSEDRNN_INLINE bool is_cut(const uint8_t* flags, int64_t row) {
+  return flags != nullptr && (flags[row] & kCut) != 0;
+}
+// Whether the step multiplies the state that enters it. Where it does not, the product of its
+// deltas is no gradient: not even zero, where a weight is NaN.
+FUSEDRNN_INLINE bool is_multiplied(const uint8_t* flags, int64_t row) {
+  return flags == nullptr || (flags[row] & (kValid | kCut)) == kValid;
+}
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
