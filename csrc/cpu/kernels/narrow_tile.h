@@ -65,8 +65,8 @@ FUSEDRNN_INLINE void widen_h(const Context& context, int64_t slot, const Tile& t
   }
 }
 
-// What runs a map over tiles: at once where a format stores what maps compute with, and rows are in
-// the caller's order; else what is the caller's goes through rows of the tile.
+// What runs a map over tiles of formats whose outside is what maps compute with: at once where rows
+// are in the caller's order, else what is the caller's goes through rows of the tile.
 template <class F>
 class PlainForward {
  public:
@@ -192,7 +192,11 @@ class NarrowForward {
   FUSEDRNN_MEMBER void run(const Tile& tile, ForwardMap<Real> map, const Real* sums) {
     const TileUnits units(tile, context_.panel_units, units_);
     prepare(tile, units);
-    map(arrays_, tile, sums);
+    if constexpr (kSameOutside) {
+      PlainForward<F>{context_, step_, index_, arrays_}.run(tile, map, sums);
+    } else {
+      map(arrays_, tile, sums);
+    }
     if (sets_h_) store_h(tile, units);
     if (!kSameOutside && step_.shows_states) store_state_y(tile, units);
     if (stage_.passes) store_passed(tile, units);
@@ -343,7 +347,11 @@ class NarrowBackward {
   FUSEDRNN_MEMBER void run(const Tile& tile, BackwardMap<Real> map, const Real* sums) {
     const TileUnits units(tile, context_.panel_units, units_);
     prepare(tile, units, letter_);
-    map(arrays_, tile, sums);
+    if constexpr (kSameOutside) {
+      PlainBackward<F>{context_, step_, index_, arrays_}.run(tile, map, sums);
+    } else {
+      map(arrays_, tile, sums);
+    }
     store_deltas(tile, units, units_);
   }
 
