@@ -233,7 +233,7 @@ def main() -> None:
     for worker in workers:
         worker.stop()
     if arguments.out is not None:
-        facts = {"machine": machine.describe(), "command": sys.argv, "rows": rows}
+        facts = {"machine": machine.describe(), "rows": rows}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
         arguments.out.with_suffix(".md").write_text(table(rows))
