@@ -4,8 +4,8 @@ For each entry the time with lengths over that of the dense batch, and the brack
 of the sequences that live would take, step for step (of a dense call of n sequences the share of
 its steps at which n live; between the numbers that are timed, lines). `--beside FOLDER` times a
 second package, as of an older version, in turns with the first. Times are CPU times of a process of
-its own, all threads together, the least of rounds that take turns: other work on the machine
-changes them little.
+its own, all threads together with their waiting, the least of rounds that take turns: of one thread
+other work on the machine changes them little.
 """
 
 from __future__ import annotations
