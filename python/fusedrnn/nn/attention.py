@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, options
-from fusedrnn.nn import arrays, kernels
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.linear import Linear
 from fusedrnn.nn.module import Module, ModuleTape
@@ -34,7 +35,22 @@ class Memory:
     memory: Array = field(repr=False)  # [S, B, M]
     values: Array | None = field(repr=False)  # where they are not the memory itself
     lengths: NDArray[np.int64] = field(repr=False)  # [B]
-    projected: Mapping[str, Any] = field(repr=False)  # keys, values and the tapes of both
+    projected: Projected = field(repr=False)
+
+
+@dataclass(eq=False)
+class Projected:
+    """Keys and values as the compiled module takes them, each head apart, and their tapes."""
+
+    keys: Array  # [S, B, N, D]
+    keys_t: Array  # [B, N, D, S]
+    values: Array  # [S, B, N, E]
+    tapes: tuple[ModuleTape, ...] = ()
+
+    @cached_property
+    def values_t(self) -> Array:
+        """[B, N, E, S], for backward."""
+        return _transposed(self.values)
 
 
 class AttentionBase(Module):
@@ -198,7 +214,7 @@ class AttentionBase(Module):
             query=query, prepared=memory, weights=weights, single=single, own=own, **stamped
         )
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
+    def _project(self, memory: Array, values: Array) -> Projected:
         raise NotImplementedError
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
@@ -254,6 +270,8 @@ class Attention(AttentionBase):
         self.output_size = self.memory_size
         self.score = options.choice("score", score, SCORES)
         self.dtype = arrays.dtype(dtype)
+        self._scale = self.memory_size**-0.5 if score == "scaled_dot" else 1.0
+        self._v: Array | None = None
         if score != "additive":
             if query_size != memory_size:
                 raise ValueError(
@@ -264,7 +282,6 @@ class Attention(AttentionBase):
                 raise ValueError(
                     f"attention_size: expected None for score={score!r}, got {attention_size}"
                 )
-            self._scale = self.memory_size**-0.5 if score == "scaled_dot" else 1.0
             return
         size = self.memory_size if attention_size is None else attention_size
         self.attention_size = options.positive("attention_size", size)
@@ -273,65 +290,58 @@ class Attention(AttentionBase):
         self.memory = Linear(memory_size, size, dtype=dtype, seed=seeds[1])
         bound = size**-0.5
         random = np.random.default_rng(seeds[2])
-        self.add_parameter("v", random.uniform(-bound, bound, size).astype(self.dtype))
+        self._v = random.uniform(-bound, bound, size).astype(self.dtype)
+        self.add_parameter("v", self._v)
 
     def __repr__(self) -> str:
         extra = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
         return f"Attention({self.query_size}, {self.memory_size}, score={self.score!r}{extra})"
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
+    def _project(self, memory: Array, values: Array) -> Projected:
+        mixed = _one_head(values)
         if self.score != "additive":
-            return {"keys": _dense(memory), "values": _dense(values)}
-        keys, tape = self.memory.forward(memory)
-        return {"keys": keys, "values": _dense(values), "tape": tape}
+            keys = _one_head(memory)
+            return Projected(keys, _transposed(keys), mixed)
+        projected, tape = self.memory.forward(memory)
+        keys = _one_head(projected)
+        return Projected(keys, _transposed(keys), mixed, (tape,))
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
-        keys, values, ends = memory.projected["keys"], memory.projected["values"], memory.lengths
+        tape = None
         if self.score == "additive":
-            projected, tape = self.query.forward(query)
-            y, weights = kernels.additive_attention(projected, keys, self.v, values, ends)
-            return y, weights, (projected, tape)
-        y, weights = kernels.dot_attention(
-            _one_head(_dense(query)), _one_head(keys), _one_head(values), ends, self._scale
+            query, tape = self.query.forward(query)
+        queries, of = _one_head(query), memory.projected
+        y, weights = _core.nn_attention(
+            queries, of.keys_t, of.values, memory.lengths, self._scale, self._v
         )
-        return y[:, :, 0], weights[:, :, 0], None
+        return y[:, :, 0], weights[:, :, 0], (queries, tape)
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
     ) -> dict[str, Array]:
         memory: Memory = saved["prepared"]
-        keys, values, ends = memory.projected["keys"], memory.projected["values"], memory.lengths
-        weights = saved["weights"]
+        of, (queries, tape) = memory.projected, saved["own"]
+        *of_inputs, dv = _core.nn_attention_backward(
+            queries,
+            of.keys,
+            of.values_t,
+            memory.lengths,
+            self._scale,
+            self._v,
+            _one_head(saved["weights"]),
+            _one_head(dy),
+            None if dweights is None else _one_head(dweights),
+        )
+        dquery, dmemory, dvalues = (gradient[:, :, 0] for gradient in of_inputs)
         named: dict[str, Array] = {}
-        if self.score == "additive":
-            projected, tape = saved["own"]
-            dquery, dkeys, dv, dvalues = kernels.additive_attention_backward(
-                projected, keys, self.v, values, ends, weights, dy, dweights
-            )
+        if tape is not None:
             of_query = self.query.backward(tape, dquery)
-            of_memory = self.memory.backward(memory.projected["tape"], dkeys)
-            named = {"v": dv, **self.named_gradients(query=of_query, memory=of_memory)}
+            of_memory = self.memory.backward(of.tapes[0], dmemory)
+            named = self.named_gradients(query=of_query, memory=of_memory) | {"v": dv}
             dquery, dmemory = of_query["x"], of_memory["x"]
-        else:
-            dquery, dmemory, dvalues = (
-                gradient[:, :, 0]
-                for gradient in kernels.dot_attention_backward(
-                    _one_head(_dense(saved["query"])),
-                    _one_head(keys),
-                    _one_head(values),
-                    ends,
-                    self._scale,
-                    _one_head(weights),
-                    _one_head(dy),
-                    None if dweights is None else _one_head(dweights),
-                )
-            )
-        query = saved["query"]
         if memory.values is None:
-            found = {"query": dquery.reshape(query.shape), "memory": dmemory + dvalues}
-        else:
-            found = {"query": dquery.reshape(query.shape), "memory": dmemory, "values": dvalues}
-        return found | named
+            return {"query": dquery, "memory": dmemory + dvalues, **named}
+        return {"query": dquery, "memory": dmemory, "values": dvalues, **named}
 
 
 class MultiHeadAttention(AttentionBase):
@@ -379,6 +389,7 @@ class MultiHeadAttention(AttentionBase):
             options.divisor("num_heads", num_heads, "query_size", self.query_size)
             head_size = self.query_size // self.num_heads
         self.head_size = options.positive("head_size", head_size)
+        self._scale = self.head_size**-0.5
         self.output_size = options.positive(
             "output_size", query_size if output_size is None else output_size
         )
@@ -398,25 +409,19 @@ class MultiHeadAttention(AttentionBase):
             f"head_size={self.head_size}{extra})"
         )
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
+    def _project(self, memory: Array, values: Array) -> Projected:
         keys, key_tape = self.key.forward(memory)
         mixed, value_tape = self.value.forward(values)
-        return {
-            "keys": self._heads(keys),
-            "values": self._heads(mixed),
-            "key_tape": key_tape,
-            "value_tape": value_tape,
-        }
+        of_heads = self._heads(keys)
+        return Projected(
+            of_heads, _transposed(of_heads), self._heads(mixed), (key_tape, value_tape)
+        )
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
         projected, tape = self.query.forward(query)
-        queries = self._heads(projected)
-        y, weights = kernels.dot_attention(
-            queries,
-            memory.projected["keys"],
-            memory.projected["values"],
-            memory.lengths,
-            self.head_size**-0.5,
+        queries, of = self._heads(projected), memory.projected
+        y, weights = _core.nn_attention(
+            queries, of.keys_t, of.values, memory.lengths, self._scale, None
         )
         result, out_tape = self.out.forward(self._joined(y))
         return result, weights, (queries, tape, out_tape)
@@ -425,21 +430,22 @@ class MultiHeadAttention(AttentionBase):
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
     ) -> dict[str, Array]:
         memory: Memory = saved["prepared"]
-        queries, tape, out_tape = saved["own"]
+        of, (queries, tape, out_tape) = memory.projected, saved["own"]
         out = self.out.backward(out_tape, dy)
-        dqueries, dkeys, dvalues = kernels.dot_attention_backward(
+        dqueries, dkeys, dvalues, _ = _core.nn_attention_backward(
             queries,
-            memory.projected["keys"],
-            memory.projected["values"],
+            of.keys,
+            of.values_t,
             memory.lengths,
-            self.head_size**-0.5,
+            self._scale,
+            None,
             saved["weights"],
             self._heads(out["x"]),
             dweights,
         )
         query = self.query.backward(tape, self._joined(dqueries))
-        key = self.key.backward(memory.projected["key_tape"], self._joined(dkeys))
-        value = self.value.backward(memory.projected["value_tape"], self._joined(dvalues))
+        key = self.key.backward(of.tapes[0], self._joined(dkeys))
+        value = self.value.backward(of.tapes[1], self._joined(dvalues))
         named = self.named_gradients(query=query, key=key, value=value, out=out)
         if memory.values is None:
             return {"query": query["x"], "memory": key["x"] + value["x"], **named}
@@ -452,12 +458,13 @@ class MultiHeadAttention(AttentionBase):
         return x.reshape(*x.shape[:2], -1)
 
 
-def _dense(array: Array) -> Array:
-    return np.ascontiguousarray(array)
-
-
 def _one_head(array: Array) -> Array:
-    return array[:, :, None]
+    return np.ascontiguousarray(array)[:, :, None]
+
+
+def _transposed(array: Array) -> Array:
+    """[B, N, n, S] of [S, B, N, n]."""
+    return np.ascontiguousarray(array.transpose(1, 2, 3, 0))
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

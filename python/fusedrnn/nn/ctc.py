@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import options
-from fusedrnn.nn import arrays, kernels
+from fusedrnn import _core, options
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 from fusedrnn.nn.losses import REDUCTIONS, Reduction
 
@@ -119,7 +119,7 @@ def _ctc(
     if reduction == "mean":
         scales /= np.maximum(counts, 1)
     gradient, result = arrays.gradient_to_write(source, "logits", out) if wanted else (None, None)
-    losses = kernels.ctc(
+    losses = _core.nn_ctc(
         np.ascontiguousarray(source),
         np.ascontiguousarray(labels, np.int64),
         ends,
