@@ -14,7 +14,7 @@ import fusedrnn as fr
 
 # Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, how
 # results find their kind, functions and layers for JAX, and modules for PyTorch.
-DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "schedules", "torch"]
+DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "nn", "schedules", "torch"]
 
 
 def is_special(name: str) -> bool:

@@ -65,7 +65,11 @@ template <class Real>
 void product(const Product<Real>& p) {
   int64_t m = 0;
   for (; m + kProductRows <= p.M; m += kProductRows) product_rows<kProductRows>(p, m);
-  for (; m < p.M; ++m) product_rows<1>(p, m);
+  if constexpr (kProductRows > 4) {
+    for (; m + 4 <= p.M; m += 4) product_rows<4>(p, m);
+  }
+  for (; m + 2 <= p.M; m += 2) product_rows<2>(p, m);
+  if (m < p.M) product_rows<1>(p, m);
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -21,6 +21,7 @@ from fusedrnn.nn.linear import Linear
 from fusedrnn.nn.module import Module, ModuleTape
 
 Score = Literal["dot", "scaled_dot", "additive"]
+Lengths = NDArray[np.int64]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 
@@ -34,7 +35,7 @@ class Memory:
     module: AttentionBase
     memory: Array = field(repr=False)  # [S, B, M]
     values: Array | None = field(repr=False)  # where they are not the memory itself
-    lengths: NDArray[np.int64] = field(repr=False)  # [B]
+    lengths: Lengths = field(repr=False)  # [B]
     projected: Projected = field(repr=False)
 
 
@@ -89,7 +90,7 @@ class AttentionBase(Module):
         ends = np.full(batch, steps) if lengths is None else lengths
         ends = arrays.lengths("lengths", ends, batch, steps, least=1)
         mixed = None if values is None else arrays.like("values", values, source.shape, self.dtype)
-        projected = self._project(source, source if mixed is None else mixed)
+        projected = self._project(source, source if mixed is None else mixed, ends)
         return Memory(self, source, mixed, ends, projected)
 
     def __call__(
@@ -193,7 +194,8 @@ class AttentionBase(Module):
             wanted = weights.shape[1:] if single else weights.shape
             dweights = arrays.like("dweights", dweights, wanted, self.dtype)
             dweights = np.ascontiguousarray(dweights).reshape(weights.shape)
-        return self._gradients(saved, np.ascontiguousarray(dy_).reshape(shape), dweights)
+        grads = self._gradients(saved, np.ascontiguousarray(dy_).reshape(shape), dweights)
+        return grads | {"query": grads["query"][0]} if single else grads
 
     def _prepared(self, memory: Any, lengths: Any, values: Any) -> Memory:
         if not isinstance(memory, Memory):
@@ -214,7 +216,7 @@ class AttentionBase(Module):
             query=query, prepared=memory, weights=weights, single=single, own=own, **stamped
         )
 
-    def _project(self, memory: Array, values: Array) -> Projected:
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
         raise NotImplementedError
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
@@ -297,12 +299,12 @@ class Attention(AttentionBase):
         extra = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
         return f"Attention({self.query_size}, {self.memory_size}, score={self.score!r}{extra})"
 
-    def _project(self, memory: Array, values: Array) -> Projected:
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
         mixed = _one_head(values)
         if self.score != "additive":
             keys = _one_head(memory)
             return Projected(keys, _transposed(keys), mixed)
-        projected, tape = self.memory.forward(memory)
+        projected, tape = self.memory.forward(_shown(memory, lengths))
         keys = _one_head(projected)
         return Projected(keys, _transposed(keys), mixed, (tape,))
 
@@ -337,7 +339,7 @@ class Attention(AttentionBase):
         if tape is not None:
             of_query = self.query.backward(tape, dquery)
             of_memory = self.memory.backward(of.tapes[0], dmemory)
-            named = self.named_gradients(query=of_query, memory=of_memory) | {"v": dv}
+            named = {"v": dv} | self.named_gradients(query=of_query, memory=of_memory)
             dquery, dmemory = of_query["x"], of_memory["x"]
         if memory.values is None:
             return {"query": dquery, "memory": dmemory + dvalues, **named}
@@ -409,9 +411,9 @@ class MultiHeadAttention(AttentionBase):
             f"head_size={self.head_size}{extra})"
         )
 
-    def _project(self, memory: Array, values: Array) -> Projected:
-        keys, key_tape = self.key.forward(memory)
-        mixed, value_tape = self.value.forward(values)
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
+        keys, key_tape = self.key.forward(_shown(memory, lengths))
+        mixed, value_tape = self.value.forward(_shown(values, lengths))
         of_heads = self._heads(keys)
         return Projected(
             of_heads, _transposed(of_heads), self._heads(mixed), (key_tape, value_tape)
@@ -455,11 +457,17 @@ class MultiHeadAttention(AttentionBase):
         return x.reshape(*x.shape[:2], self.num_heads, self.head_size)
 
     def _joined(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:2], -1)
+        return x.reshape(*x.shape[:2], self.num_heads * self.head_size)
 
 
 def _one_head(array: Array) -> Array:
     return np.ascontiguousarray(array)[:, :, None]
+
+
+def _shown(memory: Array, lengths: Lengths) -> Array:
+    """With zeros beyond the lengths: what is there may be NaN, and would be multiplied by 0."""
+    valid = np.arange(len(memory))[:, None] < lengths
+    return memory if valid.all() else np.where(valid[..., None], memory, memory.dtype.type(0))
 
 
 def _transposed(array: Array) -> Array:

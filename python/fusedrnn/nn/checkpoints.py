@@ -83,13 +83,13 @@ class Checkpoint:
         if optimizer is not None:
             name = type(optimizer).__name__
             if self.optimizer is None:
-                raise ValueError("optimizer: expected None, as the checkpoint has no optimiser")
+                raise ValueError("optimizer: expected None, as the checkpoint has none")
             if name != self.optimizer_class:
                 raise ValueError(f"optimizer: expected {self.optimizer_class}, got {name}")
         if generator is not None:
             _check_generator(generator)
             if self.generator is None:
-                raise ValueError("generator: expected None, as the checkpoint has no generator")
+                raise ValueError("generator: expected None, as the checkpoint has none")
             kind = type(generator.bit_generator).__name__
             if kind != self.generator["bit_generator"]:
                 raise ValueError(

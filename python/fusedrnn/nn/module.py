@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _core, bf16, options, stale
 from fusedrnn.layers import Layer
+from fusedrnn.layers.dropout import state_argument
 from fusedrnn.layers.parameters import Parameters
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
@@ -207,21 +208,20 @@ class Module:
             Where a name is missing or unexpected, or a value is no `dropout_state`.
         """
         options.same_names("state", state, self.random_state(), f"random states of {self!r}")
-        for name, value in state.items():
-            options.values(name or "state", ("seed", "calls"), value)
-        for name, value in state.items():
+        checked = {name: state_argument(name or "state", value) for name, value in state.items()}
+        for name, value in checked.items():
             self._set_random(name, value)
 
-    def _set_random(self, name: str, value: Any) -> None:
+    def _set_random(self, name: str, value: tuple[int, int]) -> None:
         if not name:
-            super().__setattr__("dropout_state", tuple(value))
+            super().__setattr__("dropout_state", value)
             return
         first, _, rest = name.partition(".")
         part = self._parts[first]
         if isinstance(part, Module):
             part._set_random(rest, value)
         else:
-            part.dropout_state = tuple(value)
+            part.dropout_state = value
 
     # --- tapes ---
 
