@@ -193,8 +193,8 @@ class AttentionBase(Module):
         if dweights is not None:
             wanted = weights.shape[1:] if single else weights.shape
             dweights = arrays.like("dweights", dweights, wanted, self.dtype)
-            dweights = np.ascontiguousarray(dweights).reshape(weights.shape)
-        grads = self._gradients(saved, np.ascontiguousarray(dy_).reshape(shape), dweights)
+            dweights = arrays.dense(dweights).reshape(weights.shape)
+        grads = self._gradients(saved, arrays.dense(dy_).reshape(shape), dweights)
         return grads | {"query": grads["query"][0]} if single else grads
 
     def _prepared(self, memory: Any, lengths: Any, values: Any) -> Memory:
@@ -461,7 +461,7 @@ class MultiHeadAttention(AttentionBase):
 
 
 def _one_head(array: Array) -> Array:
-    return np.ascontiguousarray(array)[:, :, None]
+    return arrays.dense(array)[:, :, None]
 
 
 def _shown(memory: Array, lengths: Lengths) -> Array:
@@ -472,7 +472,7 @@ def _shown(memory: Array, lengths: Lengths) -> Array:
 
 def _transposed(array: Array) -> Array:
     """[B, N, n, S] of [S, B, N, n]."""
-    return np.ascontiguousarray(array.transpose(1, 2, 3, 0))
+    return arrays.dense(array.transpose(1, 2, 3, 0))
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

@@ -171,7 +171,7 @@ def load_checkpoint(path: Any) -> Checkpoint:
     """
     found, texts = _read(path)
     groups: dict[str, dict[str, Array]] = {name: {} for name in _GROUPS}
-    for name, array in found.items():
+    for name, array in sorted(found.items()):
         group, _, rest = name.partition(".")
         groups[group][rest] = array
     optimizer_class = texts.get("optimizer")

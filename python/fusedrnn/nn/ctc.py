@@ -120,8 +120,8 @@ def _ctc(
         scales /= np.maximum(counts, 1)
     gradient, result = arrays.gradient_to_write(source, "logits", out) if wanted else (None, None)
     losses = _core.nn_ctc(
-        np.ascontiguousarray(source),
-        np.ascontiguousarray(labels, np.int64),
+        arrays.dense(source),
+        arrays.dense(labels, np.int64),
         ends,
         counts,
         void,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fusedrnn import _core, options
 from fusedrnn.layers.dropout import Draws, DropoutMode
 from fusedrnn.nn import arrays
@@ -64,7 +62,7 @@ class Dropout(DropoutMode, Module):
         return {"x": dy_ if saved["seed"] is None else self._dropped(dy_, saved["seed"])}
 
     def _dropped(self, x: Array, seed: int) -> Array:
-        rows = np.ascontiguousarray(x).reshape((1,) * (3 - x.ndim) + x.shape)
+        rows = arrays.dense(x).reshape((1,) * (3 - x.ndim) + x.shape)
         return _core.nn_dropout(rows, self.rate, seed).reshape(x.shape)
 
     @staticmethod

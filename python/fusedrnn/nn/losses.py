@@ -116,9 +116,9 @@ def _cross_entropy(
     divisor = _divisor(reduction, number, shape, "targets")
     gradient, result = arrays.gradient_to_write(source, "logits", out) if wanted else (None, None)
     losses = _core.nn_cross_entropy(
-        np.ascontiguousarray(source).reshape(-1, classes),
-        np.ascontiguousarray(right, np.int64).reshape(-1),
-        None if counts is None else np.ascontiguousarray(counts, np.uint8).reshape(-1),
+        arrays.dense(source).reshape(-1, classes),
+        arrays.dense(right, np.int64).reshape(-1),
+        None if counts is None else arrays.dense(counts, np.uint8).reshape(-1),
         smoothing,
         1 / divisor,
         None if gradient is None else gradient.reshape(-1, classes),

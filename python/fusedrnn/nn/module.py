@@ -118,8 +118,9 @@ class Module:
             Where a name is missing or unexpected, or a value is of the wrong shape or not
             floating. No parameter has been changed then.
         """
-        options.same_names("state_dict", state_dict, self._named(), f"the parameters of {self!r}")
-        self._write(state_dict)
+        named = self._named()
+        options.same_names("state_dict", state_dict, named, f"the parameters of {self!r}")
+        self._write({name: state_dict[name] for name in named})
 
     def _named(self) -> dict[str, Array]:
         named, seen = dict(self._arrays), {id(self)}
