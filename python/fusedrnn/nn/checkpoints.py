@@ -173,6 +173,8 @@ def load_checkpoint(path: Any) -> Checkpoint:
     groups: dict[str, dict[str, Array]] = {name: {} for name in _GROUPS}
     for name, array in sorted(found.items()):
         group, _, rest = name.partition(".")
+        if group not in groups:
+            raise ValueError(f"path: expected names that begin with {_GROUPS}, got {name}")
         groups[group][rest] = array
     optimizer_class = texts.get("optimizer")
     return Checkpoint(
