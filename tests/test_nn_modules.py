@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import fusedrnn as fr
 import oracle.nn as oracle
@@ -318,31 +317,6 @@ def test_attention_has_the_same_bits_whatever_the_threads(kind: str) -> None:
         fr.set_num_threads(before)
     same_bits(results[1], results[0])
     same_bits(results[2], results[0])
-
-
-def test_multi_head_attention_is_that_of_torch() -> None:
-    module = nn.MultiHeadAttention(16, 16, 4, seed=0)
-    theirs = torch.nn.MultiheadAttention(16, 4)
-    p = {name: torch.tensor(value) for name, value in module.parameters().items()}
-    names = ("query", "key", "value")
-    with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([p[f"{name}.weight"] for name in names]))
-        theirs.in_proj_bias.copy_(torch.cat([p[f"{name}.bias"] for name in names]))
-        theirs.out_proj.weight.copy_(p["out.weight"])
-        theirs.out_proj.bias.copy_(p["out.bias"])
-    query, memory = random((7, 3, 16), "float32"), random((9, 3, 16), "float32", 1)
-    lengths = np.array([9, 4, 1])
-    padding = torch.tensor(np.arange(9) >= lengths[:, None])
-    expected, weights = theirs(
-        torch.tensor(query),
-        torch.tensor(memory),
-        torch.tensor(memory),
-        key_padding_mask=padding,
-        average_attn_weights=False,
-    )
-    y, got = module(query, memory, lengths, return_weights=True)
-    np.testing.assert_allclose(y, expected.detach().numpy(), atol=1e-6)
-    np.testing.assert_allclose(got.transpose(1, 2, 0, 3), weights.detach().numpy(), atol=1e-6)
 
 
 def test_attention_of_large_scores() -> None:

@@ -15,6 +15,7 @@
 #include "cpu/engine.h"
 #include "nn/attention.h"
 #include "nn/losses.h"
+#include "nn/share.h"
 
 namespace fusedrnn::bindings {
 
@@ -204,6 +205,22 @@ py::tuple attention_backward(py::handle query, py::handle keys, py::handle value
                                                          weights, dy, dweights);
 }
 
+// Of keys and values: for each sequence and head, the steps of the memory last.
+template <class Real>
+py::array transposed_of(py::handle x) {
+  const auto size = [&](int axis) { return extent("x", x, 4, axis); };
+  const int64_t S = size(0), columns = size(1) * size(2) * size(3);
+  const New<Real> result({size(1), size(2), size(3), S});
+  const Real* const from = dense<Real>("x", x, {S, size(1), size(2), size(3)});
+  const ReleasedGil no_gil;
+  nn::kernels<Real>().transpose(from, S, columns, result.data);
+  return result.array;
+}
+
+py::array transposed(py::handle x) {
+  return is_double(x) ? transposed_of<double>(x) : transposed_of<float>(x);
+}
+
 // --- dropout ---
 
 // Row 0 of a network: no other mask of a seed has its numbers.
@@ -244,6 +261,7 @@ void register_nn(py::module_& m) {
   m.def("nn_attention_backward", &attention_backward, py::arg("query"), py::arg("keys"),
         py::arg("values_t"), py::arg("lengths"), py::arg("scale"), py::arg("v"), py::arg("weights"),
         py::arg("dy"), py::arg("dweights"), "Gradients of query, keys, values and v.");
+  m.def("nn_transposed", &transposed, py::arg("x"), "[B,N,n,S] of x [S,B,N,n].");
   m.def("nn_dropout", &dropout, py::arg("x"), py::arg("rate"), py::arg("seed"),
         "What is left of x, [T,B,n].");
 }

@@ -12,6 +12,10 @@ namespace fusedrnn::nn {
 
 template <class Real>
 const cpu::NnKernels<Real>& kernels();
+template <>
+const cpu::NnKernels<float>& kernels();
+template <>
+const cpu::NnKernels<double>& kernels();
 
 // How many threads `tasks` are worth, of `work` operations altogether.
 inline int useful_threads(int64_t tasks, double work) {

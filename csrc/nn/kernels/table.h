@@ -33,6 +33,8 @@ struct NnKernels {
   double (*sum)(const Real* x, Real offset, int64_t n);
   // x = x * factor - shift.
   void (*scale)(Real* x, Real factor, Real shift, int64_t n);
+  // out[j,i] = x[i,j], of dense matrices.
+  void (*transpose)(const Real* x, int64_t rows, int64_t columns, Real* out);
   void (*product)(const Product<Real>& product);
   // Of scores whose softmax is a: d = scale * a (d - sum of a d).
   void (*softmax_backward)(const Real* a, Real* d, Real scale, int64_t n);

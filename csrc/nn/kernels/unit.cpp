@@ -6,14 +6,15 @@
 #include "nn/kernels/product.h"
 #include "nn/kernels/softmax.h"
 #include "nn/kernels/table.h"
+#include "nn/kernels/transpose.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 template <class Real>
 constexpr NnKernels<Real> kNnKernels = {
-    maximum<Real>,         exponentials<Real>,      sum_above<Real>,
-    scale_row<Real>,       product<Real>,           softmax_backward<Real>,
-    additive_scores<Real>, additive_backward<Real>, ctc_step<Real>,
+    maximum<Real>,           exponentials<Real>, sum_above<Real>,        scale_row<Real>,
+    transpose_matrix<Real>,  product<Real>,      softmax_backward<Real>, additive_scores<Real>,
+    additive_backward<Real>, ctc_step<Real>,
 };
 
 extern const NnKernels<float> nn_float32;

@@ -51,7 +51,7 @@ class Projected:
     @cached_property
     def values_t(self) -> Array:
         """[B, N, E, S], for backward."""
-        return _transposed(self.values)
+        return _core.nn_transposed(self.values)
 
 
 class AttentionBase(Module):
@@ -303,10 +303,10 @@ class Attention(AttentionBase):
         mixed = _one_head(values)
         if self.score != "additive":
             keys = _one_head(memory)
-            return Projected(keys, _transposed(keys), mixed)
+            return Projected(keys, _core.nn_transposed(keys), mixed)
         projected, tape = self.memory.forward(_shown(memory, lengths))
         keys = _one_head(projected)
-        return Projected(keys, _transposed(keys), mixed, (tape,))
+        return Projected(keys, _core.nn_transposed(keys), mixed, (tape,))
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
         tape = None
@@ -416,7 +416,7 @@ class MultiHeadAttention(AttentionBase):
         mixed, value_tape = self.value.forward(_shown(values, lengths))
         of_heads = self._heads(keys)
         return Projected(
-            of_heads, _transposed(of_heads), self._heads(mixed), (key_tape, value_tape)
+            of_heads, _core.nn_transposed(of_heads), self._heads(mixed), (key_tape, value_tape)
         )
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
@@ -468,11 +468,6 @@ def _shown(memory: Array, lengths: Lengths) -> Array:
     """With zeros beyond the lengths: what is there may be NaN, and would be multiplied by 0."""
     valid = np.arange(len(memory))[:, None] < lengths
     return memory if valid.all() else np.where(valid[..., None], memory, memory.dtype.type(0))
-
-
-def _transposed(array: Array) -> Array:
-    """[B, N, n, S] of [S, B, N, n]."""
-    return arrays.dense(array.transpose(1, 2, 3, 0))
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
