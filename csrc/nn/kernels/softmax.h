@@ -10,35 +10,37 @@ FUSEDRNN_INLINE int lanes_of(int64_t i, int64_t n) {
   return static_cast<int>(n - i < V::width ? n - i : V::width);
 }
 
-// The sum of the first n lanes, one by one.
+// The sum of the first n lanes, in four chains.
 template <class V>
 FUSEDRNN_INLINE double sum_of_lanes(V v, int n) {
   typename V::real lanes[V::width];
   v.store(lanes);
-  double sum = 0;
-  for (int i = 0; i < n; ++i) sum += static_cast<double>(lanes[i]);
-  return sum;
+  double chains[4] = {0, 0, 0, 0};
+  for (int i = 0; i < n; ++i) chains[i % 4] += static_cast<double>(lanes[i]);
+  return (chains[0] + chains[1]) + (chains[2] + chains[3]);
 }
 
 // Adds up f(i, lanes) over vectors of n numbers: in four chains, and from time to time in double,
 // so that rows of any length lose no more than short ones.
 template <class V, class F>
 FUSEDRNN_INLINE double sum_of_vectors(int64_t n, const F& f) {
-  constexpr int64_t kChains = 4, kStep = kChains * V::width, kBlock = 64 * kStep;
+  constexpr int W = V::width;
+  constexpr int64_t kStep = 4 * W, kBlock = 64 * kStep;
   double sum = 0;
   int64_t i = 0;
-  while (i + kStep <= n) {
-    V chains[kChains] = {V::zero(), V::zero(), V::zero(), V::zero()};
-    const int64_t whole = n - i < kBlock ? n - i : kBlock;
-    const int64_t end = i + whole / kStep * kStep;
-    for (; i < end; i += kStep) {
-      FUSEDRNN_UNROLL
-      for (int c = 0; c < kChains; ++c) chains[c] = chains[c] + f(i + c * V::width, V::width);
+  while (i + W <= n) {
+    V a = V::zero(), b = a, c = a, d = a;
+    const int64_t end = n - i < kBlock ? n : i + kBlock;
+    for (; i + kStep <= end; i += kStep) {
+      a = a + f(i, W);
+      b = b + f(i + W, W);
+      c = c + f(i + 2 * W, W);
+      d = d + f(i + 3 * W, W);
     }
-    FUSEDRNN_UNROLL
-    for (int c = 0; c < kChains; ++c) sum += sum_of_lanes(chains[c], V::width);
+    for (; i + W <= end; i += W) a = a + f(i, W);
+    sum += sum_of_lanes((a + b) + (c + d), W);
   }
-  for (; i < n; i += V::width) {
+  if (i < n) {
     const int lanes = lanes_of<V>(i, n);
     sum += sum_of_lanes(f(i, lanes), lanes);
   }
@@ -48,19 +50,22 @@ FUSEDRNN_INLINE double sum_of_vectors(int64_t n, const F& f) {
 template <class Real>
 Real maximum(const Real* x, int64_t n) {
   using V = Vec<Real>;
+  constexpr int W = V::width;
   Real most = x[0];
-  int64_t i = 0;
-  if (n >= V::width) {
-    V a = V::load(x), b = a;
-    for (i = V::width; i + 2 * V::width <= n; i += 2 * V::width) {
-      a = max(a, V::load(x + i));
-      b = max(b, V::load(x + i + V::width));
-    }
-    Real lanes[V::width];
-    max(a, b).store(lanes);
-    for (const Real lane : lanes) most = lane > most ? lane : most;
+  if (n < W) {
+    for (int64_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
+    return most;
   }
-  for (; i < n; ++i) most = x[i] > most ? x[i] : most;
+  V a = V::load(x), b = V::load(x + n - W);  // the last ones, some of them twice
+  int64_t i = W;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    a = max(a, V::load(x + i));
+    b = max(b, V::load(x + i + W));
+  }
+  if (i + W <= n) a = max(a, V::load(x + i));
+  Real lanes[W];
+  max(a, b).store(lanes);
+  for (const Real lane : lanes) most = lane > most ? lane : most;
   return most;
 }
 
