@@ -339,6 +339,23 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "dweights: expected shape (4, 2, 3), got (4, 2, 5)",
     ),
     (
+        lambda: ATTENTION.backward_memory(MEMORY, None),  # type: ignore[arg-type]
+        TypeError,
+        "memory: expected a Memory, got ndarray",
+    ),
+    (
+        lambda: ATTENTION.backward_memory(ATTENTION.prepare(MEMORY), None),  # type: ignore[arg-type]
+        TypeError,
+        "total: expected a MemoryGradient, got NoneType",
+    ),
+    (
+        lambda: ATTENTION.backward_memory(
+            ATTENTION.prepare(MEMORY), nn.MemoryGradient(MEMORY, MEMORY)
+        ),
+        ValueError,
+        "total.keys: expected shape (3, 2, 1, 5), got (3, 2, 5)",
+    ),
+    (
         lambda: nn.Sequential(nn.Dropout(0.5), 3),  # type: ignore[arg-type]
         TypeError,
         "modules[1]: expected a Module, got int",

@@ -283,7 +283,8 @@ def test_attention_by_steps_is_that_of_all_steps(kind: str, dtype: str) -> None:
     grads = module.backward(tape, dy)
     prepared = module.prepare(memory, lengths)
     summed: dict[str, Any] = {}
-    for t in range(steps):
+    total: Any = None
+    for t in reversed(range(steps)):
         y_t, weights_t = module.step(query[t], prepared, return_weights=True)
         same_bits(
             {"y": y_t, "weights": weights_t}, {"y": y[t], "weights": tape.saved["weights"][t]}
@@ -291,9 +292,15 @@ def test_attention_by_steps_is_that_of_all_steps(kind: str, dtype: str) -> None:
         again, tape_t = module.forward_step(query[t], prepared)
         same_bits({"": again}, {"": y_t})
         grads_t = module.backward(tape_t, dy[t])
+        of_query, part = module.backward_step(tape_t, dy[t])
+        same_bits(of_query, {name: grads_t[name] for name in of_query})
+        total = part if total is None else total + part
         same_bits({"": grads_t.pop("query")}, {"": grads["query"][t]})
         summed = {name: summed.get(name, 0) + value for name, value in grads_t.items()}
-    for name, value in summed.items():
+    # The projections gone back through once.
+    at_once = module.backward_memory(prepared, total)
+    assert at_once.keys() == summed.keys() - (of_query.keys() - {"query"})
+    for name, value in [*summed.items(), *at_once.items()]:
         np.testing.assert_allclose(value, grads[name], rtol=1e-4, atol=20 * np.finfo(dtype).eps)
     # A Memory in the place of the arrays, and a sequence alone.
     same_bits({"": module(query, prepared)}, {"": y})

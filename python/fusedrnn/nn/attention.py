@@ -54,6 +54,23 @@ class Projected:
         return _core.nn_transposed(self.values)
 
 
+@dataclass(frozen=True, eq=False)
+class MemoryGradient:
+    """What steps of a decoder add to the gradients of a memory; those of all are added up by ``+``.
+
+    Of keys and values as they were projected: the projections are gone back through once, by
+    `backward_memory`.
+    """
+
+    keys: Array = field(repr=False)  # [S, B, N, D]
+    values: Array = field(repr=False)  # [S, B, N, E]
+
+    def __add__(self, other: object) -> MemoryGradient:
+        if not isinstance(other, MemoryGradient):
+            return NotImplemented
+        return MemoryGradient(self.keys + other.keys, self.values + other.values)
+
+
 class AttentionBase(Module):
     """What `Attention` and `MultiHeadAttention` share."""
 
@@ -158,7 +175,7 @@ class AttentionBase(Module):
         return (y, tape.saved["weights"][0]) if wanted else y
 
     def forward_step(self, query: Any, memory: Any) -> tuple[Array, ModuleTape]:
-        """Return y [B, O] as `step`, and what `backward` needs.
+        """Return y [B, O] as `step`, and what `backward` needs, or rather `backward_step`.
 
         The gradients of the memory are to be added up over the steps of a decoder.
         """
@@ -186,6 +203,30 @@ class AttentionBase(Module):
             "query" and "memory", "values" where they were given apart, and a gradient for each name
             in `parameters()`.
         """
+        grads, of_memory = self.backward_step(tape, dy, dweights)
+        grads |= self.backward_memory(self.read_tape(tape)["prepared"], of_memory)
+        names = ["query", "memory", "values", *self._named()]
+        return {name: grads[name] for name in names if name in grads}
+
+    def backward_step(
+        self, tape: ModuleTape, dy: Any, dweights: Any = None
+    ) -> tuple[dict[str, Array], MemoryGradient]:
+        """Return what goes back before the memory's projections, for decoders that go by steps.
+
+        Takes what `backward` takes::
+
+            total = None
+            for t in reversed(range(steps)):
+                grads, part = attention.backward_step(tapes[t], dy_t)
+                total = part if total is None else total + part
+            grads = attention.backward_memory(prepared, total)
+
+        Returns
+        -------
+        grads : dict
+            "query", and the parameters that the memory does not go through: to be added up.
+        of_memory : MemoryGradient
+        """
         saved = self.read_tape(tape)
         query, weights, single = saved["query"], saved["weights"], saved["single"]
         shape = *query.shape[:2], self.output_size
@@ -194,8 +235,23 @@ class AttentionBase(Module):
             wanted = weights.shape[1:] if single else weights.shape
             dweights = arrays.like("dweights", dweights, wanted, self.dtype)
             dweights = arrays.dense(dweights).reshape(weights.shape)
-        grads = self._gradients(saved, arrays.dense(dy_).reshape(shape), dweights)
-        return grads | {"query": grads["query"][0]} if single else grads
+        grads, of_memory = self._gradients(saved, arrays.dense(dy_).reshape(shape), dweights)
+        return grads | {"query": grads["query"][0]} if single else grads, of_memory
+
+    def backward_memory(self, memory: Memory, total: MemoryGradient) -> dict[str, Array]:
+        """Return the gradients that `backward_step` left: "memory" ("values"), and parameters."""
+        if not isinstance(memory, Memory):
+            raise TypeError(f"memory: expected a Memory, got {type(memory).__name__}")
+        if not isinstance(total, MemoryGradient):
+            raise TypeError(f"total: expected a MemoryGradient, got {type(total).__name__}")
+        prepared = self._prepared(memory, None, None)
+        of = prepared.projected
+        arrays.like("total.keys", total.keys, of.keys.shape, self.dtype)
+        arrays.like("total.values", total.values, of.values.shape, self.dtype)
+        dmemory, dvalues, named = self._through_projections(of, total)
+        if prepared.values is None:
+            return {"memory": dmemory + dvalues, **named}
+        return {"memory": dmemory, "values": dvalues, **named}
 
     def _prepared(self, memory: Any, lengths: Any, values: Any) -> Memory:
         if not isinstance(memory, Memory):
@@ -225,7 +281,13 @@ class AttentionBase(Module):
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
+        raise NotImplementedError
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """The gradients of memory and values, and of parameters by name."""
         raise NotImplementedError
 
 
@@ -320,10 +382,10 @@ class Attention(AttentionBase):
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
         memory: Memory = saved["prepared"]
         of, (queries, tape) = memory.projected, saved["own"]
-        *of_inputs, dv = _core.nn_attention_backward(
+        dquery, dkeys, dvalues, dv = _core.nn_attention_backward(
             queries,
             of.keys,
             of.values_t,
@@ -334,16 +396,21 @@ class Attention(AttentionBase):
             _one_head(dy),
             None if dweights is None else _one_head(dweights),
         )
-        dquery, dmemory, dvalues = (gradient[:, :, 0] for gradient in of_inputs)
-        named: dict[str, Array] = {}
-        if tape is not None:
-            of_query = self.query.backward(tape, dquery)
-            of_memory = self.memory.backward(of.tapes[0], dmemory)
-            named = {"v": dv} | self.named_gradients(query=of_query, memory=of_memory)
-            dquery, dmemory = of_query["x"], of_memory["x"]
-        if memory.values is None:
-            return {"query": dquery, "memory": dmemory + dvalues, **named}
-        return {"query": dquery, "memory": dmemory, "values": dvalues, **named}
+        of_memory = MemoryGradient(dkeys, dvalues)
+        if tape is None:
+            return {"query": dquery[:, :, 0]}, of_memory
+        of_query = self.query.backward(tape, dquery[:, :, 0])
+        named = self.named_gradients(query=of_query)
+        return {"query": of_query["x"], "v": dv, **named}, of_memory
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        dkeys, dvalues = total.keys[:, :, 0], total.values[:, :, 0]
+        if not of.tapes:
+            return dkeys, dvalues, {}
+        grads = self.memory.backward(of.tapes[0], dkeys)
+        return grads["x"], dvalues, self.named_gradients(memory=grads)
 
 
 class MultiHeadAttention(AttentionBase):
@@ -430,7 +497,7 @@ class MultiHeadAttention(AttentionBase):
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
         memory: Memory = saved["prepared"]
         of, (queries, tape, out_tape) = memory.projected, saved["own"]
         out = self.out.backward(out_tape, dy)
@@ -446,12 +513,15 @@ class MultiHeadAttention(AttentionBase):
             dweights,
         )
         query = self.query.backward(tape, self._joined(dqueries))
-        key = self.key.backward(of.tapes[0], self._joined(dkeys))
-        value = self.value.backward(of.tapes[1], self._joined(dvalues))
-        named = self.named_gradients(query=query, key=key, value=value, out=out)
-        if memory.values is None:
-            return {"query": query["x"], "memory": key["x"] + value["x"], **named}
-        return {"query": query["x"], "memory": key["x"], "values": value["x"], **named}
+        named = self.named_gradients(query=query, out=out)
+        return {"query": query["x"], **named}, MemoryGradient(dkeys, dvalues)
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        key = self.key.backward(of.tapes[0], self._joined(total.keys))
+        value = self.value.backward(of.tapes[1], self._joined(total.values))
+        return key["x"], value["x"], self.named_gradients(key=key, value=value)
 
     def _heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:2], self.num_heads, self.head_size)
