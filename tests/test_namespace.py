@@ -73,6 +73,8 @@ class Uses(ast.NodeVisitor):
         owner = ast.unparse(node.value)
         if owner == "fusedrnn":
             self._check(node.attr)
+        elif owner == "nn":
+            self._check(f"nn.{node.attr}")
         elif (
             node.attr.startswith("_")
             and not is_special(node.attr)
@@ -89,7 +91,9 @@ class Uses(ast.NodeVisitor):
                 self._check(rest)
 
     def _check(self, name: str) -> None:
-        if name not in fr.__all__ and name.partition(".")[0] not in {"cli", "demo"}:
+        first, _, rest = name.partition(".")
+        of_nn = first == "nn" and (not rest or rest in fr.nn.__all__)
+        if name not in fr.__all__ and first not in {"cli", "demo"} and not of_nn:
             self.private.append(name)
 
 
@@ -111,6 +115,8 @@ def test_commands_use_public_names_alone(path: Path) -> None:
         "import fusedrnn._core as core",
         "fusedrnn.functional.gru",
         "model.rnn._runs",
+        "from fusedrnn.nn import products",
+        "nn.products.times",
         "importlib.import_module('fusedrnn.options')",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_cross_entropy_of_any_number_of_classes(dtype: str, classes: int) -> Non
     assert got == pytest.approx(expected, rel=BOUND[dtype], abs=1e-12)
     error = np.abs(gradient - (np.exp(log_p) - 0.8 * right - 0.2 / classes)).max()
     assert error <= 50 * np.finfo(dtype).eps  # of exponentials of logarithms down to -40
+
+
+@dtypes
+@pytest.mark.parametrize("classes", [1, 7, 16, 31, 48, 100])
+def test_cross_entropy_finds_the_largest_wherever_it_is(dtype: str, classes: int) -> None:
+    logits = np.eye(classes, dtype=dtype) * np.dtype(dtype).type(1e4)
+    got, gradient = nn.cross_entropy_grad(logits, np.arange(classes))
+    assert got == 0
+    assert not gradient.any()
 
 
 def test_cross_entropy_of_extremes() -> None:
@@ -235,6 +245,17 @@ def test_ctc(dtype: str, reduction: Any, blank: int) -> None:
     assert again == got
     assert overwritten is logits
     same_bits({"": logits}, {"": gradient})
+
+
+@dtypes
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 9])
+def test_ctc_counts_alignments(dtype: str, count: int) -> None:
+    """All paths as likely as one another; of T steps, (T + L) over (T - L) give L other labels."""
+    steps, classes = 12, 11
+    labels = np.arange(1, count + 1)[None]
+    got = nn.ctc(np.zeros((steps, 1, classes), dtype), labels, reduction="sum")
+    alignments = math.comb(steps + count, steps - count)
+    assert got == pytest.approx(steps * math.log(classes) - math.log(alignments), rel=1e-12)
 
 
 def test_ctc_of_what_cannot_be() -> None:
