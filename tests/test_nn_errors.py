@@ -409,6 +409,13 @@ def test_models() -> None:
         "out: expected a gradient of weight, got none",
         lambda: model.named_gradients(out={"bias": 0}),
     )
+    elsewhere = fr.GRU(2, 2, seed=0)
+    vars(elsewhere)["device"] = "cuda:0"
+    refused(
+        ValueError,
+        "rnn: expected a layer on the CPU, got GRU(2, 2, device='cuda:0')",
+        lambda: setattr(model, "rnn", elsewhere),
+    )
     refused(AttributeError, "out: call super().__init__() before assigning parts", Early)
     with pytest.raises(AttributeError, match=r"^weight: of Linear\(2, 2\) it stays the array"):
         model.out.weight = np.zeros((2, 2), np.float32)

@@ -57,7 +57,7 @@ class Module:
         Tagger(sizes).parameters()      # "rnn.weight_ih_l0", ..., "out.weight", "out.bias"
 
     A part may be replaced by another one, or several attributes have the same: its parameters then
-    stand under the first name alone.
+    stand under the first name alone. Layers are those on the CPU.
     """
 
     def __init__(self) -> None:
@@ -72,6 +72,8 @@ class Module:
         if isinstance(value, (Module, Layer)):
             if "_parts" not in known:
                 raise AttributeError(f"{name}: call super().__init__() before assigning parts")
+            if isinstance(value, Layer) and value.device != "cpu":
+                raise ValueError(f"{name}: expected a layer on the CPU, got {value!r}")
             self._parts[name] = value
         elif name in known.get("_parts", ()):
             del self._parts[name]
