@@ -16,7 +16,7 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     Parameters
     ----------
     grads : mapping of arrays, or what a function such as `lstm_backward` returns
-        Gradients of parameters. Those of x and of states, by their names, are neither counted nor
+        Gradients of parameters. Those of inputs and states, by their names, are neither counted nor
         changed. Arrays that can be written to: of NumPy, PyTorch or CuPy, on any device.
     max_norm : float
         At least 0; ``inf`` only measures.
