@@ -7,7 +7,7 @@ from tools.mutation_list.mistake import CORE, KERNELS, Mutation, expression
 MUTATIONS: tuple[Mutation, ...] = (
     expression(
         f"{KERNELS}/tile.h",
-        "return panels == 0 ? 0 : panel / panels * depth;",
+        "return panel / panels * depth;",
         "panel / panels * depth",
         "0",
         "all heads read the h of the first one",
