@@ -101,11 +101,6 @@ constexpr int kReadable = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIG
 constexpr int kWritable = kReadable | NumPy::NPY_ARRAY_WRITEABLE_;
 constexpr py::ssize_t kAnyBatch = -1;
 
-// Other Python threads may run during a step of as many multiply-adds, about ten microseconds: to
-// give the GIL away and to come back for it costs a tenth of one where nobody wants it, and up to
-// Python's switching interval where somebody does.
-constexpr int64_t kGilWork = int64_t{1} << 18;
-
 // The bytes of a dense array.
 struct Bytes {
   char* data = nullptr;

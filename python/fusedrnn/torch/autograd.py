@@ -64,6 +64,20 @@ def _save_for_jvp(ctx: Any, *tensors: Tensor | None) -> None:
         ctx.save_for_forward(*tensors)
 
 
+def unwatched() -> bool:
+    """Whether nothing of PyTorch wants to know of a call of plain tensors on the CPU."""
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or _C._are_functorch_transforms_active()
+        or _C._len_torch_dispatch_stack()
+        or _C._len_torch_function_stack()
+        or _C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+    )
+
+
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 
 

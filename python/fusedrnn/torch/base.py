@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fusedrnn import options
 from fusedrnn.layers.base import Layer
-from fusedrnn.torch.autograd import call
-from fusedrnn.torch.plan import call_key, network_key
+from fusedrnn.torch.autograd import call, unwatched
+from fusedrnn.torch.plan import call_key, network_key, tensor_call_of
 
 _SEEDS = 2**63 - 1
 
@@ -116,6 +116,17 @@ class Recurrent(nn.Module):
             getattr(self, name) if weight is None and name is not None else weight
             for name, weight in zip(self._slots, found, strict=True)
         ]
+
+    def _call_at_once(self, x: Tensor, state: Any, axes: int) -> Any:
+        """The results of a call without options in inference; None where it needs more than that.
+
+        What it takes besides the steps is a third of what calls cost otherwise. `axes`: 0 of
+        x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
+        """
+        if type(x) is not Tensor or not unwatched():
+            return None
+        run = tensor_call_of(self._network, self._slots, x.dtype)
+        return run(self._parameters, x, state, axes)
 
     def _call(
         self,
