@@ -15,6 +15,7 @@ constexpr const char* kExchangeCapsule = "dlpack_exchange_api";
 struct KnownNames {
   PyObject* table = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
   PyObject* is_neg = PyUnicode_InternFromString("is_neg");
+  PyObject* is_conj = PyUnicode_InternFromString("is_conj");
 };
 
 const KnownNames& known_names() {
@@ -51,10 +52,9 @@ bool is_parameter(PyTypeObject* type) {
   return true;
 }
 
-// Whether it is a view that PyTorch negates as it is read. Of libraries that know no such views
-// nothing is asked.
-bool reads_negated(PyObject* object) {
-  PyObject* answer = PyObject_CallMethodNoArgs(object, known_names().is_neg);
+// Whether a method without arguments says yes. Of libraries that do not have it nothing is asked.
+bool says(PyObject* object, PyObject* method) {
+  PyObject* answer = PyObject_CallMethodNoArgs(object, method);
   if (answer == nullptr) {
     PyErr_Clear();
     return false;
@@ -88,19 +88,29 @@ const ExchangeTable* exchange_table(PyTypeObject* type) {
   return own_table(type->tp_base);
 }
 
-bool SeenArray::see(PyObject* object, bool keeps) {
-  release();
-  const ExchangeTable* table = exchange_table(Py_TYPE(object));
-  if (table == nullptr || reads_negated(object)) return false;
-  const bool looks = !keeps && table->look != nullptr;
-  if ((looks ? table->look(object, &tensor_) : table->lend(object, &managed_)) != 0) {
-    managed_ = nullptr;
+bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
+             DLManagedTensorVersioned** managed) {
+  const auto failed = [&] {
     PyErr_Clear();
     return false;
+  };
+  DLManagedTensorVersioned* lent = nullptr;
+  if (managed == nullptr) {
+    if (table.look(array, &tensor) != 0) return failed();
+  } else {
+    if (table.lend(array, &lent) != 0) return failed();
+    tensor = lent->dl_tensor;
   }
-  const DLTensor& t = tensor();
-  return t.device.device_type == kDLCPU && t.ndim <= kMaxRank &&
-         (t.data != nullptr || !has_elements(t));
+  const bool usable = tensor.device.device_type == kDLCPU && tensor.ndim <= kMaxRank - 2 &&
+                      (tensor.data != nullptr || !has_elements(tensor)) &&
+                      !says(array, known_names().is_neg) &&
+                      !(tensor.dtype.code == kDLComplex && says(array, known_names().is_conj));
+  if (usable && managed != nullptr) {
+    *managed = lent;  // with the shape that `tensor` refers to
+  } else if (lent != nullptr && lent->deleter != nullptr) {
+    lent->deleter(lent);
+  }
+  return usable;
 }
 
 py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape,

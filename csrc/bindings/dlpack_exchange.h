@@ -6,7 +6,6 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <utility>
 
 #include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
@@ -36,37 +35,13 @@ struct ExchangeTable {
 // may be anywhere, only PyTorch's Parameter has its base's. With the GIL held, as all of this.
 const ExchangeTable* exchange_table(PyTypeObject* type);
 
-// Somebody's array on the CPU, read through its type's table.
-class SeenArray {
- public:
-  SeenArray() = default;
-  ~SeenArray() { release(); }
-  SeenArray(const SeenArray&) = delete;
-  SeenArray& operator=(const SeenArray&) = delete;
-
-  // False, without a Python error, where the object is no such array, where there is nothing in
-  // memory that DLPack can describe, or where the values are others than those in memory.
-  // `keeps`: the memory lives as long as this; else as long as the array does and nobody gives it
-  // other memory, for which it takes the GIL.
-  bool see(PyObject* object, bool keeps);
-
-  const DLTensor& tensor() const { return managed_ == nullptr ? tensor_ : managed_->dl_tensor; }
-  // Whether its owner does not want it written to, where the memory is kept.
-  bool read_only() const {
-    return managed_ != nullptr && (managed_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-  }
-  // The memory is somebody else's to release from now on.
-  DLManagedTensorVersioned* hand_over() { return std::exchange(managed_, nullptr); }
-
- private:
-  void release() {
-    if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
-    managed_ = nullptr;
-  }
-
-  DLTensor tensor_{};
-  DLManagedTensorVersioned* managed_ = nullptr;
-};
+// What an array on the CPU is in memory: its managed tensor, or without `managed`, where the table
+// can `look`, a tensor that is good as long as the array is, nobody gives it other memory, and the
+// GIL is held. False, without a
+// Python error, where DLPack has no words for it, where nothing is in memory, or where what it
+// stands for are other values than those (views that PyTorch negates or conjugates when it reads).
+bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
+             DLManagedTensorVersioned** managed);
 
 // A new dense array on the CPU, of the library whose table it is; `data`: where its elements are to
 // be written.

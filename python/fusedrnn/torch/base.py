@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fusedrnn import options
 from fusedrnn.layers.base import Layer
 from fusedrnn.torch.autograd import call, unwatched
-from fusedrnn.torch.plan import call_key, network_key, tensor_call_of
+from fusedrnn.torch.plan import call_key, network_key, plain_call_of
 
 _SEEDS = 2**63 - 1
 
@@ -120,12 +120,11 @@ class Recurrent(nn.Module):
     def _call_at_once(self, x: Tensor, state: Any, axes: int) -> Any:
         """The results of a call without options in inference; None where it needs more than that.
 
-        What it takes besides the steps is a third of what calls cost otherwise. `axes`: 0 of
-        x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
+        `axes`: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
         """
         if type(x) is not Tensor or not unwatched():
             return None
-        run = tensor_call_of(self._network, self._slots, x.dtype)
+        run = plain_call_of(self._network, self._slots, x.dtype)
         return run(self._parameters, x, state, axes)
 
     def _call(

@@ -47,6 +47,10 @@ for _schema in _SCHEMAS:
 # --- arrays in and out ---
 
 
+# Since PyTorch 2.10 the compiled module reads tensors by itself.
+_HAS_TABLE = hasattr(Tensor, "__dlpack_c_exchange_api__")
+
+
 def _lend(tensor: Tensor | None) -> Any:
     """A tensor as the compiled module reads it, where it lies: on the CPU once, as a capsule."""
     if tensor is None:
@@ -59,7 +63,7 @@ def _lend(tensor: Tensor | None) -> Any:
         tensor = tensor.resolve_neg()
     elif tensor._is_zerotensor():
         tensor = torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-    return to_dlpack(tensor)
+    return tensor if _HAS_TABLE else to_dlpack(tensor)
 
 
 def _take(array: Any) -> Tensor:

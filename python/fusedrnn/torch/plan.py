@@ -193,16 +193,17 @@ def plan_of(key: str) -> Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def tensor_call_of(
+def plain_call_of(
     network: str, slots: tuple[str | None, ...], dtype: torch.dtype
 ) -> Callable[[dict[str, Any], torch.Tensor, Any, int], Any]:
-    """The compiled module's own way in inference; of parameters that a module has in these slots.
+    """The compiled module's whole way in and out, for calls in inference without options.
 
-    What it returns is a function of a module's parameters, x, the state and how axes lie; it
-    returns None where the tensors are not what it knows.
+    What it returns is a function of a module's parameters, which are found by the names in `slots`,
+    of x, the state and how axes lie (`_core.make_plain_call`); it returns None where the tensors
+    are not what it knows.
     """
     plan = plan_of(call_key(network, False, False, 0.0))
     try:
-        return _core.make_tensor_call(plan.network(DTYPE_NAMES[dtype], False), slots)
+        return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots)
     except (KeyError, TypeError, ValueError):  # which a call the usual way words
         return lambda _parameters, _x, _state, _axes: None
