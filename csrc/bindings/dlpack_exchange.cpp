@@ -1,5 +1,6 @@
 #include "bindings/dlpack_exchange.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -113,8 +114,8 @@ bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
   return usable;
 }
 
-py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape,
-                     void** data) {
+py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
+                     bool swapped) {
   size_t bytes = dtype.bits / 8;
   for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
   auto lease = std::make_unique<Lease>(bytes);
@@ -131,11 +132,16 @@ py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& 
   t.ndim = shape.rank();
   t.shape = lease->shape;
   t.strides = lease->strides;
+  std::copy(shape.begin(), shape.end(), lease->shape);
+  if (swapped) std::swap(lease->shape[0], lease->shape[1]);
   int64_t stride = 1;
   for (int i = t.ndim - 1; i >= 0; --i) {
-    t.shape[i] = shape.begin()[i];
     t.strides[i] = stride;
     stride *= t.shape[i];
+  }
+  if (swapped) {
+    std::swap(lease->shape[0], lease->shape[1]);
+    std::swap(lease->strides[0], lease->strides[1]);
   }
   void* array = nullptr;
   // Its own to release from here on, whatever comes of it.

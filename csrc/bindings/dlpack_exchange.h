@@ -5,31 +5,13 @@
 
 #include <pybind11/pybind11.h>
 
-#include <cstdint>
-
+#include "bindings/dlpack_exchange_abi.h"
 #include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {
 
 namespace py = pybind11;
-
-// As DLPack lays it out; a test holds it against PyTorch's header. Functions return 0, or -1 with a
-// Python error.
-struct ExchangeTable {
-  struct Header {
-    DLPackVersion version;
-    const Header* previous;  // of an older major version, or null
-  };
-
-  Header header;
-  int (*allocate)(DLTensor* prototype, DLManagedTensorVersioned** out, void* context,
-                  void (*set_error)(void* context, const char* kind, const char* message));
-  int (*lend)(void* array, DLManagedTensorVersioned** out);
-  int (*take)(DLManagedTensorVersioned* tensor, void** out_array);
-  int (*look)(void* array, DLTensor* out);  // may be null
-  int (*current_stream)(DLDeviceType type, int32_t device, void** out_stream);
-};
 
 // Null where `type` has no table of a version that is known here. Of derived types, whose elements
 // may be anywhere, only PyTorch's Parameter has its base's. With the GIL held, as all of this.
@@ -43,8 +25,9 @@ const ExchangeTable* exchange_table(PyTypeObject* type);
 bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
              DLManagedTensorVersioned** managed);
 
-// A new dense array on the CPU, of the library whose table it is; `data`: where its elements are to
-// be written.
-py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data);
+// A new array on the CPU, of the library whose table it is; `data`: where its elements are to be
+// written. Dense, or `swapped`: with its first two axes the other way round in memory.
+py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
+                     bool swapped = false);
 
 }  // namespace fusedrnn::bindings

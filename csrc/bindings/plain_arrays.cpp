@@ -103,8 +103,9 @@ ResultsLike::ResultsLike(PyObject* array) {
   }
 }
 
-py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data) const {
-  if (table_ != nullptr) return new_array(*table_, dtype, shape, data);
+py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
+                             bool swapped) const {
+  if (table_ != nullptr) return new_array(*table_, dtype, shape, data, swapped);
   int64_t bytes = dtype.bits / 8;
   for (const int64_t n : shape) bytes *= n;
   py::object array;

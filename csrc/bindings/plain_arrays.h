@@ -29,8 +29,9 @@ class PlainArray {
   PlainArray(const PlainArray&) = delete;
   PlainArray& operator=(const PlainArray&) = delete;
 
-  // False, without a Python error, where it is no such array. `keeps`: the memory lives as long as
-  // this; else the caller keeps the GIL as long as it is used.
+  // False, without a Python error, where it is no such array. `keeps`: the array lives as long as
+  // this; else the caller keeps the GIL as long as it is used. Who gives a tensor other memory in
+  // the meantime (`tensor.data = ...`) takes it from this as from PyTorch's own operators.
   bool see(PyObject* object, bool keeps);
 
   // Memory of ours, dense.
@@ -66,7 +67,9 @@ class ResultsLike {
   // Whether there are such.
   explicit operator bool() const { return table_ != nullptr || descr_ != nullptr; }
 
-  py::object make(DLDataType dtype, const Shape& shape, void** data) const;
+  // `swapped`: as new_array's, of which NumPy has none here.
+  py::object make(DLDataType dtype, const Shape& shape, void** data, bool swapped = false) const;
+  bool can_swap() const { return table_ != nullptr; }
 
  private:
   const ExchangeTable* table_ = nullptr;

@@ -88,7 +88,7 @@ class PlainCall {
       if (swapped) x.swap_first_axes();
       return true;
     };
-    if (!find_axes()) return py::none();
+    if (!find_axes() || (swapped && !results.can_swap())) return py::none();
     const int64_t T = x.extent(0), B = x.extent(1);
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
     if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
@@ -109,24 +109,25 @@ class PlainCall {
       if (!one_step) shape.add(swapped ? B : T);
       if (batched) shape.add(swapped ? T : B);
       shape.add(width);
-      y_object = make(results, dtype, shape, y);
-      if (!batched) y.insert_axis(y.tensor().ndim - 1);
-      if (one_step) y.insert_axis(0);
-      if (swapped) y.swap_first_axes();
+      void* data = nullptr;
+      y_object = results.make(dtype, shape, &data, swapped);
+      y.set(data, dtype, {T, B, width});
     }
     StateViews after(*network_);
     py::object states[kMaxStates];
     for (int s = 0; s < states_; ++s) {
+      const int64_t n = network_->runs.front().state_size(s);
       Shape shape{};
       if (axes != Axes::cell) shape.add(runs);
       if (batched) shape.add(B);
-      shape.add(network_->runs.front().state_size(s));
-      states[s] = make(results, dtype, shape, after.whole[s]);
-      complete(after.whole[s], axes, batched);
+      shape.add(n);
+      void* data = nullptr;
+      states[s] = results.make(dtype, shape, &data);
+      after.whole[s].set(data, dtype, {runs, B, n});
       after.cut(*network_, s);
     }
 
-    // Without the GIL somebody may give an array other memory while this one is read.
+    // Without the GIL somebody may put other parameters in the place of these.
     const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
     if (!x.see(x_object, long_work) || !find_axes() || x.extent(0) != T || x.extent(1) != B) {
       return py::none();
@@ -151,7 +152,8 @@ class PlainCall {
         PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
         if (state == Py_None && states_ > 1) continue;
         if (!before.whole[s].see(state, long_work)) return py::none();
-        complete(before.whole[s], axes, batched);
+        if (axes == Axes::cell) before.whole[s].insert_axis(0);
+        if (!batched) before.whole[s].insert_axis(1);
         if (!before.cut(*network_, s)) return py::none();
       }
     }
@@ -183,20 +185,6 @@ class PlainCall {
   }
 
  private:
-  // States with the axes that the call's arrays do not have.
-  static void complete(PlainArray& state, Axes axes, bool batched) {
-    if (axes == Axes::cell) state.insert_axis(0);
-    if (!batched) state.insert_axis(1);
-  }
-
-  static py::object make(const ResultsLike& results, DLDataType dtype, const Shape& shape,
-                         PlainArray& view) {
-    void* data = nullptr;
-    py::object array = results.make(dtype, shape, &data);
-    view.set(data, dtype, shape);
-    return array;
-  }
-
   NetworkPointer network_;
   py::tuple names_;
   int64_t work_;  // multiply-adds of a step of one sequence

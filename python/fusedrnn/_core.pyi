@@ -79,6 +79,7 @@ class Network:
 def make_plain_call(
     network: Network, names: tuple[str | None, ...]
 ) -> Callable[[dict[str, Any], Any, Any, int], Any]: ...
+
 @final
 class Tape:
     def __init__(

@@ -117,7 +117,7 @@ class Recurrent(nn.Module):
             for name, weight in zip(self._slots, found, strict=True)
         ]
 
-    def _call_at_once(self, x: Tensor, state: Any, axes: int) -> Any:
+    def _call_at_once(self, x: object, state: Any, axes: int) -> Any:
         """The results of a call without options in inference; None where it needs more than that.
 
         `axes`: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
