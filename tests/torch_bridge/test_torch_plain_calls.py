@@ -157,18 +157,17 @@ def test_parameters_are_those_of_the_moment(change: str) -> None:
 def test_tensors_that_cannot_be_read_as_they_lie(taken: list[bool]) -> None:
     cell = bridge.GRUCell(INPUT, H)
     numbers = torch.randn(B, INPUT)
+    columns = torch.randn(INPUT, B)
+    unaligned = torch.frombuffer(bytearray(66), dtype=torch.float32, offset=2)
     tensors = {
-        "negated": torch.complex(numbers, numbers).conj().imag,
-        "zero": torch._efficientzerotensor((B, INPUT)),
-        "strided": torch.randn(B, 2 * INPUT)[:, ::2],
-        "expanded": torch.randn(B, 1).expand(B, INPUT),
-        "unaligned": torch.frombuffer(bytearray(66), dtype=torch.float32, offset=2)[:12].view(
-            B, -1
-        ),
-        "by columns": torch.randn(INPUT, B).t(),
+        "negated": (torch.complex(numbers, numbers).conj().imag, -numbers),
+        "zero": (torch._efficientzerotensor((B, INPUT)), torch.zeros(B, INPUT)),
+        "expanded": (numbers[:, :1].expand(B, INPUT), numbers[:, :1].repeat(1, INPUT)),
+        "unaligned": (unaligned[: B * INPUT].view(B, INPUT), torch.zeros(B, INPUT)),
+        "by columns": (columns.t(), columns.t().contiguous()),
     }
-    for x in tensors.values():
-        check_same(cell(x), cell(torch.tensor(x.tolist())), 1e-6)
+    for x, same in tensors.values():
+        check_same(cell(x), cell(same), 1e-6)
     assert taken == [False, HAS_TABLE] * len(tensors)
     # What can: rows with gaps between them, parts of larger tensors, parameters and buffers.
     taken.clear()
