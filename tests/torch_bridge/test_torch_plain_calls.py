@@ -320,7 +320,7 @@ def test_the_table_is_that_of_torchs_header() -> None:
 
 
 def test_without_a_table() -> None:
-    """PyTorch before 2.10, and types whose attribute is something else."""
+    """Older PyTorch, and types whose attribute is something else."""
     program = """
 import numpy as np, torch
 if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):

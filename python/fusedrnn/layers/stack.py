@@ -197,11 +197,7 @@ class Stack:
         return self._dual_network
 
     def step(self, x_t: Any, state: Any) -> Any:
-        """``y_t, state`` of a step, of arrays that can be used as they lie; None of others.
-
-        The weights are packed in each step: whether somebody has written to them could only be
-        told by reading them all, which takes as long.
-        """
+        """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
         if self._plain_call is None:
             steps = self.description[-1] == 1 and not self._types[2]
             names = tuple(

@@ -47,7 +47,7 @@ for _schema in _SCHEMAS:
 # --- arrays in and out ---
 
 
-# Since PyTorch 2.10 the compiled module reads tensors by itself.
+# With DLPack's table of C functions, as newer PyTorch has, the compiled module reads tensors itself.
 _HAS_TABLE = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 
