@@ -161,7 +161,7 @@ def _new_reserve(size: int, device: torch.device) -> Tensor:
 
 def _writable(tensor: Tensor) -> Any:
     """One that is written; capsules of this kind do not say that they may be."""
-    return tensor if tensor.is_cuda else tensor.numpy()
+    return tensor if _HAS_TABLE or tensor.is_cuda else tensor.numpy()
 
 
 def _used(network: _core.Network, x: Tensor, reserve: Tensor) -> Tensor:
