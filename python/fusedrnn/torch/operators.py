@@ -47,7 +47,7 @@ for _schema in _SCHEMAS:
 # --- arrays in and out ---
 
 
-# With DLPack's table of C functions, as newer PyTorch has, the compiled module reads tensors itself.
+# With DLPack's table of C functions, which newer PyTorch has, the compiled module reads tensors.
 _HAS_TABLE = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 
