@@ -26,7 +26,7 @@ from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from fusedrnn import _core
 from fusedrnn.options import either
-from fusedrnn.torch.plan import DTYPE_NAMES, NUM_UNDIFFERENTIABLE, Plan, plan_of
+from fusedrnn.torch.plan import DTYPE_NAMES, Plan, plan_of
 
 Arrays = Sequence[Tensor | None]
 
@@ -85,9 +85,8 @@ def _drop_of(plan: Plan, arrays: Arrays) -> tuple[float, int, int] | None:
 
 
 def _x_of(plan: Plan, arrays: Arrays) -> Tensor:
-    expected = plan.num_differentiable + NUM_UNDIFFERENTIABLE
-    if len(arrays) != expected:
-        raise ValueError(f"arrays: expected {expected} of them, got {len(arrays)}")
+    if len(arrays) != plan.num_places:
+        raise ValueError(f"arrays: expected {plan.num_places} of them, got {len(arrays)}")
     x = arrays[0]
     if x is None:
         raise TypeError("x: expected a tensor, got None")
@@ -102,7 +101,7 @@ def _x_of(plan: Plan, arrays: Arrays) -> Tensor:
 
 
 def _cells_wanted(plan: Plan) -> tuple[None, ...] | None:
-    return (None,) * len(plan.cell_widths) if plan.cells else None
+    return (None,) * (plan.num_states - 1) if plan.cells else None
 
 
 def _upstream_of(plan: Plan, upstream: Sequence[Any]) -> tuple[Any, tuple[Any, ...], Any]:
@@ -122,9 +121,9 @@ def run(structure: str, arrays: Arrays) -> list[Tensor]:
     lent = [_lend(array) for array in arrays[:-1]]
     y, states_n, cells, _ = _network_of(plan, x).forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in((*lent, None)),
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
     )
@@ -140,9 +139,9 @@ def train(structure: str, arrays: Arrays) -> list[Tensor]:
     reserve = _new_reserve(plan.reserve_bound(x), x.device)
     y, states_n, cells, _ = network.forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in((*lent, None)),
         save=True,
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
@@ -184,8 +183,8 @@ def backward(
     tape = _core.Tape(
         network,
         lent[0],
-        plan.parameters(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.masks_in((*lent, None)),
         _lend(_used(network, x, reserve)),
         _drop_of(plan, arrays),
     )
@@ -227,9 +226,9 @@ def _over_duals(
     lent = [*duals, *map(_lend, arrays[count:])]
     y, states_n, cells, tape = _network_of(plan, x, dual=True).forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks(lent),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in(lent),
         save=save,
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
@@ -268,12 +267,7 @@ def _backward_jvp(
 def _fake_results(structure: str, arrays: Arrays) -> list[Tensor]:
     plan = plan_of(structure)
     x = _x_of(plan, arrays)
-    T, B = x.shape[0], x.shape[1]
-    return [
-        x.new_empty((T, B, plan.output_size)),
-        *(x.new_empty((plan.num_runs, B, size)) for size in plan.state_sizes),
-        *(x.new_empty((T, B, width)) for width in plan.cell_widths),
-    ]
+    return [x.new_empty(shape) for shape in plan.result_shapes(x.shape[0], x.shape[1])]
 
 
 def _fake_train(structure: str, arrays: Arrays) -> list[Tensor]:
