@@ -251,10 +251,11 @@ class FastStep {
     const bool is_numpy = Py_TYPE(x) == numpy_.PyArray_Type_;
     const ExchangeTable* const library = is_numpy ? nullptr : exchange_table(Py_TYPE(x));
     // Of bfloat16 there are two types, the package's own and a registered one.
-    PyObject* const descr =
-        is_numpy && !is_number_ ? py::detail::array_proxy(x)->descr : dtype_.ptr();
+    py::object descr = dtype_;
+    if (is_numpy && !is_number_)
+      descr = py::reinterpret_borrow<py::object>(py::detail::array_proxy(x)->descr);
     const auto make = [&](const Shape& shape, Bytes& bytes) {
-      return library == nullptr ? make_numpy(descr, shape, bytes)
+      return library == nullptr ? make_numpy(descr.ptr(), shape, bytes)
                                 : make_other(*library, shape, bytes);
     };
     py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];

@@ -94,10 +94,11 @@ void PlainArray::release() {
 
 ResultsLike::ResultsLike(PyObject* array) {
   if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) {
-    descr_ = py::detail::array_proxy(array)->descr;
+    PyObject* const descr = py::detail::array_proxy(array)->descr;
     // The package's own type in the place of bfloat16 is not what its users see.
-    const auto* proxy = py::detail::array_descriptor_proxy(descr_);
-    if (proxy->kind == 'V' && !is_registered(proxy->type_num)) descr_ = nullptr;
+    const auto* proxy = py::detail::array_descriptor_proxy(descr);
+    if (proxy->kind == 'V' && !is_registered(proxy->type_num)) return;
+    descr_ = py::reinterpret_borrow<py::object>(descr);
   } else {
     table_ = exchange_table(Py_TYPE(array));
   }
@@ -114,9 +115,8 @@ py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
   } else {
     static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
     auto& numpy = py::detail::npy_api::get();
-    Py_INCREF(descr_);  // the call takes it
     array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
-        numpy.PyArray_Type_, descr_, shape.rank(),
+        numpy.PyArray_Type_, py::object(descr_).release().ptr(), shape.rank(),
         reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, nullptr, 0, nullptr));
     if (!array) throw py::error_already_set();
   }

@@ -65,7 +65,7 @@ class ResultsLike {
   explicit ResultsLike(PyObject* array);
 
   // Whether there are such.
-  explicit operator bool() const { return table_ != nullptr || descr_ != nullptr; }
+  explicit operator bool() const { return table_ != nullptr || descr_; }
 
   // `swapped`: as new_array's, of which NumPy has none here.
   py::object make(DLDataType dtype, const Shape& shape, void** data, bool swapped = false) const;
@@ -73,7 +73,7 @@ class ResultsLike {
 
  private:
   const ExchangeTable* table_ = nullptr;
-  PyObject* descr_ = nullptr;  // NumPy's, borrowed from the array
+  py::object descr_;  // NumPy's
 };
 
 }  // namespace fusedrnn::bindings
