@@ -224,10 +224,10 @@ def _megabytes(file: str, name: str) -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
 
 
-def memory() -> list[dict[str, Any]]:
-    """Each in a process of its own."""
+def memory(modules: int) -> list[dict[str, Any]]:
+    """Of so many modules, each in a process of its own."""
     records = []
-    for name in ("RNN", "GRU", "LSTM"):
+    for name in ("RNN", "GRU", "LSTM")[:modules]:
         for live in (1, 4):
             for package in ("fusedrnn.torch", "torch.nn"):
                 command = [sys.executable, __file__, "--memory-of", package, name, str(live)]
@@ -272,7 +272,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.2, help="seconds a round and run")
-    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of training")
+    parser.add_argument(
+        "--shapes",
+        type=int,
+        default=len(SHAPES),
+        help="how many of training, and modules of memory",
+    )
     parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the tables")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)  # a process of `memory`
     options = parser.parse_args(arguments)
@@ -287,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join([HEAD_SMALL, *rows, "", HEAD]), flush=True)
     records = training(options.rounds, options.min_time, options.shapes)
     print(f"\n{HEAD_MEMORY}", flush=True)
-    held = memory()
+    held = memory(options.shapes)
     if options.out:
         about = machine.describe() | {
             "isa": fr.info()["isa"],
