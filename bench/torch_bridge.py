@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--shapes",
         type=int,
         default=len(SHAPES),
-        help="how many of training, and modules of memory",
+        help="how many, and modules of memory",
     )
     parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the tables")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)  # a process of `memory`
