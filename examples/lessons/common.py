@@ -96,16 +96,25 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cells))
 
 
-def picture(path: Path, draw: Callable[..., None], columns: int = 2, height: float = 3.4) -> None:
+def picture(
+    path: Path, draw: Callable[..., None], rows: int = 1, columns: int = 2, width: float = 4.5
+) -> None:
     """Let `draw` fill the axes of a figure, and save it; without matplotlib say so."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # a lesson works without it
     except ImportError:
         print(f"{path}: not drawn, which needs matplotlib: pip install 'fusedrnn[plot]'")
         return
-    figure = Figure(figsize=(4.5 * columns, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    figure = Figure(figsize=(width * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
     draw(*axes)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     print(f"{path}: written")
+
+
+def reference_text() -> str:
+    """English that every Python has with it: the language reference, each paragraph once."""
+    from pydoc_data.topics import topics  # noqa: PLC0415  # some 700 kB, of two lessons
+
+    return "\n\n".join(dict.fromkeys(p for text in topics.values() for p in text.split("\n\n")))
