@@ -14,8 +14,8 @@ neural networks", ICML 2013, figure 6 and algorithm 1):
 
     g <- g min(1, limit / |g|)
 
-In the picture, left: the loss over (w, b), and two descents from one place. Right: their losses. The
-landscape is one call: with `heads=N` the N units of a layer see themselves alone, so each is a
+In the picture, left: the loss over (w, b), and two descents from one place. Right: their losses.
+The landscape is one call: with `heads=N` the N units of a layer see themselves alone, so each is a
 network with weights of its own.
 """
 
@@ -37,7 +37,13 @@ def losses(w: Any, b: Any) -> tuple[Any, dict[str, Any]]:
     n = len(w)
     nothing = np.zeros((STEPS, 1))
     h, _, tape = fr.rnn_forward(
-        nothing, np.zeros((n, 1)), w[:, None], b, h0=np.full(n, 0.5), nonlinearity="sigmoid", heads=n
+        nothing,
+        np.zeros((n, 1)),
+        w[:, None],
+        b,
+        h0=np.full(n, 0.5),
+        nonlinearity="sigmoid",
+        heads=n,
     )
     back = fr.rnn_backward(tape, dh_n=2 * (h[-1] - TARGET))
     return (h[-1] - TARGET) ** 2, {"w": back.dw_hh[:, 0], "b": back.db_ih}
@@ -59,7 +65,7 @@ def descend(updates: int, limit: float) -> tuple[Any, Any, Any]:
 
 def main(given: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
     o = arguments(__doc__, given)
-    updates, grid = (60, 20) if o.small else (150, 120)
+    updates, grid = 150, 20 if o.small else 120
     found, rows, ways = {}, [], {}
     for name, limit in (("plain", np.inf), (f"clipped to {LIMIT}", LIMIT)):
         way, loss, norms = ways[name] = descend(updates, limit)

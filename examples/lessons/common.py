@@ -1,15 +1,16 @@
-"""What the lessons share: their arguments, a model to train, tables and pictures."""
+"""What the lessons share: their arguments, a model to train, a text, tables and pictures."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 # Of outputs [T, B, O]: their loss and its gradient.
 Loss = Callable[[Any], tuple[float, Any]]
@@ -24,66 +25,51 @@ def arguments(doc: str | None, given: Sequence[str] | None) -> argparse.Namespac
     return parser.parse_args(given)
 
 
-class Model:
+class Model(nn.Module):
     """A recurrent layer, a linear readout of its outputs, and Adam over both.
 
     `last` is how many steps at the end are read; 0 reads them all.
     """
 
-    def __init__(
-        self, layer: Any, outputs: int, lr: float, *, last: int = 0, clip: float = 1.0
-    ) -> None:
-        self.layer, self.last, self.clip = layer, last, clip
+    def __init__(self, layer: Any, outputs: int, lr: float, *, last: int = 0) -> None:
+        super().__init__()
+        self.layer, self.last = layer, last
         width = layer.hidden_size * (2 if layer.bidirectional else 1)
-        rng = np.random.default_rng(outputs)
-        self.weight = rng.normal(0, width**-0.5, (outputs, width)).astype(np.float32)
-        self.bias = np.zeros(outputs, np.float32)
-        self.parameters = layer.parameters() | {"weight": self.weight, "bias": self.bias}
-        self.optimizer = fr.Adam(self.parameters, lr)
+        self.readout = nn.Linear(width, outputs, seed=0)
+        self.optimizer = fr.Adam(self.parameters(), lr)
 
-    def readout(self, y: Any) -> Any:
-        """Outputs [T, B, O] of y [T, B, H]."""
-        return y[-self.last :] @ self.weight.T + self.bias
-
-    def through_readout(self, y: Any, slope: Any) -> tuple[Any, dict[str, Any]]:
-        """The gradient of y, and those of the readout, from that of its outputs."""
-        slope = slope.astype(np.float32)
-        dy = np.zeros_like(y)
-        dy[-self.last :] = slope @ self.weight
-        flat = slope.reshape(-1, slope.shape[-1])
-        d_weight = flat.T @ y[-self.last :].reshape(-1, y.shape[-1])
-        return dy, {"weight": d_weight, "bias": flat.sum(0)}
+    def __call__(self, x: Any, **call: Any) -> Any:
+        """Outputs [T, B, O], of the last steps alone where only they are read."""
+        return self.readout(self.layer(x, **call)[0][-self.last :])
 
     def update(self, x: Any, loss: Loss, **call: Any) -> tuple[float, Any]:
         """One step of Adam; the loss before it, and the state after the last step of time."""
         y, state, tape = self.layer.forward(x, **call)
-        value, slope = loss(self.readout(y))
-        dy, grads = self.through_readout(y, slope)
-        self.apply(self.layer.backward(tape, dy) | grads)
+        value, dy, readout = self.read(y, loss)
+        self.apply(self.layer.backward(tape, dy), readout)
         return value, state
 
-    def apply(self, grads: dict[str, Any]) -> None:
-        """Clip the gradients by their norm, and let Adam take its step."""
-        fr.clip_grad_norm(grads, self.clip)
+    def read(self, y: Any, loss: Loss) -> tuple[float, Any, Mapping[str, Any]]:
+        """The loss of the layer's y, the gradient of y, and those of the readout."""
+        outputs, tape = self.readout.forward(y[-self.last :])
+        value, slope = loss(outputs)
+        grads = self.readout.backward(tape, slope)
+        dy = np.zeros_like(y)
+        dy[-self.last :] = grads["x"]
+        return value, dy, grads
+
+    def apply(self, layer: Mapping[str, Any], readout: Mapping[str, Any]) -> None:
+        """Clip the gradients to a norm of 1, and let Adam take its step."""
+        grads = self.named_gradients(layer=layer, readout=readout)
+        fr.clip_grad_norm(grads, 1.0)
         self.optimizer.step(grads)
 
 
-def squared_error(outputs: Any, target: Any) -> tuple[float, Any]:
-    """Its mean over [T, B, O], and its gradient."""
-    error = outputs - target
-    return float(np.mean(error**2)), 2 * error / error.size
+def reference_text() -> str:
+    """English that every Python has with it: the language reference, each paragraph once."""
+    from pydoc_data.topics import topics  # noqa: PLC0415  # some 700 kB, of two lessons
 
-
-def cross_entropy(outputs: Any, target: Any) -> tuple[float, Any]:
-    """In nats, the mean over indices `target` [T, B], and its gradient."""
-    shifted = outputs - outputs.max(-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    slope = np.exp(log_p)
-    np.put_along_axis(
-        slope, target[..., None], np.take_along_axis(slope, target[..., None], -1) - 1, -1
-    )
-    found = np.take_along_axis(log_p, target[..., None], -1)
-    return float(-found.mean()), slope / target.size
+    return "\n\n".join(dict.fromkeys(p for text in topics.values() for p in text.split("\n\n")))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -106,15 +92,7 @@ def picture(
         print(f"{path}: not drawn, which needs matplotlib: pip install 'fusedrnn[plot]'")
         return
     figure = Figure(figsize=(width * columns, 3.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    draw(*axes)
+    draw(*figure.subplots(rows, columns, squeeze=False).flat)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     print(f"{path}: written")
-
-
-def reference_text() -> str:
-    """English that every Python has with it: the language reference, each paragraph once."""
-    from pydoc_data.topics import topics  # noqa: PLC0415  # some 700 kB, of two lessons
-
-    return "\n\n".join(dict.fromkeys(p for text in topics.values() for p in text.split("\n\n")))

@@ -24,10 +24,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, picture, squared_error, table
+from common import Model, arguments, picture, table
 from long_memory import adding
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 SHORTEST, ORDERS, POINTS, SOLVED = 10, ("long", "random", "short"), 50, 0.01
 
@@ -45,14 +46,14 @@ def learn(order: str, longest: int, work: int, seed: int) -> Any:
     """The error on the longest sequences, at times evenly spread over the work."""
     rng = np.random.default_rng(seed)
     model = Model(fr.LSTM(2, 32, forget_bias=1.0, seed=seed), 1, 1e-2, last=1)
-    x_test, sums_test = adding(longest, np.random.default_rng(1000), 256)
+    x_test, sums_test = adding(longest, np.random.default_rng(1000), 128)
     done, errors = 0, []
     while done < work:
         x, sums = adding(length(order, longest, done / work, rng), rng)
-        model.update(x, lambda z, sums=sums: squared_error(z, sums))
+        model.update(x, lambda z, sums=sums: nn.mse_grad(z, sums))
         done += len(x)
         while len(errors) < min(POINTS, POINTS * done // work):
-            errors.append(squared_error(model.readout(model.layer(x_test)[0]), sums_test)[0])
+            errors.append(nn.mse(model(x_test), sums_test))
     return np.array(errors)
 
 

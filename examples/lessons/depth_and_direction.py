@@ -3,18 +3,19 @@
     python examples/lessons/depth_and_direction.py
 
 A layer over a layer reads what the first has made of the input, a word, say, instead of a letter:
-h^2_t = cell(h^1_t, h^2_(t-1)). A layer in the other direction reads from the end, and both together
-know all of the sequence at every step (M. Schuster, K. K. Paliwal, "Bidirectional recurrent neural
-networks", IEEE Transactions on Signal Processing 45, 1997; A. Graves, A. Mohamed, G. Hinton, "Speech
-recognition with deep recurrent neural networks", ICASSP 2013):
+h^2_t = cell(h^1_t, h^2_(t-1)). A layer in the other direction reads from the end, and both
+together know all of the sequence at every step (M. Schuster, K. K. Paliwal, "Bidirectional
+recurrent neural networks", IEEE Transactions on Signal Processing 45, 1997; A. Graves, A. Mohamed,
+G. Hinton, "Speech recognition with deep recurrent neural networks", ICASSP 2013):
 
     y_t = [h_forward(x_1 .. x_t), h_reverse(x_T .. x_t)]
 
 The task needs both: theenglishtextofthelanguagereference without its spaces, and for every letter
-whether a word ends there. "the" may end, or go on as "these": what follows tells. All four networks have
-about the same number of weights, so what they gain is not of more of them.
+whether a word ends there. "the" may end, or go on as "these": what follows tells. All four
+networks have about the same number of weights, so what they gain is not of more of them.
 
-In the picture, left: the loss on text held out, the middle of the seeds. Right: F1 of word ends by seed.
+In the picture, left: the loss on text held out, the middle of the seeds. Right: F1 of word ends by
+seed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, cross_entropy, picture, reference_text, table
+from common import Model, arguments, picture, reference_text, table
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 LETTERS, STEPS, BATCH = "abcdefghijklmnopqrstuvwxyz", 60, 32
 # Layers, directions and units, for about as many weights.
@@ -71,11 +73,11 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             for update in range(1, updates + 1):
                 at = rng.integers(0, len(letters) - held - STEPS, BATCH) + np.arange(STEPS)[:, None]
                 model.update(
-                    one_hot[letters[at]], lambda z, at=at: cross_entropy(z, ends[at])
+                    one_hot[letters[at]], lambda z, at=at: nn.cross_entropy_grad(z, ends[at])
                 )
                 if update % (updates // 10) == 0:
-                    outputs = model.readout(layer(one_hot[test])[0])
-                    losses[-1].append(cross_entropy(outputs, test_ends)[0])
+                    outputs = model(one_hot[test])
+                    losses[-1].append(nn.cross_entropy(outputs, test_ends))
             scores[name].append(f1(outputs.argmax(-1), test_ends))
         curves[name] = np.median(losses, axis=0)
         found[name] = float(np.median(scores[name]))

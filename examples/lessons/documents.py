@@ -8,16 +8,16 @@ another one, so it is set to zero there, in the middle of a chunk too (`resets`)
 
     h_t = cell(x_t, (1 - reset_t) h_(t-1))
 
-Here a document is a walk of one of four Markov chains over eight symbols. Which one, no symbol tells:
-it must be gathered. So the least loss that is possible can be computed: with P_k the chains and w_k
-their probabilities after what the document has shown (Bayes' rule), predict sum_k w_k P_k.
+Here a document is a walk of one of four Markov chains over eight symbols. No symbol tells which.
+The least loss that is possible is known: with P_k the chains and w_k their probabilities after what
+the document has shown (Bayes' rule), predict sum_k w_k P_k.
 
     windows     zero at each chunk's beginning: independent pieces of text
     carried     never zero: the last document goes on in the next one
     documents   zero where a document begins, carried on otherwise
 
-In the picture: the loss over a symbol's place in its document, on fresh text. The windows forget what
-they knew; the carried state is sure of the wrong chain at first.
+In the picture: the loss by place in the document. At first the carried state is sure of the wrong
+chain; later windows do not know what they knew.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, cross_entropy, picture, table
+from common import Model, arguments, picture, table
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 CHAINS, SYMBOLS, BATCH, CHUNK, HIDDEN, SHOWN = 4, 8, 16, 20, 32, 40
 WAYS = ("windows", "carried", "documents")
@@ -49,7 +50,7 @@ def text(steps: int, chains: Any, rng: np.random.Generator) -> tuple[Any, Any]:
 
 
 def surprises(predicted: Any, target: Any) -> Any:
-    """The loss [T, B] of probabilities or, with its exponential, of outputs."""
+    """-log of the probability, of [T, B, 8], that was given to what came [T, B]."""
     return -np.log(np.take_along_axis(predicted, target[..., None], -1)[..., 0])
 
 
@@ -68,39 +69,39 @@ def best(symbols: Any, begins: Any, chains: Any) -> Any:
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
     o = arguments(__doc__, given)
     rng = np.random.default_rng(o.seed)
-    steps = 4_000 if o.small else 100_000
     chains = rng.dirichlet(np.full(SYMBOLS, 0.5), (CHAINS, SYMBOLS))
-    seen, begins = text(steps, chains, rng)
+    seen, begins = text(4_000 if o.small else 100_000, chains, rng)
     fresh, fresh_begins = text(2_000 if o.small else 10_000, chains, rng)
-    place = np.zeros(fresh_begins.shape, int)
-    for t in range(1, len(place)):
-        place[t] = np.where(fresh_begins[t], 0, place[t - 1] + 1)
-    scored = ~fresh_begins[1:]  # the first symbol of a document is noise
+    times = np.arange(len(fresh))[:, None]
+    place = (times - np.maximum.accumulate(np.where(fresh_begins, times, 0), axis=0))[1:]
+    scored = place > 0  # the first symbol of a document is noise
 
     def resets(way: str, begins: Any) -> Any:
         if way == "documents":
             return begins[:-1]
-        first = np.arange(len(begins) - 1) % CHUNK == 0
-        return np.broadcast_to((first & (way == "windows"))[:, None], begins[:-1].shape)
+        marks = np.zeros_like(begins[:-1])
+        marks[::CHUNK] = way == "windows"
+        return marks
 
-    losses = {}
+    losses, one_hot = {}, np.eye(SYMBOLS, dtype=np.float32)
     for way in WAYS:
         model = Model(fr.GRU(SYMBOLS, HIDDEN, seed=o.seed), SYMBOLS, 3e-3)
-        x, marks = np.eye(SYMBOLS, dtype=np.float32)[seen[:-1]], resets(way, begins).copy()
-        for chunk in fr.tbptt(model.layer, x, k1=CHUNK, resets=marks):
-            target = seen[1 + chunk.start : 1 + chunk.stop]
-                _, slope = cross_entropy(model.readout(chunk.y), target)
-            slope[begins[1 + chunk.start : 1 + chunk.stop]] = 0  # nothing can be known of it
-            dy, grads = model.through_readout(chunk.y, slope)
-            model.apply(chunk.backward(dy) | grads)
-        x, marks = np.eye(SYMBOLS, dtype=np.float32)[fresh[:-1]], resets(way, fresh_begins).copy()
-        outputs = model.readout(model.layer(x, resets=marks)[0])
+        x = one_hot[seen[:-1]]
+        for chunk in fr.tbptt(model.layer, x, k1=CHUNK, resets=resets(way, begins)):
+            part = slice(1 + chunk.start, 1 + chunk.stop)
+
+            def loss(z: Any, part: slice = part) -> tuple[float, Any]:
+                return nn.cross_entropy_grad(z, seen[part], mask=~begins[part])
+
+            _, dy, readout = model.read(chunk.y, loss)
+            model.apply(chunk.backward(dy), readout)
+        outputs = model(one_hot[fresh[:-1]], resets=resets(way, fresh_begins))
         p = np.exp(outputs - outputs.max(-1, keepdims=True))
         losses[way] = surprises(p / p.sum(-1, keepdims=True), fresh[1:])
     losses["the least possible"] = surprises(best(fresh, fresh_begins, chains), fresh[1:])
 
     def curve(loss: Any) -> list[float]:
-        return [float(loss[scored & (place[1:] == n)].mean()) for n in range(1, SHOWN)]
+        return [float(loss[scored & (place == n)].mean()) for n in range(1, SHOWN)]
 
     found = {way: float(loss[scored].mean()) for way, loss in losses.items()}
     rows = [(w, found[w], *(curve(losses[w])[n - 1] for n in (1, 2, 5, 10, 30))) for w in losses]

@@ -7,17 +7,17 @@ comes back along it:
 
     c_t = f_t c_(t-1) + i_t g_t        dc_(t-k) = f_t f_(t-1) ... f_(t-k+1) dc_t + ...
 
-At the start f is about s(b), with b its bias. b = 0 halves the cell at every step: half a symbol is
-left after one, 1e-12 of it after 40. b = 1 leaves 0.73 a step, b = 3 leaves 0.95, b = 5 leaves
+At the start f is about s(b), with b its bias. b = 0 halves the cell at every step: half a symbol
+is left after one, 1e-12 of it after 40. b = 1 leaves 0.73 a step, b = 3 leaves 0.95, b = 5 leaves
 0.993. So a bias of 1 or more was advised from the gate's beginning (F. Gers, J. Schmidhuber, F.
-Cummins, "Learning to forget", Neural Computation 12, 2000), and is the one setting that mattered in
-a search through ten thousand architectures (R. Jozefowicz, W. Zaremba, I. Sutskever, "An empirical
-exploration of recurrent network architectures", ICML 2015).
+Cummins, "Learning to forget", Neural Computation 12, 2000), and is the one setting that mattered
+in a search through ten thousand architectures (R. Jozefowicz, W. Zaremba, I. Sutskever, "An
+empirical exploration of recurrent network architectures", ICML 2015).
 
 The task: a symbol of eight, then noise, and at the end the question which it was.
 
-In the picture, left: the gradient of c on its way back through untrained cells. Right: the loss, the
-middle of the seeds. The later the gradient reaches the first step, the later learning begins.
+In the picture, left: the gradient of c on its way back through untrained cells. Right: the loss,
+the middle of the seeds. The later the gradient reaches the first step, the later learning begins.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, cross_entropy, picture, table
+from common import Model, arguments, picture, table
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 SYMBOLS, BATCH, HIDDEN, DONE = 8, 32, 32, 0.1
 
@@ -59,7 +60,7 @@ def learn(bias: float, lag: int, updates: int, seed: int) -> Any:
     losses = []
     for _ in range(updates):
         x, target = recall(lag, rng)
-        losses.append(model.update(x, lambda z, target=target: cross_entropy(z, target))[0])
+        losses.append(model.update(x, lambda z, target=target: nn.cross_entropy_grad(z, target))[0])
     return np.array(losses)
 
 

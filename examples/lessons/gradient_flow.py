@@ -9,13 +9,14 @@ A gradient that enters at the last step goes back through one Jacobian a step,
 As no slope of tanh is above 1, a step multiplies its norm by at most the largest singular value of
 W_hh (R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
 ICML 2013, section 2.1): below 1 it must vanish, above 1 it may explode. May: the direction of the
-largest singular value is not where the matrix sends it next. Over many steps the rate is rather that
-of the largest eigenvalue, about half as much in a random matrix. In an orthogonal one all of them
-are 1, and the norm is lost only to the slopes of tanh. A gate of an LSTM makes a way around W_hh,
-dc_(t-1) = f dc_t, and f may be near 1 without any matrix to balance.
+largest singular value is not where the matrix sends it next. Over many steps the rate is rather
+that of the largest eigenvalue, about half as much in a random matrix. In an orthogonal one all of
+them are 1, and the norm is lost only to the slopes of tanh. A gate of an LSTM makes a way around
+W_hh, dc_(t-1) = f dc_t, and f may be near 1 without any matrix to balance.
 
-In the picture, left: the norm k steps back, measured by `return_flow=True`; dotted, the bound by the
-largest singular value. Right: all the singular values. The bound is sharp where they are equal.
+In the picture, left: the norm k steps back, measured by `return_flow=True`; dotted, the bound by
+the largest singular value. Right: all the singular values. The bound is sharp where they are
+equal.
 """
 
 from __future__ import annotations

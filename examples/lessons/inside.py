@@ -2,18 +2,19 @@
 
     python examples/lessons/inside.py
 
-An LSTM learns to say the next character of the language reference. Nobody tells it what a quotation
-is, but who knows that one is open says the next characters better, so some cell may come to
-remember it (A. Karpathy, J. Johnson, L. Fei-Fei, "Visualizing and understanding recurrent networks",
-2015). Which one, a correlation shows: of every cell's c with a question about the text,
+An LSTM learns to say the next character of the language reference. Nobody tells it what a
+quotation is, but who knows that one is open says the next characters better, so some cell may come
+to remember it (A. Karpathy, J. Johnson, L. Fei-Fei, "Visualizing and understanding recurrent
+networks", 2015). Which one, a correlation shows: of every cell's c with a question about the text,
 
     is a quotation open?    how many letters is this into a word?    how far into a line?
 
-on one piece of text; the table has it on another one, with the best cell of the first. By chance the
-best of 96 would be near 0 there. `return_cells=True` and `return_gates=True` are all it takes.
+on one piece of text; the table has it on another one, with the best cell of the first. By chance
+the best of 96 would be near 0 there. `return_cells=True` and `return_gates=True` are all it takes.
 
 In the picture, above: what is true, and the cell of quotations with its gates. i opens at a
-quotation mark, where c is written; between the marks f near 1 keeps it. Below: c of the cells found.
+quotation mark, where c is written; between the marks f near 1 keeps it. Below: c of the cells
+found.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, cross_entropy, picture, reference_text, table
+from common import Model, arguments, picture, reference_text, table
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 BATCH, STEPS, WINDOW = 16, 50, 80
@@ -54,7 +56,7 @@ def correlations(cells: Any, answer: Any) -> Any:
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
     o = arguments(__doc__, given)
-    updates, hidden = (200, 32) if o.small else (3000, 96)
+    updates, hidden = (200, 32) if o.small else (8000, 96)
     text = "".join(c for c in reference_text() if c in CHARACTERS)
     codes, one_hot = np.array([CHARACTERS.index(c) for c in text]), np.eye(96, dtype=np.float32)
     held = 20_000
@@ -67,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
         at = update * STEPS % (long - STEPS - 1)
         target = streams[at + 1 : at + STEPS + 1]
         x = one_hot[streams[at : at + STEPS]]
-        loss, state = model.update(x, lambda z, t=target: cross_entropy(z, t), state=state)
+        loss, state = model.update(x, lambda z, t=target: nn.cross_entropy_grad(z, t), state=state)
         recent.append(loss / np.log(2))
     print(f"bits a character: {np.mean(recent[-50:]):.3g}")
 

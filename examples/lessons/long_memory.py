@@ -3,18 +3,16 @@
     python examples/lessons/long_memory.py
 
 Adding (S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997): of T
-random numbers two are marked, and the last output shall be their sum. Copy (the same paper; here in
-small): two symbols of four come first, then T blank steps, then the question for each. Nothing
-between helps, so the gradient has to come back over the lag, through T factors
-diag(act') W_hh ("gradient_flow.py"). Four cells are trained on both, each with the same number of
-updates at most:
+random numbers two are marked, and the last output shall be their sum. Copy, in small: two symbols
+of four come first, then T blank steps, then the question for each. Nothing between helps, so the
+gradient has to come back over the lag, through T factors W_hh' diag(act') (gradient_flow.py).
 
-    RNN                 h = tanh(W_ih x + W_hh h' + b)
-    RNN-relu            the same with relu, from W_hh = 1 (Q. V. Le, N. Jaitly, G. E. Hinton, "A simple
-                        way to initialize recurrent networks of rectified linear units", 2015)
-    GRU, LSTM           whose gates remember from the start, for times up to T: the bias of the gate
-                        that keeps is log(u), u uniform in [1, T - 1] (C. Tallec, Y. Ollivier, "Can
-                        recurrent neural networks warp time?", ICLR 2018)
+    RNN          h = tanh(W_ih x + W_hh h' + b)
+    RNN-relu     with relu, from W_hh = 1 (Q. V. Le, N. Jaitly, G. E. Hinton, "A simple way to
+                 initialize recurrent networks of rectified linear units", 2015)
+    GRU, LSTM    whose gates remember from the start, for times up to T: the bias of the gate that
+                 keeps is log(u), u uniform in [1, T - 1] (C. Tallec, Y. Ollivier, "Can recurrent
+                 neural networks warp time?", ICLR 2018)
 
 In the picture, by lag: the share of the sum's variance that is explained, and of symbols that are
 right (by chance 0 and 1/4); "nan" is a loss that exploded. Tanh fails from some tens of steps on.
@@ -26,9 +24,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from common import Model, arguments, cross_entropy, picture, squared_error, table
+from common import Model, arguments, picture, table
 
 import fusedrnn as fr
+from fusedrnn import nn
 
 SYMBOLS, COPIED, BATCH, HIDDEN = 4, 2, 32, 32
 RATES = {"RNN": 3e-3, "RNN-relu": 1e-3, "GRU": 1e-2, "LSTM": 1e-2}
@@ -73,7 +72,7 @@ def layer(cell: str, inputs: int, lag: int, seed: int) -> Any:
 def success(problem: str, cell: str, lag: int, updates: int, seed: int) -> float:
     """Train one cell on one problem; of fresh sequences, how well it does."""
     data: Callable[..., Any] = adding if problem == "adding" else copying
-    loss = squared_error if problem == "adding" else cross_entropy
+    loss = nn.mse_grad if problem == "adding" else nn.cross_entropy_grad
     rng = np.random.default_rng(seed)
     made = layer(cell, 2 if problem == "adding" else SYMBOLS + COPIED, lag, seed)
     outputs, last = (1, 1) if problem == "adding" else (SYMBOLS, COPIED)
@@ -88,10 +87,9 @@ def success(problem: str, cell: str, lag: int, updates: int, seed: int) -> float
         if recent < 0.005:
             break
     x, target = data(lag, rng, 512)
-    found = model.readout(made(x)[0])
     if problem == "adding":
-        return 1 - float(np.mean((found - target) ** 2) / np.var(target))
-    return float(np.mean(found.argmax(-1) == target))
+        return 1 - nn.mse(model(x), target) / float(np.var(target))
+    return float(np.mean(model(x).argmax(-1) == target))
 
 
 def main(given: Sequence[str] | None = None) -> dict[tuple[str, str, int], float]:
