@@ -83,13 +83,13 @@ class Translator(nn.Module):
 
 def main(given: Sequence[str] | None = None) -> dict[tuple[bool, int], float]:
     o = arguments(__doc__, given)
-    longest, updates = (8, 200) if o.small else (LONGEST, 2000)
+    longest, updates = (12, 400) if o.small else (LONGEST, 2000)
     lengths = range(2, longest + 1, 2)
     found, dictionary = {}, np.random.default_rng(o.seed).permutation(WORDS)
     for attends in (False, True):
         rng = np.random.default_rng(o.seed)
         model = Translator(attends, o.seed)
-        optimizer = fr.Adam(model.parameters(), 5e-3)
+        optimizer = fr.Adam(model.parameters(), 1e-2)
         for _ in range(updates):
             x = rng.permuted(np.tile(np.arange(WORDS), (BATCH, 1)), axis=1).T
             x = x[: rng.integers(2, longest + 1)]

@@ -64,7 +64,7 @@ def descend(updates: int, limit: float) -> tuple[Any, Any, Any]:
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
-    o = arguments(__doc__, given)
+    o = arguments(__doc__, given, seeded=False)
     updates, grid = 150, 20 if o.small else 120
     found, rows, ways = {}, [], {}
     for name, limit in (("plain", np.inf), (f"clipped to {LIMIT}", LIMIT)):

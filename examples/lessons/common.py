@@ -16,12 +16,15 @@ from fusedrnn import nn
 Loss = Callable[[Any], tuple[float, Any]]
 
 
-def arguments(doc: str | None, given: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments that every lesson takes: `out`, `seed` and `small`."""
+def arguments(
+    doc: str | None, given: Sequence[str] | None, *, seeded: bool = True
+) -> argparse.Namespace:
+    """The arguments of a lesson: `out`, `small` and, where anything is drawn, `seed`."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the picture (.)")
-    parser.add_argument("--seed", type=int, default=0, help="of data and weights (0)")
     parser.add_argument("--small", action="store_true", help="a few seconds, for a test")
+    if seeded:
+        parser.add_argument("--seed", type=int, default=0, help="of data and weights (0)")
     return parser.parse_args(given)
 
 

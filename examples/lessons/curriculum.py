@@ -59,7 +59,7 @@ def learn(order: str, longest: int, work: int, seed: int) -> Any:
 
 def main(given: Sequence[str] | None = None) -> dict[str, Any]:
     o = arguments(__doc__, given)
-    longest, work, seeds = (60, 20_000, 1) if o.small else (200, 160_000, 5)
+    longest, work, seeds = (60, 30_000, 1) if o.small else (200, 160_000, 5)
     errors = {
         order: np.array([learn(order, longest, work, o.seed + k) for k in range(seeds)])
         for order in ORDERS

@@ -12,8 +12,8 @@ Here a document is a walk of one of four Markov chains over eight symbols. No sy
 The least loss that is possible is known: with P_k the chains and w_k their probabilities after what
 the document has shown (Bayes' rule), predict sum_k w_k P_k.
 
-    windows     zero at each chunk's beginning: independent pieces of text
-    carried     never zero: the last document goes on in the next one
+    windows     zero where a chunk begins: independent pieces of text
+    carried     never zero: a document goes on in the next one
     documents   zero where a document begins, carried on otherwise
 
 In the picture: the loss by place in the document. At first the carried state is sure of the wrong
@@ -40,11 +40,10 @@ def text(steps: int, chains: Any, rng: np.random.Generator) -> tuple[Any, Any]:
     begins = rng.random((steps + 1, BATCH)) < 1 / 40
     begins[0] = True
     symbols, chain = np.zeros((steps + 1, BATCH), int), np.zeros(BATCH, int)
-    cumulated, draws = chains.cumsum(-1), rng.random((steps + 1, BATCH, 1))
-    anything = np.arange(1, SYMBOLS + 1) / SYMBOLS
+    draws, anything = rng.random((steps + 1, BATCH, 1)), np.arange(1, SYMBOLS + 1) / SYMBOLS
     for t in range(steps + 1):
         chain = np.where(begins[t], rng.integers(0, CHAINS, BATCH), chain)
-        rows = np.where(begins[t][:, None], anything, cumulated[chain, symbols[t - 1]])
+        rows = np.where(begins[t][:, None], anything, chains[chain, symbols[t - 1]].cumsum(-1))
         symbols[t] = np.minimum((draws[t] > rows).sum(-1), SYMBOLS - 1)
     return symbols, begins
 
@@ -70,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     o = arguments(__doc__, given)
     rng = np.random.default_rng(o.seed)
     chains = rng.dirichlet(np.full(SYMBOLS, 0.5), (CHAINS, SYMBOLS))
-    seen, begins = text(4_000 if o.small else 100_000, chains, rng)
+    seen, begins = text(12_000 if o.small else 100_000, chains, rng)
     fresh, fresh_begins = text(2_000 if o.small else 10_000, chains, rng)
     times = np.arange(len(fresh))[:, None]
     place = (times - np.maximum.accumulate(np.where(fresh_begins, times, 0), axis=0))[1:]
@@ -85,7 +84,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
 
     losses, one_hot = {}, np.eye(SYMBOLS, dtype=np.float32)
     for way in WAYS:
-        model = Model(fr.GRU(SYMBOLS, HIDDEN, seed=o.seed), SYMBOLS, 3e-3)
+        model = Model(fr.GRU(SYMBOLS, HIDDEN, seed=o.seed), SYMBOLS, 5e-3)
         x = one_hot[seen[:-1]]
         for chunk in fr.tbptt(model.layer, x, k1=CHUNK, resets=resets(way, begins)):
             part = slice(1 + chunk.start, 1 + chunk.stop)

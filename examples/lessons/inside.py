@@ -56,7 +56,7 @@ def correlations(cells: Any, answer: Any) -> Any:
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
     o = arguments(__doc__, given)
-    updates, hidden = (200, 32) if o.small else (8000, 96)
+    updates, hidden = (600, 48) if o.small else (8000, 96)
     text = "".join(c for c in reference_text() if c in CHARACTERS)
     codes, one_hot = np.array([CHARACTERS.index(c) for c in text]), np.eye(96, dtype=np.float32)
     held = 20_000
