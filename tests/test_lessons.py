@@ -109,6 +109,21 @@ def test_documents(run: Callable[[str], Any]) -> None:
     assert found["documents"] < found["windows"] - 0.04
 
 
+def test_documents_least_loss_knows_where_documents_begin(lesson: Callable[[str], Any]) -> None:
+    module, rng = lesson("documents"), np.random.default_rng(0)
+    chains = rng.dirichlet(np.full(8, 0.5), (4, 8))
+    symbols, begins = module.text(2_000, chains, rng)
+    losses = []
+    for shift in (0, 1, len(begins)):  # at the right place, one too late, never
+        known = np.zeros_like(begins)
+        known[shift:] = begins[: len(begins) - shift]
+        known[0] = True
+        found = module.best(symbols, known, chains)
+        np.testing.assert_allclose(found.sum(-1), 1)
+        losses.append(float(module.surprises(found, symbols[1:])[~begins[1:]].mean()))
+    assert losses[0] < losses[1] < losses[2]
+
+
 def test_depth_and_direction(run: Callable[[str], Any]) -> None:
     found = run("depth_and_direction")
     assert found["1 layer, both directions"] > found["1 layer"] + 0.05
@@ -173,7 +188,8 @@ def test_a_lesson_is_at_most_120_lines() -> None:
 def test_the_page_shows_every_lesson() -> None:
     page = (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"\(plots/lessons/(\w+)\.png\)", page)) == NAMES
-    assert sorted(re.findall(r"\(\.\./examples/lessons/(\w+)\.py\)", page)) == NAMES
+    programs = re.findall(r"literalinclude\} \.\./examples/lessons/(\w+)\.py", page)
+    assert sorted(programs) == sorted([*NAMES, "common"])
     for name in NAMES:
         picture = (ROOT / "docs" / "plots" / "lessons" / f"{name}.png").read_bytes()
         assert picture[:8] == PNG
