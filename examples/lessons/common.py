@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ def arguments(
     parser.add_argument("--small", action="store_true", help="a few seconds, for a test")
     if seeded:
         parser.add_argument("--seed", type=int, default=0, help="of data and weights (0)")
+    # Arrays of this size are too small to be shared: where nobody says how many, one thread.
+    if given is None and not os.environ.keys() & {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"}:
+        fr.set_num_threads(1)
     return parser.parse_args(given)
 
 
