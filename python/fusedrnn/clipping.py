@@ -111,4 +111,7 @@ def _norm(array: Any) -> float:
     largest = numbers.max(initial=0.0)
     if not 0 < largest < np.inf:
         return float(largest)
-    return float(largest * np.linalg.norm(numbers / largest))
+    numbers /= largest
+    # Not by BLAS (`np.linalg.norm`), whose threads keep spinning afterwards, and whose sum depends on
+    # their number.
+    return float(largest * math.sqrt(np.sum(np.square(numbers, out=numbers))))
