@@ -229,6 +229,45 @@ def rms_prop_step(
     momentum: float,
     centered: bool,
 ) -> None: ...
+def nn_cross_entropy(
+    logits: _FloatArray,
+    targets: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.uint8] | None,
+    smoothing: float,
+    scale: float,
+    gradient: _FloatArray | None,
+) -> npt.NDArray[np.float64]: ...
+def nn_ctc(
+    logits: _FloatArray,
+    targets: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    target_lengths: npt.NDArray[np.int64],
+    blank: int,
+    scales: npt.NDArray[np.float64],
+    zero_infinity: bool,
+    gradient: _FloatArray | None,
+) -> npt.NDArray[np.float64]: ...
+def nn_attention(
+    query: _FloatArray,
+    keys_t: _FloatArray,
+    values: _FloatArray,
+    lengths: npt.NDArray[np.int64],
+    scale: float,
+    v: _FloatArray | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+def nn_attention_backward(
+    query: _FloatArray,
+    keys: _FloatArray,
+    values_t: _FloatArray,
+    lengths: npt.NDArray[np.int64],
+    scale: float,
+    v: _FloatArray | None,
+    weights: _FloatArray,
+    dy: _FloatArray,
+    dweights: _FloatArray | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]: ...
+def nn_transposed(x: _FloatArray) -> npt.NDArray[Any]: ...
+def nn_dropout(x: _FloatArray, rate: float, seed: int) -> npt.NDArray[Any]: ...
 def check_outputs(arrays: dict[str, npt.NDArray[Any]]) -> None: ...
 def check_on_cuda(
     name: str, obj: _Array, shape: tuple[int | None, ...], dtype: str, device: int
@@ -238,6 +277,7 @@ def empty(shape: tuple[int, ...], dtype: str) -> _FloatArray: ...
 def set_cuda_library(path: str) -> None: ...
 def xla_handlers() -> dict[str, Any]: ...
 def info() -> _Info: ...
+def environment_variable(name: str) -> str | None: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def release_memory() -> int: ...

@@ -56,13 +56,18 @@ class Draws:
 
     @state.setter
     def state(self, value: Any) -> None:
-        seed, calls = options.values("dropout_state", ("seed", "calls"), value)
-        first = options.count("dropout_state[0]", seed)
-        if first >= _SEEDS:
-            raise ValueError(f"dropout_state[0]: expected less than 2**64, got {first}")
-        number = options.count("dropout_state[1]", calls)
+        checked = state_argument("dropout_state", value)
         with self._lock:
-            self._seed, self._calls = first, number
+            self._seed, self._calls = checked
+
+
+def state_argument(name: str, value: object) -> tuple[int, int]:
+    """A `dropout_state`."""
+    seed, calls = options.values(name, ("seed", "calls"), value)
+    first = options.count(f"{name}[0]", seed)
+    if first >= _SEEDS:
+        raise ValueError(f"{name}[0]: expected less than 2**64, got {first}")
+    return first, options.count(f"{name}[1]", calls)
 
 
 class DropoutMode:
@@ -87,7 +92,7 @@ class DropoutMode:
 
     @property
     def dropout_state(self) -> tuple[int, int]:
-        """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
+        """Where the layer stands in its random masks, as (seed, calls), two ints; it can be set.
 
         The seed follows from the constructor's, calls counts those of `forward` that drew masks:
         call k draws by ``seed + k`` (docs/math.md). It is no parameter, and not in `state_dict`.

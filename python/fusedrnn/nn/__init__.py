@@ -23,7 +23,7 @@ Arrays are float32 or float64, [T, B, ...] as those of the layers.
 ================  ===========================================================
 """
 
-from fusedrnn.nn.attention import Attention, Memory, MultiHeadAttention
+from fusedrnn.nn.attention import Attention, Memory, MemoryGradient, MultiHeadAttention
 from fusedrnn.nn.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fusedrnn.nn.ctc import ctc, ctc_grad
 from fusedrnn.nn.dropout import Dropout
@@ -46,6 +46,7 @@ __all__ = [
     "Embedding",
     "Linear",
     "Memory",
+    "MemoryGradient",
     "Module",
     "ModuleTape",
     "MultiHeadAttention",

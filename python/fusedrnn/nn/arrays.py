@@ -51,6 +51,12 @@ def like(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> Array:
     return _core.as_array(name, value, shape, dtype)
 
 
+def dense(array: Array, dtype: Any = None) -> Array:
+    """The array as the compiled module reads it, or a copy."""
+    found: Array = np.require(array, dtype, ["C", "A"])
+    return found
+
+
 def integer(name: str, value: object) -> int:
     """An integer of any sign; True is none."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):

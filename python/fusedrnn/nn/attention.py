@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, options
-from fusedrnn.nn import arrays, kernels
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.linear import Linear
 from fusedrnn.nn.module import Module, ModuleTape
 
 Score = Literal["dot", "scaled_dot", "additive"]
+Lengths = NDArray[np.int64]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 
@@ -33,8 +35,40 @@ class Memory:
     module: AttentionBase
     memory: Array = field(repr=False)  # [S, B, M]
     values: Array | None = field(repr=False)  # where they are not the memory itself
-    lengths: NDArray[np.int64] = field(repr=False)  # [B]
-    projected: Mapping[str, Any] = field(repr=False)  # keys, values and the tapes of both
+    lengths: Lengths = field(repr=False)  # [B]
+    projected: Projected = field(repr=False)
+
+
+@dataclass(eq=False)
+class Projected:
+    """Keys and values as the compiled module takes them, each head apart, and their tapes."""
+
+    keys: Array  # [S, B, N, D]
+    keys_t: Array  # [B, N, D, S]
+    values: Array  # [S, B, N, E]
+    tapes: tuple[ModuleTape, ...] = ()
+
+    @cached_property
+    def values_t(self) -> Array:
+        """[B, N, E, S], for backward."""
+        return _core.nn_transposed(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryGradient:
+    """What steps of a decoder add to the gradients of a memory; those of all are added up by ``+``.
+
+    Of keys and values as they were projected: the projections are gone back through once, by
+    `backward_memory`.
+    """
+
+    keys: Array = field(repr=False)  # [S, B, N, D]
+    values: Array = field(repr=False)  # [S, B, N, E]
+
+    def __add__(self, other: object) -> MemoryGradient:
+        if not isinstance(other, MemoryGradient):
+            return NotImplemented
+        return MemoryGradient(self.keys + other.keys, self.values + other.values)
 
 
 class AttentionBase(Module):
@@ -73,7 +107,7 @@ class AttentionBase(Module):
         ends = np.full(batch, steps) if lengths is None else lengths
         ends = arrays.lengths("lengths", ends, batch, steps, least=1)
         mixed = None if values is None else arrays.like("values", values, source.shape, self.dtype)
-        projected = self._project(source, source if mixed is None else mixed)
+        projected = self._project(source, source if mixed is None else mixed, ends)
         return Memory(self, source, mixed, ends, projected)
 
     def __call__(
@@ -141,7 +175,7 @@ class AttentionBase(Module):
         return (y, tape.saved["weights"][0]) if wanted else y
 
     def forward_step(self, query: Any, memory: Any) -> tuple[Array, ModuleTape]:
-        """Return y [B, O] as `step`, and what `backward` needs.
+        """Return y [B, O] as `step`, and what `backward` needs, or rather `backward_step`.
 
         The gradients of the memory are to be added up over the steps of a decoder.
         """
@@ -169,6 +203,30 @@ class AttentionBase(Module):
             "query" and "memory", "values" where they were given apart, and a gradient for each name
             in `parameters()`.
         """
+        grads, of_memory = self.backward_step(tape, dy, dweights)
+        grads |= self.backward_memory(self.read_tape(tape)["prepared"], of_memory)
+        names = ["query", "memory", "values", *self._named()]
+        return {name: grads[name] for name in names if name in grads}
+
+    def backward_step(
+        self, tape: ModuleTape, dy: Any, dweights: Any = None
+    ) -> tuple[dict[str, Array], MemoryGradient]:
+        """Return what goes back before the memory's projections, for decoders that go by steps.
+
+        Takes what `backward` takes::
+
+            total = None
+            for t in reversed(range(steps)):
+                grads, part = attention.backward_step(tapes[t], dy_t)
+                total = part if total is None else total + part
+            grads = attention.backward_memory(prepared, total)
+
+        Returns
+        -------
+        grads : dict
+            "query", and the parameters that the memory does not go through: to be added up.
+        of_memory : MemoryGradient
+        """
         saved = self.read_tape(tape)
         query, weights, single = saved["query"], saved["weights"], saved["single"]
         shape = *query.shape[:2], self.output_size
@@ -176,8 +234,24 @@ class AttentionBase(Module):
         if dweights is not None:
             wanted = weights.shape[1:] if single else weights.shape
             dweights = arrays.like("dweights", dweights, wanted, self.dtype)
-            dweights = np.ascontiguousarray(dweights).reshape(weights.shape)
-        return self._gradients(saved, np.ascontiguousarray(dy_).reshape(shape), dweights)
+            dweights = arrays.dense(dweights).reshape(weights.shape)
+        grads, of_memory = self._gradients(saved, arrays.dense(dy_).reshape(shape), dweights)
+        return grads | {"query": grads["query"][0]} if single else grads, of_memory
+
+    def backward_memory(self, memory: Memory, total: MemoryGradient) -> dict[str, Array]:
+        """Return the gradients that `backward_step` left: "memory" ("values"), and parameters."""
+        if not isinstance(memory, Memory):
+            raise TypeError(f"memory: expected a Memory, got {type(memory).__name__}")
+        if not isinstance(total, MemoryGradient):
+            raise TypeError(f"total: expected a MemoryGradient, got {type(total).__name__}")
+        prepared = self._prepared(memory, None, None)
+        of = prepared.projected
+        arrays.like("total.keys", total.keys, of.keys.shape, self.dtype)
+        arrays.like("total.values", total.values, of.values.shape, self.dtype)
+        dmemory, dvalues, named = self._through_projections(of, total)
+        if prepared.values is None:
+            return {"memory": dmemory + dvalues, **named}
+        return {"memory": dmemory, "values": dvalues, **named}
 
     def _prepared(self, memory: Any, lengths: Any, values: Any) -> Memory:
         if not isinstance(memory, Memory):
@@ -198,7 +272,7 @@ class AttentionBase(Module):
             query=query, prepared=memory, weights=weights, single=single, own=own, **stamped
         )
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
         raise NotImplementedError
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
@@ -207,7 +281,13 @@ class AttentionBase(Module):
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
+        raise NotImplementedError
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """The gradients of memory and values, and of parameters by name."""
         raise NotImplementedError
 
 
@@ -254,6 +334,8 @@ class Attention(AttentionBase):
         self.output_size = self.memory_size
         self.score = options.choice("score", score, SCORES)
         self.dtype = arrays.dtype(dtype)
+        self._scale = self.memory_size**-0.5 if score == "scaled_dot" else 1.0
+        self._v: Array | None = None
         if score != "additive":
             if query_size != memory_size:
                 raise ValueError(
@@ -264,7 +346,6 @@ class Attention(AttentionBase):
                 raise ValueError(
                     f"attention_size: expected None for score={score!r}, got {attention_size}"
                 )
-            self._scale = self.memory_size**-0.5 if score == "scaled_dot" else 1.0
             return
         size = self.memory_size if attention_size is None else attention_size
         self.attention_size = options.positive("attention_size", size)
@@ -273,65 +354,63 @@ class Attention(AttentionBase):
         self.memory = Linear(memory_size, size, dtype=dtype, seed=seeds[1])
         bound = size**-0.5
         random = np.random.default_rng(seeds[2])
-        self.add_parameter("v", random.uniform(-bound, bound, size).astype(self.dtype))
+        self._v = random.uniform(-bound, bound, size).astype(self.dtype)
+        self.add_parameter("v", self._v)
 
     def __repr__(self) -> str:
         extra = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
         return f"Attention({self.query_size}, {self.memory_size}, score={self.score!r}{extra})"
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
+        mixed = _one_head(values)
         if self.score != "additive":
-            return {"keys": _dense(memory), "values": _dense(values)}
-        keys, tape = self.memory.forward(memory)
-        return {"keys": keys, "values": _dense(values), "tape": tape}
+            keys = _one_head(memory)
+            return Projected(keys, _core.nn_transposed(keys), mixed)
+        projected, tape = self.memory.forward(_shown(memory, lengths))
+        keys = _one_head(projected)
+        return Projected(keys, _core.nn_transposed(keys), mixed, (tape,))
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
-        keys, values, ends = memory.projected["keys"], memory.projected["values"], memory.lengths
+        tape = None
         if self.score == "additive":
-            projected, tape = self.query.forward(query)
-            y, weights = kernels.additive_attention(projected, keys, self.v, values, ends)
-            return y, weights, (projected, tape)
-        y, weights = kernels.dot_attention(
-            _one_head(_dense(query)), _one_head(keys), _one_head(values), ends, self._scale
+            query, tape = self.query.forward(query)
+        queries, of = _one_head(query), memory.projected
+        y, weights = _core.nn_attention(
+            queries, of.keys_t, of.values, memory.lengths, self._scale, self._v
         )
-        return y[:, :, 0], weights[:, :, 0], None
+        return y[:, :, 0], weights[:, :, 0], (queries, tape)
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
         memory: Memory = saved["prepared"]
-        keys, values, ends = memory.projected["keys"], memory.projected["values"], memory.lengths
-        weights = saved["weights"]
-        named: dict[str, Array] = {}
-        if self.score == "additive":
-            projected, tape = saved["own"]
-            dquery, dkeys, dv, dvalues = kernels.additive_attention_backward(
-                projected, keys, self.v, values, ends, weights, dy, dweights
-            )
-            of_query = self.query.backward(tape, dquery)
-            of_memory = self.memory.backward(memory.projected["tape"], dkeys)
-            named = {"v": dv, **self.named_gradients(query=of_query, memory=of_memory)}
-            dquery, dmemory = of_query["x"], of_memory["x"]
-        else:
-            dquery, dmemory, dvalues = (
-                gradient[:, :, 0]
-                for gradient in kernels.dot_attention_backward(
-                    _one_head(_dense(saved["query"])),
-                    _one_head(keys),
-                    _one_head(values),
-                    ends,
-                    self._scale,
-                    _one_head(weights),
-                    _one_head(dy),
-                    None if dweights is None else _one_head(dweights),
-                )
-            )
-        query = saved["query"]
-        if memory.values is None:
-            found = {"query": dquery.reshape(query.shape), "memory": dmemory + dvalues}
-        else:
-            found = {"query": dquery.reshape(query.shape), "memory": dmemory, "values": dvalues}
-        return found | named
+        of, (queries, tape) = memory.projected, saved["own"]
+        dquery, dkeys, dvalues, dv = _core.nn_attention_backward(
+            queries,
+            of.keys,
+            of.values_t,
+            memory.lengths,
+            self._scale,
+            self._v,
+            _one_head(saved["weights"]),
+            _one_head(dy),
+            None if dweights is None else _one_head(dweights),
+        )
+        of_memory = MemoryGradient(dkeys, dvalues)
+        if tape is None:
+            return {"query": dquery[:, :, 0]}, of_memory
+        of_query = self.query.backward(tape, dquery[:, :, 0])
+        named = self.named_gradients(query=of_query)
+        return {"query": of_query["x"], "v": dv, **named}, of_memory
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        dkeys, dvalues = total.keys[:, :, 0], total.values[:, :, 0]
+        if not of.tapes:
+            return dkeys, dvalues, {}
+        grads = self.memory.backward(of.tapes[0], dkeys)
+        return grads["x"], dvalues, self.named_gradients(memory=grads)
 
 
 class MultiHeadAttention(AttentionBase):
@@ -379,6 +458,7 @@ class MultiHeadAttention(AttentionBase):
             options.divisor("num_heads", num_heads, "query_size", self.query_size)
             head_size = self.query_size // self.num_heads
         self.head_size = options.positive("head_size", head_size)
+        self._scale = self.head_size**-0.5
         self.output_size = options.positive(
             "output_size", query_size if output_size is None else output_size
         )
@@ -398,66 +478,66 @@ class MultiHeadAttention(AttentionBase):
             f"head_size={self.head_size}{extra})"
         )
 
-    def _project(self, memory: Array, values: Array) -> dict[str, Any]:
-        keys, key_tape = self.key.forward(memory)
-        mixed, value_tape = self.value.forward(values)
-        return {
-            "keys": self._heads(keys),
-            "values": self._heads(mixed),
-            "key_tape": key_tape,
-            "value_tape": value_tape,
-        }
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
+        keys, key_tape = self.key.forward(_shown(memory, lengths))
+        mixed, value_tape = self.value.forward(_shown(values, lengths))
+        of_heads = self._heads(keys)
+        return Projected(
+            of_heads, _core.nn_transposed(of_heads), self._heads(mixed), (key_tape, value_tape)
+        )
 
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
         projected, tape = self.query.forward(query)
-        queries = self._heads(projected)
-        y, weights = kernels.dot_attention(
-            queries,
-            memory.projected["keys"],
-            memory.projected["values"],
-            memory.lengths,
-            self.head_size**-0.5,
+        queries, of = self._heads(projected), memory.projected
+        y, weights = _core.nn_attention(
+            queries, of.keys_t, of.values, memory.lengths, self._scale, None
         )
         result, out_tape = self.out.forward(self._joined(y))
         return result, weights, (queries, tape, out_tape)
 
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], MemoryGradient]:
         memory: Memory = saved["prepared"]
-        queries, tape, out_tape = saved["own"]
+        of, (queries, tape, out_tape) = memory.projected, saved["own"]
         out = self.out.backward(out_tape, dy)
-        dqueries, dkeys, dvalues = kernels.dot_attention_backward(
+        dqueries, dkeys, dvalues, _ = _core.nn_attention_backward(
             queries,
-            memory.projected["keys"],
-            memory.projected["values"],
+            of.keys,
+            of.values_t,
             memory.lengths,
-            self.head_size**-0.5,
+            self._scale,
+            None,
             saved["weights"],
             self._heads(out["x"]),
             dweights,
         )
         query = self.query.backward(tape, self._joined(dqueries))
-        key = self.key.backward(memory.projected["key_tape"], self._joined(dkeys))
-        value = self.value.backward(memory.projected["value_tape"], self._joined(dvalues))
-        named = self.named_gradients(query=query, key=key, value=value, out=out)
-        if memory.values is None:
-            return {"query": query["x"], "memory": key["x"] + value["x"], **named}
-        return {"query": query["x"], "memory": key["x"], "values": value["x"], **named}
+        named = self.named_gradients(query=query, out=out)
+        return {"query": query["x"], **named}, MemoryGradient(dkeys, dvalues)
+
+    def _through_projections(
+        self, of: Projected, total: MemoryGradient
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        key = self.key.backward(of.tapes[0], self._joined(total.keys))
+        value = self.value.backward(of.tapes[1], self._joined(total.values))
+        return key["x"], value["x"], self.named_gradients(key=key, value=value)
 
     def _heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:2], self.num_heads, self.head_size)
 
     def _joined(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:2], -1)
-
-
-def _dense(array: Array) -> Array:
-    return np.ascontiguousarray(array)
+        return x.reshape(*x.shape[:2], self.num_heads * self.head_size)
 
 
 def _one_head(array: Array) -> Array:
-    return array[:, :, None]
+    return arrays.dense(array)[:, :, None]
+
+
+def _shown(memory: Array, lengths: Lengths) -> Array:
+    """With zeros beyond the lengths: what is there may be NaN, and would be multiplied by 0."""
+    valid = np.arange(len(memory))[:, None] < lengths
+    return memory if valid.all() else np.where(valid[..., None], memory, memory.dtype.type(0))
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

@@ -83,18 +83,19 @@ class Checkpoint:
         if optimizer is not None:
             name = type(optimizer).__name__
             if self.optimizer is None:
-                raise ValueError("optimizer: expected None, as the checkpoint has no optimiser")
+                raise ValueError("optimizer: expected None, as the checkpoint has none")
             if name != self.optimizer_class:
                 raise ValueError(f"optimizer: expected {self.optimizer_class}, got {name}")
         if generator is not None:
             _check_generator(generator)
             if self.generator is None:
-                raise ValueError("generator: expected None, as the checkpoint has no generator")
+                raise ValueError("generator: expected None, as the checkpoint has none")
             kind = type(generator.bit_generator).__name__
             if kind != self.generator["bit_generator"]:
                 raise ValueError(
                     f"generator: expected one of {self.generator['bit_generator']}, got {kind}"
                 )
+        _check_model(model)
         model.load_state_dict(self.model)
         if self.random is not None:
             _load_random(model, self.random)
@@ -138,6 +139,7 @@ def save_checkpoint(
     ImportError
         Where the package safetensors is missing.
     """
+    _check_model(model)
     found: dict[str, Array] = _group("model", model.state_dict())
     texts: dict[str, Any] = {"metadata": _metadata(metadata)}
     random = _random(model)
@@ -171,8 +173,10 @@ def load_checkpoint(path: Any) -> Checkpoint:
     """
     found, texts = _read(path)
     groups: dict[str, dict[str, Array]] = {name: {} for name in _GROUPS}
-    for name, array in found.items():
+    for name, array in sorted(found.items()):
         group, _, rest = name.partition(".")
+        if group not in groups:
+            raise ValueError(f"path: expected names that begin with {_GROUPS}, got {name}")
         groups[group][rest] = array
     optimizer_class = texts.get("optimizer")
     return Checkpoint(
@@ -225,6 +229,11 @@ def _load_random(model: Any, state: Mapping[str, Any]) -> None:
     else:
         options.same_names("random", state, ("",), "the random state of a layer")
         model.dropout_state = tuple(state[""])
+
+
+def _check_model(model: object) -> None:
+    if not (hasattr(model, "state_dict") and hasattr(model, "load_state_dict")):
+        raise TypeError(f"model: expected a Module or a layer, got {type(model).__name__}")
 
 
 def _check_generator(generator: object) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import options
-from fusedrnn.nn import arrays, kernels
+from fusedrnn import _core, options
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 from fusedrnn.nn.losses import REDUCTIONS, Reduction
 
@@ -104,6 +104,8 @@ def _ctc(
     ends = arrays.lengths("lengths", ends, batch, steps)
     counts = np.full(batch, labels.shape[1]) if of[1] is None else of[1]
     counts = arrays.lengths("target_lengths", counts, batch, labels.shape[1])
+    if not batch:  # nobody has labels, whatever the shape says
+        labels = labels[:, :0]
     used = np.arange(labels.shape[1]) < counts[:, None]
     arrays.check_range("targets", labels, classes, 0, used)
     if (used & (labels == void)).any():
@@ -119,9 +121,9 @@ def _ctc(
     if reduction == "mean":
         scales /= np.maximum(counts, 1)
     gradient, result = arrays.gradient_to_write(source, "logits", out) if wanted else (None, None)
-    losses = kernels.ctc(
-        np.ascontiguousarray(source),
-        np.ascontiguousarray(labels, np.int64),
+    losses = _core.nn_ctc(
+        arrays.dense(source),
+        arrays.dense(labels, np.int64),
         ends,
         counts,
         void,

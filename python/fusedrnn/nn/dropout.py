@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusedrnn import options
+from fusedrnn import _core, options
 from fusedrnn.layers.dropout import Draws, DropoutMode
-from fusedrnn.nn import arrays, kernels
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 from fusedrnn.nn.module import Module, ModuleTape
 
@@ -62,8 +62,8 @@ class Dropout(DropoutMode, Module):
         return {"x": dy_ if saved["seed"] is None else self._dropped(dy_, saved["seed"])}
 
     def _dropped(self, x: Array, seed: int) -> Array:
-        rows = x.reshape((1,) * (3 - x.ndim) + x.shape)
-        return kernels.dropout(rows, self.rate, seed).reshape(x.shape)
+        rows = arrays.dense(x).reshape((1,) * (3 - x.ndim) + x.shape)
+        return _core.nn_dropout(rows, self.rate, seed).reshape(x.shape)
 
     @staticmethod
     def _rows(x: Any) -> Array:

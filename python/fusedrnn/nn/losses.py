@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn import options
-from fusedrnn.nn import arrays, kernels
+from fusedrnn import _core, options
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 
 Reduction = Literal["mean", "sum", "batch_mean"]
@@ -115,10 +115,10 @@ def _cross_entropy(
     number = right.size if counts is None else int(counts.sum())
     divisor = _divisor(reduction, number, shape, "targets")
     gradient, result = arrays.gradient_to_write(source, "logits", out) if wanted else (None, None)
-    losses = kernels.cross_entropy(
-        np.ascontiguousarray(source).reshape(-1, classes),
-        np.ascontiguousarray(right, np.int64).reshape(-1),
-        None if counts is None else np.ascontiguousarray(counts).reshape(-1),
+    losses = _core.nn_cross_entropy(
+        arrays.dense(source).reshape(-1, classes),
+        arrays.dense(right, np.int64).reshape(-1),
+        None if counts is None else arrays.dense(counts, np.uint8).reshape(-1),
         smoothing,
         1 / divisor,
         None if gradient is None else gradient.reshape(-1, classes),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _core, bf16, options, stale
 from fusedrnn.layers import Layer
+from fusedrnn.layers.dropout import state_argument
 from fusedrnn.layers.parameters import Parameters
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
@@ -56,7 +57,7 @@ class Module:
         Tagger(sizes).parameters()      # "rnn.weight_ih_l0", ..., "out.weight", "out.bias"
 
     A part may be replaced by another one, or several attributes have the same: its parameters then
-    stand under the first name alone.
+    stand under the first name alone. Layers are those on the CPU.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,8 @@ class Module:
         if isinstance(value, (Module, Layer)):
             if "_parts" not in known:
                 raise AttributeError(f"{name}: call super().__init__() before assigning parts")
+            if isinstance(value, Layer) and value.device != "cpu":
+                raise ValueError(f"{name}: expected a layer on the CPU, got {value!r}")
             self._parts[name] = value
         elif name in known.get("_parts", ()):
             del self._parts[name]
@@ -117,8 +120,9 @@ class Module:
             Where a name is missing or unexpected, or a value is of the wrong shape or not
             floating. No parameter has been changed then.
         """
-        options.same_names("state_dict", state_dict, self._named(), f"the parameters of {self!r}")
-        self._write(state_dict)
+        named = self._named()
+        options.same_names("state_dict", state_dict, named, f"the parameters of {self!r}")
+        self._write({name: state_dict[name] for name in named})
 
     def _named(self) -> dict[str, Array]:
         named, seen = dict(self._arrays), {id(self)}
@@ -207,21 +211,20 @@ class Module:
             Where a name is missing or unexpected, or a value is no `dropout_state`.
         """
         options.same_names("state", state, self.random_state(), f"random states of {self!r}")
-        for name, value in state.items():
-            options.values(name or "state", ("seed", "calls"), value)
-        for name, value in state.items():
+        checked = {name: state_argument(name or "state", value) for name, value in state.items()}
+        for name, value in checked.items():
             self._set_random(name, value)
 
-    def _set_random(self, name: str, value: Any) -> None:
+    def _set_random(self, name: str, value: tuple[int, int]) -> None:
         if not name:
-            super().__setattr__("dropout_state", tuple(value))
+            super().__setattr__("dropout_state", value)
             return
         first, _, rest = name.partition(".")
         part = self._parts[first]
         if isinstance(part, Module):
             part._set_random(rest, value)
         else:
-            part.dropout_state = tuple(value)
+            part.dropout_state = value
 
     # --- tapes ---
 
