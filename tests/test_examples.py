@@ -64,7 +64,8 @@ def test_characters_are_foretold(tmp_path: Path) -> None:
 
 
 def test_the_list_has_every_example() -> None:
-    listed = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    listed = {link for link in links if not link.startswith("../")}
     there = {
         str(path.relative_to(ROOT))
         for kind in ("*.py", "*.c", "*.cpp", "*.rs")
