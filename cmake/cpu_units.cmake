@@ -1,9 +1,10 @@
 # The CPU kernels: one list of instruction sets and their formats. Each pair of the two is a unit, an object
 # library of its own that compiles csrc/cpu/kernels/unit.cpp with the set's vector type and flags. The cells'
 # maps compute with float or double: each set compiles csrc/cpu/kernels/maps.cpp for the two, and its units
-# share them.
+# share them. So do those that the Python package alone has around the cells: csrc/nn/kernels/unit.cpp.
 #
-# Results: FUSEDRNN_ISAS_BUILT, the sets of this build, slowest first; FUSEDRNN_UNIT_TARGETS, the libraries;
+# Results: FUSEDRNN_ISAS_BUILT, the sets of this build, slowest first; FUSEDRNN_UNIT_TARGETS, the libraries,
+# and FUSEDRNN_NN_TARGETS, those of nn;
 # fusedrnn_isa.<set>, an interface library with the flags of a set; and the header cpu/isa/unit_list.h in the
 # folder FUSEDRNN_GENERATED_DIR.
 
@@ -56,6 +57,8 @@ set(FUSEDRNN_ISAS_BUILT "")
 set(FUSEDRNN_ISAS_KNOWN "")
 set(FUSEDRNN_UNIT_TARGETS "")
 set(FUSEDRNN_UNIT_LIST "")
+set(FUSEDRNN_NN_TARGETS "")
+set(FUSEDRNN_NN_LIST "")
 
 # fusedrnn_add_isa(<set> HEADER <in csrc> [NEEDS <set>] FORMATS <name> <types>... [OPTIONS <flag>...])
 # What needs another set has that one's vectors, and maps.
@@ -108,6 +111,13 @@ function(_fusedrnn_add_units isa)
       _fusedrnn_add_object(fusedrnn_maps.${isa}.${real} ${isa} csrc/cpu/kernels/maps.cpp
                            FUSEDRNN_MAPS=${real}_maps "FUSEDRNN_MAPS_REAL=${FUSEDRNN_REAL_${real}}")
     endforeach()
+    if(FUSEDRNN_PYTHON OR FUSEDRNN_TESTS)
+      add_library(fusedrnn_nn.${isa} OBJECT csrc/nn/kernels/unit.cpp)
+      target_link_libraries(fusedrnn_nn.${isa} PRIVATE fusedrnn_isa.${isa})
+      set_target_properties(fusedrnn_nn.${isa} PROPERTIES UNITY_BUILD OFF)
+      set(FUSEDRNN_NN_TARGETS ${FUSEDRNN_NN_TARGETS} fusedrnn_nn.${isa} PARENT_SCOPE)
+    endif()
+    set(FUSEDRNN_NN_LIST "${FUSEDRNN_NN_LIST} F(${isa})" PARENT_SCOPE)
   endif()
   while(FUSEDRNN_SET_FORMATS)
     list(POP_FRONT FUSEDRNN_SET_FORMATS format types)
@@ -171,4 +181,7 @@ file(CONFIGURE OUTPUT "${FUSEDRNN_GENERATED_DIR}/cpu/isa/unit_list.h" @ONLY CONT
 #pragma once
 
 #define FUSEDRNN_FOR_EACH_UNIT(F)@FUSEDRNN_UNIT_LIST@
+
+// The sets that have kernels of nn.
+#define FUSEDRNN_FOR_EACH_NN(F)@FUSEDRNN_NN_LIST@
 ")

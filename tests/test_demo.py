@@ -107,7 +107,7 @@ def test_gradients_against_central_differences(cell: str, carried: bool) -> None
 
     parameters = model.parameters()
     assert gradients.keys() == parameters.keys()
-    assert not gradients["embedding"][0].any()
+    assert not gradients["embed.weight"][0].any()
     for name, value in parameters.items():
         numeric = np.full(value.shape, np.nan)
         for at in np.ndindex(value.shape):
@@ -124,7 +124,7 @@ def test_gradients_against_central_differences(cell: str, carried: bool) -> None
 @cells
 def test_steps_give_what_a_whole_chunk_gives(cell: str) -> None:
     model, inputs = small_model(cell), np.array([[1, 2], [3, 4], [0, 1]])
-    whole, _ = model.rnn(model.embedding[inputs])
+    whole, _ = model.rnn(model.embed(inputs))
     state = None
     for t in range(3):
         logits, state = model.step(inputs[t], state)
@@ -212,7 +212,7 @@ def test_threads_do_not_change_the_output(corpus: Path, capsys: pytest.CaptureFi
 def test_training_that_diverges_says_so_and_saves_nothing(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "kept.npz"
+    path = tmp_path / "kept.safetensors"
     path.write_text("the file before")
     options = [*QUICK, "--text", str(corpus), "--lr", "1e38", "--steps", "200"]
     assert main([*options, "--save", str(path)]) == 1

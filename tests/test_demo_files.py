@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from demo_support import QUICK, SMALL, write_corpus
@@ -163,11 +162,11 @@ def test_the_file_of_the_output_is_not_replaced(stream: str, corpus: Path, tmp_p
 
 
 PLACES = [
-    ("/proc/model.npz", "cannot write in /proc: No such file or directory"),
+    ("/proc/model.safetensors", "cannot write in /proc: No such file or directory"),
     ("/proc/self/comm", "cannot write in /proc/{pid}: No such file or directory"),
-    ("{tmp}/none/model.npz", "there is no folder {tmp}/none"),
+    ("{tmp}/none/model.safetensors", "there is no folder {tmp}/none"),
     ("{tmp}/dangling", "there is no folder {tmp}/none"),
-    ("{tmp}/file/model.npz", "Not a directory"),
+    ("{tmp}/file/model.safetensors", "Not a directory"),
     ("{tmp}/loop", "Too many levels of symbolic links"),
     ("{tmp}/" + 300 * "n", "File name too long"),
 ]
@@ -179,7 +178,7 @@ PLACES = [
 def test_a_place_where_nothing_can_be_written(
     place: str, message: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "dangling").symlink_to(tmp_path / "none" / "model.npz")
+    (tmp_path / "dangling").symlink_to(tmp_path / "none" / "model.safetensors")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "file").touch()
     before = names(tmp_path)
@@ -208,7 +207,7 @@ def test_what_is_protected(protected: str) -> None:
         (root := Path(name)).chmod(0o755)
         corpus, folder = write_corpus(root), root / "models"
         folder.mkdir()
-        path = folder / "model.npz"
+        path = folder / "model.safetensors"
         path.write_text("the file before")
         path.chmod(0o444 if protected == "file" else 0o666)
         folder.chmod(0o555 if protected == "folder" else 0o777)
@@ -224,11 +223,11 @@ def test_what_is_protected(protected: str) -> None:
         assert (failed.returncode, failed.stderr) == (2, expected)
         assert failed.stdout.count("model: ") == 1
         assert path.read_text() == "the file before"
-        assert names(folder) == ["model.npz"]
+        assert names(folder) == ["model.safetensors"]
         folder.chmod(0o755)
 
 
-# From nothing at all to all but the archive's last bytes.
+# From nothing at all to all but the file's last bytes.
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_disk_too_small_is_noticed_before_the_training(
@@ -236,7 +235,7 @@ def test_a_disk_too_small_is_noticed_before_the_training(
 ) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
-    path = folder / "model.npz"
+    path = folder / "model.safetensors"
     command = [*QUICK, "--text", str(corpus), "--cell", cell, "--steps", "1", "--save", str(path)]
     assert main(command) == 0
     before = path.read_bytes()
@@ -254,7 +253,7 @@ def test_a_disk_too_small_is_noticed_before_the_training(
     assert failed.stderr == f"fusedrnn demo: --save {path}: {reason}\n"
     assert failed.stdout == ""
     assert path.read_bytes() == before
-    assert names(folder) == ["model.npz"]
+    assert names(folder) == ["model.safetensors"]
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file_and_shows_the_results(
@@ -265,16 +264,14 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_shows_the_results(
 ) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
-    path = folder / "model.npz"
+    path = folder / "model.safetensors"
     path.write_text("the file before")
-    savez = np.savez
 
-    def fill_up(file: Any, **arrays: Any) -> None:
-        savez(file, **arrays)
+    def fill_up(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def train_then_fill_up(*arguments: Any) -> train.Report:
-        monkeypatch.setattr(np, "savez", fill_up)
+        monkeypatch.setattr(os, "fsync", fill_up)
         return train.train(*arguments)
 
     monkeypatch.setattr(cli, "train", train_then_fill_up)
@@ -285,7 +282,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_shows_the_results(
     assert output.err == f"fusedrnn demo: --save {path}: {reason}\n"
     assert "validation:" in output.out
     assert path.read_text() == "the file before"
-    assert names(folder) == ["model.npz"]
+    assert names(folder) == ["model.safetensors"]
 
 
 def test_a_target_that_became_a_fifo_meanwhile(
@@ -296,7 +293,7 @@ def test_a_target_that_became_a_fifo_meanwhile(
 ) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
-    path = folder / "model.npz"
+    path = folder / "model.safetensors"
 
     def train_then_make_a_fifo(*arguments: Any) -> train.Report:
         os.mkfifo(path)
@@ -319,10 +316,13 @@ def test_a_file_that_cannot_be_replaced(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def busy(*_paths: Any) -> None:
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    replace, path = os.replace, tmp_path / "model.safetensors"
 
-    path = tmp_path / "model.npz"
+    def busy(source: Path, target: Path) -> None:
+        if target == path:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replace(source, target)
+
     path.write_text("the file before")
     monkeypatch.setattr(os, "replace", busy)
     arguments = [*QUICK, "--text", str(corpus), "--steps", "2", "--save", str(path)]
@@ -334,13 +334,13 @@ def test_a_file_that_cannot_be_replaced(
     assert checkpoint.load(kept).adam.updates == 2
 
 
-@pytest.mark.parametrize("name", ["model.npz", 255 * "n"], ids=["short", "longest"])
+@pytest.mark.parametrize("name", ["model.safetensors", 255 * "n"], ids=["short", "longest"])
 def test_a_replaced_file_keeps_its_links_and_its_mode(
     name: str, corpus: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
-    path, link = folder / name, tmp_path / "link.npz"
+    path, link = folder / name, tmp_path / "link.safetensors"
     path.write_text("the file before")
     path.chmod(0o640)
     link.symlink_to(path)
@@ -353,7 +353,7 @@ def test_a_replaced_file_keeps_its_links_and_its_mode(
 
 
 def test_a_new_file_has_the_mode_of_any_new_file(corpus: Path, tmp_path: Path) -> None:
-    other, path = tmp_path / "other", tmp_path / "model.npz"
+    other, path = tmp_path / "other", tmp_path / "model.safetensors"
     other.touch()
     assert main([*QUICK, "--text", str(corpus), "--steps", "1", "--save", str(path)]) == 0
     assert path.stat().st_mode == other.stat().st_mode
@@ -363,7 +363,7 @@ def test_a_new_file_has_the_mode_of_any_new_file(corpus: Path, tmp_path: Path) -
 
 
 def test_results_that_nobody_reads_cost_no_model(corpus: Path, tmp_path: Path) -> None:
-    path = tmp_path / "model.npz"
+    path = tmp_path / "model.safetensors"
     options = [*QUICK, "--text", str(corpus), "--steps", "30", "--save", str(path)]
     with subprocess.Popen(
         [*PROGRAM, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -384,7 +384,7 @@ def test_progress_that_cannot_be_shown_costs_no_model(
 ) -> None:
     if redirected == "2>/dev/full" and not Path("/dev/full").is_char_device():
         pytest.skip("this system has no /dev/full")
-    path = tmp_path / "model.npz"
+    path = tmp_path / "model.safetensors"
     options = [*SMALL, "--text", str(corpus), "--steps", "30", "--save", str(path)]
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {redirected}', "sh", *PROGRAM, *options],
@@ -428,7 +428,7 @@ def test_what_cannot_be_read(
 def test_a_checkpoint_that_is_missing(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "none.npz"
+    path = tmp_path / "none.safetensors"
     message = f"--load {path}: No such file or directory"
     refused(["--text", str(corpus), "--load", str(path)], message, capsys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import fusedrnn as fr
 
 # Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, how
 # results find their kind, functions and layers for JAX, and modules for PyTorch.
-DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "schedules", "torch"]
+DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "nn", "schedules", "torch"]
 
 
 def is_special(name: str) -> bool:
@@ -42,6 +43,16 @@ def test_dir_does_not_depend_on_what_was_imported() -> None:
         "import fusedrnn.options; assert dir(fusedrnn) == before, dir(fusedrnn)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_of_nn_names_what_there_is() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "nn.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![-\w])nn\.(\w+)", page))
+    assert named <= set(fr.nn.__all__)
+    results = {"Checkpoint", "Memory", "MemoryGradient", "ModuleTape", "RowGradient"}
+    gradients = {"mse_grad", "quantile_grad", "ctc_grad"}  # "and mse_grad"
+    assert named | results | gradients == set(fr.nn.__all__)
+    assert all(name in page for name in gradients)
 
 
 # The demo
@@ -73,6 +84,8 @@ class Uses(ast.NodeVisitor):
         owner = ast.unparse(node.value)
         if owner == "fusedrnn":
             self._check(node.attr)
+        elif owner == "nn":
+            self._check(f"nn.{node.attr}")
         elif (
             node.attr.startswith("_")
             and not is_special(node.attr)
@@ -89,7 +102,9 @@ class Uses(ast.NodeVisitor):
                 self._check(rest)
 
     def _check(self, name: str) -> None:
-        if name not in fr.__all__ and name.partition(".")[0] not in {"cli", "demo"}:
+        first, _, rest = name.partition(".")
+        of_nn = first == "nn" and (not rest or rest in fr.nn.__all__)
+        if name not in fr.__all__ and first not in {"cli", "demo"} and not of_nn:
             self.private.append(name)
 
 
@@ -111,6 +126,8 @@ def test_commands_use_public_names_alone(path: Path) -> None:
         "import fusedrnn._core as core",
         "fusedrnn.functional.gru",
         "model.rnn._runs",
+        "from fusedrnn.nn import products",
+        "nn.products.times",
         "importlib.import_module('fusedrnn.options')",
     ],
 )

@@ -23,8 +23,9 @@ ALLOWED = re.compile(
 )
 
 
-# Targets of cmake/cpu_units.cmake: fusedrnn_unit.<set>.<format>, fusedrnn_maps.<set>.<real>.
-TARGET = re.compile(r"^fusedrnn_(?:unit|maps)\.(.*)\.dir$")
+# Targets of cmake/cpu_units.cmake: fusedrnn_unit.<set>.<format>, fusedrnn_maps.<set>.<real>,
+# fusedrnn_nn.<set>.
+TARGET = re.compile(r"^fusedrnn_(?:unit|maps|nn)\.(.*)\.dir$")
 
 
 def violations(object_file: Path, unit: str, nm: str) -> list[str]:

@@ -14,6 +14,8 @@
     y_t, state = frozen.step(x_t, state)
     frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
+    from fusedrnn import nn                                 # losses, attention, checkpoints
+
     import fusedrnn.torch                                   # modules for PyTorch, with autograd
     import fusedrnn.jax                                     # functions and layers for JAX
 
@@ -140,12 +142,13 @@ from fusedrnn.truncated import Chunk, tbptt
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
     from fusedrnn import jax as jax
+    from fusedrnn import nn as nn
     from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
         """Import these where they are first used: most programs use none of them."""
-        if name in ("convert", "jax", "torch"):
+        if name in ("convert", "jax", "nn", "torch"):
             return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -250,6 +253,6 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    modules = {"convert", "cuda_arrays", "interop", "schedules"}
+    modules = {"convert", "cuda_arrays", "interop", "nn", "schedules"}
     modules |= {name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None}
     return sorted({*__all__, *modules, *special} - {"__main__"})

@@ -76,6 +76,10 @@ class Network:
         reserve: _Array | None = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
+def make_plain_call(
+    network: Network, names: tuple[str | None, ...]
+) -> Callable[[dict[str, Any], Any, Any, int], Any]: ...
+
 @final
 class Tape:
     def __init__(
@@ -229,6 +233,45 @@ def rms_prop_step(
     momentum: float,
     centered: bool,
 ) -> None: ...
+def nn_cross_entropy(
+    logits: _FloatArray,
+    targets: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.uint8] | None,
+    smoothing: float,
+    scale: float,
+    gradient: _FloatArray | None,
+) -> npt.NDArray[np.float64]: ...
+def nn_ctc(
+    logits: _FloatArray,
+    targets: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    target_lengths: npt.NDArray[np.int64],
+    blank: int,
+    scales: npt.NDArray[np.float64],
+    zero_infinity: bool,
+    gradient: _FloatArray | None,
+) -> npt.NDArray[np.float64]: ...
+def nn_attention(
+    query: _FloatArray,
+    keys_t: _FloatArray,
+    values: _FloatArray,
+    lengths: npt.NDArray[np.int64],
+    scale: float,
+    v: _FloatArray | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+def nn_attention_backward(
+    query: _FloatArray,
+    keys: _FloatArray,
+    values_t: _FloatArray,
+    lengths: npt.NDArray[np.int64],
+    scale: float,
+    v: _FloatArray | None,
+    weights: _FloatArray,
+    dy: _FloatArray,
+    dweights: _FloatArray | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]: ...
+def nn_transposed(x: _FloatArray) -> npt.NDArray[Any]: ...
+def nn_dropout(x: _FloatArray, rate: float, seed: int) -> npt.NDArray[Any]: ...
 def check_outputs(arrays: dict[str, npt.NDArray[Any]]) -> None: ...
 def check_on_cuda(
     name: str, obj: _Array, shape: tuple[int | None, ...], dtype: str, device: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +44,12 @@ def load_safetensors(path: Any) -> dict[str, Array]:
     ImportError
         Where the package safetensors is missing.
     """
-    safetensors = packages.load("load_safetensors", "safetensors")
-    data = files.read("path", path)
+    return parse("load_safetensors", path, files.read("path", path))
+
+
+def parse(function: str, path: Any, data: bytes) -> dict[str, Array]:
+    """Return the arrays of a file that was read from `path`, for a public function."""
+    safetensors = packages.load(function, "safetensors")
     try:
         found = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
@@ -52,6 +57,13 @@ def load_safetensors(path: Any) -> dict[str, Array]:
             f"path: expected a safetensors file at {path}, got none ({error})"
         ) from error
     return {name: _array(name, tensor) for name, tensor in found}
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    """Return the words in the header of a file that `parse` has accepted."""
+    size = int.from_bytes(data[:8], "little")
+    words: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    return words
 
 
 def _array(name: str, tensor: Mapping[str, Any]) -> Array:

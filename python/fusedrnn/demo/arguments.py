@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     result.set_defaults(steps=STEPS, generate=GENERATE, temperature=TEMPERATURE)
 
     files = result.add_argument_group("files and output")
-    files.add_argument("--save", type=Path, metavar="FILE", help="write a checkpoint (.npz)")
+    files.add_argument("--save", type=Path, metavar="FILE", help="write a checkpoint (safetensors)")
     files.add_argument("--load", type=Path, metavar="FILE", help="go on from a checkpoint")
     files.add_argument("--quiet", action="store_true", help="no progress bar")
     return result

@@ -1,17 +1,16 @@
-"""A training session in one ``.npz`` file, without pickle.
+"""A training session in one file of `fusedrnn.nn`'s: safetensors, with a digest.
 
-``header`` is JSON: format, sizes, vocabulary, training options, counters. Beside it stand the
-arrays ``parameter/<name>``, ``adam/<name>`` as in Adam's state dict and, where there is a recurrent
-state to carry on, ``state/0`` (h) and for an LSTM ``state/1`` (c).
+Its metadata has format, sizes, vocabulary, training options and counters. The model and Adam are
+there as `nn.save_checkpoint` has them and, where there is a recurrent state to carry on, arrays
+``state.0`` (h) and for an LSTM ``state.1`` (c).
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import secrets
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 import fusedrnn
+from fusedrnn import nn
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.files import check_regular
 from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
 from fusedrnn.demo.text import Vocabulary
 from fusedrnn.demo.train import Session, TrainingOptions
 
-FORMAT = "fusedrnn-demo-2"
-ADAM = "adam"  # before the names of its state
+FORMAT = "fusedrnn-demo-3"
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 T = TypeVar("T", int, float, str)
@@ -51,7 +50,7 @@ def rehearse(path: Path, session: Session) -> None:
     state = tuple(np.zeros(shape, np.float32) for _ in range(parts))
     target = path.resolve()
     with _told_of(path, f"cannot write in {target.parent}: "):
-        _write(target, _arrays_of(session, state)).unlink()
+        _write(target, session, state).unlink()
 
 
 def save(path: Path, session: Session) -> None:
@@ -65,7 +64,7 @@ def save(path: Path, session: Session) -> None:
     """
     target = path.resolve()  # through a symbolic link, which stays one
     with _told_of(path, f"cannot write in {target.parent}: "):
-        written = _write(target, _arrays_of(session, _state_parts(session.state)))
+        written = _write(target, session, _state_parts(session.state))
     try:
         with _told_of(path):
             if target.exists():
@@ -82,25 +81,15 @@ def _told_of(path: Path, what: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise CommandError(f"--save {path}: {what}{error.strerror or error}") from None
+    except ImportError as error:
+        raise CommandError(f"--save {path}: {error}") from None
 
 
-def _write(target: Path, arrays: Arrays) -> Path:
-    """Write arrays to a new file in the folder of ``target``: all of them, or there is no file."""
+def _write(target: Path, session: Session, state: tuple[npt.NDArray[Any], ...]) -> Path:
+    """Write a session to a new file in the folder of ``target``: all of it, or there is no file."""
     # A name that nobody has, not even as a link to something else, and no longer than any name.
-    path = target.with_name(f".fusedrnn-demo-{secrets.token_hex(8)}.npz")
-    with open(path, "xb") as file:
-        try:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # no name of ours is a flag
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-    return path
-
-
-def _arrays_of(session: Session, state: tuple[npt.NDArray[Any], ...]) -> Arrays:
-    header = {
+    path = target.with_name(f".fusedrnn-demo-{secrets.token_hex(8)}.safetensors")
+    metadata = {
         "format": FORMAT,
         "model": asdict(session.model.config),
         "vocabulary": session.vocabulary.characters,
@@ -108,11 +97,11 @@ def _arrays_of(session: Session, state: tuple[npt.NDArray[Any], ...]) -> Arrays:
         "text": session.text,
         "position": session.position,
     }
-    arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header))}
-    groups = {"parameter": session.model.parameters(), ADAM: session.adam.state_dict()}
-    for group, members in groups.items():
-        arrays |= {f"{group}/{name}": value for name, value in members.items()}
-    return arrays | {f"state/{k}": value for k, value in enumerate(state)}
+    if session.options.clip == math.inf:
+        metadata["options"] = asdict(session.options) | {"clip": None}  # JSON has no infinity
+    arrays = {f"state.{k}": value for k, value in enumerate(state)}
+    nn.save_checkpoint(path, session.model, session.adam, arrays=arrays, metadata=metadata)
+    return path
 
 
 def load(path: Path) -> Session:
@@ -124,39 +113,20 @@ def load(path: Path) -> Session:
         If the file is missing, damaged, or none of ours.
     """
     try:
-        check_regular("--load", path)  # an archive is read from its end: no pipe, no device
-        return _session(_read(path))
+        check_regular("--load", path)
+        return _session(nn.load_checkpoint(path))
     except OSError as error:
         raise CommandError(f"--load {path}: {error.strerror or error}") from None
+    except ImportError as error:
+        raise CommandError(f"--load {path}: {error}") from None
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CommandError(f"--load {path}: not a checkpoint of this demo ({reason})") from None
 
 
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with open(path, "rb") as file:
-        try:
-            # The checksums first: NumPy would believe a damaged array's word about its size.
-            with zipfile.ZipFile(file) as archive:
-                # Nor is there more to read than the file has bytes.
-                if any(member.compress_type for member in archive.infolist()):
-                    raise ValueError("it is compressed")
-                damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"{damaged!r} is damaged")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            # zipfile, zlib, struct, NumPy and tokenize all have errors of their own for this.
-            raise ValueError(error) from error
-
-
-def _session(arrays: Arrays) -> Session:
-    header = json.loads(str(arrays["header"]))
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+def _session(saved: nn.Checkpoint) -> Session:
+    header = saved.metadata
+    if header.get("format") != FORMAT:
         raise ValueError(f"expected the format {FORMAT}")
     vocabulary = Vocabulary(_typed(header, "vocabulary", str))
     sizes, training = header["model"], header["options"]
@@ -171,23 +141,23 @@ def _session(arrays: Arrays) -> Session:
         batch=_typed(training, "batch", int),
         chunk=_typed(training, "chunk", int),
         lr=_typed(training, "lr", float),
-        clip=_typed(training, "clip", float),
+        clip=math.inf if training["clip"] is None else _typed(training, "clip", float),
         seed=_typed(training, "seed", int),
     )
-    _check(config, options, vocabulary, arrays)
+    _check(config, options, vocabulary, saved.model)
 
+    for group in (saved.model, saved.optimizer or {}):
+        for name, value in group.items():
+            _check_finite(name, value)
     model = CharModel(config, options.seed)
     for name, value in model.parameters().items():
-        value[...] = _array(arrays, f"parameter/{name}", value.shape)
+        _array(saved.model, name, value.shape)
     adam = fusedrnn.Adam(model.parameters())
-    saved = {name: value for name, value in arrays.items() if name.startswith(f"{ADAM}/")}
-    adam.load_state_dict({name.removeprefix(f"{ADAM}/"): saved[name] for name in saved})
-    for name, value in saved.items():
-        _check_finite(name, value)
+    saved.restore(model, adam)
     position = _typed(header, "position", int)
     if position < 0:
         raise ValueError("a count below zero")
-    state = _state(arrays, config, options.batch)
+    state = _state(saved.arrays, config, options.batch)
     return Session(model, vocabulary, adam, options, _typed(header, "text", str), position, state)
 
 
@@ -199,9 +169,9 @@ def _check(
         raise ValueError(f"unknown cell {config.cell!r}")
     if config.vocabulary != len(vocabulary):
         raise ValueError(f"{len(vocabulary)} characters for a vocabulary of {config.vocabulary}")
-    _array(arrays, "parameter/embedding", (config.vocabulary, config.embedding))
-    _array(arrays, "parameter/out.weight", (config.vocabulary, config.hidden))
-    _array(arrays, f"parameter/rnn.bias_hh_l{config.layers - 1}", None)
+    _array(arrays, "embed.weight", (config.vocabulary, config.embedding))
+    _array(arrays, "out.weight", (config.vocabulary, config.hidden))
+    _array(arrays, f"rnn.bias_hh_l{config.layers - 1}", None)
     if min(options.batch, options.chunk) < 1 or not (options.lr > 0 and options.clip > 0):
         raise ValueError("training options out of range")
 
@@ -217,11 +187,11 @@ def _state_shape(config: ModelConfig, batch: int) -> tuple[int, ...]:
 
 
 def _state(arrays: Arrays, config: ModelConfig, batch: int) -> State:
-    if "state/0" not in arrays:
+    if "state.0" not in arrays:
         return None
     shape = _state_shape(config, batch)
-    h = _array(arrays, "state/0", shape)
-    return (h, _array(arrays, "state/1", shape)) if config.cell == "lstm" else h
+    h = _array(arrays, "state.0", shape)
+    return (h, _array(arrays, "state.1", shape)) if config.cell == "lstm" else h
 
 
 def _array(arrays: Arrays, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.float32]:

@@ -56,13 +56,18 @@ class Draws:
 
     @state.setter
     def state(self, value: Any) -> None:
-        seed, calls = options.values("dropout_state", ("seed", "calls"), value)
-        first = options.count("dropout_state[0]", seed)
-        if first >= _SEEDS:
-            raise ValueError(f"dropout_state[0]: expected less than 2**64, got {first}")
-        number = options.count("dropout_state[1]", calls)
+        checked = state_argument("dropout_state", value)
         with self._lock:
-            self._seed, self._calls = first, number
+            self._seed, self._calls = checked
+
+
+def state_argument(name: str, value: object) -> tuple[int, int]:
+    """A `dropout_state`."""
+    seed, calls = options.values(name, ("seed", "calls"), value)
+    first = options.count(f"{name}[0]", seed)
+    if first >= _SEEDS:
+        raise ValueError(f"{name}[0]: expected less than 2**64, got {first}")
+    return first, options.count(f"{name}[1]", calls)
 
 
 class DropoutMode:

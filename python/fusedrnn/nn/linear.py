@@ -1,0 +1,94 @@
+"""Linear layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import options
+from fusedrnn.nn import arrays, products
+from fusedrnn.nn.arrays import Array, Dtype
+from fusedrnn.nn.module import Module, ModuleTape
+
+
+class Linear(Module):
+    """A linear layer over the last axis, ``y = x W^T + b``: the same at every step.
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        I and O.
+    bias : bool
+    dtype : "float32" or "float64"
+    seed : int, optional
+        Seeds the initial weights, uniform from -1/sqrt(I) to 1/sqrt(I) as PyTorch's.
+
+    Attributes
+    ----------
+    weight : array [O, I]
+    bias : array [O], or None
+    """
+
+    weight: Array
+    bias: Array | None
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        bias: bool = True,
+        dtype: Dtype = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = options.positive("input_size", input_size)
+        self.output_size = options.positive("output_size", output_size)
+        self.dtype = arrays.dtype(dtype)
+        random = np.random.default_rng(options.seed(seed))
+        bound = self.input_size**-0.5
+        shape = self.output_size, self.input_size
+        self.add_parameter("weight", random.uniform(-bound, bound, shape).astype(self.dtype))
+        if options.flag("bias", bias):
+            values = random.uniform(-bound, bound, self.output_size).astype(self.dtype)
+            self.add_parameter("bias", values)
+        else:
+            self.bias = None
+
+    def __repr__(self) -> str:
+        extra = "" if self.bias is not None else ", bias=False"
+        extra += "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
+        return f"Linear({self.input_size}, {self.output_size}{extra})"
+
+    def __call__(self, x: Any) -> Array:
+        """Return y [..., O] of x [..., I]: the same bits for a row whatever the others."""
+        return self._outputs(arrays.last_axis("x", x, self.input_size, self.dtype))
+
+    def forward(self, x: Any) -> tuple[Array, ModuleTape]:
+        """Return y [..., O] of x [..., I], and what `backward` needs; it refers to x.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where x is of the wrong shape or dtype.
+        """
+        source = arrays.last_axis("x", x, self.input_size, self.dtype)
+        return self._outputs(source), self.make_tape(x=source)
+
+    def backward(self, tape: ModuleTape, dy: Any) -> dict[str, Array]:
+        """Return the gradients of ``sum(dy * y)``, dy [..., O]: "x", "weight" and "bias"."""
+        x: Array = self.read_tape(tape)["x"]
+        shape = *x.shape[:-1], self.output_size
+        dy_ = arrays.like("dy", dy, shape, self.dtype).reshape(-1, self.output_size)
+        grads = {
+            "x": products.times(dy_, self.weight.T).reshape(x.shape),
+            "weight": products.sum_of_products(dy_, x.reshape(-1, self.input_size)),
+        }
+        if self.bias is not None:
+            grads["bias"] = products.sum_of_rows(dy_)
+        return grads
+
+    def _outputs(self, x: Array) -> Array:
+        y = products.times(x.reshape(-1, self.input_size), self.weight, self.bias)
+        return y.reshape(*x.shape[:-1], self.output_size)
