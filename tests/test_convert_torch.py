@@ -143,7 +143,8 @@ def test_a_part_of_a_model() -> None:
         to_torch(gru, "encoder.1") | to_torch(fr.LSTM(H, I), "decoder"), strict=False
     )
     message = (
-        "source: expected an RNN, GRU, LSTM or cell of torch.nn at prefix {!r}, got {}; "
+        "source: expected a module of torch.nn or fusedrnn.torch with recurrent weights at prefix "
+        "{!r}, got {}; "
         "there are such at 'encoder.1', 'decoder'"
     )
     rejected(ValueError, message.format("", "Model"), from_torch, model)
@@ -230,6 +231,55 @@ def test_layers_whose_biases_are_left_out() -> None:
     for kind, known in ((fr.MinGRU, {"cell": "mingru"}), (fr.SLSTM, {"cell": "slstm"})):
         layer = kind(I, H, bias=False, batch_first=True, seed=7)
         same_layer(from_torch(layer.state_dict(), batch_first=True, **known), layer)
+
+
+OWN_MODULES = {
+    "LSTM": {"num_layers": 2, "bidirectional": True, "batch_first": True, "cell_clip": 0.3},
+    "GRU": {"reset_after": False, "zoneout": 0.3},
+    "RNN": {"nonlinearity": "sigmoid", "heads": 2, "clip": 0.5},
+    "WorldModelGRU": {"dtype": torch.float64},
+    "IndRNN": {"nonlinearity": "tanh"},
+    "MinGRU": {"candidate": "positive"},
+    "MinLSTM": {"dtype": torch.bfloat16},
+    "SLSTM": {"forget": "exp", "heads": 2},
+    "GRUCell": {},
+    "LSTMCell": {"coupled": True, "bias": False},
+}
+
+
+@pytest.mark.parametrize("name", OWN_MODULES)
+def test_a_module_of_fusedrnn_torch(name: str) -> None:
+    torch.manual_seed(3)
+    module = getattr(fr.torch, name)(I, 4, **OWN_MODULES[name]).eval()
+    layer = from_torch(torch.nn.ModuleDict({"rnn": module}), "rnn")
+    assert type(layer).__name__ == name.removesuffix("Cell")
+    x = torch.randn(3, 2, I, dtype=next(module.parameters()).dtype)
+    with torch.no_grad():
+        if "Cell" in name:
+            expected = parts(module(x[0]))
+            got = [state[0] for state in parts(layer(x[:1])[1])]
+        else:
+            (y, state), (our_y, our_state) = module(x), layer(x)
+            expected, got = [y, *parts(state)], [our_y, *parts(our_state)]
+    assert all(map(torch.equal, got, expected))
+
+
+def test_a_module_of_fusedrnn_torch_as_it_is_now() -> None:
+    module = torch.nn.utils.parametrizations.weight_norm(fr.torch.GRU(I, H), "weight_hh_l0")
+    layer = from_torch(module.double())
+    assert layer.dtype == "float64"
+    close(layer.parameters()["weight_hh_l0"], module.weight_hh_l0.detach())
+    assert from_torch(fr.torch.GRU(I, H), batch_first=True).batch_first
+    replaced = module_of("lstm")
+    fr.torch.replace(replaced)
+    check_same_function(replaced, from_torch(replaced))
+
+
+@pytest.mark.parametrize("option", ["reset_after", "cell", "heads"])
+def test_a_module_of_fusedrnn_torch_knows_its_options(option: str) -> None:
+    value = {"reset_after": True, "cell": "mingru", "heads": 1}[option]
+    message = f"{option}: expected None for a module of fusedrnn.torch, got {value!r}"
+    rejected(ValueError, message, from_torch, fr.torch.GRU(I, H), **{option: value})
 
 
 def test_what_is_no_layer_of_our_own() -> None:

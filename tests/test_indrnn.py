@@ -140,6 +140,18 @@ def test_a_sequence_alone_or_in_a_batch(dtype: str) -> None:
         place().check_alike(alone, rows)
 
 
+@nonlinearities
+def test_the_state_that_a_reset_puts_in_place(nonlinearity: str) -> None:
+    problem, upstream = problem_of("float64", steps=40, batch=4, input_size=3, hidden_size=5)
+    problem |= {"reset_h": np.linspace(-1, 1, 5), "nonlinearity": nonlinearity}
+    y, _, tape = fr.indrnn_forward(**problem)
+    rnn_y, _, rnn_tape = fr.rnn_forward(**as_rnn(problem))
+    got = {"y": y, "dreset_h": fr.indrnn_backward(tape, **upstream).dreset_h}
+    wanted = {"y": rnn_y, "dreset_h": fr.rnn_backward(rnn_tape, **upstream).dreset_h}
+    check(got, wanted, BOUND["float64"])
+    assert got["dreset_h"].any()
+
+
 def test_threads_do_not_change_a_bit() -> None:
     given, upstream = problem_of("float32", steps=60, batch=6, input_size=64, hidden_size=256)
     results = []

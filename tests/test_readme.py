@@ -7,13 +7,14 @@ import builtins
 import re
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fusedrnn as fr
 from fusedrnn.__main__ import main
+from pages import Block, blocks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,36 +22,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Examples that are not run, by their section, and why.
 NOT_RUN = {"On a GPU": "takes arrays of PyTorch, CuPy or JAX on a CUDA device, and makes some"}
 
-
-class Block(NamedTuple):
-    """A fenced block: the heading above it, its language, its first line and its text."""
-
-    section: str
-    language: str
-    line: int
-    code: str
-
-
-def blocks(language: str) -> list[Block]:
-    found, section, begin = [], "", 0
-    lines = README.splitlines()
-    kind: str | None = None
-    for number, line in enumerate(lines, 1):
-        if line.startswith("```"):
-            if kind is None:
-                kind, begin = line.removeprefix("```"), number + 1
-            else:
-                # Blank lines before it, so that a traceback names the line in README.
-                code = "\n" * (begin - 1) + "\n".join(lines[begin - 1 : number - 1])
-                found.append(Block(section, kind, begin, code))
-                kind = None
-        elif kind is None and line.startswith("#"):
-            section = line.lstrip("# ")
-    assert kind is None, "a block without an end"
-    return [block for block in found if block.language == language]
-
-
-PYTHON = blocks("python")
+BLOCKS = blocks(README)
+PYTHON = [block for block in BLOCKS if block.language == "python"]
 RUN = [block for block in PYTHON if block.section not in NOT_RUN]
 
 
@@ -148,7 +121,13 @@ CMAKE += (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
 def commands() -> list[list[str]]:
     """Return the words of all commands: whole blocks, and what prose has between backticks."""
     inline = re.findall(r"`((?:[A-Z_]+=\S+ )?(?:pip|python|pytest|cmake)(?: [^`\n]+)?)`", README)
-    lines = [line for block in blocks("sh") for line in block.code.splitlines() if line]
+    lines = [
+        line
+        for block in BLOCKS
+        if block.language == "sh"
+        for line in block.code.splitlines()
+        if line
+    ]
     return [shlex.split(part) for line in (*lines, *inline) for part in line.split("&&")]
 
 
@@ -176,6 +155,8 @@ def check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             shown = capsys.readouterr().out
             for option in options:
                 assert not option.startswith("-") or option in shown, option
+        case ["python", "-m", "sphinx", source, _]:
+            assert (ROOT / source / "conf.py").is_file()
         case ["python", script, *options]:
             source = (ROOT / script).read_text(encoding="utf-8")
             for option in options:

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <exception>
 #include <string>
 
@@ -68,10 +69,19 @@ PYBIND11_MODULE(_core, m) {
   register_xla_handlers(m);
   m.def("info", &info, "Version, instruction sets, threads and devices.");
   m.def("set_num_threads", &set_threads, py::arg("n"),
-        "Sets the largest number of threads a call may use, the calling one included.");
-  m.def("get_num_threads", &fusedrnn::get_num_threads, "That number.");
+        "Set the largest number of threads that a call may use, the calling one included.\n\n"
+        "Parameters\n----------\nn : int\n    From 1 to 1024. Smaller calls use fewer; results are "
+        "the same bits for any number.\n\n"
+        "Raises\n------\nValueError, TypeError\n    For another number, or what is none.");
+  m.def("get_num_threads", &fusedrnn::get_num_threads,
+        "Return the largest number of threads that a call may use, the calling one included.\n\n"
+        "At first that of FUSEDRNN_NUM_THREADS or OMP_NUM_THREADS, else of the CPUs that the "
+        "process may use.");
   m.def("release_memory", &free_kept,
         "Gives kept memory back to the system; returns how many bytes.");
+  m.def(
+      "environment_variable", [](const char* name) { return std::getenv(name); }, py::arg("name"),
+      "Its value as it is now, or None.");
   m.def("set_cuda_library", &set_library, py::arg("path"),
         "Where the CUDA library is, unless the environment says otherwise.");
   m.def("require_cuda_device", &require_device, py::arg("name"), py::arg("device"),

@@ -62,6 +62,7 @@ struct LstmOf : Table, LstmNames<Table::kGates> {
   static constexpr State kStates[] = {{"h", kProjects ? 'P' : 'H'}, {"c", 'H'}};
   static constexpr int kSaved = Table::kGates;  // c is computed again, it costs less than its store
   static constexpr int kUnitVectors = 1;
+  static constexpr bool kReadsH = false;
 
   enum Gate { I, F = kCoupled ? -1 : 1, G = kCoupled ? 1 : 2, O };
   enum { H, C };

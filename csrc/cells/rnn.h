@@ -56,6 +56,7 @@ struct Rnn : OneStage<1> {
   static constexpr State kStates[] = {{"h", 'H'}};
   static constexpr int kSaved = 1;  // h itself
   static constexpr int kUnitVectors = 2;
+  static constexpr bool kReadsH = false;
 
   template <int Index, class V>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V*, V* saved, V* next, V*) {

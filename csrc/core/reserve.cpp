@@ -98,6 +98,8 @@ ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, 
   const CudaPlugin* const cuda = is_cuda(device) ? &cuda_plugin() : nullptr;
   ReserveLayout layout;
   layout.alignment_ = cuda != nullptr ? kCudaAlignment : kLine;
+  layout.rows.reserve(network.rows.size());
+  layout.runs.reserve(network.runs.size());
   if (cuda == nullptr) {
     layout.take(sizeof(ReserveHeader));
     for (const bool reverse : {false, true}) {

@@ -1,8 +1,8 @@
 /* Streams a signal through a model file, sample by sample in blocks, at the pace of a sound card:
  * what an effect does inside an audio callback. The model takes one number a sample and gives one:
  *
- *   python -c "import fusedrnn as fr; fr.LSTM(1, 32, proj_size=1,
- * seed=0).freeze().save('amp.frnn')" stream amp.frnn 2 out.f32
+ *   python -c "import fusedrnn as f; f.LSTM(1, 32, proj_size=1).freeze().save('amp.frnn')"
+ *   stream amp.frnn 2 out.f32
  *
  * 2 seconds of a sawtooth at 48 kHz; out.f32 gets what came out, as raw floats. A block is late, an
  * xrun, where it is not done when the sound card would have played the one before. */

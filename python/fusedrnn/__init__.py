@@ -1,4 +1,4 @@
-"""Fused RNN, GRU and LSTM kernels, forward and backward.
+"""Fused RNN, GRU and LSTM kernels, forward and backward::
 
     y, h_n, tape = fusedrnn.gru_forward(x, w_ih, w_hh)      # one layer, one direction
     grads = fusedrnn.gru_backward(tape, dy)
@@ -73,6 +73,7 @@ from fusedrnn.cells.lstm import (
     LSTM,
     LSTMGradients,
     PeepholeLSTMGradients,
+    PeepholeProjectionLSTMGradients,
     ProjectionLSTMGradients,
     lstm,
     lstm_backward,
@@ -174,6 +175,7 @@ __all__ = [
     "MinLSTM",
     "MinLSTMGradients",
     "PeepholeLSTMGradients",
+    "PeepholeProjectionLSTMGradients",
     "ProjectionLSTMGradients",
     "RMSprop",
     "RNNGradients",

@@ -40,6 +40,14 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     ----------
     R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
     ICML (2013), algorithm 1.
+
+    Examples
+    --------
+    >>> grads = {"weight": np.array([3.0, 4.0]), "x": np.array([100.0])}
+    >>> fr.clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads["weight"].round(6).tolist(), grads["x"].tolist()
+    ([0.6, 0.8], [100.0])
     """
     limit = _limit("max_norm", max_norm)
     arrays = _parameters(grads)

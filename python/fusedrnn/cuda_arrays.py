@@ -64,7 +64,7 @@ class CudaKind(Protocol):
     def write(self, array: Any, values: NDArray[Any]) -> None:
         """Set a dense array to these values, of its shape and width; for parameters of layers.
 
-        Those of bfloat16 come as they do in `fusedrnn.bf16`: 16 bits each, to be viewed.
+        Those of bfloat16 come as an array of one field of 16 bits, to be viewed.
         """
 
     def read(self, array: Any) -> NDArray[Any]:
@@ -225,6 +225,16 @@ def register(array_type: type, kind: CudaKind) -> None:
     """Make the CUDA arrays of another library known: `kind` for `array_type` and its subclasses.
 
     Results of calls whose `x` is one of them are what `kind.empty` makes.
+
+    Parameters
+    ----------
+    array_type : type
+    kind : CudaKind
+
+    Raises
+    ------
+    TypeError
+        Where `array_type` is no type.
     """
     if not isinstance(array_type, type):
         raise TypeError(f"array_type: expected a type, got {type(array_type).__name__}")

@@ -32,8 +32,13 @@ def converter_to_kind_of(x: A) -> Callable[[Any], A]:
     array of bfloat16 asks for ml_dtypes.
     """
     if isinstance(x, np.ndarray):
-        return bf16.for_numpy
+        return as_it_is if x.dtype.char in "efd" else bf16.for_numpy
     return partial(_export, _from_dlpack_of(x))
+
+
+def as_it_is(array: Any) -> Any:
+    """The array."""
+    return array
 
 
 def _from_dlpack_of(x: A) -> Callable[[Any], A] | None:

@@ -1,4 +1,4 @@
-"""Optimisers: parameters by name that follow their gradients, updated in place.
+"""Optimisers: parameters by name that follow their gradients, updated in place::
 
     optimizer = fusedrnn.Adam(layer.parameters(), lr=1e-3)
     for x, target in batches:
@@ -296,6 +296,14 @@ class SGD(Optimizer):
     ----------
     I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum
     in deep learning", ICML (2013), in PyTorch's form.
+
+    Examples
+    --------
+    >>> p = np.array([1.0, 2.0])
+    >>> sgd = fr.SGD({"p": p}, lr=0.5)
+    >>> sgd.step({"p": np.array([1.0, -1.0])})
+    >>> p.tolist()
+    [0.5, 2.5]
     """
 
     def __init__(

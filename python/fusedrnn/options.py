@@ -151,7 +151,10 @@ def masks(
 ) -> tuple[Any, Any, Any, bool, tuple[Any, ...] | None] | None:
     """What the compiled module takes of the masks of a call."""
     shows_last = choice("padding", padding, PADDINGS) == "last"
-    reset = None if all(state is None for state in reset_states) else reset_states
+    reset = None
+    for state in reset_states:
+        if state is not None:
+            reset = reset_states
     if lengths is None and mask is None and resets is None and reset is None:
         return None
     return lengths, mask, resets, shows_last, reset

@@ -21,10 +21,23 @@ from fusedrnn import options
 
 Schedule: TypeAlias = Callable[[int], float]
 
+__all__ = ["Constant", "Cosine", "Exponential", "Schedule", "Step", "WarmUp"]
+
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate for all updates."""
+    """The same rate for all updates.
+
+    Parameters
+    ----------
+    lr : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a wrong value or type; the message names it.
+    """
 
     lr: float
 
@@ -46,6 +59,22 @@ class WarmUp:
     then : float or schedule
         The rate, or a schedule whose first update is the one after these; they rise to its first
         rate.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Constant`.
+
+    References
+    ----------
+    P. Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour" (2017),
+    arXiv:1706.02677, section 2.2.
+
+    Examples
+    --------
+    >>> lr = fr.schedules.WarmUp(4, fr.schedules.Cosine(1.0, 100))
+    >>> [lr(update) for update in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     updates: int
@@ -64,6 +93,18 @@ class WarmUp:
 @dataclass(frozen=True)
 class Cosine:
     """Falls from `lr` to `lowest` within `updates`, on half a period of a cosine; then stays there.
+
+    Parameters
+    ----------
+    lr, lowest : float
+        The first rate and the last one, each at least 0.
+    updates : int
+        How many there are from the one to the other, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Constant`.
 
     References
     ----------
@@ -87,7 +128,20 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Multiplied by `factor` from each update to the next."""
+    """Multiplied by `factor` from each update to the next.
+
+    Parameters
+    ----------
+    lr : float
+        The rate of the first update, at least 0.
+    factor : float
+        At least 0; below 1 the rate falls.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Constant`.
+    """
 
     lr: float
     factor: float
@@ -102,7 +156,22 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Step:
-    """Multiplied by `factor` once after every so many updates."""
+    """Multiplied by `factor` once after every so many updates.
+
+    Parameters
+    ----------
+    lr : float
+        The rate of the first updates, at least 0.
+    every : int
+        How many updates have the same rate, at least 1.
+    factor : float
+        At least 0; below 1 the rate falls.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Constant`.
+    """
 
     lr: float
     every: int

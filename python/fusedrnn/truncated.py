@@ -22,8 +22,20 @@ Loss = Callable[[Any, int, int], tuple[Any, Any]]
 class Chunk(Generic[A]):
     """Steps start to stop of a sequence, and what their loss needs to go back.
 
-    `y` is the layer's output of these steps, `state` the state after them. `loss` and `grads` hold
-    what came of the loss that `tbptt` was given.
+    Attributes
+    ----------
+    start : int
+        The first step.
+    stop : int
+        The one behind the last.
+    y : array [stop - start, B, H], or [B, stop - start, H] with ``batch_first=True``
+        The layer's output of these steps.
+    state : array [L, B, H], or a tuple of them
+        The state after them, in the layer's form.
+    loss : optional
+        What the loss that `tbptt` was given returned; None where there was none.
+    grads : dict, optional
+        What `backward` returned for it.
     """
 
     start: int
@@ -124,6 +136,18 @@ def tbptt(
     ----------
     R. J. Williams, J. Peng, "An efficient gradient-based algorithm for on-line training of
     recurrent network trajectories", Neural Computation 2 (1990): BPTT(h; h'), h = k2, h' = k1.
+
+    Examples
+    --------
+    >>> gru = fr.GRU(3, 4, seed=0)
+    >>> sgd = fr.SGD(gru.parameters(), lr=0.1)
+    >>> x = np.ones((10, 2, 3), np.float32)
+    >>> for chunk in fr.tbptt(gru, x, k1=4):
+    ...     print(chunk.start, chunk.stop)
+    ...     sgd.step(chunk.backward(dy=2 * chunk.y))  # of the loss (y ** 2).sum()
+    0 4
+    4 8
+    8 10
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"layer: expected a layer, got {type(layer).__name__}")

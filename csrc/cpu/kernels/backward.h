@@ -20,15 +20,17 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
   using Real = typename F::Real;
   const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
   const bool has_flow = flows(context.job);
+  BackwardArrays<Real> arrays[kMaxStages];
+  for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
   for (int64_t number = first; number > first - context.chunk.steps(); --number) {
     const BackwardStep step(context, number);
     draw_masks(context, number);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
-      BackwardArrays<Real> arrays;
-      find_arrays(context, step, i, arrays);
+      move_arrays(context, step, i, arrays[i]);
+      BackwardMapper<F> mapper(context, step, i, arrays[i]);
       for_products<F>(registers, context.p.B, kRecurrentPanel,
-                      BackwardTiles<F>{context, step, i, maps[i], arrays},
+                      BackwardTiles<F>{context, step, i, maps[i], mapper},
                       context.panels(stage.units), context.share.rows, turns(number));
       if (context.shape.norm_count > 0) through_norms(context, step, i);
       if (stage.meets_backward) context.wait_for_group();

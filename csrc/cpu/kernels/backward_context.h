@@ -257,7 +257,7 @@ struct InitialState {
   const BackwardContext<F>& context;
   int state;
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     using V = typename F::V;
     const bool multiplied = state == 0 && context.shape.h_stage >= 0;
     const uint8_t* flags = context.flags_at(0);

@@ -12,54 +12,68 @@ constexpr int source_stage(const CellShape& shape, int index) {
   return shape.stages[index].passes ? index + 1 : -1;
 }
 
-// Where a stage's arrays lie, from the first sequence and unit on. Null is what the format stores
-// as other numbers than maps compute with.
+// What of a stage's arrays is the same in every step, from the first sequence and unit on. Null is
+// what the format stores as other numbers than maps compute with.
 template <class F>
-FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, const BackwardStep& step,
-                               int index, BackwardArrays<typename F::Real>& arrays) {
+FUSEDRNN_ONCE void find_arrays(const BackwardContext<F>& context, int index,
+                               BackwardArrays<typename F::Real>& arrays) {
   using Real = typename F::Real;
   const KernelShape& shape = context.shape;
   const BackwardCall& call = context.call;
   const BackwardJob& job = context.job;
   const StageShape& stage = shape.stages[index];
+  arrays = {};
   arrays.problem = &context.p;
-  arrays.flags = step.flags;
-  arrays.following_flags = step.following_flags;
   arrays.dparameters = call.dparameters;
   arrays.clip_dh = static_cast<typename PlainOf<Real>::type>(call.clip_dh);
   if (stage.units == 'H') {
     arrays.vectors = static_cast<const Real*>(job.vectors);
-    arrays.saved = {nullptr, context.saved_numbers()};
-    if (shape.saved_bytes == sizeof(Real)) {
-      arrays.saved.data = static_cast<const Real*>(job.kept.saved) +
-                          context.kept_slot(step.time) * context.p.B * arrays.saved.stride;
-    }
+    arrays.saved.stride = context.saved_numbers();
+    arrays.candidate = context.mask_rows(job.noise.candidate, 0, 0);
   }
-  arrays.candidate = {};
-  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, 0, 0);
-  arrays.dy = {};
   for (int s = 0; s < shape.state_count; ++s) {
-    arrays.prev[s] = arrays.dstate_y[s] = {};
-    arrays.carry[s] = arrays.resets[s] = arrays.flow[s] = {};
     arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], 0, 0);
     if (shape.states[s].size != stage.units) continue;
-    if (s > 0 || kSame<typename F::State, Real>) {
-      arrays.prev[s] = {context.state_row(s, step.entering, 0), job.ld_state};
-    }
-    if constexpr (kSame<typename F::Edge, Real>) {
-      if (s == 0) arrays.dy = rows_from<const Real>(call.dy, step.time, 0, 0);
-      arrays.dstate_y[s] = rows_from<const Real>(call.dstate_y[s], step.time, 0, 0);
-    }
+    arrays.prev[s].stride = job.ld_state;
     arrays.carry[s] = {context.carry_row(s, 0), job.ld_state};
     arrays.resets[s] = {static_cast<Real*>(job.resets[s]), job.ld_state};
-    if (job.flow[s] != nullptr)
-      arrays.flow[s] = {context.flow_row(s, step.number, 0), job.ld_state};
   }
   arrays.dnormed = {static_cast<Real*>(job.dnormed), shape.normed_blocks * job.ld_state};
   arrays.dnormed_block = job.ld_state;
   arrays.dpassed = {static_cast<const Real*>(job.dpassed), job.ld_state};
-  arrays.delta = {};
   arrays.delta_block = job.delta_block;
+}
+
+// What each step has in other places.
+template <class F>
+FUSEDRNN_MEMBER void move_arrays(const BackwardContext<F>& context, const BackwardStep& step,
+                                 int index, BackwardArrays<typename F::Real>& arrays) {
+  using Real = typename F::Real;
+  const KernelShape& shape = context.shape;
+  const BackwardCall& call = context.call;
+  const BackwardJob& job = context.job;
+  const StageShape& stage = shape.stages[index];
+  arrays.flags = step.flags;
+  arrays.following_flags = step.following_flags;
+  if (stage.units == 'H' && shape.saved_bytes == sizeof(Real)) {
+    arrays.saved.data = static_cast<const Real*>(job.kept.saved) +
+                        context.kept_slot(step.time) * context.p.B * arrays.saved.stride;
+  }
+  for (int s = 0; s < shape.state_count; ++s) {
+    if (shape.states[s].size != stage.units) continue;
+    if (s > 0 || kSame<typename F::State, Real>) {
+      arrays.prev[s].data = context.state_row(s, step.entering, 0);
+    }
+    if constexpr (kSame<typename F::Edge, Real>) {
+      if (s == 0) arrays.dy = rows_from<const Real>(call.dy, step.time, 0, 0);
+      if (step.shows_states) {
+        arrays.dstate_y[s] = rows_from<const Real>(call.dstate_y[s], step.time, 0, 0);
+      }
+    }
+    if (job.flow[s] != nullptr) {
+      arrays.flow[s] = {context.flow_row(s, step.number, 0), job.ld_state};
+    }
+  }
   if constexpr (!F::kConverts) arrays.delta = {context.delta_row(step.time, 0), job.ld_delta};
 }
 
@@ -71,9 +85,9 @@ struct BackwardTiles {
   const BackwardStep& step;
   int index;  // of the stage
   BackwardMap<Real> map;
-  BackwardArrays<Real>& arrays;
+  BackwardMapper<F>& mapper;
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     constexpr int kSums = BackwardContext<F>::kSums;
     alignas(64) Real sums[kSums];
     const bool last = index == context.shape.stage_count - 1;
@@ -84,12 +98,7 @@ struct BackwardTiles {
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
     }
-    const Real* first = sums + tile.repeated * BackwardContext<F>::kPanel;
-    if constexpr (F::kConverts) {
-      NarrowBackward<F>{context, step, index, arrays}.run(tile, map, first);
-    } else {
-      map(arrays, tile, first);
-    }
+    mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
   }
 
   // Deltas of steps that do not exist are zero, and so is their product.

@@ -65,7 +65,8 @@ struct CellShape {
   int gates = 0, unit_vectors = 0, saved = 0;
   int deltas = 0;  // that are stored
   int state_count = 0, stage_count = 0, vector_count = 0, vector_gradient_count = 0;
-  int h_stage = -1;  // the one that multiplies h
+  int h_stage = -1;     // the one that multiplies h
+  bool reads_h = true;  // whether equations read the h that enters a step beside that product
   ProductShape input;
   StageShape stages[kMaxStages];
   StateShape states[kMaxStates];
@@ -110,6 +111,7 @@ consteval CellShape shape_of() {
   shape.state_count = cells::kStateCount<Cell>;
   shape.stage_count = cells::kStageCount<Cell>;
   shape.vector_count = cells::kVectorCount<Cell>;
+  if constexpr (requires { Cell::kReadsH; }) shape.reads_h = Cell::kReadsH;
   shape.input = product_shape<Cell>(Cell::kInput);
   for (int i = 0; i < shape.stage_count; ++i) {
     StageShape& stage = shape.stages[i];

@@ -79,9 +79,7 @@ struct Context {
 
   // Gates are saved in panels of so many units, so many numbers of a step's sequence.
   FUSEDRNN_MEMBER int64_t saved_panel() const { return int64_t{shape.unit_vectors} * W; }
-  FUSEDRNN_MEMBER int64_t saved_numbers() const {
-    return blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
-  }
+  FUSEDRNN_MEMBER int64_t saved_numbers() const { return saved_numbers_; }
 
   const Job& job;
   const KernelShape& shape;
@@ -91,6 +89,9 @@ struct Context {
   const Share share;
   const int64_t panel_units;
   const Range h_panels, p_panels;
+
+ private:
+  const int64_t saved_numbers_ = blocks_of(p.H, saved_panel()) * saved_panel() * shape.saved;
 };
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -41,6 +41,7 @@ class Forward {
 
   FUSEDRNN_MEMBER void take_steps() {
     const ForwardJob& job = context_.job;
+    for (int i = 0; i < context_.shape.stage_count; ++i) find_arrays(context_, i, arrays_[i]);
     draw_operand_mask(context_);
     if (job.masks_operand) {
       mask_operand(context_, context_.shape.h_stage, context_.slots.entering(0));
@@ -65,8 +66,8 @@ class Forward {
     const CellShape& shape = context_.shape;
     for (int i = 0; i < shape.stage_count; ++i) {
       const StageShape& stage = shape.stages[i];
-      ForwardArrays<Real> arrays;
-      find_arrays(context_, step, i, arrays);
+      ForwardArrays<Real>& arrays = arrays_[i];
+      move_arrays(context_, step, i, arrays);
       if (shape.norm_count > 0) {
         take_normed_stage(i, step, arrays);
       } else if (stage.operand == cells::Operand::none) {
@@ -92,7 +93,8 @@ class Forward {
     const int64_t numbers = vectors * F::V::width;
     const Range panels = context_.panels(stage.units), rows = context_.share.rows;
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
-    ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], arrays};
+    ForwardMapper<F> mapper(context_, step, index, arrays);
+    ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], mapper};
     if (stage.reads_row) {
       for (int64_t panel = 0; panel < panels.end; ++panel) {
         Real* dst = sums + panel * rows.size() * numbers;
@@ -123,8 +125,8 @@ class Forward {
       const int64_t width = panels.end - panel < together ? panels.end - panel : together;
       for (int64_t b = rows.begin; b < rows.end; b += kRows) {
         const int64_t left = rows.end - b;
-        tiles.finish(Tile{panel, width, b, left < kRows ? left : kRows, 0, panel},
-                     sums + (panel * rows.size() + b - rows.begin) * numbers);
+        mapper.run(Tile{panel, width, b, left < kRows ? left : kRows, 0, panel}, maps_[index],
+                   sums + (panel * rows.size() + b - rows.begin) * numbers);
       }
     }
   }
@@ -140,9 +142,10 @@ class Forward {
 
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
+    ForwardMapper<F> mapper(context_, step, stage, arrays);
     for_products<F>(registers_, context_.p.B,
                     stage_vectors(context_.shape, context_.shape.stages[stage]),
-                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage], arrays}, panels,
+                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage], mapper}, panels,
                     context_.share.rows, step.turned);
   }
 
@@ -150,8 +153,8 @@ class Forward {
   // ones; calls in turn go up and down, so that what a cache kept of the last call serves this one.
   FUSEDRNN_MEMBER void take_single_step() {
     const ForwardStep step(context_, 0, 0);
-    ForwardArrays<Real> arrays;
-    find_arrays(context_, step, 0, arrays);
+    ForwardArrays<Real>& arrays = arrays_[0];
+    move_arrays(context_, step, 0, arrays);
     if constexpr (F::kStage) stage_inputs(context_, 0, 1);
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
@@ -187,6 +190,7 @@ class Forward {
   const ForwardContext<F> context_;
   const ForwardMap<Real>* const maps_;  // of the cell's stages
   Registers& registers_;
+  ForwardArrays<Real> arrays_[kMaxStages];
 };
 
 template <class F>

@@ -6,59 +6,74 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Where a stage's arrays lie, from the thread's first sequence and unit on. Null is what the format
-// stores as other numbers than maps compute with.
+// What of a stage's arrays is the same in every step. Null is what the format stores as other
+// numbers than maps compute with.
 template <class F>
-FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, const ForwardStep& step, int index,
+FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, int index,
                                ForwardArrays<typename F::Real>& arrays) {
   using Real = typename F::Real;
-  constexpr bool kSameOutside = kSame<typename F::Edge, Real>;
   const KernelShape& shape = context.shape;
-  const ForwardCall& call = context.call;
   const ForwardJob& job = context.job;
   const StageShape& stage = shape.stages[index];
-  const int64_t row = context.share.rows.begin, panel = context.panels(stage.units).begin;
-  const int64_t unit = panel * context.panel_units;
+  const int64_t row = context.share.rows.begin;
+  const int64_t unit = context.panels(stage.units).begin * context.panel_units;
+  arrays = {};
   arrays.problem = &context.p;
   arrays.row = row;
   arrays.unit = unit;
-  arrays.flags = step.flags == nullptr ? nullptr : step.flags + row;
-  arrays.next_flags = step.next_flags == nullptr ? nullptr : step.next_flags + row;
   if (stage.units == 'H') {
     arrays.projection_row = context.projection_vectors() * F::V::width;
     arrays.projection_panel = context.projection_rows * arrays.projection_row;
-    arrays.projection = context.projection_at(panel, step.chunk_row, arrays.projection_row);
     arrays.vectors = static_cast<const Real*>(job.packed.vectors) + unit * shape.vector_count;
-    arrays.saved = {nullptr, context.saved_numbers()};
+    arrays.saved.stride = context.saved_numbers();
+    arrays.candidate = context.mask_rows(job.noise.candidate, row, unit);
+  }
+  for (int s = 0; s < shape.state_count; ++s) {
+    if (shape.states[s].size != stage.units) continue;
+    arrays.prev[s].stride = arrays.next[s].stride = job.ld_state;
+    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], row, unit);
+    if constexpr (kSame<typename F::Edge, Real>) {
+      const auto* const reset = static_cast<const Real*>(context.call.reset_state[s].data);
+      if (reset != nullptr) arrays.reset[s] = reset + unit;
+    }
+  }
+  if (stage.passes_row) {
+    arrays.passed = {static_cast<Real*>(job.passed) + row * job.ld_state + unit, job.ld_state};
+  }
+}
+
+// What each step has in other places.
+template <class F>
+FUSEDRNN_MEMBER void move_arrays(const ForwardContext<F>& context, const ForwardStep& step,
+                                 int index, ForwardArrays<typename F::Real>& arrays) {
+  using Real = typename F::Real;
+  const KernelShape& shape = context.shape;
+  const ForwardJob& job = context.job;
+  const StageShape& stage = shape.stages[index];
+  const int64_t row = arrays.row, unit = arrays.unit;
+  arrays.flags = step.flags == nullptr ? nullptr : step.flags + row;
+  arrays.next_flags = step.next_flags == nullptr ? nullptr : step.next_flags + row;
+  if (stage.units == 'H') {
+    arrays.projection =
+        context.projection_at(context.h_panels.begin, step.chunk_row, arrays.projection_row);
     if (job.kept.saved != nullptr && shape.saved_bytes == sizeof(Real)) {
       arrays.saved.data = static_cast<Real*>(job.kept.saved) +
                           (step.of_step * context.p.B + row) * arrays.saved.stride +
                           unit * shape.saved;
     }
   }
-  arrays.candidate = {};
-  if (stage.units == 'H') arrays.candidate = context.mask_rows(job.noise.candidate, row, unit);
-  arrays.y = arrays.passed = {};
   for (int s = 0; s < shape.state_count; ++s) {
-    arrays.prev[s] = {};
-    arrays.next[s] = arrays.state_y[s] = {};
-    arrays.reset[s] = nullptr;
-    arrays.zoneout[s] = {};
     if (shape.states[s].size != stage.units) continue;
     if (s > 0 || kSame<typename F::State, Real>) {
-      arrays.prev[s] = {context.state_row(s, step.entering, row) + unit, job.ld_state};
-      arrays.next[s] = {context.state_row(s, step.leaving, row) + unit, job.ld_state};
+      arrays.prev[s].data = context.state_row(s, step.entering, row) + unit;
+      arrays.next[s].data = context.state_row(s, step.leaving, row) + unit;
     }
-    arrays.zoneout[s] = context.mask_rows(job.noise.zoneout[s], row, unit);
-    if constexpr (kSameOutside) {
-      if (s == 0) arrays.y = rows_from<Real>(call.y, step.time, row, unit);
-      arrays.state_y[s] = rows_from<Real>(call.state_y[s], step.time, row, unit);
-      const auto* const reset = static_cast<const Real*>(call.reset_state[s].data);
-      if (reset != nullptr) arrays.reset[s] = reset + unit;
+    if constexpr (kSame<typename F::Edge, Real>) {
+      if (s == 0) arrays.y = rows_from<Real>(context.call.y, step.time, row, unit);
+      if (step.shows_states) {
+        arrays.state_y[s] = rows_from<Real>(context.call.state_y[s], step.time, row, unit);
+      }
     }
-  }
-  if (stage.passes_row) {
-    arrays.passed = {static_cast<Real*>(job.passed) + row * job.ld_state + unit, job.ld_state};
   }
   if constexpr (kSame<typename F::Passed, Real>) {
     if (stage.passes) {
@@ -98,25 +113,16 @@ struct ForwardTiles {
   int index;  // of the stage
   Panels<F> weights;
   ForwardMap<Real> map;
-  ForwardArrays<Real>& arrays;
+  ForwardMapper<F>& mapper;
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
     if (stage.operand != cells::Operand::none && any_valid(tile)) {
       multiply(tile, sums, tile.rows * numbers);
     }
-    finish(tile, sums + tile.repeated * numbers);
-  }
-
-  // The stage's map, from sums that are there.
-  FUSEDRNN_MEMBER void finish(const Tile& tile, const Real* first) const {
-    if constexpr (F::kConverts) {
-      NarrowForward<F>{context, step, index, arrays}.run(tile, map, first);
-    } else {
-      map(arrays, tile, first);
-    }
+    mapper.run(tile, map, sums + tile.repeated * numbers);
   }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.
@@ -129,13 +135,10 @@ struct ForwardTiles {
     product.depth = F::padded(heads.depth);
     product.out_row = numbers;
     product.out_panel = panel_numbers;
-    Tile part = tile;
-    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
-      part = heads.part(tile, panel);
+    const auto multiply_part = [&](const Tile& part, int64_t column) FUSEDRNN_LAMBDA {
       product.set_weights(weights.data, weights.first, panel_size<F>(heads.depth, vectors), part);
-      product.set_columns(context.job.packed.stages[index], panel, numbers);
-      product.out = sums + (panel - tile.panel) * panel_numbers;
-      const int64_t column = heads.first_column(panel);
+      product.set_columns(context.job.packed.stages[index], part.panel, numbers);
+      product.out = sums + (part.panel - tile.panel) * panel_numbers;
       if constexpr (F::kQuantised) {
         const int64_t first = tile.first_row() - context.share.rows.begin;
         product.row_scale = context.quantised_scales + first;
@@ -147,6 +150,12 @@ struct ForwardTiles {
                          context.job.ld_state);
       }
       run_product(product, vectors, part);
+    };
+    if (heads.panels == 0) return multiply_part(tile, 0);
+    Tile part = tile;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
+      part = heads.part(tile, panel);
+      multiply_part(part, heads.first_column(panel));
     }
   }
 
@@ -165,7 +174,7 @@ struct SumTiles {
   typename F::Real* sums;
   int64_t numbers;  // of a panel and sequence
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     if (!tiles.any_valid(tile)) return;
     const Range rows = tiles.context.share.rows;
     const int64_t panel_numbers = rows.size() * numbers;

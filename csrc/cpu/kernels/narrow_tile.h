@@ -55,7 +55,13 @@ template <class F>
 constexpr int kTileNumbers = kTileSums<F, kRecurrentPanel>;
 static_assert(kMaxUnitVectors <= kRecurrentPanel);
 
-// The h that enters a step, as a map reads it.
+// Whether a map reads the h that enters a step.
+template <class Context, class Step>
+FUSEDRNN_INLINE bool reads_h(const Context& context, const Step& step) {
+  return context.shape.reads_h || step.flags != nullptr || zones_out(context.p);
+}
+
+// It, as a map reads it.
 template <class Context>
 FUSEDRNN_INLINE void widen_h(const Context& context, int64_t slot, const Tile& tile,
                              const TileUnits& units, typename Context::Real* numbers) {
@@ -64,6 +70,22 @@ FUSEDRNN_INLINE void widen_h(const Context& context, int64_t slot, const Tile& t
                                          units.count, numbers + m * units.padded);
   }
 }
+
+// What runs a map over tiles: at once where a format stores what maps compute with.
+template <class Arrays>
+class PlainTiles {
+ public:
+  template <class Context, class Step>
+  FUSEDRNN_MEMBER PlainTiles(const Context&, const Step&, int, Arrays& arrays) : arrays_(arrays) {}
+
+  template <class Map, class Real>
+  FUSEDRNN_MEMBER void run(const Tile& tile, Map map, const Real* sums) const {
+    map(arrays_, tile, sums);
+  }
+
+ private:
+  Arrays& arrays_;
+};
 
 template <class F>
 class NarrowForward {
@@ -76,62 +98,66 @@ class NarrowForward {
   static constexpr bool kSamePassed = kSame<typename F::Passed, Real>;
   static constexpr int kNumbers = kTileNumbers<F>;
 
+  // Of all tiles of a stage: some steps take less time than these questions would for each.
   FUSEDRNN_MEMBER NarrowForward(const ForwardContext<F>& context, const ForwardStep& step,
                                 int index, ForwardArrays<Real>& arrays)
-      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+      : context_(context),
+        step_(step),
+        index_(index),
+        arrays_(arrays),
+        stage_(context.shape.stages[index]),
+        units_(extent(context.p, stage_.units)),
+        has_h_(context.shape.states[0].size == stage_.units),
+        sets_h_(has_h_ && context.shape.states[0].last_stage == index),
+        reads_h_(reads_h(context, step)),
+        shows_h_(!kSameOutside && sets_h_ && step.flags == nullptr),
+        saves_(stage_.units == 'H' && context.job.kept.saved != nullptr &&
+               context.shape.saved_bytes != sizeof(Real)) {}
 
   FUSEDRNN_MEMBER void run(const Tile& tile, ForwardMap<Real> map, const Real* sums) {
-    const StageShape& stage = context_.shape.stages[index_];
-    const TileUnits units(tile, context_.panel_units, extent(context_.p, stage.units));
-    const bool has_h = context_.shape.states[0].size == stage.units;
-    const bool sets_h = has_h && context_.shape.states[0].last_stage == index_;
-    // Where there are no masks y and the next h are the same numbers.
-    const bool shows_h = !kSameOutside && sets_h && step_.flags == nullptr;
-    prepare(tile, units, has_h, shows_h);
+    const TileUnits units(tile, context_.panel_units, units_);
+    prepare(tile, units);
     map(arrays_, tile, sums);
-    if (sets_h) store_h(tile, units, shows_h);
+    if (sets_h_) store_h(tile, units);
     if (!kSameOutside && step_.shows_states) store_state_y(tile, units);
-    if (stage.passes) store_passed(tile, units);
-    if (saves()) store_saved(tile, units);
+    if (stage_.passes) store_passed(tile, units);
+    if (saves_) store_saved(tile, units);
   }
 
  private:
-  FUSEDRNN_MEMBER bool saves() const {
-    return context_.shape.stages[index_].units == 'H' && context_.job.kept.saved != nullptr &&
-           context_.shape.saved_bytes != sizeof(Real);
-  }
-
-  FUSEDRNN_MEMBER void prepare(const Tile& tile, const TileUnits& units, bool has_h, bool shows_h) {
+  FUSEDRNN_MEMBER void prepare(const Tile& tile, const TileUnits& units) {
     const KernelShape& shape = context_.shape;
     const int64_t row = tile.row - arrays_.row, unit = units.first - arrays_.unit;
     const int64_t padded = units.padded;
-    if (saves()) arrays_.saved = placed(saved_, shape.saved * padded, row, unit * shape.saved);
+    if (saves_) arrays_.saved = placed(saved_, shape.saved * padded, row, unit * shape.saved);
     if constexpr (!kSamePassed) {
-      if (shape.stages[index_].passes) arrays_.passed = placed(passed_, padded, row, unit);
+      if (stage_.passes) arrays_.passed = placed(passed_, padded, row, unit);
     }
+    Rows<Real> next = arrays_.next[0];
     if constexpr (!kSameState) {
-      if (has_h) {
-        widen_h(context_, step_.entering, tile, units, prev_);
+      if (has_h_) {
+        next = placed(next_, padded, row, unit);
+        if (reads_h_) widen_h(context_, step_.entering, tile, units, prev_);
         arrays_.prev[0] = {placed(prev_, padded, row, unit).data, padded};
-        arrays_.next[0] = placed(next_, padded, row, unit);
+        arrays_.next[0] = next;
       }
     }
     if constexpr (!kSameOutside) {
-      if (has_h) arrays_.y = shows_h ? arrays_.next[0] : placed(y_, padded, row, unit);
+      if (has_h_) arrays_.y = shows_h_ ? next : placed(y_, padded, row, unit);
       for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
         if (context_.call.state_y[s].data == nullptr) continue;
         arrays_.state_y[s] = placed(state_y_[s], padded, row, unit);
       }
       for (int s = 0; s < shape.state_count && step_.next_flags != nullptr; ++s) {
         const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
-        if (reset == nullptr || shape.states[s].size != shape.stages[index_].units) continue;
+        if (reset == nullptr || shape.states[s].size != stage_.units) continue;
         widen<V>(reset + units.first, units.count, reset_[s]);
         arrays_.reset[s] = placed(reset_[s], padded, 0, unit).data;
       }
     }
   }
 
-  FUSEDRNN_MEMBER void store_h(const Tile& tile, const TileUnits& units, bool shows_h) {
+  FUSEDRNN_MEMBER void store_h(const Tile& tile, const TileUnits& units) {
     const int64_t all = extent(context_.p, context_.shape.states[0].size);
     const Rows<Real>& next = arrays_.next[0];
     const Real* src = next.at(tile.row - arrays_.row, units.first - arrays_.unit);
@@ -144,28 +170,32 @@ class NarrowForward {
                        (F::kDepthUnit <= V::width || units.first + units.padded < all);
     typename F::State* h = context_.h_row(step_.leaving, tile.row) + units.first;
     for (int64_t m = 0; m < tile.rows; ++m, src += next.stride, y.data += y.stride) {
-      if (whole && shows_h) {
+      if (whole && shows_h_) {
         for (int64_t i = 0; i < units.padded; i += V::width) {
           V::load(src + i).store(y.data + i);
-          V::load(y.data + i).store(h + i);
+          if constexpr (kSame<Edge, typename F::State>) {
+            __builtin_memcpy(h + i, y.data + i, V::width * sizeof(Edge));
+          } else {
+            V::load(y.data + i).store(h + i);
+          }
         }
       } else {
         for (int64_t i = 0; i < units.count; i += V::width) {
           const V rounded = F::round_state(V::load(src + i));
-          if (shows_h) rounded.store(y.data + i, lanes_at<V>(i, units.count));
+          if (shows_h_) rounded.store(y.data + i, lanes_at<V>(i, units.count));
           context_.store_state(0, step_.leaving, tile.row + m, units.first + i, rounded,
                                context_.shape.h_stage, all);
         }
       }
       h += context_.job.ld_state;
-      if (!kSameOutside && !shows_h) narrow<V>(y_ + m * units.padded, units.count, y.data);
+      if (!kSameOutside && !shows_h_) narrow<V>(y_ + m * units.padded, units.count, y.data);
     }
   }
 
   void store_state_y(const Tile& tile, const TileUnits& units) {
     for (int s = 0; s < context_.shape.state_count; ++s) {
       const StateShape& state = context_.shape.states[s];
-      if (state.size != context_.shape.stages[index_].units || state.last_stage != index_) continue;
+      if (state.size != stage_.units || state.last_stage != index_) continue;
       const Rows<Edge> y =
           rows_from<Edge>(context_.call.state_y[s], step_.time, tile.row, units.first);
       for (int64_t m = 0; m < tile.rows && y.data != nullptr; ++m) {
@@ -175,7 +205,7 @@ class NarrowForward {
   }
 
   FUSEDRNN_MEMBER void store_passed(const Tile& tile, const TileUnits& units) {
-    const int64_t all = extent(context_.p, context_.shape.stages[index_].units);
+    const int64_t all = units_;
     const Rows<Real>& passed = arrays_.passed;
     for (int64_t m = 0; m < tile.rows; ++m) {
       if (!is_valid(step_.flags, tile.row + m)) continue;
@@ -202,6 +232,11 @@ class NarrowForward {
   const ForwardStep& step_;
   const int index_;  // of the stage
   ForwardArrays<Real>& arrays_;
+  const StageShape& stage_;
+  const int64_t units_;
+  const bool has_h_, sets_h_, reads_h_;
+  const bool shows_h_;  // y and the next h are the same numbers: there are no masks
+  const bool saves_;    // other numbers than the map computes with
   alignas(64) Real prev_[kSameState ? 1 : kNumbers], next_[kSameState ? 1 : kNumbers];
   alignas(64) Real passed_[kSamePassed ? 1 : kNumbers], saved_[kNumbers * kMaxSaved];
   alignas(64) Real y_[kSameOutside ? 1 : kNumbers];
@@ -222,14 +257,19 @@ class NarrowBackward {
 
   FUSEDRNN_MEMBER NarrowBackward(const BackwardContext<F>& context, const BackwardStep& step,
                                  int index, BackwardArrays<Real>& arrays)
-      : context_(context), step_(step), index_(index), arrays_(arrays) {}
+      : context_(context),
+        step_(step),
+        index_(index),
+        arrays_(arrays),
+        letter_(context.shape.stages[index].units),
+        units_(extent(context.p, letter_)),
+        reads_h_(reads_h(context, step)) {}
 
   FUSEDRNN_MEMBER void run(const Tile& tile, BackwardMap<Real> map, const Real* sums) {
-    const StageShape& stage = context_.shape.stages[index_];
-    const TileUnits units(tile, context_.panel_units, extent(context_.p, stage.units));
-    prepare(tile, units, stage.units);
+    const TileUnits units(tile, context_.panel_units, units_);
+    prepare(tile, units, letter_);
     map(arrays_, tile, sums);
-    store_deltas(tile, units, extent(context_.p, stage.units));
+    store_deltas(tile, units, units_);
   }
 
  private:
@@ -241,7 +281,8 @@ class NarrowBackward {
     if (letter == 'H' && shape.saved_bytes != sizeof(Real)) {
       // The last tile may be wider than the panels that hold units.
       const int64_t panel = context_.saved_panel();
-      const int64_t count = blocks_of(units.count, panel) * panel * shape.saved;
+      const int64_t held = units.count == padded ? padded : blocks_of(units.count, panel) * panel;
+      const int64_t count = held * shape.saved;
       const int64_t stride = context_.saved_numbers();
       const auto* src = static_cast<const typename F::Saved*>(context_.job.kept.saved) +
                         (context_.kept_slot(step_.time) * context_.p.B + tile.row) * stride +
@@ -256,7 +297,7 @@ class NarrowBackward {
     const bool has_h = shape.states[0].size == letter;
     if constexpr (!kSameState) {
       if (has_h) {
-        widen_h(context_, step_.entering, tile, units, prev_);
+        if (reads_h_) widen_h(context_, step_.entering, tile, units, prev_);
         arrays_.prev[0] = const_rows(placed(prev_, padded, tile.row, units.first));
       }
     }
@@ -314,9 +355,19 @@ class NarrowBackward {
   const BackwardStep& step_;
   const int index_;  // of the stage
   BackwardArrays<Real>& arrays_;
+  const char letter_;  // of the stage's units
+  const int64_t units_;
+  const bool reads_h_;
   alignas(64) Real prev_[kSameState ? 1 : kNumbers], saved_[kNumbers * kMaxSaved];
   alignas(64) Real dy_[kSameOutside ? 1 : kNumbers], delta_[kNumbers * kMaxDeltas];
   alignas(64) Real dstate_y_[kMaxStates][kSameOutside ? 1 : kNumbers];
 };
+
+template <class F>
+using ForwardMapper = typename Choose<F::kConverts, NarrowForward<F>,
+                                      PlainTiles<ForwardArrays<typename F::Real>>>::type;
+template <class F>
+using BackwardMapper = typename Choose<F::kConverts, NarrowBackward<F>,
+                                       PlainTiles<BackwardArrays<typename F::Real>>>::type;
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

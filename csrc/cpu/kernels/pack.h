@@ -5,6 +5,18 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// The block of W x W numbers at `src`, transposed.
+template <class V, class Number>
+FUSEDRNN_INLINE void load_transposed(const Number* src, int64_t stride, V (&block)[V::width]) {
+  if constexpr (requires { V::load_transposed(src, stride, block); }) {
+    V::load_transposed(src, stride, block);
+  } else {
+    FUSEDRNN_UNROLL
+    for (int lane = 0; lane < V::width; ++lane) block[lane] = V::load(src + lane * stride);
+    V::transpose(block);
+  }
+}
+
 // W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
 // dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
 // registers.
@@ -14,7 +26,14 @@ FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_str
   using V = typename F::V;
   constexpr int W = V::width, D = F::Dot::kDepth;
   static_assert(W % D == 0);
-  for (int64_t k = 0; k < depth; k += W) {
+  int64_t k = 0;
+  for (; lanes >= W && k + W <= depth; k += W) {
+    V block[W];
+    load_transposed(src + k, src_stride, block);
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < W; i += D) F::Dot::pack(block + i, dst + (k + i) / D * dst_stride);
+  }
+  for (; k < depth; k += W) {
     const int n = static_cast<int>(depth - k < W ? depth - k : W);
     V block[W];
     FUSEDRNN_UNROLL

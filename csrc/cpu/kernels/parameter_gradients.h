@@ -255,7 +255,7 @@ struct ParameterGradients {
   struct Inputs {
     const ParameterGradients& gradients;
 
-    void run(Tile tile) const {
+    void run(const Tile& tile) const {
       const BackwardJob& job = gradients.job;
       alignas(64) Real sums[kTileSums<F, kWidePanel>];
       Product<F> product;

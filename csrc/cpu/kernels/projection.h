@@ -57,7 +57,7 @@ struct Projection {
   Panels<F> weights;
   int64_t first_step;
 
-  void run(Tile tile) const {
+  void run(const Tile& tile) const {
     const PackedProduct& packed = context.job.packed.input;
     const int64_t I = context.p.I;
     const int vectors = context.projection_vectors();
@@ -74,7 +74,7 @@ struct Projection {
     run_product(product, vectors, tile);
   }
 
-  FUSEDRNN_MEMBER void set_rows(Tile tile, Product<F>& product) const {
+  FUSEDRNN_MEMBER void set_rows(const Tile& tile, Product<F>& product) const {
     if constexpr (F::kStage) {
       const int64_t stride = context.job.ld_staged;
       product.set_rows(context.staged + tile.first_row() * stride, stride);

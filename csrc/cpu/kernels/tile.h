@@ -19,6 +19,8 @@ template <class F>
 constexpr bool kIsDual = !kSame<typename F::Real, typename PlainOf<typename F::Real>::type>;
 
 constexpr int kMaxTileRows = 8;
+// The most vectors in a panel.
+constexpr int kMostVectors = 6;
 
 template <class F>
 constexpr int tile_rows(int vectors) {
@@ -27,6 +29,16 @@ constexpr int tile_rows(int vectors) {
       kIsDual<F> ? (kAccumulators / 2 + vectors - 1) / vectors : kAccumulators / vectors;
   return rows < 1 ? 1 : rows > kMaxTileRows ? kMaxTileRows : rows;
 }
+
+// The same for every number of vectors that products have.
+template <class F>
+struct TileRows {
+  int of[kMostVectors + 1] = {};
+
+  constexpr TileRows() {
+    for (int vectors = 1; vectors <= kMostVectors; ++vectors) of[vectors] = tile_rows<F>(vectors);
+  }
+};
 
 // How many panels a tile of few rows takes side by side, to have enough independent chains for the
 // latency of a fused multiply-add (4 cycles, 2 a cycle); a dual number's sum is two chains.
@@ -134,12 +146,9 @@ struct HeadPanels {
   FUSEDRNN_MEMBER HeadPanels(const Problem& p, const ProductShape& product, int64_t panel_units)
       : depth(depth_of(p, product)), panels(heads_of(p, product) > 1 ? depth / panel_units : 0) {}
 
-  FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const {
-    return panels == 0 ? 0 : panel / panels * depth;
-  }
+  FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const { return panel / panels * depth; }
   // What of a tile, from a panel on, is multiplied at once.
   FUSEDRNN_MEMBER Tile part(const Tile& tile, int64_t panel) const {
-    if (panels == 0 || tile.panels == 1) return tile;
     Tile part = tile;
     part.panel = panel;
     if (tile.panel / panels != (tile.panel + tile.panels - 1) / panels) part.panels = 1;
@@ -159,15 +168,14 @@ FUSEDRNN_ONCE void run_tile(const Product<F>& product) {
     FUSEDRNN_UNROLL
     for (int n = 0; n < Vectors; ++n) {
       const int64_t at = p * product.bias_stride + n * V::width;
-      FUSEDRNN_UNROLL
-      for (int m = 0; m < M; ++m) {
-        if constexpr (F::kQuantised) {
-          acc[m][p * Vectors + n] = F::Dot::begin(product.start + at);
-        } else {
-          acc[m][p * Vectors + n] =
-              product.bias == nullptr ? V::zero() : V::load(product.bias + at);
-        }
+      typename F::Dot::Sum first;
+      if constexpr (F::kQuantised) {
+        first = F::Dot::begin(product.start + at);
+      } else {
+        first = product.bias == nullptr ? V::zero() : V::load(product.bias + at);
       }
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) acc[m][p * Vectors + n] = first;
     }
   }
   multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
@@ -226,7 +234,6 @@ FUSEDRNN_INLINE void run_product_of(const Product<F>& product, const Tile& tile)
 }
 
 // Products are compiled once a format, for panels of so many vectors, whatever the cell.
-constexpr int kMostVectors = 6;
 constexpr bool has_product(int vectors) {
   return vectors >= 1 && vectors <= kMostVectors && vectors != 5;
 }
@@ -255,11 +262,14 @@ FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, 
                                bool turned = false) {
   const int64_t rows = all_rows.size();
   if (rows <= 0) return;
-  const int64_t highest = tile_rows<F>(vectors);
-  const int64_t tiles = (rows + highest - 1) / highest;
+  // Small steps notice a division.
+  static constexpr TileRows<F> kHighest;
+  const int64_t highest = kHighest.of[vectors];
+  const int64_t tiles = rows <= highest ? 1 : blocks_of(rows, highest);
   // Only a single tile can be so low that it needs several panels (see tile_panels).
   const int64_t wide = tiles == 1 ? tile_panels<F>(static_cast<int>(rows), vectors) : 1;
-  const int64_t groups = all_panels.size() / wide, rest = all_panels.size() % wide;
+  const int64_t groups = wide == 1 ? all_panels.size() : all_panels.size() >> (wide / 2);
+  const int64_t rest = all_panels.size() - groups * wide;
   const int64_t visits = groups + (rest + 1) / 2;  // of what is left over two together
   const auto first_panel = [&](int64_t visit) FUSEDRNN_LAMBDA {
     const int64_t at = turned ? visits - 1 - visit : visit;
@@ -270,7 +280,7 @@ FUSEDRNN_INLINE void for_tiles(int vectors, const Work& work, Range all_panels, 
     const int64_t panels = left >= wide ? wide : left >= 2 ? 2 : 1;
     const int64_t ahead = first_panel(visit + 1 < visits ? visit + 1 : visit);
     for (int64_t i = 0; i < tiles; ++i) {
-      const Range some = share(rows, tiles, i);
+      const Range some = tiles == 1 ? Range{0, rows} : share(rows, tiles, i);
       work.run(Tile{panel, panels, all_rows.begin + some.begin, some.size(), i, ahead});
     }
   }

@@ -11,7 +11,7 @@ from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -25,6 +25,8 @@ def _variant(
     reset_after: object, clip: object, activations: object, *, general: bool = False
 ) -> tuple[str, tuple[float, ...]]:
     """The cell and its constants; `general`: the one that has some, whatever they are."""
+    if reset_after is True and clip is None and activations is None and not general:
+        return "gru", ()
     cell = "gru" if options.flag("reset_after", reset_after) else "gru_reset_before"
     limit = constants.limit("clip", clip)
     each = constants.activations(activations, "fg", ACTIVATIONS)
@@ -150,6 +152,14 @@ def gru(
     ----------
     K. Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014),
     arXiv:1406.1078, eqs. 5 to 8, with z and 1 - z exchanged as in cuDNN.
+
+    Examples
+    --------
+    >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+    >>> w_ih, w_hh = np.zeros((12, 3), np.float32), np.zeros((12, 4), np.float32)
+    >>> y, h_n = fr.gru(x, w_ih, w_hh, h0=np.ones((2, 4), np.float32))
+    >>> float(h_n[0, 0])  # n is 0 and z is 1/2: half of the state stays, five times
+    0.03125
     """
     cell, numbers = _variant(reset_after, clip, activations)
     y, (h_n,), gates, _ = run(
@@ -298,7 +308,7 @@ def gru_backward(
 ) -> GRUGradients[A] | tuple[GRUGradients[A], dict[str, Any]]:
     """Return the gradients of ``sum(dy * y) + sum(dh_n * h_n)``; arguments as `rnn_backward`."""
     grads, flow = gradients("gru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
-    record = GRUGradients(**grads)
+    record = frozen_record(GRUGradients, grads)
     return (record, flow) if return_flow else record
 
 
@@ -320,7 +330,7 @@ def gru_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class GRUGradients(RNNGradients[A]):
-    """As `RNNGradients`."""
+    """As `RNNGradients`; weights and biases have 3H rows, of r, z and n."""
 
 
 class GRU(Noisy, Layer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, overload
 
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.options import Memory, Padding
 
@@ -267,7 +267,7 @@ def gru_layer_norm_backward(
         clip_dh,
         return_flow,
     )
-    record = LayerNormGRUGradients(**grads)
+    record = frozen_record(LayerNormGRUGradients, grads)
     return (record, flow) if return_flow else record
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -261,7 +261,7 @@ def gru_world_model_backward(
         clip_dh,
         return_flow,
     )
-    record = WorldModelGRUGradients(**grads)
+    record = frozen_record(WorldModelGRUGradients, grads)
     return (record, flow) if return_flow else record
 
 

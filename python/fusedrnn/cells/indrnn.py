@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.options import Init, Memory, Padding
@@ -163,7 +163,7 @@ def indrnn_backward(
     grads, flow = gradients(
         "indrnn_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
     )
-    record = IndRNNGradients(**grads)
+    record = frozen_record(IndRNNGradients, grads)
     return (record, flow) if return_flow else record
 
 
@@ -192,6 +192,7 @@ class IndRNNGradients(Generic[A]):
     dw_hh: A
     db_ih: A
     dh0: A
+    dreset_h: Any = field(default=None, kw_only=True)
 
 
 class IndRNN(Layer):

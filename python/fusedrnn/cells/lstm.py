@@ -11,7 +11,7 @@ from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.rnn import RNNGradients
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -32,6 +32,9 @@ def _numbers(
     general: bool = False,
 ) -> tuple[float, ...]:
     """The cell's constants; none where they are the usual ones, unless it is to be `general`."""
+    unlimited = clip is None and cell_clip is None and cell_clip_nan == NANS[0]
+    if unlimited and activations is None and not general:
+        return ()
     limits = constants.limit("clip", clip), constants.limit("cell_clip", cell_clip)
     limits_nan = options.choice("cell_clip_nan", cell_clip_nan, NANS) == "limit"
     if limits_nan and limits[1] is None:
@@ -63,6 +66,8 @@ def _variant(
     numbers: tuple[float, ...],
 ) -> tuple[str, tuple[Any, ...]]:
     """The cell and its weights."""
+    if coupled is False and w_peephole is None and w_hr is None and not numbers:
+        return "lstm", (w_ih, w_hh, b_ih, b_hh)
     couples = options.flag("coupled", coupled)
     if couples and w_hr is not None:
         raise ValueError("w_hr: expected none with coupled=True")
@@ -273,6 +278,14 @@ def lstm(
     Greff et al., "LSTM: a search space odyssey" (2017), arXiv:1503.04069. Projection: H. Sak, A.
     Senior, F. Beaufays, "Long short-term memory based recurrent neural network architectures for
     large vocabulary speech recognition" (2014), arXiv:1402.1128.
+
+    Examples
+    --------
+    >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+    >>> w_ih, w_hh = np.zeros((16, 3), np.float32), np.zeros((16, 4), np.float32)
+    >>> y, (h_n, c_n), c = fr.lstm(x, w_ih, w_hh, c0=np.ones((2, 4), np.float32), return_cells=True)
+    >>> c[:, 0, 0].tolist()  # f is 1/2 and g is 0
+    [0.5, 0.25, 0.125, 0.0625, 0.03125]
     """
     numbers = _numbers(clip, cell_clip, cell_clip_nan, activations)
     cell, weights = _variant(w_ih, w_hh, b_ih, b_hh, w_peephole, w_hr, coupled, numbers)
@@ -498,12 +511,12 @@ def lstm_backward(
 
 def _record(by_name: dict[str, A]) -> LSTMGradients[A]:
     if "dw_peephole" in by_name and "dw_hr" in by_name:
-        return PeepholeProjectionLSTMGradients(**by_name)
+        return frozen_record(PeepholeProjectionLSTMGradients, by_name)
     if "dw_peephole" in by_name:
-        return PeepholeLSTMGradients(**by_name)
+        return frozen_record(PeepholeLSTMGradients, by_name)
     if "dw_hr" in by_name:
-        return ProjectionLSTMGradients(**by_name)
-    return LSTMGradients(**by_name)
+        return frozen_record(ProjectionLSTMGradients, by_name)
+    return frozen_record(LSTMGradients, by_name)
 
 
 def lstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
@@ -527,9 +540,19 @@ def lstm_double_backward(
 
 @dataclass(frozen=True, eq=False)
 class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with that of the initial cell state.
+    """As `RNNGradients`, with those of the cell state; weights and biases have 4H rows.
 
-    `dw_peephole` and `dw_hr` are None where there is no such weight.
+    Those of i, f, g and o; with coupled gates 3H, of i, g and o.
+
+    Attributes
+    ----------
+    dc0 : array [B, H]
+    dreset_c : array [H], or None
+        None where there was no reset state.
+    dw_peephole : array [3H], with coupled gates [2H], or None
+        None where there is no such weight.
+    dw_hr : array [P, H], or None
+        None where there is no such weight.
     """
 
     dc0: A

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, overload
 
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.options import Memory, Padding
 
@@ -122,7 +122,7 @@ def lstm_layer_norm(
     """Run an LSTM with layer normalisation; gates in the order i, f, g, o, s the logistic sigmoid.
 
     ``LN(v; g, b) = g * (v - mean) / sqrt(variance + 1e-5) + b``, over all elements of v, the
-    variance divided by their number. With
+    variance divided by their number. With::
 
         v = LN(W_ih x_t; g_ih, b_ih) + LN(W_hh h_{t-1}; g_hh, b_hh)
 
@@ -144,8 +144,9 @@ def lstm_layer_norm(
     g_c, b_c : arrays [H]
         Those of c.
     h0, c0 : arrays [B, H], optional
-    heads, lengths, mask, resets, padding, reset_h, reset_c, return_cells, return_gates, reverse,
-    compute_dtype, out
+    heads, lengths, mask, resets, padding, reset_h, reset_c, reverse
+        As in `lstm`.
+    return_cells, return_gates, compute_dtype, out
         As in `lstm`.
 
     Returns
@@ -374,7 +375,7 @@ def lstm_layer_norm_backward(
         clip_dh,
         return_flow,
     )
-    record = LayerNormLSTMGradients(**grads)
+    record = frozen_record(LayerNormLSTMGradients, grads)
     return (record, flow) if return_flow else record
 
 

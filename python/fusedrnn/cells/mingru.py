@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.options import Init, Memory, Padding
@@ -165,7 +165,7 @@ def mingru_backward(
     grads, flow = gradients(
         "mingru_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
     )
-    record = MinGRUGradients(**grads)
+    record = frozen_record(MinGRUGradients, grads)
     return (record, flow) if return_flow else record
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from fusedrnn.cells.mingru import Candidate, MinGRUGradients, MinLayer, cell_of
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.options import Memory, Padding
 
@@ -157,7 +157,7 @@ def minlstm_backward(
     grads, flow = gradients(
         "minlstm_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow
     )
-    record = MinLSTMGradients(**grads)
+    record = frozen_record(MinLSTMGradients, grads)
     return (record, flow) if return_flow else record
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, overload
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.noise import QUIET, Noisy
@@ -119,6 +119,16 @@ def rnn(
     References
     ----------
     J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990), eq. of section 2.
+
+    Examples
+    --------
+    >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+    >>> w_ih, w_hh = np.full((4, 3), 0.1, np.float32), np.zeros((4, 4), np.float32)
+    >>> y, h_n = fr.rnn(x, w_ih, w_hh, lengths=[5, 2])
+    >>> y.shape, h_n.shape
+    ((5, 2, 4), (2, 4))
+    >>> np.allclose(y[0], np.tanh(0.3)), bool(y[2:, 1].any())
+    (True, False)
     """
     cell, numbers = _variant(nonlinearity, clip)
     y, (h_n,), _, _ = run(
@@ -256,9 +266,17 @@ def rnn_backward(
     ------
     ValueError, TypeError
         As `rnn`; also for a tape of another function.
+
+    Examples
+    --------
+    >>> x, w_ih, w_hh = np.ones((5, 2, 3)), np.zeros((4, 3)), np.zeros((4, 4))
+    >>> y, h_n, tape = fr.rnn_forward(x, w_ih, w_hh)
+    >>> grads = fr.rnn_backward(tape, dy=np.ones_like(y))  # of the loss y.sum()
+    >>> grads.dw_ih.shape, float(grads.db_ih[0])  # tanh'(0) = 1, over 5 steps of 2 sequences
+    ((4, 3), 10.0)
     """
     grads, flow = gradients("rnn_forward", tape, dy, (dh_n,), ("h",), out, (), clip_dh, return_flow)
-    record = RNNGradients(**grads)
+    record = frozen_record(RNNGradients, grads)
     return (record, flow) if return_flow else record
 
 
@@ -342,8 +360,18 @@ def rnn_double_backward(
 class RNNGradients(Generic[A]):
     """Gradients of a scalar with respect to each input, in that input's shape.
 
-    Those of biases or an initial state that was not given are the gradients of zeros in its place;
-    that of a reset state that was not given is None.
+    Those of biases or an initial state that was not given are the gradients of zeros in its place.
+
+    Attributes
+    ----------
+    dx : array [T, B, I]
+    dw_ih : array [H, I]
+    dw_hh : array [H, H]
+    db_ih : array [H]
+    db_hh : array [H]
+    dh0 : array [B, H]
+    dreset_h : array [H], or None
+        None where there was no reset state.
     """
 
     dx: A
@@ -398,7 +426,7 @@ class RNN(Noisy, Layer):
     compute_dtype : {"bfloat16", "tfloat32"}, optional
         Of a float32 layer: round the operands of every matrix product to bfloat16, or on a CUDA
         device to tfloat32, forward and backward. All else is float32, but for gates that training
-        keeps for backward (`fusedrnn.functional`). None, or the dtype itself, is plain.
+        keeps for backward (`fusedrnn.rnn`). None, or the dtype itself, is plain.
     memory : {"default", "lean"}
         What the tape of `forward` keeps: see `rnn_forward`.
     device : str

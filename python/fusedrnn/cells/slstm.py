@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, gradients, run
+from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -342,7 +342,7 @@ def slstm_backward(
         clip_dh,
         return_flow,
     )
-    record = SLSTMGradients(**grads)
+    record = frozen_record(SLSTMGradients, grads)
     return (record, flow) if return_flow else record
 
 

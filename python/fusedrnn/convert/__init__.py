@@ -1,4 +1,4 @@
-"""Weights from and to other libraries.
+"""Weights from and to other libraries::
 
     layer = fusedrnn.convert.from_torch(model, "encoder.lstm")
     node = fusedrnn.convert.from_onnx("model.onnx")         # node.run as in ONNX, node.layer

@@ -73,13 +73,15 @@ class OnnxNode:
 
     Attributes
     ----------
-    op_type, name : str
+    op_type : str
+    name : str
     direction : {"forward", "reverse", "bidirectional"}
     layout : int
         0: sequences are [T, B, ...]; 1: [B, T, ...].
-    layer : RNN, GRU or LSTM
-        A layer of the node's weights; its ``batch_first`` is ``layout == 1``. That of a node whose
-        direction is "reverse" runs forwards: give it its sequences turned round, or use `run`.
+    layer : layer
+        An RNN, GRU or LSTM of the node's weights; its ``batch_first`` is ``layout == 1``. That of a
+        node whose direction is "reverse" runs forwards: give it its sequences turned round, or use
+        `run`.
     """
 
     op_type: str
@@ -213,9 +215,8 @@ def from_onnx(model: Any, node: str | int | None = None) -> OnnxNode:
     Raises
     ------
     ValueError, TypeError
-        Where there is no such node, its weights are not constant, their shapes do not fit, or it
-        has an attribute that cells do not have: clip, or activations but the usual ones
-        (an RNN's may be Tanh, Relu, Sigmoid, or Affine as the identity).
+        Where there is no such node, its weights are not constant, their shapes do not fit, or an
+        attribute says what cells do not do, such as other activations for each direction.
     ImportError
         Where the package onnx is missing.
     """

@@ -54,6 +54,14 @@ def to_onnx(layer: Any, path: Any = None, *, state: bool = False, lengths: bool 
         For another layer.
     ImportError
         Where the package onnx is missing.
+
+    Examples
+    --------
+    >>> model = fr.convert.to_onnx(fr.GRU(3, 4, seed=0))
+    >>> node = fr.convert.from_onnx(model)
+    >>> Y, Y_h = node.run(np.ones((5, 2, 3), np.float32))
+    >>> node.op_type, Y.shape  # [T, D, B, H]
+    ('GRU', (5, 1, 2, 4))
     """
     runs = runs_of(layer, "ONNX", tuple(FUNCTIONS), SPECIAL)
     options.flag("state", state)

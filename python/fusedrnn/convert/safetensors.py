@@ -102,6 +102,12 @@ def save_safetensors(
         Where the file cannot be written.
     ImportError
         Where the package safetensors is missing.
+
+    Examples
+    --------
+    >>> fr.convert.save_safetensors(fr.GRU(3, 4, seed=0).state_dict(), "gru.safetensors")
+    >>> fr.convert.from_torch(fr.convert.load_safetensors("gru.safetensors"))
+    GRU(3, 4)
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"arrays: expected a mapping, got {type(arrays).__name__}")

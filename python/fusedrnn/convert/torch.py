@@ -58,9 +58,9 @@ def from_torch(
     Parameters
     ----------
     source : torch.nn.Module or mapping
-        ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), or a model
-        that has one at `prefix`. Or arrays of any kind by the names of such a layer's state dict,
-        or of that of any layer of this package.
+        ``torch.nn.RNN``, ``GRU``, ``LSTM``, one of their cells (``torch.nn.LSTMCell``), any module
+        of `fusedrnn.torch`, or a model that has one at `prefix`. Or arrays of any kind by the names
+        of such a layer's state dict, or of that of any layer of this package.
     prefix : str
         What the names begin with in a larger model, such as "encoder.lstm."; the dot at the end may
         be left out. Names that begin otherwise belong to others and are not looked at.
@@ -88,8 +88,9 @@ def from_torch(
     Returns
     -------
     RNN, GRU, LSTM, IndRNN, WorldModelGRU, MinGRU, MinLSTM or SLSTM
-        Dropout, which acts in training alone, is not taken over, nor is what else of a layer's
-        options no array tells: zoneout, `clip`, `cell_clip` and `activations`.
+        Dropout, which acts in training alone, is not taken over; of a state dict neither is what
+        else of a layer's options no array tells: zoneout, `clip`, `cell_clip` and `activations`.
+        A module of `fusedrnn.torch` knows all of them.
 
     Raises
     ------
@@ -99,6 +100,13 @@ def from_torch(
     Notes
     -----
     Source: the names and shapes of ``torch.nn.LSTM``'s documentation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4, bidirectional=True)})
+    >>> fr.convert.from_torch(model, "rnn")
+    LSTM(3, 4, bidirectional=True)
     """
     prefix = _prefix(prefix)
     named_cell = None if cell is None else options.choice("cell", cell, tuple(own.NAMED))
@@ -111,6 +119,8 @@ def from_torch(
         "candidate": candidate,
         "forget": forget,
     }
+    if module is not None and hasattr(module, "_made_with"):
+        return _of_own_module(module, {**told, "cell": cell}, batch_first)
     if module is not None:
         for name in ("coupled", "heads", "candidate", "forget", "cell"):
             value = cell if name == "cell" else told[name]
@@ -205,7 +215,10 @@ def _module(source: Any, prefix: str) -> Any:
     torch = sys.modules.get("torch")  # whoever has a module has imported it
     if torch is None or not isinstance(source, torch.nn.Module):
         return None
-    known = (torch.nn.RNNBase, torch.nn.RNNCellBase)
+    known: tuple[Any, ...] = (torch.nn.RNNBase, torch.nn.RNNCellBase)
+    bridge = sys.modules.get("fusedrnn.torch.base")  # likewise
+    if bridge is not None:
+        known += (bridge.Recurrent,)
     try:
         module = source.get_submodule(prefix.rstrip("."))
     except AttributeError:
@@ -215,9 +228,23 @@ def _module(source: Any, prefix: str) -> Any:
     found = [name for name, part in source.named_modules() if isinstance(part, known)]
     got = "nothing" if module is None else type(module).__name__
     raise ValueError(
-        f"source: expected an RNN, GRU, LSTM or cell of torch.nn at prefix {prefix!r}, got {got}; "
-        f"there are such at {', '.join(map(repr, found)) or 'no place'}"
+        "source: expected a module of torch.nn or fusedrnn.torch with recurrent weights at prefix "
+        f"{prefix!r}, got {got}; there are such at {', '.join(map(repr, found)) or 'no place'}"
     )
+
+
+def _of_own_module(module: Any, told: dict[str, Any], batch_first: bool | None) -> Layer:
+    """A layer of a module of `fusedrnn.torch`, which has the layer's options and parameters."""
+    for name, value in told.items():
+        if value is not None:
+            raise ValueError(f"{name}: expected None for a module of fusedrnn.torch, got {value!r}")
+    first = getattr(module, "batch_first", False) if batch_first is None else batch_first
+    end = "" if hasattr(module, "num_layers") else "_l0"  # which a cell's names lack
+    dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+    layer: Layer = module._layer(**{**module._made_with, "batch_first": first, "dtype": dtype})
+    names = {name: name.removesuffix(end) for name in layer.parameters()}
+    layer.load_state_dict({full: read(name, getattr(module, name)) for full, name in names.items()})
+    return layer
 
 
 def _options(

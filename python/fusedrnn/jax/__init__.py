@@ -1,4 +1,4 @@
-"""Functions and layers for JAX: compiled, differentiated and batched as JAX's own.
+"""Functions and layers for JAX: compiled, differentiated and batched as JAX's own::
 
     lstm = fusedrnn.jax.LSTM(input_size, hidden_size, bidirectional=True)
     params = lstm.init(jax.random.key(0))

@@ -42,6 +42,17 @@ class Recurrent:
     -----
     Descriptions are immutable, equal where they say the same, and leaves of no tree: they may be
     closed over, be a static argument of `jax.jit`, or stand in a pytree.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import fusedrnn.jax as fj
+    >>> gru = fj.GRU(3, 4)
+    >>> params = gru.init(jax.random.key(0))
+    >>> loss = lambda params, x: gru.apply(params, x)[0].sum()
+    >>> grads = jax.jit(jax.grad(loss))(params, jax.numpy.ones((5, 2, 3)))
+    >>> grads["weight_hh_l0"].shape
+    (12, 4)
     """
 
     _layer: ClassVar[type[Layer]]
@@ -297,40 +308,48 @@ def _draw_plain(
 
 
 class RNN(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.RNN` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.RNN
 
 
 class GRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.GRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.GRU
 
 
 class LSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.LSTM` as a description for JAX; a state is a pair (h, c). See `Recurrent`."""
+
     _layer = fusedrnn.LSTM
 
 
 class IndRNN(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.IndRNN` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.IndRNN
 
 
 class MinGRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.MinGRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.MinGRU
 
 
 class MinLSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.MinLSTM` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.MinLSTM
 
 
 class SLSTM(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.SLSTM` as a description for JAX; a state is (h, c, n, m). See `Recurrent`."""
+
     _layer = fusedrnn.SLSTM
 
 
 class WorldModelGRU(Recurrent):
-    __doc__ = Recurrent.__doc__
+    """`fusedrnn.WorldModelGRU` as a description for JAX; a state is h. See `Recurrent`."""
+
     _layer = fusedrnn.WorldModelGRU

@@ -41,7 +41,7 @@ class RNN(nnx.Module):
     Notes
     -----
     A carry is that of Flax's cells where there is one: (c, h) of an LSTM, h of a GRU and an RNN. Of
-    several layers or directions each array is [L*D, *batch, H]; an sLSTM's are (h, c, n, m). Beyond
+    several layers or directions each array is [L*D, ..., H]; an sLSTM's are (h, c, n, m). Beyond
     `seq_lengths` results are zero, where Flax's go on.
     """
 
@@ -83,14 +83,14 @@ class RNN(nnx.Module):
         keep_order: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> Any:
-        """Run over `inputs`, [*batch, T, I] or where `time_major` [T, *batch, I].
+        """Run over `inputs`, [..., T, I] or where `time_major` [T, ..., I].
 
         Parameters
         ----------
         inputs : array
-        initial_carry : array or tuple of arrays [*batch, H], optional
+        initial_carry : array or tuple of arrays [..., H], optional
             Zero where absent.
-        seq_lengths : integers [*batch], optional
+        seq_lengths : integers [...], optional
             Valid steps of each sequence, 0 to T.
         return_carry, time_major, reverse, keep_order : bool, optional
             Others than the module's own.

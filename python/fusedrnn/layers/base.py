@@ -20,16 +20,22 @@ from fusedrnn.options import Init, Memory, Padding, WeightDtype
 
 
 class Layer(Fixed, DropoutMode, Derivatives):
-    """What `RNN`, `GRU` and `LSTM` share.
+    """What `fusedrnn.RNN`, `fusedrnn.GRU`, `fusedrnn.LSTM` and all other layers share.
+
+    Its attributes are read-only, for the parameters are made for them; so are the options of each
+    cell.
 
     Attributes
     ----------
-    Read-only, for the parameters are made for them; so are the options of each cell.
-
-    input_size, hidden_size, num_layers : int
-    bias, batch_first, bidirectional : bool
+    input_size : int
+    hidden_size : int
+    num_layers : int
+    bias : bool
+    batch_first : bool
+    bidirectional : bool
     dropout : float
-    dtype, device : str
+    dtype : str
+    device : str
     compute_dtype : str or None
     memory : str
     """
@@ -216,8 +222,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_gates : bool
             Whether the gates of every step and every layer are returned as well, for looking
             inside; no gradient goes back through them. A plain call keeps them as `forward` does.
-            A layer that keeps none refuses (`LayerTape.gates`), and so does `forward` of one with
-            ``memory="lean"``.
+            A layer that keeps none refuses (`fusedrnn.LayerTape.gates`), and so does `forward` of
+            one with ``memory="lean"``.
         parameters : mapping, optional
             Other values in the place of all of the layer's parameters, by the names and in the
             shapes of `parameters()`.
@@ -239,13 +245,21 @@ class Layer(Fixed, DropoutMode, Derivatives):
             c, n and m.
         gates : dict of arrays [T, B, H], or [B, T, H]
             With ``return_gates=True``, behind the others: by the letter of the gate and the end of
-            its parameters' names, as `LayerTape.gates` has them: "i_l0", ..., "o_l1_reverse".
+            its parameters' names, as `fusedrnn.LayerTape.gates` has them: "i_l0", ...,
+            "o_l1_reverse".
 
         Raises
         ------
         ValueError, TypeError
             A wrong shape, range, dtype or device; the message names the argument, what was expected
             and what came.
+
+        Examples
+        --------
+        >>> x = np.ones((5, 2, 3), np.float32)  # [T, B, I]
+        >>> y, (h, c) = fr.LSTM(3, 4, num_layers=2, bidirectional=True, seed=0)(x, lengths=[5, 2])
+        >>> y.shape, h.shape
+        ((5, 2, 8), (4, 2, 4))
         """
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
@@ -414,6 +428,14 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ------
         ValueError, TypeError
             As a plain call; also for a tape of another layer.
+
+        Examples
+        --------
+        >>> gru = fr.GRU(3, 4, seed=0)
+        >>> y, state, tape = gru.forward(np.ones((5, 2, 3), np.float32))
+        >>> grads = gru.backward(tape, dy=2 * y)  # of the loss (y ** 2).sum()
+        >>> list(grads)
+        ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0', 'x', 'h0']
         """
         self._check_tape(tape)
         stale.verify(tape.stamps)
@@ -530,6 +552,13 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ValueError, TypeError
             For another weight_dtype, or one that the layer's dtype does not allow; and for a layer
             on a CUDA device, which reads its weights as they lie.
+
+        Examples
+        --------
+        >>> gru = fr.GRU(3, 4, seed=0)
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> np.array_equal(gru.freeze()(x)[0], gru(x)[0])
+        True
         """
         if self._device.is_cuda:
             raise ValueError(

@@ -92,7 +92,7 @@ class DropoutMode:
 
     @property
     def dropout_state(self) -> tuple[int, int]:
-        """Where the layer stands in its random masks: (seed, calls), two ints, which can be set.
+        """Where the layer stands in its random masks, as (seed, calls), two ints; it can be set.
 
         The seed follows from the constructor's, calls counts those of `forward` that drew masks:
         call k draws by ``seed + k`` (docs/math.md). It is no parameter, and not in `state_dict`.

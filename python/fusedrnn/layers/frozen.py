@@ -30,8 +30,11 @@ class Frozen(Fixed):
 
     Attributes
     ----------
-    input_size, hidden_size, num_layers : int
-    batch_first, bidirectional : bool
+    input_size : int
+    hidden_size : int
+    num_layers : int
+    batch_first : bool
+    bidirectional : bool
     dtype : str
         Of x, y and states.
     weight_dtype : str
@@ -191,6 +194,16 @@ class Frozen(Fixed):
         -----
         Dense NumPy arrays [B, I] of the layer's dtype, with states in tuples, and no resets cost
         about half a microsecond beside the arithmetic; anything else is accepted and costs more.
+
+        Examples
+        --------
+        >>> frozen = fr.GRU(3, 4, seed=0).freeze()
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> state = None
+        >>> for x_t in x:
+        ...     y_t, state = frozen.step(x_t, state)
+        >>> np.array_equal(y_t, frozen(x)[0][-1])
+        True
         """
         if resets is None and reset_state is None:
             done = self._fast_step(x_t, state, out)

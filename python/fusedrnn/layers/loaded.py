@@ -38,7 +38,9 @@ def load_frozen(path: str | os.PathLike[str]) -> Frozen:
     Examples
     --------
     >>> fr.LSTM(40, 256, seed=0).freeze("int8").save("model.frnn")
-    >>> y, state = fr.load_frozen("model.frnn")(x)
+    >>> y, (h, c) = fr.load_frozen("model.frnn")(np.ones((5, 2, 40), np.float32))
+    >>> y.shape
+    (5, 2, 256)
     """
     core, batch_first = _core.load_frozen(path_argument(path))
     layer = Loaded(os.fspath(path), core.network, batch_first)

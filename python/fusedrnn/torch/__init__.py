@@ -1,4 +1,4 @@
-"""Modules for PyTorch: layers and cells with torch.nn's constructors, parameters and calls.
+"""Modules for PyTorch: layers and cells with torch.nn's constructors, parameters and calls::
 
     rnn = fusedrnn.torch.LSTM(input_size, hidden_size, batch_first=True)  # in the place of torch.nn
     y, (h, c) = rnn(x)

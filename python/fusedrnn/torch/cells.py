@@ -121,7 +121,20 @@ class RecurrentCell(Recurrent):
 
 
 class RNNCell(RecurrentCell):
-    """`torch.nn.RNNCell` on fusedrnn: any `nonlinearity` and the options of `fusedrnn.RNN`."""
+    """`torch.nn.RNNCell` on fusedrnn: ``h = cell(input, h)``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, nonlinearity, device, dtype
+        As of `torch.nn.RNNCell` (nonlinearity of `fusedrnn.RNN`).
+    options
+        As of `fusedrnn.torch.RNN`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.torch.RNN`.
+    """
 
     _layer = fusedrnn.RNN
     _states = ("h",)
@@ -148,7 +161,20 @@ class RNNCell(RecurrentCell):
 
 
 class LSTMCell(RecurrentCell):
-    """`torch.nn.LSTMCell` on fusedrnn, with the options of `fusedrnn.LSTM`."""
+    """`torch.nn.LSTMCell` on fusedrnn: ``h, c = cell(input, (h, c))``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As of `torch.nn.LSTMCell`.
+    options
+        As of `fusedrnn.torch.LSTM`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.torch.LSTM`.
+    """
 
     _layer = fusedrnn.LSTM
     _states = ("h", "c")
@@ -167,7 +193,20 @@ class LSTMCell(RecurrentCell):
 
 
 class GRUCell(RecurrentCell):
-    """`torch.nn.GRUCell` on fusedrnn, with the options of `fusedrnn.GRU`."""
+    """`torch.nn.GRUCell` on fusedrnn: ``h = cell(input, h)``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As of `torch.nn.GRUCell`.
+    options
+        As of `fusedrnn.torch.GRU`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.torch.GRU`.
+    """
 
     _layer = fusedrnn.GRU
     _states = ("h",)

@@ -310,9 +310,9 @@ class RNN(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`); dropout is below 1.
     device, dtype
-        As of `torch.nn.RNN` (nonlinearity of `fusedrnn.RNN`). On the CPU or a CUDA device; of
-        float32, float64, bfloat16 or float16. dropout is below 1.
+        As of `torch.nn.RNN`: the CPU or a CUDA device; float32, float64, bfloat16 or float16.
     options
         As of `fusedrnn.RNN`: clip, heads, memory, compute_dtype, init,
         weight_dropout, zoneout, recurrent_dropout, recurrent_dropout_mode.
@@ -365,9 +365,9 @@ class LSTM(RecurrentLayer):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        As of `torch.nn.LSTM`; dropout is below 1.
     device, dtype
-        As of `torch.nn.LSTM`. On the CPU or a CUDA device; of float32, float64, bfloat16 or
-        float16. dropout is below 1.
+        As of `torch.nn.LSTM`: the CPU or a CUDA device; float32, float64, bfloat16 or float16.
     options
         As of `fusedrnn.LSTM`: peephole, coupled, clip, cell_clip, cell_clip_nan, activations,
         layer_norm, forget_bias, heads, memory, compute_dtype, init, weight_dropout, zoneout,
@@ -377,6 +377,16 @@ class LSTM(RecurrentLayer):
     ------
     ValueError, TypeError
         For what torch.nn refuses, in its words; for options as `fusedrnn.LSTM`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> lstm = ft.LSTM(3, 4, batch_first=True)
+    >>> y, (h, c) = lstm(torch.ones(2, 5, 3), lengths=torch.tensor([5, 2]))
+    >>> y.sum().backward()
+    >>> y.shape, lstm.weight_ih_l0.grad.shape
+    (torch.Size([2, 5, 4]), torch.Size([16, 3]))
     """
 
     _layer = fusedrnn.LSTM
@@ -467,35 +477,101 @@ def _refuse_projection(options: Any) -> None:
 
 
 class IndRNN(RecurrentLayer):
-    """`fusedrnn.IndRNN` as a module, with its options."""
+    """`fusedrnn.IndRNN` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.IndRNN`: nonlinearity, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.IndRNN`.
+    """
 
     _layer = fusedrnn.IndRNN
     _states = ("h",)
 
 
 class MinGRU(RecurrentLayer):
-    """`fusedrnn.MinGRU` as a module."""
+    """`fusedrnn.MinGRU` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.MinGRU`: candidate, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.MinGRU`.
+    """
 
     _layer = fusedrnn.MinGRU
     _states = ("h",)
 
 
 class MinLSTM(RecurrentLayer):
-    """`fusedrnn.MinLSTM` as a module."""
+    """`fusedrnn.MinLSTM` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.MinLSTM`: candidate, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.MinLSTM`.
+    """
 
     _layer = fusedrnn.MinLSTM
     _states = ("h",)
 
 
 class SLSTM(RecurrentLayer):
-    """`fusedrnn.SLSTM` as a module; a state is a tuple (h, c, n, m)."""
+    """`fusedrnn.SLSTM` as a module; a state is a tuple (h, c, n, m).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`.
+    options
+        As of `fusedrnn.SLSTM`: forget, forget_bias, heads, memory, compute_dtype, init.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.SLSTM`.
+    """
 
     _layer = fusedrnn.SLSTM
     _states = ("h", "c", "n", "m")
 
 
 class WorldModelGRU(RecurrentLayer):
-    """`fusedrnn.WorldModelGRU` as a module, with its options."""
+    """`fusedrnn.WorldModelGRU` as a module.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As of `torch.nn.GRU`, where bias is True: it is that of the normalisation.
+    options
+        As of `fusedrnn.WorldModelGRU`: update_bias, heads, memory, compute_dtype, init,
+        weight_dropout, zoneout, recurrent_dropout.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fusedrnn.WorldModelGRU`.
+    """
 
     _layer = fusedrnn.WorldModelGRU
     _states = ("h",)

@@ -64,6 +64,14 @@ def replace(model: nn.Module) -> Replaced:
     -------
     Replaced
         What was changed, and which recurrent modules were left alone and why; ``print`` shows it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> model = torch.nn.Sequential(torch.nn.GRU(3, 4))
+    >>> print(ft.replace(model))
+    0: torch.nn.GRU is fusedrnn.torch.GRU now
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")

@@ -59,6 +59,8 @@ struct Vec<float> {
   FUSEDRNN_MEMBER void store(Half* p, int n) const { store_words(p, n, as_half()); }
 
   static FUSEDRNN_MEMBER void transpose(Vec (&r)[8]);
+  // The same of 8 rows in memory.
+  static FUSEDRNN_MEMBER void load_transposed(const float* rows, int64_t stride, Vec (&r)[8]);
 
  private:
   static FUSEDRNN_MEMBER Vec of_bf16(__m128i w) {
@@ -212,6 +214,26 @@ inline void Vec<float>::transpose(Vec (&r)[8]) {
   for (int c = 0; c < 4; ++c) {
     r[c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
     r[4 + c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+
+// Loads put 128-bit lanes where they belong, which leaves 16 shuffles within lanes.
+inline void Vec<float>::load_transposed(const float* rows, int64_t stride, Vec (&r)[8]) {
+  FUSEDRNN_UNROLL
+  for (int k = 0; k < 8; k += 4) {
+    __m256 a[4];  // a[i]: numbers k .. k+3 of rows i and 4+i, one row a lane
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const float* p = rows + i * stride + k;
+      a[i] = _mm256_castps128_ps256(_mm_loadu_ps(p));
+      a[i] = _mm256_insertf128_ps(a[i], _mm_loadu_ps(p + 4 * stride), 1);
+    }
+    const __m256 lo_01 = _mm256_unpacklo_ps(a[0], a[1]), hi_01 = _mm256_unpackhi_ps(a[0], a[1]);
+    const __m256 lo_23 = _mm256_unpacklo_ps(a[2], a[3]), hi_23 = _mm256_unpackhi_ps(a[2], a[3]);
+    r[k].v = _mm256_shuffle_ps(lo_01, lo_23, 0x44);
+    r[k + 1].v = _mm256_shuffle_ps(lo_01, lo_23, 0xee);
+    r[k + 2].v = _mm256_shuffle_ps(hi_01, hi_23, 0x44);
+    r[k + 3].v = _mm256_shuffle_ps(hi_01, hi_23, 0xee);
   }
 }
 
