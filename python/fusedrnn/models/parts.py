@@ -37,12 +37,14 @@ def seeds(seed: int | None, count: int) -> list[int]:
 
 
 def recurrent(
-    cell: str, input_size: int, hidden: int, layers: int, *, forget_bias: float = 1.0, **rest: Any
+    cell: str, input_size: int, hidden: int, layers: int, *, dropout: float, **rest: Any
 ) -> Any:
     """Return a stack of recurrent layers; the forget gate of an LSTM starts open."""
     kind = CELLS[options.choice("cell", cell, tuple(CELLS))]
     if cell == "lstm":
-        rest["forget_bias"] = forget_bias  # gradients reach back early
+        rest["forget_bias"] = 1.0  # gradients reach back early
+    if layers > 1:  # what it lies between
+        rest["dropout"] = dropout
     return kind(input_size, hidden, layers, **rest)
 
 
