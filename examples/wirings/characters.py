@@ -70,7 +70,9 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     def draw(axis: Any) -> None:
         axis.plot(np.arange(1, READ + 1), bits, lw=1)
         axis.axhline(found["frequencies alone"], color="gray", ls="--", label="frequencies alone")
-        axis.set(xscale="log", xlabel="characters read", ylabel="bits per character", ylim=(0, None))
+        axis.set(
+            xscale="log", xlabel="characters read", ylabel="bits per character", ylim=(0, None)
+        )
         axis.legend()
 
     picture(o.out / "characters.png", draw, columns=1)

@@ -22,11 +22,12 @@ from shared import arguments, picture, table, train
 from fusedrnn.models import Seq2Seq, Symbols, pad
 
 SOURCE, TARGET = Symbols(" ,-./0123456789abcdefghijklmnopqrstuvwxyz"), Symbols("-0123456789")
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+]  # fmt: skip
+TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 ORDINAL = {
     "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
     "nine": "ninth", "twelve": "twelfth", "twenty": "twentieth", "thirty": "thirtieth",
@@ -134,7 +135,12 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     ]  # fmt: skip
     table(("exact dates", "greedy", "beam of 4", "longest tenth"), rows)
     picture(o.out / "dates.png", lambda *axes: draw(*axes, models["attention"], held_out, right))
-    return {"attention": rows[0][1], "tenth": rows[0][3], "plain": rows[1][1], "plain_tenth": rows[1][3]}
+    return {
+        "attention": rows[0][1],
+        "tenth": rows[0][3],
+        "plain": rows[1][1],
+        "plain_tenth": rows[1][3],
+    }
 
 
 def draw(by_length: Any, looks: Any, model: Seq2Seq, held_out: Any, right: Any) -> None:

@@ -20,9 +20,14 @@ from shared import arguments, picture, regression, table, train
 
 from fusedrnn.models import Classifier, Symbols, pad
 
-GOOD = "good great funny clever moving brilliant charming gripping fresh warm".split()
-BAD = "bad awful dull stupid boring clumsy tedious weak stale cold".split()
-THINGS = "film plot ending acting music script cast camera story humour".split()
+GOOD = [
+    "good", "great", "funny", "clever", "moving", "brilliant", "charming", "gripping", "fresh",
+    "warm",
+]  # fmt: skip
+BAD = ["bad", "awful", "dull", "stupid", "boring", "clumsy", "tedious", "weak", "stale", "cold"]
+THINGS = [
+    "film", "plot", "ending", "acting", "music", "script", "cast", "camera", "story", "humour",
+]  # fmt: skip
 # Before and behind the adjective, and whether it is turned round.
 FRAMES = (
     ("", "", False), ("really", "", False), ("so very", "", False), ("nothing but", "", False),

@@ -1,4 +1,4 @@
-"""What these examples share: their arguments, training, a baseline without order, table, picture."""
+"""What these examples share: arguments, training, a baseline without order, table, picture."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from fusedrnn.models import Training
 Batch = Callable[[Training], tuple[Any, ...]]
 
 
-def arguments(
-    doc: str | None, given: Sequence[str] | None, **defaults: Any
-) -> argparse.Namespace:
+def arguments(doc: str | None, given: Sequence[str] | None, **defaults: Any) -> argparse.Namespace:
     """The arguments of an example: those of all, and its own with their defaults."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     for name, value in defaults.items():

@@ -85,7 +85,10 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     def draw(*axes: Any) -> None:
         for k, (axis, name) in enumerate(zip(axes, FIGURES, strict=True)):
             at = np.flatnonzero(labels == k)[:3]
-            for row, some in ((0, [moves[: lengths[b], b] for b in at]), (1, [drawn[b] for b in at])):
+            for row, some in (
+                (0, [moves[: lengths[b], b] for b in at]),
+                (1, [drawn[b] for b in at]),
+            ):
                 for column, line in enumerate(some):
                     x, y = np.cumsum(np.vstack([np.zeros((1, 2)), line]), axis=0).T
                     axis.plot(x - x.mean() + 16 * column, y - y.mean() - 18 * row, f"C{row}", lw=1)

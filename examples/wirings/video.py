@@ -36,7 +36,9 @@ def videos(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
     start = rng.uniform(-2, 2, (2, count)) + (SIDE - 1) / 2
     x = start[0] + move[:, 0] * t + radius * np.cos(angle)
     y = start[1] + move[:, 1] * t + radius * np.sin(angle)
-    size = rng.uniform(1.2, 2, count) * np.exp(0.5 * np.select([labels == 4, labels == 5], [1.0, -1.0]) * t)
+    size = rng.uniform(1.2, 2, count) * np.exp(
+        0.5 * np.select([labels == 4, labels == 5], [1.0, -1.0]) * t
+    )
     row, column = np.mgrid[:SIDE, :SIDE]
     off = (column - x[..., None, None]) ** 2 + (row - y[..., None, None]) ** 2
     frames = np.exp(-off / (2 * size[..., None, None] ** 2)) + rng.normal(0, 0.2, off.shape)

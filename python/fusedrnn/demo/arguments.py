@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from fusedrnn.demo.model import CELLS
 from fusedrnn.demo.train import TrainingOptions
+from fusedrnn.models.parts import CELLS
 
 # Where neither the command line nor a checkpoint says otherwise.
 CELL, HIDDEN, LAYERS, EMBEDDING = "gru", 256, 2, 64

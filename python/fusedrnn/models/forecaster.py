@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Forecaster(Model):
             input_size=input_size, horizon=horizon, quantiles=list(quantiles), cell=cell,
             hidden=hidden, layers=layers, dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        if not len(quantiles) or any(a >= b for a, b in zip(quantiles, quantiles[1:])):
+        if not len(quantiles) or any(a >= b for a, b in pairwise(quantiles)):
             raise ValueError(f"quantiles: expected some in rising order, got {list(quantiles)}")
         first, second, third = seeds(seed, 3)
         self.horizon, self.quantiles = horizon, tuple(quantiles)

@@ -50,7 +50,8 @@ def recurrent(
 
 def hidden_state(state: Any) -> Array:
     """Return h [L*D, B, H] of a recurrent layer's state."""
-    return state[0] if isinstance(state, tuple) else state
+    h: Array = state[0] if isinstance(state, tuple) else state
+    return h
 
 
 class Encoder(nn.Module):
@@ -130,7 +131,8 @@ class Encoder(nn.Module):
 
     def _last(self, state: Any) -> Array:
         h = hidden_state(state)[-self.directions :]
-        return h.swapaxes(0, 1).reshape(h.shape[1], self.output_size)
+        last: Array = h.swapaxes(0, 1).reshape(h.shape[1], self.output_size)
+        return last
 
 
 class Decoder(nn.Module):
@@ -173,12 +175,13 @@ class Decoder(nn.Module):
 
     def step(self, symbols: Any, state: Any) -> tuple[Array, Any]:
         """Return h [B, H] after reading symbols [B], and the new state."""
-        return self.rnn.step(self.embed(symbols), state)  # type: ignore[no-any-return]
+        h, state = self.rnn.step(self.embed(symbols), state)
+        return h, state
 
     def __call__(self, symbols: Any, vector: Any) -> Array:
         """Return h [T, B, H] after each of the symbols [T, B]."""
-        y, _ = self.rnn(self.embed(symbols), self.first_state(vector))
-        return y  # type: ignore[no-any-return]
+        y: Array = self.rnn(self.embed(symbols), self.first_state(vector))[0]
+        return y
 
     def forward(self, symbols: Any, vector: Any) -> tuple[Array, ModuleTape]:
         """Return h [T, B, H] after each of the symbols [T, B], and what `backward` needs."""
@@ -203,5 +206,3 @@ class Decoder(nn.Module):
         h = first.reshape(len(first), rnn.num_layers, rnn.hidden_size).swapaxes(0, 1)
         h = np.ascontiguousarray(h)
         return (h, None) if isinstance(rnn, fusedrnn.LSTM) else h
-
-

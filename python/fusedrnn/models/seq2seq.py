@@ -67,9 +67,7 @@ class Seq2Seq(Model):
         self.decoder = Decoder(width, target_vocabulary, seed=s[1], **shared)
         self.attention: Any = None
         if attention:
-            self.attention = nn.Attention(
-                hidden, width, score="additive", dtype=dtype, seed=s[2]
-            )
+            self.attention = nn.Attention(hidden, width, score="additive", dtype=dtype, seed=s[2])
             self.join = nn.Linear(width + hidden, hidden, dtype=dtype, seed=s[3])
         self.drop = nn.Dropout(dropout, seed=s[5])
         self.out = nn.Linear(hidden, target_vocabulary, dtype=dtype, seed=s[4])
@@ -121,9 +119,7 @@ class Seq2Seq(Model):
             dh = grads["join"]["x"][..., width:] + grads["attention"]["query"]
             d_memory = grads["attention"]["memory"]
         grads["decoder"] = self.decoder.backward(decoder_tape, dh)
-        grads["encoder"] = self.encoder.backward(
-            encoder_tape, d_memory, grads["decoder"]["vector"]
-        )
+        grads["encoder"] = self.encoder.backward(encoder_tape, d_memory, grads["decoder"]["vector"])
         return loss, self.named_gradients(**grads)
 
     def generate(
@@ -175,7 +171,5 @@ class Seq2Seq(Model):
             raise ValueError("alignment: expected a model with attention, got one without")
         read, _, _ = marked(targets)
         memory, last = self.encoder(sources, lengths)
-        _, weights = self.attention(
-            self.decoder(read, last), memory, lengths, return_weights=True
-        )
+        _, weights = self.attention(self.decoder(read, last), memory, lengths, return_weights=True)
         return weights  # type: ignore[no-any-return]
