@@ -75,14 +75,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cells))
 
 
-def picture(path: Path, draw: Callable[..., None], columns: int = 2, height: float = 3.2) -> None:
+def picture(
+    path: Path,
+    draw: Callable[..., None],
+    rows: int = 1,
+    columns: int = 2,
+    size: Any = (4.5, 3.2),
+    **subplots: Any,
+) -> None:
     """Let `draw` fill the axes of a figure, and save it; without matplotlib say so."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # an example works without it
     except ImportError:
         print(f"{path}: not drawn, which needs matplotlib: pip install 'fusedrnn[plot]'")
         return
-    figure = Figure(figsize=(4.5 * columns, height), layout="constrained")
-    draw(*figure.subplots(1, columns, squeeze=False).flat)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    draw(*figure.subplots(rows, columns, squeeze=False, **subplots).flat)
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     print(f"{path}: drawn")
