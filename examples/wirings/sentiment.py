@@ -98,7 +98,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
                 shade = (1 - 0.6 * chance, 0.4 + 0.6 * chance, 0.4)  # from red to green
                 axis.text(at, -row, word, family="monospace", fontsize=8, backgroundcolor=shade)
                 at += len(word) + 1.5
-        axis.set(xlim=(-1, 75), ylim=(0.6 - len(SHOWN), 0.8))
+        axis.set(xlim=(-1, 110), ylim=(0.6 - len(SHOWN), 0.8))
         axis.set_axis_off()
 
     picture(o.out / "sentiment.png", draw, columns=1, size=(8, 1.4))
