@@ -24,10 +24,10 @@ import fusedrnn
 from fusedrnn import nn
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.files import check_regular
+from fusedrnn.demo.arguments import CELLS
 from fusedrnn.demo.text import Vocabulary
 from fusedrnn.demo.train import Session, TrainingOptions
 from fusedrnn.models import CharModel
-from fusedrnn.models.parts import CELLS
 
 FORMAT = "fusedrnn-demo-3"
 #: Of a model's configuration, and their types.
