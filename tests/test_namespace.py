@@ -148,6 +148,6 @@ def test_a_private_name_is_noticed(code: str) -> None:
 
 
 def test_commands_have_modules() -> None:
-    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "model", "train"}
+    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "generate", "train"}
     for path in MODULES:
         importlib.import_module(f"fusedrnn.{path.parent.name}.{path.stem}")
