@@ -16,8 +16,8 @@ from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn.demo import cli, optim, text
 from fusedrnn.demo.cli import main
 from fusedrnn.demo.generate import generate
-from fusedrnn.demo.model import CharModel, ModelConfig
 from fusedrnn.demo.text import UNKNOWN, Streams, Vocabulary
+from fusedrnn.models import CharModel
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_model(cell: str, dtype: Any = "float64", layers: int = 2) -> CharModel:
-    config = ModelConfig(cell, vocabulary=5, embedding=3, hidden=4, layers=layers)
-    return CharModel(config, seed=1, dtype=dtype)
+    return CharModel(5, cell=cell, embedding=3, hidden=4, layers=layers, dtype=dtype, seed=1)
 
 
 def validation_bits(output: str) -> tuple[float, float]:

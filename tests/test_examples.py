@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fusedrnn as fr
-from examples import forecast, keras_to_fusedrnn
+from examples import keras_to_fusedrnn
 from examples.jax import characters
 from examples.pytorch import recurrent_ppo, speech_commands
 
@@ -27,12 +27,6 @@ def _one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(before[0])
     fr.set_num_threads(before[1])
-
-
-def test_forecasts_beat_the_seasonal_naive_one(capsys: pytest.CaptureFixture[str]) -> None:
-    ours, naive = forecast.main(["--steps", "60", "--hidden", "32"])
-    assert ours < 0.8 * naive
-    assert f"quantile loss {ours:.4f}, " in capsys.readouterr().out
 
 
 # Keras' own get_weights(), of a variable of JAX.

@@ -15,7 +15,16 @@ import fusedrnn as fr
 
 # Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, how
 # results find their kind, functions and layers for JAX, and modules for PyTorch.
-DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "nn", "schedules", "torch"]
+DOCUMENTED_MODULES = [
+    "convert",
+    "cuda_arrays",
+    "interop",
+    "jax",
+    "models",
+    "nn",
+    "schedules",
+    "torch",
+]
 
 
 def is_special(name: str) -> bool:
@@ -103,8 +112,9 @@ class Uses(ast.NodeVisitor):
 
     def _check(self, name: str) -> None:
         first, _, rest = name.partition(".")
-        of_nn = first == "nn" and (not rest or rest in fr.nn.__all__)
-        if name not in fr.__all__ and first not in {"cli", "demo"} and not of_nn:
+        known = {"nn": fr.nn.__all__, "models": fr.models.__all__}.get(first, [])
+        command = first in {"cli", "demo"}
+        if name not in fr.__all__ and not (command or rest in known or name in {"nn", "models"}):
             self.private.append(name)
 
 
@@ -138,6 +148,6 @@ def test_a_private_name_is_noticed(code: str) -> None:
 
 
 def test_commands_have_modules() -> None:
-    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "model", "train"}
+    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "generate", "train"}
     for path in MODULES:
         importlib.import_module(f"fusedrnn.{path.parent.name}.{path.stem}")

@@ -1,11 +1,10 @@
 """The demo: a character-level language model trained with this package's layers.
 
-``python -m fusedrnn demo`` runs it. Everything is fusedrnn's, from the embedding to Adam: it shows
-how little a training loop needs.
+``python -m fusedrnn demo`` runs it. The model is `fusedrnn.models.CharModel`; the loop shows how
+little a training needs.
 
 ===============  ====================================================================
 ``text``         corpus, vocabulary, split into training and validation, batches
-``model``        embedding, stacked recurrent layer, softmax cross-entropy
 ``optim``        the learning rate
 ``train``        the loop: truncated back-propagation through time, progress, Ctrl-C
 ``generate``     sampling from a trained model

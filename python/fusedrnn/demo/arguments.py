@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from fusedrnn.demo.model import CELLS
 from fusedrnn.demo.train import TrainingOptions
+
+CELLS = ("gru", "lstm", "rnn")
 
 # Where neither the command line nor a checkpoint says otherwise.
 CELL, HIDDEN, LAYERS, EMBEDDING = "gru", 256, 2, 64
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     least = Converter(float, "X", "a number of at least 0", lambda x: 0 <= x < math.inf)
 
     model = result.add_argument_group("model")
-    model.add_argument("--cell", choices=sorted(CELLS), help=f"kind of cell (default: {CELL})")
+    model.add_argument("--cell", choices=CELLS, help=f"kind of cell (default: {CELL})")
     add(model, "hidden", HIDDEN, size, "hidden size")
     add(model, "layers", LAYERS, size, "recurrent layers")
     add(model, "embedding", EMBEDDING, size, "embedding size")

@@ -24,13 +24,17 @@ import fusedrnn
 from fusedrnn import nn
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.files import check_regular
-from fusedrnn.demo.model import CELLS, CharModel, ModelConfig, State
+from fusedrnn.demo.arguments import CELLS
 from fusedrnn.demo.text import Vocabulary
 from fusedrnn.demo.train import Session, TrainingOptions
+from fusedrnn.models import CharModel
 
 FORMAT = "fusedrnn-demo-3"
+#: Of a model's configuration, and their types.
+SIZES = {"cell": str, "vocabulary": int, "embedding": int, "hidden": int, "layers": int}
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Config = Mapping[str, Any]
 T = TypeVar("T", int, float, str)
 
 
@@ -45,8 +49,9 @@ def rehearse(path: Path, session: Session) -> None:
     CommandError
         If `save` would fail.
     """
-    shape = _state_shape(session.model.config, session.options.batch)
-    parts = 2 if session.model.config.cell == "lstm" else 1
+    config = session.model.config()
+    shape = _state_shape(config, session.options.batch)
+    parts = 2 if config["cell"] == "lstm" else 1
     state = tuple(np.zeros(shape, np.float32) for _ in range(parts))
     target = path.resolve()
     with _told_of(path, f"cannot write in {target.parent}: "):
@@ -89,9 +94,10 @@ def _write(target: Path, session: Session, state: tuple[npt.NDArray[Any], ...]) 
     """Write a session to a new file in the folder of ``target``: all of it, or there is no file."""
     # A name that nobody has, not even as a link to something else, and no longer than any name.
     path = target.with_name(f".fusedrnn-demo-{secrets.token_hex(8)}.safetensors")
+    config = session.model.config()
     metadata = {
         "format": FORMAT,
-        "model": asdict(session.model.config),
+        "model": {name: config[name] for name in SIZES},
         "vocabulary": session.vocabulary.characters,
         "options": asdict(session.options),
         "text": session.text,
@@ -130,13 +136,7 @@ def _session(saved: nn.Checkpoint) -> Session:
         raise ValueError(f"expected the format {FORMAT}")
     vocabulary = Vocabulary(_typed(header, "vocabulary", str))
     sizes, training = header["model"], header["options"]
-    config = ModelConfig(
-        cell=_typed(sizes, "cell", str),
-        vocabulary=_typed(sizes, "vocabulary", int),
-        embedding=_typed(sizes, "embedding", int),
-        hidden=_typed(sizes, "hidden", int),
-        layers=_typed(sizes, "layers", int),
-    )
+    config: Config = {name: _typed(sizes, name, kind) for name, kind in SIZES.items()}
     options = TrainingOptions(
         batch=_typed(training, "batch", int),
         chunk=_typed(training, "chunk", int),
@@ -149,7 +149,7 @@ def _session(saved: nn.Checkpoint) -> Session:
     for group in (saved.model, saved.optimizer or {}):
         for name, value in group.items():
             _check_finite(name, value)
-    model = CharModel(config, options.seed)
+    model = CharModel(**config, seed=options.seed)
     for name, value in model.parameters().items():
         _array(saved.model, name, value.shape)
     adam = fusedrnn.Adam(model.parameters())
@@ -162,36 +162,36 @@ def _session(saved: nn.Checkpoint) -> Session:
 
 
 def _check(
-    config: ModelConfig, options: TrainingOptions, vocabulary: Vocabulary, arrays: Arrays
+    config: Config, options: TrainingOptions, vocabulary: Vocabulary, arrays: Arrays
 ) -> None:
     """Hold the sizes against the arrays before any memory is asked for on their word."""
-    if config.cell not in CELLS:
-        raise ValueError(f"unknown cell {config.cell!r}")
-    if config.vocabulary != len(vocabulary):
-        raise ValueError(f"{len(vocabulary)} characters for a vocabulary of {config.vocabulary}")
-    _array(arrays, "embed.weight", (config.vocabulary, config.embedding))
-    _array(arrays, "out.weight", (config.vocabulary, config.hidden))
-    _array(arrays, f"rnn.bias_hh_l{config.layers - 1}", None)
+    if config["cell"] not in CELLS:
+        raise ValueError(f"unknown cell {config['cell']!r}")
+    if (size := config["vocabulary"]) != len(vocabulary):
+        raise ValueError(f"{len(vocabulary)} characters for a vocabulary of {size}")
+    _array(arrays, "embed.weight", (size, config["embedding"]))
+    _array(arrays, "out.weight", (size, config["hidden"]))
+    _array(arrays, f"rnn.bias_hh_l{config['layers'] - 1}", None)
     if min(options.batch, options.chunk) < 1 or not (options.lr > 0 and options.clip > 0):
         raise ValueError("training options out of range")
 
 
-def _state_parts(state: State) -> tuple[npt.NDArray[Any], ...]:
+def _state_parts(state: Any) -> tuple[npt.NDArray[Any], ...]:
     if state is None:
         return ()
     return state if isinstance(state, tuple) else (state,)
 
 
-def _state_shape(config: ModelConfig, batch: int) -> tuple[int, ...]:
-    return config.layers, batch, config.hidden
+def _state_shape(config: Config, batch: int) -> tuple[int, ...]:
+    return config["layers"], batch, config["hidden"]
 
 
-def _state(arrays: Arrays, config: ModelConfig, batch: int) -> State:
+def _state(arrays: Arrays, config: Config, batch: int) -> Any:
     if "state.0" not in arrays:
         return None
     shape = _state_shape(config, batch)
     h = _array(arrays, "state.0", shape)
-    return (h, _array(arrays, "state.1", shape)) if config.cell == "lstm" else h
+    return (h, _array(arrays, "state.1", shape)) if config["cell"] == "lstm" else h
 
 
 def _array(arrays: Arrays, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.float32]:

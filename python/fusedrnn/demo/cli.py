@@ -18,7 +18,6 @@ from fusedrnn.cli.errors import CommandError, TrainingError
 from fusedrnn.demo import arguments as defaults
 from fusedrnn.demo import checkpoint
 from fusedrnn.demo.generate import generate
-from fusedrnn.demo.model import CharModel, ModelConfig
 from fusedrnn.demo.text import (
     UNKNOWN,
     Streams,
@@ -38,6 +37,7 @@ from fusedrnn.demo.train import (
     evaluate,
     train,
 )
+from fusedrnn.models import CharModel
 
 T = TypeVar("T")
 
@@ -115,15 +115,15 @@ def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) 
     if not training.strip(UNKNOWN):
         raise CommandError(f"{named}: too short: no character to train on")
     vocabulary = Vocabulary.of(training)
-    config = ModelConfig(
-        cell=_given(arguments, "cell", defaults.CELL),
-        vocabulary=len(vocabulary),
-        embedding=_given(arguments, "embedding", defaults.EMBEDDING),
-        hidden=_given(arguments, "hidden", defaults.HIDDEN),
-        layers=_given(arguments, "layers", defaults.LAYERS),
-    )
     try:
-        model = CharModel(config, options.seed)
+        model = CharModel(
+            len(vocabulary),
+            cell=_given(arguments, "cell", defaults.CELL),
+            embedding=_given(arguments, "embedding", defaults.EMBEDDING),
+            hidden=_given(arguments, "hidden", defaults.HIDDEN),
+            layers=_given(arguments, "layers", defaults.LAYERS),
+            seed=options.seed,
+        )
     except (ValueError, OverflowError) as error:  # sizes beyond what an array can have
         raise CommandError(str(error)) from None
     return Session(model, vocabulary, fusedrnn.Adam(model.parameters()), options, text)
@@ -132,7 +132,7 @@ def _begin(arguments: argparse.Namespace, named: str, training: str, text: str) 
 def _resume(arguments: argparse.Namespace, text: str) -> Session:
     session = checkpoint.load(arguments.load)
     for name in ("cell", "hidden", "layers", "embedding"):
-        saved = getattr(session.model.config, name)
+        saved = session.model.config()[name]
         if _given(arguments, name, saved) != saved:
             raise CommandError(
                 f"--{name} {getattr(arguments, name)}: "
@@ -170,7 +170,7 @@ def _streams(named: str, characters: int, session: Session, training: str) -> St
 
 
 def _print_setting(source: str, text: str, session: Session) -> None:
-    config, vocabulary = session.model.config, session.vocabulary
+    config, vocabulary = session.model.config(), session.vocabulary
     training, validation = map(len, split(text))
     unknown = int((vocabulary.encode(text) == 0).sum())
     print(
@@ -180,8 +180,8 @@ def _print_setting(source: str, text: str, session: Session) -> None:
     )
     parameters = sum(value.size for value in session.model.parameters().values())
     print(
-        f"model: {config.cell}, layers {config.layers}, hidden {config.hidden}, "
-        f"embedding {config.embedding}, {parameters:,} parameters"
+        f"model: {config['cell']}, layers {config['layers']}, hidden {config['hidden']}, "
+        f"embedding {config['embedding']}, {parameters:,} parameters"
         + (f", {session.adam.updates:,} updates so far" if session.adam.updates else ""),
         flush=True,
     )

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import fusedrnn
 from fusedrnn.cli.errors import TrainingError
-from fusedrnn.demo.model import CharModel, State
 from fusedrnn.demo.optim import learning_rate
 from fusedrnn.demo.text import Indices, Streams, Vocabulary
+from fusedrnn.models import CharModel
 
 #: Steps that the loss at the end is averaged over, and the memory of the one in the bar.
 RECENT_STEPS = 50
@@ -57,7 +58,7 @@ class Session:
     options: TrainingOptions
     text: str
     position: int = 0
-    state: State = None
+    state: Any = None
 
 
 @dataclass
@@ -163,7 +164,7 @@ def evaluate(model: CharModel, indices: Indices) -> float:
     batch = max(1, len(indices) // EVALUATION_STREAM_LENGTH)
     chunk = min(EVALUATION_CHUNK, (len(indices) - 1) // batch)
     nats, count = 0.0, 0
-    state: State = None
+    state: Any = None
     for inputs, targets in Streams(indices, batch, chunk).one_pass():
         loss, state = model.loss(inputs, targets, state)
         nats += loss * batch
