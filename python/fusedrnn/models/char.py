@@ -1,0 +1,156 @@
+"""Many to many in step: the next character after each one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import nn, options
+from fusedrnn.models.parts import Model, recurrent, seeds
+from fusedrnn.models.sequences import draw
+from fusedrnn.nn.arrays import Array, Dtype
+
+
+class CharModel(Model):
+    """A language model over characters, or any symbols: what follows those before.
+
+    Embedding, recurrent layers, linear layer, softmax cross-entropy. A state is that of its
+    recurrent layer ([L, B, H]; of an LSTM a pair (h, c)); None is zeros.
+
+    Parameters
+    ----------
+    vocabulary : int
+        V.
+    cell : {"rnn", "gru", "lstm"}
+    embedding, hidden, layers : int
+        E, H, L.
+    dropout : float
+        Between layers, while training.
+    dtype : "float32" or "float64"
+    seed : int, optional
+        Seeds every initial weight.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        cell: str = "gru",
+        embedding: int = 64,
+        hidden: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        dtype: Dtype = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            vocabulary=vocabulary, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
+            dropout=dropout, dtype=dtype,
+        )  # fmt: skip
+        first, second, third = seeds(seed, 3)
+        self.embed = nn.Embedding(vocabulary, embedding, dtype=dtype, seed=first)
+        self.rnn = recurrent(
+            cell, embedding, hidden, layers, dropout=dropout, dtype=dtype, seed=second
+        )
+        self.out = nn.Linear(hidden, vocabulary, dtype=dtype, seed=third)
+        self.out.parameters()["bias"][...] = 0.0  # no character is likelier before it was seen
+
+    def loss(self, inputs: Any, targets: Any, state: Any = None) -> tuple[float, Any]:
+        """Return the cross-entropy in nats, summed over time, averaged over the batch.
+
+        Parameters
+        ----------
+        inputs, targets : array of int [T, B]
+            ``targets[t]`` is what should follow ``inputs[t]``.
+        state : optional
+            As an earlier call left it.
+
+        Returns
+        -------
+        loss : float
+        state
+            After the last step.
+        """
+        y, state = self.rnn(self.embed(inputs), state)
+        return nn.cross_entropy(self.out(y), targets, reduction="batch_mean"), state
+
+    def loss_and_gradients(
+        self, inputs: Any, targets: Any, state: Any = None
+    ) -> tuple[float, dict[str, Array], Any]:
+        """Return the loss, its gradients under the parameters' names, and the state.
+
+        No gradient flows into ``state``: back-propagation is truncated at the chunk's start.
+        """
+        x, embed_tape = self.embed.forward(inputs)
+        y, state, rnn_tape = self.rnn.forward(x, state)
+        logits, out_tape = self.out.forward(y)
+        loss, d_logits = nn.cross_entropy_grad(logits, targets, reduction="batch_mean", out=logits)
+        out = self.out.backward(out_tape, d_logits)
+        rnn = self.rnn.backward(rnn_tape, out["x"])
+        embed = self.embed.backward(embed_tape, rnn["x"])
+        return loss, self.named_gradients(embed=embed, rnn=rnn, out=out), state
+
+    def step(self, inputs: Any, state: Any = None) -> tuple[Array, Any]:
+        """Return the logits [B, V] of what follows inputs [B], and the new state."""
+        y, state = self.rnn.step(self.embed(inputs), state)
+        return self.out(y), state
+
+    def generate(
+        self,
+        prompt: Any,
+        count: int | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        never: tuple[int, ...] = (),
+        generator: np.random.Generator | None = None,
+    ) -> Iterator[int]:
+        """Write what may follow the prompt, one symbol at a time, as it is drawn.
+
+        Parameters
+        ----------
+        prompt : integers [n]
+            At least one.
+        count : int, optional
+            How many symbols; without an end where absent.
+        temperature, top_k, top_p
+            As of `draw`.
+        never : tuple of int
+            Symbols that are not drawn.
+        generator : numpy.random.Generator, optional
+
+        Yields
+        ------
+        int
+        """
+        indices = np.asarray(prompt)
+        if indices.ndim != 1 or not len(indices):
+            raise ValueError(f"prompt: expected at least one index, got shape {indices.shape}")
+        count = None if count is None else options.count("count", count)
+        generator = np.random.default_rng() if generator is None else generator
+        chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return self._written(indices, count, chosen, list(never), generator)
+
+    def _written(
+        self,
+        prompt: Any,
+        count: int | None,
+        chosen: Any,
+        never: list[int],
+        generator: np.random.Generator,
+    ) -> Iterator[int]:
+        frozen = self.rnn.freeze()  # weights are packed once, not at every step
+        state: Any = None
+        for index in prompt[:-1]:
+            _, state = frozen.step(self.embed([index]), state)
+        index, done = int(prompt[-1]), 0
+        while count is None or done < count:
+            y, state = frozen.step(self.embed([index]), state)
+            logits = self.out(y)[0].astype(np.float64)
+            logits[never] = -np.inf
+            index = draw(logits, generator, **chosen)
+            yield index
+            done += 1
