@@ -6,6 +6,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fusedrnn.cli.settings import Kind, Setting, Switch
@@ -35,6 +36,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"{self._name}: {message} (all options: --help)", file=sys.stderr)
         sys.exit(2)
+
+
+def path_of(word: str) -> Path:
+    """Return the path of a word, for argparse."""
+    if not word or "\0" in word:
+        raise argparse.ArgumentTypeError(f"expected a path, got {word!r}")
+    return Path(word)
 
 
 def converter(kind: Kind) -> Any:

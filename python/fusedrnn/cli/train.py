@@ -15,7 +15,7 @@ from fusedrnn.cli import configuration, loop, reading, results
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.interrupt import INTERRUPTED, ctrl_c_as_request
-from fusedrnn.cli.parser import Parser, add_settings, nearest, shown
+from fusedrnn.cli.parser import Parser, add_settings, nearest, path_of, shown
 from fusedrnn.cli.run import Run
 from fusedrnn.cli.tasks import TASKS, Source, Task
 
@@ -61,24 +61,18 @@ def parser(task: type[Task]) -> argparse.ArgumentParser:
     )
     files = result.add_argument_group("files and output")
     names = ["--data", "--text"] if task.name == "char-lm" else ["--data"]
-    files.add_argument(*names, dest="data", type=_path, metavar="FILE", help="-: standard input")
-    files.add_argument("--config", type=_path, metavar="FILE", help="settings, in TOML")
+    files.add_argument(*names, dest="data", type=path_of, metavar="FILE", help="-: standard input")
+    files.add_argument("--config", type=path_of, metavar="FILE", help="settings, in TOML")
     files.add_argument(
         "--out",
-        type=_path,
+        type=path_of,
         metavar="FOLDER",
         help=f"a new one, for the results (default: {results.DEFAULT}/{task.name}-1, -2, ...)",
     )
-    files.add_argument("--resume", type=_path, metavar="FOLDER", help="go on with its training")
+    files.add_argument("--resume", type=path_of, metavar="FOLDER", help="go on with its training")
     files.add_argument("--quiet", action="store_true", help="no progress")
     add_settings(result, task.settings)
     return result
-
-
-def _path(word: str) -> Path:
-    if not word or "\0" in word:
-        raise argparse.ArgumentTypeError(f"expected a path, got {word!r}")
-    return Path(word)
 
 
 def _train(task: type[Task], options: argparse.Namespace) -> int:
@@ -186,6 +180,8 @@ def _finish(run: Run, folder: Path, quiet: bool) -> int:
             )
     elif run.rows:
         last = {name: value for name, value in run.rows[-1].items() if name != "speed"}
-        print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in last.items()))
+        words = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in last.items())
+        baseline = task.baseline()
+        print(f"{words} ({task.measure}{'; ' if baseline else ''}{baseline})")
     print(f"results: {folder}{'' if picture else ', without a picture'}")
     return status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,6 +99,14 @@ class Task:
         """Return "validation_loss", and more measures by name."""
         raise NotImplementedError
 
+    def baseline(self) -> str:
+        """Return what the loss of `evaluate` is to be compared with, in words; "" if nothing."""
+        return ""
+
+    def predict(self, source: Source | None, given: Sequence[str]) -> list[list[Any]]:
+        """Return a table, its first row the names, for data or for inputs that are given."""
+        raise CommandError(f"expected a model that predicts, got one of {self.name}")
+
     def arrays(self) -> dict[str, Array]:
         """Return what a checkpoint has to keep beside the model."""
         return {}
@@ -129,6 +137,11 @@ def common(
     )
 
 
+def with_defaults(found: Sequence[Setting], **defaults: Any) -> tuple[Setting, ...]:
+    """Return settings of which some have other defaults."""
+    return tuple(replace(x, default=defaults.get(x.name, x.default)) for x in found)
+
+
 @lru_cache(maxsize=1)
 def _order(seed: int, count: int, epoch: int) -> Indices:
     return np.random.default_rng([seed, epoch]).permutation(count)
@@ -157,13 +170,3 @@ def split(where: str, count: int, values: Mapping[str, Any]) -> tuple[Indices, I
     held_out = min(max(1, round(count * values["validation"])), count - 1)
     order = np.random.default_rng([values["seed"], 0, 0]).permutation(count)
     return np.sort(order[held_out:]), np.sort(order[:held_out])[:EVALUATED]
-
-
-def padded(sequences: Sequence[Array]) -> tuple[Array, Indices]:
-    """Return sequences [t, ...] as one array [T, B, ...], and their lengths [B]."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    shape = (int(lengths.max()), len(sequences), *sequences[0].shape[1:])
-    whole = np.zeros(shape, sequences[0].dtype)
-    for b, sequence in enumerate(sequences):
-        whole[: len(sequence), b] = sequence
-    return whole, lengths
