@@ -15,6 +15,7 @@
     frozen.save("model.frnn")                               # one file, for load_frozen and for C
 
     from fusedrnn import nn                                 # losses, attention, checkpoints
+    from fusedrnn import models                             # whole models of these
 
     import fusedrnn.torch                                   # modules for PyTorch, with autograd
     import fusedrnn.jax                                     # functions and layers for JAX
@@ -142,13 +143,14 @@ from fusedrnn.truncated import Chunk, tbptt
 if TYPE_CHECKING:
     from fusedrnn import convert as convert
     from fusedrnn import jax as jax
+    from fusedrnn import models as models
     from fusedrnn import nn as nn
     from fusedrnn import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:
         """Import these where they are first used: most programs use none of them."""
-        if name in ("convert", "jax", "nn", "torch"):
+        if name in ("convert", "jax", "models", "nn", "torch"):
             return importlib.import_module(f"fusedrnn.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -253,6 +255,6 @@ _cuda_library.use_installed()
 def __dir__() -> list[str]:
     """Return what is meant for users: not the modules that the package happens to consist of."""
     special = {name for name in globals() if name.startswith("__") and name.endswith("__")}
-    modules = {"convert", "cuda_arrays", "interop", "nn", "schedules"}
+    modules = {"convert", "cuda_arrays", "interop", "models", "nn", "schedules"}
     modules |= {name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None}
     return sorted({*__all__, *modules, *special} - {"__main__"})

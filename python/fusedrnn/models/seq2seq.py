@@ -16,17 +16,16 @@ class Seq2Seq(Model):
     """Turns a sequence of symbols into another one, with or without attention.
 
     Both encoder and decoder are recurrent layers; the decoder begins where the encoder ended. With
-    attention, each of its steps also mixes the encoder's outputs (Luong et al. 2015, "global",
-    without input feeding), and both together make ``tanh(W [mixed, h])``, from which the symbol
-    comes; without, all that is known of the source went through the decoder's first state.
+    attention, each of its steps also mixes the encoder's outputs, by additive scores (Bahdanau et
+    al. 2015), and both together make ``tanh(W [mixed, h])``, from which the symbol comes (Luong et
+    al. 2015, without input feeding: all steps are computed at once). Without, all that is known of
+    the source went through the decoder's first state.
 
     Parameters
     ----------
     source_vocabulary, target_vocabulary : int
         V of each side; of the target index 0 is the mark of beginning and end.
     attention : bool
-    score : {"scaled_dot", "dot", "additive"}
-        Of the attention.
     cell : {"rnn", "gru", "lstm"}
     embedding, hidden, layers : int
         Of both sides. The encoder reads both ways, with `hidden` units each.
@@ -43,7 +42,6 @@ class Seq2Seq(Model):
         target_vocabulary: int,
         *,
         attention: bool = True,
-        score: nn.attention.Score = "scaled_dot",
         cell: str = "gru",
         embedding: int = 32,
         hidden: int = 64,
@@ -54,8 +52,8 @@ class Seq2Seq(Model):
     ) -> None:
         super().__init__(
             source_vocabulary=source_vocabulary, target_vocabulary=target_vocabulary,
-            attention=attention, score=score, cell=cell, embedding=embedding, hidden=hidden,
-            layers=layers, dropout=dropout, dtype=dtype,
+            attention=attention, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
+            dropout=dropout, dtype=dtype,
         )  # fmt: skip
         s = seeds(seed, 5)
         shared: dict[str, Any] = {
@@ -69,7 +67,9 @@ class Seq2Seq(Model):
         self.decoder = Decoder(width, target_vocabulary, seed=s[1], **shared)
         self.attention: Any = None
         if attention:
-            self.attention = nn.Attention(hidden, width, score=score, dtype=dtype, seed=s[2])
+            self.attention = nn.Attention(
+                hidden, width, score="additive", dtype=dtype, seed=s[2]
+            )
             self.join = nn.Linear(width + hidden, hidden, dtype=dtype, seed=s[3])
         self.out = nn.Linear(hidden, target_vocabulary, dtype=dtype, seed=s[4])
 
