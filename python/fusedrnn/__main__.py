@@ -33,7 +33,7 @@ COMMANDS = {
     "train": "fusedrnn.cli.train",
     "generate": "fusedrnn.cli.generate",
     "predict": "fusedrnn.cli.predict",
-    "demo": "fusedrnn.demo.cli",
+    "demo": "fusedrnn.cli.demo",
     "flow": "fusedrnn.cli.flow",
 }
 # What takes no argument.

@@ -73,7 +73,7 @@ def train(run: Run, folder: Path, interrupt: Interrupt, quiet: bool = False) -> 
     """
     task, outcome = run.task, Outcome()
     steps, every = task.values["steps"], task.values["every"]
-    with Progress(run.update, steps, task.unit, quiet) as progress:
+    with Progress(run.update, steps, task.unit, task.loss_name, quiet) as progress:
         while run.update < steps and not interrupt.requested:
             loss, _, amount = update(run)
             run.total += loss

@@ -7,8 +7,9 @@ import time
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-#: Where nothing can be drawn over, a line at most this often, beside those of evaluations.
-SECONDS_BETWEEN_LINES = 10.0
+#: Where nothing can be drawn over: seconds before the first line, and between two of them, beside
+#: those of evaluations.
+SECONDS_TO_FIRST, SECONDS_BETWEEN = 1.0, 10.0
 #: Updates that the shown loss remembers.
 MEMORY = 50
 
@@ -22,16 +23,22 @@ class Progress:
         Updates, those of an earlier run included.
     unit : str
         What the speed counts.
+    name : str
+        What the loss is called.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, done: int, total: int, unit: str, quiet: bool = False) -> None:
-        self._first, self._done, self._total, self._unit = done, done, total, unit
+    def __init__(
+        self, done: int, total: int, unit: str, name: str = "loss", quiet: bool = False
+    ) -> None:
+        self._first, self._done, self._total = done, done, total
+        self._unit, self._name = unit, name
         self._quiet = quiet
         self._amount = 0
         self._loss = 0.0
-        self._begin = self._last = time.perf_counter()
+        self._begin = time.perf_counter()
+        self._next = self._begin + SECONDS_TO_FIRST
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
@@ -62,18 +69,18 @@ class Progress:
         self._amount += amount
         self._loss += (loss - self._loss) / min(self._done - self._first, MEMORY)
         self._bar.set_postfix_str(
-            f"loss {self._loss:.3f}, {self.speed:,.0f} {self._unit}/s", refresh=False
+            f"{self._name} {self._loss:.3f}, {self.speed:,.0f} {self._unit}/s", refresh=False
         )
         self._bar.update()
-        if not self._terminal and time.perf_counter() - self._last > SECONDS_BETWEEN_LINES:
-            self._line(f"loss {self._loss:.4g}")
+        if not self._terminal and time.perf_counter() > self._next:
+            self._line(f"{self._name} {self._loss:.4g}")
 
     def evaluated(self, results: str) -> None:
         """Show what an evaluation found."""
         self._line(results)
 
     def _line(self, what: str) -> None:
-        self._last = time.perf_counter()
+        self._next = time.perf_counter() + SECONDS_BETWEEN
         if self._quiet:
             return
         line = (

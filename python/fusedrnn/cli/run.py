@@ -67,6 +67,15 @@ def save(path: Path, run: Run, *, whole: bool = True) -> None:
     CommandError
         Where that fails.
     """
+    try:
+        write(path, run, whole=whole)
+    except (OSError, ValueError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"{path}: {reason}") from None
+
+
+def write(path: Path, run: Run, *, whole: bool = True) -> None:
+    """Do what `save` does, with the errors of `nn.save_checkpoint`."""
     task = run.task
     metadata = {
         "format": FORMAT,
@@ -80,16 +89,10 @@ def save(path: Path, run: Run, *, whole: bool = True) -> None:
         "count": run.count,
         "best": None if run.best == math.inf else run.best,
     }
-    try:
-        if whole:
-            nn.save_checkpoint(
-                path, task.model, run.optimizer, arrays=task.arrays(), metadata=metadata
-            )
-        else:
-            nn.save_checkpoint(path, task.model, metadata=metadata)
-    except (OSError, ValueError, ImportError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CommandError(f"{path}: {reason}") from None
+    if whole:
+        nn.save_checkpoint(path, task.model, run.optimizer, arrays=task.arrays(), metadata=metadata)
+    else:
+        nn.save_checkpoint(path, task.model, metadata=metadata)
 
 
 def load(option: str, path: Path, *, whole: bool = True) -> Run:

@@ -65,6 +65,8 @@ class Task:
     help: ClassVar[str]
     unit: ClassVar[str]
     measure: ClassVar[str]
+    #: The loss in the progress.
+    loss_name: ClassVar[str] = "loss"
     settings: ClassVar[tuple[Setting, ...]]
     model: Any
 

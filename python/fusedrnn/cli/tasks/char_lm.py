@@ -36,6 +36,7 @@ class CharLM(Task):
     help = "a language model over the characters of a text; then: generate"
     unit = "characters"
     measure = "bits per character"
+    loss_name = "bits/char"
     settings = (
         *with_defaults(
             common(hidden=256, layers=2, batch=32, steps=1000, lr=4e-3, every=100), clip=40.0
@@ -48,6 +49,7 @@ class CharLM(Task):
         super().__init__(values, knowledge)
         self.vocabulary = Vocabulary(knowledge["characters"])
         self.state: Any = None
+        self.begin = 0  # the update at which this text began
         self.model = CharModel(
             len(self.vocabulary),
             cell=values["cell"],
@@ -94,7 +96,7 @@ class CharLM(Task):
 
     def loss_and_gradients(self, update: int) -> tuple[float, dict[str, Array], int]:
         """Go on in the text: bits per character, and gradients of the loss summed over time."""
-        inputs, targets, first = self.streams.at(update)
+        inputs, targets, first = self.streams.at(update - self.begin)
         loss, gradients, self.state = self.model.loss_and_gradients(
             inputs, targets, None if first else self.state
         )
@@ -108,22 +110,31 @@ class CharLM(Task):
         """Return what ignoring the context would give."""
         return f"unigram entropy {unigram_entropy(self.validation[:EVALUATED]):.3f}"
 
+    def restart(self, update: int) -> None:
+        """Begin a text, or another way through it, at an update."""
+        self.begin, self.state = update, None
+
     def arrays(self) -> dict[str, Array]:
-        """Return the state that is carried from chunk to chunk."""
+        """Return where the text began, and the state that is carried from chunk to chunk."""
         parts = self.state if isinstance(self.state, tuple) else (self.state,)
-        return {f"state.{k}": part for k, part in enumerate(parts) if part is not None}
+        states = {f"state.{k}": part for k, part in enumerate(parts) if part is not None}
+        return {"begin": np.array(self.begin)} | states
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Take the state."""
+        """Take what `arrays` returned."""
         v = self.values
         shape = (v["layers"], v["batch"], v["hidden"])
+        states = dict(arrays)
+        self.begin = int(states.pop("begin"))
+        if self.begin < 0:
+            raise ValueError(f"begin: expected at least 0, got {self.begin}")
         names = ["state.0", "state.1"] if v["cell"] == "lstm" else ["state.0"]
-        if arrays and list(arrays) != names:
-            raise ValueError(f"expected the arrays {', '.join(names)}, got {', '.join(arrays)}")
-        for name, array in arrays.items():
+        if states and list(states) != names:
+            raise ValueError(f"expected the arrays {', '.join(names)}, got {', '.join(states)}")
+        for name, array in states.items():
             if array.shape != shape or array.dtype != np.float32:
                 raise ValueError(f"{name}: expected float32 {shape}, got {array.shape}")
-        parts = tuple(arrays.values())
+        parts = tuple(states.values())
         self.state = None if not parts else parts if len(parts) > 1 else parts[0]
 
     def generate(
