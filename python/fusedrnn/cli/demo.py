@@ -25,16 +25,18 @@ from fusedrnn.cli.parser import Parser, add_settings, path_of
 from fusedrnn.cli.progress import Progress
 from fusedrnn.cli.run import Run
 from fusedrnn.cli.settings import Setting
-from fusedrnn.cli.tasks.base import Source, with_defaults
+from fusedrnn.cli.tasks.base import Source
 from fusedrnn.cli.tasks.char_lm import CharLM, bits_per_character
 
 #: Updates that the loss at the end is averaged over.
 RECENT = 50
 
-_SHOWN = ("cell", "hidden", "layers", "embedding", "batch", "chunk", "steps", "lr", "clip", "seed")
-_OF_TASK = {x.name: x for x in with_defaults(CharLM.settings, steps=600)}
+_SHOWN = ("cell", "hidden", "layers", "embedding", "batch", "chunk", "lr", "clip", "seed")
+_OF_TASK = {x.name: x for x in CharLM.settings}
+STEPS = Setting("steps", 600, s.COUNT, "updates, on top of a loaded model's; 0: evaluate only")
 SETTINGS = (
     *(_OF_TASK[name] for name in _SHOWN),
+    STEPS,
     Setting("generate", 500, s.COUNT, "characters to write at the end", "text"),
     Setting("temperature", 0.7, s.LEAST, "below 1 the likely becomes likelier; 0: always the "
             "likeliest", "text"),
@@ -62,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "fusedrnn demo",
         description="Train a character-level language model and let it write. Ctrl-C ends the "
         "training early and keeps what was trained.",
-        epilog="--steps counts from where a loaded model is; its sizes are fixed, and --batch, "
-        "--chunk, --lr, --clip and --seed are by default those that it was trained with.",
+        epilog="The sizes of a loaded model are fixed; --batch, --chunk, --lr, --clip and --seed "
+        "default to what it was trained with.",
     )
     source = "UTF-8 text to learn; -: standard input (default: Python's own help topics)"
     parser.add_argument("--text", type=path_of, metavar="FILE", help=source)
@@ -86,7 +88,7 @@ def _run(options: Namespace) -> int:
         source = Source("", Path("pydoc_data.topics"), characters.default_text())
     given = {x.name: getattr(options, x.name) for x in SETTINGS}
     given = {name: value for name, value in given.items() if value is not None}
-    steps = given.pop("steps", _OF_TASK["steps"].default)
+    steps = given.pop("steps", STEPS.default)
     written = {x.name: given.pop(x.name, x.default) for x in SETTINGS if x.group == "text"}
     run, found = (_resume if options.load else _begin)(options, source, given, steps)
     task: Any = run.task

@@ -20,7 +20,7 @@ def run(command: str, action: Callable[[], int]) -> int:
         print(f"fusedrnn {command}: {error}", file=sys.stderr)
         return error.exit_status
     except MemoryError as error:
-        print(f"fusedrnn {command}: {error or 'out of memory'}", file=sys.stderr)
+        print(f"fusedrnn {command}: {str(error) or 'out of memory'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"fusedrnn {command}: interrupted", file=sys.stderr)
@@ -28,8 +28,11 @@ def run(command: str, action: Callable[[], int]) -> int:
 
 
 def model_file(path: Path) -> Path:
-    """Return the file of a model, of a results folder the one in it."""
-    return path / results.MODEL if path.is_dir() else path
+    """Return the file of a model: of a results folder its best one, or else the last."""
+    if not path.is_dir():
+        return path
+    best = path / results.MODEL
+    return best if best.exists() else path / results.CHECKPOINT
 
 
 def check_new(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,10 @@ class Run:
 def build(task: type[Task], values: Mapping[str, Any], knowledge: Mapping[str, Any]) -> Task:
     """Return a task with its model; `CommandError` for sizes beyond what an array can have."""
     try:
-        return task(values, knowledge)
-    except (ValueError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # a setting without an effect
+            return task(values, knowledge)
+    except (UserWarning, ValueError, OverflowError) as error:
         raise CommandError(str(error)) from None
     except MemoryError:
         raise CommandError("out of memory: the model is too large") from None
@@ -134,6 +137,9 @@ def _run(saved: nn.Checkpoint, whole: bool) -> Run:
         for name, value in group.items():
             if not np.isfinite(value).all():
                 raise ValueError(f"{name}: not finite")
+    for name, value in saved.model.items():
+        if value.dtype != np.float32:
+            raise ValueError(f"{name}: expected float32, got {value.dtype}")
     _check_sizes(values, saved)
     task = task_class(values, header["knowledge"])
     optimizer = fusedrnn.Adam(task.model.parameters())

@@ -88,7 +88,7 @@ def _train(task: type[Task], options: argparse.Namespace) -> int:
             if value is not None and getattr(options, place) is None:
                 setattr(options, place, Path(value))
         given = found | given
-    run, folder = _resume(options, given) if options.resume else _begin(task, options, given)
+    run, folder = (_resume if options.resume else _begin)(task, options, given)
     return _finish(run, folder, options.quiet)
 
 
@@ -107,8 +107,7 @@ def _begin(
     # All that can be wrong with the files comes first: nothing trained is lost by it.
     folder = results.create(options.out, task.name)
     try:
-        places = {"task": task.name, "data": run.source}
-        results.write(folder, results.CONFIG, configuration.write(places | values))
+        _write_config(folder, run)
         runs.save(folder / results.CHECKPOINT, run)
     except CommandError:
         with contextlib.suppress(OSError):
@@ -124,7 +123,9 @@ def _absolute(path: Path) -> str:
     return name.encode(errors="replace").decode()  # not every name of a file is Unicode
 
 
-def _resume(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[Run, Path]:
+def _resume(
+    kind: type[Task], options: argparse.Namespace, given: Mapping[str, Any]
+) -> tuple[Run, Path]:
     folder: Path = options.resume
     if options.out is not None and options.out != folder:
         raise CommandError("expected --out or --resume, which goes on in its folder, got both")
@@ -132,6 +133,8 @@ def _resume(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[Run,
         raise CommandError(f"--resume {folder}: expected a folder of train, got a file")
     run = runs.load("--resume", folder / results.CHECKPOINT)
     task = run.task
+    if task.name != kind.name:
+        raise CommandError(f"--resume {folder}: expected a {kind.name}, got a {task.name}")
     values = dict(task.values)
     for setting in task.settings:
         value = given.get(setting.name, values[setting.name])
@@ -149,8 +152,14 @@ def _resume(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[Run,
     if source.fingerprint != run.fingerprint:
         raise CommandError(f"--data {path}: expected the data of --resume {folder}, got others")
     found = task.use(task.parse(source, values))
+    _write_config(folder, run)
     print(f"data: {path}, {found}")
     return run, folder
+
+
+def _write_config(folder: Path, run: Run) -> None:
+    places = {"task": run.task.name, "data": run.source}
+    results.write(folder, results.CONFIG, configuration.write(places | dict(run.task.values)))
 
 
 def _finish(run: Run, folder: Path, quiet: bool) -> int:
@@ -158,6 +167,9 @@ def _finish(run: Run, folder: Path, quiet: bool) -> int:
     parameters = sum(value.size for value in task.model.parameters().values())
     so_far = f", {run.update} updates so far" if run.update else ""
     print(f"model: {task.model_words()}, {parameters:,} parameters{so_far}", flush=True)
+    if run.update >= steps:
+        print(f"all {steps} updates are done; --steps N for more")
+        return 0
     with ctrl_c_as_request() as interrupt:
         outcome = loop.train(run, folder, interrupt, quiet)
     status = 0

@@ -129,7 +129,7 @@ def common(
         Setting("hidden", hidden, s.SIZE, "hidden size", "model"),
         Setting("layers", layers, s.SIZE, "recurrent layers", "model"),
         Setting("dropout", 0.0, s.SHARE, "share of values dropped in training", "model"),
-        Setting("steps", steps, s.COUNT, "updates, all together", fixed=False),
+        Setting("steps", steps, s.SIZE, "updates, all together", fixed=False),
         Setting("batch", batch, s.SIZE, "sequences side by side"),
         Setting("lr", lr, s.ABOVE, "Adam's learning rate at its highest", fixed=False),
         Setting("clip", 1.0, s.LIMIT, "limit of the gradient's norm; inf: none", fixed=False),

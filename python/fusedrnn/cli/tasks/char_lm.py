@@ -116,26 +116,31 @@ class CharLM(Task):
 
     def arrays(self) -> dict[str, Array]:
         """Return where the text began, and the state that is carried from chunk to chunk."""
-        parts = self.state if isinstance(self.state, tuple) else (self.state,)
-        states = {f"state.{k}": part for k, part in enumerate(parts) if part is not None}
-        return {"begin": np.array(self.begin)} | states
+        shape, names = self._state_arrays()
+        state = self.state
+        if state is None:  # zeros: a checkpoint is as large before the training as after it
+            state = tuple(np.zeros(shape, np.float32) for _ in names)
+        parts = state if isinstance(state, tuple) else (state,)
+        return {"begin": np.array(self.begin)} | dict(zip(names, parts, strict=True))
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
         """Take what `arrays` returned."""
-        v = self.values
-        shape = (v["layers"], v["batch"], v["hidden"])
-        states = dict(arrays)
-        self.begin = int(states.pop("begin"))
+        shape, names = self._state_arrays()
+        if list(arrays) != ["begin", *names]:
+            raise ValueError(f"expected arrays begin, {', '.join(names)}, got {', '.join(arrays)}")
+        self.begin = int(arrays["begin"])
         if self.begin < 0:
             raise ValueError(f"begin: expected at least 0, got {self.begin}")
-        names = ["state.0", "state.1"] if v["cell"] == "lstm" else ["state.0"]
-        if states and list(states) != names:
-            raise ValueError(f"expected the arrays {', '.join(names)}, got {', '.join(states)}")
-        for name, array in states.items():
+        parts = [arrays[name] for name in names]
+        for name, array in zip(names, parts, strict=True):
             if array.shape != shape or array.dtype != np.float32:
                 raise ValueError(f"{name}: expected float32 {shape}, got {array.shape}")
-        parts = tuple(states.values())
-        self.state = None if not parts else parts if len(parts) > 1 else parts[0]
+        self.state = tuple(parts) if len(parts) > 1 else parts[0]
+
+    def _state_arrays(self) -> tuple[tuple[int, ...], list[str]]:
+        v = self.values
+        names = ["state.0", "state.1"] if v["cell"] == "lstm" else ["state.0"]
+        return (v["layers"], v["batch"], v["hidden"]), names
 
     def generate(
         self, prompt: str, count: int, generator: np.random.Generator, **draw: Any

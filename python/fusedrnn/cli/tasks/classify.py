@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Classify(Task):
             "units",
             "auto",
             s.Choice("auto", *inputs.UNITS),
-            "what a step is; auto: numbers where all are numbers, else words",
+            "what a step is; auto: numbers where the first row has some, else words",
             "data",
         ),
     )
@@ -59,18 +60,21 @@ class Classify(Task):
         super().__init__(values, knowledge)
         self.reader = inputs.reader(knowledge)
         self.labels = [str(label) for label in knowledge["labels"]]
-        self.model = models.Classifier(
-            len(self.labels),
-            input_size=self.reader.input_size,
-            vocabulary=self.reader.vocabulary,
-            cell=values["cell"],
-            embedding=values["embedding"],
-            hidden=values["hidden"],
-            layers=values["layers"],
-            bidirectional=values["bidirectional"],
-            dropout=values["dropout"],
-            seed=values["seed"],
-        )
+        with warnings.catch_warnings():
+            # Of one layer dropout still drops before the labels.
+            warnings.filterwarnings("ignore", "dropout: .* no effect on a single layer")
+            self.model = models.Classifier(
+                len(self.labels),
+                input_size=self.reader.input_size,
+                vocabulary=self.reader.vocabulary,
+                cell=values["cell"],
+                embedding=values["embedding"],
+                hidden=values["hidden"],
+                layers=values["layers"],
+                bidirectional=values["bidirectional"],
+                dropout=values["dropout"],
+                seed=values["seed"],
+            )
 
     @classmethod
     def parse(cls, source: Source, values: Mapping[str, Any]) -> Rows:
@@ -86,6 +90,13 @@ class Classify(Task):
         found = _column(table, values["input"], values["label"])
         kind = inputs.units_of(found) if values["units"] == "auto" else values["units"]
         raw = [inputs.read(kind, cell, table.at(row)) for row, cell in enumerate(found)]
+        if kind == "numbers":
+            for row, sequence in enumerate(raw):
+                if sequence.shape[1] != raw[0].shape[1]:
+                    raise CommandError(
+                        f"{table.at(row)}: expected {raw[0].shape[1]} numbers in each step, "
+                        f"got {sequence.shape[1]}"
+                    )
         return Rows(source.where, kind, raw, labels, *split(source.where, len(raw), values))
 
     @classmethod

@@ -14,6 +14,7 @@ from fusedrnn.cli import tables
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.settings import Setting
 from fusedrnn.cli.tasks.base import EVALUATED, Array, Source, Task, batch_indices, common
+from fusedrnn.cli.tasks.inputs import scale
 
 EVALUATION_BATCH = 256
 
@@ -67,7 +68,7 @@ class Forecast(Task):
         held_out = max(round(len(series) * values["validation"]), values["horizon"])
         cut = len(series) - held_out
         window, horizon = values["window"], values["horizon"]
-        least = max(window, values["season"]) + horizon
+        least = max(window, int(_seasons_back(values).max())) + horizon
         if cut < least:
             raise CommandError(
                 f"{source.where}: too short: {len(series)} values, {max(cut, 0)} of them to train "
@@ -80,9 +81,7 @@ class Forecast(Task):
     def learn(cls, data: tuple[str, Series], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the column's name, and the scale of what is trained on."""
         name, series = data
-        trained = series.values[: series.cut]
-        spread = float(trained.std())
-        return {"column": name, "mean": float(trained.mean()), "spread": spread or 1.0}
+        return {"column": name} | scale(f"column {name!r}", series.values[: series.cut])
 
     def use(self, data: tuple[str, Series]) -> str:
         """Scale the series; say how long it is."""
@@ -90,7 +89,7 @@ class Forecast(Task):
         v = self.values
         self.series = ((series.values - self.mean) / self.spread).astype(np.float32)
         # A forecast begins behind its window, and ends before what it does not know.
-        first = max(v["window"], v["season"])
+        first = max(v["window"], int(_seasons_back(v).max()))
         self.training = np.arange(first, series.cut - v["horizon"] + 1)
         self.validation = np.arange(series.cut, len(self.series) - v["horizon"] + 1)[:EVALUATED]
         self.naive = self._naive_loss()
@@ -133,12 +132,10 @@ class Forecast(Task):
 
     def _naive_loss(self) -> float:
         """That of the value a season ago, for every quantile as far off as in the training data."""
-        horizon, season = self.values["horizon"], self.values["season"]
-        back = season * -(-(np.arange(horizon) + 1) // season)  # what is known: whole seasons ago
+        back = _seasons_back(self.values)
         errors = {}
         for name, begins in (("training", self.training), ("validation", self.validation)):
-            known = begins[begins >= back.max()]
-            at = known[:, None] + np.arange(horizon)
+            at = begins[:, None] + np.arange(len(back))
             errors[name] = self.series[at] - self.series[at - back]
         quantiles = self.values["quantiles"]
         offsets = np.quantile(errors["training"], quantiles, axis=0).T
@@ -168,6 +165,12 @@ class Forecast(Task):
         for step, row in enumerate(forecast * self.spread + self.mean, 1):
             table.append([step, *(f"{value:.6g}" for value in row)])
         return table
+
+
+def _seasons_back(values: Mapping[str, Any]) -> Array:
+    """How far back the naive forecast of each step looks: whole seasons, to what is known."""
+    ahead = np.arange(values["horizon"]) + 1
+    return values["season"] * -(-ahead // values["season"])
 
 
 def read_column(source: Source, name: str | None) -> tuple[str, Array]:

@@ -21,12 +21,11 @@ UNKNOWN = "\ufffd"
 
 
 def units_of(cells: Sequence[Any]) -> str:
-    """Return "numbers" where all cells are, else "words"."""
+    """Return "numbers" where the first cell is some, else "words"."""
     try:
-        for cell in cells:
-            _numbers(cell)
+        _numbers(cells[0])
     except (ValueError, TypeError, OverflowError):
-        return "words"
+        return "words" if isinstance(cells[0], str) else "numbers"
     return "numbers"
 
 
@@ -43,7 +42,7 @@ def read(kind: str, cell: Any, where: str) -> Any:
             values = _numbers(cell)
         except (ValueError, TypeError, OverflowError):
             raise CommandError(
-                f"{where}: expected numbers, a step each, got {str(cell)[:40]!r}"
+                f"{where}: expected numbers, got {str(cell)[:40]!r} (text: --units words)"
             ) from None
         return values
     if not isinstance(cell, str):
@@ -84,16 +83,22 @@ def learn(where: str, kind: str, sequences: Sequence[Any]) -> dict[str, Any]:
     """Return what `reader` needs: symbols, or the scale of numbers."""
     if kind != "numbers":
         return {"kind": kind, "symbols": learn_symbols(sequences)}
-    sizes = {values.shape[1] for values in sequences}
-    if len(sizes) > 1:
-        raise CommandError(f"{where}: expected as many numbers in each step, got {sorted(sizes)}")
-    whole = np.concatenate(list(sequences))
-    spread = whole.std(axis=0)
-    return {
-        "kind": kind,
-        "mean": whole.mean(axis=0).tolist(),
-        "spread": np.where(spread > 0, spread, 1.0).tolist(),
-    }
+    return {"kind": kind} | scale(where, np.concatenate(list(sequences)))
+
+
+def scale(where: str, values: Array) -> dict[str, Any]:
+    """Return mean and spread of each column.
+
+    Raises
+    ------
+    CommandError
+        Where they are too large for a number.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+    if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+        raise CommandError(f"{where}: expected smaller numbers, got one of {abs(values).max():g}")
+    return {"mean": mean.tolist(), "spread": np.where(spread > 0, spread, 1.0).tolist()}
 
 
 class SymbolReader:
