@@ -18,11 +18,11 @@ import safetensors.numpy
 
 from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn import nn
-from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli import loop
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.characters import UNKNOWN
 from fusedrnn.cli.demo import main
+from fusedrnn.cli.errors import CommandError
 from fusedrnn.nn import checkpoints
 
 
@@ -142,7 +142,9 @@ def test_a_foreign_file_is_refused(
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(data)
     assert main([*QUICK, "--text", str(corpus), "--load", str(path)]) == 2
-    assert f"--load {path}: expected a checkpoint of train, got another (" in capsys.readouterr().err
+    assert (
+        f"--load {path}: expected a checkpoint of train, got another (" in capsys.readouterr().err
+    )
 
 
 def altered(path: Path, **changes: Any) -> None:

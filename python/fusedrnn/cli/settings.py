@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -116,7 +117,7 @@ class Quantiles(Kind):
         if not (isinstance(value, list) and value and all(type(q) is float for q in value)):
             raise self.wrong(value)
         between = [0.0, *value, 1.0]
-        if not all(low < high for low, high in zip(between, between[1:], strict=False)):
+        if not all(low < high for low, high in pairwise(between)):
             raise self.wrong(value)
         return value
 

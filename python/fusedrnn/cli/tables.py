@@ -85,7 +85,8 @@ def _csv(where: str, text: str, kind: str, header: bool) -> Table:
         reader = csv.reader(text.split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
-    rows, lines = [], []
+    rows: list[list[str]] = []
+    lines: list[int] = []
     names: list[str] = []
     try:
         for row in reader:

@@ -170,7 +170,7 @@ class Forecast(Task):
 def _seasons_back(values: Mapping[str, Any]) -> Array:
     """How far back the naive forecast of each step looks: whole seasons, to what is known."""
     ahead = np.arange(values["horizon"]) + 1
-    return values["season"] * -(-ahead // values["season"])
+    return np.asarray(-(-ahead // values["season"]) * values["season"])
 
 
 def read_column(source: Source, name: str | None) -> tuple[str, Array]:
