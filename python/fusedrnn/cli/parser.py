@@ -26,7 +26,8 @@ class Parser(argparse.ArgumentParser):
         self._name = prog
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
+        # Options may stand between the inputs of a command.
+        found, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             word = unknown[0].partition("=")[0]
             options = [name for name in self._option_string_actions if name.startswith("--")]

@@ -46,7 +46,7 @@ class Forecast(Task):
 
     def __init__(self, values: Mapping[str, Any], knowledge: Mapping[str, Any]) -> None:
         super().__init__(values, knowledge)
-        self.column = str(knowledge["column"])
+        self.column = s.Word().check(knowledge["column"])
         self.mean, self.spread = float(knowledge["mean"]), float(knowledge["spread"])
         if not self.spread > 0:
             raise ValueError("spread: expected a number above 0")

@@ -52,7 +52,7 @@ class Sequences(Task):
         units = values["units"]
         self.source = inputs.SymbolReader(units, knowledge["sources"])
         self.target = inputs.SymbolReader(units, knowledge["targets"])
-        self.longest = int(knowledge["longest"])
+        self.longest = s.SIZE.check(knowledge["longest"])
         self.model = models.Seq2Seq(
             self.source.vocabulary,
             self.target.vocabulary,
