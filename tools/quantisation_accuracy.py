@@ -15,9 +15,9 @@ import numpy as np
 
 import fusedrnn
 from fusedrnn.demo.arguments import EMBEDDING, TRAINING
-from fusedrnn.demo.model import CharModel, ModelConfig
 from fusedrnn.demo.text import Streams, Vocabulary, default_text, fingerprint, split
 from fusedrnn.demo.train import Interrupt, Session, evaluate, train
+from fusedrnn.models import CharModel
 
 WEIGHT_DTYPES = (None, "bfloat16", "int8")
 
@@ -27,7 +27,14 @@ def trained(cell: str, hidden: int, layers: int, steps: int) -> tuple[CharModel,
     text = default_text()
     training, validation = split(text)
     vocabulary = Vocabulary.of(training)
-    model = CharModel(ModelConfig(cell, len(vocabulary), EMBEDDING, hidden, layers), TRAINING.seed)
+    model = CharModel(
+        len(vocabulary),
+        cell=cell,
+        embedding=EMBEDDING,
+        hidden=hidden,
+        layers=layers,
+        seed=TRAINING.seed,
+    )
     session = Session(
         model, vocabulary, fusedrnn.Adam(model.parameters()), TRAINING, fingerprint(text)
     )

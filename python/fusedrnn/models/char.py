@@ -27,10 +27,10 @@ class CharModel(Model):
     embedding, hidden, layers : int
         E, H, L.
     dropout : float
-        Between layers, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
-        Seeds every initial weight.
+        Seeds every initial weight, and dropout.
     """
 
     def __init__(
@@ -49,11 +49,12 @@ class CharModel(Model):
             vocabulary=vocabulary, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        first, second, third = seeds(seed, 3)
+        first, second, third, fourth = seeds(seed, 4)
         self.embed = nn.Embedding(vocabulary, embedding, dtype=dtype, seed=first)
         self.rnn = recurrent(
             cell, embedding, hidden, layers, dropout=dropout, dtype=dtype, seed=second
         )
+        self.drop = nn.Dropout(dropout, seed=fourth)
         self.out = nn.Linear(hidden, vocabulary, dtype=dtype, seed=third)
         self.out.parameters()["bias"][...] = 0.0  # no character is likelier before it was seen
 
@@ -85,10 +86,11 @@ class CharModel(Model):
         """
         x, embed_tape = self.embed.forward(inputs)
         y, state, rnn_tape = self.rnn.forward(x, state)
-        logits, out_tape = self.out.forward(y)
+        kept, drop_tape = self.drop.forward(y)
+        logits, out_tape = self.out.forward(kept)
         loss, d_logits = nn.cross_entropy_grad(logits, targets, reduction="batch_mean", out=logits)
         out = self.out.backward(out_tape, d_logits)
-        rnn = self.rnn.backward(rnn_tape, out["x"])
+        rnn = self.rnn.backward(rnn_tape, self.drop.backward(drop_tape, out["x"])["x"])
         embed = self.embed.backward(embed_tape, rnn["x"])
         return loss, self.named_gradients(embed=embed, rnn=rnn, out=out), state
 

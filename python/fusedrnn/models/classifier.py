@@ -65,7 +65,7 @@ class Classifier(_Reader):
     hidden, layers : int
     bidirectional : bool
     dropout : float
-        Between layers and before the classes, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
         Seeds every initial weight, and dropout.
@@ -100,7 +100,7 @@ class Classifier(_Reader):
         out = self.out.backward(out_tape, d_logits)
         d_last = self.drop.backward(drop_tape, out["x"])["x"]
         encoder = self.encoder.backward(encoder_tape, dlast=d_last)
-        return loss, self.named_gradients(encoder=encoder, drop={}, out=out)
+        return loss, self.named_gradients(encoder=encoder, out=out)
 
 
 class Tagger(_Reader):
@@ -143,4 +143,4 @@ class Tagger(_Reader):
         out = self.out.backward(out_tape, d_logits)
         dy = self.drop.backward(drop_tape, out["x"])["x"]
         encoder = self.encoder.backward(encoder_tape, dy)
-        return loss, self.named_gradients(encoder=encoder, drop={}, out=out)
+        return loss, self.named_gradients(encoder=encoder, out=out)

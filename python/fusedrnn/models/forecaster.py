@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Forecaster(Model):
     cell : {"rnn", "gru", "lstm"}
     hidden, layers : int
     dropout : float
-        Between layers, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
         Seeds every initial weight, and dropout.
@@ -49,14 +50,15 @@ class Forecaster(Model):
             input_size=input_size, horizon=horizon, quantiles=list(quantiles), cell=cell,
             hidden=hidden, layers=layers, dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        if not len(quantiles) or any(a >= b for a, b in zip(quantiles, quantiles[1:])):
+        if not len(quantiles) or any(a >= b for a, b in pairwise(quantiles)):
             raise ValueError(f"quantiles: expected some in rising order, got {list(quantiles)}")
-        first, second = seeds(seed, 2)
+        first, second, third = seeds(seed, 3)
         self.horizon, self.quantiles = horizon, tuple(quantiles)
         self.encoder = Encoder(
             input_size=input_size, cell=cell, hidden=hidden, layers=layers, dropout=dropout,
             dtype=dtype, seed=first,
         )  # fmt: skip
+        self.drop = nn.Dropout(dropout, seed=third)
         self.out = nn.Linear(hidden, horizon * len(self.quantiles), dtype=dtype, seed=second)
 
     def predict(self, inputs: Any, lengths: Any = None) -> Array:
@@ -73,10 +75,12 @@ class Forecaster(Model):
     ) -> tuple[float, dict[str, Array]]:
         """Return the mean quantile loss of what came, [B, N], and its gradients by parameter."""
         _, last, encoder_tape = self.encoder.forward(inputs, lengths)
-        y, out_tape = self.out.forward(last)
+        kept, drop_tape = self.drop.forward(last)
+        y, out_tape = self.out.forward(kept)
         loss, dy = nn.quantile_grad(self._shaped(y), target, self.quantiles)
         out = self.out.backward(out_tape, dy.reshape(y.shape))
-        encoder = self.encoder.backward(encoder_tape, dlast=out["x"])
+        d_last = self.drop.backward(drop_tape, out["x"])["x"]
+        encoder = self.encoder.backward(encoder_tape, dlast=d_last)
         return loss, self.named_gradients(encoder=encoder, out=out)
 
     def _shaped(self, y: Array) -> Array:

@@ -37,18 +37,21 @@ def seeds(seed: int | None, count: int) -> list[int]:
 
 
 def recurrent(
-    cell: str, input_size: int, hidden: int, layers: int, *, forget_bias: float = 1.0, **rest: Any
+    cell: str, input_size: int, hidden: int, layers: int, *, dropout: float, **rest: Any
 ) -> Any:
     """Return a stack of recurrent layers; the forget gate of an LSTM starts open."""
     kind = CELLS[options.choice("cell", cell, tuple(CELLS))]
     if cell == "lstm":
-        rest["forget_bias"] = forget_bias  # gradients reach back early
+        rest["forget_bias"] = 1.0  # gradients reach back early
+    if layers > 1:  # what it lies between
+        rest["dropout"] = dropout
     return kind(input_size, hidden, layers, **rest)
 
 
 def hidden_state(state: Any) -> Array:
     """Return h [L*D, B, H] of a recurrent layer's state."""
-    return state[0] if isinstance(state, tuple) else state
+    h: Array = state[0] if isinstance(state, tuple) else state
+    return h
 
 
 class Encoder(nn.Module):
@@ -128,7 +131,8 @@ class Encoder(nn.Module):
 
     def _last(self, state: Any) -> Array:
         h = hidden_state(state)[-self.directions :]
-        return h.swapaxes(0, 1).reshape(h.shape[1], self.output_size)
+        last: Array = h.swapaxes(0, 1).reshape(h.shape[1], self.output_size)
+        return last
 
 
 class Decoder(nn.Module):
@@ -171,12 +175,13 @@ class Decoder(nn.Module):
 
     def step(self, symbols: Any, state: Any) -> tuple[Array, Any]:
         """Return h [B, H] after reading symbols [B], and the new state."""
-        return self.rnn.step(self.embed(symbols), state)  # type: ignore[no-any-return]
+        h, state = self.rnn.step(self.embed(symbols), state)
+        return h, state
 
     def __call__(self, symbols: Any, vector: Any) -> Array:
         """Return h [T, B, H] after each of the symbols [T, B]."""
-        y, _ = self.rnn(self.embed(symbols), self.first_state(vector))
-        return y  # type: ignore[no-any-return]
+        y: Array = self.rnn(self.embed(symbols), self.first_state(vector))[0]
+        return y
 
     def forward(self, symbols: Any, vector: Any) -> tuple[Array, ModuleTape]:
         """Return h [T, B, H] after each of the symbols [T, B], and what `backward` needs."""
@@ -201,5 +206,3 @@ class Decoder(nn.Module):
         h = first.reshape(len(first), rnn.num_layers, rnn.hidden_size).swapaxes(0, 1)
         h = np.ascontiguousarray(h)
         return (h, None) if isinstance(rnn, fusedrnn.LSTM) else h
-
-

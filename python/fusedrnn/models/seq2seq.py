@@ -30,7 +30,7 @@ class Seq2Seq(Model):
     embedding, hidden, layers : int
         Of both sides. The encoder reads both ways, with `hidden` units each.
     dropout : float
-        Between layers, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
         Seeds every initial weight, and dropout.
@@ -55,7 +55,7 @@ class Seq2Seq(Model):
             attention=attention, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        s = seeds(seed, 5)
+        s = seeds(seed, 6)
         shared: dict[str, Any] = {
             "cell": cell, "embedding": embedding, "hidden": hidden, "layers": layers,
             "dropout": dropout, "dtype": dtype,
@@ -67,10 +67,9 @@ class Seq2Seq(Model):
         self.decoder = Decoder(width, target_vocabulary, seed=s[1], **shared)
         self.attention: Any = None
         if attention:
-            self.attention = nn.Attention(
-                hidden, width, score="additive", dtype=dtype, seed=s[2]
-            )
+            self.attention = nn.Attention(hidden, width, score="additive", dtype=dtype, seed=s[2])
             self.join = nn.Linear(width + hidden, hidden, dtype=dtype, seed=s[3])
+        self.drop = nn.Dropout(dropout, seed=s[5])
         self.out = nn.Linear(hidden, target_vocabulary, dtype=dtype, seed=s[4])
 
     def loss(
@@ -105,11 +104,13 @@ class Seq2Seq(Model):
             mixed, attention_tape = self.attention.forward(h, memory, source_lengths)
             before, join_tape = self.join.forward(np.concatenate([mixed, h], axis=-1))
             top = np.tanh(before)
-        logits, out_tape = self.out.forward(top)
+        kept, drop_tape = self.drop.forward(top)
+        logits, out_tape = self.out.forward(kept)
         loss, d_logits = nn.cross_entropy_grad(logits, wanted, lengths=ends, out=logits)
 
         out = self.out.backward(out_tape, d_logits)
-        dh, d_memory, grads = out["x"], None, {"out": out}
+        dh, d_memory = self.drop.backward(drop_tape, out["x"])["x"], None
+        grads = {"out": out}
         if self.attention is not None:
             grads["join"] = self.join.backward(join_tape, dh * (1 - top * top))
             width = self.encoder.output_size
@@ -118,9 +119,7 @@ class Seq2Seq(Model):
             dh = grads["join"]["x"][..., width:] + grads["attention"]["query"]
             d_memory = grads["attention"]["memory"]
         grads["decoder"] = self.decoder.backward(decoder_tape, dh)
-        grads["encoder"] = self.encoder.backward(
-            encoder_tape, d_memory, grads["decoder"]["vector"]
-        )
+        grads["encoder"] = self.encoder.backward(encoder_tape, d_memory, grads["decoder"]["vector"])
         return loss, self.named_gradients(**grads)
 
     def generate(
@@ -172,7 +171,5 @@ class Seq2Seq(Model):
             raise ValueError("alignment: expected a model with attention, got one without")
         read, _, _ = marked(targets)
         memory, last = self.encoder(sources, lengths)
-        _, weights = self.attention(
-            self.decoder(read, last), memory, lengths, return_weights=True
-        )
+        _, weights = self.attention(self.decoder(read, last), memory, lengths, return_weights=True)
         return weights  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Sequences as models take them: symbols by number, batches of several lengths, marks at the ends."""
+"""Sequences as models take and write them: symbols by number, batches, sampling, beam search."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def marked(targets: Any, lengths: Any = None) -> tuple[Indices, Indices, Indices
         )
     steps, batch = symbols.shape
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
-    if ends.shape != (batch,) or ends.dtype.kind not in "iu" or not np.all((ends >= 0) & (ends <= steps)):
+    fit = ends.shape == (batch,) and ends.dtype.kind in "iu"
+    if not (fit and np.all((ends >= 0) & (ends <= steps))):
         raise ValueError(f"lengths: expected {batch} integers from 0 to {steps}, got {lengths!r}")
     symbols = np.where(np.arange(steps)[:, None] < ends, symbols, MARK)
     mark = np.full((1, batch), MARK, symbols.dtype)

@@ -13,7 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import fusedrnn
 from fusedrnn import nn, options
-from fusedrnn.optimizers import Schedule
+from fusedrnn.schedules import Schedule
 
 #: Steps that the loss in the progress line is averaged over.
 RECENT = 50

@@ -28,7 +28,7 @@ class Captioner(Model):
     cell : {"rnn", "gru", "lstm"}
     embedding, hidden, layers : int
     dropout : float
-        Between layers, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
         Seeds every initial weight, and dropout.
@@ -51,11 +51,12 @@ class Captioner(Model):
             vector_size=vector_size, vocabulary=vocabulary, cell=cell, embedding=embedding,
             hidden=hidden, layers=layers, dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        first, second = seeds(seed, 2)
+        first, second, third = seeds(seed, 3)
         self.decoder = Decoder(
             vector_size, vocabulary, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype, seed=first,
         )  # fmt: skip
+        self.drop = nn.Dropout(dropout, seed=third)
         self.out = nn.Linear(hidden, vocabulary, dtype=dtype, seed=second)
 
     def loss(self, vectors: Any, targets: Any, lengths: Any = None) -> float:
@@ -78,10 +79,12 @@ class Captioner(Model):
         """Return the loss, and its gradients by parameter."""
         read, wanted, ends = marked(targets, lengths)
         h, decoder_tape = self.decoder.forward(read, vectors)
-        logits, out_tape = self.out.forward(h)
+        kept, drop_tape = self.drop.forward(h)
+        logits, out_tape = self.out.forward(kept)
         loss, d_logits = nn.cross_entropy_grad(logits, wanted, lengths=ends, out=logits)
         out = self.out.backward(out_tape, d_logits)
-        decoder = self.decoder.backward(decoder_tape, out["x"])
+        dh = self.drop.backward(drop_tape, out["x"])["x"]
+        decoder = self.decoder.backward(decoder_tape, dh)
         return loss, self.named_gradients(decoder=decoder, out=out)
 
     def generate(
@@ -117,7 +120,7 @@ class Sketcher(Model):
         Size of the vector of a class, which every step reads beside the move before.
     hidden, layers : int
     dropout : float
-        Between layers, while training.
+        Between layers and before the last linear one, while training.
     dtype : "float32" or "float64"
     seed : int, optional
         Seeds every initial weight, and dropout.
@@ -139,12 +142,13 @@ class Sketcher(Model):
             classes=classes, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
-        first, second, third = seeds(seed, 3)
+        first, second, third, fourth = seeds(seed, 4)
         self.dtype = dtype
         self.embed = nn.Embedding(classes, embedding, dtype=dtype, seed=first)
         self.rnn = recurrent(
             cell, 2 + embedding, hidden, layers, dropout=dropout, dtype=dtype, seed=second
         )
+        self.drop = nn.Dropout(dropout, seed=fourth)
         self.out = nn.Linear(hidden, 5, dtype=dtype, seed=third)  # mean, log deviation, end
 
     def loss(self, labels: Any, moves: Any, lengths: Any = None) -> float:
@@ -166,10 +170,11 @@ class Sketcher(Model):
         """Return the loss, and its gradients by parameter."""
         vectors, embed_tape = self.embed.forward(labels)
         y, _, rnn_tape = self.rnn.forward(self._inputs(vectors, moves))
-        said, out_tape = self.out.forward(y)
+        kept, drop_tape = self.drop.forward(y)
+        said, out_tape = self.out.forward(kept)
         loss, d_said = self._likelihood(said, moves, lengths)
         out = self.out.backward(out_tape, d_said)
-        rnn = self.rnn.backward(rnn_tape, out["x"])
+        rnn = self.rnn.backward(rnn_tape, self.drop.backward(drop_tape, out["x"])["x"])
         embed = self.embed.backward(embed_tape, rnn["x"][..., 2:].sum(axis=0))
         return loss, self.named_gradients(embed=embed, rnn=rnn, out=out)
 
