@@ -14,7 +14,16 @@ import fusedrnn as fr
 
 # Named in docstrings: weights of other libraries, what a library of CUDA arrays is asked for, how
 # results find their kind, functions and layers for JAX, and modules for PyTorch.
-DOCUMENTED_MODULES = ["convert", "cuda_arrays", "interop", "jax", "nn", "schedules", "torch"]
+DOCUMENTED_MODULES = [
+    "convert",
+    "cuda_arrays",
+    "interop",
+    "jax",
+    "models",
+    "nn",
+    "schedules",
+    "torch",
+]
 
 
 def is_special(name: str) -> bool:
@@ -38,20 +47,19 @@ def test_documented_modules_need_no_import_of_their_own() -> None:
 
 def test_dir_does_not_depend_on_what_was_imported() -> None:
     code = (
-        "import fusedrnn; before = dir(fusedrnn); import fusedrnn.demo.cli, fusedrnn.__main__; "
+        "import fusedrnn; before = dir(fusedrnn); import fusedrnn.cli.demo, fusedrnn.__main__; "
         "import fusedrnn.options; assert dir(fusedrnn) == before, dir(fusedrnn)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# The demo
+# The commands
 
-DEMO = Path(fr.__file__).parent / "demo"
-MODULES = sorted([*DEMO.glob("*.py"), *DEMO.parent.joinpath("cli").glob("*.py")])
+MODULES = sorted(Path(fr.__file__).parent.joinpath("cli").rglob("*.py"))
 
 
 class Uses(ast.NodeVisitor):
-    """What a module of the demo takes from the package that is no part of its public names."""
+    """What a module of the commands takes from the package that is no part of its public names."""
 
     def __init__(self) -> None:
         self.private: list[str] = []
@@ -92,8 +100,9 @@ class Uses(ast.NodeVisitor):
 
     def _check(self, name: str) -> None:
         first, _, rest = name.partition(".")
-        of_nn = first == "nn" and (not rest or rest in fr.nn.__all__)
-        if name not in fr.__all__ and first not in {"cli", "demo"} and not of_nn:
+        known = {"nn": fr.nn.__all__, "models": fr.models.__all__}.get(first, [])
+        public = first in {"nn", "models", "cli"} and (first == "cli" or not rest or rest in known)
+        if name not in fr.__all__ and not public:
             self.private.append(name)
 
 
@@ -127,6 +136,14 @@ def test_a_private_name_is_noticed(code: str) -> None:
 
 
 def test_commands_have_modules() -> None:
-    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "model", "train"}
+    assert {path.stem for path in MODULES} >= {
+        "demo",
+        "flow",
+        "generate",
+        "predict",
+        "train",
+        "seq2seq",
+    }
     for path in MODULES:
-        importlib.import_module(f"fusedrnn.{path.parent.name}.{path.stem}")
+        inner = path.relative_to(Path(fr.__file__).parent).with_suffix("").parts
+        importlib.import_module(".".join(("fusedrnn", *inner)))

@@ -51,9 +51,14 @@ def check_new(path: Path) -> None:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file: never over another one."""
+    """Write a new file, all of it or none, and never over another one."""
     try:
-        with open(path, "x", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
+        file = open(path, "x", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115
+        try:
+            with file:
+                file.write(text)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise CommandError(f"--out {path}: {error.strerror}") from None

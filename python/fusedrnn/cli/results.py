@@ -11,17 +11,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.files import kind_of
-from fusedrnn.convert import files
 
 CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safetensors"
 DEFAULT = Path("runs")
@@ -73,10 +74,18 @@ def write(folder: Path, name: str, data: str | bytes) -> None:
     CommandError
         Where that fails.
     """
+    target = folder / name
+    new = folder / f".{name}-{secrets.token_hex(8)}"
     try:
-        files.write(folder / name, data.encode(errors="replace") if isinstance(data, str) else data)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{folder / name}: {_reason(error)}") from None
+        kind = kind_of(target) if target.exists() else "a file"
+        if kind != "a file":
+            raise CommandError(f"{target}: expected a file, got {kind}")
+        new.write_bytes(data.encode(errors="replace") if isinstance(data, str) else data)
+        os.replace(new, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise CommandError(f"{target}: {_reason(error)}") from None
 
 
 def write_metrics(folder: Path, rows: Rows) -> None:
