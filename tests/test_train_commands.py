@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from fusedrnn.__main__ import main
 from fusedrnn.cli import configuration, loop, progress
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.tasks import TASKS
+from pages import blocks
 from train_support import SMALL, arrays_of, data, refused, rows, train
 
 __all__ = ["data"]  # a fixture
@@ -290,3 +292,29 @@ def test_a_bar_in_a_terminal(
     assert "4/4: exact 0.9, " in err
     assert "loss 0.500, " in err
     assert "\r" in err
+
+
+def test_the_commands_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of docs/command_line.md, in its order, with fewer updates."""
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parent.parent / "docs" / "command_line.md"
+    ran = 0
+    for block in blocks(page.read_text(encoding="utf-8")):
+        if block.language == "python":
+            exec(compile(block.code, str(page), "exec"), {})
+        elif block.language == "toml":
+            Path("page.toml").write_text(block.code)
+            assert main(["train", "classify", "--config", "page.toml", "--steps", "2"]) == 0
+        else:
+            assert block.language == "sh"
+            for line in filter(None, block.code.splitlines()):
+                program, arguments = line.split(" ", 3)[:3], shlex.split(line)[3:]
+                assert program == ["python", "-m", "fusedrnn"]
+                if arguments[0] == "train":
+                    arguments += ["--steps", "6" if "--resume" in arguments else "3"]
+                assert main(arguments) == 0, (line, capsys.readouterr().err)
+                ran += 1
+    assert ran == 10
+    assert len(Path("labels.csv").read_text().splitlines()) == 301
