@@ -208,13 +208,12 @@ def test_the_naive_forecast_of_what_repeats_is_exact(
     assert "ago: 0)" in capsys.readouterr().out.replace("the last value: 0)", "ago: 0)")
 
 
-@pytest.mark.parametrize("task", ["char-lm", "seq2seq", "forecast"])
-def test_dropout_without_an_effect_is_refused(
-    task: str, data: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["train", task, "--data", data[task], *SMALL[task].split(), "--layers", 1]
-    message = "dropout: 0.2 has no effect on a single layer"
-    refused([*arguments, "--dropout", 0.2], message, capsys)
+@tasks
+def test_dropout_has_an_effect_in_one_layer(task: str, data: dict[str, Path]) -> None:
+    options = ["--data", data[task], "--layers", 1, "--quiet", "--out"]
+    assert train(task, *options, "with", "--dropout", 0.5) == 0
+    assert train(task, *options, "without") == 0
+    assert rows(Path("with"))[0]["loss"] != rows(Path("without"))[0]["loss"]
 
 
 @tasks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +52,8 @@ class Run:
 def build(task: type[Task], values: Mapping[str, Any], knowledge: Mapping[str, Any]) -> Task:
     """Return a task with its model; `CommandError` for sizes beyond what an array can have."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a setting without an effect
-            return task(values, knowledge)
-    except (UserWarning, ValueError, OverflowError) as error:
+        return task(values, knowledge)
+    except (ValueError, OverflowError) as error:
         raise CommandError(str(error)) from None
     except MemoryError:
         raise CommandError("out of memory: the model is too large") from None

@@ -56,12 +56,13 @@ def parser(task: type[Task]) -> argparse.ArgumentParser:
     """Build the parser of a task's options."""
     result = Parser(
         f"fusedrnn train {task.name}",
-        description=f"{task.help}. Options go before --config, and that before the defaults. "
-        "Ctrl-C ends the training and keeps what was trained.",
+        usage=f"python -m fusedrnn train {task.name} (--data FILE | --resume FOLDER) [options]",
+        description=f"Learn {task.help}. Options go before the settings of --config. Ctrl-C ends "
+        "the training and keeps what was trained.",
     )
     files = result.add_argument_group("files and output")
     names = ["--data", "--text"] if task.name == "char-lm" else ["--data"]
-    files.add_argument(*names, dest="data", type=path_of, metavar="FILE", help="-: standard input")
+    files.add_argument(*names, dest="data", type=path_of, metavar="FILE", help=task.data_help)
     files.add_argument("--config", type=path_of, metavar="FILE", help="settings, in TOML")
     files.add_argument(
         "--out",

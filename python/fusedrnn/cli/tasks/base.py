@@ -63,6 +63,7 @@ class Task:
 
     name: ClassVar[str]
     help: ClassVar[str]
+    data_help: ClassVar[str]
     unit: ClassVar[str]
     measure: ClassVar[str]
     #: The loss in the progress.

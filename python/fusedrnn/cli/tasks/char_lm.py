@@ -34,6 +34,7 @@ class CharLM(Task):
 
     name = "char-lm"
     help = "a language model over the characters of a text; then: generate"
+    data_help = "UTF-8 text; -: standard input"
     unit = "characters"
     measure = "bits per character"
     loss_name = "bits/char"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ class Classify(Task):
 
     name = "classify"
     help = "the label of a text, or of numbers step by step; then: predict"
+    data_help = "CSV, TSV or JSON lines, with names of columns; -: standard input"
     unit = "sequences"
     measure = "cross-entropy in nats"
     settings = (
@@ -60,21 +60,18 @@ class Classify(Task):
         super().__init__(values, knowledge)
         self.reader = inputs.reader(knowledge)
         self.labels = [str(label) for label in knowledge["labels"]]
-        with warnings.catch_warnings():
-            # Of one layer dropout still drops before the labels.
-            warnings.filterwarnings("ignore", "dropout: .* no effect on a single layer")
-            self.model = models.Classifier(
-                len(self.labels),
-                input_size=self.reader.input_size,
-                vocabulary=self.reader.vocabulary,
-                cell=values["cell"],
-                embedding=values["embedding"],
-                hidden=values["hidden"],
-                layers=values["layers"],
-                bidirectional=values["bidirectional"],
-                dropout=values["dropout"],
-                seed=values["seed"],
-            )
+        self.model = models.Classifier(
+            len(self.labels),
+            input_size=self.reader.input_size,
+            vocabulary=self.reader.vocabulary,
+            cell=values["cell"],
+            embedding=values["embedding"],
+            hidden=values["hidden"],
+            layers=values["layers"],
+            bidirectional=values["bidirectional"],
+            dropout=values["dropout"],
+            seed=values["seed"],
+        )
 
     @classmethod
     def parse(cls, source: Source, values: Mapping[str, Any]) -> Rows:

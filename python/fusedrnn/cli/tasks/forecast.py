@@ -32,6 +32,7 @@ class Forecast(Task):
 
     name = "forecast"
     help = "quantiles of the next values of a column of numbers; then: predict"
+    data_help = "CSV with a column of numbers; -: standard input"
     unit = "windows"
     measure = "quantile loss of the scaled series"
     settings = (

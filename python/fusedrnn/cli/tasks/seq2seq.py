@@ -36,6 +36,7 @@ class Sequences(Task):
 
     name = "seq2seq"
     help = "another text for each text, such as a date or a translation; then: predict"
+    data_help = "TSV or CSV of two columns; -: standard input"
     unit = "pairs"
     measure = "cross-entropy in nats per symbol"
     settings = (
