@@ -4,8 +4,8 @@ Forward and every gradient, on one thread, in float32: softmax cross-entropy of 
 attention over a memory, all steps of a decoder at once and one step. PyTorch has it as people write
 it there: `cross_entropy`, `ctc_loss` of `log_softmax`, `MultiheadAttention`, and products, softmax
 and tanh for the other scores. Our cross-entropy writes its gradient to an array that is there, as
-in training; PyTorch has no such argument. Results of both are compared first. Times are CPU times of the
-process, the least of rounds that take turns.
+in training; PyTorch has no such argument. Results of both are compared first. Times are CPU times
+of the process, the least of rounds that take turns.
 """
 
 from __future__ import annotations

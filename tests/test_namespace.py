@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,16 @@ def test_dir_does_not_depend_on_what_was_imported() -> None:
         "import fusedrnn.options; assert dir(fusedrnn) == before, dir(fusedrnn)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_of_nn_names_what_there_is() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "nn.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![-\w])nn\.(\w+)", page))
+    assert named <= set(fr.nn.__all__)
+    results = {"Checkpoint", "Memory", "MemoryGradient", "ModuleTape", "RowGradient"}
+    gradients = {"mse_grad", "quantile_grad", "ctc_grad"}  # "and mse_grad"
+    assert named | results | gradients == set(fr.nn.__all__)
+    assert all(name in page for name in gradients)
 
 
 # The commands

@@ -278,6 +278,16 @@ def test_ctc_of_what_cannot_be() -> None:
     assert nn.ctc(logits, none, [0] * 4, reduction="sum") == 0.0
 
 
+def test_losses_of_no_sequence() -> None:
+    none = np.zeros((5, 0, 4), np.float32)
+    got, gradient = nn.ctc_grad(none, np.zeros((0, 2**40), np.int8), reduction="sum")
+    assert (got, gradient.shape) == (0.0, none.shape)
+    got, gradient = nn.cross_entropy_grad(none, np.zeros((5, 0), int), reduction="sum")
+    assert (got, gradient.shape) == (0.0, none.shape)
+    got, gradient = nn.mse_grad(none, none, reduction="sum")
+    assert (got, gradient.shape) == (0.0, none.shape)
+
+
 def test_ctc_keeps_nan_to_its_sequence() -> None:
     logits = logits_of("float64", (6, 2, 5))
     logits[3, 1, 4] = np.nan

@@ -361,6 +361,10 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     for options, message in refused:
         with pytest.raises(TypeError, match=message):
             nn.save_checkpoint(path, model, **options)
+    with pytest.raises(TypeError, match=r"^model: expected a Module or a layer, got dict$"):
+        nn.save_checkpoint(path, {})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^model: expected a Module or a layer, got dict$"):
+        nn.load_checkpoint(path).restore({})  # type: ignore[arg-type]
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["file"]
 

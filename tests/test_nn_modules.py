@@ -14,6 +14,7 @@ from fusedrnn import nn
 from support import BOUND, dtypes, same_bits
 
 T, S, B = 3, 5, 2
+EMBEDDING = nn.Embedding(3, 2, seed=0)
 
 
 def random(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> Any:
@@ -324,6 +325,27 @@ def test_attention_has_the_same_bits_whatever_the_threads(kind: str) -> None:
         fr.set_num_threads(before)
     same_bits(results[1], results[0])
     same_bits(results[2], results[0])
+
+
+def test_gradients_of_attention_go_to_clipping_and_optimisers_as_they_are() -> None:
+    module = KINDS["additive"]("float64")
+    y, tape = module.forward(random((T, B, 4)), random((S, B, 3), seed=1))
+    grads = module.backward(tape, y)
+    parameters = module.parameters()
+    expected = np.sqrt(sum(np.sum(grads[name] ** 2) for name in parameters))
+    query = grads["query"].copy()
+    assert fr.clip_grad_norm(grads, expected / 2) == pytest.approx(expected)
+    same_bits({"": grads["query"]}, {"": query})
+    before = parameters["v"].copy()
+    fr.SGD(parameters, lr=1.0).step(grads)
+    same_bits({"": parameters["v"]}, {"": before - grads["v"]})
+    sparse = EMBEDDING.backward(EMBEDDING.forward([1])[1], np.ones((1, 2), np.float32), sparse=True)
+    with pytest.raises(
+        TypeError, match=r"^weight: expected an array to write to, got RowGradient$"
+    ):
+        fr.clip_grad_norm(sparse, 1.0)
+    with pytest.raises(TypeError, match=r"^grads\['weight'\]: expected an array"):
+        fr.SGD(EMBEDDING.parameters(), lr=1.0).step(sparse)
 
 
 def test_attention_of_large_scores() -> None:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/dlpack_exchange.h"
 #include "bindings/numpy_types.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -158,6 +159,7 @@ py::object ArrayView::read(const Name& name, py::handle object, ElementKind kind
     set(name, import_capsule(name, capsule));
     return capsule;
   }
+  if (read_by_table(name, object)) return py::reinterpret_borrow<py::object>(object);
   py::object source = without_gradient(name, object);
   const bool negated = is_negated(name, source);
   if (place == nullptr || py::hasattr(source, "__dlpack__") ||
@@ -174,6 +176,19 @@ py::object ArrayView::read(const Name& name, py::handle object, ElementKind kind
   }
   read_only = read_only || negated;  // what is written to a copy would be lost
   return source;
+}
+
+bool ArrayView::read_by_table(const Name& name, py::handle object) {
+  const ExchangeTable* const table = exchange_table(Py_TYPE(object.ptr()));
+  DLTensor seen;
+  DLManagedTensorVersioned* managed = nullptr;
+  if (table == nullptr || !look_at(*table, object.ptr(), seen, &managed)) return false;
+  py::capsule memory(managed, [](void* p) {
+    auto* ended = static_cast<DLManagedTensorVersioned*>(p);
+    if (ended->deleter != nullptr) ended->deleter(ended);
+  });
+  set(name, {seen, (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0, std::move(memory)});
+  return true;
 }
 
 // --- inputs ---

@@ -43,6 +43,8 @@ struct ArrayView {
   py::object read(const Name& name, py::handle object, ElementKind kind, Place* place);
 
  private:
+  // What lies on the CPU, of types with DLPack's table. False where `object` is none.
+  bool read_by_table(const Name& name, py::handle object);
   // What CUDA arrays without __dlpack__ have. False where `object` does not have it either.
   bool read_cuda_interface(const Name& name, py::handle object, Place& place);
 };

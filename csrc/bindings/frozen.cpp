@@ -16,6 +16,7 @@
 #include "bindings/gil.h"
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
+#include "bindings/plain_arrays.h"
 #include "bindings/register.h"
 #include "core/error.h"
 #include "core/frozen.h"
@@ -86,13 +87,13 @@ py::tuple load(const py::bytes& path) {
   return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), notes.batch_first);
 }
 
-// --- steps of NumPy arrays ---
+// --- steps of plain arrays ---
 //
 // They do without what a call through pybind11 costs: for a small cell that is several times the
 // step itself. So a step is a builtin function that gets its arguments as a C array, reads NumPy's
 // structs instead of asking for attributes, and does nothing but recognise arrays that can be used
-// as they lie. For whatever else comes the Python layer makes such arrays, and finds the words for
-// wrong ones.
+// as they lie, NumPy's and those of bindings/plain_arrays.h. For whatever else comes the Python
+// layer makes such arrays, and finds the words for wrong ones.
 
 using NumPy = py::detail::npy_api;
 
@@ -100,11 +101,6 @@ constexpr const char* kCapsuleName = "fusedrnn.fast_step";
 constexpr int kReadable = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_;
 constexpr int kWritable = kReadable | NumPy::NPY_ARRAY_WRITEABLE_;
 constexpr py::ssize_t kAnyBatch = -1;
-
-// Other Python threads may run during a step of as many multiply-adds, about ten microseconds: to
-// give the GIL away and to come back for it costs a tenth of one where nobody wants it, and up to
-// Python's switching interval where somebody does.
-constexpr int64_t kGilWork = int64_t{1} << 18;
 
 // The bytes of a dense array.
 struct Bytes {
@@ -121,6 +117,8 @@ struct Bytes {
 struct StepArrays {
   py::ssize_t B = 0;
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
+  PlainArray kept[2 + 2 * kMaxStates];  // those that are not NumPy's
+  int num_kept = 0;
 };
 
 class FastStep {
@@ -132,6 +130,7 @@ class FastStep {
         dtype_(numpy_dtype(network_.dtype)),
         type_num_(dtype_.num()),
         is_number_(dtype_.kind() == 'f'),
+        dlpack_(dtype_info(network_.dtype).dlpack),
         item_(item_size(network_.dtype)),
         work_(step_work(network_)),
         states_(states_of_runs(network_)),
@@ -147,11 +146,10 @@ class FastStep {
   // (y, state), or None where the arguments are not what this knows.
   py::object run(PyObject* x, PyObject* state, PyObject* out) const {
     StepArrays arrays;
-    if (!read(x, kReadable, {kAnyBatch, I_}, arrays.x)) return py::none();
-    arrays.B = py::detail::array_proxy(x)->dimensions[0];
-    if (state != Py_None && !read_states(state, kReadable, arrays.B, arrays.prev))
-      return py::none();
-    if (out == Py_None) return step_into_new_arrays(arrays);
+    if (!read(x, kReadable, {kAnyBatch, I_}, arrays, arrays.x)) return py::none();
+    arrays.B = static_cast<py::ssize_t>(arrays.x.size) / (I_ * item_);
+    if (state != Py_None && !read_states(state, kReadable, arrays, arrays.prev)) return py::none();
+    if (out == Py_None) return step_into_new_arrays(x, arrays);
     if (!read_out(out, arrays) || !may_write(arrays)) return py::none();
     step(arrays);
     return py::reinterpret_borrow<py::object>(out);
@@ -172,46 +170,66 @@ class FastStep {
     std::vector<void*> next;
   };
 
-  // Whether `object` is an array of our dtype, exactly of NumPy's type (a subclass may mean
-  // something else by its elements), with these flags and this shape.
+  // Whether `object` is an array of our dtype with these flags and this shape. Exactly of NumPy's
+  // type, for a subclass may mean something else by its elements; or another plain array.
   bool read(PyObject* object, int flags, std::initializer_list<py::ssize_t> shape,
-            Bytes& bytes) const {
-    if (Py_TYPE(object) != numpy_.PyArray_Type_) return false;
-    const auto* array = py::detail::array_proxy(object);
-    if (array->nd != static_cast<int>(shape.size()) || (array->flags & flags) != flags)
-      return false;
-    const auto* dtype = py::detail::array_descriptor_proxy(array->descr);
-    const bool is_ours = array->descr == dtype_.ptr() ||
-                         (is_number_ && dtype->type_num == type_num_ && dtype->byteorder == '=');
-    if (!is_ours) return false;
-    py::ssize_t size = item_;
-    const py::ssize_t* n = array->dimensions;
-    for (const py::ssize_t wanted : shape) {
-      if (*n != wanted && wanted != kAnyBatch) return false;
-      size *= *n++;
+            StepArrays& arrays, Bytes& bytes) const {
+    const py::ssize_t* extents = nullptr;
+    if (Py_TYPE(object) == numpy_.PyArray_Type_) {
+      const auto* array = py::detail::array_proxy(object);
+      if (array->nd != static_cast<int>(shape.size()) || (array->flags & flags) != flags ||
+          !is_ours(array->descr)) {
+        return false;
+      }
+      extents = array->dimensions;
+      bytes.data = array->data;
+    } else {
+      PlainArray& other = arrays.kept[arrays.num_kept++];
+      if (!other.see(object, true)) return false;
+      const DLTensor& t = other.tensor();
+      if (t.ndim != static_cast<int>(shape.size()) || !same_type(t.dtype, dlpack_) ||
+          !other.is_dense() || reinterpret_cast<uintptr_t>(t.data) % size_t(item_) != 0 ||
+          (flags == kWritable && !other.is_writable())) {
+        return false;
+      }
+      extents = t.shape;
+      bytes.data = static_cast<char*>(t.data);
     }
-    bytes = {array->data, static_cast<size_t>(size)};
+    py::ssize_t size = item_;
+    for (const py::ssize_t wanted : shape) {
+      if (*extents != wanted && wanted != kAnyBatch) return false;
+      size *= *extents++;
+    }
+    bytes.size = static_cast<size_t>(size);
     return true;
+  }
+
+  bool is_ours(PyObject* descr) const {
+    if (descr == dtype_.ptr()) return true;
+    const auto* dtype = py::detail::array_descriptor_proxy(descr);
+    if (is_number_) return dtype->type_num == type_num_ && dtype->byteorder == '=';
+    DLDataType other;
+    return plain_dtype(descr, other) && same_type(other, dlpack_);
   }
 
   // Of what a user gives for all states: one array, or a tuple of as many. A tuple cannot change
   // while the GIL is released; a list would have to be copied. Where they are only read, None may
   // stand for each.
-  bool read_states(PyObject* states, int flags, py::ssize_t B, Bytes* bytes) const {
+  bool read_states(PyObject* states, int flags, StepArrays& arrays, Bytes* bytes) const {
     const bool is_tuple = PyTuple_CheckExact(states) && PyTuple_GET_SIZE(states) == states_;
     if (states_ > 1 && !is_tuple) return false;
     for (int s = 0; s < states_; ++s) {
       PyObject* state = states_ == 1 ? states : PyTuple_GET_ITEM(states, s);
       if (state == Py_None && flags == kReadable) continue;
-      if (!read(state, flags, {L_, B, sizes_[s]}, bytes[s])) return false;
+      if (!read(state, flags, {L_, arrays.B, sizes_[s]}, arrays, bytes[s])) return false;
     }
     return true;
   }
 
   bool read_out(PyObject* out, StepArrays& arrays) const {
     return PyTuple_CheckExact(out) && PyTuple_GET_SIZE(out) == 2 &&
-           read(PyTuple_GET_ITEM(out, 0), kWritable, {arrays.B, width_}, arrays.y) &&
-           read_states(PyTuple_GET_ITEM(out, 1), kWritable, arrays.B, arrays.next);
+           read(PyTuple_GET_ITEM(out, 0), kWritable, {arrays.B, width_}, arrays, arrays.y) &&
+           read_states(PyTuple_GET_ITEM(out, 1), kWritable, arrays, arrays.next);
   }
 
   bool may_write(const StepArrays& arrays) const {
@@ -228,10 +246,20 @@ class FastStep {
     return true;
   }
 
-  py::object step_into_new_arrays(StepArrays& arrays) const {
-    py::object y = make_array({arrays.B, width_}, arrays.y), states[kMaxStates];
-    for (int s = 0; s < states_; ++s)
-      states[s] = make_array({L_, arrays.B, sizes_[s]}, arrays.next[s]);
+  // Of the kind of x.
+  py::object step_into_new_arrays(PyObject* x, StepArrays& arrays) const {
+    const bool is_numpy = Py_TYPE(x) == numpy_.PyArray_Type_;
+    const ExchangeTable* const library = is_numpy ? nullptr : exchange_table(Py_TYPE(x));
+    // Of bfloat16 there are two types, the package's own and a registered one.
+    py::object descr = dtype_;
+    if (is_numpy && !is_number_)
+      descr = py::reinterpret_borrow<py::object>(py::detail::array_proxy(x)->descr);
+    const auto make = [&](const Shape& shape, Bytes& bytes) {
+      return library == nullptr ? make_numpy(descr.ptr(), shape, bytes)
+                                : make_other(*library, shape, bytes);
+    };
+    py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
+    for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
     step(arrays);
     if (states_ == 1) return py::make_tuple(std::move(y), std::move(states[0]));
     py::tuple state(static_cast<size_t>(states_));
@@ -240,13 +268,19 @@ class FastStep {
   }
 
   // NumPy allocates small arrays faster than we could wrap memory of ours.
-  py::object make_array(std::initializer_list<py::ssize_t> shape, Bytes& bytes) const {
-    Py_INCREF(dtype_.ptr());  // the call takes it
+  py::object make_numpy(PyObject* descr, const Shape& shape, Bytes& bytes) const {
+    Py_INCREF(descr);  // the call takes it
     auto array = py::reinterpret_steal<py::object>(numpy_.PyArray_NewFromDescr_(
-        numpy_.PyArray_Type_, dtype_.ptr(), static_cast<int>(shape.size()), shape.begin(), nullptr,
-        nullptr, 0, nullptr));
+        numpy_.PyArray_Type_, descr, shape.rank(), shape.begin(), nullptr, nullptr, 0, nullptr));
     if (!array) throw py::error_already_set();
     bytes.data = py::detail::array_proxy(array.ptr())->data;
+    return array;
+  }
+
+  py::object make_other(const ExchangeTable& library, const Shape& shape, Bytes& bytes) const {
+    void* data = nullptr;
+    py::object array = new_array(library, dlpack_, shape, &data);
+    bytes.data = static_cast<char*>(data);
     return array;
   }
 
@@ -278,6 +312,7 @@ class FastStep {
   py::dtype dtype_;
   int type_num_;
   bool is_number_;  // else a stand-in for bfloat16, which NumPy does not have
+  DLDataType dlpack_;
   py::ssize_t item_;
   int64_t work_;  // multiply-adds of one sequence
   int states_;
@@ -300,7 +335,7 @@ PyObject* fast_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count
 // PyMethodDef has one type of function for all calling conventions.
 PyMethodDef fast_step_method = {
     "fast_step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fast_step)),
-    METH_FASTCALL, "fast_step(x_t, state, out): a step of plain NumPy arrays, or None."};
+    METH_FASTCALL, "fast_step(x_t, state, out): a step of plain arrays, or None."};
 
 py::object make_step(const std::shared_ptr<Frozen>& frozen) {
   auto step = std::make_unique<FastStep>(frozen);
@@ -332,8 +367,7 @@ void register_frozen(py::module_& m) {
           },
           "The network that was frozen.")
       .def("make_step", &make_step,
-           "A function of (x_t, state, out), a step of plain NumPy arrays; None where they are "
-           "not.");
+           "A function of (x_t, state, out), a step of plain arrays; None where they are not.");
   m.def("load_frozen", &load, py::arg("path"),
         "Reads a model file: (Frozen, whether its layer's arrays are batch first).");
 }

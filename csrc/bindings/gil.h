@@ -4,12 +4,19 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+
 #if defined(__GLIBCXX__)
 #include <cxxabi.h>
 #include <unistd.h>
 #endif
 
 namespace fusedrnn::bindings {
+
+// Other Python threads may run during work of as many multiply-adds, about ten microseconds: to
+// give the GIL away and to come back for it costs a tenth of it where nobody wants it, and up to
+// Python's switching interval where somebody does.
+constexpr int64_t kGilWork = int64_t{1} << 18;
 
 // pybind11::gil_scoped_acquire, but for the end of Python. From then on the GIL is given to nobody:
 // before 3.14 a thread that asks for it is ended by unwinding, which terminates the process in the

@@ -66,6 +66,7 @@ PYBIND11_MODULE(_core, m) {
   register_optimizers(m);
   register_nn(m);
   register_arrays(m);
+  register_plain_calls(m);
   register_xla_handlers(m);
   m.def("info", &info, "Version, instruction sets, threads and devices.");
   m.def("set_num_threads", &set_threads, py::arg("n"),

@@ -15,12 +15,22 @@ namespace {
 
 // Of the types that packages register with NumPy, as ml_dtypes does its own.
 constexpr int kFirstRegistered = 256;
-constexpr int kHalf = 23;  // NPY_HALF
+constexpr int kFloat = 11, kDouble = 12, kHalf = 23;  // NPY_FLOAT, ...
+
+// The number of the type of that name, once it has been seen: a type stays registered.
+constinit int registered_bfloat16 = -1;
 
 bool is_bfloat16(const py::dtype& dtype) {
   if (dtype.kind() != 'V' || dtype.itemsize() != 2) return false;
-  if (dtype.num() < kFirstRegistered) return dtype.equal(numpy_dtype(Dtype::bfloat16));
-  return py::cast<std::string>(dtype.attr("name")) == "bfloat16";
+  const int number = dtype.num();
+  if (number < kFirstRegistered) {
+    const py::dtype ours = numpy_dtype(Dtype::bfloat16);
+    return dtype.is(ours) || dtype.equal(ours);
+  }
+  if (number == registered_bfloat16) return true;
+  if (py::cast<std::string>(dtype.attr("name")) != "bfloat16") return false;
+  registered_bfloat16 = number;
+  return true;
 }
 
 }  // namespace
@@ -30,6 +40,28 @@ int dlpack_code(char kind) {
   constexpr int kCodes[] = {kDLBool, kDLInt, kDLUInt, kDLFloat, kDLComplex};
   const size_t i = kKinds.find(kind);
   return i == std::string_view::npos ? -1 : kCodes[i];
+}
+
+bool is_registered(int type_number) { return type_number >= kFirstRegistered; }
+
+bool plain_dtype(PyObject* descr, DLDataType& dtype) {
+  const auto* proxy = py::detail::array_descriptor_proxy(descr);
+  const auto bfloat16 = [&] { return is_bfloat16(py::reinterpret_borrow<py::dtype>(descr)); };
+  if (proxy->byteorder != '=' && proxy->kind != 'V') return false;
+  switch (proxy->type_num) {
+    case kFloat:
+      dtype = {kDLFloat, 32, 1};
+      return true;
+    case kDouble:
+      dtype = {kDLFloat, 64, 1};
+      return true;
+    case kHalf:
+      dtype = {kDLFloat, 16, 1};
+      return true;
+    default:
+      dtype = {kDLBfloat, 16, 1};
+      return proxy->kind == 'V' && bfloat16();
+  }
 }
 
 DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind) {

@@ -18,6 +18,13 @@ int dlpack_code(char kind);
 // `kind` words the message.
 DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind);
 
+// Whether a type has been registered with NumPy by a package, as ml_dtypes does its bfloat16.
+bool is_registered(int type_number);
+
+// Of a type that networks compute in, in the machine's byte order: whether `descr`, NumPy's of an
+// array, is one. Quickly, and without words for others.
+bool plain_dtype(PyObject* descr, DLDataType& dtype);
+
 // Throws where NumPy has no such type.
 py::dtype numpy_dtype(const Name& name, DLDataType dtype);
 

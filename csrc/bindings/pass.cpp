@@ -391,7 +391,7 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
       Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
 }
 
-const char* compute_name(const Network& network) {
+const char* product_name(const Network& network) {
   if (network.compute == Compute::bfloat16) return dtype_name(Dtype::bfloat16);
   return network.compute == Compute::tfloat32 ? kTfloat32 : dtype_name(network.dtype);
 }
@@ -462,7 +462,7 @@ void register_tape(py::module_& m) {
           "lean", [](const Tape& tape) { return tape.network->lean; },
           "Whether backward takes steps again: it has no gates.")
       .def_property_readonly(
-          "compute_dtype", [](const Tape& tape) { return compute_name(*tape.network); },
+          "compute_dtype", [](const Tape& tape) { return product_name(*tape.network); },
           "Name of the type that the products' operands are rounded to.");
 }
 

@@ -12,6 +12,7 @@ void register_frozen(pybind11::module_& m);
 void register_optimizers(pybind11::module_& m);
 void register_nn(pybind11::module_& m);
 void register_arrays(pybind11::module_& m);
+void register_plain_calls(pybind11::module_& m);
 void register_xla_handlers(pybind11::module_& m);
 
 }  // namespace fusedrnn::bindings

@@ -16,10 +16,12 @@ struct Philox {
   uint32_t words[4];
 };
 
+constexpr uint32_t kPhiloxFirst = 0xD2511F53u, kPhiloxSecond = 0xCD9E8D57u;
+
 // One of its rounds, of the words of a counter.
 FUSEDRNN_CELL_FN void philox_round(uint64_t key, uint32_t& a, uint32_t& b, uint32_t& c,
                                    uint32_t& d) {
-  const uint64_t first = uint64_t{0xD2511F53u} * a, second = uint64_t{0xCD9E8D57u} * c;
+  const uint64_t first = uint64_t{kPhiloxFirst} * a, second = uint64_t{kPhiloxSecond} * c;
   a = static_cast<uint32_t>(second >> 32) ^ b ^ static_cast<uint32_t>(key);
   b = static_cast<uint32_t>(second);
   c = static_cast<uint32_t>(first >> 32) ^ d ^ static_cast<uint32_t>(key >> 32);

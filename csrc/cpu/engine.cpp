@@ -98,9 +98,10 @@ void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
   crew.run(unit.forward, job);
 }
 
-Problem with_sequences(Problem p, int64_t B) {
+// `from`, of B sequences.
+void set_sequences(const Problem& from, int64_t B, Problem& p) {
+  p = from;
   p.B = B;
-  return p;
 }
 
 // A job that takes the steps of chunks again, from the checkpoints in a reserve. `again`: its call.
@@ -230,7 +231,7 @@ void unpack(const Packed& packed, const UnpackCall& call) {
 
 size_t step_workspace(const Packed& packed, int64_t B) {
   ForwardCall call;
-  call.problem = with_sequences(packed.problem, B);
+  set_sequences(packed.problem, B, call.problem);
   const KernelShape& shape = shape_for(packed.isa, call.problem);
   ForwardJob job{};
   job.call = &call;
@@ -243,7 +244,8 @@ size_t step_workspace(const Packed& packed, int64_t B) {
 
 void step(const Packed& packed, const StepCall& step, void* workspace) noexcept {
   ForwardCall call;
-  const Problem& p = call.problem = with_sequences(packed.problem, step.B);
+  const Problem& p = call.problem;
+  set_sequences(packed.problem, step.B, call.problem);
   const Unit& unit = unit_for(packed.isa, p);
   const KernelShape& shape = unit.cells[p.cell];
   call.x = {const_cast<void*>(step.x), 0, p.I};

@@ -85,7 +85,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             axis.set_title(name, fontsize=9)
             axis.set_axis_off()
 
-    picture(o.out / "calls.png", draw, columns=len(CALLS), height=2)
+    picture(o.out / "calls.png", draw, rows=2, columns=4, size=(2.2, 1.5))
     return {name: float(h.mean()) for name, h in hit.items()}
 
 

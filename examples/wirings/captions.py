@@ -129,7 +129,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             axis.axvline(line, color="black", lw=0.5)
             axis.axhline(line, color="black", lw=0.5)
 
-    picture(o.out / "captions.png", draw, columns=1, height=4)
+    picture(o.out / "captions.png", draw, columns=1, size=(4.5, 4))
     return found
 
 

@@ -77,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             axis.set(title=name, xlabel="hour")
         axes[0].legend(fontsize=8)
 
-    picture(o.out / "forecast.png", draw)
+    picture(o.out / "forecast.png", draw, sharey=True)
     return loss
 
 

@@ -7,7 +7,7 @@ good" is none, and of two halves with a "but" the second one counts, with an "al
 behind it does not. A bag of words, which has all words and their counts but no order, is the
 baseline. No sentence is both in the training data and among those held out.
 
-In the picture: how the probability of praise moves, word by word, as a sentence is read.
+In the picture: the probability of praise after each word, from red to green.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FRAMES = (
     ("far from", "", True), ("anything but", "", True), ("hardly ever", "", True),
     ("not really", "to my surprise", True),
 )  # fmt: skip
-SHOWN = ("the film was bad", "the film was not bad at all",
+SHOWN = ("the film was not bad at all",
          "although the plot was dull , the ending was anything but boring",
          "the music was brilliant , but the script was far from good")  # fmt: skip
 
@@ -90,17 +90,18 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     table(("accuracy, held out", "one clause", "two clauses", "all"), rows)
 
     def draw(axis: Any) -> None:
-        for text in SHOWN:
-            known = text.split()
+        for row, text in enumerate(SHOWN):
+            known, at = text.split(), 0
             indices = vocabulary.encode(known)
-            chances = [model.predict(indices[:n, None])[0, 1] for n in range(1, len(known) + 1)]
-            (line,) = axis.plot(chances, "o-", markersize=3)
-            for n, (word, chance) in enumerate(zip(known, chances, strict=True)):
-                axis.annotate(word, (n, chance), xytext=(0, 4), textcoords="offset points",
-                              fontsize=7, rotation=30, color=line.get_color())  # fmt: skip
-        axis.set(xlabel="words read", ylabel="probability of praise", ylim=(-0.1, 1.25))
+            for n, word in enumerate(known):
+                chance = float(model.predict(indices[: n + 1, None])[0, 1])
+                shade = (1 - 0.6 * chance, 0.4 + 0.6 * chance, 0.4)  # from red to green
+                axis.text(at, -row, word, family="monospace", fontsize=8, backgroundcolor=shade)
+                at += len(word) + 1.5
+        axis.set(xlim=(-1, 110), ylim=(0.6 - len(SHOWN), 0.8))
+        axis.set_axis_off()
 
-    picture(o.out / "sentiment.png", draw, columns=1, height=3.6)
+    picture(o.out / "sentiment.png", draw, columns=1, size=(8, 1.4))
     return {name: float(h.mean()) for name, h in hit.items()}
 
 

@@ -23,6 +23,7 @@ def arguments(doc: str | None, given: Sequence[str] | None, **defaults: Any) -> 
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"({value})")
     parser.add_argument("--seed", type=int, default=0, help="of data and weights (0)")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of model and picture (.)")
+    parser.add_argument("--stop", type=int, help="stop after so many steps, to go on later")
     parser.add_argument("--resume", action="store_true", help="go on from the model in that folder")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     return parser.parse_args(given)
@@ -40,7 +41,7 @@ def train(name: str, model: Any, batch: Batch, o: argparse.Namespace, lr: float)
     if o.resume:
         training.resume(path)
         print(f"{path}: goes on after {training.step} steps")
-    training.run(o.steps, batch, quiet=o.quiet)
+    training.run(o.steps if o.stop is None else o.stop, batch, quiet=o.quiet)
     o.out.mkdir(parents=True, exist_ok=True)
     training.save(path)
     print(f"{path}: saved after {training.step} steps")
@@ -75,14 +76,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cells))
 
 
-def picture(path: Path, draw: Callable[..., None], columns: int = 2, height: float = 3.2) -> None:
+def picture(
+    path: Path,
+    draw: Callable[..., None],
+    rows: int = 1,
+    columns: int = 2,
+    size: Any = (4.5, 3.2),
+    **subplots: Any,
+) -> None:
     """Let `draw` fill the axes of a figure, and save it; without matplotlib say so."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # an example works without it
     except ImportError:
         print(f"{path}: not drawn, which needs matplotlib: pip install 'fusedrnn[plot]'")
         return
-    figure = Figure(figsize=(4.5 * columns, height), layout="constrained")
-    draw(*figure.subplots(1, columns, squeeze=False).flat)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    draw(*figure.subplots(rows, columns, squeeze=False, **subplots).flat)
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     print(f"{path}: drawn")

@@ -52,7 +52,7 @@ def stroke(label: int, rng: np.random.Generator) -> Any:
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    o = arguments(__doc__, given, steps=800, batch=64, hidden=96)
+    o = arguments(__doc__, given, steps=1500, batch=64, hidden=96)
 
     def strokes(count: int, rng: np.random.Generator) -> tuple[Any, Any, Any]:
         labels = rng.integers(0, len(FIGURES), count)
@@ -96,7 +96,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             axis.set_aspect("equal")
             axis.set_axis_off()
 
-    picture(o.out / "strokes.png", draw, columns=len(FIGURES), height=3)
+    picture(o.out / "strokes.png", draw, rows=2, columns=4, size=(2.4, 1.7))
     return found | {"nats": held_out}
 
 

@@ -72,7 +72,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             axis.set_title(ACTIONS[k], fontsize=9)
             axis.set_axis_off()
 
-    picture(o.out / "video.png", draw, columns=4, height=1.2)
+    picture(o.out / "video.png", draw, rows=2, size=(4.5, 1.1))
     return {name: float(h.mean()) for name, h in hit.items()}
 
 

@@ -76,6 +76,10 @@ class Network:
         reserve: _Array | None = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
+def make_plain_call(
+    network: Network, names: tuple[str | None, ...]
+) -> Callable[[dict[str, Any], Any, Any, int], Any]: ...
+
 @final
 class Tape:
     def __init__(

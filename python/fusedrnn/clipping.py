@@ -16,7 +16,7 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     Parameters
     ----------
     grads : mapping of arrays, or what a function such as `lstm_backward` returns
-        Gradients of parameters. Those of x and of states, by their names, are neither counted nor
+        Gradients of parameters. Those of inputs and states, by their names, are neither counted nor
         changed. Arrays that can be written to: of NumPy, PyTorch or CuPy, on any device.
     max_norm : float
         At least 0; ``inf`` only measures.
@@ -115,8 +115,10 @@ def _norm(array: Any) -> float:
     """In float64 on the CPU, without overflow; of another library's array in its own dtype."""
     if not isinstance(array, np.ndarray):
         return math.sqrt(float((array * array).sum()))
-    numbers = np.abs(array.astype(np.float64)).ravel()
-    largest = numbers.max(initial=0.0)
-    if not 0 < largest < np.inf:
-        return float(largest)
-    return float(largest * np.linalg.norm(numbers / largest))
+    numbers = np.abs(array.astype(np.float64))
+    largest = float(numbers.max(initial=0.0))
+    if not 0 < largest < math.inf:
+        return largest
+    numbers /= largest
+    # Not by BLAS, whose threads would take the cores from the engine's for a while afterwards.
+    return largest * math.sqrt(float(np.square(numbers, out=numbers).sum()))

@@ -8,8 +8,16 @@ from typing import Any
 
 from fusedrnn.options import STATES
 
-# Of x and of states: what a layer's backward calls so, and what a function's does.
-_INPUTS = ("x", *(f"{s}0" for s in STATES), *(f"reset_{s}" for s in STATES))
+# Of x, of states and of what attention reads: as the backward of a layer or module calls them, and
+# as that of a function does.
+_INPUTS = (
+    "x",
+    "query",
+    "memory",
+    "values",
+    *(f"{s}0" for s in STATES),
+    *(f"reset_{s}" for s in STATES),
+)
 OF_INPUTS = frozenset(_INPUTS) | frozenset(f"d{name}" for name in _INPUTS)
 
 

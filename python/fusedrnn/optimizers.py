@@ -97,7 +97,7 @@ class Optimizer(Fixed, ABC):
         grads : mapping of arrays, or what a function such as `lstm_backward` returns
             A gradient for each parameter: of a mapping under its name, of the latter as d and its
             name; in its shape and dtype, of NumPy or anything with `__dlpack__` on the CPU. A
-            mapping may also have those of x and of states ("x", "h0", "c0", ...), the latter
+            mapping may also have those of inputs and states ("x", "query", "h0", ...), these
             anything; they are not looked at unless they are parameters.
 
         Raises

@@ -107,3 +107,24 @@ def test_export(tmp_path: Any) -> None:
     for shape in ((3, 5), (4, 9)):
         x, lengths = torch.randn(*shape, 4), torch.arange(shape[0]) + 1
         check_same(loaded(x, lengths), model(x, lengths), 1e-6)
+
+
+def test_ahead_of_time(tmp_path: Any) -> None:
+    """A package of AOTInductor; without optimisation of its wrapper, which is compiled for long."""
+    model = bridge.GRU(4, 3).eval()
+    x = torch.randn(5, 2, 4)
+    with torch.no_grad():
+        T = torch.export.Dim("T", min=2, max=100)
+        program = torch.export.export(model, (x,), dynamic_shapes={"input": {0: T}})
+        quick = {
+            "aot_inductor.compile_wrapper_opt_level": "O0",
+            "aot_inductor.precompile_headers": False,
+            "cpp_cache_precompile_headers": False,
+        }
+        package = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(tmp_path / "model.pt2"), inductor_configs=quick
+        )
+        loaded = torch._inductor.aoti_load_package(package)
+        for steps in (5, 9):
+            x = torch.randn(steps, 2, 4)
+            check_same(list(loaded(x)), list(model(x)), 0.0)

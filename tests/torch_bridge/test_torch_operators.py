@@ -37,8 +37,8 @@ def arrays_of(key: str, *, masked: bool = True, grad: bool = True) -> list[Any]:
     T, B, plan = 5, 2, plan_of(key)
     network = plan.network("float64", False)
     shapes = [(T, B, 3), *(shape for _, _, shape, _ in network.parameters)]
-    shapes += [(plan.num_runs, B, size) for size in plan.state_sizes]
-    shapes += [(plan.num_runs, size) for size in plan.state_sizes]
+    shapes += [(len(plan.runs), B, size) for size in plan.state_sizes]
+    shapes += [(len(plan.runs), size) for size in plan.state_sizes]
     generator = torch.Generator().manual_seed(4)
     arrays: list[Any] = [
         torch.randn(shape, dtype=torch.float64, generator=generator).mul_(0.7).requires_grad_(grad)
@@ -94,7 +94,7 @@ def test_reserves_have_room(cell: str, lean: bool) -> None:
                 bound = plan.reserve_bound(torch.empty(T, B, 0, dtype=dtype))
                 assert exact <= bound
                 times = 2.1 if lean else 1  # from checkpoint to checkpoint go whole blocks of steps
-                assert T * B == 0 or bound <= times * exact + 64 * 21 * (plan.num_runs + 1)
+                assert T * B == 0 or bound <= times * exact + 64 * 21 * (len(plan.runs) + 1)
 
 
 def test_reserve_moves(tmp_path: Any) -> None:

@@ -206,7 +206,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{BINDINGS}/frozen.cpp",
-        "(is_number_ && dtype->type_num == type_num_ && dtype->byteorder == '=');",
+        "if (is_number_) return dtype->type_num == type_num_ && dtype->byteorder == '=';",
         "dtype->byteorder == '='",
         "true",
         "a step reads numbers of the other byte order as its own",

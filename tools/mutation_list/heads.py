@@ -7,7 +7,8 @@ from tools.mutation_list.mistake import CORE, KERNELS, Mutation, expression
 MUTATIONS: tuple[Mutation, ...] = (
     expression(
         f"{KERNELS}/tile.h",
-        "return panels == 0 ? 0 : panel / panels * depth;",
+        "FUSEDRNN_MEMBER int64_t first_column(int64_t panel) const "
+        "{ return panel / panels * depth; }",
         "panel / panels * depth",
         "0",
         "all heads read the h of the first one",

@@ -80,7 +80,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/functional.py",
-        "name: gradient if name in given else to_kind(gradient)",
+        "by_name[name] = gradient if name in given else to_kind(gradient)",
         "gradient if name in given else to_kind(gradient)",
         "to_kind(gradient)",
         "a gradient of another kind than x is not the array that was given for it",

@@ -102,7 +102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/tile.h",
-        "product.bias == nullptr ? V::zero() : V::load(product.bias + at);",
+        "first = product.bias == nullptr ? V::zero() : V::load(product.bias + at);",
         "V::load(product.bias + at)",
         "V::load(product.bias + n * V::width)",
         "panels side by side take the bias of the first",

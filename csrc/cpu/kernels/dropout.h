@@ -7,9 +7,8 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Counters side by side, so that the compiler makes vectors of them.
-constexpr int64_t kDrawsTogether = 32;
-constexpr int64_t kUnitsTogether = kDrawsTogether * cells::kUnitsOfDraw;
+// Numbers that are drawn at a time.
+constexpr int64_t kUnitsTogether = 128;
 
 // A mask: `dropped` in the place of the numbers that are, else `kept`.
 template <class Real>
@@ -20,29 +19,57 @@ struct MaskValues {
   Real dropped, kept;
 };
 
-// The mask of `units` units from unit `first` on, a multiple of kUnitsOfDraw.
-template <class Real>
-FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t first,
-                          int64_t units, Real* values) {
-  uint32_t words[cells::kUnitsOfDraw][kDrawsTogether];
-  const int64_t draws = (units + cells::kUnitsOfDraw - 1) / cells::kUnitsOfDraw;
-  for (int64_t i = 0; i < draws; ++i) {
-    const cells::Philox counter =
-        cells::counter_of(mask.row, t, b, first / cells::kUnitsOfDraw + i);
-    for (int word = 0; word < cells::kUnitsOfDraw; ++word) words[word][i] = counter.words[word];
+// The rounds of cells::philox(), of kDraws counters side by side. `values`: [kDraws *
+// kUnitsOfDraw].
+template <int kDraws, class Real>
+FUSEDRNN_ONCE void draw_counters(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t block,
+                                 Real* values) {
+  constexpr int kWords = cells::kUnitsOfDraw;
+  constexpr int kLanes = sizeof(Words) / sizeof(uint64_t), kVectors = kDraws / kLanes;
+  static_assert(kDraws % kLanes == 0 && kWords == 4);
+  alignas(64) uint64_t lanes[kWords][kDraws];
+  for (int i = 0; i < kDraws; ++i) {
+    const cells::Philox counter = cells::counter_of(mask.row, t, b, block + i);
+    for (int k = 0; k < kWords; ++k) lanes[k][i] = counter.words[k];
   }
+  Words words[kWords][kVectors];
+  __builtin_memcpy(words, lanes, sizeof words);
+  constexpr uint64_t kLow = 0xffffffffu;
   uint64_t key = mask.seed;
+  FUSEDRNN_UNROLL
   for (int round = 0; round < cells::kPhiloxRounds; ++round) {
-    for (int64_t i = 0; i < draws; ++i) {
-      cells::philox_round(key, words[0][i], words[1][i], words[2][i], words[3][i]);
+    FUSEDRNN_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      Words &w0 = words[0][v], &w1 = words[1][v], &w2 = words[2][v], &w3 = words[3][v];
+      const Words first = multiply_words(w0, cells::kPhiloxFirst);
+      const Words second = multiply_words(w2, cells::kPhiloxSecond);
+      w0 = (second >> 32) ^ w1 ^ (key & kLow);
+      w1 = second & kLow;
+      w2 = (first >> 32) ^ w3 ^ (key >> 32);
+      w3 = first & kLow;
     }
     key = cells::next_philox_key(key);
   }
-  for (int64_t i = 0; i < draws; ++i) {
-    for (int word = 0; word < cells::kUnitsOfDraw; ++word) {
-      values[i * cells::kUnitsOfDraw + word] =
-          words[word][i] > mask.last_dropped ? mask.kept : mask.dropped;
+  __builtin_memcpy(lanes, words, sizeof words);
+  for (int i = 0; i < kDraws; ++i) {
+    for (int k = 0; k < kWords; ++k) {
+      const auto number = static_cast<uint32_t>(lanes[k][i]);
+      values[i * kWords + k] = number > mask.last_dropped ? mask.kept : mask.dropped;
     }
+  }
+}
+
+// The mask of at most kUnitsTogether units from unit `first` on, a multiple of kUnitsOfDraw; those
+// beyond have numbers as well.
+template <class Real>
+FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t first,
+                          int64_t units, Real (&values)[kUnitsTogether]) {
+  constexpr int kAll = kUnitsTogether / cells::kUnitsOfDraw, kHalf = kAll / 2;
+  const int64_t block = first / cells::kUnitsOfDraw;
+  if (units <= kUnitsTogether / 2) {
+    draw_counters<kHalf>(mask, t, b, block, values);
+  } else {
+    draw_counters<kAll>(mask, t, b, block, values);
   }
 }
 
@@ -119,7 +146,7 @@ void run_drop(const DropCall& call, int thread, int threads) {
                               static_cast<typename PlainOf<Real>::type>(rate.scale)};
   const int64_t rows = call.T * call.B;
   const int64_t begin = rows * thread / threads, end = rows * (thread + 1) / threads;
-  Real factors[kUnitsTogether + V::width] = {};  // whole vectors are read
+  Real factors[kUnitsTogether];
   for (int64_t row = begin; row < end; ++row) {
     const int64_t t = row / call.B, b = row % call.B;
     const auto at = [&](const Sequence& s) {

@@ -1,19 +1,12 @@
 """What a network's operations know of it, and its calls through XLA's foreign function interface.
 
-Operations take flat arrays; a string of '0' and '1' says which of these places have one:
-
-    x [T, B, I], the parameters, the states [runs, B, n], the reset states [runs, n],
-    lengths [B], mask [T, B], resets [T, B], the seed [2] of uint32
-
-The parameters are those of all runs that the cell may have. Results are y, the states and, where
-the plan says so, the states beyond h of every step; gradients go to the places before lengths.
+Operations take flat arrays; a string of '0' and '1' says which of the places (`layers.plan`) have
+one. The seed is an array [2] of uint32.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fusedrnn import _core
-from fusedrnn.layers.stack import Description, runs_of
+from fusedrnn.layers import plan as plans
 from fusedrnn.options import check_dual_types
 
 _COMPUTE_BFLOAT16 = 1  # of fusedrnn_compute; else 0
@@ -34,59 +27,12 @@ def register() -> None:
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A network and how it is called: all that is no array."""
-
-    description: Description
-    reverse: bool = False  # of a single run
-    compute_dtype: str | None = None
-    lean: bool = False
-    shows_last: bool = False
-    cells: bool = False  # whether the states beyond h are wanted of every step
-    dropout: float = 0.0
-
-    @functools.cached_property
-    def runs(self) -> list[Any]:
-        runs = runs_of(self.description)
-        return [(run[0], True, *run[2:]) for run in runs] if self.reverse else runs
-
-    def network(self, dtype: str, *, dual: bool = False) -> _core.Network:
-        return _network(self, dtype, dual)
-
-    @functools.cached_property
-    def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]:
-        return self.network("float32", dual=True).parameters
-
-    @functools.cached_property
-    def state_sizes(self) -> tuple[int, ...]:
-        return self.network("float32", dual=True).state_sizes
-
-    @functools.cached_property
-    def output_size(self) -> int:
-        return self.network("float32", dual=True).output_size
+class Plan(plans.Plan):
+    """What XLA is told of a network, besides."""
 
     @property
     def input_size(self) -> int:
         return self.description[1]
-
-    @property
-    def num_differentiable(self) -> int:
-        return 1 + len(self.parameters) + 2 * len(self.state_sizes)
-
-    @property
-    def num_places(self) -> int:
-        return self.num_differentiable + 4
-
-    def result_shapes(self, T: int, B: int) -> list[tuple[int, ...]]:
-        """Of y, the states, and the states beyond h of every step."""
-        directions: int = self.description[-1]
-        beyond = self.state_sizes[1:] if self.cells else ()
-        return [
-            (T, B, self.output_size),
-            *((len(self.runs), B, size) for size in self.state_sizes),
-            *((T, B, directions * size) for size in beyond),
-        ]
 
     def reserve_bytes(self, T: int, B: int, dtype: str) -> int:
         """Of a call; complex types are those of dual numbers."""
@@ -106,12 +52,6 @@ class Plan:
             "options": np.array(options, np.int64),
             "dropout": np.float64(self.dropout if training else 0.0),
         }
-
-
-@functools.lru_cache(maxsize=1024)
-def _network(plan: Plan, dtype: str, dual: bool) -> _core.Network:
-    compute_dtype = "dual" if dual else plan.compute_dtype
-    return _core.Network(plan.runs, dtype, compute_dtype, False, plan.lean)
 
 
 # --- calls; `there` says which places have one of `arrays` ---

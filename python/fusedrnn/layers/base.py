@@ -517,7 +517,16 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ------
         ValueError, TypeError
             As a plain call; ValueError for a bidirectional layer, which needs the whole sequence.
+
+        Notes
+        -----
+        The weights are packed in each step: that somebody wrote to a parameter could only be told
+        by reading all of them, which takes as long. `freeze` packs them once.
         """
+        if resets is None and reset_state is None and not getattr(x_t, "requires_grad", False):
+            done = self._stack.step(x_t, state)
+            if done is not None:
+                return done  # type: ignore[no-any-return]
         self._check_one_direction("step")
         wanted = (self.input_size,) if rank(x_t) == 1 else (None, self.input_size)
         x = self._device.read("x_t", x_t, wanted, self.dtype)

@@ -193,7 +193,8 @@ class Frozen(Fixed):
         Notes
         -----
         Dense NumPy arrays [B, I] of the layer's dtype, with states in tuples, and no resets cost
-        about half a microsecond beside the arithmetic; anything else is accepted and costs more.
+        about half a microsecond beside the arithmetic, PyTorch's tensors up to one more (where
+        their type has DLPack's table of C functions); anything else is accepted and costs more.
 
         Examples
         --------

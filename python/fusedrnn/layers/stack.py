@@ -7,7 +7,7 @@ next layer reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,13 @@ def runs_of(description: Description) -> list[Any]:
         for layer in range(num_layers)
         for direction in range(directions)
     ]
+
+
+PlainCall = Callable[[dict[str, Any], Any, Any, int], Any]
+
+
+def _none(_parameters: dict[str, Any], _x: Any, _state: Any, _axes: int) -> None:
+    """The call of those that take no steps, or none on the CPU."""
 
 
 class Stack:
@@ -159,6 +166,7 @@ class Stack:
         self.network = network
         self._dual_network: _core.Network | None = None
         self._gates_network: _core.Network | None = None
+        self._plain_call: PlainCall | None = None
         self.width: int = network.output_size
         self.num_runs = num_runs
         # Of the states beyond h of the last layer, side by side.
@@ -171,13 +179,13 @@ class Stack:
         return self.num_runs // directions, directions == 2
 
     def __getstate__(self) -> dict[str, Any]:
-        made_again = ("network", "_dual_network", "_gates_network")
+        made_again = ("network", "_dual_network", "_gates_network", "_plain_call")
         return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.network = self._make_network()
-        self._dual_network = self._gates_network = None
+        self._dual_network = self._gates_network = self._plain_call = None
 
     def dual_network(self) -> _core.Network:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
@@ -187,6 +195,16 @@ class Stack:
                 runs_of(self.description), dtype, "dual", on_cuda, lean
             )
         return self._dual_network
+
+    def step(self, x_t: Any, state: Any) -> Any:
+        """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
+        if self._plain_call is None:
+            steps = self.description[-1] == 1 and not self._types[2]
+            names = tuple(
+                name if name in self.parameters else None for name, _, _ in self._described()
+            )
+            self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
+        return self._plain_call(self.parameters, x_t, state, 3)
 
     @property
     def has_gates(self) -> bool:

@@ -120,7 +120,8 @@ class Seq2Seq(Model):
             d_memory = grads["attention"]["memory"]
         grads["decoder"] = self.decoder.backward(decoder_tape, dh)
         grads["encoder"] = self.encoder.backward(encoder_tape, d_memory, grads["decoder"]["vector"])
-        return loss, self.named_gradients(**grads)
+        parts = ("encoder", "decoder", "attention", "join", "out")
+        return loss, self.named_gradients(**{part: grads[part] for part in parts if part in grads})
 
     def generate(
         self, sources: Any, lengths: Any = None, *, max_length: int = 64, beam: int = 1

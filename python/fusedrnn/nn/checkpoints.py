@@ -95,6 +95,7 @@ class Checkpoint:
                 raise ValueError(
                     f"generator: expected one of {self.generator['bit_generator']}, got {kind}"
                 )
+        _check_model(model)
         model.load_state_dict(self.model)
         if self.random is not None:
             _load_random(model, self.random)
@@ -138,6 +139,7 @@ def save_checkpoint(
     ImportError
         Where the package safetensors is missing.
     """
+    _check_model(model)
     found: dict[str, Array] = _group("model", model.state_dict())
     texts: dict[str, Any] = {"metadata": _metadata(metadata)}
     random = _random(model)
@@ -227,6 +229,11 @@ def _load_random(model: Any, state: Mapping[str, Any]) -> None:
     else:
         options.same_names("random", state, ("",), "the random state of a layer")
         model.dropout_state = tuple(state[""])
+
+
+def _check_model(model: object) -> None:
+    if not (hasattr(model, "state_dict") and hasattr(model, "load_state_dict")):
+        raise TypeError(f"model: expected a Module or a layer, got {type(model).__name__}")
 
 
 def _check_generator(generator: object) -> None:

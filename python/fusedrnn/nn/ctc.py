@@ -104,6 +104,8 @@ def _ctc(
     ends = arrays.lengths("lengths", ends, batch, steps)
     counts = np.full(batch, labels.shape[1]) if of[1] is None else of[1]
     counts = arrays.lengths("target_lengths", counts, batch, labels.shape[1])
+    if not batch:  # nobody has labels, whatever the shape says
+        labels = labels[:, :0]
     used = np.arange(labels.shape[1]) < counts[:, None]
     arrays.check_range("targets", labels, classes, 0, used)
     if (used & (labels == void)).any():

@@ -64,10 +64,24 @@ def _save_for_jvp(ctx: Any, *tensors: Tensor | None) -> None:
         ctx.save_for_forward(*tensors)
 
 
+def unwatched() -> bool:
+    """Whether nothing of PyTorch wants to know of a call of plain tensors on the CPU."""
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or _C._are_functorch_transforms_active()
+        or _C._len_torch_dispatch_stack()
+        or _C._len_torch_function_stack()
+        or _C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+    )
+
+
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 
 
-def _plain(x: Any, *lists: Arrays) -> bool:
+def is_plain(x: Any, *lists: Arrays) -> bool:
     """Whether nothing of PyTorch but autograd could want to know of a call.
 
     Then it goes without the dispatcher, which costs more than a step of a small network takes.
@@ -84,9 +98,9 @@ def _plain(x: Any, *lists: Arrays) -> bool:
     )
 
 
-def call(structure: str, arrays: list[Tensor | None]) -> list[Tensor]:
-    """`network`."""
-    if not _plain(arrays[0], arrays):
+def call(structure: str, arrays: list[Tensor | None], plain: bool) -> list[Tensor]:
+    """`network`; `plain`: what `is_plain` says of the arrays."""
+    if not plain:
         results: list[Tensor] = _OPS.network(structure, arrays)
         return results
     if _watched(arrays):
@@ -119,7 +133,7 @@ class _Network(_Function):  # type: ignore[misc]
         plan = plan_of(ctx.structure)
         wants_dx: bool = ctx.needs_input_grad[3]
         arguments = ctx.structure, arrays, reserve, list(upstream), wants_dx
-        if torch.is_grad_enabled() or not _plain(reserve, arrays, upstream):
+        if torch.is_grad_enabled() or not is_plain(reserve, arrays, upstream):
             gradients = _OPS.network_backward(*arguments)
         else:
             gradients = backward(*arguments)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fusedrnn import options
 from fusedrnn.layers.base import Layer
-from fusedrnn.torch.autograd import call
-from fusedrnn.torch.plan import call_key, network_key
+from fusedrnn.torch.autograd import call, is_plain, unwatched
+from fusedrnn.torch.plan import call_key, network_key, plain_call_of
 
 _SEEDS = 2**63 - 1
 
@@ -117,6 +117,16 @@ class Recurrent(nn.Module):
             for name, weight in zip(self._slots, found, strict=True)
         ]
 
+    def _call_at_once(self, x: object, state: Any, axes: int) -> Any:
+        """The results of a call without options in inference; None where it needs more than that.
+
+        `axes`: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
+        """
+        if type(x) is not Tensor or not unwatched():
+            return None
+        run = plain_call_of(self._network, self._slots, x.dtype)
+        return run(self._parameters, x, state, axes)
+
     def _call(
         self,
         x: Tensor,
@@ -147,13 +157,14 @@ class Recurrent(nn.Module):
 
             x = x if x.dtype == torch.float64 else x.to(narrow)
             weights, states, reset_states = map(cast, (weights, states, reset_states))
-        if torch.onnx.is_in_onnx_export():
+        inputs = [x, *weights, *states, *reset_states, *masks]
+        plain = is_plain(x, inputs)
+        if not plain and torch.onnx.is_in_onnx_export():
             return self._onnx_nodes(x, weights, states, reset_states, masks, padding, cells)
         draws = self.training and (self._draws_noise or dropout > 0)
         seed = torch.randint(_SEEDS, (1,), device="cpu") if draws else None
         key = call_key(self._network, padding == "last", cells, dropout if draws else 0.0)
-        arrays = [x, *weights, *states, *reset_states, *masks, seed]
-        results = call(key, arrays)
+        results = call(key, [*inputs, seed], plain)
         return results if wide is None else [result.to(wide) for result in results]
 
     def _onnx_nodes(

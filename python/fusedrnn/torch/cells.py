@@ -61,6 +61,10 @@ class RecurrentCell(Recurrent):
         RuntimeError, ValueError
             For shapes, types and devices that torch.nn's cells refuse, in its words.
         """
+        if not (self.training and self._draws_noise):
+            done = self._call_at_once(input, hx, 2)
+            if done is not None:
+                return done
         name = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")

@@ -26,7 +26,7 @@ from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from fusedrnn import _core
 from fusedrnn.options import either
-from fusedrnn.torch.plan import DTYPE_NAMES, NUM_UNDIFFERENTIABLE, Plan, plan_of
+from fusedrnn.torch.plan import DTYPE_NAMES, Plan, plan_of
 
 Arrays = Sequence[Tensor | None]
 
@@ -47,6 +47,10 @@ for _schema in _SCHEMAS:
 # --- arrays in and out ---
 
 
+# With DLPack's table of C functions, which newer PyTorch has, the compiled module reads tensors.
+_HAS_TABLE = hasattr(Tensor, "__dlpack_c_exchange_api__")
+
+
 def _lend(tensor: Tensor | None) -> Any:
     """A tensor as the compiled module reads it, where it lies: on the CPU once, as a capsule."""
     if tensor is None:
@@ -59,7 +63,7 @@ def _lend(tensor: Tensor | None) -> Any:
         tensor = tensor.resolve_neg()
     elif tensor._is_zerotensor():
         tensor = torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-    return to_dlpack(tensor)
+    return tensor if _HAS_TABLE else to_dlpack(tensor)
 
 
 def _take(array: Any) -> Tensor:
@@ -81,9 +85,8 @@ def _drop_of(plan: Plan, arrays: Arrays) -> tuple[float, int, int] | None:
 
 
 def _x_of(plan: Plan, arrays: Arrays) -> Tensor:
-    expected = plan.num_differentiable + NUM_UNDIFFERENTIABLE
-    if len(arrays) != expected:
-        raise ValueError(f"arrays: expected {expected} of them, got {len(arrays)}")
+    if len(arrays) != plan.num_places:
+        raise ValueError(f"arrays: expected {plan.num_places} of them, got {len(arrays)}")
     x = arrays[0]
     if x is None:
         raise TypeError("x: expected a tensor, got None")
@@ -98,7 +101,7 @@ def _x_of(plan: Plan, arrays: Arrays) -> Tensor:
 
 
 def _cells_wanted(plan: Plan) -> tuple[None, ...] | None:
-    return (None,) * len(plan.cell_widths) if plan.cells else None
+    return (None,) * (plan.num_states - 1) if plan.cells else None
 
 
 def _upstream_of(plan: Plan, upstream: Sequence[Any]) -> tuple[Any, tuple[Any, ...], Any]:
@@ -118,9 +121,9 @@ def run(structure: str, arrays: Arrays) -> list[Tensor]:
     lent = [_lend(array) for array in arrays[:-1]]
     y, states_n, cells, _ = _network_of(plan, x).forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in((*lent, None)),
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
     )
@@ -136,9 +139,9 @@ def train(structure: str, arrays: Arrays) -> list[Tensor]:
     reserve = _new_reserve(plan.reserve_bound(x), x.device)
     y, states_n, cells, _ = network.forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in((*lent, None)),
         save=True,
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
@@ -157,7 +160,7 @@ def _new_reserve(size: int, device: torch.device) -> Tensor:
 
 def _writable(tensor: Tensor) -> Any:
     """One that is written; capsules of this kind do not say that they may be."""
-    return tensor if tensor.is_cuda else tensor.numpy()
+    return tensor if _HAS_TABLE or tensor.is_cuda else tensor.numpy()
 
 
 def _used(network: _core.Network, x: Tensor, reserve: Tensor) -> Tensor:
@@ -180,8 +183,8 @@ def backward(
     tape = _core.Tape(
         network,
         lent[0],
-        plan.parameters(lent),
-        plan.masks((*lent, None)),
+        plan.parameters_in(lent),
+        plan.masks_in((*lent, None)),
         _lend(_used(network, x, reserve)),
         _drop_of(plan, arrays),
     )
@@ -223,9 +226,9 @@ def _over_duals(
     lent = [*duals, *map(_lend, arrays[count:])]
     y, states_n, cells, tape = _network_of(plan, x, dual=True).forward(
         lent[0],
-        plan.parameters(lent),
-        plan.states(lent),
-        plan.masks(lent),
+        plan.parameters_in(lent),
+        plan.states_in(lent),
+        plan.masks_in(lent),
         save=save,
         sequences=_cells_wanted(plan),
         dropout=_drop_of(plan, arrays),
@@ -264,12 +267,7 @@ def _backward_jvp(
 def _fake_results(structure: str, arrays: Arrays) -> list[Tensor]:
     plan = plan_of(structure)
     x = _x_of(plan, arrays)
-    T, B = x.shape[0], x.shape[1]
-    return [
-        x.new_empty((T, B, plan.output_size)),
-        *(x.new_empty((plan.num_runs, B, size)) for size in plan.state_sizes),
-        *(x.new_empty((T, B, width)) for width in plan.cell_widths),
-    ]
+    return [x.new_empty(shape) for shape in plan.result_shapes(x.shape[0], x.shape[1])]
 
 
 def _fake_train(structure: str, arrays: Arrays) -> list[Tensor]:

@@ -3,11 +3,8 @@
 An operator takes a key and a list of tensors. The key is JSON, so that a traced or exported program
 holds it as it is: the network's description (`fusedrnn.layers.stack`), compute_dtype, whether its
 reserve is lean, fusedrnn's version, whether y shows the state where a step does not exist, whether
-the states beyond h are returned of every step, and the rate of what is dropped between layers.
-
-The list is x, the parameters, the states before the first step, the reset states, lengths, mask,
-resets and the seed of what is drawn, each None where it is absent; of parameters every place that
-the compiled module knows. Gradients go to those before lengths.
+the states beyond h are returned of every step, and the rate of what is dropped between layers. The
+list has the places of `layers.plan`, each None where it is absent.
 """
 
 from __future__ import annotations
@@ -20,11 +17,9 @@ from typing import Any
 import torch
 
 from fusedrnn import _core
-from fusedrnn.layers.stack import Description, runs_of
+from fusedrnn.layers import plan as plans
+from fusedrnn.layers.stack import Description
 from fusedrnn.options import check_dual_types
-
-# lengths, mask, resets, seed
-NUM_UNDIFFERENTIABLE = 4
 
 DTYPE_NAMES = {
     torch.float32: "float32",
@@ -59,43 +54,24 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-class Plan:
-    """A network as its key says it, and compiled networks of it by dtype and kind of device."""
+class Plan(plans.Plan):
+    """What PyTorch asks of a network, besides."""
 
-    def __init__(self, key: str) -> None:
-        network, self.shows_last, self.cells, self.dropout = _tuples(json.loads(key))
-        description, compute_dtype, lean, _ = network
-        self._runs = runs_of(description)
-        self._lean: bool = lean
-        self._compute_dtype: str | None = compute_dtype
-        self._networks: dict[tuple[str, bool, bool], _core.Network] = {}
-        self._bounds: dict[tuple[str, int | None], tuple[int, ...]] = {}
-        known = self.network("float32", False, dual=True)  # whatever the dtype: sizes alone
-        self.num_runs = len(self._runs)
-        self.num_parameters = len(known.parameters)
-        self.state_sizes = known.state_sizes
-        self.num_states = len(self.state_sizes)
-        self.output_size = known.output_size
-        directions: int = description[-1]
-        self.cell_widths = tuple(directions * n for n in self.state_sizes[1:]) if self.cells else ()
-        # How many of the list have gradients, and where its parts begin.
-        self.num_differentiable = 1 + self.num_parameters + 2 * self.num_states
-        self._states = 1 + self.num_parameters
-        self._reset_states = self._states + self.num_states
-        self._no_masks = (None,) * (self.num_states + NUM_UNDIFFERENTIABLE - 1)
+    @functools.cached_property
+    def _bounds(self) -> dict[tuple[str, int | None], tuple[int, ...]]:
+        return {}
 
-    def network(self, dtype: str, on_cuda: bool, *, dual: bool = False) -> _core.Network:
-        """The compiled module's network; `dual`: over dual numbers of that dtype."""
-        found = self._networks.get((dtype, on_cuda, dual))
-        if found is None:
-            compute_dtype = "dual" if dual else self._compute_dtype
-            found = _core.Network(self._runs, dtype, compute_dtype, on_cuda, self._lean)
-            self._networks[dtype, on_cuda, dual] = found
-        return found
+    @functools.cached_property
+    def _first_state(self) -> int:
+        return 1 + self.num_parameters
+
+    @functools.cached_property
+    def _first_reset(self) -> int:
+        return self._first_state + self.num_states
 
     def check_duals(self, dtype: torch.dtype) -> None:
         """Of derivatives of gradients and along a direction."""
-        check_dual_types(str(dtype).removeprefix("torch."), self._compute_dtype)
+        check_dual_types(str(dtype).removeprefix("torch."), self.compute_dtype)
 
     def reserve_bound(self, x: torch.Tensor) -> Any:
         """Bytes that hold the reserve of a call, in terms of T and B that may be symbols.
@@ -111,10 +87,10 @@ class Plan:
         known = self._bounds.get((dtype, index))
         if known is None:
             network = self.network(dtype, index is not None)
-            of = _with_checkpoints if self._lean and index is None else _bilinear
+            of = _with_checkpoints if self.lean and index is None else _bilinear
             constant, *factors = of(lambda T, B: network.reserve_bytes(T, B, index), line)
             # Of a run's reserve there are at most 16 blocks, and the header, flags and row.
-            known = (constant + line * 20 * (self.num_runs + 1), *factors)
+            known = (constant + line * 20 * (len(self.runs) + 1), *factors)
             self._bounds[dtype, index] = known
         constant, of_steps, of_batch, product, of_checkpoints = known
         T, B = x.shape[0], x.shape[1]
@@ -124,22 +100,19 @@ class Plan:
             size += of_checkpoints * at_most(T * B, T * B * B // _CHECKPOINT_ROWS + B)
         return (size + line - 1) // line * line
 
-    def parameters(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(arrays[1 : self._states])
+    def parameters_in(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(arrays[1 : self._first_state])
 
-    def states(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(arrays[self._states : self._reset_states])
+    def states_in(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(arrays[self._first_state : self._first_reset])
 
-    def reset_states(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(arrays[self._reset_states : self.num_differentiable])
-
-    def masks(self, arrays: Sequence[Any]) -> tuple[Any, ...] | None:
+    def masks_in(self, arrays: Sequence[Any]) -> tuple[Any, ...] | None:
         """What the compiled module takes of masks and reset states."""
-        given = tuple(arrays[self._reset_states : -1])
-        if given == self._no_masks:
+        given = arrays[self._first_reset : -1]
+        if not _any(given):
             return None
         *resets, lengths, mask, reset = given
-        known = None if resets == [None] * self.num_states else tuple(resets)
+        known = tuple(resets) if _any(resets) else None
         return lengths, mask, reset, self.shows_last, known
 
     def present(self, arrays: Sequence[Any], wants_dx: bool = True) -> list[int]:
@@ -155,6 +128,14 @@ class Plan:
         for place, gradient in zip(self.present(arrays, wants_dx), gradients, strict=True):
             result[place] = gradient
         return result
+
+
+def _any(arrays: Sequence[Any]) -> bool:
+    """Whether one is there."""
+    for array in arrays:  # noqa: SIM110  quicker than any()
+        if array is not None:
+            return True
+    return False
 
 
 def _bilinear(size: Callable[[int, int], int], line: int) -> tuple[int, ...]:
@@ -184,9 +165,30 @@ def _with_checkpoints(size: Callable[[int, int], int], line: int) -> tuple[int, 
 def plan_of(key: str) -> Plan:
     """The plan of a key; of a key that is none a ValueError."""
     try:
-        return Plan(key)
+        network, shows_last, cells, dropout = _tuples(json.loads(key))
+        description, compute_dtype, lean, _ = network
+        plan = Plan(description, False, compute_dtype, lean, shows_last, cells, dropout)
+        plan.num_places  # noqa: B018  whether it is a network at all
+        return plan
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"structure: expected what fusedrnn.torch's modules make of a network, got {key!r} "
             f"({error})"
         ) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def plain_call_of(
+    network: str, slots: tuple[str | None, ...], dtype: torch.dtype
+) -> Callable[[dict[str, Any], torch.Tensor, Any, int], Any]:
+    """The compiled module's whole way in and out, for calls in inference without options.
+
+    What it returns is a function of a module's parameters, which are found by the names in `slots`,
+    of x, the state and how axes lie (`_core.make_plain_call`); it returns None where the tensors
+    are not what it knows.
+    """
+    plan = plan_of(call_key(network, False, False, 0.0))
+    try:
+        return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots)
+    except (KeyError, TypeError, ValueError):  # which a call the usual way words
+        return lambda _parameters, _x, _state, _axes: None

@@ -190,6 +190,13 @@ FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
 }
 
+// 64-bit lanes, of which each holds a word of 32 bits, and their products with another word.
+using Words = uint64_t __attribute__((vector_size(32)));
+FUSEDRNN_INLINE Words multiply_words(Words a, uint32_t word) {
+  return reinterpret_cast<Words>(
+      _mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(word)));
+}
+
 FUSEDRNN_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

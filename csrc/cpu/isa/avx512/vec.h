@@ -206,6 +206,13 @@ FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52))};
 }
 
+// 64-bit lanes, of which each holds a word of 32 bits, and their products with another word.
+using Words = uint64_t __attribute__((vector_size(64)));
+FUSEDRNN_INLINE Words multiply_words(Words a, uint32_t word) {
+  return reinterpret_cast<Words>(
+      _mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(word)));
+}
+
 FUSEDRNN_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

@@ -205,6 +205,13 @@ FUSEDRNN_INLINE VecD low_bits_to_exponent(VecD a) {
   return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(a.v), 52))};
 }
 
+// 64-bit lanes, of which each holds a word of 32 bits, and their products with another word.
+using Words = uint64_t __attribute__((vector_size(16)));
+FUSEDRNN_INLINE Words multiply_words(Words a, uint32_t word) {
+  const uint32x2_t low = vmovn_u64(reinterpret_cast<uint64x2_t>(a));
+  return reinterpret_cast<Words>(vmull_u32(low, vdup_n_u32(word)));
+}
+
 FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // 8 shuffles: the 2x2 blocks of pairs of rows, then the blocks themselves.

@@ -1,0 +1,235 @@
+// Calls of layers and cells in inference with arrays that can be used as they lie
+// (bindings/plain_arrays.h): the whole way in and out without a call of Python's.
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/gil.h"
+#include "bindings/pass.h"
+#include "bindings/plain_arrays.h"
+#include "bindings/register.h"
+#include "core/error.h"
+#include "core/frozen.h"
+#include "core/memory.h"
+
+namespace fusedrnn::bindings {
+namespace {
+
+constexpr const char* kPlainCallName = "fusedrnn.plain_call";
+
+// How the arrays of a call lie; what has no axis B gets one.
+enum class Axes {
+  steps = 0,        // x [T,B,I] or [T,I], states [R,B,n] or [R,n]
+  batch_first = 1,  // x [B,T,I], else as these
+  cell = 2,         // x [B,I] or [I], states [B,n] or [n], which are the result
+  step = 3,         // of layers: x [B,I] or [I], states as of `steps`
+};
+
+// One array [R,B,n] for each state of the cell, and a part of it for each run.
+struct StateViews {
+  explicit StateViews(const Network& network)
+      : parts(static_cast<size_t>(network.num_states)), list(parts.size(), nullptr) {}
+
+  // Whether the state's view is of all runs.
+  bool cut(const Network& network, int state) {
+    const PlainArray& all = whole[state];
+    const DLTensor& t = all.tensor();
+    if (t.ndim != 3 || t.shape[0] != static_cast<int64_t>(network.runs.size())) return false;
+    for (const Run& run : network.runs) {
+      const auto number = static_cast<size_t>(run.first_state + state);
+      DLTensor& part = parts[number];
+      part = t;
+      part.ndim = 2;
+      ++part.shape;
+      ++part.strides;
+      const int64_t offset = network.number_of(run) * t.strides[0] * item_size(t);
+      part.data = static_cast<char*>(t.data) + offset;
+      list[number] = &part;
+    }
+    return true;
+  }
+
+  PlainArray whole[kMaxStates];
+  std::vector<DLTensor> parts;
+  std::vector<DLTensor*> list;
+};
+
+class PlainCall {
+ public:
+  // `names`: of each parameter of the network in a module's dict; None of one that is not there.
+  PlainCall(NetworkPointer network, py::tuple names)
+      : network_(std::move(network)),
+        names_(std::move(names)),
+        work_(step_work(*network_)),
+        states_(states_of_runs(*network_)) {
+    const auto count = static_cast<size_t>(network_->num_parameters);
+    if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
+  }
+
+  // (y, state), of a cell the state alone; None where the arguments are not what this knows.
+  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects,
+                 Axes axes) const {
+    const ResultsLike results(x_object);
+    if (!results || !PyDict_CheckExact(parameters)) return py::none();
+    const bool one_step = axes == Axes::cell || axes == Axes::step;
+    PlainArray x;
+    if (!x.see(x_object, false)) return py::none();
+    const int rank = one_step ? 2 : 3;
+    const bool batched = x.tensor().ndim == rank;
+    const bool swapped = batched && axes == Axes::batch_first;
+    const auto find_axes = [&] {
+      if (x.tensor().ndim != (batched ? rank : rank - 1)) return false;
+      if (!batched) x.insert_axis(rank - 2);
+      if (one_step) x.insert_axis(0);
+      if (swapped) x.swap_first_axes();
+      return true;
+    };
+    if (!find_axes() || (swapped && !results.can_swap())) return py::none();
+    const int64_t T = x.extent(0), B = x.extent(1);
+    const DLDataType dtype = dtype_info(network_->dtype).dlpack;
+    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
+      return py::none();
+    }
+
+    // Results first: to make an object of Python's may run any other code.
+    const auto runs = static_cast<int64_t>(network_->runs.size());
+    const int64_t width = network_->output_size();
+    PlainArray y;
+    py::object y_object;
+    Block scratch;
+    if (axes == Axes::cell) {
+      scratch = Block(static_cast<size_t>(B * width * dtype.bits / 8));
+      y.set(scratch.data(), dtype, {T, B, width});
+    } else {
+      Shape shape{};
+      if (!one_step) shape.add(swapped ? B : T);
+      if (batched) shape.add(swapped ? T : B);
+      shape.add(width);
+      void* data = nullptr;
+      y_object = results.make(dtype, shape, &data, swapped);
+      y.set(data, dtype, {T, B, width});
+    }
+    StateViews after(*network_);
+    py::object states[kMaxStates];
+    for (int s = 0; s < states_; ++s) {
+      const int64_t n = network_->runs.front().state_size(s);
+      Shape shape{};
+      if (axes != Axes::cell) shape.add(runs);
+      if (batched) shape.add(B);
+      shape.add(n);
+      void* data = nullptr;
+      states[s] = results.make(dtype, shape, &data);
+      after.whole[s].set(data, dtype, {runs, B, n});
+      after.cut(*network_, s);
+    }
+
+    // Without the GIL somebody may put other parameters in the place of these.
+    const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
+    if (!x.see(x_object, long_work) || !find_axes() || x.extent(0) != T || x.extent(1) != B) {
+      return py::none();
+    }
+    std::vector<PlainArray> weights(names_.size());
+    std::vector<const DLTensor*> weight_list(names_.size(), nullptr);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      PyObject* const name = PyTuple_GET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i));
+      if (name == Py_None) continue;
+      PyObject* const weight = PyDict_GetItemWithError(parameters, name);
+      if (weight == nullptr || !weights[i].see(weight, long_work)) {
+        PyErr_Clear();
+        return py::none();
+      }
+      weight_list[i] = &weights[i].tensor();
+    }
+    StateViews before(*network_);
+    if (state_objects != Py_None) {
+      const bool many = PyTuple_CheckExact(state_objects);
+      if (many ? PyTuple_GET_SIZE(state_objects) != states_ : states_ != 1) return py::none();
+      for (int s = 0; s < states_; ++s) {
+        PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
+        if (state == Py_None && states_ > 1) continue;
+        if (!before.whole[s].see(state, long_work)) return py::none();
+        if (axes == Axes::cell) before.whole[s].insert_axis(0);
+        if (!batched) before.whole[s].insert_axis(1);
+        if (!before.cut(*network_, s)) return py::none();
+      }
+    }
+
+    fusedrnn_forward_args args{};
+    args.size = sizeof args;
+    args.network = network_.get();
+    args.x = &x.tensor();
+    args.parameters = weight_list.data();
+    if (state_objects != Py_None) args.states = before.list.data();
+    args.y = &y.tensor();
+    args.states_n = after.list.data();
+    fusedrnn_status status = FUSEDRNN_OK;
+    {
+      std::optional<ReleasedGil> no_gil;
+      if (long_work) no_gil.emplace();
+      status = fusedrnn_forward(&args);
+    }
+    if (status != FUSEDRNN_OK) return py::none();
+    py::object state = std::move(states[0]);
+    if (states_ > 1) {
+      py::tuple all(static_cast<size_t>(states_));
+      PyTuple_SET_ITEM(all.ptr(), 0, state.release().ptr());
+      for (int s = 1; s < states_; ++s) PyTuple_SET_ITEM(all.ptr(), s, states[s].release().ptr());
+      state = std::move(all);
+    }
+    if (axes == Axes::cell) return state;
+    return py::make_tuple(std::move(y_object), std::move(state));
+  }
+
+ private:
+  NetworkPointer network_;
+  py::tuple names_;
+  int64_t work_;  // multiply-adds of a step of one sequence
+  int states_;
+};
+
+PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  try {
+    if (count != 4) {
+      throw_type_error("plain_call: expected 4 arguments, got " + std::to_string(count));
+    }
+    const auto* call = static_cast<const PlainCall*>(PyCapsule_GetPointer(self, kPlainCallName));
+    const int64_t axes = int_argument("axes", arguments[3]);
+    if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
+    return call->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes))
+        .release()
+        .ptr();
+  } catch (const std::exception&) {
+    py::detail::try_translate_exceptions();
+    return nullptr;
+  }
+}
+
+// PyMethodDef has one type of function for all calling conventions.
+PyMethodDef plain_call_method = {
+    "plain_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&plain_call)),
+    METH_FASTCALL, "plain_call(parameters, x, state, axes): a call of plain arrays, or None."};
+
+py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
+  auto call = std::make_unique<PlainCall>(network, std::move(names));
+  const py::capsule self(call.get(), kPlainCallName,
+                         [](void* p) { delete static_cast<PlainCall*>(p); });
+  call.release();
+  PyObject* function = PyCFunction_NewEx(&plain_call_method, self.ptr(), nullptr);
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
+}
+
+}  // namespace
+
+void register_plain_calls(py::module_& m) {
+  m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
+        "A function of (parameters, x, state, axes): a call in inference with plain arrays on the "
+        "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
+        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers.");
+}
+
+}  // namespace fusedrnn::bindings

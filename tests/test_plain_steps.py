@@ -1,0 +1,153 @@
+"""Steps of arrays that can be used as they lie: NumPy's and PyTorch's, of every dtype."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+import fusedrnn as fr
+from fusedrnn import bf16
+
+B, INPUT, H, L = 3, 5, 6, 2
+CELLS = (fr.LSTM, fr.GRU, fr.RNN, fr.SLSTM)
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+LIBRARIES = ("numpy", "torch")
+
+
+def array(library: str, dtype: str, *shape: int, seed: int = 0) -> Any:
+    numbers = np.random.default_rng(seed).standard_normal(shape)
+    if library == "torch":
+        return torch.from_numpy(numbers).to(getattr(torch, dtype))
+    return numbers.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def states_of(layer: Any, library: str) -> Any:
+    sizes = [H] * len(layer._states)
+    parts = [abs(array(library, layer.dtype, L, B, n, seed=i)) for i, n in enumerate(sizes)]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def parts(results: Any) -> list[Any]:
+    y, state = results
+    return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+def bits(value: Any) -> bytes:
+    return (value.view(torch.uint8).numpy() if isinstance(value, torch.Tensor) else value).tobytes()
+
+
+def check_same(found: Any, expected: Any, like: Any) -> None:
+    assert isinstance(found[1], tuple) == isinstance(expected[1], tuple)
+    for a, b in zip(parts(found), parts(expected), strict=True):
+        assert type(a) is type(like)
+        assert a.dtype == b.dtype == like.dtype
+        assert a.shape == b.shape
+        assert bits(a) == bits(b)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_they_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: str) -> None:
+    if library == "torch" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this PyTorch has no table")
+    layer = cell(INPUT, H, num_layers=L, dtype=dtype, seed=0)
+    frozen = layer.freeze()
+    x = array(library, dtype, B, INPUT)
+    for state in (None, states_of(layer, library)):
+        expected = frozen._step(x, state, None, None, None)
+        known, of_layer = frozen._fast_step(x, state, None), layer._stack.step(x, state)
+        assert known is not None
+        for found in (known, of_layer, frozen.step(x, state), layer.step(x, state)):
+            check_same(found, expected, x)
+        out = copy.deepcopy(expected)
+        for part in parts(out):
+            part[...] = 0
+        assert frozen._fast_step(x, state, out) is out
+        check_same(out, expected, x)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_single_sequence(library: str) -> None:
+    layer = fr.LSTM(INPUT, H, num_layers=L, seed=0)
+    x, state = array(library, "float32", B, INPUT), states_of(layer, library)
+    one = tuple(part[:, 1] for part in state)
+    y, (h, c) = layer.step(x, state)
+    check_same(layer.step(x[1], one), (y[1], (h[:, 1], c[:, 1])), x)
+
+
+def test_states_that_are_absent_or_of_another_library() -> None:
+    layer = fr.LSTM(INPUT, H, num_layers=L, seed=0)
+    frozen = layer.freeze()
+    x, (h, c) = array("numpy", "float32", B, INPUT), states_of(layer, "numpy")
+    for run in (layer.step, frozen.step):
+        check_same(run(x, (h, None)), run(x, (h, np.zeros_like(c))), x)
+        mixed = run(x, (torch.from_numpy(h), c))
+        check_same(mixed, run(x, (h, c)), x)
+        check_same(
+            run(torch.from_numpy(x), (h, c)), run(torch.from_numpy(x), (h, c)), torch.ones(1)
+        )
+
+
+def test_weights_are_those_of_the_moment() -> None:
+    """Nothing packed is kept, for writes to arrays leave no trace."""
+    layer = fr.GRU(INPUT, H, num_layers=L, seed=0)
+    x = array("numpy", "float32", B, INPUT)
+    before, _ = layer.step(x)
+    layer.parameters()["weight_ih_l0"][0, 0] += 1
+    after, _ = layer.step(x)
+    assert not np.array_equal(before, after)
+    check_same(layer.step(x), layer.freeze().step(x), x)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        check_same(copied.step(x), layer.step(x), x)
+        copied.parameters()["weight_hh_l1"][...] = 0
+        check_same(layer.step(x), layer.freeze().step(x), x)
+
+
+def test_tensors_that_say_something_else_than_their_memory() -> None:
+    layer = fr.GRU(INPUT, H, num_layers=L, seed=0)
+    numbers = array("torch", "float32", B, INPUT)
+    negated = torch._neg_view(numbers)
+    for run in (layer.step, layer.freeze().step):
+        check_same(run(negated), run(-numbers), numbers)
+        check_same(run(numbers.t().contiguous().t()), run(numbers), numbers)
+    watched = numbers.clone().requires_grad_()
+    with pytest.warns(UserWarning, match="requires a gradient"):
+        layer.step(watched)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer.step(numbers)
+
+
+def test_the_packages_own_bfloat16_is_not_shown() -> None:
+    layer = fr.GRU(INPUT, H, dtype="bfloat16", seed=0)
+    x = array("numpy", "bfloat16", B, INPUT)
+    check_same(layer.step(x.view(bf16.BITS)), layer.step(x), x)
+
+
+def test_errors_stay() -> None:
+    layer = fr.LSTM(INPUT, H, num_layers=L, seed=0)
+    x, (h, c) = array("torch", "float32", B, INPUT), states_of(layer, "torch")
+    for run in (layer.step, layer.freeze().step):
+        with pytest.raises(ValueError, match=r"x_t: expected shape \(\*, 5\), got \(3, 4\)"):
+            run(x[:, 1:])
+        with pytest.raises(TypeError, match="x_t: expected dtype float32, got float64"):
+            run(x.double())
+        with pytest.raises(ValueError, match=r"state\[1\]"):
+            run(x, (h, c[:1]))
+        with pytest.raises(ValueError, match="expected a pair"):
+            run(x, (h, c, c))
+    out = (np.zeros((B, H), "float32"), tuple(np.zeros((L, B, H), "float32") for _ in "hc"))
+    out[0].setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        layer.freeze().step(x, out=out)
+    both = fr.GRU(INPUT, H, bidirectional=True)
+    with pytest.raises(ValueError, match="bidirectional"):
+        both.step(x)
