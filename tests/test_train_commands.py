@@ -171,7 +171,10 @@ def test_without_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     folder = tmp_path / "run"
     assert train("classify", "--data", data["classify"], "--out", folder) == 0
-    assert capsys.readouterr().out.endswith(f"results: {folder}, without a picture\n")
+    assert capsys.readouterr().out.endswith(
+        f"results: {folder}, without a picture, which needs matplotlib: "
+        "pip install 'fusedrnn[plot]'\n"
+    )
     assert "loss.png" not in os.listdir(folder)
 
 
@@ -259,6 +262,8 @@ def test_a_configuration_that_cannot_be_used(
         (["forecast", "--hidden", "many"], "expected an integer of at least 1, got 'many'"),
         (["forecast", "--quantiles", "0.9,0.1"], "expected rising numbers between 0 and 1, got"),
         (["forecast", "--quantiles", "0.1,x"], "expected rising numbers between 0 and 1, got"),
+        (["forecast", "--steps", "9" * 400], "expected an integer below 2**53, got 9999"),
+        (["forecast", "--layers", "1001"], "expected an integer from 1 to 1000, got '1001'"),
         (["classify", "--data", ""], "expected a path, got ''"),
         (["seq2seq", "--attention", "yes"], "unrecognized arguments: yes"),
     ],

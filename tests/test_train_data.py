@@ -365,6 +365,7 @@ def test_what_a_run_goes_on_with(
     refused([*resume, "--seed", 1], "--seed 1: the run of --resume run has 0", capsys)
     message = f"--data {data['seq2seq']}: expected the data of --resume run, got others"
     refused([*resume, "--data", data["seq2seq"]], message, capsys)
+    refused([*resume, "--steps", 5], "--steps 5: the run of --resume run has done 6", capsys)
     refused([*resume, "--out", "other"], "expected --out or --resume", capsys)
     refused(["train", "classify", "--resume", run], "expected a classify, got a char-lm", capsys)
     refused(["train", "char-lm", "--resume", "none"], "--resume none/checkpoint", capsys)

@@ -91,7 +91,8 @@ def write(folder: Path, name: str, data: str | bytes) -> None:
 def write_metrics(folder: Path, rows: Rows) -> None:
     """Write what the evaluations found, as CSV and JSON."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(table, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write(folder, "metrics.csv", table.getvalue())

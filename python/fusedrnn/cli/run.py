@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fusedrnn.cli.files import check_regular
 from fusedrnn.cli.tasks import TASKS, Task
 
 FORMAT = "fusedrnn-train-1"
+
+T = TypeVar("T", int, float, str)
 
 
 @dataclass
@@ -144,16 +146,33 @@ def _run(saved: nn.Checkpoint, whole: bool) -> Run:
     if whole:
         task.load_arrays(saved.arrays)
     best = header["best"]
-    return Run(
+    run = Run(
         task,
         optimizer,
-        str(header["source"]),
-        str(header["fingerprint"]),
-        [dict(row) for row in header["rows"]],
-        float(header["total"]),
-        int(header["count"]),
-        math.inf if best is None else float(best),
+        _typed(str, header["source"]),
+        _typed(str, header["fingerprint"]),
+        [_row(row) for row in header["rows"]],
+        _typed(float, header["total"]),
+        _typed(int, header["count"]),
+        math.inf if best is None else _typed(float, best),
     )
+    if run.count < 0 or not math.isfinite(run.total):
+        raise ValueError("count, total: expected a sum of losses")
+    return run
+
+
+def _typed(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, float]:
+    """Of an evaluation."""
+    for value in (row["update"], row["loss"], row["validation_loss"], *row.values()):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"rows: expected numbers, got {value!r}")
+    return dict(row)
 
 
 def _settings(task: type[Task], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+#: Integers below it are floats as well: no product of times overflows.
+LARGEST = 2**53
+
 
 class Kind:
     """What a setting may be: read from a word of the command line, or checked in a file."""
@@ -53,6 +56,8 @@ class Number(Kind):
         return self._accepted(value, value)
 
     def _accepted(self, value: float, got: object) -> float:
+        if self._kind is int and value >= LARGEST:
+            raise ValueError(f"expected an integer below 2**53, got {str(got)[:40]}")
         if not self._accept(value):
             raise self.wrong(got)
         return value
@@ -124,6 +129,7 @@ class Quantiles(Kind):
 
 COUNT = Number(int, "an integer of at least 0", lambda n: n >= 0)
 SIZE = Number(int, "an integer of at least 1", lambda n: n >= 1)
+LAYERS = Number(int, "an integer from 1 to 1000", lambda n: 1 <= n <= 1000)
 ABOVE = Number(float, "a number above 0", lambda x: 0 < x < math.inf)
 LIMIT = Number(float, "a number above 0, or inf", lambda x: x > 0)
 LEAST = Number(float, "a number of at least 0", lambda x: 0 <= x < math.inf)

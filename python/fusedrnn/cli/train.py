@@ -25,6 +25,7 @@ USAGE = """usage: python -m fusedrnn train TASK --data FILE [--config FILE.toml]
 {tasks}
 
 All options of one, with their defaults: python -m fusedrnn train TASK --help"""
+NO_PICTURE = ", without a picture, which needs matplotlib: pip install 'fusedrnn[plot]'"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -145,6 +146,10 @@ def _resume(
                 f"the run of --resume {folder} has {shown(values[setting.name])}"
             )
         values[setting.name] = value
+    if values["steps"] < run.update:
+        raise CommandError(
+            f"--steps {values['steps']}: the run of --resume {folder} has done {run.update}"
+        )
     task.values = values
     path = options.data or Path(run.source)
     if options.data is None and path == reading.STDIN:
@@ -196,5 +201,6 @@ def _finish(run: Run, folder: Path, quiet: bool) -> int:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in last.items())
         baseline = task.baseline()
         print(f"{words} ({task.measure}{'; ' if baseline else ''}{baseline})")
-    print(f"results: {folder}{'' if picture else ', without a picture'}")
+    without = run.rows and not picture and outcome.failure is None
+    print(f"results: {folder}{NO_PICTURE if without else ''}")
     return status

@@ -128,7 +128,7 @@ def common(
     return (
         Setting("cell", "gru", s.Choice("rnn", "gru", "lstm"), "kind of cell", "model"),
         Setting("hidden", hidden, s.SIZE, "hidden size", "model"),
-        Setting("layers", layers, s.SIZE, "recurrent layers", "model"),
+        Setting("layers", layers, s.LAYERS, "recurrent layers", "model"),
         Setting("dropout", 0.0, s.SHARE, "share of values dropped in training", "model"),
         Setting("steps", steps, s.SIZE, "updates, all together", fixed=False),
         Setting("batch", batch, s.SIZE, "sequences side by side"),
