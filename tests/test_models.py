@@ -157,6 +157,17 @@ def test_a_training_resumes_its_own_model_alone(tmp_path: Path) -> None:
         models.Training(made("labels", hidden=4)).resume(path)
 
 
+def test_gradients_are_clipped() -> None:
+    states = []
+    for limit in (np.inf, 1e-3):
+        training = models.Training(made("labels"), clip=limit)
+        # Adam does not see a constant factor, so let the first step alone be large.
+        x, *rest = CASES["labels"][1]
+        training.run(3, lambda of, x=x, rest=rest: (x * 10 ** (2 - of.step), *rest), quiet=True)
+        states.append(training.model.state_dict())
+    assert any((states[0][name] != states[1][name]).any() for name in states[0])
+
+
 def test_a_training_that_diverges_says_so() -> None:
     model = made("labels")
     training = models.Training(model)
@@ -293,6 +304,35 @@ def test_a_beam_leaves_a_greedy_dead_end() -> None:
     said, scores = beam_search(step, None, 2, width=2, max_length=5)
     assert said == [[2], [2]]
     assert np.exp(scores) == pytest.approx([0.449 * 0.98] * 2)
+
+
+def test_what_lives_on_takes_the_place_of_what_has_ended() -> None:
+    """The end at once (0.3) is the second beginning, until both that go on with 1 are likelier."""
+    table = np.array([[0.3, 0.65, 0.05], [0.01, 0.5, 0.49], [0.9, 0.05, 0.05]])
+
+    def step(symbols: Any, state: Any) -> tuple[Any, Any]:
+        return np.log(table[symbols]), state
+
+    said, scores = beam_search(step, None, 1, width=2, max_length=5)
+    assert said == [[1, 2]]
+    assert np.exp(scores) == pytest.approx([0.65 * 0.49 * 0.9])
+
+
+def test_a_move_is_said_from_those_before_it() -> None:
+    """What is drawn at temperature 0 are the means that the whole stroke's pass finds."""
+    model = made("strokes")
+    model.out.bias[4] = -50
+    moves = np.stack(model.generate(LABELS, max_length=7, temperature=0), axis=1)
+    said = model.out(model.rnn(model._inputs(model.embed(LABELS), moves))[0])
+    assert said[..., :2] == pytest.approx(moves, rel=1e-12)
+
+
+def test_the_end_of_a_stroke_is_its_last_move() -> None:
+    model, moves = made("strokes"), np.zeros((T, B, 2))
+    model.out.bias[4] = 50  # always the end
+    assert model.loss(LABELS, moves[:1]) < model.loss(LABELS, moves[:2]) - 20
+    ends = np.full(B, 1)
+    assert model.loss(LABELS, moves, ends) == pytest.approx(model.loss(LABELS, moves[:1]))
 
 
 def test_strokes_end_where_the_model_says() -> None:

@@ -121,7 +121,7 @@ def trained(attention: bool, data: Any, o: argparse.Namespace) -> Seq2Seq:
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    o = arguments(__doc__, given, steps=1000, batch=64, hidden=64, held_out=1000)
+    o = arguments(__doc__, given, steps=1000, batch=64, hidden=96, held_out=1000)
     rng = np.random.default_rng(o.seed)
     data = arrays(pairs(20000, rng, False))
     held_out = sorted(pairs(o.held_out, rng, True), key=lambda pair: len(pair[0]))

@@ -1,5 +1,7 @@
 """Whole models of recurrent layers and of what `fusedrnn.nn` has around them: every wiring.
 
+::
+
     model = models.CharModel(vocabulary, hidden=256)
     loss, grads, state = model.loss_and_gradients(inputs, targets)
     for index in model.generate(prompt, temperature=0.8, top_p=0.9): ...
