@@ -509,3 +509,17 @@ def test_a_text_may_come_through_a_pipe(
     with written_to(fifo, write):
         piped = results(fifo)
     assert piped == results(corpus)
+
+
+def test_a_text_may_come_from_standard_input(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(corpus, "rb") as file:
+        piped = subprocess.run(
+            [*PROGRAM, *QUICK, "--text", "-", "--steps", "2"],
+            check=False, stdin=file, capture_output=True, text=True,
+        )  # fmt: skip
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert main([*QUICK, "--text", str(corpus), "--steps", "2"]) == 0
+    usual = capsys.readouterr().out
+    assert piped.stdout.removeprefix("text: -") == usual.removeprefix(f"text: {corpus}")
