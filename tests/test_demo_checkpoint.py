@@ -83,6 +83,17 @@ def test_a_model_goes_on_with_another_text(
     assert "characters outside it" in output.out
 
 
+def test_another_text_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:
+    other, whole, half, rest = (tmp_path / name for name in ("other", "whole", "half", "rest"))
+    other.write_text("Quite another text! " * 50)
+    options = ["--text", str(other), "--quiet", "--load"]
+    assert main([*options, str(trained), "--steps", "4", "--save", str(whole)]) == 0
+    assert main([*options, str(trained), "--steps", "2", "--save", str(half)]) == 0
+    assert main([*options, str(half), "--steps", "2", "--save", str(rest)]) == 0
+    for name, value in arrays_of(whole).items():
+        assert arrays_of(rest)[name].tobytes() == value.tobytes(), name
+
+
 def test_a_model_goes_on_with_another_batch(corpus: Path, trained: Path) -> None:
     options = ["--text", str(corpus), "--load", str(trained), "--steps", "2", "--quiet"]
     assert main([*options, "--batch", "3", "--save", str(trained)]) == 0
