@@ -195,6 +195,7 @@ def test_wrong_uses_of_predict(
     trained: dict[str, Path], data: dict[str, Path], capsys: Any
 ) -> None:
     run = trained["classify"]
+    refused(["predict"], "predict: the following arguments are required: MODEL (all", capsys)
     refused(["predict", run], "expected --data FILE or INPUT, got neither", capsys)
     refused(["predict", run, "x", "--data", "y"], "expected --data FILE or INPUT, got both", capsys)
     refused(["predict", run, " "], "input ' ': expected text, got none", capsys)

@@ -1,4 +1,4 @@
-"""python -m fusedrnn: `train`, `info` and the other commands. The program `fusedrnn` is the same."""
+"""python -m fusedrnn: `train` and the other commands. The program `fusedrnn` is the same."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ def main(argv: Sequence[str]) -> int:
         "CSV, TSV or JSON lines each line is an input.",
     )
     parser.add_argument("model", type=path_of, metavar="MODEL", help="a folder of train, or a file")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="texts, in place of a file")
+    # With a default argparse knows that none is required.
+    parser.add_argument(
+        "inputs", nargs="*", default=(), metavar="INPUT", help="texts, in place of a file"
+    )
     parser.add_argument("--data", type=path_of, metavar="FILE", help="-: standard input")
     parser.add_argument("--out", type=path_of, metavar="FILE", help="write a new file instead")
     add_settings(parser, [BEAM])
