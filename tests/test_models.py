@@ -412,11 +412,19 @@ def test_marks() -> None:
     assert read.T.tolist() == [[0, 1, 3], [0, 2, 0]]
     assert wanted.T.tolist() == [[1, 3, 0], [2, 0, 0]]
     assert ends.tolist() == [3, 2]
-    for lengths in ([3, 1], [-1, 1], [1], [1.0, 2.0]):
-        with pytest.raises(ValueError, match=r"^lengths: expected 2 integers from 0 to 2"):
+    for lengths, message in (
+        ([3, 1], r"expected values from 0 to 2, got 3 at index 0"),
+        ([-1, 1], r"expected values from 0 to 2, got -1"),
+        ([1], r"expected shape \(2,\), got \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"^lengths: {message}"):
             marked(np.ones((2, 2), int), lengths)
-    with pytest.raises(ValueError, match=r"^targets: expected integers of shape \(T, B\)"):
+    with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64"):
+        marked(np.ones((2, 2), int), [1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^targets: expected an integer dtype, got float64"):
         marked(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"^targets: expected "):
+        marked(np.ones(2, int))
 
 
 # --- errors ---
@@ -434,6 +442,17 @@ def test_marks() -> None:
         (lambda: models.CharModel(0), r"^num_embeddings: expected at least 1, got 0"),
         (lambda: models.Forecaster(1, 2, (0.9, 0.1)), r"^quantiles: expected some in rising order"),
         (lambda: models.Forecaster(1, 2, ()), r"^quantiles: expected some in rising order"),
+        (
+            lambda: made("strokes").loss(LABELS, VECTORS[..., :3]),
+            r"^moves: expected shape",
+        ),
+        (
+            lambda: made("strokes").loss(LABELS, VECTORS[..., :2], np.array([1, 0, 2])),
+            r"^lengths: expected values from 1 to 6, got 0 at index 1",
+        ),
+        (lambda: made("captions").generate(VECTORS), r"^vectors: expected "),
+        (lambda: made("captions").generate(VECTORS[0], max_length=0), r"^max_length: expected at"),
+        (lambda: made("with attention").generate(INDICES, beam=-1), r"^beam: expected at least 1"),
         (lambda: models.Seq2Seq(4, 4, dropout=1.0), r"^dropout|^rate"),
         (lambda: made("captions").generate(VECTORS[0], beam=0), r"^beam: expected at least 1"),
         (lambda: made("with attention").generate(INDICES, beam=0), r"^beam: expected at least 1"),

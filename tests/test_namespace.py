@@ -112,8 +112,7 @@ class Uses(ast.NodeVisitor):
     def _check(self, name: str) -> None:
         first, _, rest = name.partition(".")
         known = {"nn": fr.nn.__all__, "models": fr.models.__all__}.get(first, [])
-        public = first in {"nn", "models", "cli"} and (first == "cli" or not rest or rest in known)
-        if name not in fr.__all__ and not public:
+        if name not in fr.__all__ and not (first == "cli" or rest in known or name in {"nn", "models"}):
             self.private.append(name)
 
 

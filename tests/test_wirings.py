@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fusedrnn as fr
+from bench import char_model
 from fusedrnn import nn
 from support import same_bits
 
@@ -167,6 +170,19 @@ def test_an_example_that_is_resumed_ends_in_the_same_bits(
     same_bits(resumed.model, whole.model)
     same_bits(resumed.optimizer, whole.optimizer)
     same_bits(resumed.arrays, whole.arrays)
+
+
+def test_a_whole_training_is_that_of_pytorch(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        words = ["--steps", "6", "--block", "3", "--threads", "1"]
+        assert char_model.main([*words, "--out", str(tmp_path / "runs.json")]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    ours, theirs = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert ours["what"] == "fusedrnn"
+    assert ours["bits_per_character"] == pytest.approx(theirs["bits_per_character"], abs=1e-3)
+    assert "| PyTorch |" in (tmp_path / "runs.md").read_text()
 
 
 def test_without_matplotlib_the_table_is_there(

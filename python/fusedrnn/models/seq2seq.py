@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import nn
+from fusedrnn import nn, options
 from fusedrnn.models.parts import Decoder, Encoder, Model, seeds
 from fusedrnn.models.sequences import beam_search, marked
 from fusedrnn.nn.arrays import Array, Dtype
@@ -143,12 +143,13 @@ class Seq2Seq(Model):
             Without marks.
         scores : array [B]
         """
+        options.positive("beam", beam)
         memory, last = self.encoder(sources, lengths)
         batch = len(last)
         state = self.decoder.first_state(np.repeat(last, beam, axis=0))
         prepared: Any = None
         if self.attention is not None:
-            ends = None if lengths is None else np.repeat(lengths, beam)
+            ends = None if lengths is None else np.repeat(np.asarray(lengths), beam)
             prepared = self.attention.prepare(np.repeat(memory, beam, axis=1), ends)
 
         def step(symbols: Any, state: Any) -> tuple[Array, Any]:

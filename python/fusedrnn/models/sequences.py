@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import options
+from fusedrnn.nn import arrays
 
 Indices = NDArray[np.int64]
 
@@ -88,16 +89,10 @@ def marked(targets: Any, lengths: Any = None) -> tuple[Indices, Indices, Indices
     targets : array of int [T, B]
     lengths : integers [B], optional
     """
-    symbols = np.asarray(targets)
-    if symbols.ndim != 2 or symbols.dtype.kind not in "iu":
-        raise ValueError(
-            f"targets: expected integers of shape (T, B), got {symbols.dtype} {symbols.shape}"
-        )
+    symbols = arrays.integer_array("targets", targets, (None, None))
     steps, batch = symbols.shape
-    ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
-    fit = ends.shape == (batch,) and ends.dtype.kind in "iu"
-    if not (fit and np.all((ends >= 0) & (ends <= steps))):
-        raise ValueError(f"lengths: expected {batch} integers from 0 to {steps}, got {lengths!r}")
+    ends = np.full(batch, steps) if lengths is None else lengths
+    ends = arrays.lengths("lengths", ends, batch, steps)
     symbols = np.where(np.arange(steps)[:, None] < ends, symbols, MARK)
     mark = np.full((1, batch), MARK, symbols.dtype)
     return np.concatenate([mark, symbols]), np.concatenate([symbols, mark]), ends + 1

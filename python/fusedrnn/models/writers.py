@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn import nn, options
+from fusedrnn import _core, nn, options
 from fusedrnn.models.parts import Decoder, Model, recurrent, seeds
 from fusedrnn.models.sequences import beam_search, marked
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 
 #: Deviations are kept above this, or a step that is always the same would be worth any price.
@@ -100,8 +101,9 @@ class Captioner(Model):
             h, state = self.decoder.step(symbols, state)
             return self.out(h), state
 
-        state = self.decoder.first_state(np.repeat(vectors, beam, axis=0))
-        return beam_search(step, state, len(vectors), width=beam, max_length=max_length)
+        source = _core.as_array("vectors", vectors, (None, self._config["vector_size"]))
+        state = self.decoder.first_state(np.repeat(source, beam, axis=0))
+        return beam_search(step, state, len(source), width=beam, max_length=max_length)
 
 
 class Sketcher(Model):
@@ -218,15 +220,17 @@ class Sketcher(Model):
 
     def _inputs(self, vectors: Array, moves: Any) -> Array:
         """The move before each one, and the class."""
-        steps, batch, _ = np.shape(moves)
-        before = np.zeros((steps, batch, 2), self.dtype)
+        batch = len(vectors)
+        moves = _core.as_array("moves", moves, (None, batch, 2), self.dtype)
+        before = np.zeros(moves.shape, self.dtype)
         before[1:] = moves[:-1]
-        wide = np.broadcast_to(vectors, (steps, *vectors.shape))
+        wide = np.broadcast_to(vectors, (len(moves), *vectors.shape))
         return np.concatenate([before, wide], axis=2)
 
     def _likelihood(self, said: Array, moves: Any, lengths: Any) -> tuple[float, Array]:
         steps, batch, _ = said.shape
-        ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
+        ends = np.full(batch, steps) if lengths is None else lengths
+        ends = arrays.lengths("lengths", ends, batch, steps, least=1)
         t = np.arange(steps)[:, None]
         counts, last = t < ends, t == ends - 1
         mean, deviation, end = _parts(said)
