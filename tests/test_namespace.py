@@ -112,7 +112,9 @@ class Uses(ast.NodeVisitor):
     def _check(self, name: str) -> None:
         first, _, rest = name.partition(".")
         known = {"nn": fr.nn.__all__, "models": fr.models.__all__}.get(first, [])
-        if name not in fr.__all__ and not (first == "cli" or rest in known or name in {"nn", "models"}):
+        if name not in fr.__all__ and not (
+            first == "cli" or rest in known or name in {"nn", "models"}
+        ):
             self.private.append(name)
 
 

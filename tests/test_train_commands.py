@@ -153,6 +153,19 @@ def test_training_learns(data: dict[str, Path], tmp_path: Path) -> None:
     assert 0.3 < last["forecast"]["covered"] <= 1
 
 
+def test_the_best_model_and_the_mean_loss(
+    data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, found = loop.update, iter([2.0, 1.0, 3.0])
+    monkeypatch.setattr(TASKS["classify"], "evaluate", lambda _: {"validation_loss": next(found)})
+    monkeypatch.setattr(loop, "update", lambda run: (update(run) and run.update, 0.0, 1))
+    folder = tmp_path / "run"
+    assert train("classify", "--data", data["classify"], "--out", folder, "--quiet", steps=9) == 0
+    assert [row["loss"] for row in rows(folder)] == [2, 5, 8]  # of 1, 2, 3; of 4, 5, 6; ...
+    best = runs.load("MODEL", folder / "model.safetensors", whole=False)
+    assert best.rows[-1]["update"] == 6
+
+
 def test_default_folders_are_numbered(
     data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
