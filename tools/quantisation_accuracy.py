@@ -38,7 +38,6 @@ def trained(cell: str, hidden: int, layers: int, steps: int) -> tuple[CharModel,
     run = runs.Run(task, optimizer, str(source.path), source.fingerprint)
     for _ in tqdm(range(steps)):
         loop.update(run)
-    task.model.eval()
     return task.model, task.validation
 
 

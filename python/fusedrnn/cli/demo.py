@@ -112,7 +112,6 @@ def _run(options: Namespace) -> int:
                 status = error.exit_status
     _print_training(report, run, steps, options.quiet)
 
-    task.model.eval()
     bits = bits_per_character(task.model, task.validation)
     unigram = characters.unigram_entropy(task.validation)
     print(f"validation: {bits:.3f} bits per character (unigram entropy {unigram:.3f})")

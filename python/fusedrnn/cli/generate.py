@@ -53,7 +53,6 @@ def _generate(options: object) -> int:
     prompt = given["prompt"]
     if prompt == "-":
         prompt = reading.read_text("--prompt", Path("-"))
-    task.model.eval()
     written = task.generate(
         prompt,
         values["count"],

@@ -88,12 +88,7 @@ def train(run: Run, folder: Path, interrupt: Interrupt, quiet: bool = False) -> 
 
 
 def _evaluate(run: Run, folder: Path, progress: Progress) -> CommandError | None:
-    task = run.task
-    task.model.eval()
-    try:
-        found = task.evaluate()
-    finally:
-        task.model.train()
+    found = run.task.evaluate()
     if not all(math.isfinite(value) for value in found.values()):
         raise TrainingError(f"training diverged by update {run.update}; try a smaller --lr")
     row = {"update": run.update, "loss": run.total / run.count, **found}

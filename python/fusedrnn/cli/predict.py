@@ -46,7 +46,6 @@ def _predict(options: Namespace) -> int:
     if options.out:
         output.check_new(options.out)
     task = runs.load("MODEL", output.model_file(options.model), whole=False).task
-    task.model.eval()
     source = None if options.data is None else Source.read("--data", options.data)
     if isinstance(task, Sequences):
         beam = BEAM.default if options.beam is None else options.beam
