@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusedrnn import models
 from fusedrnn.__main__ import main
 from fusedrnn.cli.tasks import TASKS
 from train_support import data, refused, train
@@ -143,6 +144,21 @@ def test_inputs_line_by_line(trained: dict[str, Path], tmp_path: Path, capsys: A
         command, input="the film, not bad\n", check=False, capture_output=True, text=True
     )
     assert piped.stdout.splitlines()[1].startswith('"the film, not bad",like,')
+
+
+def test_the_beam_is_that_of_the_option(
+    trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    beams, generate = [], models.Seq2Seq.generate
+
+    def noted(self: Any, *arguments: Any, beam: int, **options: Any) -> Any:
+        beams.append(beam)
+        return generate(self, *arguments, beam=beam, **options)
+
+    monkeypatch.setattr(models.Seq2Seq, "generate", noted)
+    table(capsys, "predict", trained["seq2seq"], "ab")
+    table(capsys, "predict", trained["seq2seq"], "ab", "--beam", 7)
+    assert beams == [4, 7]
 
 
 def test_sequences(

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fusedrnn.__main__ import main
@@ -164,6 +165,25 @@ def test_the_best_model_and_the_mean_loss(
     assert [row["loss"] for row in rows(folder)] == [2, 5, 8]  # of 1, 2, 3; of 4, 5, 6; ...
     best = runs.load("MODEL", folder / "model.safetensors", whole=False)
     assert best.rows[-1]["update"] == 6
+
+
+def test_the_loss_of_a_forecast_is_that_of_its_windows(
+    data: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    assert train("forecast", "--data", data["forecast"], "--out", folder, "--quiet") == 0
+    task = runs.load("MODEL", folder / "checkpoint.safetensors").task
+    with open(data["forecast"]) as file:
+        series = np.array([float(row["demand"]) for row in csv.DictReader(file)])
+    series = (series - series[:270].mean()) / series[:270].std()
+    begins = range(270, 300 - 6 + 1)  # of 300 values the last tenth, 6 ahead, after 24
+    x = np.stack([series[b - 24 : b] for b in begins], axis=1)[..., None].astype(np.float32)
+    error = np.stack([series[b : b + 6] for b in begins])[..., None] - task.model.predict(x)
+    q = np.array([0.1, 0.5, 0.9])
+    loss = np.maximum(q * error, (q - 1) * error).mean()
+    assert rows(folder)[-1]["validation_loss"] == pytest.approx(loss, rel=1e-5)
+    inside = (error[..., 0] >= 0) & (error[..., 2] <= 0)
+    assert rows(folder)[-1]["covered"] == pytest.approx(inside.mean())
 
 
 def test_default_folders_are_numbered(
