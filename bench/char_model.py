@@ -28,7 +28,7 @@ import torch
 
 import fusedrnn as fr
 from bench import machine
-from fusedrnn.demo.text import Streams, Vocabulary, default_text, split
+from fusedrnn.cli.characters import Streams, Vocabulary, default_text, split
 from fusedrnn.models import CharModel
 
 BATCH, CHUNK, HIDDEN, EMBEDDING, LR, CLIP = 32, 64, 256, 64, 6e-3, 1.0

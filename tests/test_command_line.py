@@ -45,11 +45,13 @@ def test_the_info_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected a command, info, demo, flow or help, got none"),
-        (["nonsense"], "expected a command, info, demo, flow or help, got 'nonsense'"),
-        (["nonsense", "info"], "expected a command, info, demo, flow or help, got 'nonsense'"),
-        (["--info"], "expected a command, info, demo, flow or help, got '--info'"),
-        ([""], "expected a command, info, demo, flow or help, got ''"),
+        ([], "expected a command, got none"),
+        (["nonsense"], "expected a command, got 'nonsense'"),
+        (["nonsense", "info"], "expected a command, got 'nonsense'"),
+        (["--info"], "expected a command, got '--info'; did you mean info?"),
+        (["trian"], "expected a command, got 'trian'; did you mean train?"),
+        (["--verison"], "expected a command, got '--verison'; did you mean --version?"),
+        ([""], "expected a command, got ''"),
         (["info", "more"], "info: expected no argument, got 'more'"),
         (["help", "me"], "help: expected no argument, got 'me'"),
         (["--version", "2"], "--version: expected no argument, got '2'"),
@@ -71,7 +73,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert "usage: python -m fusedrnn" in captured.out
-    for command in ("info", "demo", "help", "--version"):
+    for command in ("train", "generate", "predict", "info", "demo", "help", "--version"):
         assert f"\n  {command} " in captured.out
     assert not captured.err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,15 @@ import pytest
 
 import fusedrnn
 from demo_support import QUICK, SMALL, cells, write_corpus
-from fusedrnn.demo import cli, optim, text
-from fusedrnn.demo.cli import main
-from fusedrnn.demo.generate import generate
-from fusedrnn.demo.text import UNKNOWN, Streams, Vocabulary
-from fusedrnn.models import CharModel
+from fusedrnn.cli import characters, demo, loop, progress, reading
+from fusedrnn.cli.characters import UNKNOWN, Streams, Vocabulary
+from fusedrnn.cli.demo import main
+from fusedrnn.cli.tasks.char_lm import CharLM
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-def small_model(cell: str, dtype: Any = "float64", layers: int = 2) -> CharModel:
-    return CharModel(5, cell=cell, embedding=3, hidden=4, layers=layers, dtype=dtype, seed=1)
 
 
 def validation_bits(output: str) -> tuple[float, float]:
@@ -39,7 +33,7 @@ def validation_bits(output: str) -> tuple[float, float]:
 
 
 def test_default_text_is_english_without_repeated_paragraphs() -> None:
-    corpus = text.default_text()
+    corpus = characters.default_text()
     assert len(corpus) > 200_000
     assert corpus.count(" the ") > 1000
     paragraphs = [" ".join(p.split()) for p in corpus.split("\n\n")]
@@ -54,24 +48,23 @@ def test_vocabulary_encodes_what_it_knows() -> None:
 
 
 def test_vocabulary_keeps_the_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "MAX_VOCABULARY", 3)
+    monkeypatch.setattr(characters, "MAX_VOCABULARY", 3)
     assert Vocabulary.of("zzzyyx" + UNKNOWN * 9).characters == UNKNOWN + "yz"
 
 
-def test_normalise_unifies_lines_and_typography() -> None:
-    assert text.normalise("a\r\nb\rc") == "a\nb\nc"
-    assert text.normalise("\u201cit\u2019s\u201d\u2014\u2026") == '"it\'s"-...'
+def test_normalise_unifies_typography() -> None:
+    assert characters.normalise("\u201cit\u2019s\u201d\u2014\u2026") == '"it\'s"-...'
 
 
-def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+def test_byte_order_marks_and_carriage_returns_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "bom.txt"
-    path.write_bytes(b"\xef\xbb\xbfabc")
-    assert text.read_text(path) == "abc"
+    path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc")
+    assert reading.read_text("--text", path) == "a\nb\nc"
 
 
 def test_unigram_entropy_of_known_frequencies() -> None:
-    assert text.unigram_entropy(np.array([1, 2, 3, 4])) == 2.0
-    assert text.unigram_entropy(np.array([7, 7, 7])) == 0.0
+    assert characters.unigram_entropy(np.array([1, 2, 3, 4])) == 2.0
+    assert characters.unigram_entropy(np.array([7, 7, 7])) == 0.0
 
 
 def test_streams_go_on_from_chunk_to_chunk() -> None:
@@ -88,57 +81,11 @@ def test_streams_go_on_from_chunk_to_chunk() -> None:
     assert np.concatenate(targets)[:, 1].tolist() == list(range(14, 27))
 
 
-# Model and optimiser
-
-
-@cells
-@pytest.mark.parametrize("carried", [False, True], ids=["zeros", "carried"])
-def test_gradients_against_central_differences(cell: str, carried: bool) -> None:
-    rng = np.random.default_rng(2)
-    model = small_model(cell)
-    # Index 0 never occurs: its row of the embedding must get a gradient of zero.
-    inputs, targets = rng.integers(1, 5, (4, 2)), rng.integers(0, 5, (4, 2))
-    state = None
-    if carried:
-        _, state = model.loss(rng.integers(1, 5, (3, 2)), targets[:3])
-    loss, gradients, _ = model.loss_and_gradients(inputs, targets, state)
-    assert loss == pytest.approx(model.loss(inputs, targets, state)[0], rel=1e-12)
-
-    parameters = model.parameters()
-    assert gradients.keys() == parameters.keys()
-    assert not gradients["embed.weight"][0].any()
-    for name, value in parameters.items():
-        numeric = np.full(value.shape, np.nan)
-        for at in np.ndindex(value.shape):
-            kept, losses = value[at], []
-            for offset in (1e-5, -1e-5):
-                value[at] = kept + offset
-                losses.append(model.loss(inputs, targets, state)[0])
-            value[at] = kept
-            numeric[at] = (losses[0] - losses[1]) / 2e-5
-        error = np.linalg.norm(gradients[name] - numeric)
-        assert error <= 1e-8 * max(1.0, float(np.linalg.norm(numeric))), name
-
-
-@cells
-def test_steps_give_what_a_whole_chunk_gives(cell: str) -> None:
-    model, inputs = small_model(cell), np.array([[1, 2], [3, 4], [0, 1]])
-    whole, _ = model.rnn(model.embed(inputs))
-    state = None
-    for t in range(3):
-        logits, state = model.step(inputs[t], state)
-        np.testing.assert_allclose(logits, whole[t] @ model.out.weight.T + model.out.bias)
-
-
-def test_loss_of_a_model_that_knows_nothing_is_that_of_a_uniform_guess() -> None:
-    model = small_model("gru")
-    model.out.weight[...] = 0
-    loss, _ = model.loss(np.ones((6, 3), int), np.zeros((6, 3), int))
-    assert loss == pytest.approx(6 * math.log(5), rel=1e-12)  # summed over time, not over batch
+# Optimiser
 
 
 def test_learning_rate_rises_then_falls() -> None:
-    rates = [optim.learning_rate(1.0, step) for step in range(1, 1001)]
+    rates = [loop.learning_rate(1.0, step) for step in range(1, 1001)]
     top = rates.index(max(rates))
     assert max(rates) == 1.0
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -151,7 +98,7 @@ def test_memory_that_runs_out_is_named(
     def fails(*_arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(cli, "train", fails)
+    monkeypatch.setattr(demo, "train", fails)
     assert main([*QUICK, "--text", str(corpus)]) == 1
     assert capsys.readouterr().err == "fusedrnn demo: out of memory\n"
 
@@ -173,9 +120,10 @@ def test_training_learns(cell: str, corpus: Path, capsys: pytest.CaptureFixture[
     assert re.search(r"^gradient norm: .* clipped to 40 in [\d.]+% of", output.out, re.MULTILINE)
 
 
-def test_layers_stack_and_the_bar_shows_bits(
-    corpus: Path, capsys: pytest.CaptureFixture[str]
+def test_layers_stack_and_the_progress_shows_bits(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(progress, "SECONDS_TO_FIRST", 0.0)
     assert main([*SMALL, "--layers", "3", "--text", str(corpus), "--steps", "2"]) == 0
     output = capsys.readouterr()
     assert "layers 3" in output.out
@@ -224,16 +172,21 @@ def test_training_that_diverges_says_so_and_saves_nothing(
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-310, 0.5, 100.0])
 def test_generated_text_is_of_the_vocabulary(temperature: float) -> None:
-    vocabulary = Vocabulary.of("abcd")
-    model = small_model("gru")
-    model.out.bias[0] = 50.0  # the unknown character, however likely, is no character
-    written = generate(model, vocabulary, 200, temperature, seed=0)
+    defaults = {setting.name: setting.default for setting in CharLM.settings}
+    task = CharLM(defaults | {"hidden": 4}, {"characters": Vocabulary.of("abcd").characters})
+    task.model.out.bias[0] = 50.0  # the unknown character, however likely, is no character
+
+    def written_at(temperature: float, seed: int) -> str:
+        generator = np.random.default_rng(seed)
+        return "".join(task.generate("", 200, generator, temperature=temperature))
+
+    written = written_at(temperature, 0)
     assert len(written) == 200
     assert set(written) <= set("abcd")
     if temperature == 100.0:
         assert set(written) == set("abcd")
     if temperature == 1e-310:
-        assert written == generate(model, vocabulary, 200, 0.0, seed=1)
+        assert written == written_at(0.0, 1)
 
 
 # Errors
@@ -283,8 +236,8 @@ def test_a_text_that_cannot_be_used(
         ("--lr", "inf", "expected a number above 0, got 'inf'"),
         ("--clip", "0", "expected a number above 0, or inf, got '0'"),
         ("--temperature", "-1", "expected a number of at least 0, got '-1'"),
-        ("--cell", "cfc", "invalid choice: 'cfc'"),
-        ("--hid", "8", "unrecognized arguments: --hid 8"),
+        ("--cell", "cfc", "expected one of rnn, gru, lstm, got 'cfc'"),
+        ("--hid", "8", "unrecognized arguments: --hid 8; did you mean --hidden?"),
     ],
 )
 def test_a_wrong_option_is_named(

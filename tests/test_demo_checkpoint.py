@@ -18,9 +18,11 @@ import safetensors.numpy
 
 from demo_support import QUICK, SMALL, cells, write_corpus
 from fusedrnn import nn
+from fusedrnn.cli import loop
+from fusedrnn.cli import run as runs
+from fusedrnn.cli.characters import UNKNOWN
+from fusedrnn.cli.demo import main
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.demo import checkpoint, optim, train
-from fusedrnn.demo.cli import main
 from fusedrnn.nn import checkpoints
 
 
@@ -81,6 +83,17 @@ def test_a_model_goes_on_with_another_text(
     assert "characters outside it" in output.out
 
 
+def test_another_text_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:
+    other, whole, half, rest = (tmp_path / name for name in ("other", "whole", "half", "rest"))
+    other.write_text("Quite another text! " * 50)
+    options = ["--text", str(other), "--quiet", "--load"]
+    assert main([*options, str(trained), "--steps", "4", "--save", str(whole)]) == 0
+    assert main([*options, str(trained), "--steps", "2", "--save", str(half)]) == 0
+    assert main([*options, str(half), "--steps", "2", "--save", str(rest)]) == 0
+    for name, value in arrays_of(whole).items():
+        assert arrays_of(rest)[name].tobytes() == value.tobytes(), name
+
+
 def test_a_model_goes_on_with_another_batch(corpus: Path, trained: Path) -> None:
     options = ["--text", str(corpus), "--load", str(trained), "--steps", "2", "--quiet"]
     assert main([*options, "--batch", "3", "--save", str(trained)]) == 0
@@ -98,16 +111,16 @@ def test_the_sizes_of_a_loaded_model_are_fixed(
 def test_a_file_cut_short_is_refused(share: float, trained: Path) -> None:
     data = trained.read_bytes()
     trained.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(CommandError, match=r"trained\.safetensors: not a checkpoint of this demo"):
-        checkpoint.load(trained)
+    with pytest.raises(CommandError, match=r"trained\.safetensors: expected a checkpoint of train"):
+        runs.load("--load", trained)
 
 
 def test_a_damaged_byte_is_noticed(trained: Path) -> None:
     data = bytearray(trained.read_bytes())
     data[len(data) // 2] ^= 0x10
     trained.write_bytes(data)
-    with pytest.raises(CommandError, match="not a checkpoint of this demo"):
-        checkpoint.load(trained)
+    with pytest.raises(CommandError, match="expected a checkpoint of train"):
+        runs.load("--load", trained)
 
 
 def file_of(arrays: dict[str, Any], metadata: dict[str, str] | None = None) -> bytes:
@@ -129,7 +142,7 @@ FOREIGN = {
     "no json": file_of({"weights": np.zeros(3)}, {"format": "fusedrnn-checkpoint-1"}),
     "other model": checkpoint_of({}),
     "other format": checkpoint_of({"format": "fusedrnn-demo-0"}),
-    "header alone": checkpoint_of({"format": checkpoint.FORMAT}),
+    "header alone": checkpoint_of({"format": runs.FORMAT}),
 }
 
 
@@ -140,7 +153,9 @@ def test_a_foreign_file_is_refused(
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(data)
     assert main([*QUICK, "--text", str(corpus), "--load", str(path)]) == 2
-    assert f"--load {path}: not a checkpoint of this demo (" in capsys.readouterr().err
+    assert (
+        f"--load {path}: expected a checkpoint of train, got another (" in capsys.readouterr().err
+    )
 
 
 def altered(path: Path, **changes: Any) -> None:
@@ -149,6 +164,8 @@ def altered(path: Path, **changes: Any) -> None:
     for name, change in changes.items():
         if isinstance(change, dict):
             texts["metadata"][name] = texts["metadata"][name] | change
+        elif name in texts["metadata"]:
+            texts["metadata"][name] = change
         elif change is None:
             del arrays[name]
         else:
@@ -164,14 +181,28 @@ CHANGES = {
     "moment not finite": {"optimizer.exp_avg.rnn.bias_hh_l0": np.full(48, np.nan, np.float32)},
     "updates": {"optimizer.updates": np.array(-1)},
     "not finite": {"arrays.state.0": np.full((1, 4, 16), np.nan, np.float32)},
-    "hidden": {"model": {"hidden": 10**12}},
-    "layers": {"model": {"layers": 10**9}},
-    "cell": {"model": {"cell": "cfc"}},
-    "other cell": {"model": {"cell": "lstm"}},
-    "vocabulary": {"model": {"vocabulary": 7}},
-    "type": {"model": {"embedding": "8"}},
-    "options": {"options": {"batch": 0}},
-    "rate": {"options": {"lr": math.nan}},
+    "begin": {"arrays.begin": np.array(-1)},
+    "other arrays": {"arrays.more": np.zeros(1)},
+    "hidden": {"settings": {"hidden": 10**12}},
+    "layers": {"settings": {"layers": 10**9}},
+    "cell": {"settings": {"cell": "cfc"}},
+    "other cell": {"settings": {"cell": "lstm"}},
+    "type": {"settings": {"embedding": "8"}},
+    "batch": {"settings": {"batch": 0}},
+    "rate": {"settings": {"lr": math.nan}},
+    "no setting": {"settings": None},
+    "vocabulary": {"knowledge": {"characters": UNKNOWN + "abc"}},
+    "vocabulary twice": {"knowledge": {"characters": UNKNOWN + "aa"}},
+    "knowledge": {"knowledge": None},
+    "rows": {"rows": 5},
+    "rows of nothing": {"rows": [{}]},
+    "rows of words": {"rows": [{"update": 1, "loss": 1.0, "validation_loss": "x"}]},
+    "best": {"best": "x"},
+    "total": {"total": math.nan},
+    "count": {"count": -1},
+    "task": {"task": "paint"},
+    "another task": {"task": "classify"},
+    "a task of another type": {"task": ["char-lm"]},
 }
 
 
@@ -180,8 +211,8 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
     changes: dict[str, Any], trained: Path
 ) -> None:
     altered(trained, **changes)
-    with pytest.raises(CommandError, match="not a checkpoint of this demo"):
-        checkpoint.load(trained)
+    with pytest.raises(CommandError, match="expected a checkpoint of train"):
+        runs.load("--load", trained)
 
 
 def test_ctrl_c_keeps_every_finished_update(
@@ -194,16 +225,17 @@ def test_ctrl_c_keeps_every_finished_update(
     options = [*QUICK, "--text", str(corpus)]
     assert main([*options, "--steps", "5", "--save", str(whole)]) == 0
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    rate = loop.learning_rate
 
     def press_in_the_fifth(base: float, step: int) -> float:
         if step == 5:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)  # an impatient user
-        return optim.learning_rate(base, step)
+        return rate(base, step)
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(train, "learning_rate", press_in_the_fifth)
+            patch.setattr(loop, "learning_rate", press_in_the_fifth)
             assert main([*options, "--steps", "1000", "--save", str(stopped)]) == 0
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -221,7 +253,7 @@ def test_ctrl_c_from_outside(corpus: Path, tmp_path: Path) -> None:
     # A background job may have been started with SIGINT ignored; a terminal's never is.
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from fusedrnn.demo.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from fusedrnn.cli.demo import main; sys.exit(main(sys.argv[1:]))"
     )
     options = [*SMALL, "--text", str(corpus), "--steps", str(10**7), "--save", str(path)]
     with subprocess.Popen(
@@ -244,4 +276,4 @@ def test_ctrl_c_from_outside(corpus: Path, tmp_path: Path) -> None:
     assert b"interrupted: " in err
     assert b"validation: " in out
     assert b"generated:" in out
-    assert checkpoint.load(path).adam.updates > 0
+    assert runs.load("--load", path).update > 0

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from demo_support import QUICK, SMALL, write_corpus
-from fusedrnn.demo import checkpoint, cli, text, train
-from fusedrnn.demo.cli import main
+from fusedrnn.cli import demo, reading
+from fusedrnn.cli import run as runs
+from fusedrnn.cli.demo import main
 
 PROGRAM = [sys.executable, "-m", "fusedrnn", "demo"]
 
@@ -36,7 +37,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def begins(*_arguments: Any) -> None:
         pytest.fail("the training has begun")
 
-    monkeypatch.setattr(cli, "train", begins)
+    monkeypatch.setattr(demo, "train", begins)
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_place_where_nothing_can_be_written(
 # yet: a first run imports all of it.
 AS_ANOTHER = """
 import os, sys
-from fusedrnn.demo.cli import main
+from fusedrnn.cli.demo import main
 *options, path, other = sys.argv[1:]
 assert main([*options, "--save", other]) == 0
 if os.geteuid() == 0:
@@ -243,7 +244,7 @@ def test_a_disk_too_small_is_noticed_before_the_training(
     # A limit of the process on the size of files stands for the disk.
     limited = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-        "from fusedrnn.demo.cli import main; sys.exit(main())"
+        "from fusedrnn.cli.demo import main; sys.exit(main())"
     )
     failed = subprocess.run(
         [sys.executable, "-c", limited, *command], check=False, capture_output=True, text=True
@@ -270,11 +271,13 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_shows_the_results(
     def fill_up(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def train_then_fill_up(*arguments: Any) -> train.Report:
-        monkeypatch.setattr(os, "fsync", fill_up)
-        return train.train(*arguments)
+    trained = demo.train
 
-    monkeypatch.setattr(cli, "train", train_then_fill_up)
+    def train_then_fill_up(*arguments: Any) -> demo.Report:
+        monkeypatch.setattr(os, "fsync", fill_up)
+        return trained(*arguments)
+
+    monkeypatch.setattr(demo, "train", train_then_fill_up)
     arguments = [*QUICK, "--text", str(corpus), "--steps", "2", "--save", str(path)]
     assert main(arguments) == 2
     output = capsys.readouterr()
@@ -295,11 +298,13 @@ def test_a_target_that_became_a_fifo_meanwhile(
     folder.mkdir()
     path = folder / "model.safetensors"
 
-    def train_then_make_a_fifo(*arguments: Any) -> train.Report:
-        os.mkfifo(path)
-        return train.train(*arguments)
+    trained = demo.train
 
-    monkeypatch.setattr(cli, "train", train_then_make_a_fifo)
+    def train_then_make_a_fifo(*arguments: Any) -> demo.Report:
+        os.mkfifo(path)
+        return trained(*arguments)
+
+    monkeypatch.setattr(demo, "train", train_then_make_a_fifo)
     arguments = [*QUICK, "--text", str(corpus), "--steps", "2", "--save", str(path)]
     assert main(arguments) == 2
     error = capsys.readouterr().err
@@ -307,7 +312,7 @@ def test_a_target_that_became_a_fifo_meanwhile(
     assert stat.S_ISFIFO(path.stat().st_mode)
     # What was trained is whole, where the message says.
     kept = Path(error.strip().partition("the model is in ")[2])
-    assert checkpoint.load(kept).adam.updates == 2
+    assert runs.load("--load", kept).update == 2
 
 
 def test_a_file_that_cannot_be_replaced(
@@ -331,7 +336,7 @@ def test_a_file_that_cannot_be_replaced(
     assert error.startswith(f"fusedrnn demo: --save {path}: Device or resource busy; the model is")
     assert path.read_text() == "the file before"
     kept = Path(error.strip().partition("the model is in ")[2])
-    assert checkpoint.load(kept).adam.updates == 2
+    assert runs.load("--load", kept).update == 2
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", 255 * "n"], ids=["short", "longest"])
@@ -347,7 +352,7 @@ def test_a_replaced_file_keeps_its_links_and_its_mode(
     arguments = [*QUICK, "--text", str(corpus), "--steps", "2", "--save", str(link)]
     assert main(arguments) == 0
     assert link.is_symlink()
-    assert checkpoint.load(path).adam.updates == 2
+    assert runs.load("--load", path).update == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert names(folder) == [name]
 
@@ -375,7 +380,7 @@ def test_results_that_nobody_reads_cost_no_model(corpus: Path, tmp_path: Path) -
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 1
-    assert checkpoint.load(path).adam.updates == 30
+    assert runs.load("--load", path).update == 30
 
 
 @pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-"])
@@ -394,7 +399,7 @@ def test_progress_that_cannot_be_shown_costs_no_model(
     )
     assert done.returncode == 0
     assert "generated:" in done.stdout
-    assert checkpoint.load(path).adam.updates == 30
+    assert runs.load("--load", path).update == 30
 
 
 # Reading
@@ -472,7 +477,7 @@ def test_a_text_without_an_end(
         while True:
             os.write(writer, b"words without an end\n" * 1000)
 
-    monkeypatch.setattr(text, "MAX_BYTES", 3_000_000)
+    monkeypatch.setattr(reading, "MAX_BYTES", 3_000_000)
     path = tmp_path / "fifo"
     with written_to(path, endless):
         message = f"--text {path}: expected at most 3,000,000 bytes, got more"
@@ -483,8 +488,8 @@ def test_a_text_without_an_end(
 def test_the_limit_of_a_text(
     excess: int, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(text, "MAX_BYTES", corpus.stat().st_size - excess)
-    monkeypatch.setattr(text, "READ_BYTES", 1000)
+    monkeypatch.setattr(reading, "MAX_BYTES", corpus.stat().st_size - excess)
+    monkeypatch.setattr(reading, "READ_BYTES", 1000)
     assert main([*QUICK, "--text", str(corpus), "--steps", "0"]) == 2 * excess
     assert ("got more" in capsys.readouterr().err) == bool(excess)
 
@@ -504,3 +509,17 @@ def test_a_text_may_come_through_a_pipe(
     with written_to(fifo, write):
         piped = results(fifo)
     assert piped == results(corpus)
+
+
+def test_a_text_may_come_from_standard_input(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(corpus, "rb") as file:
+        piped = subprocess.run(
+            [*PROGRAM, *QUICK, "--text", "-", "--steps", "2"],
+            check=False, stdin=file, capture_output=True, text=True,
+        )  # fmt: skip
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert main([*QUICK, "--text", str(corpus), "--steps", "2"]) == 0
+    usual = capsys.readouterr().out
+    assert piped.stdout.removeprefix("text: -") == usual.removeprefix(f"text: {corpus}")

@@ -48,7 +48,7 @@ def test_documented_modules_need_no_import_of_their_own() -> None:
 
 def test_dir_does_not_depend_on_what_was_imported() -> None:
     code = (
-        "import fusedrnn; before = dir(fusedrnn); import fusedrnn.demo.cli, fusedrnn.__main__; "
+        "import fusedrnn; before = dir(fusedrnn); import fusedrnn.cli.demo, fusedrnn.__main__; "
         "import fusedrnn.options; assert dir(fusedrnn) == before, dir(fusedrnn)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -64,14 +64,13 @@ def test_the_page_of_nn_names_what_there_is() -> None:
     assert all(name in page for name in gradients)
 
 
-# The demo
+# The commands
 
-DEMO = Path(fr.__file__).parent / "demo"
-MODULES = sorted([*DEMO.glob("*.py"), *DEMO.parent.joinpath("cli").glob("*.py")])
+MODULES = sorted(Path(fr.__file__).parent.joinpath("cli").rglob("*.py"))
 
 
 class Uses(ast.NodeVisitor):
-    """What a module of the demo takes from the package that is no part of its public names."""
+    """What a module of the commands takes from the package that is no part of its public names."""
 
     def __init__(self) -> None:
         self.private: list[str] = []
@@ -113,8 +112,9 @@ class Uses(ast.NodeVisitor):
     def _check(self, name: str) -> None:
         first, _, rest = name.partition(".")
         known = {"nn": fr.nn.__all__, "models": fr.models.__all__}.get(first, [])
-        command = first in {"cli", "demo"}
-        if name not in fr.__all__ and not (command or rest in known or name in {"nn", "models"}):
+        if name not in fr.__all__ and not (
+            first == "cli" or rest in known or name in {"nn", "models"}
+        ):
             self.private.append(name)
 
 
@@ -148,6 +148,14 @@ def test_a_private_name_is_noticed(code: str) -> None:
 
 
 def test_commands_have_modules() -> None:
-    assert {path.stem for path in MODULES} >= {"cli", "checkpoint", "flow", "generate", "train"}
+    assert {path.stem for path in MODULES} >= {
+        "demo",
+        "flow",
+        "generate",
+        "predict",
+        "train",
+        "seq2seq",
+    }
     for path in MODULES:
-        importlib.import_module(f"fusedrnn.{path.parent.name}.{path.stem}")
+        inner = path.relative_to(Path(fr.__file__).parent).with_suffix("").parts
+        importlib.import_module(".".join(("fusedrnn", *inner)))

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import argparse
 import copy
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 import fusedrnn
-from fusedrnn.demo.arguments import EMBEDDING, TRAINING
-from fusedrnn.demo.text import Streams, Vocabulary, default_text, fingerprint, split
-from fusedrnn.demo.train import Interrupt, Session, evaluate, train
+from fusedrnn.cli import loop
+from fusedrnn.cli import run as runs
+from fusedrnn.cli.characters import default_text
+from fusedrnn.cli.tasks import Source
+from fusedrnn.cli.tasks.char_lm import CharLM, bits_per_character
 from fusedrnn.models import CharModel
 
 WEIGHT_DTYPES = (None, "bfloat16", "int8")
@@ -24,30 +28,24 @@ WEIGHT_DTYPES = (None, "bfloat16", "int8")
 
 def trained(cell: str, hidden: int, layers: int, steps: int) -> tuple[CharModel, np.ndarray]:
     """Return a model trained on the demo's text, and the characters held out."""
-    text = default_text()
-    training, validation = split(text)
-    vocabulary = Vocabulary.of(training)
-    model = CharModel(
-        len(vocabulary),
-        cell=cell,
-        embedding=EMBEDDING,
-        hidden=hidden,
-        layers=layers,
-        seed=TRAINING.seed,
-    )
-    session = Session(
-        model, vocabulary, fusedrnn.Adam(model.parameters()), TRAINING, fingerprint(text)
-    )
-    streams = Streams(vocabulary.encode(training), TRAINING.batch, TRAINING.chunk)
-    train(session, streams, steps, Interrupt())
-    return model, vocabulary.encode(validation)
+    values = {setting.name: setting.default for setting in CharLM.settings}
+    values |= {"cell": cell, "hidden": hidden, "layers": layers}
+    source = Source("", Path("pydoc_data.topics"), default_text())
+    data = CharLM.parse(source, values)
+    task = CharLM(values, CharLM.learn(data, values))
+    task.use(data)
+    optimizer = fusedrnn.Adam(task.model.parameters())
+    run = runs.Run(task, optimizer, str(source.path), source.fingerprint)
+    for _ in tqdm(range(steps)):
+        loop.update(run)
+    return task.model, task.validation
 
 
-def bits_per_character(model: CharModel, indices: np.ndarray, weight_dtype: str | None) -> float:
+def frozen_bits(model: CharModel, indices: np.ndarray, weight_dtype: str | None) -> float:
     """Evaluate the model with its recurrent layers frozen."""
     frozen = copy.copy(model)
     frozen.rnn = model.rnn.freeze(weight_dtype)
-    return evaluate(frozen, indices)
+    return bits_per_character(frozen, indices)
 
 
 def main() -> None:
@@ -59,8 +57,8 @@ def main() -> None:
     print("| cell | layer | frozen | bfloat16 | int8 |\n|---|---|---|---|---|")
     for cell in ("rnn", "gru", "lstm"):
         model, held_out = trained(cell, arguments.hidden, arguments.layers, arguments.steps)
-        bits = [evaluate(model, held_out)]
-        bits += [bits_per_character(model, held_out, dtype) for dtype in WEIGHT_DTYPES]
+        bits = [bits_per_character(model, held_out)]
+        bits += [frozen_bits(model, held_out, dtype) for dtype in WEIGHT_DTYPES]
         row = [f"{value:.4f}" for value in bits]
         print(f"| {cell} | {' | '.join(row)} |", flush=True)
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import fusedrnn.torch as ft
-from fusedrnn.demo.text import default_text
+from fusedrnn.cli.characters import default_text
 
 
 class Characters(nn.Module):

@@ -24,7 +24,7 @@ import numpy as np
 import optax
 
 import fusedrnn.jax as fj
-from fusedrnn.demo.text import default_text
+from fusedrnn.cli.characters import default_text
 
 Parameters = dict[str, Any]
 WIDTH = 48  # of what stands for a character

@@ -21,7 +21,7 @@ import numpy as np
 from shared import arguments, picture, table, train
 
 from fusedrnn import nn
-from fusedrnn.demo.text import Streams, Vocabulary, default_text, split, unigram_entropy
+from fusedrnn.cli.characters import Streams, Vocabulary, default_text, split, unigram_entropy
 from fusedrnn.models import CharModel
 
 CHUNK, READ = 64, 256

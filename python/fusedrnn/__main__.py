@@ -1,7 +1,8 @@
-"""python -m fusedrnn: `info`, `demo`, `flow` or `help`. The program `fusedrnn` is the same."""
+"""python -m fusedrnn: `train` and the other commands. The program `fusedrnn` is the same."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -12,9 +13,12 @@ from fusedrnn.information import __version__, describe
 
 USAGE = """usage: python -m fusedrnn COMMAND
 
-  info         the version, the CPU instruction sets, the threads
+  train        train a model on your data: train --help lists the tasks
+  generate     let a character model write (generate --help)
+  predict      labels, sequences or forecasts of a trained model (predict --help)
   demo         train a character-level language model on English text (demo --help)
   flow         draw how gradients vanish and explode through time (flow --help)
+  info         the version, the CPU instruction sets, the threads
   help         this page, as -h and --help
   --version    the version alone
 
@@ -24,6 +28,14 @@ of the C library that came along:
   --cmake-dir      fusedrnn_DIR, for find_package(fusedrnn CONFIG) in CMake
   --pkgconfig-dir  the folder of fusedrnn.pc"""
 
+# Modules with a `main`, imported only when asked for: `info` should not wait for what others need.
+COMMANDS = {
+    "train": "fusedrnn.cli.train",
+    "generate": "fusedrnn.cli.generate",
+    "predict": "fusedrnn.cli.predict",
+    "demo": "fusedrnn.cli.demo",
+    "flow": "fusedrnn.cli.flow",
+}
 # What takes no argument.
 ALONE = ("help", "-h", "--help", "--version", "info")
 FOLDERS: dict[str, Callable[[], str]] = {
@@ -44,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if first in COMMANDS or arguments == ["info"]:
+        wrong = _wrong_environment()
+        if wrong is not None:
+            return _refuse(wrong)
+    if first in COMMANDS:
+        status: int = importlib.import_module(COMMANDS[first]).main(rest)
+        return status
     match arguments:
         case ["help" | "-h" | "--help"] | ["info", "-h" | "--help"]:
             print(USAGE)
@@ -51,21 +71,20 @@ def _run(arguments: list[str]) -> int:
             print(f"fusedrnn {__version__}")
         case [("--include" | "--cmake-dir" | "--pkgconfig-dir") as folder]:
             return _print_folder(FOLDERS[folder])
-        case ["info"] | ["demo" | "flow", *_] if (wrong := _wrong_environment()) is not None:
-            return _refuse(wrong)
         case ["info"]:
             print(describe())
-        case ["demo" | "flow" as command, *rest]:
-            # Only now, for `info` should not wait for what the others need.
-            module = "fusedrnn.demo.cli" if command == "demo" else "fusedrnn.cli.flow"
-            status: int = importlib.import_module(module).main(rest)
-            return status
         case [command, more, *_] if command in (*ALONE, *FOLDERS):
             return _refuse(f"{command}: expected no argument, got {more!r}\n\n{USAGE}")
         case _:
-            got = repr(arguments[0]) if arguments else "none"
-            return _refuse(f"expected a command, info, demo, flow or help, got {got}\n\n{USAGE}")
+            return _refuse(f"expected a command, got {_named(arguments)}\n\n{USAGE}")
     return 0
+
+
+def _named(arguments: list[str]) -> str:
+    if not arguments:
+        return "none"
+    near = difflib.get_close_matches(arguments[0], [*COMMANDS, *ALONE, *FOLDERS], n=1)
+    return f"{arguments[0]!r}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _print_folder(find: Callable[[], str]) -> int:

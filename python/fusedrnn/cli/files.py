@@ -9,6 +9,7 @@ from pathlib import Path
 from fusedrnn.cli.errors import CommandError
 
 KINDS = {
+    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -34,9 +35,17 @@ def check_regular(option: str, path: Path) -> os.stat_result:
     except OSError as error:
         raise CommandError(f"{option} {path}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise CommandError(f"{option} {path}: expected a file, got {kind}")
+        raise CommandError(f"{option} {path}: expected a file, got {_kind(found)}")
     return found
+
+
+def kind_of(path: Path) -> str:
+    """Return what is at a path, in words; OSError where nothing is."""
+    return _kind(os.stat(path))
+
+
+def _kind(found: os.stat_result) -> str:
+    return KINDS.get(stat.S_IFMT(found.st_mode), "something else")
 
 
 def check_target(path: Path, text: Path | None) -> None:

@@ -5,14 +5,11 @@ Letters: T chunk length, B streams side by side, V vocabulary size.
 
 from __future__ import annotations
 
-import codecs
-import hashlib
 import importlib
 import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +22,8 @@ Indices = npt.NDArray[np.intp]
 UNKNOWN = "\ufffd"
 #: Upper bound of V: the softmax's cost grows with it.
 MAX_VOCABULARY = 1024
-#: Upper bound of a text's size; training takes some thirty times this in memory.
-MAX_BYTES = 256 * 2**20
-READ_BYTES = 2**20
 #: Share of the text, at its end, that is held out.
 VALIDATION_SHARE = 0.1
-
-# That of little-endian UTF-32 begins as UTF-16's does.
-_OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 # Typographic variants that would each cost a rare symbol and teach the model nothing.
 _PLAIN = str.maketrans(
@@ -75,50 +66,9 @@ def default_text() -> str:
     return "\n\n".join(kept)
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file (a byte-order mark is dropped) and normalise it.
-
-    Raises
-    ------
-    CommandError
-        If the file is missing, unreadable, too long, binary or not UTF-8.
-    """
-    try:
-        return normalise(_read_bytes(path).decode("utf-8-sig"))
-    except OSError as error:
-        raise CommandError(f"--text {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise CommandError(
-            f"--text {path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} "
-            f"at offset {error.start}"
-        ) from None
-
-
-def _read_bytes(path: Path) -> bytes:
-    """Read what may come from a pipe or a device, and without an end."""
-    data = bytearray()
-    with open(path, "rb") as file:
-        while block := file.read(min(READ_BYTES, MAX_BYTES + 1 - len(data))):
-            data += block
-            if data.startswith(_OTHER_MARKS):
-                raise CommandError(
-                    f"--text {path}: expected UTF-8, got the byte-order mark of UTF-16 or UTF-32"
-                )
-            if b"\0" in block:
-                raise CommandError(f"--text {path}: expected a text file, got a binary one")
-            if len(data) > MAX_BYTES:
-                raise CommandError(f"--text {path}: expected at most {MAX_BYTES:,} bytes, got more")
-    return bytes(data)
-
-
 def normalise(text: str) -> str:
-    """Unify line ends, and turn typographic quotes, dashes and spaces into their ASCII forms."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").translate(_PLAIN)
-
-
-def fingerprint(text: str) -> str:
-    """Return a digest by which a checkpoint recognises the text it was trained on."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """Turn typographic quotes, dashes and spaces into their ASCII forms."""
+    return text.translate(_PLAIN)
 
 
 @dataclass(frozen=True)
@@ -164,9 +114,9 @@ def _code_points(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-def split(text: str) -> tuple[str, str]:
+def split(text: str, share: float = VALIDATION_SHARE) -> tuple[str, str]:
     """Cut ``text`` into the part to train on and the part held out, in this order."""
-    cut = len(text) - max(2, int(len(text) * VALIDATION_SHARE))
+    cut = len(text) - max(2, int(len(text) * share))
     return text[: max(cut, 0)], text[max(cut, 0) :]
 
 
