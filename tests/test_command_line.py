@@ -162,8 +162,8 @@ def test_an_output_whose_reader_has_left(arguments: list[str], unbuffered: str) 
         ended = run(*arguments, stdout=writer, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
     finally:
         os.close(writer)
-    assert ended.returncode == 1
-    assert ended.stderr == ""
+    assert ended.returncode == 2
+    assert ended.stderr == "fusedrnn: standard output: Broken pipe\n"
 
 
 @pytest.mark.parametrize("arguments", [["info"], ["demo", "--help"]], ids=" ".join)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO, cast
 
-READER_LEFT, UNWRITABLE = 1, 2
+UNWRITABLE = 2
 
 
 class OutputError(Exception):
@@ -16,14 +16,13 @@ class OutputError(Exception):
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"standard output: {cause.strerror or cause}")
-        self.reader_left = cause.errno == errno.EPIPE
 
 
 def run(command: Callable[[], int]) -> int:
     """Return the exit status of `command`, or that of an output which could not be written.
 
-    Results that were not written are a failure, with a sentence on standard error, or without one
-    where their reader left. Messages that were not written are none: a command goes on, for what
+    Results that were not written are a failure, with a sentence on standard error, also where their
+    reader left. Messages that were not written are none: a command goes on, for what
     it computes may be worth more than its progress bar.
     """
     outer = sys.stdout, sys.stderr
@@ -37,8 +36,6 @@ def run(command: Callable[[], int]) -> int:
         status = _status(command)
         sys.stdout.flush()  # not left to the interpreter's end, which has no words for it
     except OutputError as error:
-        if error.reader_left:
-            return READER_LEFT
         print(f"fusedrnn: {error}", file=sys.stderr)
         return UNWRITABLE
     finally:
