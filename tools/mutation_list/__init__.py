@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.mutation_list import arguments, heads, package, walks
+from tools.mutation_list import arguments, heads, lengths, package, walks
 from tools.mutation_list.mistake import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -10,4 +10,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *walks.MUTATIONS,
     *package.MUTATIONS,
     *heads.MUTATIONS,
+    *lengths.MUTATIONS,
 )

@@ -82,17 +82,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- masks, networks, reserves ---
     expression(
         f"{CORE}/run_network.cpp",
-        "if (reverse ? crossed : begins) flag |= kCut;",
-        "reverse ? crossed : begins",
+        "if (reverse ? follows != 0 : begins) flag |= kCut;",
+        "reverse ? follows != 0 : begins",
         "begins",
         "in reverse a reset cuts a step too late",
         "functions",
     ),
     expression(
         f"{CORE}/run_network.cpp",
-        "if (t < length && mask.at(t, b, true)) {",
-        "t < length && mask.at(t, b, true)",
-        "t < length",
+        "if (!mask.at(t, b)) flags[t * B + b] = missing;",
+        "!mask.at(t, b)",
+        "false",
         "a step that the mask hides is taken",
         "masks",
     ),

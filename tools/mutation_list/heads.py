@@ -32,8 +32,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "const int64_t first_unit = head * units, first_column = head * columns;",
-        "head * columns",
+        "const int64_t first_unit = head.number * units, first_column = head.number * columns;",
+        "head.number * columns",
         "0",
         "gradients of all heads are with the h of the first one",
         "heads",
@@ -57,11 +57,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "if (!exists(rows.begin + k)) continue;  // nothing has been saved",
-        "!exists(rows.begin + k)",
-        "false",
-        "gradients of gains read what no step has saved",
+        "const Real* const factor = factors + rows.places[k] * context.saved_numbers();",
+        "rows.places[k]",
+        "k",
+        "gradients of gains read what the first rows of a chunk have saved",
+        "lengths",
         "layer_norm",
-        "layer_norm_layers",
     ),
 )

@@ -8,11 +8,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     # --- lean memory ---
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "totals[j] = chunk.first ? V::zero() : V::load(waiting + j * W, lanes[j]);",
-        "chunk.first",
+        "const V total = (rows.begins ? V::zero() : V::load(waiting + j * W, lanes[j])) + sums[j];",
+        "rows.begins",
         "true",
-        "of a bias's gradient over several chunks the last one alone stays",
-        "lean",
+        "of a bias's gradient over several blocks of rows the last one alone stays",
+        "functions",
+        "promises",
     ),
     expression(
         f"{KERNELS}/backward_context.h",
@@ -43,7 +44,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "if (call.flags != nullptr) call.flags += chunk.begin * p.B;",
         "chunk.begin * p.B",
         "0",
-        "a chunk that is taken again has the masks of the first one",
+        "without an order a chunk that is taken again has the masks of the first one",
         "lean",
     ),
     statement(
