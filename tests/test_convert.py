@@ -49,8 +49,8 @@ def test_convert_needs_no_import_of_its_own() -> None:
     [
         ("from_onnx", ["model.onnx"], "onnx", "'fusedrnn[convert]'"),
         ("to_onnx", ["layer"], "onnx", "'fusedrnn[convert]'"),
-        ("load_safetensors", ["path"], "safetensors", "'fusedrnn[convert]'"),
-        ("save_safetensors", [{}, "path"], "safetensors", "'fusedrnn[convert]'"),
+        ("load_safetensors", ["path"], "safetensors", "safetensors"),
+        ("save_safetensors", [{}, "path"], "safetensors", "safetensors"),
         ("to_keras", ["layer"], "keras", "keras"),
         ("to_torch", ["layer"], "torch", "torch"),
     ],

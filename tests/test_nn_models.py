@@ -404,5 +404,5 @@ def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"^save_checkpoint needs the package safetensors"):
         nn.save_checkpoint(tmp_path / "other", nn.Linear(1, 1))
-    with pytest.raises(ImportError, match=r"^load_checkpoint .*pip install 'fusedrnn\[convert\]'"):
+    with pytest.raises(ImportError, match=r"^load_checkpoint .*pip install safetensors"):
         nn.load_checkpoint(tmp_path / "file")

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 # What the extra brings. A framework (PyTorch, Keras) is its user's choice, and not small.
-EXTRA = ("ml_dtypes", "onnx", "safetensors")
+EXTRA = ("ml_dtypes", "onnx")
 
 
 def load(function: str, name: str) -> Any:

@@ -44,6 +44,7 @@ def load_safetensors(path: Any) -> dict[str, Array]:
     ImportError
         Where the package safetensors is missing.
     """
+    packages.load("load_safetensors", "safetensors")  # before what the path may say
     return parse("load_safetensors", path, files.read("path", path))
 
 
