@@ -1,11 +1,12 @@
 """First contact with a GPU in one command, on a machine where nothing can be installed.
 
-    python bench/gpu_session.py prepare --out build/session            # here: builds the package
-    python bench/gpu_session.py run --package build/session --out OUT  # there: 300 s, most telling first
+    python bench/gpu_session.py prepare --out build/session            # here: the package
+    python bench/gpu_session.py run --package build/session --out OUT  # there: 300 s of it
 
 `prepare` needs nvcc of CUDA 13.0, CMake, pybind11 and a Python of the other machine's version with
-its headers; no GPU. `run` needs PyTorch with CUDA and what the tests import; a package that does not
-fit, or none, it builds. It leaves OUT/summary.txt and OUT/results.tar.gz, the logs of all parts so far.
+its headers; no GPU. `run` needs PyTorch with CUDA and what the tests import; what its Python cannot
+import, or is not there, it builds. The most telling parts come first. It leaves OUT/summary.txt and
+OUT/results.tar.gz, the logs of all parts, both up to date after each part.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class Device:
     probes: tuple[str, ...] = ()
     table: tuple[str, ...] = ("--cases", "short", "--quick", "--rounds", "3")
     tests: tuple[str, ...] = ("-m", "gpu")
+    workers: int = MOST_WORKERS
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ class Rehearsal(Device):
 
     warmed: tuple[str, ...] = ("torch",)
     smoke: tuple[str, ...] = ("--rehearse", "--few")
-    plain: tuple[str, ...] = ("--rehearse", "--few")
-    probes: tuple[str, ...] = ("--native-only", "--rounds", "20")
+    plain: tuple[str, ...] = ("--rehearse", "--few", "--calls", "1")
+    probes: tuple[str, ...] = ("--native-only", "--rounds", "10")
     table: tuple[str, ...] = ("--rehearse", "--quick", "--rounds", "1", "--round-time", "0.001")
-    tests: tuple[str, ...] = ("--cuda=emulator", "--every", "8", "-k", "test_gpu_noise")
+    tests: tuple[str, ...] = ("--cuda=emulator", "-k", "test_a_reserve_of_the_callers")
+    workers: int = 0
 
 
 def parts(package: Path, logs: Path, python: str, how: Device) -> list[Part]:
@@ -130,7 +133,7 @@ def parts(package: Path, logs: Path, python: str, how: Device) -> list[Part]:
     # Another version of PyTorch may warn of what ours does not: that is no failure here.
     tests += ["-W", "default", "--maxfail=20", "--tb=short", "--durations=3"]
     if importlib.util.find_spec("xdist") is not None:  # most of the time is the CPU's
-        tests += ["-n", str(min(os.cpu_count() or 1, MOST_WORKERS)), "--dist", "worksteal"]
+        tests += ["-n", str(min(os.cpu_count() or 1, how.workers)), "--dist", "worksteal"]
     session = [
         Part(
             f"warm-{name}",
@@ -146,7 +149,7 @@ def parts(package: Path, logs: Path, python: str, how: Device) -> list[Part]:
         Part("versions", _always([python, "bench/gpu/build.py", str(package)]), 240, (), _told),
         Part("smoke", _always([*smoke, *how.smoke]), 150, needs, _smoked),
         Part("smoke-plain", _always([*plain, *smoke, *how.plain]), 60, needs, _smoked),
-        Part("probes", _always(probes), 45, (), lambda text: last_lines(text, 26)),
+        Part("probes", _always(probes), 45, (), _probed),
         Part("table", table, 90, needs, _tabulated),
     ]
     sanitizer = build.sanitizer()
@@ -171,6 +174,12 @@ def _told(text: str) -> list[str]:
 
 def _smoked(text: str) -> list[str]:
     return last_lines(text, 8)
+
+
+def _probed(text: str) -> list[str]:
+    """Three figures a line, which are short."""
+    lines = [line for line in last_lines(text, 40) if line]
+    return [", ".join(lines[n : n + 3]) for n in range(0, len(lines), 3)]
 
 
 def _tested(text: str) -> list[str]:

@@ -114,7 +114,9 @@ def nvcc_version() -> str:
     """nvcc's version; raises BuildError where there is none, or it is newer than the driver."""
     program = shutil.which(os.environ.get("CUDACXX", "nvcc")) or "/usr/local/cuda/bin/nvcc"
     try:
-        text = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        text = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False
+        ).stdout
     except OSError:
         raise BuildError("no nvcc was found") from None
     found = re.search(r"release (\d+)\.(\d+)", text)
@@ -128,7 +130,7 @@ def python_version(python: str) -> str:
     """The version of another Python; raises BuildError where it lacks its headers."""
     code = "import sysconfig, sys; print(sys.version.split()[0], sysconfig.get_path('include'))"
     try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     except OSError as error:
         raise BuildError(f"{python}: {error.strerror}") from None
     version, _, headers = done.stdout.strip().partition(" ")
@@ -172,7 +174,7 @@ def mebibytes(path: Path) -> str:
 def commit() -> str:
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:
-        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
 
@@ -206,7 +208,7 @@ def _named_library() -> bool:
 def _imports(package: Path) -> tuple[bool, str]:
     """Whether this Python imports the package, and why it does not."""
     code = f"import sys; sys.path.insert(0, {str(package)!r}); import fusedrnn._core as c; c.info"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     lines = done.stderr.strip().splitlines() or [""]
     return done.returncode == 0, "" if done.returncode == 0 else lines[-1][:160]
 
@@ -238,7 +240,9 @@ def sanitizer() -> str | None:
 def _said(command: list[str]) -> str:
     """The line of a program's answer that has a version in it."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        said = subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"none ({error})"[:100]
     return next((line for line in said.splitlines() if re.search(r"\d+\.\d+", line)), said.strip())
