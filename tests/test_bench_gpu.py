@@ -444,8 +444,8 @@ def test_a_resumed_run_measures_what_is_missing(
     measured: list[Case] = []
 
     class Recorder:
-        def __init__(self, *_: Any) -> None:
-            pass
+        def __init__(self, *_: Any, device: str) -> None:
+            assert device == "cuda"
 
         def settings_record(self) -> dict[str, Any]:
             return sample_run().settings

@@ -306,6 +306,9 @@ def test_a_build_without_archs_has_no_cuda() -> None:
     assert "-G" not in command
 
 
+CUDA_TARGETS = ["fusedrnn_cuda", "fusedrnn_probes"]
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """Builds, of which each leaves a file a target: for which GPUs, and what."""
@@ -324,12 +327,13 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("imports", "library", "expected"),
+    ("imports", "said", "library", "expected"),
     [
-        (True, True, []),
-        (False, True, [("", ["_core"])]),
-        (True, False, [("native", ["fusedrnn_cuda", "fusedrnn_probes"])]),
-        (False, False, [("native", ["_core", "fusedrnn_cuda", "fusedrnn_probes"])]),
+        (True, "CUDA runtime 13.0", True, []),
+        (True, "cannot open the CUDA library: GLIBC", True, [("native", CUDA_TARGETS)]),
+        (False, "ImportError", True, [("", ["_core"])]),
+        (True, "no CUDA library is installed", False, [("native", CUDA_TARGETS)]),
+        (False, "ImportError", False, [("native", ["_core", *CUDA_TARGETS])]),
     ],
 )
 def test_what_a_package_lacks_is_built(
@@ -337,13 +341,14 @@ def test_what_a_package_lacks_is_built(
     monkeypatch: pytest.MonkeyPatch,
     compiled: list[tuple[str, list[str]]],
     imports: bool,
+    said: str,
     library: bool,
     expected: list[tuple[str, list[str]]],
 ) -> None:
     made(tmp_path, "fusedrnn/_core.old.so")
     if library:
         made(tmp_path, "fusedrnn/libfusedrnn_cuda.so")
-    monkeypatch.setattr(build, "_imports", lambda package: (imports, "" if imports else "why"))
+    monkeypatch.setattr(build, "_imports", lambda package: (imports, said))
     monkeypatch.setattr(sys, "path", [*sys.path])
     build.complete(tmp_path)
     assert compiled == expected
@@ -354,11 +359,11 @@ def test_what_a_package_lacks_is_built(
 
 def test_a_core_that_cannot_be_imported_is_found_out(tmp_path: Path) -> None:
     made(tmp_path, "fusedrnn/__init__.py", "fusedrnn/_core.py")
-    (tmp_path / "fusedrnn" / "__init__.py").write_text("")
+    (tmp_path / "fusedrnn" / "__init__.py").write_text("from fusedrnn._core import info")
     (tmp_path / "fusedrnn" / "_core.py").write_text("raise ImportError('of another Python')")
     assert build._imports(tmp_path) == (False, "ImportError: of another Python")
-    (tmp_path / "fusedrnn" / "_core.py").write_text("info = None")
-    assert build._imports(tmp_path) == (True, "")
+    (tmp_path / "fusedrnn" / "_core.py").write_text("def info(): return {'cuda': 'no driver'}")
+    assert build._imports(tmp_path) == (True, "no driver")
 
 
 def test_a_package_is_prepared(

@@ -24,6 +24,8 @@ LIBRARY, PROBES = "libfusedrnn_cuda.so", "fusedrnn_probes"
 ISAS = "scalar;avx2"
 # The newest CUDA whose libraries the machines in mind run for certain.
 CUDA = (13, 0)
+# What fusedrnn says of a CUDA library that was built for another machine or version.
+UNUSABLE = ("cannot open the CUDA library", "has interface")
 SHOWN = "import fusedrnn; print(*fusedrnn.info().items(), sep='\\n')"
 
 
@@ -184,13 +186,16 @@ def commit() -> str:
 
 def complete(package: Path) -> None:
     """Build what the package lacks, or what this Python cannot import."""
-    has_core, why = _imports(package)
-    has_library = (package / "fusedrnn" / LIBRARY).is_file() or _named_library()
+    has_core, said = _imports(package)
+    named = bool(os.environ.get("FUSEDRNN_CUDA_LIBRARY"))
+    has_library = named or (package / "fusedrnn" / LIBRARY).is_file()
+    if has_core and not named and any(words in said for words in UNUSABLE):
+        has_library = False
     if has_core and has_library:
         return
-    print(
-        f"building: core {why or 'is there'}; {LIBRARY} {'is' if has_library else 'is not'} there"
-    )
+    missing = [] if has_core else ["the core"]
+    missing += [] if has_library else [LIBRARY]
+    print(f"building {' and '.join(missing)}: {said}", flush=True)
     sys.path.append(str(package / "site"))
     targets = ["_core"] if not has_core else []
     targets += [] if has_library else ["fusedrnn_cuda", PROBES]
@@ -201,16 +206,13 @@ def complete(package: Path) -> None:
     assemble(build, package)
 
 
-def _named_library() -> bool:
-    return bool(os.environ.get("FUSEDRNN_CUDA_LIBRARY"))
-
-
 def _imports(package: Path) -> tuple[bool, str]:
-    """Whether this Python imports the package, and why it does not."""
-    code = f"import sys; sys.path.insert(0, {str(package)!r}); import fusedrnn._core as c; c.info"
+    """Whether this Python imports the package; what that says of CUDA, or why it does not."""
+    code = f"import sys; sys.path.insert(0, {str(package)!r}); import fusedrnn; "
+    code += "print(fusedrnn.info()['cuda'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    lines = done.stderr.strip().splitlines() or [""]
-    return done.returncode == 0, "" if done.returncode == 0 else lines[-1][:160]
+    said = done.stdout if done.returncode == 0 else done.stderr
+    return done.returncode == 0, (said.strip().splitlines() or [""])[-1][:160]
 
 
 def versions() -> list[str]:

@@ -67,6 +67,8 @@ class Clock {
   cudaEvent_t start_ = nullptr, end_ = nullptr;
 };
 
+void keep() {}
+
 class Probes {
  public:
   explicit Probes(int rounds) : rounds_(rounds) {}
@@ -74,9 +76,8 @@ class Probes {
   // launch(n): n rounds, which leave expected(n), after reset(). The difference between many rounds
   // and few is free of the launch itself.
   template <class Launch, class Expected, class Reset = void (*)()>
-  void measure(
-      const std::string& name, int rounds_of_one, const Launch& launch, const Expected& expected,
-      const Reset& reset = [] {}) {
+  void measure(const std::string& name, int rounds_of_one, const Launch& launch,
+               const Expected& expected, const Reset& reset = keep) {
     const int few = rounds_ / 10;
     const double many_ns = fastest(rounds_, launch, expected, reset),
                  few_ns = fastest(few, launch, expected, reset);
