@@ -100,7 +100,7 @@ class Device:
     plain: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
     table: tuple[str, ...] = ("--cases", "short", "--quick", "--rounds", "3")
-    tests: tuple[str, ...] = ("-m", "gpu")
+    tests: tuple[str, ...] = ("tests/gpu", "-m", "gpu")
     workers: int = MOST_WORKERS
 
 
@@ -113,7 +113,7 @@ class Rehearsal(Device):
     plain: tuple[str, ...] = ("--rehearse", "--few", "--calls", "1")
     probes: tuple[str, ...] = ("--native-only", "--rounds", "10")
     table: tuple[str, ...] = ("--rehearse", "--quick", "--rounds", "1", "--round-time", "0.001")
-    tests: tuple[str, ...] = ("--cuda=emulator", "-k", "test_a_reserve_of_the_callers")
+    tests: tuple[str, ...] = ("tests/gpu/test_gpu_reserve.py", "--cuda=emulator")
     workers: int = 0
 
 
@@ -129,7 +129,7 @@ def parts(package: Path, logs: Path, python: str, how: Device) -> list[Part]:
         return [*command, "--time-limit", f"{max(seconds - TABLE_MARGIN, 1):.0f}"]
 
     probes = [python, "bench/gpu/probe.py", "--package", str(package), *how.probes]
-    tests = [python, "-m", "pytest", "tests/gpu", *how.tests, "-q", "-p", "no:cacheprovider"]
+    tests = [python, "-m", "pytest", *how.tests, "-q", "-p", "no:cacheprovider"]
     # Another version of PyTorch may warn of what ours does not: that is no failure here.
     tests += ["-W", "default", "--maxfail=20", "--tb=short", "--durations=3"]
     if importlib.util.find_spec("xdist") is not None:  # most of the time is the CPU's

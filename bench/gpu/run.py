@@ -27,7 +27,7 @@ from bench.gpu.timing import Clock, CudaClock
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 # What a rehearsal on the CPU runs in the place of any other cases.
-REHEARSED = ("inference/bfloat16/lstm:8,3,32", "training/bfloat16/lstm:8,3,32")
+REHEARSED = ("training/bfloat16/lstm:8,3,32",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="the same, and run only cases that it lacks")
     add("--no-ceilings", dest="ceilings", action="store_false", help="no copy, no products")
     add("--quick", action="store_true", help="of each peer the likely fastest ways alone")
-    add("--rehearse", action="store_true", help="two small cases on the CPU, without a GPU")
+    add("--rehearse", action="store_true", help="one small case on the CPU, without a GPU")
     add("--list", action="store_true", help="list cases and peers, and stop")
     return parser
 
