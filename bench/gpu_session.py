@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import site
 import sys
 import tempfile
@@ -177,9 +178,12 @@ def _smoked(text: str) -> list[str]:
 
 
 def _probed(text: str) -> list[str]:
-    """Three figures a line, which are short."""
-    lines = [line for line in last_lines(text, 40) if line]
-    return [", ".join(lines[n : n + 3]) for n in range(0, len(lines), 3)]
+    """Three figures a line, which are short; then the end of what else was said."""
+    lines = last_lines(text, 60)
+    figures = [line for line in lines if re.fullmatch(r"\w+ [0-9.]+ \S+", line)]
+    others = [line for line in lines if line not in figures]
+    rows = [", ".join(figures[n : n + 3]) for n in range(0, len(figures), 3)]
+    return [*rows, *others[-4:]]
 
 
 def _tested(text: str) -> list[str]:

@@ -270,9 +270,13 @@ def test_summaries_keep_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
         "peer's time over ours: entries",
         "mean 2",
     ]
-    assert tests["probes"]("a 1 ns\nb 2 ns\nc 3 ns\nd 4 ns\n") == [
-        "a 1 ns, b 2 ns, c 3 ns",
+    log = "gpu H200, driver 1\na 1 ns\nb 2.5 ns\nTraceback\nc 3 GB/s\nd 4 ns\nError\n"
+    assert tests["probes"](log) == [
+        "a 1 ns, b 2.5 ns, c 3 GB/s",
         "d 4 ns",
+        "gpu H200, driver 1",
+        "Traceback",
+        "Error",
     ]
 
 
