@@ -170,7 +170,7 @@ def _always(command: list[str]) -> Callable[[float], list[str]]:
 
 def _told(text: str) -> list[str]:
     """What was found; of a build its end."""
-    return [line[:200] for line in text.splitlines() if line.strip()][-22:]
+    return [line[:200] for line in text.splitlines() if line.strip()][-12:]
 
 
 def _smoked(text: str) -> list[str]:

@@ -26,7 +26,13 @@ ISAS = "scalar;avx2"
 CUDA = (13, 0)
 # What fusedrnn says of a CUDA library that was built for another machine or version.
 UNUSABLE = ("cannot open the CUDA library", "has interface")
-SHOWN = "import fusedrnn; print(*fusedrnn.info().items(), sep='\\n')"
+SHOWN = """
+import fusedrnn
+known = fusedrnn.info()
+print("fusedrnn {version}, {isa}, {threads} threads; {cuda_devices}".format(**known))
+print("{cuda}; {cuda_plain_products} plain products".format(**known))
+raise SystemExit(not known["cuda_devices"])
+"""
 
 
 class BuildError(Exception):
@@ -255,8 +261,7 @@ def main(arguments: Sequence[str]) -> int:
     package = Path(arguments[0]).resolve()
     print("\n".join(versions()), flush=True)
     complete(package)
-    told = f"import sys; sys.path.insert(0, {str(package)!r}); {SHOWN}; "
-    told += "sys.exit(not fusedrnn.info()['cuda_devices'])"
+    told = f"import sys; sys.path.insert(0, {str(package)!r})\n{SHOWN}"
     return subprocess.run([sys.executable, "-c", told], check=False).returncode
 
 
