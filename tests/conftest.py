@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 GPU_TESTS = Path(__file__).parent / "gpu"
+REHEARSAL = GPU_TESTS / "test_gpu_rehearsal.py"  # over the emulator alone
 EMULATOR_TESTS = Path(__file__).parent / "emulator"  # of the emulator alone: ctest runs them
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
@@ -50,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     without = [EMULATOR_TESTS] if runs_on_device(config) else [EMULATOR_TESTS, GPU_TESTS]
+    if config.getoption("--cuda") is None:
+        without.append(REHEARSAL)
     return True if collection_path in without else None
 
 

@@ -1,4 +1,7 @@
-"""The CUDA library over the emulator: found where the environment names one, or built."""
+"""The CUDA library over the emulator: found where the environment names one, or built.
+
+What a rehearsal of a session needs is built beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "emulator"
 TARGET = "fusedrnn_cuda_emulated"
+BESIDE = ("fake_cublaslt", "emulated_probes")
 
 
 def find_or_build() -> Path:
@@ -22,7 +26,8 @@ def find_or_build() -> Path:
     configure = [cmake, "-S", ROOT, "-B", FOLDER, "-DFUSEDRNN_CUDA_EMULATOR=ON"]
     configure += [f"-DPython_EXECUTABLE={sys.executable}", "--log-level=WARNING"]
     jobs = str(os.cpu_count() or 1)
-    for command in (configure, [cmake, "--build", FOLDER, "--target", TARGET, "--parallel", jobs]):
+    build = [cmake, "--build", FOLDER, "--parallel", jobs, "--target", TARGET, *BESIDE]
+    for command in (configure, build):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (library,) = FOLDER.rglob(f"lib{TARGET}.so")
     return library

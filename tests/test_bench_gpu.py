@@ -27,7 +27,15 @@ from bench.gpu.peers import COMPARED, PEERS
 from bench.gpu.pytorch_peer import Graph, PyTorch
 from bench.gpu.records import Row, Run, is_gpu_file, load_runs
 from bench.gpu.reference import MismatchError, reference, verify
-from bench.gpu.scenarios import ANCHOR, CASE_SETS, TABLE, Case, parse_cases, random_problem
+from bench.gpu.scenarios import (
+    ANCHOR,
+    CASE_SETS,
+    PRECISIONS,
+    TABLE,
+    Case,
+    parse_cases,
+    random_problem,
+)
 from bench.gpu.summary import NOT_MEASURED, case_line, milliseconds, ratio, summaries, summary_lines
 from bench.gpu.timing import calls_in
 from bench.peers.numpy_peer import reference as numpy_reference
@@ -436,8 +444,8 @@ def test_a_resumed_run_measures_what_is_missing(
     measured: list[Case] = []
 
     class Recorder:
-        def __init__(self, *_: Any) -> None:
-            pass
+        def __init__(self, *_: Any, device: str) -> None:
+            assert device == "cuda"
 
         def settings_record(self) -> dict[str, Any]:
             return sample_run().settings
@@ -516,7 +524,7 @@ FLOAT32 = [case for case in SMOKE if case.precision == "float32"]
 @pytest.mark.parametrize("case", FLOAT32, ids=str)
 def test_cudnn_is_called_as_its_prototypes_say(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [cudnn_peer.Choice(algorithm, "fma", "float32") for algorithm in api.ALGORITHMS]
-    monkeypatch.setattr(cudnn_peer, "choices", lambda case: ways)
+    monkeypatch.setattr(cudnn_peer, "choices", lambda case, quick: ways)
     library = FakeCuDnn()
     (row,) = rows_of(BestCuDnn("cudnn", library), case=case, rounds=1)  # type: ignore[arg-type]
     assert (row.status, row.message, row.rejected) == ("ok", "", {})
@@ -548,6 +556,30 @@ def test_cudnn_is_tried_in_every_way() -> None:
         assert {choice.math_type for choice in choices} == set(api.MATH_TYPES)
     half = [choice for choice in found["float16"] if choice.math_precision == "float16"]
     assert {choice.algorithm for choice in half} == {"standard"}
+
+
+def test_a_first_contact_has_time_for_few_of_them() -> None:
+    ways = {
+        precision: [
+            (choice.algorithm, choice.math_type)
+            for choice in cudnn_peer.choices(replace(TINY, precision=precision), quick=True)
+        ]
+        for precision in PRECISIONS
+    }
+    algorithms = ("standard", "persist static", "persist static small H")
+    maths = {"float32": "fma", "tfloat32": "tensor op, conversion"}
+    for precision, found in ways.items():
+        assert found == [(name, maths.get(precision, "tensor op")) for name in algorithms]
+    assert [str(case) for case in CASE_SETS["short"]] == [
+        f"{scenario}/{precision}/lstm:{size}"
+        for precision, size in (
+            ("bfloat16", "1024,16,768"),
+            ("float16", "1024,16,768"),
+            ("bfloat16", "256,16,256"),
+        )
+        for scenario in ("inference", "training")
+    ]
+    assert set(CASE_SETS["short"]) <= set(TABLE)
 
 
 def test_without_cudnn_the_peer_is_unavailable() -> None:

@@ -102,6 +102,13 @@ def test_another_version(library: Path) -> None:
     assert shown.endswith("install the two in the same version")
 
 
+def test_products_of_the_plain_kernel_are_counted(library: Path) -> None:
+    code = "import fusedrnn; print(fusedrnn.info()['cuda_plain_products'])"
+    assert run("-c", code) == "0"
+    shown = run("-c", code, FUSEDRNN_CUDA_LIBRARY=library, FAKE_CUDA_PLAIN_PRODUCTS=3)
+    assert shown == "3"
+
+
 def test_no_device(library: Path) -> None:
     why = "there is no CUDA driver here"
     environment = {"FUSEDRNN_CUDA_LIBRARY": library, "FAKE_CUDA_DEVICES": 0}

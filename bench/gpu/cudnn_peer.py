@@ -34,8 +34,19 @@ class Choice:
         return f"{self.algorithm}, {self.math_type}, {self.math_precision}"
 
 
-def choices(case: Case) -> list[Choice]:
-    """Everything that cuDNN may accept for the case."""
+def choices(case: Case, quick: bool = False) -> list[Choice]:
+    """Everything that cuDNN may accept for the case.
+
+    If `quick`, without the algorithm that is compiled at run time and is slower where another
+    persistent one is accepted, and with the one maths type that says what the case allows.
+    """
+    if quick:
+        math_type = {"float32": "fma", "tfloat32": "tensor op, conversion"}
+        return [
+            Choice(algorithm, math_type.get(case.precision, "tensor op"), "float32")
+            for algorithm in api.ALGORITHMS
+            if algorithm != "persist dynamic"
+        ]
     found = [
         Choice(algorithm, math_type, "float32")
         for algorithm, math_type in itertools.product(api.ALGORITHMS, api.MATH_TYPES)
@@ -64,7 +75,7 @@ class BestCuDnn(Peer):
                 eager_too=True,
                 group=choice.algorithm,
             )
-            for choice in choices(case)
+            for choice in choices(case, self.quick)
         ]
 
     def _job(self, choice: Choice, problems: Sequence[Problem]) -> Job:

@@ -40,7 +40,12 @@ class Variant:
 
 
 class Peer(abc.ABC):
-    """A library. Making one raises UnavailableError where it is missing."""
+    """A library. Making one raises UnavailableError where it is missing.
+
+    `quick`: of its ways to run a case, those alone that are likely to be the fastest.
+    """
+
+    quick = False
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -26,8 +26,9 @@ COMPARED = MappingProxyType(
 )
 
 
-def make_peer(name: str) -> Peer:
+def make_peer(name: str, quick: bool = False) -> Peer:
     """The peer of that name; raises UnavailableError where its library is missing."""
     module, cls = PEERS[name]
     peer: Peer = getattr(importlib.import_module(f"{__package__}.{module}"), cls)(name)
+    peer.quick = quick
     return peer

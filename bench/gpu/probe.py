@@ -1,6 +1,6 @@
-"""What the GPU can do: copies, products, launches, and the native probes where they were built.
+"""What the GPU can do: the native probes where they were built, then copies, products, launches.
 
-`python bench/gpu/probe.py [--build DIR]` prints a line a figure: name, value, unit.
+`python bench/gpu/probe.py [--package DIR]` prints a line a figure: name, value, unit.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.peers.base import require
 # Kernels in a row for the gap between two launches.
 LAUNCHES = 200
 NATIVE = "fusedrnn_probes"
+ROUNDS = 2000  # of each native probe
 
 
 def launch_gaps(clock: Any) -> dict[str, float]:
@@ -40,14 +41,14 @@ def launch_gaps(clock: Any) -> dict[str, float]:
     return found
 
 
-def native(build: Path, seconds: float = 20) -> list[str]:
+def native(package: Path, rounds: int = ROUNDS, seconds: float = 20) -> list[str]:
     """The lines of the native probes, or a line that says why there are none."""
-    programs = [path for path in build.rglob(NATIVE) if path.is_file()]
-    if not programs:
+    program = package / NATIVE
+    if not program.is_file():
         return [f"{NATIVE}: not built"]
     try:
         done = subprocess.run(
-            [programs[0]], check=False, capture_output=True, text=True, timeout=seconds
+            [program, str(rounds)], check=False, capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
         said = error.stdout or b""
@@ -59,16 +60,21 @@ def native(build: Path, seconds: float = 20) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench/gpu/probe.py", description=__doc__)
-    parser.add_argument("--build", type=Path, help="where the native probes were built")
+    parser.add_argument("--package", type=Path, help="where the native probes are")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of them, default %(default)s")
+    parser.add_argument("--native-only", action="store_true")
     options = parser.parse_args(arguments)
+    lines = native(options.package, options.rounds) if options.package else []
+    print("\n".join(lines), flush=True)
+    failed = any(line.startswith(NATIVE) for line in lines)
+    if options.native_only:
+        return int(failed)
     torch = require("torch")
     if not torch.cuda.is_available():
         print("PyTorch sees no CUDA device")
         return 3
     facts = device.facts()
     print(f"gpu {facts.get('gpu')}, driver {facts.get('driver')}")
-    if options.build:
-        print("\n".join(native(options.build)), flush=True)
     clock = CudaClock()
     for name, microseconds in launch_gaps(clock).items():
         print(f"{name} {microseconds:.2f} us", flush=True)
@@ -77,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for precision, rate in rates["gemm_tflops"].items():
         print(f"gemm_{precision} {rate} TFLOP/s")
     print(f"clocks {device.clocks()}")
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

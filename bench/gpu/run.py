@@ -20,11 +20,14 @@ from bench.gpu.harness import Harness, Settings
 from bench.gpu.peer import Peer, UnavailableError
 from bench.gpu.peers import PEERS, make_peer
 from bench.gpu.records import Row, Run, load_runs
+from bench.gpu.rehearsal import HostClock
 from bench.gpu.scenarios import CASE_SETS, Case, parse_cases
 from bench.gpu.summary import HEAD, case_line, summary_lines
-from bench.gpu.timing import CudaClock
+from bench.gpu.timing import Clock, CudaClock
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+# What a rehearsal on the CPU runs in the place of any other cases.
+REHEARSED = ("training/bfloat16/lstm:8,3,32",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         _print_list()
         return 0
-    if why := _no_gpu():
+    if options.rehearse:
+        options.cases, options.ceilings = [*REHEARSED], False
+    elif why := _no_gpu():
         print(f"not measured: {why}", file=sys.stderr)
         return 3
     facts = device.facts()
@@ -47,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = parse_cases(options.cases)
     if options.resume and before is not None:
         cases = [case for case in cases if case not in set(before.cases)]
-    peers, skipped = _load(options.peers)
+    peers, skipped = _load(options.peers, options.quick)
     settings = Settings(rounds=options.rounds, round_time=options.round_time)
-    clock = CudaClock()
-    harness = Harness(peers, settings, clock)
+    clock: Clock = HostClock() if options.rehearse else CudaClock()
+    harness = Harness(peers, settings, clock, device="cpu" if options.rehearse else "cuda")
     run = Run(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         commands=(_command(options),),
@@ -70,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(row.status in ("wrong", "failed") for row in saved.rows) else 0
 
 
-def _ceilings(clock: CudaClock, before: Run | None) -> dict[str, Any]:
+def _ceilings(clock: Clock, before: Run | None) -> dict[str, Any]:
     """Rates of this GPU; those that the file holds need no second measurement."""
     return before.ceilings if before and before.ceilings else device.ceilings(clock)
 
@@ -125,13 +130,13 @@ def _no_gpu() -> str:
     return "" if torch.cuda.is_available() else "PyTorch sees no CUDA device"
 
 
-def _load(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
+def _load(names: Sequence[str], quick: bool = False) -> tuple[list[Peer], dict[str, str]]:
     """The peers that are here, and why the others are not."""
     peers: list[Peer] = []
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            peers.append(make_peer(name))
+            peers.append(make_peer(name, quick))
         except (UnavailableError, RuntimeError) as why:
             skipped[name] = str(why)
             print(f"skipped {name}: {why}")
@@ -172,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--merge", action="store_true", help="keep the cases of that file that do not run now")
     add("--resume", action="store_true", help="the same, and run only cases that it lacks")
     add("--no-ceilings", dest="ceilings", action="store_false", help="no copy, no products")
+    add("--quick", action="store_true", help="of each peer the likely fastest ways alone")
+    add("--rehearse", action="store_true", help="one small case on the CPU, without a GPU")
     add("--list", action="store_true", help="list cases and peers, and stop")
     return parser
 
@@ -203,6 +210,7 @@ def _command(options: argparse.Namespace) -> str:
         words.append(f"--peers {','.join(options.peers)}")
     words.append(f"--cases {' '.join(options.cases)}")
     words.append(f"--rounds {options.rounds} --round-time {options.round_time}")
+    words += ["--quick"] if options.quick else []
     return " ".join(words)
 
 

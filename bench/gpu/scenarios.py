@@ -136,9 +136,15 @@ def _table() -> tuple[Case, ...]:
 
 
 TABLE = _table()
+# What a first contact has time for.
+SHORT = (
+    *_cases((ANCHOR,), ("lstm",), ("bfloat16", "float16")),
+    *_cases((SIZES[6],), ("lstm",), ("bfloat16",)),
+)
 CASE_SETS = MappingProxyType(
     {
         "table": TABLE,
+        "short": SHORT,
         "few": tuple(_cases(FEW_SIZES, ("lstm", "gru"), ("bfloat16", "float32"))),
         "smoke": (
             *_cases((TINY,), precisions=("float32", "bfloat16")),

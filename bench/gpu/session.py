@@ -1,7 +1,8 @@
 """Runs parts of work one after the other within a time limit, and keeps what each one leaves.
 
 A part is a command. It may fail or take too long without ending the session; what it wrote is on
-the disk by then, and so is the record of all parts before it.
+the disk by then, and so is the record of all parts before it. Parts of the background all begin
+with the first one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 # Lines of the summary in all, and seconds that a part needs to be worth a start.
-MOST_LINES = 100
+MOST_LINES = 60
 LEAST_SECONDS = 5.0
 # Between one request to end and the next, more forceful one.
 GRACE_SECONDS = 10.0
@@ -26,8 +29,10 @@ GRACE_SECONDS = 10.0
 class Part:
     """One command.
 
-    `command` gets the seconds that the part has: `most`, or what is left of the session. It runs
-    only after the parts named in `needs` have succeeded. `summarise` makes lines of its output.
+    `command` gets the seconds that the part has: `most`, or what is left of the session but for
+    the seconds that it `leaves` to later parts. It runs only after the parts named in `needs` have
+    succeeded, and in the `background` beside all others, which cannot need it. `summarise` makes
+    lines of its output.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Part:
     most: float
     needs: tuple[str, ...] = ()
     summarise: Callable[[str], list[str]] = lambda text: last_lines(text, 6)
+    background: bool = False
+    leaves: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,20 +61,51 @@ def run_parts(
     limit: float,
     environment: Mapping[str, str] | None = None,
     now: Callable[[], float] = time.monotonic,
+    saved: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
 ) -> list[Outcome]:
-    """Run what the limit (in seconds) leaves time for; session.json is written after each part."""
+    """Run what the limit (in seconds) leaves time for, and return it in the order of its ends.
+
+    After each part session.json is written in `folder`, where the logs are, and `saved` is called.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     started = now()
     outcomes: list[Outcome] = []
-    for number, part in enumerate(parts):
-        left = limit - (now() - started)
-        outcome = _blocked(part, outcomes, left) or _run(
-            part, min(part.most, left), folder / f"{number}-{part.name}.log", environment, now
-        )
+    logs = {part.name: folder / f"{number}-{part.name}.log" for number, part in enumerate(parts)}
+
+    def end(outcome: Outcome) -> None:
         outcomes.append(outcome)
         print(f"{now() - started:6.1f} s  {outcome.name}: {outcome.status}", flush=True)
         _save(outcomes, folder)
+        saved(outcomes)
+
+    beside = [part for part in parts if part.background]
+    with ThreadPoolExecutor(max(len(beside), 1)) as pool:
+        running = [
+            pool.submit(_run, part, min(part.most, limit), logs[part.name], environment, now)
+            for part in beside
+        ]
+        for part in parts:
+            if part.background:
+                continue
+            left = limit - (now() - started) - part.leaves
+            end(
+                _blocked(part, outcomes, left)
+                or _run(part, min(part.most, left), logs[part.name], environment, now)
+            )
+            running = _collected(running, end)
+        for future in running:
+            end(future.result())
     return outcomes
+
+
+def _collected(
+    running: Sequence[Future[Outcome]], end: Callable[[Outcome], None]
+) -> list[Future[Outcome]]:
+    """Those that still run; of the others `end` gets what they found."""
+    ended = [future for future in running if future.done()]
+    for future in ended:
+        end(future.result())
+    return [future for future in running if future not in ended]
 
 
 def _blocked(part: Part, outcomes: Sequence[Outcome], left: float) -> Outcome | None:
@@ -130,6 +168,15 @@ def _save(outcomes: Sequence[Outcome], folder: Path) -> None:
     records = [asdict(outcome) for outcome in outcomes]
     partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     partial.replace(folder / "session.json")
+
+
+def archive(folder: Path, out: Path) -> None:
+    """Replace the archive `out` (tar.gz) by one of the folder's files as they are now."""
+    partial = out.with_name(out.name + ".partial")
+    with tarfile.open(partial, "w:gz") as file:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            file.add(path, str(path.relative_to(folder)))
+    partial.replace(out)
 
 
 def summary(outcomes: Sequence[Outcome], most: int = MOST_LINES) -> list[str]:

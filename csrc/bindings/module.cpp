@@ -25,7 +25,8 @@ py::dict info() {
                   py::arg("isas_compiled") = system.isas_compiled,
                   py::arg("threads") = system.threads,
                   py::arg("cpus_available") = system.cpus_available,
-                  py::arg("cuda_devices") = system.cuda_devices, py::arg("cuda") = system.cuda);
+                  py::arg("cuda_devices") = system.cuda_devices, py::arg("cuda") = system.cuda,
+                  py::arg("cuda_plain_products") = system.cuda_plain_products);
 }
 
 void set_threads(py::handle object) {

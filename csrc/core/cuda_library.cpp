@@ -168,6 +168,11 @@ std::vector<std::string> cuda_devices(std::string& about) {
   return devices;
 }
 
+int64_t cuda_plain_products() {
+  const CudaPlugin* const plugin = found().plugin;
+  return plugin == nullptr ? 0 : plugin->plain_products();
+}
+
 void require_cuda_device(const Name& name, DLDevice device) {
   const int32_t id = device.device_id;
   if (id >= 0 && (usable.load(std::memory_order_relaxed) & bit_of(id)) != 0) return;

@@ -2,6 +2,7 @@
 // the devices that it sees.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,9 @@ void check_cuda(const CudaPlugin& plugin, fusedrnn_status status);
 // Usable devices: "cuda:0: NVIDIA H200, compute capability 9.0, 139.8 GiB", ... `about`: the
 // library, or why no device can be used. Never throws for lack of a library, a driver or a device.
 std::vector<std::string> cuda_devices(std::string& about);
+
+// CudaPlugin::plain_products; 0 where there is no library.
+int64_t cuda_plain_products();
 
 // Throws where the device that `name` lies on cannot be used: Error(FUSEDRNN_UNAVAILABLE).
 void require_cuda_device(const Name& name, DLDevice device);

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 8;
+constexpr int32_t kCudaPluginVersion = 9;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -88,6 +88,9 @@ struct CudaPlugin {
   fusedrnn_status (*order)(int32_t device, void* earlier, void* later);
   // The device that memory lies on; -1 for the host's.
   fusedrnn_status (*device_of)(const void* memory, int32_t* device);
+  // How many products of this process were cuBLASLt's to compute, as far as the environment asks,
+  // and are the plain kernel's. Replays of a graph do not count again.
+  int64_t (*plain_products)();
 };
 
 using CudaPluginEntry = const CudaPlugin* (*)();

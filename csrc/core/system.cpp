@@ -23,7 +23,8 @@ SystemInfo system_info() {
                   .threads = cpu::get_num_threads(),
                   .cpus_available = cpu::available_cpus(),
                   .cuda_devices = {},
-                  .cuda = {}};
+                  .cuda = {},
+                  .cuda_plain_products = cuda_plain_products()};
   info.cuda_devices = cuda_devices(info.cuda);
   return info;
 }

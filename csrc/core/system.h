@@ -17,6 +17,7 @@ struct SystemInfo {
   int cpus_available = 0;
   std::vector<std::string> cuda_devices;
   std::string cuda;  // the CUDA library, or why no device can be used
+  int64_t cuda_plain_products = 0;
 };
 SystemInfo system_info();
 

@@ -138,6 +138,7 @@ constexpr CudaPlugin kPlugin = {
         [](const void* memory, int32_t* device) {
           return at_door([&] { *device = device_of_address(memory); });
         },
+    .plain_products = plain_products,
 };
 
 }  // namespace

@@ -21,6 +21,7 @@ class _Info(TypedDict):
     cpus_available: int
     cuda_devices: list[str]
     cuda: str
+    cuda_plain_products: int
 
 # cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
 # heads, constants, noise

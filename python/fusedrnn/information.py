@@ -21,8 +21,10 @@ def info() -> dict[str, Any]:
     dict
         "version"; "isa", the CPU instruction set in use, "isas_available" and "isas_compiled";
         "threads", the most that a call uses, and "cpus_available"; "cuda_devices", those that can
-        be used, and under "cuda" the CUDA library, or why there is none; "python" and "numpy",
-        their versions.
+        be used, and under "cuda" the CUDA library, or why there is none; "cuda_plain_products",
+        how many products of this process were cuBLASLt's to compute and are the plain kernel's,
+        which is slower (0 where FUSEDRNN_CUDA_GEMM=plain asks for it; replays of a graph do not
+        count again); "python" and "numpy", their versions.
     """
     return {**_core.info(), "python": platform.python_version(), "numpy": np.__version__}
 

@@ -208,6 +208,8 @@ fusedrnn_status device_of(const void*, int32_t* device) {
   return FUSEDRNN_OK;
 }
 
+int64_t plain_products() { return setting("FAKE_CUDA_PLAIN_PRODUCTS", 0); }
+
 }  // namespace
 }  // namespace fusedrnn
 
@@ -234,6 +236,7 @@ __attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda
       release,
       order,
       device_of,
+      plain_products,
   };
   return &plugin;
 }

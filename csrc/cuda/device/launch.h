@@ -47,6 +47,18 @@ inline unsigned fill_attributes(const LaunchShape& shape, cudaLaunchAttribute (&
   return count;
 }
 
+inline cudaLaunchConfig_t configuration(const LaunchShape& shape,
+                                        cudaLaunchAttribute (&attributes)[2]) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(shape.grid_x), static_cast<unsigned>(shape.grid_y),
+                        static_cast<unsigned>(shape.grid_z));
+  config.blockDim = dim3(static_cast<unsigned>(shape.block));
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = attributes;
+  config.numAttrs = fill_attributes(shape, attributes);
+  return config;
+}
+
 }  // namespace launch_detail
 
 // Arguments are converted to the kernel's parameters and copied before the call returns. Throws
@@ -56,14 +68,8 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, cudaStream_t stream,
   static_assert(sizeof...(P) == sizeof...(A), "an argument for each parameter");
   std::tuple<P...> parameters(std::forward<A>(args)...);
   cudaLaunchAttribute attributes[2] = {};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.grid_x), static_cast<unsigned>(shape.grid_y),
-                        static_cast<unsigned>(shape.grid_z));
-  config.blockDim = dim3(static_cast<unsigned>(shape.block));
-  config.dynamicSmemBytes = shape.shared_bytes;
+  cudaLaunchConfig_t config = launch_detail::configuration(shape, attributes);
   config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = launch_detail::fill_attributes(shape, attributes);
   const void* const function = reinterpret_cast<const void*>(kernel);
   launch_detail::ask_for_more_than_usual(function, shape);
   std::apply(
@@ -75,6 +81,21 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, cudaStream_t stream,
               std::string("launch of ") + shape.name);
       },
       parameters);
+}
+
+// How many clusters of that shape the device runs at once; 0 where it can run none. Needs sm_90.
+template <class... P>
+int active_clusters(void (*kernel)(P...), const LaunchShape& shape) {
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  launch_detail::ask_for_more_than_usual(function, shape);
+  cudaLaunchAttribute attributes[2] = {};
+  const cudaLaunchConfig_t config = launch_detail::configuration(shape, attributes);
+  int count = 0;
+  if (cudaOccupancyMaxActiveClusters(&count, function, &config) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
 }
 
 }  // namespace fusedrnn::cuda::device

@@ -195,6 +195,8 @@ void CublasLtGemm::run(const Product& p, void* workspace, cudaStream_t stream) {
 void CublasLtGemm::multiply(const Product& p, void* workspace, cudaStream_t stream) {
   const std::shared_ptr<const Plan> plan = plan_of(p);
   if (!plan->possible) {
+    note_plain_product(p, plan->lasting ? "cuBLASLt has no algorithm"
+                                        : "cuBLASLt could not be asked for an algorithm");
     plain_.run(p, nullptr, stream);
     return;
   }
@@ -208,6 +210,7 @@ void CublasLtGemm::multiply(const Product& p, void* workspace, cudaStream_t stre
                   plan->b.get(), beta, p.c.data, plan->c.get(), p.c.data, plan->c.get(),
                   &plan->algo, workspace, kWorkspaceBytes, stream);
   if (status == kNotSupported) {  // an algorithm that was offered may still be refused
+    note_plain_product(p, "cuBLASLt refused its algorithm");
     plain_.run(p, nullptr, stream);
     return;
   }

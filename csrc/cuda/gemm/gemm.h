@@ -53,4 +53,10 @@ Gemm& gemm_of_device(int device);
 // cublaslt, else cuBLASLt where it is found.
 std::string gemm_description();
 
+// Notes that the plain kernel computes a product that was cuBLASLt's; `why`: a text that stays.
+void note_plain_product(const Product& product, const char* why);
+
+// How many have been noted; the description says what the latest was.
+int64_t plain_products();
+
 }  // namespace fusedrnn::cuda

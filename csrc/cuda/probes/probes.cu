@@ -15,7 +15,8 @@ namespace {
 
 constexpr int kRepetitions = 5;  // the fastest counts
 constexpr int kHopper = 9;
-constexpr size_t kSharedBytes = 1024;  // more than any probe takes
+constexpr size_t kSharedBytes = 1024;        // more than the probes of one word take
+constexpr size_t kWeightBytes = 200 * 1024;  // of a block that keeps its share of the weights
 
 class Scratch {
  public:
@@ -66,20 +67,22 @@ class Clock {
   cudaEvent_t start_ = nullptr, end_ = nullptr;
 };
 
+void keep() {}
+
 class Probes {
  public:
   explicit Probes(int rounds) : rounds_(rounds) {}
 
-  // launch(n): n rounds, which leave expected(n). The difference between many rounds and few is
-  // free of the launch itself.
-  template <class Launch, class Expected>
+  // launch(n): n rounds, which leave expected(n), after reset(). The difference between many rounds
+  // and few is free of the launch itself.
+  template <class Launch, class Expected, class Reset = void (*)()>
   void measure(const std::string& name, int rounds_of_one, const Launch& launch,
-               const Expected& expected) {
+               const Expected& expected, const Reset& reset = keep) {
     const int few = rounds_ / 10;
-    const double many_ns = fastest(rounds_, launch, expected),
-                 few_ns = fastest(few, launch, expected);
+    const double many_ns = fastest(rounds_, launch, expected, reset),
+                 few_ns = fastest(few, launch, expected, reset);
     const double each = (many_ns - few_ns) / (rounds_ - few) / rounds_of_one;
-    std::printf("%s %.1f ns\n", name.c_str(), each);
+    std::printf("%s %.2f ns\n", name.c_str(), each);
     std::fflush(stdout);
   }
 
@@ -87,11 +90,12 @@ class Probes {
   bool all_right() const { return all_right_; }
 
  private:
-  template <class Launch, class Expected>
-  double fastest(int rounds, const Launch& launch, const Expected& expected) {
+  template <class Launch, class Expected, class Reset>
+  double fastest(int rounds, const Launch& launch, const Expected& expected, const Reset& reset) {
     double least = 0;
     for (int i = 0; i < kRepetitions; ++i) {
       scratch_.clear();
+      reset();
       const double ns = clock_.nanoseconds([&] { launch(rounds); });
       least = i == 0 || ns < least ? ns : least;
       const uint32_t found = scratch_.read(), wanted = expected(rounds);
@@ -180,6 +184,62 @@ void probe_clusters(Probes& probes) {
       [](int n) { return 2 * static_cast<uint32_t>(n); });
 }
 
+template <int kBlocks>
+void probe_exchange_in_cluster(Probes& probes) {
+  constexpr size_t kBytes = 2 * kBlocks * kThreads * sizeof(uint64_t) + 64;
+  const device::LaunchShape shape{.grid_x = kBlocks,
+                                  .block = kThreads,
+                                  .shared_bytes = kBytes,
+                                  .cluster = kBlocks,
+                                  .name = "exchange"};
+  const device::LaunchShape full{.grid_x = kBlocks,
+                                 .block = kThreads,
+                                 .shared_bytes = kWeightBytes,
+                                 .cluster = kBlocks,
+                                 .name = "full"};
+  const std::string suffix = "_" + std::to_string(kBlocks);
+  std::printf("active_clusters%s_of_200KB %d clusters\n", suffix.c_str(),
+              device::active_clusters(cluster_exchange<kBlocks>, full));
+  probes.measure(
+      "cluster_exchange" + suffix, 1,
+      [&](int n) {
+        device::launch(cluster_exchange<kBlocks>, shape, nullptr, probes.scratch().result(), n);
+      },
+      [](int) { return static_cast<uint32_t>(kBlocks * kThreads); });
+}
+
+void probe_exchange_over_grid(Probes& probes, int multiprocessors, int rounds) {
+  const device::LaunchShape shape{
+      .grid_x = multiprocessors, .block = kThreads, .cooperative = true, .name = "slots"};
+  const size_t bytes = static_cast<size_t>(rounds) * static_cast<size_t>(multiprocessors) * kSlots *
+                       sizeof(device::Bits128);
+  void* slots = nullptr;
+  check(cudaMalloc(&slots, bytes), "cudaMalloc");
+  probes.measure(
+      "grid_exchange", 1,
+      [&](int n) {
+        device::launch(grid_exchange, shape, nullptr, static_cast<device::Bits128*>(slots),
+                       probes.scratch().result(), n);
+      },
+      [multiprocessors](int) { return static_cast<uint32_t>(multiprocessors * kThreads); },
+      [&] { check(cudaMemsetAsync(slots, 0xff, bytes, nullptr), "cudaMemsetAsync"); });
+  check(cudaFree(slots), "cudaFree");
+}
+
+void probe_mma(Probes& probes, int multiprocessors) {
+  constexpr int kChains = 8, kWarps = kThreads / device::kWarp;
+  const auto sum = [](int n) { return 16 * static_cast<uint32_t>(n); };
+  uint32_t* const result = probes.scratch().result();
+  const device::LaunchShape one_warp{.grid_x = 1, .block = device::kWarp, .name = "mma"};
+  probes.measure(
+      "mma_n8_latency", 1,
+      [&](int n) { device::launch(mma_chains<1>, one_warp, nullptr, result, n); }, sum);
+  const device::LaunchShape all{.grid_x = multiprocessors, .block = kThreads, .name = "mma"};
+  probes.measure(
+      "mma_n8_one_sm_each", kChains * kWarps,
+      [&](int n) { device::launch(mma_chains<kChains>, all, nullptr, result, n); }, sum);
+}
+
 int run(int rounds) {
   int id = 0, major = 0, multiprocessors = 0;
   check(cudaGetDevice(&id), "cudaGetDevice");
@@ -187,9 +247,24 @@ int run(int rounds) {
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, id),
         "multiprocessors");
   Probes probes(rounds);
-  probe_grid(probes, multiprocessors);
-  if (major >= kHopper) probe_clusters(probes);
-  return probes.all_right() ? 0 : 1;
+  bool all_ran = true;
+  const auto attempt = [&all_ran](const auto& probe) {
+    try {
+      probe();
+    } catch (const std::exception& error) {  // one that cannot run keeps none of the others away
+      std::fprintf(stderr, "%s\n", error.what());
+      all_ran = false;
+    }
+  };
+  attempt([&] { probe_grid(probes, multiprocessors); });
+  attempt([&] { probe_exchange_over_grid(probes, multiprocessors, rounds); });
+  attempt([&] { probe_mma(probes, multiprocessors); });
+  if (major >= kHopper) {
+    attempt([&] { probe_clusters(probes); });
+    attempt([&] { probe_exchange_in_cluster<8>(probes); });
+    attempt([&] { probe_exchange_in_cluster<16>(probes); });
+  }
+  return all_ran && probes.all_right() ? 0 : 1;
 }
 
 }  // namespace

@@ -288,11 +288,15 @@ void test_algorithms_are_asked_for_again() {
   Call call(one, {});
   refuse(1);
   const int64_t before = products_asked_for();
+  const int64_t plain_before = plugin().plain_products();
   require(call.infer(), one);
   CHECK_EQUAL(products_asked_for(), before);
+  const int64_t plain_after = plugin().plain_products();
+  CHECK(plain_after > plain_before);  // nobody has asked for them
   refuse(0);
   require(call.infer(), one);
   CHECK(products_asked_for() > before);
+  CHECK_EQUAL(plugin().plain_products(), plain_after);
 }
 
 void test_a_failure_in_a_capture() {

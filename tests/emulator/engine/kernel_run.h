@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -62,7 +63,7 @@ class KernelRun {
   size_t ready_first_ = 0;
   size_t live_ = 0;
   uint64_t polls_ = 0;
-  std::vector<std::function<void()>> copies_;  // under way
+  std::deque<std::function<void()>> copies_;  // under way; taken from its front where in order
   std::string error_;
 };
 

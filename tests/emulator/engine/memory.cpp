@@ -41,12 +41,8 @@ Allocation& Memory::allocate(size_t bytes, int device) {
 }
 
 unsigned char* Memory::take(size_t bytes) {
-  std::vector<unsigned char*>& unused = unused_[rounded(bytes)];
-  if (!unused.empty()) {
-    unsigned char* const data = unused.back();
-    unused.pop_back();
-    return data;
-  }
+  std::set<unsigned char*>& unused = unused_[rounded(bytes)];
+  if (!unused.empty()) return unused.extract(unused.begin()).value();
   void* const block = std::aligned_alloc(kAlignment, rounded(bytes) + 2 * kGuard);
   if (block == nullptr) throw Fault{cudaErrorMemoryAllocation, ""};
   return static_cast<unsigned char*>(block) + kGuard;
@@ -95,7 +91,7 @@ void Memory::set_quarantine(size_t bytes) {
 }
 
 void Memory::leave_quarantine(const Released& released) {
-  unused_[rounded(released.bytes)].push_back(released.data);
+  unused_[rounded(released.bytes)].insert(released.data);
   if (!poisoned(released.data - kGuard, rounded(released.bytes) + 2 * kGuard)) {
     throw Fault{cudaErrorIllegalAddress, "written after its release: " + described(released.bytes)};
   }

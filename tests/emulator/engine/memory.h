@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,8 +65,9 @@ class Memory {
   std::deque<Released> quarantine_;
   size_t quarantined_bytes_ = 0;
   size_t quarantine_limit_ = size_t{1} << 20;  // compared at every wait
-  std::map<size_t, std::vector<unsigned char*>>
-      unused_;  // by size; the last released is used first
+  // By size. The lowest address first, as in PyTorch's allocator: calls that release all of theirs
+  // get the same ones again.
+  std::map<size_t, std::set<unsigned char*>> unused_;
   size_t live_bytes_ = 0;
   int64_t fail_after_ = -1;
 };

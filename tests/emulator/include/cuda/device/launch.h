@@ -22,4 +22,14 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, cudaStream_t stream,
         std::string("launch of ") + shape.name);
 }
 
+// As many as its multiprocessors have room for, a block each.
+template <class... P>
+int active_clusters(void (*)(P...), const LaunchShape& shape) {
+  int device = 0, multiprocessors = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "multiprocessors");
+  return multiprocessors / shape.cluster;
+}
+
 }  // namespace fusedrnn::cuda::device

@@ -1,0 +1,89 @@
+"""A session without a GPU: problems in the emulator's memory, calls timed by the host's clock.
+
+What the figures say means nothing; that every command of a session starts, ends and is understood
+does. The emulator's arrays are those of tests/emulator.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..peers.base import UnavailableError, require
+from .scenarios import Problem
+from .smoke import Place
+
+TESTS = Path(__file__).resolve().parent.parent.parent / "tests"
+LIBRARY = "FUSEDRNN_CUDA_LIBRARY"
+
+
+class EmulatedPlace(Place):
+    """The library's emulated device: arrays of its own there, tensors of PyTorch here."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        if not os.environ.get(LIBRARY):
+            raise UnavailableError(f"expected the emulated library in {LIBRARY}, found none")
+        sys.path.append(str(TESTS))
+        import fusedrnn.cuda_arrays  # noqa: PLC0415
+        from emulator.array import EmulatedArray, EmulatedKind  # noqa: PLC0415
+        from emulator.library import Emulator  # noqa: PLC0415
+
+        self._torch = require("torch")
+        self._array = EmulatedArray
+        self._emulator = Emulator(Path(os.environ[LIBRARY]))
+        self._emulator.call("set_quarantine", 0)  # addresses come again, as from other allocators
+        fusedrnn.cuda_arrays.register(EmulatedArray, EmulatedKind(self._emulator))
+
+    def given(self, problem: Problem) -> Problem:
+        tensors = {name: self._emulated(tensor) for name, tensor in problem.tensors.items()}
+        lengths = None if problem.lengths is None else self._emulated(problem.lengths)
+        return replace(problem, tensors=tensors, lengths=lengths)
+
+    def _emulated(self, tensor: Any) -> Any:
+        bits = tensor.numpy() if tensor.dtype != self._torch.bfloat16 else _bfloat16(tensor)
+        return self._array.from_numpy(self._emulator, np.ascontiguousarray(bits))
+
+    def address(self, array: Any) -> int:
+        return int(array.address)
+
+    def settle(self) -> None:
+        self._emulator.synchronize()
+
+    def read(self, array: Any) -> Any:
+        values = array.to_numpy()
+        if error := self._emulator.last_error():
+            raise RuntimeError(error)
+        if values.dtype.name != "bfloat16":
+            return self._torch.from_numpy(np.array(values))
+        bits = np.array(values).view(np.int16)
+        return self._torch.from_numpy(bits).view(self._torch.bfloat16)
+
+
+def _bfloat16(tensor: Any) -> Any:
+    """As NumPy's extension type."""
+    import ml_dtypes  # noqa: PLC0415 (the tests' own)
+
+    return tensor.view(require("torch").int16).numpy().view(ml_dtypes.bfloat16)
+
+
+class HostClock:
+    """Times calls on the CPU; a graph is the call itself."""
+
+    def capture(self, call: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
+        return call, call()
+
+    def seconds(self, calls: Sequence[Callable[[], Any]], count: int) -> list[float]:
+        found = []
+        for number in range(count):
+            started = time.perf_counter()
+            calls[number % len(calls)]()
+            found.append(time.perf_counter() - started)
+        return found
