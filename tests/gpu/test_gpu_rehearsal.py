@@ -37,6 +37,7 @@ def test_a_session_runs_from_end_to_end(library: Any, tmp_path: Path) -> None:
     (programs / "compute-sanitizer").chmod(0o755)
     environment = os.environ | {
         "FUSEDRNN_CUBLASLT": str(emulated.parent / "backend" / "libfake_cublaslt.so"),
+        "OMP_NUM_THREADS": "1",  # PyTorch's threads wait for longer than such problems take
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("FUSEDRNN_EMULATOR_SEED", None)

@@ -14,6 +14,7 @@ namespace fusedrnn::cuda::probes {
 namespace {
 
 constexpr int kRepetitions = 5;  // the fastest counts
+constexpr int kFewRounds = 100;  // fewer measure nothing, and are not repeated
 constexpr int kHopper = 9;
 constexpr size_t kSharedBytes = 1024;        // more than the probes of one word take
 constexpr size_t kWeightBytes = 200 * 1024;  // of a block that keeps its share of the weights
@@ -93,7 +94,8 @@ class Probes {
   template <class Launch, class Expected, class Reset>
   double fastest(int rounds, const Launch& launch, const Expected& expected, const Reset& reset) {
     double least = 0;
-    for (int i = 0; i < kRepetitions; ++i) {
+    const int repetitions = rounds_ < kFewRounds ? 1 : kRepetitions;
+    for (int i = 0; i < repetitions; ++i) {
       scratch_.clear();
       reset();
       const double ns = clock_.nanoseconds([&] { launch(rounds); });
