@@ -212,8 +212,10 @@ py::array transposed_of(py::handle x) {
   const int64_t S = size(0), columns = size(1) * size(2) * size(3);
   const New<Real> result({size(1), size(2), size(3), S});
   const Real* const from = dense<Real>("x", x, {S, size(1), size(2), size(3)});
-  const ReleasedGil no_gil;
-  nn::kernels<Real>().transpose(from, S, columns, result.data);
+  {
+    const ReleasedGil no_gil;
+    nn::kernels<Real>().transpose(from, S, columns, result.data);
+  }
   return result.array;
 }
 
@@ -238,8 +240,10 @@ py::array dropout_of(py::handle x, double rate, uint64_t seed) {
   call.to = {y.data, call.B * call.n, call.n};
   call.rate = rate;
   call.seed = seed;
-  const ReleasedGil no_gil;
-  cpu::drop(call);
+  {
+    const ReleasedGil no_gil;
+    cpu::drop(call);
+  }
   return y.array;
 }
 
