@@ -76,7 +76,8 @@ class BlockCache {
   int64_t allocations_ = 0;            // of this window
 };
 
-// The memory of a result, a tape or a call's scratch, from a cache that the process has.
+// The memory of a result, a tape or a call's scratch: from a cache that the process has, below
+// 64 KiB from what the thread has released of late.
 class Block {
  public:
   Block() = default;
@@ -94,7 +95,8 @@ class Block {
   size_t bytes_ = 0;  // what was allocated, at least what was asked for
 };
 
-// Gives what the process's cache keeps back to the system; returns how many bytes.
+// Gives what the process's cache keeps back to the system; returns how many bytes. Threads keep
+// their small blocks, at most 256 KiB each.
 size_t release_memory();
 
 // Cuts memory into aligned pieces, in the order in which they are asked for. Without memory it only
