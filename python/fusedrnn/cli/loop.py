@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-import fusedrnn
 from fusedrnn.cli import results
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.errors import CommandError, TrainingError
 from fusedrnn.cli.interrupt import Interrupt
 from fusedrnn.cli.progress import Progress
 from fusedrnn.cli.run import Run
+from fusedrnn.models import clipped_step
 
 WARM_UP = 50
 DECAY_FROM = 150
@@ -48,16 +48,15 @@ def update(run: Run) -> tuple[float, float, int]:
         If the loss or a gradient is no longer finite.
     """
     values, number = run.task.values, run.update
+    run.optimizer.lr = learning_rate(values["lr"], number + 1)
     with np.errstate(over="ignore", invalid="ignore"):  # reported below, once
         loss, gradients, amount = run.task.loss_and_gradients(number)
-        norm = fusedrnn.clip_grad_norm(gradients, values["clip"])
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(
-                f"training diverged at update {number + 1}: "
-                f"loss {loss:g}, gradient norm {norm:g}; try a smaller --lr"
+        try:
+            norm = clipped_step(
+                run.optimizer, loss, gradients, values["clip"], f"update {number + 1}"
             )
-        run.optimizer.lr = learning_rate(values["lr"], number + 1)
-        run.optimizer.step(gradients)
+        except FloatingPointError as error:
+            raise TrainingError(f"{error}; try a smaller --lr") from None
     return loss, norm, amount
 
 

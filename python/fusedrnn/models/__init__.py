@@ -25,7 +25,7 @@ from fusedrnn.models.forecaster import Forecaster
 from fusedrnn.models.parts import Decoder, Encoder, Model
 from fusedrnn.models.seq2seq import Seq2Seq
 from fusedrnn.models.sequences import Symbols, beam_search, draw, pad
-from fusedrnn.models.training import Training
+from fusedrnn.models.training import Training, clipped_step
 from fusedrnn.models.writers import Captioner, Sketcher
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Tagger",
     "Training",
     "beam_search",
+    "clipped_step",
     "draw",
     "pad",
 ]

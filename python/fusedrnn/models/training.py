@@ -19,6 +19,37 @@ from fusedrnn.schedules import Schedule
 RECENT = 50
 
 
+def clipped_step(
+    optimizer: Any, loss: float, gradients: dict[str, Any], clip: float, what: str
+) -> float:
+    """Make a step with clipped gradients; return their norm before.
+
+    Parameters
+    ----------
+    optimizer : Adam, or another of fusedrnn's
+    loss : float
+    gradients : dict of str to array
+        By name; they are clipped in place.
+    clip : float
+        Limit of the norm of all of them together; inf: none.
+    what : str
+        The step, as the error names it.
+
+    Raises
+    ------
+    FloatingPointError
+        Where loss or gradients are not finite: training diverged at `what`. Nothing has been
+        written to parameters then.
+    """
+    norm = fusedrnn.clip_grad_norm(gradients, clip)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise FloatingPointError(
+            f"training diverged at {what}: loss {loss:g}, gradient norm {norm:g}"
+        )
+    optimizer.step(gradients)
+    return norm
+
+
 class Training:
     """Makes steps of Adam on a model, which can be saved between any two and resumed to the bit.
 
@@ -80,13 +111,8 @@ class Training:
         ) as bar:  # fmt: skip
             while self.step < until:
                 loss, gradients, *rest = self.model.loss_and_gradients(*batch(self))
-                norm = fusedrnn.clip_grad_norm(gradients, self.clip)
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise FloatingPointError(
-                        f"training diverged at step {self.step + 1}: "
-                        f"loss {loss:g}, gradient norm {norm:g}"
-                    )
-                self.optimizer.step(gradients)
+                what = f"step {self.step + 1}"
+                clipped_step(self.optimizer, loss, gradients, self.clip, what)
                 self.step += 1
                 self.state = rest[0] if rest else None
                 losses = [*losses[1 - RECENT :], loss]
