@@ -130,6 +130,18 @@ def test_results_outlive_everything(kind: str) -> None:
     del churn
 
 
+def test_given_gradients_come_back() -> None:
+    """Of whatever kind they are; only new ones are of the kind of x."""
+    problem, upstream = problem_of("gru", "float32", batch=4, hidden_size=33)
+    _, tape = forward("gru", **convert(problem, "torch"))
+    expected = backward("gru", tape, **upstream)
+    dx = np.empty_like(problem["x"])
+    grads = backward("gru", tape, **upstream, out={"dx": dx})
+    assert grads["dx"] is dx
+    assert isinstance(grads["dw_ih"], torch.Tensor)
+    same_bits({"dx": dx}, {"dx": as_numpy(expected["dx"])})
+
+
 def test_an_array_still_being_computed() -> None:
     """JAX returns before its results are there."""
     a, mean = jax.numpy.ones((600, 600), "float32"), jax.numpy.full((600, 600), 1 / 600, "float32")

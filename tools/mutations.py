@@ -44,8 +44,8 @@ WORK = ROOT / "build" / "mutations"
 SITE = WORK / "site"
 VARIABLE = "FUSEDRNN_MUTATION"
 COPIED = ("CMakeLists.txt", "pyproject.toml", "cmake", "csrc", "python")
-# Of the machine, the benchmarks or the tests themselves.
-LEFT_OUT = re.compile(r"test_(bench|cuda_build|gpu|oracle|hello)")
+# Of the machine, the C library, the benchmarks or the tests themselves.
+LEFT_OUT = re.compile(r"test_(bench|cuda_build|examples_native|gpu|oracle|hello)")
 TEST = r"(tests/[^\s\[]+(?:\[.*?\])?)"  # in pytest's summary; parameters may have spaces
 LIMIT = 900  # seconds for the tests of a mistake: one that hangs is found
 
