@@ -122,7 +122,9 @@ class Forward {
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
                    tiles.weights = weights;
                    for_products<F>(registers_, context_.p.B, vectors,
-                                   SumTiles<F>{tiles, sums, numbers}, some, rows, step.turned);
+                                   SumTiles<F>{tiles, sums + some.begin * rows.size() * numbers,
+                                               numbers, some, some.begin},
+                                   some, rows, step.turned);
                  });
     }
     const Rows<RowNorm<Real>> norms = context_.norms_at(step.of_step);
@@ -155,10 +157,58 @@ class Forward {
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
     ForwardMapper<F> mapper(context_, step, stage, arrays);
-    for_products<F>(registers_, context_.p.B,
-                    stage_vectors(context_.shape, context_.shape.stages[stage]),
-                    ForwardTiles<F>{context_, step, stage, weights, maps_[stage], mapper}, panels,
-                    step.rows, step.turned);
+    const ForwardTiles<F> tiles{context_, step, stage, weights, maps_[stage], mapper};
+    const int vectors = stage_vectors(context_.shape, context_.shape.stages[stage]);
+    const int64_t together = panels_together(step.rows.size());
+    if (together > 0 && gathers(step.rows.size(), vectors, panels, together)) {
+      walk_groups(tiles, vectors, panels, together);
+    } else {
+      for_products<F>(registers_, context_.p.B, vectors, tiles, panels, step.rows, step.turned);
+    }
+  }
+
+  // The panels that a map takes at once; none where the rows alone are too many. Small steps notice
+  // a division.
+  FUSEDRNN_MEMBER int64_t panels_together(int64_t rows) {
+    if (rows != rows_together_) {
+      rows_together_ = rows;
+      panels_together_ = kTileNumbers<F> / (rows * context_.panel_units);
+    }
+    return panels_together_;
+  }
+
+  // Whether these are more than a tile has by itself. Of a tile of several panels a map that
+  // converts nothing is done before the weights of the next one have come.
+  FUSEDRNN_MEMBER static bool gathers(int64_t rows, int vectors, Range panels, int64_t together) {
+    static constexpr TileRows<F> kHighest;
+    if (rows > kHighest.of[vectors]) return true;
+    const int64_t wide = tile_panels<F>(static_cast<int>(rows), vectors);
+    return (F::kConverts || wide == 1) && together > wide && panels.size() > wide;
+  }
+
+  // Products of as many panels as a map takes at once, where rows are few: what a map costs before
+  // its first row is as much as one or two of them.
+  FUSEDRNN_MEMBER void walk_groups(const ForwardTiles<F>& tiles, int vectors, Range panels,
+                                   int64_t together) {
+    alignas(64) Real sums[kTileNumbers<F> * kMostVectors];
+    const Range rows = tiles.step.rows;
+    const bool turned = tiles.step.turned;
+    const int64_t groups = panels.size() <= together ? 1 : blocks_of(panels.size(), together);
+    const auto group = [&](int64_t i) FUSEDRNN_LAMBDA {
+      const int64_t begin = panels.begin + (turned ? groups - 1 - i : i) * together;
+      return Range{begin, panels.end - begin < together ? panels.end : begin + together};
+    };
+    for (int64_t i = 0; i < groups; ++i) {
+      const Range some = group(i), next = group(i + 1 < groups ? i + 1 : i);
+      const Tile all{some.begin, some.size(), rows.begin, rows.size(), 0, some.begin};
+      if (tiles.multiplies() && tiles.any_valid(all)) {
+        for_products<F>(registers_, context_.p.B, vectors,
+                        SumTiles<F>{tiles, sums, vectors * F::V::width, some,
+                                    turned ? next.end - 1 : next.begin},
+                        some, rows, turned);
+      }
+      tiles.mapper.run(all, tiles.map, sums);
+    }
   }
 
   // One step with weights that stay packed: both products of a few panels, then those of the next
@@ -202,6 +252,7 @@ class Forward {
   const ForwardMap<Real>* const maps_;  // of the cell's stages
   Registers& registers_;
   ForwardArrays<Real> arrays_[kMaxStages];
+  int64_t rows_together_ = 0, panels_together_ = 0;
 };
 
 template <class F>

@@ -119,10 +119,12 @@ struct ForwardTiles {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
-    if (stage.operand != cells::Operand::none && any_valid(tile)) {
-      multiply(tile, sums, tile.rows * numbers);
-    }
+    if (multiplies() && any_valid(tile)) multiply(tile, sums, tile.rows * numbers);
     mapper.run(tile, map, sums + tile.repeated * numbers);
+  }
+
+  FUSEDRNN_MEMBER bool multiplies() const {
+    return context.shape.stages[index].operand != cells::Operand::none;
   }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.
@@ -166,17 +168,22 @@ struct ForwardTiles {
   }
 };
 
-// The product of a stage whose map waits for its norms: all panels, [panel][row][vectors].
+// Products alone, whose map takes several tiles at once: [panel][row][vectors].
 template <class F>
 struct SumTiles {
   const ForwardTiles<F>& tiles;
   typename F::Real* sums;
   int64_t numbers;  // of a panel and row
+  Range panels;     // whose sums these are
+  int64_t ahead;    // the panel that comes after them
 
   void run(const Tile& tile) const {
     if (!tiles.any_valid(tile)) return;
     const int64_t panel_numbers = tiles.step.rows.size() * numbers;
-    tiles.multiply(tile, sums + tile.panel * panel_numbers + tile.first_row() * numbers,
+    Tile next = tile;
+    if (tile.ahead == tile.panel) next.ahead = ahead;
+    tiles.multiply(next,
+                   sums + (tile.panel - panels.begin) * panel_numbers + tile.first_row() * numbers,
                    panel_numbers);
   }
 };

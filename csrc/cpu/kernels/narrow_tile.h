@@ -252,11 +252,13 @@ class NarrowForward {
       Edge* const y = kSameOutside ? nullptr : rows.at(tile.row + m, 0);
       if (whole && shows_h_) {
         for (int64_t i = 0; i < units.padded; i += V::width) {
-          V::load(src + i).store(y + i);
+          Edge rounded[V::width];
+          V::load(src + i).store(rounded);
+          __builtin_memcpy(y + i, rounded, sizeof rounded);
           if constexpr (kSame<Edge, typename F::State>) {
-            __builtin_memcpy(h + i, y + i, V::width * sizeof(Edge));
+            __builtin_memcpy(h + i, rounded, sizeof rounded);
           } else {
-            V::load(y + i).store(h + i);
+            V::load(rounded).store(h + i);
           }
         }
       } else {
