@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstring>
-#include <exception>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/errors.h"
+#include "bindings/fast_function.h"
 #include "bindings/gil.h"
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
@@ -89,15 +89,12 @@ py::tuple load(const py::bytes& path) {
 
 // --- steps of plain arrays ---
 //
-// They do without what a call through pybind11 costs: for a small cell that is several times the
-// step itself. So a step is a builtin function that gets its arguments as a C array, reads NumPy's
-// structs instead of asking for attributes, and does nothing but recognise arrays that can be used
-// as they lie, NumPy's and those of bindings/plain_arrays.h. For whatever else comes the Python
-// layer makes such arrays, and finds the words for wrong ones.
+// A step reads NumPy's structs instead of asking for attributes, and does nothing but recognise
+// arrays that can be used as they lie, NumPy's and those of bindings/plain_arrays.h. For whatever
+// else comes the Python layer makes such arrays, and finds the words for wrong ones.
 
 using NumPy = py::detail::npy_api;
 
-constexpr const char* kCapsuleName = "fusedrnn.fast_step";
 constexpr int kReadable = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_;
 constexpr int kWritable = kReadable | NumPy::NPY_ARRAY_WRITEABLE_;
 constexpr py::ssize_t kAnyBatch = -1;
@@ -123,6 +120,11 @@ struct StepArrays {
 
 class FastStep {
  public:
+  static constexpr const char* kName = "fast_step";
+  static constexpr const char* kDoc =
+      "fast_step(x_t, state, out): a step of plain arrays, or None.";
+  static constexpr Py_ssize_t kArguments = 3;
+
   explicit FastStep(std::shared_ptr<const Frozen> frozen)
       : frozen_(std::move(frozen)),
         network_(frozen_->network),
@@ -144,7 +146,8 @@ class FastStep {
   FastStep& operator=(const FastStep&) = delete;
 
   // (y, state), or None where the arguments are not what this knows.
-  py::object run(PyObject* x, PyObject* state, PyObject* out) const {
+  py::object call(PyObject* const* arguments) const {
+    PyObject *const x = arguments[0], *const state = arguments[1], *const out = arguments[2];
     StepArrays arrays;
     if (!read(x, kReadable, {kAnyBatch, I_}, arrays, arrays.x)) return py::none();
     arrays.B = static_cast<py::ssize_t>(arrays.x.size) / (I_ * item_);
@@ -320,31 +323,8 @@ class FastStep {
   mutable std::atomic<Workspace*> spare_{nullptr};
 };
 
-PyObject* fast_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  try {
-    if (count != 3)
-      throw_type_error("fast_step: expected 3 arguments, got " + std::to_string(count));
-    const auto* step = static_cast<const FastStep*>(PyCapsule_GetPointer(self, kCapsuleName));
-    return step->run(arguments[0], arguments[1], arguments[2]).release().ptr();
-  } catch (const std::exception&) {
-    py::detail::try_translate_exceptions();
-    return nullptr;
-  }
-}
-
-// PyMethodDef has one type of function for all calling conventions.
-PyMethodDef fast_step_method = {
-    "fast_step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fast_step)),
-    METH_FASTCALL, "fast_step(x_t, state, out): a step of plain arrays, or None."};
-
 py::object make_step(const std::shared_ptr<Frozen>& frozen) {
-  auto step = std::make_unique<FastStep>(frozen);
-  const py::capsule self(step.get(), kCapsuleName,
-                         [](void* p) { delete static_cast<FastStep*>(p); });
-  step.release();
-  PyObject* function = PyCFunction_NewEx(&fast_step_method, self.ptr(), nullptr);
-  if (function == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(function);
+  return make_fast(std::make_unique<FastStep>(frozen));
 }
 
 }  // namespace

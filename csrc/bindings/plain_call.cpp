@@ -1,25 +1,23 @@
 // Calls of layers and cells in inference with arrays that can be used as they lie
 // (bindings/plain_arrays.h): the whole way in and out without a call of Python's.
-#include <exception>
 #include <memory>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/fast_function.h"
 #include "bindings/gil.h"
 #include "bindings/pass.h"
 #include "bindings/plain_arrays.h"
 #include "bindings/register.h"
+#include "bindings/run_states.h"
 #include "core/error.h"
 #include "core/frozen.h"
 #include "core/memory.h"
 
 namespace fusedrnn::bindings {
 namespace {
-
-constexpr const char* kPlainCallName = "fusedrnn.plain_call";
 
 // How the arrays of a call lie; what has no axis B gets one.
 enum class Axes {
@@ -32,34 +30,28 @@ enum class Axes {
 // One array [R,B,n] for each state of the cell, and a part of it for each run.
 struct StateViews {
   explicit StateViews(const Network& network)
-      : parts(static_cast<size_t>(network.num_states)), list(parts.size(), nullptr) {}
+      : runs(static_cast<int64_t>(network.runs.size())), parts(network) {}
 
   // Whether the state's view is of all runs.
-  bool cut(const Network& network, int state) {
-    const PlainArray& all = whole[state];
-    const DLTensor& t = all.tensor();
-    if (t.ndim != 3 || t.shape[0] != static_cast<int64_t>(network.runs.size())) return false;
-    for (const Run& run : network.runs) {
-      const auto number = static_cast<size_t>(run.first_state + state);
-      DLTensor& part = parts[number];
-      part = t;
-      part.ndim = 2;
-      ++part.shape;
-      ++part.strides;
-      const int64_t offset = network.number_of(run) * t.strides[0] * item_size(t);
-      part.data = static_cast<char*>(t.data) + offset;
-      list[number] = &part;
-    }
+  bool cut(int state) {
+    const DLTensor& t = whole[state].tensor();
+    if (t.ndim != 3 || t.shape[0] != runs) return false;
+    parts.cut_runs(state, t);
     return true;
   }
 
+  const int64_t runs;
   PlainArray whole[kMaxStates];
-  std::vector<DLTensor> parts;
-  std::vector<DLTensor*> list;
+  RunStates parts;
 };
 
 class PlainCall {
  public:
+  static constexpr const char* kName = "plain_call";
+  static constexpr const char* kDoc =
+      "plain_call(parameters, x, state, axes): a call of plain arrays, or None.";
+  static constexpr Py_ssize_t kArguments = 4;
+
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
   PlainCall(NetworkPointer network, py::tuple names)
       : network_(std::move(network)),
@@ -70,6 +62,13 @@ class PlainCall {
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
+  py::object call(PyObject* const* arguments) const {
+    const int64_t axes = int_argument("axes", arguments[3]);
+    if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
+    return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes));
+  }
+
+ private:
   // (y, state), of a cell the state alone; None where the arguments are not what this knows.
   py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects,
                  Axes axes) const {
@@ -124,7 +123,7 @@ class PlainCall {
       void* data = nullptr;
       states[s] = results.make(dtype, shape, &data);
       after.whole[s].set(data, dtype, {runs, B, n});
-      after.cut(*network_, s);
+      after.cut(s);
     }
 
     // Without the GIL somebody may put other parameters in the place of these.
@@ -154,7 +153,7 @@ class PlainCall {
         if (!before.whole[s].see(state, long_work)) return py::none();
         if (axes == Axes::cell) before.whole[s].insert_axis(0);
         if (!batched) before.whole[s].insert_axis(1);
-        if (!before.cut(*network_, s)) return py::none();
+        if (!before.cut(s)) return py::none();
       }
     }
 
@@ -163,9 +162,9 @@ class PlainCall {
     args.network = network_.get();
     args.x = &x.tensor();
     args.parameters = weight_list.data();
-    if (state_objects != Py_None) args.states = before.list.data();
+    args.states = before.parts.list();
     args.y = &y.tensor();
-    args.states_n = after.list.data();
+    args.states_n = after.parts.list();
     fusedrnn_status status = FUSEDRNN_OK;
     {
       std::optional<ReleasedGil> no_gil;
@@ -184,43 +183,14 @@ class PlainCall {
     return py::make_tuple(std::move(y_object), std::move(state));
   }
 
- private:
   NetworkPointer network_;
   py::tuple names_;
   int64_t work_;  // multiply-adds of a step of one sequence
   int states_;
 };
 
-PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  try {
-    if (count != 4) {
-      throw_type_error("plain_call: expected 4 arguments, got " + std::to_string(count));
-    }
-    const auto* call = static_cast<const PlainCall*>(PyCapsule_GetPointer(self, kPlainCallName));
-    const int64_t axes = int_argument("axes", arguments[3]);
-    if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    return call->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes))
-        .release()
-        .ptr();
-  } catch (const std::exception&) {
-    py::detail::try_translate_exceptions();
-    return nullptr;
-  }
-}
-
-// PyMethodDef has one type of function for all calling conventions.
-PyMethodDef plain_call_method = {
-    "plain_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&plain_call)),
-    METH_FASTCALL, "plain_call(parameters, x, state, axes): a call of plain arrays, or None."};
-
 py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
-  auto call = std::make_unique<PlainCall>(network, std::move(names));
-  const py::capsule self(call.get(), kPlainCallName,
-                         [](void* p) { delete static_cast<PlainCall*>(p); });
-  call.release();
-  PyObject* function = PyCFunction_NewEx(&plain_call_method, self.ptr(), nullptr);
-  if (function == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(function);
+  return make_fast(std::make_unique<PlainCall>(network, std::move(names)));
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // The states of a call, as Python has them and as core wants them.
 #pragma once
 
-#include <algorithm>
 #include <type_traits>
 #include <vector>
 
 #include "bindings/pass.h"
+#include "bindings/run_states.h"
 #include "core/tensor.h"
 
 namespace fusedrnn::bindings {
@@ -58,7 +58,8 @@ class States {
          const std::vector<bool>* wanted = nullptr)
       : network_(form.network),
         stacked_(form.stacked),
-        arrays_(static_cast<size_t>(states_of_runs(network_))) {
+        arrays_(static_cast<size_t>(states_of_runs(network_))),
+        parts_(network_) {
     const Objects objects("states", tuple, arrays_.size());
     const bool batched = of == sequences && !form.unbatched;
     for (size_t s = 0; s < arrays_.size(); ++s) {
@@ -84,7 +85,7 @@ class States {
 
   // Null where there is no array at all.
   typename Arrays<Array>::Tensor const* tensors() const {
-    return stacked_ ? list_.data() : arrays_.tensors();
+    return stacked_ ? parts_.list() : arrays_.tensors();
   }
   py::tuple objects() const { return arrays_.objects(); }
   bool has(size_t s) const { return arrays_.tensors()[s] != nullptr; }
@@ -111,30 +112,16 @@ class States {
     check_shape(name, t, shape);
   }
 
-  // One slice of a stacked array for each run.
   void cut() {
-    if (!stacked_) return;
-    slices_.resize(static_cast<size_t>(network_.num_states));
-    list_.resize(slices_.size(), nullptr);
-    network_.for_states([&](const Run& run, int s, int number) {
-      const DLTensor* t = arrays_.tensors()[s];
-      if (t == nullptr) return;
-      DLTensor& slice = slices_[static_cast<size_t>(number)];
-      slice = *t;
-      --slice.ndim;
-      ++slice.shape;
-      ++slice.strides;  // of arrays of ours, which have them
-      const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);
-      if (slice.data != nullptr) slice.data = static_cast<char*>(slice.data) + offset;
-      list_[static_cast<size_t>(number)] = &slice;
-    });
+    for (size_t s = 0; stacked_ && s < arrays_.size(); ++s) {
+      if (has(s)) parts_.cut_runs(static_cast<int>(s), *arrays_.tensors()[s]);
+    }
   }
 
   const Network& network_;
   const bool stacked_;
   Arrays<Array> arrays_;
-  std::vector<DLTensor> slices_;
-  std::vector<typename Arrays<Array>::Tensor> list_;
+  RunStates parts_;
 };
 
 // The states beyond h of every step, of a function's run or of the runs that write a stack's y.
@@ -143,14 +130,16 @@ class StateSequences {
  public:
   // `tuple`: None, or an array or None for each of them.
   StateSequences(const Form& form, const StateNames& names, py::handle tuple, Place* place)
-      : form_(form), arrays_(tuple.is_none() ? 0 : size_t(states_of_runs(form.network) - 1)) {
+      : arrays_(tuple.is_none() ? 0 : size_t(states_of_runs(form.network) - 1)),
+        parts_(form.network) {
     if (tuple.is_none()) return;
     const int count = static_cast<int>(arrays_.size());
     const Objects objects("sequences", tuple, arrays_.size());
     for (int s = 1; s <= count; ++s) {
       const Name name = names.of(form.network, form.stacked, s, 1, count);
       const auto i = static_cast<size_t>(s - 1);
-      const int64_t width = form.network.runs.front().state_size(s) * last_runs();
+      const int64_t runs = form.stacked ? count_writing_y(form.network) : 1;
+      const int64_t width = form.network.runs.front().state_size(s) * runs;
       const Shape shape = form.sequence(width);
       if constexpr (std::is_same_v<Array, InputArray>) {
         arrays_.set(i, name, objects[i], ElementKind::floating, place);
@@ -165,9 +154,7 @@ class StateSequences {
     cut();
   }
 
-  typename Arrays<Array>::Tensor const* tensors() const {
-    return list_.empty() ? nullptr : list_.data();
-  }
+  typename Arrays<Array>::Tensor const* tensors() const { return parts_.list(); }
   py::tuple objects() const { return arrays_.objects(); }
 
   void make_readable() {
@@ -176,50 +163,15 @@ class StateSequences {
   }
 
  private:
-  bool is_last(const Run& run) const { return run.writes + 1 == form_.network.rows.size(); }
-  int64_t last_runs() const {
-    return form_.stacked ? std::ranges::count_if(form_.network.runs,
-                                                 [&](const Run& run) { return is_last(run); })
-                         : 1;
-  }
-
-  // Some columns of an array for each run.
   void cut() {
-    if (arrays_.size() == 0) return;
-    const auto states = static_cast<size_t>(form_.network.num_states);
-    slices_.resize(states);
-    list_.resize(states, nullptr);
-    int64_t before = 0;  // runs that write the last row as well
-    for (const Run& run : form_.network.runs) {
-      if (!is_last(run)) continue;
-      for (int s = 1; s < run.num_states(); ++s) {
-        const DLTensor* t = arrays_.tensors()[s - 1];
-        if (t == nullptr) continue;
-        const auto number = static_cast<size_t>(run.first_state + s);
-        auto& [slice, shape] = slices_[number];
-        slice = *t;
-        std::copy_n(t->shape, 2, shape);
-        shape[2] = run.state_size(s);
-        slice.shape = shape;
-        if (slice.data != nullptr) {
-          const int64_t offset = before * shape[2] * stride_of(*t, 2) * item_size(*t);
-          slice.data = static_cast<char*>(slice.data) + offset;
-        }
-        list_[number] = &slice;
-      }
-      ++before;
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+      const DLTensor* const t = arrays_.tensors()[i];
+      if (t != nullptr) parts_.cut_columns(static_cast<int>(i) + 1, *t);
     }
   }
 
-  struct Slice {
-    DLTensor tensor;
-    int64_t shape[3];
-  };
-
-  const Form form_;
   Arrays<Array> arrays_;
-  std::vector<Slice> slices_;
-  std::vector<typename Arrays<Array>::Tensor> list_;
+  RunStates parts_;
 };
 
 }  // namespace fusedrnn::bindings

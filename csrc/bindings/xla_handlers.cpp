@@ -17,10 +17,10 @@
 // comes before lengths.
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
 #include <vector>
 
 #include "bindings/register.h"
+#include "bindings/run_states.h"
 #include "bindings/xla_frame.h"
 #include "core/network.h"
 
@@ -85,90 +85,50 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
                       dtype_of(frame.arguments), narrow(options[0]), narrow(options[1]));
 }
 
-// The arrays of a list that core counts, cut out of what a call has for all runs together.
-class Tensors {
+// A tensor for each parameter.
+class Parameters {
  public:
-  explicit Tensors(int count)
-      : tensors_(static_cast<size_t>(count)), list_(tensors_.size(), nullptr) {}
-
-  void parameters(xla::Places& places) {
-    for (size_t i = 0; i < list_.size(); ++i) list_[i] = places.next(tensors_[i]);
-  }
-
-  // Arrays [runs,...], one for each state of the cell.
-  void states(xla::Places& places, const Network& network) {
-    for (int s = 0; s < network.runs.front().num_states(); ++s) {
-      DLTensor whole{};
-      if (places.next(whole) == nullptr) continue;
-      const auto runs = static_cast<int64_t>(network.runs.size());
-      if (whole.ndim < 1 || whole.shape[0] != runs) {
-        refuse_value("states", "arrays of " + std::to_string(runs) + " runs", shape_text(whole));
-      }
-      const int64_t bytes = element_count(whole) / runs * item_size(whole);
-      for (const Run& run : network.runs) {
-        DLTensor& slice = put(run, s);
-        slice = whole;
-        --slice.ndim;
-        ++slice.shape;
-        if (bytes > 0) slice.data = static_cast<char*>(whole.data) + network.number_of(run) * bytes;
-      }
-    }
-  }
-
-  // Arrays [T,B,...] of the states beyond h, of the runs that write y.
-  void sequences(xla::Places& places, const Network& network) {
-    std::vector<const Run*> last;
-    for (const Run& run : network.runs) {
-      if (run.writes + 1 == network.rows.size()) last.push_back(&run);
-    }
-    const int states = network.runs.front().num_states();
-    slices_.resize(last.size() * static_cast<size_t>(states));
-    for (int s = 1; s < states; ++s) {
-      DLTensor whole{};
-      if (places.next(whole) == nullptr) continue;
-      for (size_t k = 0; k < last.size(); ++k) {
-        const int64_t width = last[k]->state_size(s);
-        const auto count = static_cast<int64_t>(last.size());
-        if (whole.ndim != 3 || whole.shape[2] != width * count) {
-          refuse_value("cells", "width " + std::to_string(width * count), shape_text(whole));
-        }
-        Slice& slice = slices_[static_cast<size_t>(s) * last.size() + k];
-        std::copy_n(whole.shape, 2, slice.shape);
-        slice.shape[2] = width;
-        slice.strides[0] = whole.shape[1] * whole.shape[2];
-        slice.strides[1] = whole.shape[2];
-        slice.strides[2] = 1;
-        DLTensor& tensor = put(*last[k], s);
-        tensor = whole;
-        tensor.shape = slice.shape;
-        tensor.strides = slice.strides;
-        if (whole.data != nullptr) {
-          tensor.data =
-              static_cast<char*>(whole.data) + static_cast<int64_t>(k) * width * item_size(whole);
-        }
-      }
-    }
+  Parameters(const Network& network, xla::Places& places)
+      : tensors_(static_cast<size_t>(network.num_parameters)) {
+    for (DLTensor& tensor : tensors_) list_.push_back(places.next(tensor));
   }
 
   DLTensor* const* list() const { return list_.data(); }
-  // As inputs.
-  const DLTensor* const* read() const { return list_.data(); }
 
  private:
-  struct Slice {
-    int64_t shape[3], strides[3];
-  };
-
-  DLTensor& put(const Run& run, int s) {
-    const auto number = static_cast<size_t>(run.first_state + s);
-    list_[number] = &tensors_[number];
-    return tensors_[number];
-  }
-
   std::vector<DLTensor> tensors_;
   std::vector<DLTensor*> list_;
-  std::vector<Slice> slices_;
 };
+
+// Arrays [runs,...], one for each state of the cell.
+RunStates states_of(const Network& network, xla::Places& places) {
+  RunStates parts(network);
+  const auto runs = static_cast<int64_t>(network.runs.size());
+  for (int s = 0; s < network.runs.front().num_states(); ++s) {
+    DLTensor whole{};
+    if (places.next(whole) == nullptr) continue;
+    if (whole.ndim < 1 || whole.shape[0] != runs) {
+      refuse_value("states", "arrays of " + std::to_string(runs) + " runs", shape_text(whole));
+    }
+    parts.cut_runs(s, whole);
+  }
+  return parts;
+}
+
+// Arrays [T,B,...] of the states beyond h, of the runs that write y.
+RunStates sequences_of(const Network& network, xla::Places& places) {
+  RunStates parts(network);
+  for (int s = 1; s < network.runs.front().num_states(); ++s) {
+    DLTensor whole{};
+    if (places.next(whole) == nullptr) continue;
+    const int64_t width = network.runs.front().state_size(s) * count_writing_y(network);
+    if (whole.ndim != 3 || whole.shape[2] != width) {
+      refuse_value("cells", "width " + std::to_string(width), shape_text(whole));
+    }
+    parts.cut_columns(s, whole);
+  }
+  return parts;
+}
 
 uint64_t seed_of(xla::Places& places) {
   DLTensor tensor{};
@@ -199,14 +159,11 @@ struct Call {
         network(network_of(frame, options)),
         arguments("arguments", frame.arguments, frame.attributes),
         results("results", frame.results, frame.attributes),
-        parameters(network.num_parameters),
-        states(network.num_states),
-        reset_states(network.num_states),
+        given_x(arguments.next(x)),
+        parameters(network, arguments),
+        states(states_of(network, arguments)),
+        reset_states(states_of(network, arguments)),
         dropout(xla::Attribute(frame.attributes, "dropout").number()) {
-    arguments.next(x);
-    parameters.parameters(arguments);
-    states.states(arguments, network);
-    reset_states.states(arguments, network);
     for (size_t i = 0; i < 3; ++i) given[i] = arguments.next(masks[i]);
     seed = seed_of(arguments);
   }
@@ -216,8 +173,8 @@ struct Call {
     Args args{};
     args.size = sizeof args;
     args.network = &network;
-    args.x = &x;
-    args.parameters = parameters.read();
+    args.x = given_x;
+    args.parameters = parameters.list();
     args.lengths = given[0];
     args.mask = given[1];
     args.resets = given[2];
@@ -237,8 +194,9 @@ struct Call {
   Network network;
   xla::Places arguments, results;
   DLTensor x{}, masks[3];
-  const DLTensor* given[3];
-  Tensors parameters, states, reset_states;
+  const DLTensor *given_x, *given[3];
+  Parameters parameters;
+  RunStates states, reset_states;
   double dropout;
   uint64_t seed = 0;
 };
@@ -247,14 +205,13 @@ fusedrnn_status forward(const xla::CallFrame& frame) {
   Call call(frame);
   call.arguments.finish();
   auto args = call.args<fusedrnn_forward_args>();
-  args.states = call.states.read();
-  args.reset_states = call.reset_states.read();
+  args.states = call.states.list();
+  args.reset_states = call.reset_states.list();
   args.padding = narrow(call.options[2]);
   DLTensor y{};
-  Tensors states_n(call.network.num_states), sequences(call.network.num_states);
   args.y = call.results.next(y);
-  states_n.states(call.results, call.network);
-  sequences.sequences(call.results, call.network);
+  const RunStates states_n = states_of(call.network, call.results);
+  const RunStates sequences = sequences_of(call.network, call.results);
   const Bytes reserve = reserve_of(call.results);
   args.reserve = reserve.data;
   args.reserve_bytes = reserve.size;
@@ -272,19 +229,16 @@ fusedrnn_status backward(const xla::CallFrame& frame) {
   args.reserve_bytes = reserve.size;
   DLTensor dy{}, dx{};
   const Network& network = call.network;
-  Tensors dstates_n(network.num_states), dsequences(network.num_states);
   args.dy = call.arguments.next(dy);
-  dstates_n.states(call.arguments, network);
-  dsequences.sequences(call.arguments, network);
+  const RunStates dstates_n = states_of(network, call.arguments);
+  const RunStates dsequences = sequences_of(network, call.arguments);
   call.arguments.finish();
-  args.dstates_n = dstates_n.read();
-  args.dstate_sequences = dsequences.read();
-  Tensors dparameters(network.num_parameters), dstates(network.num_states);
-  Tensors dresets(network.num_states);
+  args.dstates_n = dstates_n.list();
+  args.dstate_sequences = dsequences.list();
   args.dx = call.results.next(dx);
-  dparameters.parameters(call.results);
-  dstates.states(call.results, network);
-  dresets.states(call.results, network);
+  const Parameters dparameters(network, call.results);
+  const RunStates dstates = states_of(network, call.results);
+  const RunStates dresets = states_of(network, call.results);
   call.results.finish();
   args.dparameters = dparameters.list();
   args.dstates = dstates.list();

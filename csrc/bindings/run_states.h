@@ -1,0 +1,86 @@
+// States of all runs, which callers have in one array for each state of the cell, as core takes
+// them: a tensor for each run's part.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "core/network.h"
+#include "core/tensor.h"
+
+namespace fusedrnn::bindings {
+
+// Whether a run writes the last row.
+inline bool writes_y(const Network& network, const Run& run) {
+  return run.writes + 1 == network.rows.size();
+}
+inline int64_t count_writing_y(const Network& network) {
+  return std::ranges::count_if(network.runs,
+                               [&](const Run& run) { return writes_y(network, run); });
+}
+
+// The parts refer to the whole's memory and hold their own shapes.
+class RunStates {
+ public:
+  explicit RunStates(const Network& network) : network_(network) {}
+  RunStates(RunStates&&) = default;  // the parts stay where they are
+  RunStates& operator=(RunStates&&) = delete;
+
+  // [runs,...], of a rank and with as many runs as there are.
+  void cut_runs(int state, const DLTensor& whole) {
+    for (const Run& run : network_.runs) {
+      const int64_t before = network_.number_of(run) * stride_of(whole, 0);
+      Part& part = add(run, state, whole, before);
+      --part.tensor.ndim;
+      for (int i = 0; i < part.tensor.ndim; ++i) part.set_axis(i, whole, i + 1);
+    }
+  }
+
+  // [T,B,columns], those of the runs that write y side by side.
+  void cut_columns(int state, const DLTensor& whole) {
+    int64_t before = 0;
+    for (const Run& run : network_.runs) {
+      if (!writes_y(network_, run)) continue;
+      Part& part = add(run, state, whole, before * stride_of(whole, 2));
+      for (int i = 0; i < 3; ++i) part.set_axis(i, whole, i);
+      before += part.shape[2] = run.state_size(state);
+    }
+  }
+
+  // Null where nothing was cut.
+  DLTensor* const* list() const { return list_.empty() ? nullptr : list_.data(); }
+
+ private:
+  struct Part {
+    DLTensor tensor;
+    int64_t shape[kMaxRank], strides[kMaxRank];
+
+    void set_axis(int axis, const DLTensor& whole, int of_whole) {
+      shape[axis] = whole.shape[of_whole];
+      strides[axis] = stride_of(whole, of_whole);
+    }
+  };
+
+  // `offset`: of its first element.
+  Part& add(const Run& run, int state, const DLTensor& whole, int64_t offset) {
+    const auto count = static_cast<size_t>(network_.num_states);
+    parts_.resize(count);
+    list_.resize(count, nullptr);
+    const auto number = static_cast<size_t>(run.first_state + state);
+    Part& part = parts_[number];
+    part.tensor = whole;
+    part.tensor.shape = part.shape;
+    part.tensor.strides = part.strides;
+    if (whole.data != nullptr) {
+      part.tensor.data = static_cast<char*>(whole.data) + offset * item_size(whole);
+    }
+    list_[number] = &part.tensor;
+    return part;
+  }
+
+  const Network& network_;
+  std::vector<Part> parts_;
+  std::vector<DLTensor*> list_;
+};
+
+}  // namespace fusedrnn::bindings
