@@ -156,10 +156,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     # --- arrays of Python ---
     expression(
-        f"{BINDINGS}/states.h",
-        "const int64_t offset = network_.number_of(run) * stride_of(*t, 0) * item_size(*t);",
-        "stride_of(*t, 0)",
-        "t->shape[1] * t->shape[2]",
+        f"{BINDINGS}/run_states.h",
+        "const int64_t before = network_.number_of(run) * stride_of(whole, 0);",
+        "stride_of(whole, 0)",
+        "whole.shape[1] * whole.shape[2]",
         "states of several layers are read as if they lay dense",
         "layers",
     ),
