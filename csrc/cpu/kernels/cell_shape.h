@@ -14,7 +14,7 @@ constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
 constexpr int kMaxUnitVectors = 2, kMaxSaved = 13;
 constexpr int kMaxDeltas = 13;
-constexpr int kMaxNorms = 4;
+constexpr int kMaxNorms = 4, kMaxNormGates = 4;
 constexpr int kMaxVectorGradients = 24;
 
 // Rows [first * units, (first + gates) * units) of a parameter, and of the bias that is added.
@@ -198,6 +198,9 @@ consteval bool is_supported() {
   // So that panels of units and of recurrent weights, which have two vectors, cover each other.
   if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
   if (shape.norm_count > 0 && shape.unit_vectors != 1) return false;
+  for (int n = 0; n < shape.norm_count; ++n) {
+    if (shape.norms[n].gates > kMaxNormGates) return false;
+  }
   // Products are of stored blocks with saved vectors that are exact.
   for (int d = shape.deltas; d < Cell::kDeltas; ++d) {
     const int delta = cells::delta_product<Cell>(d).delta;

@@ -72,45 +72,55 @@ FUSEDRNN_INLINE Dual<R> inverse_sqrt(Dual<R> x) {
   return y;
 }
 
-// The mean of of(panel, gate), a vector or two each, over the gates and units of a norm's row, in
-// each lane. Four sums side by side, so that additions need not wait for each other.
-template <class V, class X, class Of>
-FUSEDRNN_INLINE X mean_over(const NormShape& norm, int64_t units, const Of& of) {
+// Calls run(Gates<norm.gates>{}), so that loops over the gates of a norm are of known length.
+template <int N>
+struct Gates {};
+template <class Run>
+FUSEDRNN_INLINE void with_gates(const NormShape& norm, const Run& run) {
+  static_assert(kMaxNormGates == 4);
+  switch (norm.gates) {
+    case 1: return run(Gates<1>{});
+    case 2: return run(Gates<2>{});
+    case 3: return run(Gates<3>{});
+    default: return run(Gates<4>{});
+  }
+}
+
+// The mean of of(panel, gate), a vector or two each, over N gates and the units of a row, in each
+// lane. Four sums side by side, so that additions need not wait for each other.
+template <class V, class X, int N, class Of>
+FUSEDRNN_INLINE X mean_over(Gates<N>, int64_t units, const Of& of) {
   constexpr int W = V::width;
   X sums[4] = {X::zero(), X::zero(), X::zero(), X::zero()};
   int64_t panel = 0;
   for (; (panel + 2) * W <= units; panel += 2) {
-    int g = 0;
-    for (; g + 2 <= norm.gates; g += 2) {
-      sums[0] = sums[0] + of(panel, g);
-      sums[1] = sums[1] + of(panel, g + 1);
-      sums[2] = sums[2] + of(panel + 1, g);
-      sums[3] = sums[3] + of(panel + 1, g + 1);
+    FUSEDRNN_UNROLL
+    for (int g = 0; g < N; ++g) {
+      sums[g % 2] = sums[g % 2] + of(panel, g);
+      sums[2 + g % 2] = sums[2 + g % 2] + of(panel + 1, g);
     }
-    if (g == norm.gates) continue;
-    sums[0] = sums[0] + of(panel, g);
-    sums[2] = sums[2] + of(panel + 1, g);
   }
   for (; panel * W < units; ++panel) {
     const int lanes = lanes_at<V>(panel * W, units);
-    for (int g = 0; g < norm.gates; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));
+    FUSEDRNN_UNROLL
+    for (int g = 0; g < N; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));
   }
   using Number = typename PlainOf<typename V::real>::type;
-  const X share = X::set(Number(1) / static_cast<Number>(norm.gates * units));
+  const X share = X::set(Number(1) / static_cast<Number>(N * units));
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
 }
 
 // `at(panel, gate)`: a vector of the numbers, of which those beyond `units` are anything.
-template <class V, class At>
-FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(const NormShape& norm, int64_t units,
+template <class V, int N, class At>
+FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(Gates<N> gates, int64_t units, double epsilon,
                                                       const At& at) {
   using Number = typename PlainOf<typename V::real>::type;
-  const V mean = mean_over<V, V>(norm, units, at);
-  const V variance = mean_over<V, V>(norm, units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+  const V mean = mean_over<V, V>(gates, units, at);
+  const V variance = mean_over<V, V>(gates, units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
     const V centred = at(panel, g) - mean;
     return centred * centred;
   });
-  const V spread = variance + V::set(static_cast<Number>(norm.epsilon));
+  const V spread = variance + V::set(static_cast<Number>(epsilon));
   return {first_lane(mean), inverse_sqrt(first_lane(spread))};
 }
 
@@ -129,23 +139,27 @@ FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range step
     const ForwardStep step(context, number, chunk_row);
     chunk_row += step.rows.size();
     const Rows<RowNorm<Real>> norms = context.norms_at(step.of_step);
-    for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
-      if (!is_valid(step.flags, row)) continue;
-      for (int n = 0; n < shape.norm_count; ++n) {
-        const NormShape& norm = shape.norms[n];
-        if (norm.of != cells::Normed::input) continue;
-        Real* const a = context.projection_at(0, step.chunk_row + row, numbers) + norm.first * W;
-        const auto at = [&](int64_t panel, int g)
-                            FUSEDRNN_LAMBDA { return a + panel * panel_numbers + g * W; };
-        const auto load = [&](int64_t panel, int g)
-                              FUSEDRNN_LAMBDA { return V::load(at(panel, g)); };
-        const RowNorm<Real> found = norm_of_row<V>(norm, H, load);
-        const cells::NormOf<V> of{V::set(found.mean), V::set(found.scale)};
-        for (int64_t panel = 0; panel * W < H; ++panel) {
-          for (int g = 0; g < norm.gates; ++g) of.of(load(panel, g)).store(at(panel, g));
+    for (int n = 0; n < shape.norm_count; ++n) {
+      const NormShape& norm = shape.norms[n];
+      if (norm.of != cells::Normed::input) continue;
+      with_gates(norm, [&]<int N>(Gates<N> gates) FUSEDRNN_LAMBDA {
+        for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
+          if (!is_valid(step.flags, row)) continue;
+          Real* const a =
+              context.projection_at(0, step.chunk_row + row, numbers) + int64_t{norm.first} * W;
+          const auto at = [&](int64_t panel, int g)
+                              FUSEDRNN_LAMBDA { return a + panel * panel_numbers + g * W; };
+          const RowNorm<Real> found = norm_of_row<V>(
+              gates, H, norm.epsilon,
+              [&](int64_t panel, int g) FUSEDRNN_LAMBDA { return V::load(at(panel, g)); });
+          const cells::NormOf<V> normed{V::set(found.mean), V::set(found.scale)};
+          for (int64_t panel = 0; panel * W < H; ++panel) {
+            FUSEDRNN_UNROLL
+            for (int g = 0; g < N; ++g) normed.of(V::load(at(panel, g))).store(at(panel, g));
+          }
+          *norms.at(row, n) = found;
         }
-        *norms.at(row, n) = found;
-      }
+      });
     }
   }
 }
@@ -167,30 +181,32 @@ FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index,
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index || norm.of == cells::Normed::input) continue;
-    for (int64_t row = 0; row < rows; ++row) {
-      if (!is_valid(arrays.flags, row)) continue;
-      RowNorm<Real>& found = *norms.at(row, n);
-      if (norm.of == cells::Normed::passed) {
-        const Real* const passed = arrays.passed.at(row, 0);
-        found = norm_of_row<V>(norm, H, [&](int64_t panel, int) FUSEDRNN_LAMBDA {
-          return V::load(passed + panel * W);
+    with_gates(norm, [&]<int N>(Gates<N> gates) FUSEDRNN_LAMBDA {
+      for (int64_t row = 0; row < rows; ++row) {
+        if (!is_valid(arrays.flags, row)) continue;
+        RowNorm<Real>& found = *norms.at(row, n);
+        const auto find = [&](const auto& at)
+                              FUSEDRNN_LAMBDA { found = norm_of_row<V>(gates, H, norm.epsilon, at); };
+        if (norm.of == cells::Normed::passed) {
+          const Real* const passed = arrays.passed.at(row, 0);
+          find([&](int64_t panel, int) FUSEDRNN_LAMBDA { return V::load(passed + panel * W); });
+          continue;
+        }
+        const Real* const u =
+            sums + row * vectors * W + int64_t{norm.first - stage.product.first} * W;
+        const auto of_u = [&](int64_t panel, int g)
+                              FUSEDRNN_LAMBDA { return V::load(u + panel * sums_panel + g * W); };
+        if (norm.of == cells::Normed::recurrent) {
+          find(of_u);
+          continue;
+        }
+        const Real* const a =
+            arrays.projection + row * arrays.projection_row + int64_t{norm.first} * W;
+        find([&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+          return V::load(a + panel * a_panel + g * W) + of_u(panel, g);
         });
-        continue;
       }
-      const Real* const u =
-          sums + row * vectors * W + int64_t{norm.first - stage.product.first} * W;
-      const auto of_u = [&](int64_t panel, int g)
-                            FUSEDRNN_LAMBDA { return V::load(u + panel * sums_panel + g * W); };
-      if (norm.of == cells::Normed::recurrent) {
-        found = norm_of_row<V>(norm, H, of_u);
-        continue;
-      }
-      const Real* const a =
-          arrays.projection + row * arrays.projection_row + int64_t{norm.first} * W;
-      found = norm_of_row<V>(norm, H, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-        return V::load(a + panel * a_panel + g * W) + of_u(panel, g);
-      });
-    }
+    });
   }
 }
 
@@ -206,60 +222,72 @@ FUSEDRNN_ONCE void through_norms(const BackwardContext<F>& context, const Backwa
   const BackwardJob& job = context.job;
   constexpr int W = V::width;
   const int64_t H = context.p.H, B = context.p.B, ld = job.ld_state;
-  const int64_t whole = H / W * W, padded = F::padded(H);
+  const int64_t padded = F::padded(H), panels = blocks_of(padded, W);
+  const int64_t saved_panel = int64_t{shape.saved} * W;
   const int64_t slot = context.kept_slot(step.time);
   for (int n = 0; n < shape.norm_count; ++n) {
     const NormShape& norm = shape.norms[n];
     if (norm.stage != index) continue;
-    for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
-      const int64_t place = context.sequences.place(row);
-      auto* const deltas = context.delta_row(step.time, row) + norm.delta * job.delta_block;
-      if (!is_valid(step.flags, row)) {
-        for (int g = 0; g < norm.gates && norm.delta >= 0; ++g) {
-          for (int64_t unit = 0; unit < padded; unit += W) {
-            context.store_delta(deltas + g * job.delta_block + unit, V::zero(), unit, H);
+    with_gates(norm, [&]<int N>(Gates<N> gates) FUSEDRNN_LAMBDA {
+      for (int64_t row = step.rows.begin; row < step.rows.end; ++row) {
+        const int64_t place = context.sequences.place(row);
+        const bool valid = is_valid(step.flags, row);
+        auto* const deltas = context.delta_row(step.time, row) + norm.delta * job.delta_block;
+        // Products read zeros behind the last unit, and of a row that does not exist.
+        const auto fill = [&](int64_t panel) FUSEDRNN_LAMBDA {
+          for (int g = 0; g < N && norm.delta >= 0; ++g) {
+            auto* const dst = deltas + g * job.delta_block + panel * W;
+            context.store_delta(dst, V::zero(), panel * W, H);
+          }
+        };
+        if (!valid) {
+          for (int64_t panel = 0; panel < panels; ++panel) fill(panel);
+          continue;
+        }
+        const Real* const dnormed =
+            static_cast<const Real*>(job.dnormed) + (place * shape.normed_blocks + norm.block) * ld;
+        const Real* const saved = static_cast<const Real*>(job.kept.saved) +
+                                  context.saved_offset(slot, row) + norm.saved * W;
+        const auto d = [&](int64_t panel, int g)
+                           FUSEDRNN_LAMBDA { return V::load(dnormed + g * ld + panel * W); };
+        const auto x = [&](int64_t panel, int g)
+                           FUSEDRNN_LAMBDA { return V::load(saved + panel * saved_panel + g * W); };
+        // Of dx^, and of dx^ * x^.
+        const Twin<V> means =
+            mean_over<V, Twin<V>>(gates, H, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+              const V dx = d(panel, g);
+              return Twin<V>{dx, dx * x(panel, g)};
+            });
+        const auto* const norms = static_cast<const RowNorm<Real>*>(job.kept.norms);
+        const V scale = V::set(norms[(slot * B + place) * shape.norm_count + n].scale);
+        const auto dx = [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+          return scale * (d(panel, g) - means.first - x(panel, g) * means.second);
+        };
+        if (norm.delta < 0) {
+          Real* const dpassed = static_cast<Real*>(job.dpassed) + place * ld;
+          for (int64_t panel = 0; panel * W < H; ++panel) {
+            // And what reaches the row beside its norm.
+            (dx(panel, 0) + d(panel, N)).store(dpassed + panel * W);
+          }
+          continue;
+        }
+        int64_t panel = 0;
+        for (; (panel + 1) * W <= H; ++panel) {
+          FUSEDRNN_UNROLL
+          for (int g = 0; g < N; ++g) {
+            F::round_gradient(dx(panel, g)).store(deltas + g * job.delta_block + panel * W);
           }
         }
-        continue;
-      }
-      const Real* const dnormed =
-          static_cast<const Real*>(job.dnormed) + (place * shape.normed_blocks + norm.block) * ld;
-      const Real* const saved = static_cast<const Real*>(job.kept.saved) +
-                                context.saved_offset(slot, row) + norm.saved * W;
-      const auto d = [&](int64_t panel, int g)
-                         FUSEDRNN_LAMBDA { return V::load(dnormed + g * ld + panel * W); };
-      const auto x = [&](int64_t panel, int g)
-                         FUSEDRNN_LAMBDA { return V::load(saved + (panel * shape.saved + g) * W); };
-      // Of dx^, and of dx^ * x^.
-      const auto means = mean_over<V, Twin<V>>(norm, H, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-        const V dx = d(panel, g);
-        return Twin<V>{dx, dx * x(panel, g)};
-      });
-      const auto* const norms = static_cast<const RowNorm<Real>*>(job.kept.norms);
-      const V scale = V::set(norms[(slot * B + place) * shape.norm_count + n].scale);
-      const auto dx = [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-        return scale * (d(panel, g) - means.first - x(panel, g) * means.second);
-      };
-      if (norm.delta < 0) {
-        Real* const dpassed = static_cast<Real*>(job.dpassed) + place * ld;
-        for (int64_t panel = 0; panel * W < H; ++panel) {
-          // And what reaches the row beside its norm.
-          (dx(panel, 0) + d(panel, norm.gates)).store(dpassed + panel * W);
+        if (panel * W < H) {
+          for (int g = 0; g < N; ++g) {
+            auto* const dst = deltas + g * job.delta_block + panel * W;
+            context.store_delta(dst, F::round_gradient(dx(panel, g)), panel * W, H);
+          }
+          ++panel;
         }
-        continue;
+        for (; panel < panels; ++panel) fill(panel);
       }
-      for (int g = 0; g < norm.gates; ++g) {
-        auto* const dst = deltas + g * job.delta_block;
-        for (int64_t unit = 0; unit < whole; unit += W) {
-          F::round_gradient(dx(unit / W, g)).store(dst + unit);
-        }
-        // Products read zeros behind the last unit.
-        for (int64_t unit = whole; unit < padded; unit += W) {
-          const V last = unit < H ? F::round_gradient(dx(unit / W, g)) : V::zero();
-          context.store_delta(dst + unit, last, unit, H);
-        }
-      }
-    }
+    });
   }
 }
 
