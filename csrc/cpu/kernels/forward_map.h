@@ -30,7 +30,10 @@ struct ForwardStage {
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
 
+  // Where vectors are saved, normalised inputs come from there: normalise_inputs() has left them.
+  static constexpr int kNormedInputs = kCell.normed_inputs;
   static constexpr bool saves(int s) {
+    if (kNormedInputs >= 0 && s >= kNormedInputs && s < kNormedInputs + G) return false;
     if constexpr (cells::kNormCount<Cell> > 0) return Cell::saved_stage(s) == Index;
     return true;
   }
@@ -97,6 +100,7 @@ struct ForwardStage {
       site.vectors = arrays.vectors + block * kVectors * U + j * W;
       if (arrays.saved.data != nullptr) {
         site.saved = arrays.saved.at(site.row, block * S * U + j * W);
+        if constexpr (kNormedInputs >= 0) site.a = site.saved + kNormedInputs * U;
       }
     }
     return site;
@@ -130,6 +134,7 @@ struct ForwardStage {
 
   template <class X>
   void load_states(const Site* sites, X* prev) const {
+    FUSEDRNN_UNROLL
     for (int s = 0; s < kStates; ++s) {
       if (!walks(s)) continue;
       prev[s] = collect<X>(

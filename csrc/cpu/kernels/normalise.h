@@ -124,8 +124,9 @@ FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(Gates<N> gates, int64_t un
   return {first_lane(mean), inverse_sqrt(first_lane(spread))};
 }
 
-// The norms of the input projection, of all steps of a chunk: no step waits for them, so its
-// numbers become normalised ones in their place. Panels are of one vector.
+// The norms of the input projection, of all steps of a chunk: no step waits for them. Normalised
+// numbers go where they are saved, if they are, else take the place of the others. Panels are of
+// one vector.
 template <class F>
 FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range steps) {
   using V = typename F::V;
@@ -134,6 +135,7 @@ FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range step
   const KernelShape& shape = context.shape;
   const int64_t numbers = context.projection_vectors() * W, H = context.p.H;
   const int64_t panel_numbers = context.projection_rows * numbers;
+  auto* const saved = static_cast<Real*>(context.job.kept.saved);
   int64_t chunk_row = 0;
   for (int64_t number = steps.begin; number < steps.end; ++number) {
     const ForwardStep step(context, number, chunk_row);
@@ -147,15 +149,20 @@ FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range step
           if (!is_valid(step.flags, row)) continue;
           Real* const a =
               context.projection_at(0, step.chunk_row + row, numbers) + int64_t{norm.first} * W;
-          const auto at = [&](int64_t panel, int g)
-                              FUSEDRNN_LAMBDA { return a + panel * panel_numbers + g * W; };
-          const RowNorm<Real> found = norm_of_row<V>(
-              gates, H, norm.epsilon,
-              [&](int64_t panel, int g) FUSEDRNN_LAMBDA { return V::load(at(panel, g)); });
+          const auto load = [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+            return V::load(a + panel * panel_numbers + g * W);
+          };
+          const RowNorm<Real> found = norm_of_row<V>(gates, H, norm.epsilon, load);
           const cells::NormOf<V> normed{V::set(found.mean), V::set(found.scale)};
-          for (int64_t panel = 0; panel * W < H; ++panel) {
+          Real* to = a;
+          int64_t to_panel = panel_numbers;
+          if (saved != nullptr) {
+            to = saved + context.saved_offset(step.of_step, row) + int64_t{norm.saved} * W;
+            to_panel = int64_t{shape.saved} * W;
+          }
+          for (int64_t panel = 0; panel * W < H; ++panel, to += to_panel) {
             FUSEDRNN_UNROLL
-            for (int g = 0; g < N; ++g) normed.of(V::load(at(panel, g))).store(at(panel, g));
+            for (int g = 0; g < N; ++g) normed.of(load(panel, g)).store(to + g * W);
           }
           *norms.at(row, n) = found;
         }
