@@ -44,9 +44,8 @@ FUSEDRNN_CELL_FN Philox philox(uint64_t key, Philox counter) {
   uint64_t words[4];
   for (int k = 0; k < 4; ++k) words[k] = counter.words[k];
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    philox_round(key, words[0], words[1], words[2], words[3], [](uint64_t a, uint32_t b) {
-      return uint64_t{static_cast<uint32_t>(a)} * b;
-    });
+    philox_round(key, words[0], words[1], words[2], words[3],
+                 [](uint64_t a, uint32_t b) { return uint64_t{static_cast<uint32_t>(a)} * b; });
     key = next_philox_key(key);
   }
   for (int k = 0; k < 4; ++k) counter.words[k] = static_cast<uint32_t>(words[k]);

@@ -76,7 +76,8 @@ struct CellShape {
   int delta_stage[kMaxDeltas] = {}, delta_only_for[kMaxDeltas] = {};
   VectorShape vector_gradients[kMaxVectorGradients];  // w[k] first, in order; then biases
   int norm_count = 0, normed_blocks = 0;
-  int normed_inputs = -1;  // the saved vector that is the normalised a of gate 0, where there is one
+  int normed_inputs =
+      -1;  // the saved vector that is the normalised a of gate 0, where there is one
   NormShape norms[kMaxNorms];
 };
 

@@ -79,10 +79,14 @@ template <class Run>
 FUSEDRNN_INLINE void with_gates(const NormShape& norm, const Run& run) {
   static_assert(kMaxNormGates == 4);
   switch (norm.gates) {
-    case 1: return run(Gates<1>{});
-    case 2: return run(Gates<2>{});
-    case 3: return run(Gates<3>{});
-    default: return run(Gates<4>{});
+    case 1:
+      return run(Gates<1>{});
+    case 2:
+      return run(Gates<2>{});
+    case 3:
+      return run(Gates<3>{});
+    default:
+      return run(Gates<4>{});
   }
 }
 
@@ -192,8 +196,9 @@ FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index,
       for (int64_t row = 0; row < rows; ++row) {
         if (!is_valid(arrays.flags, row)) continue;
         RowNorm<Real>& found = *norms.at(row, n);
-        const auto find = [&](const auto& at)
-                              FUSEDRNN_LAMBDA { found = norm_of_row<V>(gates, H, norm.epsilon, at); };
+        const auto find = [&](const auto& at) FUSEDRNN_LAMBDA {
+          found = norm_of_row<V>(gates, H, norm.epsilon, at);
+        };
         if (norm.of == cells::Normed::passed) {
           const Real* const passed = arrays.passed.at(row, 0);
           find([&](int64_t panel, int) FUSEDRNN_LAMBDA { return V::load(passed + panel * W); });
@@ -209,9 +214,8 @@ FUSEDRNN_ONCE void find_norms(const ForwardContext<F>& context, int index,
         }
         const Real* const a =
             arrays.projection + row * arrays.projection_row + int64_t{norm.first} * W;
-        find([&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-          return V::load(a + panel * a_panel + g * W) + of_u(panel, g);
-        });
+        find([&](int64_t panel, int g)
+                 FUSEDRNN_LAMBDA { return V::load(a + panel * a_panel + g * W) + of_u(panel, g); });
       }
     });
   }
