@@ -59,12 +59,12 @@ class Forward {
       for (int64_t number = 0; number < context_.p.T; ++number) {
         if (number == chunk.end_step) {
           chunk = project_chunk(context_, registers_, number);
-          if (context_.shape.norm_count > 0) {
-            normalise_inputs(context_, {number, chunk.end_step});
-          }
+          if (context_.slots.save) normalise_inputs(context_, {number, chunk.end_step}, 0);
           chunk_row = 0;
         }
         const ForwardStep step(context_, number, chunk_row);
+        // Where nothing is kept, one place serves all steps.
+        if (!context_.slots.save) normalise_inputs(context_, {number, number + 1}, chunk_row);
         chunk_row += step.rows.size();
         leave_checkpoint(context_, number);
         if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);

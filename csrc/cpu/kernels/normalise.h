@@ -128,11 +128,12 @@ FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(Gates<N> gates, int64_t un
   return {first_lane(mean), inverse_sqrt(first_lane(spread))};
 }
 
-// The norms of the input projection, of all steps of a chunk: no step waits for them. Normalised
-// numbers go where they are saved, if they are, else take the place of the others. Panels are of
-// one vector.
+// The norms of the input projection, of some steps of a chunk, whose rows begin with `chunk_row`.
+// No step waits for the one before. Normalised numbers go where they are saved, if they are, else
+// take the place of the others. Panels are of one vector.
 template <class F>
-FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range steps) {
+FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range steps,
+                                    int64_t chunk_row) {
   using V = typename F::V;
   using Real = typename F::Real;
   constexpr int W = V::width;
@@ -140,7 +141,7 @@ FUSEDRNN_ONCE void normalise_inputs(const ForwardContext<F>& context, Range step
   const int64_t numbers = context.projection_vectors() * W, H = context.p.H;
   const int64_t panel_numbers = context.projection_rows * numbers;
   auto* const saved = static_cast<Real*>(context.job.kept.saved);
-  int64_t chunk_row = 0;
+  if (shape.normed_inputs < 0) return;
   for (int64_t number = steps.begin; number < steps.end; ++number) {
     const ForwardStep step(context, number, chunk_row);
     chunk_row += step.rows.size();
