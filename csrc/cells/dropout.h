@@ -18,14 +18,16 @@ struct Philox {
 
 constexpr uint32_t kPhiloxFirst = 0xD2511F53u, kPhiloxSecond = 0xCD9E8D57u;
 
-// One of its rounds, of the words of a counter.
-FUSEDRNN_CELL_FN void philox_round(uint64_t key, uint32_t& a, uint32_t& b, uint32_t& c,
-                                   uint32_t& d) {
-  const uint64_t first = uint64_t{kPhiloxFirst} * a, second = uint64_t{kPhiloxSecond} * c;
-  a = static_cast<uint32_t>(second >> 32) ^ b ^ static_cast<uint32_t>(key);
-  b = static_cast<uint32_t>(second);
-  c = static_cast<uint32_t>(first >> 32) ^ d ^ static_cast<uint32_t>(key >> 32);
-  d = static_cast<uint32_t>(first);
+// One of its rounds, of the words of a counter, or of some counters side by side: Word has 64 bits
+// of each, of which the lower 32 count. multiply(word, constant) is the product of these alone.
+template <class Word, class Multiply>
+FUSEDRNN_CELL_FN void philox_round(uint64_t key, Word& a, Word& b, Word& c, Word& d,
+                                   const Multiply& multiply) {
+  const Word first = multiply(a, kPhiloxFirst), second = multiply(c, kPhiloxSecond);
+  a = (second >> 32) ^ b ^ (key & 0xffffffffu);
+  b = second;
+  c = (first >> 32) ^ d ^ (key >> 32);
+  d = first;
 }
 
 constexpr int kPhiloxRounds = 10;
@@ -39,10 +41,14 @@ FUSEDRNN_CELL_FN uint64_t next_philox_key(uint64_t key) {
 
 // The numbers of one counter.
 FUSEDRNN_CELL_FN Philox philox(uint64_t key, Philox counter) {
+  uint64_t words[4];
+  for (int k = 0; k < 4; ++k) words[k] = counter.words[k];
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    philox_round(key, counter.words[0], counter.words[1], counter.words[2], counter.words[3]);
+    philox_round(key, words[0], words[1], words[2], words[3],
+                 [](uint64_t a, uint32_t b) { return uint64_t{static_cast<uint32_t>(a)} * b; });
     key = next_philox_key(key);
   }
+  for (int k = 0; k < 4; ++k) counter.words[k] = static_cast<uint32_t>(words[k]);
   return counter;
 }
 

@@ -218,7 +218,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/normalise.h",
-        "if (computed) dx = scale * (d(panel, g) - means.first - x(panel, g) * means.second);",
+        "return scale * (d(panel, g) - means.first - x(panel, g) * means.second);",
         "(d(panel, g) - means.first - x(panel, g) * means.second)",
         "(d(panel, g) - means.first)",
         "the gradient of a norm takes the variance for a constant",
@@ -226,7 +226,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/normalise.h",
-        "for (int g = 0; g < norm.gates; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));",
+        "for (int g = 0; g < N; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));",
         "only(lanes, of(panel, g))",
         "of(panel, g)",
         "a norm counts lanes without a unit",

@@ -14,7 +14,7 @@ constexpr int kMaxStages = 4;
 constexpr int kMaxGates = 8;
 constexpr int kMaxUnitVectors = 2, kMaxSaved = 13;
 constexpr int kMaxDeltas = 13;
-constexpr int kMaxNorms = 4;
+constexpr int kMaxNorms = 4, kMaxNormGates = 4;
 constexpr int kMaxVectorGradients = 24;
 
 // Rows [first * units, (first + gates) * units) of a parameter, and of the bias that is added.
@@ -76,6 +76,8 @@ struct CellShape {
   int delta_stage[kMaxDeltas] = {}, delta_only_for[kMaxDeltas] = {};
   VectorShape vector_gradients[kMaxVectorGradients];  // w[k] first, in order; then biases
   int norm_count = 0, normed_blocks = 0;
+  int normed_inputs =
+      -1;  // the saved vector that is the normalised a of gate 0, where there is one
   NormShape norms[kMaxNorms];
 };
 
@@ -141,6 +143,7 @@ consteval CellShape shape_of() {
                                                           : Cell::recurrent_delta(norm.first);
       shape.norms[shape.norm_count++] = {norm.of,    norm.first, norm.gates,          norm.stage,
                                          norm.saved, delta,      shape.normed_blocks, norm.epsilon};
+      if (norm.of == cells::Normed::input) shape.normed_inputs = norm.saved - norm.first;
       shape.normed_blocks += norm.gates + (of_row ? 1 : 0);
       if (!of_row) continue;
       shape.stages[norm.stage].reads_row = shape.stages[norm.stage - 1].passes_row = true;
@@ -198,6 +201,14 @@ consteval bool is_supported() {
   // So that panels of units and of recurrent weights, which have two vectors, cover each other.
   if (shape.unit_vectors > kMaxUnitVectors || shape.saved > kMaxSaved) return false;
   if (shape.norm_count > 0 && shape.unit_vectors != 1) return false;
+  for (int n = 0; n < shape.norm_count; ++n) {
+    const NormShape& norm = shape.norms[n];
+    if (norm.gates > kMaxNormGates) return false;
+    // Normalised inputs are saved in one place, in the order of gates.
+    if (norm.of == cells::Normed::input && norm.saved - norm.first != shape.normed_inputs) {
+      return false;
+    }
+  }
   // Products are of stored blocks with saved vectors that are exact.
   for (int d = shape.deltas; d < Cell::kDeltas; ++d) {
     const int delta = cells::delta_product<Cell>(d).delta;

@@ -19,51 +19,71 @@ struct MaskValues {
   Real dropped, kept;
 };
 
-// The rounds of cells::philox(), of kDraws counters side by side. `values`: [kDraws *
+// Of two vectors, the even lanes of both in turn, or the odd ones.
+template <int kFirst, int... I>
+FUSEDRNN_INLINE Words alternate(Words a, Words b, LaneNumbers<I...>) {
+  return __builtin_shufflevector(a, b, (kFirst + I / 2 * 2 + I % 2 * int{sizeof...(I)})...);
+}
+
+// The numbers of cells::philox(), of kDraws counters side by side. `values`: [kDraws *
 // kUnitsOfDraw].
 template <int kDraws, class Real>
 FUSEDRNN_ONCE void draw_counters(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t block,
                                  Real* values) {
   constexpr int kWords = cells::kUnitsOfDraw;
   constexpr int kLanes = sizeof(Words) / sizeof(uint64_t), kVectors = kDraws / kLanes;
+  constexpr typename FirstLanes<kLanes>::type kAll{};
   static_assert(kDraws % kLanes == 0 && kWords == 4);
-  alignas(64) uint64_t lanes[kWords][kDraws];
-  for (int i = 0; i < kDraws; ++i) {
-    const cells::Philox counter = cells::counter_of(mask.row, t, b, block + i);
-    for (int k = 0; k < kWords; ++k) lanes[k][i] = counter.words[k];
+  // The first half of a vector's counters in its even lanes, the others in the odd ones: that is
+  // where alternate() finds them.
+  Words order;
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < kLanes; ++i) {
+    order[i] = static_cast<uint64_t>(i / 2 + i % 2 * (kLanes / 2));
   }
+  const cells::Philox first = cells::counter_of(mask.row, t, b, block);
   Words words[kWords][kVectors];
-  __builtin_memcpy(words, lanes, sizeof words);
-  constexpr uint64_t kLow = 0xffffffffu;
+  FUSEDRNN_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    words[0][v] = order + static_cast<uint64_t>(block + v * kLanes);
+    FUSEDRNN_UNROLL
+    for (int k = 1; k < kWords; ++k) words[k][v] = Words{} + uint64_t{first.words[k]};
+  }
   uint64_t key = mask.seed;
   FUSEDRNN_UNROLL
   for (int round = 0; round < cells::kPhiloxRounds; ++round) {
     FUSEDRNN_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      Words &w0 = words[0][v], &w1 = words[1][v], &w2 = words[2][v], &w3 = words[3][v];
-      const Words first = multiply_words(w0, cells::kPhiloxFirst);
-      const Words second = multiply_words(w2, cells::kPhiloxSecond);
-      w0 = (second >> 32) ^ w1 ^ (key & kLow);
-      w1 = second & kLow;
-      w2 = (first >> 32) ^ w3 ^ (key >> 32);
-      w3 = first & kLow;
+      cells::philox_round(key, words[0][v], words[1][v], words[2][v], words[3][v],
+                          [](Words a, uint32_t word)
+                              FUSEDRNN_LAMBDA { return multiply_words(a, word); });
     }
     key = cells::next_philox_key(key);
   }
-  __builtin_memcpy(lanes, words, sizeof words);
-  for (int i = 0; i < kDraws; ++i) {
-    for (int k = 0; k < kWords; ++k) {
-      const auto number = static_cast<uint32_t>(lanes[k][i]);
-      values[i * kWords + k] = number > mask.last_dropped ? mask.kept : mask.dropped;
-    }
+  constexpr uint64_t kLow = 0xffffffffu;
+  alignas(64) uint32_t numbers[kDraws * kWords];
+  FUSEDRNN_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const Words lower = (words[0][v] & kLow) | words[1][v] << 32;
+    const Words upper = (words[2][v] & kLow) | words[3][v] << 32;
+    const Words halves[] = {alternate<0>(lower, upper, kAll), alternate<1>(lower, upper, kAll)};
+    __builtin_memcpy(numbers + v * kLanes * kWords, halves, sizeof halves);
+  }
+  for (int i = 0; i < kDraws * kWords; ++i) {
+    values[i] = numbers[i] > mask.last_dropped ? mask.kept : mask.dropped;
   }
 }
 
+// Whether draw() leaves nothing beyond the last of so many units.
+FUSEDRNN_INLINE bool draws_exactly(int64_t units) {
+  return units == kUnitsTogether || units == kUnitsTogether / 2;
+}
+
 // The mask of at most kUnitsTogether units from unit `first` on, a multiple of kUnitsOfDraw; those
-// beyond have numbers as well.
+// beyond, of kUnitsTogether, have numbers as well.
 template <class Real>
 FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, int64_t first,
-                          int64_t units, Real (&values)[kUnitsTogether]) {
+                          int64_t units, Real* values) {
   constexpr int kAll = kUnitsTogether / cells::kUnitsOfDraw, kHalf = kAll / 2;
   const int64_t block = first / cells::kUnitsOfDraw;
   if (units <= kUnitsTogether / 2) {
@@ -89,6 +109,10 @@ FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Co
     for (int64_t first = begin / cells::kUnitsOfDraw * cells::kUnitsOfDraw; first < last;
          first += kUnitsTogether) {
       const int64_t left = last - first, units = left < kUnitsTogether ? left : kUnitsTogether;
+      if (first >= begin && draws_exactly(units)) {
+        draw(mask, t, b, first, units, dst + first);
+        continue;
+      }
       draw(mask, t, b, first, units, values);
       // Others draw the units beside them.
       for (int64_t i = first < begin ? begin - first : 0; i < units; ++i) {

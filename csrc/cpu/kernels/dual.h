@@ -59,33 +59,25 @@ struct Vec<Dual<R>> {
   }
 
  private:
-  template <int... I>
-  struct Indices {};
-  template <int N, int... I>
-  struct Counted : Counted<N - 1, N - 1, I...> {};
-  template <int... I>
-  struct Counted<0, I...> {
-    using type = Indices<I...>;
-  };
   template <int kFirst>
   struct Half {};
 
   // From value, tangent, value, ...
   static FUSEDRNN_MEMBER Vec apart(Vec<R> first, Vec<R> second) {
-    return apart(first, second, typename Counted<width>::type{});
+    return apart(first, second, typename FirstLanes<width>::type{});
   }
   template <int... I>
-  static FUSEDRNN_MEMBER Vec apart(Vec<R> first, Vec<R> second, Indices<I...>) {
+  static FUSEDRNN_MEMBER Vec apart(Vec<R> first, Vec<R> second, LaneNumbers<I...>) {
     return {{__builtin_shufflevector(first.v, second.v, (2 * I)...)},
             {__builtin_shufflevector(first.v, second.v, (2 * I + 1)...)}};
   }
   // And back: half of the lanes from number kFirst on.
   template <int kFirst>
   FUSEDRNN_MEMBER Vec<R> half(Half<kFirst> which) const {
-    return half(which, typename Counted<width>::type{});
+    return half(which, typename FirstLanes<width>::type{});
   }
   template <int kFirst, int... I>
-  FUSEDRNN_MEMBER Vec<R> half(Half<kFirst>, Indices<I...>) const {
+  FUSEDRNN_MEMBER Vec<R> half(Half<kFirst>, LaneNumbers<I...>) const {
     return {__builtin_shufflevector(value.v, tangent.v, (kFirst + I / 2 + I % 2 * width)...)};
   }
 };

@@ -59,9 +59,12 @@ class Forward {
       for (int64_t number = 0; number < context_.p.T; ++number) {
         if (number == chunk.end_step) {
           chunk = project_chunk(context_, registers_, number);
+          if (context_.slots.save) normalise_inputs(context_, {number, chunk.end_step}, 0);
           chunk_row = 0;
         }
         const ForwardStep step(context_, number, chunk_row);
+        // Where nothing is kept, one place serves all steps.
+        if (!context_.slots.save) normalise_inputs(context_, {number, number + 1}, chunk_row);
         chunk_row += step.rows.size();
         leave_checkpoint(context_, number);
         if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);
@@ -105,18 +108,7 @@ class Forward {
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardMapper<F> mapper(context_, step, index, arrays);
     ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], mapper};
-    if (stage.reads_row) {
-      for (int64_t panel = 0; panel < panels.end; ++panel) {
-        Real* dst = sums + panel * rows.size() * numbers;
-        for (int64_t row = rows.begin; row < rows.end; ++row, dst += numbers) {
-          const Real* const src =
-              static_cast<const Real*>(context_.job.passed) + context_.state_offset(0, row);
-          for (int64_t i = 0; i < numbers; i += F::V::width) {
-            F::V::load(src + panel * numbers + i).store(dst + i);
-          }
-        }
-      }
-    } else {
+    if (!stage.reads_row) {
       if constexpr (F::kQuantised) quantise_operands(index, step);
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
@@ -128,7 +120,7 @@ class Forward {
                  });
     }
     const Rows<RowNorm<Real>> norms = context_.norms_at(step.of_step);
-    find_norms(context_, index, vectors, sums, step.rows, arrays, norms);
+    find_norms(context_, index, sums, step.rows, arrays, norms);
     arrays.norms = {norms.data, norms.stride};
     // Of a tile that a narrow format has room for: some rows of a panel, or all of a few panels.
     constexpr int64_t kRows = kMaxTileRows;

@@ -30,6 +30,14 @@ struct ForwardStage {
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
 
+  // Where vectors are saved, normalised inputs come from there: normalise_inputs() has left them.
+  static constexpr int kNormedInputs = kCell.normed_inputs;
+  static constexpr bool saves(int s) {
+    if (kNormedInputs >= 0 && s >= kNormedInputs && s < kNormedInputs + G) return false;
+    if constexpr (cells::kNormCount<Cell> > 0) return Cell::saved_stage(s) == Index;
+    return true;
+  }
+
   FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
     bool shows_states = false;
@@ -92,6 +100,7 @@ struct ForwardStage {
       site.vectors = arrays.vectors + block * kVectors * U + j * W;
       if (arrays.saved.data != nullptr) {
         site.saved = arrays.saved.at(site.row, block * S * U + j * W);
+        if constexpr (kNormedInputs >= 0) site.a = site.saved + kNormedInputs * U;
       }
     }
     return site;
@@ -125,6 +134,7 @@ struct ForwardStage {
 
   template <class X>
   void load_states(const Site* sites, X* prev) const {
+    FUSEDRNN_UNROLL
     for (int s = 0; s < kStates; ++s) {
       if (!walks(s)) continue;
       prev[s] = collect<X>(
@@ -142,7 +152,10 @@ struct ForwardStage {
       return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
     };
     for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
-    if constexpr (kStage.reads_row) u[0] = load(&Site::u, 0);
+    if constexpr (kStage.reads_row) {
+      u[0] = collect<X>(
+          sites, [&](const Site& site) { return V::load(arrays.passed.at(site.row, site.unit)); });
+    }
     for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
     for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
@@ -163,6 +176,10 @@ struct ForwardStage {
       cells::NormOf<X> norms[kNorms];
       for (int n = 0; n < kNorms; ++n) {
         if (kCell.norms[n].stage != Index) continue;
+        if (kCell.norms[n].of == cells::Normed::input) {  // has been normalised
+          norms[n] = {X::zero(), X::set(1)};
+          continue;
+        }
         const auto of = [&](Real RowNorm<Real>::* number) {
           return collect<X>(sites, [&](const Site& site) {
             return V::set(arrays.norms.at(site.row, n)->*number);
@@ -175,6 +192,7 @@ struct ForwardStage {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
     }
     for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
+      if (!saves(s)) continue;
       each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
     }
     if constexpr (kStage.passes || kStage.passes_row) {

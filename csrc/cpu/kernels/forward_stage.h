@@ -35,7 +35,7 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, int index,
       if (reset != nullptr) arrays.reset[s] = reset + unit;
     }
   }
-  if (stage.passes_row) {
+  if (stage.passes_row || stage.reads_row) {
     arrays.passed = {static_cast<Real*>(job.passed) + context.state_offset(0, 0) + unit,
                      context.row_stride};
   }

@@ -50,7 +50,7 @@ struct ForwardArrays {
   Rows<Real> saved;                          // [row][panel][S][U]
   Rows<const Real> prev[kMaxStates];
   Rows<Real> next[kMaxStates];
-  Rows<Real> passed;                // to the next stage
+  Rows<Real> passed;                // to the next stage, or to this one, of a row that it reads
   Rows<const RowNorm<Real>> norms;  // [row][norms of the cell]
   Rows<Real> y;
   Rows<Real> state_y[kMaxStates];  // where they are wanted of every step

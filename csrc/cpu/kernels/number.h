@@ -37,6 +37,16 @@ struct Dual {
   explicit FUSEDRNN_MEMBER operator double() const { return static_cast<double>(value); }
 };
 
+// FirstLanes<N>::type: 0, 1, ..., N - 1, as shuffles take them.
+template <int... I>
+struct LaneNumbers {};
+template <int N, int... I>
+struct FirstLanes : FirstLanes<N - 1, N - 1, I...> {};
+template <int... I>
+struct FirstLanes<0, I...> {
+  using type = LaneNumbers<I...>;
+};
+
 // The type of numbers that no derivative reaches: constants of a cell, limits.
 template <class Real>
 struct PlainOf {

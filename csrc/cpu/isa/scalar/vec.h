@@ -19,7 +19,8 @@
 //   select(m,a,b) zero_unless(m,a)    m ? a : b, m ? a : 0
 //   low_bits_to_exponent(a)           the bits of a shifted left by the width of the fraction
 //   prefetch_far(p)                    into the second-level cache; p is any address
-//   Words, multiply_words(a, word)     for random numbers
+//   Words, multiply_words(a, word)     for random numbers: lanes of 64 bits, and the products of
+//                                      the lower 32 of each
 #pragma once
 
 #include <cstdint>
@@ -221,7 +222,9 @@ FUSEDRNN_INLINE Vec<Real> low_bits_to_exponent(Vec<Real> a) {
 
 // 64-bit lanes, of which each holds a word of 32 bits, and their products with another word.
 using Words = uint64_t __attribute__((vector_size(16)));
-FUSEDRNN_INLINE Words multiply_words(Words a, uint32_t word) { return a * word; }
+FUSEDRNN_INLINE Words multiply_words(Words a, uint32_t word) {
+  return (a & uint64_t{0xffffffffu}) * word;
+}
 
 FUSEDRNN_INLINE void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
