@@ -120,9 +120,24 @@ struct ForwardTiles {
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
     if (stage.operand != cells::Operand::none && any_valid(tile)) {
+      if (context.job.save) fetch_results(tile);
       multiply(tile, sums, tile.rows * numbers);
     }
     mapper.run(tile, map, sums + tile.repeated * numbers);
+  }
+
+  // What is kept is written to memory that no cache holds.
+  FUSEDRNN_MEMBER void fetch_results(const Tile& tile) const {
+    const KernelShape& shape = context.shape;
+    const StageShape& stage = shape.stages[index];
+    const int64_t unit = tile.panel * context.panel_units;
+    const int64_t units = tile.panels * context.panel_units;
+    if (stage.units == 'H') {
+      const int64_t bytes = static_cast<int64_t>(shape.saved_bytes), numbers = shape.saved;
+      const int64_t first = context.saved_offset(step.of_step, tile.row) + unit * numbers;
+      fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
+                 context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
+    }
   }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.
