@@ -101,7 +101,7 @@ struct BackwardTiles {
     const int source = source_stage(context.shape, index);
     if (source >= 0 && has_gradient(tile, last)) {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
-      fetch_operands(tile);
+      fetch_of_step(tile);
       multiply_deltas(context, source, time, tile, sums);
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
@@ -109,8 +109,8 @@ struct BackwardTiles {
     mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
   }
 
-  // What the map reads of this step lies in memory that no cache holds.
-  FUSEDRNN_MEMBER void fetch_operands(const Tile& tile) const {
+  // What the map reads and writes of this step lies in memory that no cache holds.
+  FUSEDRNN_MEMBER void fetch_of_step(const Tile& tile) const {
     const KernelShape& shape = context.shape;
     const StageShape& stage = shape.stages[index];
     const int64_t unit = tile.panel * context.panel_units;
@@ -134,6 +134,12 @@ struct BackwardTiles {
       constexpr int64_t kBytes = sizeof(typename F::Edge);
       fetch_rows(dy.data == nullptr ? nullptr : dy.at(tile.row, 0), dy.stride * kBytes, tile.rows,
                  units * kBytes);
+    }
+    constexpr int64_t kBytes = sizeof(typename F::Row);
+    for (int d = 0; d < shape.deltas; ++d) {
+      if (shape.delta_stage[d] != index) continue;
+      fetch_rows(context.delta_row(step.time, tile.row) + d * context.job.delta_block + unit,
+                 context.delta_stride * kBytes, tile.rows, units * kBytes);
     }
   }
 

@@ -138,6 +138,14 @@ struct ForwardTiles {
       fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
                  context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
     }
+    for (int s = 0; s < shape.state_count; ++s) {
+      if (shape.states[s].size != stage.units) continue;
+      const int64_t bytes = s == 0 ? sizeof(typename F::State) : sizeof(Real);
+      const void* const first =
+          s == 0 ? static_cast<const void*>(context.h_row(step.leaving, tile.row) + unit)
+                 : context.state_row(s, step.leaving, tile.row) + unit;
+      fetch_rows(first, context.row_stride * bytes, tile.rows, units * bytes);
+    }
   }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.
