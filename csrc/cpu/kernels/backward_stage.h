@@ -101,7 +101,7 @@ struct BackwardTiles {
     const int source = source_stage(context.shape, index);
     if (source >= 0 && has_gradient(tile, last)) {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
-      if (tile.rows >= kFetchingRows) fetch_of_step(tile);
+      if (tile.rows > kFetchingRows) fetch_of_step(tile);
       multiply_deltas(context, source, time, tile, sums);
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);

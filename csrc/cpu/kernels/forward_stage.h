@@ -120,7 +120,7 @@ struct ForwardTiles {
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
     if (stage.operand != cells::Operand::none && any_valid(tile)) {
-      if (context.job.save && tile.rows >= kFetchingRows) fetch_results(tile);
+      if (context.job.save && tile.rows > kFetchingRows) fetch_results(tile);
       multiply(tile, sums, tile.rows * numbers);
     }
     mapper.run(tile, map, sums + tile.repeated * numbers);
