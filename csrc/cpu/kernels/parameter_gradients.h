@@ -306,7 +306,6 @@ struct ParameterGradients {
         for (int i = 0; i < K; ++i) {
           const bool read = k + i < rows.count && rows.deltas[k + i] != nullptr;
           group[i] = read ? rows.deltas[k + i] + column : zeros;
-          if (read) prefetch_far(group[i] + 2 * kRows - 1);
         }
         Pair::template interleave<kRows>(group, packed);
       }
