@@ -234,7 +234,7 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
     product.set_weights(weights, 0, depth * kPanel, tile);
     product.out = sums;
     product.set_rows(deltas, context.delta_stride);
-    run_product(product, kRecurrentPanel, tile);
+    run_product_of_columns(product, kRecurrentPanel, depth_of(context.p, stage.product), tile);
   }
   if (context.job.noise.operand != nullptr && context.multiplies_recurrent(source)) {
     mask_gradient(context, tile, sums + tile.repeated * kPanel);

@@ -101,11 +101,46 @@ struct BackwardTiles {
     const int source = source_stage(context.shape, index);
     if (source >= 0 && has_gradient(tile, last)) {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
+      if (tile.rows > kFetchingRows) fetch_of_step(tile);
       multiply_deltas(context, source, time, tile, sums);
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
     }
     mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
+  }
+
+  // What the map reads and writes of this step lies in memory that no cache holds.
+  FUSEDRNN_MEMBER void fetch_of_step(const Tile& tile) const {
+    const KernelShape& shape = context.shape;
+    const StageShape& stage = shape.stages[index];
+    const int64_t unit = tile.panel * context.panel_units;
+    const int64_t units = tile.panels * context.panel_units;
+    if (stage.units == 'H') {
+      const int64_t bytes = static_cast<int64_t>(shape.saved_bytes), numbers = shape.saved;
+      const int64_t first =
+          context.saved_offset(context.kept_slot(step.time), tile.row) + unit * numbers;
+      fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
+                 context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
+    }
+    for (int s = 0; s < shape.state_count; ++s) {
+      if (s == 0 || shape.states[s].size != stage.units) continue;
+      fetch_rows(context.state_row(s, step.entering, tile.row) + unit,
+                 context.row_stride * int64_t{sizeof(Real)}, tile.rows,
+                 units * int64_t{sizeof(Real)});
+    }
+    if (context.sequences.order.numbers == nullptr && shape.states[0].size == stage.units) {
+      const auto dy =
+          context.template plain_rows<const typename F::Edge>(context.call.dy, step.time, unit);
+      constexpr int64_t kBytes = sizeof(typename F::Edge);
+      fetch_rows(dy.data == nullptr ? nullptr : dy.at(tile.row, 0), dy.stride * kBytes, tile.rows,
+                 units * kBytes);
+    }
+    constexpr int64_t kBytes = sizeof(typename F::Row);
+    for (int d = 0; d < shape.deltas; ++d) {
+      if (shape.delta_stage[d] != index) continue;
+      fetch_rows(context.delta_row(step.time, tile.row) + d * context.job.delta_block + unit,
+                 context.delta_stride * kBytes, tile.rows, units * kBytes);
+    }
   }
 
   // Whether deltas reach any row: those of the following step, which nobody has written of rows

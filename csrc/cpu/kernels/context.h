@@ -6,6 +6,17 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// Asks for `bytes` of each of so many rows, which lie `stride` bytes apart; they come while a
+// product runs. None are read where `first` is null.
+FUSEDRNN_INLINE void fetch_rows(const void* first, int64_t stride, int64_t rows, int64_t bytes) {
+  if (first == nullptr) return;
+  constexpr int64_t kLineBytes = 64;
+  const char* row = static_cast<const char*>(first);
+  for (int64_t m = 0; m < rows; ++m, row += stride) {
+    for (int64_t at = 0; at < bytes; at += kLineBytes) prefetch_far(row + at);
+  }
+}
+
 // The same of the caller's, which lie by number.
 template <class Number>
 struct CallerRows {

@@ -119,12 +119,37 @@ struct ForwardTiles {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
-    if (multiplies() && any_valid(tile)) multiply(tile, sums, tile.rows * numbers);
+    if (multiplies() && any_valid(tile)) {
+      if (context.job.save && tile.rows > kFetchingRows) fetch_results(tile);
+      multiply(tile, sums, tile.rows * numbers);
+    }
     mapper.run(tile, map, sums + tile.repeated * numbers);
   }
 
   FUSEDRNN_MEMBER bool multiplies() const {
     return context.shape.stages[index].operand != cells::Operand::none;
+  }
+
+  // What is kept is written to memory that no cache holds.
+  FUSEDRNN_MEMBER void fetch_results(const Tile& tile) const {
+    const KernelShape& shape = context.shape;
+    const StageShape& stage = shape.stages[index];
+    const int64_t unit = tile.panel * context.panel_units;
+    const int64_t units = tile.panels * context.panel_units;
+    if (stage.units == 'H') {
+      const int64_t bytes = static_cast<int64_t>(shape.saved_bytes), numbers = shape.saved;
+      const int64_t first = context.saved_offset(step.of_step, tile.row) + unit * numbers;
+      fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
+                 context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
+    }
+    for (int s = 0; s < shape.state_count; ++s) {
+      if (shape.states[s].size != stage.units) continue;
+      const int64_t bytes = s == 0 ? sizeof(typename F::State) : sizeof(Real);
+      const void* const first =
+          s == 0 ? static_cast<const void*>(context.h_row(step.leaving, tile.row) + unit)
+                 : context.state_row(s, step.leaving, tile.row) + unit;
+      fetch_rows(first, context.row_stride * bytes, tile.rows, units * bytes);
+    }
   }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.

@@ -39,7 +39,7 @@ struct InputTiles {
         product.rows[m] = block.deltas[block.existing[tile.row + m]];
       }
     }
-    run_product(product, kWidePanel, tile);
+    run_product_of_columns(product, kWidePanel, context.p.I, tile);
     const Real* sum = sums + tile.repeated * kWidth;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
       for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {

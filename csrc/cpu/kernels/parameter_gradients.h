@@ -296,6 +296,7 @@ struct ParameterGradients {
       for (int64_t k = 0; k < rows.count; ++k, packed += kRows) {
         const Row* const src = rows.deltas[k] + column;
         __builtin_memcpy(packed, src, kRows * sizeof *src);
+        prefetch_far(src + 2 * kRows - 1);  // of the next tile: a block fills the cache
       }
     } else {
       const Row zeros[kMaxTileRows] = {};

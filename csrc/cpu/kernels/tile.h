@@ -53,11 +53,12 @@ constexpr int tile_panels(int rows, int vectors) {
 constexpr int kFetchingRows = 4;
 constexpr int64_t kFetchBytes = 64;
 
-// acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth. What
-// lies from `ahead` on, a line for each step over k, is brought into the second-level cache.
+// acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth; b's
+// steps over k are `step` numbers apart. What lies from `ahead` on, a line for each of them, is
+// brought into the second-level cache.
 template <class Dot, int Panels, int M, int N, class Row, class Panel>
 FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* rows,
-                              const Panel* b, int64_t panel_stride, int64_t depth,
+                              const Panel* b, int64_t panel_stride, int64_t step, int64_t depth,
                               const char* ahead) {
   constexpr int kVectors = N / Panels;
   constexpr int kWeights = Dot::V::width * Dot::kDepth;  // numbers that one vector of units takes
@@ -79,7 +80,7 @@ FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* 
       FUSEDRNN_UNROLL
       for (int n = 0; n < N; ++n) acc[m][n] = Dot::add(acc[m][n], x, weights[n]);
     }
-    b += kVectors * kWeights;
+    b += step;
     if constexpr (M >= kFetchingRows) {
       prefetch_far(ahead);
       ahead += kFetchBytes;
@@ -94,7 +95,9 @@ struct Product {
   int64_t rows_stride;  // between rows that lie evenly; a matrix unit takes no others
   const typename F::Panel* weights;
   int64_t weights_stride;  // from panel to panel
-  const char* ahead;       // weights that later tiles will read
+  // Vectors of a panel as it lies in memory, where fewer of them are multiplied; 0: the same.
+  int panel_vectors = 0;
+  const char* ahead;  // weights that later tiles will read
   int64_t depth;
   // [panel][Vectors*W], what the sums begin with; null: zeros.
   const typename F::Real* bias = nullptr;
@@ -178,8 +181,10 @@ FUSEDRNN_ONCE void run_tile(const Product<F>& product) {
       for (int m = 0; m < M; ++m) acc[m][p * Vectors + n] = first;
     }
   }
+  const int64_t vectors = product.panel_vectors == 0 ? Vectors : product.panel_vectors;
   multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
-                                    product.depth, product.ahead);
+                                    vectors * V::width * F::Dot::kDepth, product.depth,
+                                    product.ahead);
   FUSEDRNN_UNROLL
   for (int p = 0; p < Panels; ++p) {
     FUSEDRNN_UNROLL
@@ -252,6 +257,17 @@ FUSEDRNN_ONCE void run_product(const Product<F>& product, int vectors, const Til
     default:
       return run_product_of<6>(product, tile);
   }
+}
+
+// The same of panels of the columns of a matrix, of which the last one may have vectors beyond the
+// last column: a tile of that panel alone leaves them out, and what they would have in `out`.
+template <class F>
+FUSEDRNN_INLINE void run_product_of_columns(Product<F>& product, int vectors, int64_t columns,
+                                            const Tile& tile) {
+  const int64_t held = blocks_of(columns, F::V::width) - tile.panel * vectors;
+  const bool narrow = tile.panels == 1 && held < vectors && !tile.by_matrix_unit;
+  product.panel_vectors = vectors;
+  run_product(product, narrow ? static_cast<int>(held) : vectors, tile);
 }
 
 // Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights
