@@ -1,5 +1,5 @@
-// Calls of layers and cells in inference with arrays that can be used as they lie
-// (bindings/plain_arrays.h): the whole way in and out without a call of Python's.
+// Calls of layers and cells with arrays that can be used as they lie (bindings/plain_arrays.h): the
+// whole way in and out without a call of Python's.
 #include <exception>
 #include <memory>
 #include <optional>
@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/frozen.h"
 #include "core/memory.h"
+#include "core/reserve.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -70,9 +71,10 @@ class PlainCall {
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
-  // (y, state), of a cell the state alone; None where the arguments are not what this knows.
-  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects,
-                 Axes axes) const {
+  // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
+  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of.
+  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
+                 bool save, PyObject* lengths_object) const {
     const ResultsLike results(x_object);
     if (!results || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
@@ -88,7 +90,7 @@ class PlainCall {
       if (swapped) x.swap_first_axes();
       return true;
     };
-    if (!find_axes() || (swapped && !results.can_swap())) return py::none();
+    if (!find_axes() || ((swapped || save) && !results.has_table())) return py::none();
     const int64_t T = x.extent(0), B = x.extent(1);
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
     if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
@@ -126,6 +128,15 @@ class PlainCall {
       after.whole[s].set(data, dtype, {runs, B, n});
       after.cut(*network_, s);
     }
+    py::object reserve_object;
+    void* reserve = nullptr;
+    size_t reserve_size = 0;
+    if (save) {
+      reserve_size = reserve_bytes(*network_, {kDLCPU, 0}, T, B);
+      Shape shape{};
+      shape.add(static_cast<int64_t>(reserve_size));
+      reserve_object = results.make({kDLUInt, 8, 1}, shape, &reserve);
+    }
 
     // Without the GIL somebody may put other parameters in the place of these.
     const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
@@ -158,14 +169,20 @@ class PlainCall {
       }
     }
 
+    PlainArray lengths;
+    if (lengths_object != Py_None && !lengths.see(lengths_object, long_work)) return py::none();
+
     fusedrnn_forward_args args{};
     args.size = sizeof args;
     args.network = network_.get();
     args.x = &x.tensor();
     args.parameters = weight_list.data();
     if (state_objects != Py_None) args.states = before.list.data();
+    if (lengths_object != Py_None) args.lengths = &lengths.tensor();
     args.y = &y.tensor();
     args.states_n = after.list.data();
+    args.reserve = reserve;
+    args.reserve_bytes = reserve_size;
     fusedrnn_status status = FUSEDRNN_OK;
     {
       std::optional<ReleasedGil> no_gil;
@@ -173,6 +190,7 @@ class PlainCall {
       status = fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
+    if (save) return saved(std::move(y_object), states, std::move(reserve_object));
     py::object state = std::move(states[0]);
     if (states_ > 1) {
       py::tuple all(static_cast<size_t>(states_));
@@ -185,6 +203,18 @@ class PlainCall {
   }
 
  private:
+  py::tuple saved(py::object y, py::object* states, py::object reserve) const {
+    const int first = y ? 1 : 0;
+    py::tuple all(static_cast<size_t>(first + states_ + 1));
+    const auto set = [&](int i, py::object o) {
+      PyTuple_SET_ITEM(all.ptr(), i, o.release().ptr());
+    };
+    if (y) set(0, std::move(y));
+    for (int s = 0; s < states_; ++s) set(first + s, std::move(states[s]));
+    set(first + states_, std::move(reserve));
+    return all;
+  }
+
   NetworkPointer network_;
   py::tuple names_;
   int64_t work_;  // multiply-adds of a step of one sequence
@@ -193,13 +223,15 @@ class PlainCall {
 
 PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   try {
-    if (count != 4) {
-      throw_type_error("plain_call: expected 4 arguments, got " + std::to_string(count));
+    if (count != 6) {
+      throw_type_error("plain_call: expected 6 arguments, got " + std::to_string(count));
     }
     const auto* call = static_cast<const PlainCall*>(PyCapsule_GetPointer(self, kPlainCallName));
     const int64_t axes = int_argument("axes", arguments[3]);
     if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    return call->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes))
+    const bool save = bool_argument("save", arguments[4]);
+    return call
+        ->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), save, arguments[5])
         .release()
         .ptr();
   } catch (const std::exception&) {
@@ -211,7 +243,8 @@ PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t coun
 // PyMethodDef has one type of function for all calling conventions.
 PyMethodDef plain_call_method = {
     "plain_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&plain_call)),
-    METH_FASTCALL, "plain_call(parameters, x, state, axes): a call of plain arrays, or None."};
+    METH_FASTCALL,
+    "plain_call(parameters, x, state, axes, save, lengths): a call of plain arrays, or None."};
 
 py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
   auto call = std::make_unique<PlainCall>(network, std::move(names));
@@ -227,9 +260,12 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
 
 void register_plain_calls(py::module_& m) {
   m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes): a call in inference with plain arrays on the "
-        "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
-        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers.");
+        "A function of (parameters, x, state, axes, save, lengths): a call without other options, "
+        "with "
+        "plain arrays on the CPU and parameters found in a dict by these names, None where they "
+        "are not. "
+        "axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers. "
+        "save: False for (y, state), True for (y, *states, reserve), of a cell without y.");
 }
 
 }  // namespace fusedrnn::bindings
