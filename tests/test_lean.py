@@ -279,7 +279,7 @@ def test_memory(kind: Any, shape: tuple[int, int]) -> None:
     x = np.zeros((*shape, 32), "float32")
     lean, default = (bytes_of_step(kind(32, 128, memory=m), x) for m in ("lean", "default"))
     assert default > 2 * 4 * len(kind._states) * 128 * shape[0] * shape[1]
-    assert lean <= 0.08 * default
+    assert lean <= 0.11 * default
 
 
 def test_a_tape_of_200_000_steps() -> None:

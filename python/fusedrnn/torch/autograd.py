@@ -25,6 +25,7 @@ _OPS = torch.ops.fusedrnn
 # the transforms again.
 _Function: Any = torch.autograd.function._SingleLevelFunction
 _C: Any = torch._C
+_F: Any = torch._C._functorch
 
 
 def _watched(*lists: Arrays) -> bool:
@@ -99,6 +100,29 @@ def call(structure: str, arrays: list[Tensor | None], plain: bool) -> list[Tenso
     return run(structure, arrays)
 
 
+def _one_by_one(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that takes the gradients which autograd batches itself (`is_grads_batched`)."""
+
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        batched: list[Any] = [
+            d for d in upstream if d is not None and _F.is_legacy_batchedtensor(d)
+        ]
+        if not batched:
+            return rule(ctx, *upstream)
+        level = _C._vmapmode_increment_nesting() - 1
+        _C._vmapmode_decrement_nesting()
+        remove: Any = torch._remove_batch_dim
+        count = remove(batched[0], level, 1, 0).shape[0]
+        whole = [None if d is None else remove(d, level, count, 0) for d in upstream]
+        calls = [rule(ctx, *(None if d is None else d[i] for d in whole)) for i in range(count)]
+        return tuple(
+            None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
+            for parts in zip(*calls, strict=True)
+        )
+
+    return backward
+
+
 class _Network(_Function):  # type: ignore[misc]
     """`network`, or `network_train`, whose reserve is a result as well."""
 
@@ -118,6 +142,7 @@ class _Network(_Function):  # type: ignore[misc]
         return tuple(results)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         *arrays, reserve = ctx.saved_tensors
         upstream = upstream[:-1] if ctx.shows_reserve else upstream
@@ -162,6 +187,7 @@ class _AtOnce(_Function):  # type: ignore[misc]
         return results[:-1]
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         *arrays, lengths, reserve = ctx.saved_tensors
         axes, plan = ctx.axes, plan_of(ctx.structure)
@@ -218,6 +244,7 @@ class _Backward(_Function):  # type: ignore[misc]
         return tuple(gradients)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *directions: Tensor | None) -> Any:
         arrays, upstream = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         plan = plan_of(ctx.structure)
@@ -262,6 +289,7 @@ class _Jvp(_Function):  # type: ignore[misc]
         return tuple(results)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         arrays = list(ctx.saved_tensors[: ctx.count])
         tangents = list(ctx.saved_tensors[ctx.count :])
