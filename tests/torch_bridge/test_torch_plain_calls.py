@@ -287,6 +287,7 @@ def test_a_state_of_one_array_is_no_tuple() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.(script|trace). is deprecated")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_what_wants_to_see_calls_sees_them(taken: list[bool]) -> None:
     layer, x = bridge.LSTM(INPUT, H), torch.randn(T, B, INPUT)
     expected = layer(x)[0]
