@@ -8,8 +8,8 @@ PackedSequence), stacked in both directions. Results of both are compared first.
 of the process, the least of rounds that take turns: other work on the machine changes them little.
 
 Memory: what a process of its own holds beyond its start, at most during forward and backward and
-afterwards, with as many results alive; of what it holds then the system may take some at any time
-("free"), and `fusedrnn.release_memory()` gives back what is kept for the next call.
+afterwards ("kept"), with as many results alive; beside that what the system may take at any time
+("free", which counts as RSS until it does), and what is kept after `fusedrnn.release_memory()`.
 """
 
 from __future__ import annotations
@@ -210,10 +210,11 @@ def memory_of(package: str, name: str, live: int) -> dict[str, float]:
         y, _ = module(x)
         y.sum().backward()
         alive.append(y)
+    free = _megabytes("smaps_rollup", "LazyFree")
     found = {
         "peak": _megabytes("status", "VmHWM") - before,
-        "held": _megabytes("status", "VmRSS") - before,
-        "free": _megabytes("smaps_rollup", "LazyFree"),
+        "kept": _megabytes("status", "VmRSS") - before - free,
+        "free": free,
     }
     fr.release_memory()
     return found | {"released": _megabytes("status", "VmRSS") - before}
@@ -238,7 +239,7 @@ def memory(modules: int) -> list[dict[str, Any]]:
 
 
 def memory_line(record: dict[str, Any]) -> str:
-    numbers = (f"{record[name]:.0f}" for name in ("peak", "held", "free", "released"))
+    numbers = (f"{record[name]:.0f}" for name in ("peak", "kept", "free", "released"))
     return f"| {record['package']}.{record['module']} | {record['live']} | {' | '.join(numbers)} |"
 
 
@@ -261,7 +262,7 @@ def about_line(about: dict[str, Any]) -> str:
 
 HEAD_SMALL = "| T = B = 1, H = 64 | us |\n|---|---:|"
 HEAD_MEMORY = (
-    "| T, B, H = {}, {}, {}; MB | results alive | peak | held | of it free | released |\n"
+    "| T, B, H = {}, {}, {}; MB | results alive | peak | kept | free | released |\n"
     "|---|---:|---:|---:|---:|---:|"
 ).format(*MEMORY_SHAPE)
 HEAD = "| | | T, B, H | ms | torch.nn over ours |\n|---|---|---|---:|---:|"

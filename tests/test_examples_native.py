@@ -36,12 +36,19 @@ def test_c_streams_audio(tmp_path: Path) -> None:
     frozen = fr.LSTM(1, 32, 2, proj_size=1, seed=0).freeze()
     model, output = tmp_path / "amp.frnn", tmp_path / "out.f32"
     frozen.save(model)
-    said = run(program, model, "0.2", output)
-    # How late blocks are is the machine's affair here; that they are counted is not.
-    blocks, worst, xruns = (part.split() for part in said.split(";"))
-    assert blocks[:2] == ["blocks", str(int(0.2 * 48000) // 64 + 1)]
-    assert float(worst[2]) > 0
-    assert int(xruns[1]) >= 0
+    # That a block comes late while others use the machine is its affair; that one takes more CPU
+    # time than it plays is not, in one of some runs: a virtual machine's time can be another's.
+    for _ in range(5):
+        said = run(program, model, "0.2", output)
+        blocks, worst, too_slow, xruns = (part.split() for part in said.split(";"))
+        assert blocks[:2] == ["blocks", str(int(0.2 * 48000) // 64 + 1)]
+        assert float(worst[2]) > 0
+        assert float(worst[-2]) > 0
+        assert int(xruns[1]) >= 0
+        if too_slow == ["too", "slow", "0"]:
+            break
+    else:
+        raise AssertionError(f"blocks took longer to compute than to play: {said}")
     x = np.arange(int(blocks[1]) * 64, dtype="float32") % 256 / np.float32(128) - np.float32(1)
     y, _ = frozen(x[:, None])
     np.testing.assert_array_equal(np.fromfile(output, "float32"), y[:, 0])

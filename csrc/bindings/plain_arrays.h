@@ -69,7 +69,8 @@ class ResultsLike {
 
   // `swapped`: as new_array's, of which NumPy has none here.
   py::object make(DLDataType dtype, const Shape& shape, void** data, bool swapped = false) const;
-  bool can_swap() const { return table_ != nullptr; }
+  // Whether they are of any type and may be swapped.
+  bool has_table() const { return table_ != nullptr; }
 
  private:
   const ExchangeTable* table_ = nullptr;

@@ -1,5 +1,5 @@
-// Calls of layers and cells in inference with arrays that can be used as they lie
-// (bindings/plain_arrays.h): the whole way in and out without a call of Python's.
+// Calls of layers and cells with arrays that can be used as they lie (bindings/plain_arrays.h): the
+// whole way in and out without a call of Python's.
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/frozen.h"
 #include "core/memory.h"
+#include "core/reserve.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -49,8 +50,8 @@ class PlainCall {
  public:
   static constexpr const char* kName = "plain_call";
   static constexpr const char* kDoc =
-      "plain_call(parameters, x, state, axes): a call of plain arrays, or None.";
-  static constexpr Py_ssize_t kArguments = 4;
+      "plain_call(parameters, x, state, axes, save, lengths): a call of plain arrays, or None.";
+  static constexpr Py_ssize_t kArguments = 6;
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
   PlainCall(NetworkPointer network, py::tuple names)
@@ -65,13 +66,16 @@ class PlainCall {
   py::object call(PyObject* const* arguments) const {
     const int64_t axes = int_argument("axes", arguments[3]);
     if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes));
+    const bool save = bool_argument("save", arguments[4]);
+    return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), save,
+               arguments[5]);
   }
 
  private:
-  // (y, state), of a cell the state alone; None where the arguments are not what this knows.
-  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects,
-                 Axes axes) const {
+  // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
+  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of.
+  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
+                 bool save, PyObject* lengths_object) const {
     const ResultsLike results(x_object);
     if (!results || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
@@ -87,7 +91,7 @@ class PlainCall {
       if (swapped) x.swap_first_axes();
       return true;
     };
-    if (!find_axes() || (swapped && !results.can_swap())) return py::none();
+    if (!find_axes() || ((swapped || save) && !results.has_table())) return py::none();
     const int64_t T = x.extent(0), B = x.extent(1);
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
     if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
@@ -125,6 +129,15 @@ class PlainCall {
       after.whole[s].set(data, dtype, {runs, B, n});
       after.cut(s);
     }
+    py::object reserve_object;
+    void* reserve = nullptr;
+    size_t reserve_size = 0;
+    if (save) {
+      reserve_size = reserve_bytes(*network_, {kDLCPU, 0}, T, B);
+      Shape shape{};
+      shape.add(static_cast<int64_t>(reserve_size));
+      reserve_object = results.make({kDLUInt, 8, 1}, shape, &reserve);
+    }
 
     // Without the GIL somebody may put other parameters in the place of these.
     const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
@@ -157,14 +170,20 @@ class PlainCall {
       }
     }
 
+    PlainArray lengths;
+    if (lengths_object != Py_None && !lengths.see(lengths_object, long_work)) return py::none();
+
     fusedrnn_forward_args args{};
     args.size = sizeof args;
     args.network = network_.get();
     args.x = &x.tensor();
     args.parameters = weight_list.data();
-    args.states = before.parts.list();
+    if (state_objects != Py_None) args.states = before.parts.list();
+    if (lengths_object != Py_None) args.lengths = &lengths.tensor();
     args.y = &y.tensor();
     args.states_n = after.parts.list();
+    args.reserve = reserve;
+    args.reserve_bytes = reserve_size;
     fusedrnn_status status = FUSEDRNN_OK;
     {
       std::optional<ReleasedGil> no_gil;
@@ -172,6 +191,7 @@ class PlainCall {
       status = fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
+    if (save) return saved(std::move(y_object), states, std::move(reserve_object));
     py::object state = std::move(states[0]);
     if (states_ > 1) {
       py::tuple all(static_cast<size_t>(states_));
@@ -181,6 +201,18 @@ class PlainCall {
     }
     if (axes == Axes::cell) return state;
     return py::make_tuple(std::move(y_object), std::move(state));
+  }
+
+  py::tuple saved(py::object y, py::object* states, py::object reserve) const {
+    const int first = y ? 1 : 0;
+    py::tuple all(static_cast<size_t>(first + states_ + 1));
+    const auto set = [&](int i, py::object o) {
+      PyTuple_SET_ITEM(all.ptr(), i, o.release().ptr());
+    };
+    if (y) set(0, std::move(y));
+    for (int s = 0; s < states_; ++s) set(first + s, std::move(states[s]));
+    set(first + states_, std::move(reserve));
+    return all;
   }
 
   NetworkPointer network_;
@@ -197,9 +229,12 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
 
 void register_plain_calls(py::module_& m) {
   m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes): a call in inference with plain arrays on the "
-        "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
-        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers.");
+        "A function of (parameters, x, state, axes, save, lengths): a call without other options, "
+        "with "
+        "plain arrays on the CPU and parameters found in a dict by these names, None where they "
+        "are not. "
+        "axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers. "
+        "save: False for (y, state), True for (y, *states, reserve), of a cell without y.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -187,11 +187,10 @@ bool BlockCache::keep(void* data, size_t size) {
   if (!lock.owns_lock()) return false;
   const size_t most = allowed();
   if (size > most) return false;
-  bool firm = firm_ + size <= limits_.always;
-  if (!firm && !lend_to_system(data, size)) {
+  const bool firm = !lend_to_system(data, size);
+  if (firm) {
     if (size > limits_.always) return false;
-    while (firm_ + size > limits_.always) loosen();
-    firm = true;
+    while (firm_ + size > limits_.always) drop_oldest_firm();
   }
   while (total_ + size > most || entries_.size() == kMostEntries) drop_oldest();
   entries_.push_back({data, size, firm});
@@ -229,28 +228,17 @@ void* BlockCache::remove(size_t index) {
   return entry.data;
 }
 
-// Makes less of what is held firmly: lends the oldest block that the system takes, or gives the
-// oldest one back.
-void BlockCache::loosen() {
-  size_t oldest = entries_.size();
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    if (!entry.firm) continue;
-    if (lend_to_system(entry.data, entry.size)) {
-      entry.firm = false;
-      firm_ -= entry.size;
-      return;
-    }
-    oldest = std::min(oldest, i);
-  }
-  aligned_release(remove(oldest));
+void BlockCache::drop_oldest_firm() {
+  const auto is_firm = [](const Entry& entry) { return entry.firm; };
+  const auto oldest = std::find_if(entries_.begin(), entries_.end(), is_firm);
+  aligned_release(remove(static_cast<size_t>(oldest - entries_.begin())));
 }
 
 // --- that of the process ---
 
 namespace {
 
-constexpr size_t kAlwaysKept = size_t{128} << 20;
+constexpr size_t kAlwaysKept = size_t{32} << 20;
 constexpr int64_t kWindow = 1024;
 
 // A share of the machine's memory, or of the addresses that the process may have: pages that the

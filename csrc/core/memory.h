@@ -18,10 +18,10 @@ constexpr size_t kHugeThreshold = size_t{4} << 20;
 void* aligned_allocate(size_t bytes);
 void aligned_release(void* block) noexcept;
 
-// How much a cache keeps. Up to `always` bytes it holds on to. Beyond these it keeps what was in
-// use at the same time of late (within the last one or two `window`s of allocations), up to `most`,
-// and lets the system take the pages back when it is short of memory. Blocks below 4 MiB are not
-// worth lending: of these it keeps `always`.
+// How much a cache keeps: what was in use at the same time of late (within the last one or two
+// `window`s of allocations), up to `most`, or `always`, if that is more. The system may take the
+// pages of blocks of 4 MiB and more whenever it wants them; smaller ones are not worth lending, and
+// of these the cache keeps `always`.
 struct CacheLimits {
   size_t always, most;
   int64_t window;
@@ -65,7 +65,7 @@ class BlockCache {
   size_t allowed() const;
   void* remove(size_t index);
   void drop_oldest() { aligned_release(remove(0)); }
-  void loosen();
+  void drop_oldest_firm();
 
   const CacheLimits limits_;
   std::atomic<size_t> in_use_{0};

@@ -78,6 +78,15 @@ int64_t lean_chunk_steps(const Problem& p, const Plan& plan) {
   return std::min(p.T, round_up(divide_up(rows, p.B), checkpoint_steps(p)));
 }
 
+// Of other problems steps whose deltas take so much: a cache has them still when the gradients of
+// parameters are summed. Not fewer rows than of lean ones.
+int64_t chunk_steps(const Problem& p, const Plan& plan, size_t row_bytes) {
+  constexpr int64_t kDeltaBytes = int64_t{4} << 20;
+  const int64_t rows = std::max({kDeltaBytes / static_cast<int64_t>(row_bytes), kLeanChunkRows,
+                                 plan.threads() * kLeanChunkRowsOfThread});
+  return std::min(p.T, round_up(divide_up(rows, p.B), block_steps(p)));
+}
+
 }  // namespace
 
 int64_t state_stride(const KernelShape& shape, const Problem& p) {
@@ -207,7 +216,9 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
-  job.chunk_steps = p.lean ? lean_chunk_steps(p, plan) : p.T;
+  job.chunk_steps = p.lean
+                        ? lean_chunk_steps(p, plan)
+                        : chunk_steps(p, plan, static_cast<size_t>(job.ld_delta) * shape.row_bytes);
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
   add_masks(arena, shape, p, job);

@@ -5,7 +5,8 @@
  *   stream amp.frnn 2 out.f32
  *
  * 2 seconds of a sawtooth at 48 kHz; out.f32 gets what came out, as raw floats. A block is late, an
- * xrun, where it is not done when the sound card would have played the one before. */
+ * xrun, where it is not done when the sound card would have played the one before: because it takes
+ * longer than it plays (its CPU time says so), or because the machine had other things to do. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <fusedrnn/fusedrnn.h>
@@ -24,9 +25,9 @@ static int fail(const char* what) {
   return 1;
 }
 
-static int64_t now(void) {
+static int64_t now(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(clock, &time);
   return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
@@ -97,21 +98,26 @@ int main(int argc, char** argv) {
   const struct sched_param priority = {.sched_priority = sched_get_priority_min(SCHED_FIFO)};
   const int first = sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
 
-  int64_t worst = 0, xruns = 0;
-  const int64_t start = now();
+  int64_t worst = 0, worst_cpu = 0, xruns = 0, too_slow = 0;
+  const int64_t start = now(CLOCK_MONOTONIC);
   for (int64_t b = 0; b < blocks; ++b) {
     wait_until(start + b * kBlockTime); /* the sound card asks for a block */
-    const int64_t begin = now();
+    const int64_t begin = now(CLOCK_MONOTONIC), cpu_begin = now(CLOCK_THREAD_CPUTIME_ID);
     if (process(&model, signal + b * BLOCK, played + b * BLOCK, BLOCK) != 0) {
       return fail(fusedrnn_last_error());
     }
-    const int64_t end = now();
+    const int64_t cpu = now(CLOCK_THREAD_CPUTIME_ID) - cpu_begin, end = now(CLOCK_MONOTONIC);
     if (end - begin > worst) worst = end - begin;
+    if (cpu > worst_cpu) worst_cpu = cpu;
     if (end > start + (b + 1) * kBlockTime) ++xruns;
+    if (cpu > kBlockTime) ++too_slow;
   }
-  printf("blocks %lld of %d samples, %.0f us each; worst block %.1f us; xruns %lld%s\n",
-         (long long)blocks, BLOCK, (double)kBlockTime / 1e3, (double)worst / 1e3, (long long)xruns,
-         first ? "" : " (without real-time priority)");
+  printf(
+      "blocks %lld of %d samples, %.0f us each; worst block %.1f us, of CPU time %.1f us; "
+      "too slow %lld; xruns %lld%s\n",
+      (long long)blocks, BLOCK, (double)kBlockTime / 1e3, (double)worst / 1e3,
+      (double)worst_cpu / 1e3, (long long)too_slow, (long long)xruns,
+      first ? "" : " (without real-time priority)");
 
   if (argc == 4) {
     FILE* const file = fopen(argv[3], "wb");

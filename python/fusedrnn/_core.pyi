@@ -79,7 +79,7 @@ class Network:
 
 def make_plain_call(
     network: Network, names: tuple[str | None, ...]
-) -> Callable[[dict[str, Any], Any, Any, int], Any]: ...
+) -> Callable[[dict[str, Any], Any, Any, int, bool, Any], Any]: ...
 
 @final
 class Tape:

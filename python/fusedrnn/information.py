@@ -74,10 +74,10 @@ def _installed(folder: str, file: str) -> str:
 def release_memory() -> int:
     """Give the CPU memory that is kept for later calls back to the system.
 
-    Results, tapes and what calls work in are taken from memory that was released before: up to 128
-    MiB, and beyond it as much as was in use at the same time of late, which the system may take
-    when it is short of memory. So a process seems to hold more (its RSS) than its arrays do. What
-    is in use stays as it is, and later calls keep memory again.
+    Results, tapes and what calls work in are taken from memory that was released before: as much as
+    was in use at the same time of late. The system may take the pages of blocks of 4 MiB and more
+    at any time; of smaller ones at most 32 MiB stay. So a process seems to hold more (its RSS) than
+    its arrays do. What is in use stays as it is, and later calls keep memory again.
 
     Returns
     -------

@@ -299,3 +299,21 @@ def test_changes_in_place_are_seen() -> None:
         module.weight_hh_l0.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("kind", ["layer", "cell"])
+def test_gradients_that_autograd_batches(kind: str) -> None:
+    x = torch.randn((4, 2, 3) if kind == "layer" else (2, 3), dtype=torch.float64)
+    made = bridge.LSTM if kind == "layer" else bridge.LSTMCell
+    module = made(3, 2, dtype=torch.float64)
+
+    def of(x: torch.Tensor) -> torch.Tensor:
+        return module(x)[0]  # type: ignore[no-any-return]
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return of(x).sin().sum()
+
+    functional = torch.autograd.functional
+    for way, function in ((functional.jacobian, of), (functional.hessian, loss)):
+        found = way(function, x, vectorize=True)
+        torch.testing.assert_close(found, way(function, x), rtol=1e-12, atol=1e-12)

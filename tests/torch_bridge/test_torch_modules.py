@@ -394,3 +394,10 @@ def test_without_torch() -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     last = found.stderr.strip().splitlines()[-1]
     assert last == "ImportError: fusedrnn.torch needs PyTorch: pip install 'fusedrnn[torch]'"
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_have_no_options_of_layers(name: str) -> None:
+    for option in ("num_layers", "batch_first", "dropout", "bidirectional", "proj_size"):
+        with pytest.raises(TypeError, match=f"{name}.*unexpected keyword argument '{option}'"):
+            getattr(bridge, name)(4, 3, **{option: 1})

@@ -70,7 +70,8 @@ def test_export(tmp_path: Any) -> None:
 
 def test_what_onnx_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    monkeypatch.setattr("fusedrnn.torch.base.is_plain", lambda *_: False)  # no export's tensors are
+    for ask in ("is_plain", "only_autograd"):  # no export's tensors are
+        monkeypatch.setattr(f"fusedrnn.torch.base.{ask}", lambda *_: False)
     x = torch.zeros(5, 2, 4)
     plain = bridge.GRU(4, 3).eval()
     resets = torch.zeros(5, 2, dtype=torch.bool)

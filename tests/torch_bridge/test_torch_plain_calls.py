@@ -1,4 +1,4 @@
-"""Calls in inference that go past PyTorch: the same bits as its operators', and none too many."""
+"""Calls that go past PyTorch's operators: the same bits and gradients, and none too many."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -213,6 +214,80 @@ class _Dispatches(TorchDispatchMode):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated:DeprecationWarning")
+def trained(module: Any, x: Any, hx: Any, **options: Any) -> list[torch.Tensor]:
+    """Results, first and second derivatives, as a training step finds them."""
+    with torch.enable_grad():
+        data = x.data if isinstance(x, PackedSequence) else x
+        leaves = [data, *(s for s in tree_leaves(hx) if s is not None), *module.parameters()]
+        results = [r for r in tree_leaves(module(x, hx, **options)) if r.requires_grad]
+        loss = sum(r.sin().sum() for r in results)
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+    return [*(r.detach() for r in results), *(g.detach() for g in first), *second]
+
+
+def check_trained(module: Any, x: Any, hx: Any, **options: Any) -> None:
+    found = trained(module, x, hx, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base.Recurrent, "_call_at_once", lambda *_: None)
+        expected = trained(module, x, hx, **options)
+    assert len(found) == len(expected)
+    for mine, yours in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, yours, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_layers_with_gradients(name: str, batch_first: bool, taken: list[bool]) -> None:
+    lengths, count = torch.tensor([2, T, 3]), 0
+    for options in variants(name):
+        ours = pair(name, INPUT, H, **options | {"batch_first": batch_first})[1]
+        x = torch.randn((B, T, INPUT) if batch_first else (T, B, INPUT), requires_grad=True)
+        hx = tree_map(lambda s: torch.randn_like(s, requires_grad=True), ours(x.detach())[1])
+        rows = torch.randn(T + 3 + 2, INPUT, requires_grad=True)
+        packed = PackedSequence(rows, torch.tensor([3, 3, 2, 1, 1]), torch.tensor([1, 2, 0]))
+        for given, state, beside in (
+            *((x, None, {}), (x, hx, {}), (x, hx, {"lengths": lengths})),
+            *((packed, None, {}), (packed, hx, {})),
+        ):
+            taken.clear()
+            check_trained(ours, given, state, **beside)
+            assert taken[-1] == HAS_TABLE
+            count += 1
+    assert count > 4
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_with_gradients(name: str, taken: list[bool]) -> None:
+    ours = pair(name, INPUT, H)[1]
+    x = torch.randn(B, INPUT, requires_grad=True)
+    hx = tree_map(lambda s: torch.randn_like(s, requires_grad=True), ours(x.detach()))
+    for state in (None, hx):
+        taken.clear()
+        check_trained(ours, x, state)
+        assert taken == [HAS_TABLE]
+
+
+def test_what_backward_reads_may_not_change() -> None:
+    layer, x = bridge.GRU(INPUT, H), torch.randn(T, B, INPUT)
+    for changed in (layer.weight_hh_l0, lengths := torch.tensor([2, T, 3])):
+        with torch.enable_grad():
+            loss = layer(x, lengths=lengths)[0].sum()
+        changed.add_(0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+def test_a_state_of_one_array_is_no_tuple() -> None:
+    with pytest.raises(TypeError, match="hx: expected a tensor, got tuple"):
+        bridge.GRU(INPUT, H)(torch.ones(T, B, INPUT), (torch.zeros(1, B, H),))
+    with pytest.raises(TypeError, match="hx: expected a tensor, got tuple"):
+        bridge.GRUCell(INPUT, H)(torch.ones(B, INPUT), (torch.zeros(B, H),))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.(script|trace). is deprecated")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_what_wants_to_see_calls_sees_them(taken: list[bool]) -> None:
     layer, x = bridge.LSTM(INPUT, H), torch.randn(T, B, INPUT)
     expected = layer(x)[0]
@@ -225,8 +300,6 @@ def test_what_wants_to_see_calls_sees_them(taken: list[bool]) -> None:
     layer(x.as_subclass(_Subclass))
     assert _Subclass.seen > 0
     check_same(torch.vmap(lambda part: layer(part)[0], 1, 1)(x), expected, 1e-6)
-    with torch.enable_grad():
-        assert layer(x)[0].requires_grad
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x)[0].dtype == torch.bfloat16
     with torch.autograd.forward_ad.dual_level():
@@ -240,6 +313,10 @@ def test_what_wants_to_see_calls_sees_them(taken: list[bool]) -> None:
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
     check_same(compiled(x)[0], expected, 0.0)
     assert not any(taken)
+    taken.clear()
+    with torch.enable_grad():
+        assert layer(x)[0].requires_grad
+    assert taken == [HAS_TABLE]
 
 
 def test_options_and_noise_go_the_long_way(taken: list[bool]) -> None:

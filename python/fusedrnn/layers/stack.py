@@ -73,10 +73,10 @@ def runs_of(description: Description) -> list[Any]:
     ]
 
 
-PlainCall = Callable[[dict[str, Any], Any, Any, int], Any]
+PlainCall = Callable[[dict[str, Any], Any, Any, int, bool, Any], Any]
 
 
-def _none(_parameters: dict[str, Any], _x: Any, _state: Any, _axes: int) -> None:
+def _none(*_: Any) -> None:
     """The call of those that take no steps, or none on the CPU."""
 
 
@@ -204,7 +204,7 @@ class Stack:
                 name if name in self.parameters else None for name, _, _ in self._described()
             )
             self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
-        return self._plain_call(self.parameters, x_t, state, 3)
+        return self._plain_call(self.parameters, x_t, state, 3, False, None)
 
     @property
     def has_gates(self) -> bool:

@@ -25,6 +25,7 @@ _OPS = torch.ops.fusedrnn
 # the transforms again.
 _Function: Any = torch.autograd.function._SingleLevelFunction
 _C: Any = torch._C
+_F: Any = torch._C._functorch
 
 
 def _watched(*lists: Arrays) -> bool:
@@ -64,25 +65,11 @@ def _save_for_jvp(ctx: Any, *tensors: Tensor | None) -> None:
         ctx.save_for_forward(*tensors)
 
 
-def unwatched() -> bool:
-    """Whether nothing of PyTorch wants to know of a call of plain tensors on the CPU."""
-    return not (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or forward_ad._current_level >= 0
-        or _C._are_functorch_transforms_active()
-        or _C._len_torch_dispatch_stack()
-        or _C._len_torch_function_stack()
-        or _C._get_tracing_state() is not None
-        or torch.is_autocast_enabled("cpu")
-    )
-
-
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 
 
-def is_plain(x: Any, *lists: Arrays) -> bool:
-    """Whether nothing of PyTorch but autograd could want to know of a call.
+def only_autograd() -> bool:
+    """Whether nothing of PyTorch but autograd could want to know of a call of plain tensors.
 
     Then it goes without the dispatcher, which costs more than a step of a small network takes.
     """
@@ -93,8 +80,13 @@ def is_plain(x: Any, *lists: Arrays) -> bool:
         or _C._len_torch_dispatch_stack()
         or _C._len_torch_function_stack()
         or _C._get_tracing_state() is not None
-        or not x.is_cpu
-        or not all(_PLAIN.issuperset(map(type, tensors)) for tensors in lists)
+    )
+
+
+def is_plain(x: Any, *lists: Arrays) -> bool:
+    """Whether that is so, and the tensors are plain ones on the CPU."""
+    return (
+        only_autograd() and x.is_cpu and all(_PLAIN.issuperset(map(type, each)) for each in lists)
     )
 
 
@@ -106,6 +98,29 @@ def call(structure: str, arrays: list[Tensor | None], plain: bool) -> list[Tenso
     if _watched(arrays):
         return list(_Network.apply(None, structure, False, *arrays))
     return run(structure, arrays)
+
+
+def _one_by_one(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that takes the gradients which autograd batches itself (`is_grads_batched`)."""
+
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        batched: list[Any] = [
+            d for d in upstream if d is not None and _F.is_legacy_batchedtensor(d)
+        ]
+        if not batched:
+            return rule(ctx, *upstream)
+        level = _C._vmapmode_increment_nesting() - 1
+        _C._vmapmode_decrement_nesting()
+        remove: Any = torch._remove_batch_dim
+        count = remove(batched[0], level, 1, 0).shape[0]
+        whole = [None if d is None else remove(d, level, count, 0) for d in upstream]
+        calls = [rule(ctx, *(None if d is None else d[i] for d in whole)) for i in range(count)]
+        return tuple(
+            None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
+            for parts in zip(*calls, strict=True)
+        )
+
+    return backward
 
 
 class _Network(_Function):  # type: ignore[misc]
@@ -127,23 +142,87 @@ class _Network(_Function):  # type: ignore[misc]
         return tuple(results)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         *arrays, reserve = ctx.saved_tensors
         upstream = upstream[:-1] if ctx.shows_reserve else upstream
-        plan = plan_of(ctx.structure)
         wants_dx: bool = ctx.needs_input_grad[3]
-        arguments = ctx.structure, arrays, reserve, list(upstream), wants_dx
-        if torch.is_grad_enabled() or not is_plain(reserve, arrays, upstream):
-            gradients = _OPS.network_backward(*arguments)
-        else:
-            gradients = backward(*arguments)
-        return None, None, None, *plan.in_places(arrays, gradients, wants_dx)
+        gradients = _gradients(ctx.structure, arrays, reserve, upstream, wants_dx)
+        return None, None, None, *gradients
 
     @staticmethod
     def jvp(ctx: Any, _keyset: None, _structure: None, _shows: None, *tangents: Any) -> Any:
         arrays = ctx.saved_tensors
         results = _OPS.network_jvp(ctx.structure, list(arrays), list(tangents))
         return (*results, None) if ctx.shows_reserve else tuple(results)
+
+
+def _gradients(
+    structure: str, arrays: Arrays, reserve: Tensor, upstream: Arrays, wants_dx: bool
+) -> list[Tensor | None]:
+    """Of each of the arrays; None where there is none."""
+    arguments = structure, arrays, reserve, list(upstream), wants_dx
+    if torch.is_grad_enabled() or not is_plain(reserve, arrays, upstream):
+        gradients = _OPS.network_backward(*arguments)
+    else:
+        gradients = backward(*arguments)
+    return plan_of(structure).in_places(arrays, gradients, wants_dx)
+
+
+class _AtOnce(_Function):  # type: ignore[misc]
+    """A call that the compiled module has made (`plan.plain_call_of`)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        results: tuple[Tensor, ...],
+        structure: str,
+        axes: int,
+        lengths: Tensor | None,
+        *arrays: Tensor | None,
+    ) -> Any:
+        ctx.structure, ctx.axes = structure, axes
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*arrays, lengths, results[-1])
+        return results[:-1]
+
+    @staticmethod
+    @_one_by_one
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        *arrays, lengths, reserve = ctx.saved_tensors
+        axes, plan = ctx.axes, plan_of(ctx.structure)
+        given = len(arrays)
+        states = range(1 + plan.num_parameters, given)
+        if axes == 2:  # a cell's, whose y is its state
+            upstream = (None, *(None if d is None else d.unsqueeze(0) for d in upstream))
+            for i in (0, *states):
+                arrays[i] = None if arrays[i] is None else arrays[i].unsqueeze(0)
+        elif axes == 1:
+            upstream = (None if upstream[0] is None else upstream[0].transpose(0, 1), *upstream[1:])
+            arrays[0] = arrays[0].transpose(0, 1)
+        wants_dx: bool = ctx.needs_input_grad[4]
+        arrays += [None] * (plan.num_places - given)
+        arrays[-4] = lengths
+        found = _gradients(ctx.structure, arrays, reserve, upstream, wants_dx)[:given]
+        if axes == 2:
+            for i in (0, *states):
+                found[i] = None if found[i] is None else found[i].squeeze(0)
+        elif axes == 1 and found[0] is not None:
+            found[0] = found[0].transpose(0, 1)
+        return None, None, None, None, *found
+
+
+def record(
+    results: tuple[Tensor, ...],
+    structure: str,
+    axes: int,
+    arrays: list[Tensor | None],
+    lengths: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The results of a call, the reserve among them, as autograd is to know them."""
+    if _watched(arrays):
+        return _AtOnce.apply(results, structure, axes, lengths, *arrays)  # type: ignore[no-any-return]
+    return results[:-1]
 
 
 class _Backward(_Function):  # type: ignore[misc]
@@ -165,6 +244,7 @@ class _Backward(_Function):  # type: ignore[misc]
         return tuple(gradients)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *directions: Tensor | None) -> Any:
         arrays, upstream = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         plan = plan_of(ctx.structure)
@@ -209,6 +289,7 @@ class _Jvp(_Function):  # type: ignore[misc]
         return tuple(results)
 
     @staticmethod
+    @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         arrays = list(ctx.saved_tensors[: ctx.count])
         tangents = list(ctx.saved_tensors[ctx.count :])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusedrnn import options
 from fusedrnn.layers.base import Layer
-from fusedrnn.torch.autograd import call, is_plain, unwatched
+from fusedrnn.torch.autograd import call, is_plain, only_autograd, record
 from fusedrnn.torch.plan import call_key, network_key, plain_call_of
 
 _SEEDS = 2**63 - 1
@@ -79,6 +79,7 @@ class Recurrent(nn.Module):
         names = {name: name.removesuffix(end) for name in stack.shapes()}
         self._slots: tuple[str | None, ...] = stack.ordered(names)
         self._network = network_key(stack.description, layer.compute_dtype, layer.memory == "lean")
+        self._usual_key = call_key(self._network, False, False, 0.0)
         self._draws_noise = any(stack.description[-2])
         return {names[name]: shape for name, shape in stack.shapes().items()}
 
@@ -117,15 +118,29 @@ class Recurrent(nn.Module):
             for name, weight in zip(self._slots, found, strict=True)
         ]
 
-    def _call_at_once(self, x: object, state: Any, axes: int) -> Any:
-        """The results of a call without options in inference; None where it needs more than that.
+    def _call_at_once(self, x: Any, state: Any, axes: int, lengths: Tensor | None = None) -> Any:
+        """The results of a call with no option but lengths; None where it needs more than that.
 
         `axes`: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].
         """
-        if type(x) is not Tensor or not unwatched():
+        count = len(self._states)
+        unusual = type(x) is not Tensor or (count == 1 and type(state) is tuple)
+        if unusual or not only_autograd() or torch.is_autocast_enabled("cpu"):
             return None
         run = plain_call_of(self._network, self._slots, x.dtype)
-        return run(self._parameters, x, state, axes)
+        if not torch.is_grad_enabled():
+            return run(self._parameters, x, state, axes, False, lengths)
+        batched = x.dim() == (2 if axes == 2 else 3)
+        results = run(self._parameters, x, state, axes, True, lengths) if batched else None
+        if results is None:
+            return None
+        states = state if type(state) is tuple else (state,) * count
+        own: dict[Any, Any] = self._parameters
+        weights = map(own.get, self._slots)
+        found = record(results, self._usual_key, axes, [x, *weights, *states], lengths)
+        if axes == 2:
+            return found[0] if count == 1 else found
+        return found[0], found[1] if count == 1 else found[1:]
 
     def _call(
         self,
@@ -225,7 +240,7 @@ class Recurrent(nn.Module):
             check_tensor(name if len(states) == 1 else f"{name}[{i}]", part)
         return parts
 
-    def _joined(self, states: Sequence[Tensor]) -> Any:
+    def _joined(self, states: Sequence[Any]) -> Any:
         return states[0] if len(self._states) == 1 else tuple(states)
 
     def _shown_options(self) -> str:

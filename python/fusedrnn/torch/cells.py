@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+_OF_LAYERS = ("num_layers", "batch_first", "dropout", "bidirectional", "proj_size")
+
+
 class RecurrentCell(Recurrent):
     """One step of one layer: ``state = cell(input, hx)``."""
 
@@ -30,6 +33,11 @@ class RecurrentCell(Recurrent):
         **options: Any,
     ) -> None:
         super().__init__()
+        for name in _OF_LAYERS:
+            if name in options:
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument '{name}'"
+                )
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bool(bias)  # torch.nn's take anything

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch import _VF, Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 import fusedrnn
 from fusedrnn import options as checks
@@ -127,10 +127,11 @@ class RecurrentLayer(Recurrent):
         ValueError, TypeError
             For the rest as fusedrnn's layers.
         """
-        asks = not (lengths is None and resets is None and mask is None and reset_state is None)
-        asks = asks or return_cells or padding != "zero"
-        if not asks and not (self.training and (self.dropout > 0 or self._draws_noise)):
-            done = self._call_at_once(input, hx, 1 if self.batch_first else 0)
+        usual = resets is None and mask is None and reset_state is None and padding == "zero"
+        usual = usual and not return_cells
+        usual = usual and not (self.training and (self.dropout > 0 or self._draws_noise))
+        if usual and (lengths is None or type(lengths) is Tensor):
+            done = self._call_at_once(input, hx, 1 if self.batch_first else 0, lengths)
             if done is not None:
                 return done  # type: ignore[no-any-return]
         if padding not in PADDINGS:
@@ -148,7 +149,7 @@ class RecurrentLayer(Recurrent):
                 raise ValueError(
                     "lengths, resets, mask: expected None beside a PackedSequence, got some"
                 )
-            return self._call_packed(input, states, resets_to, padding, return_cells, rate)
+            return self._call_packed(input, states, resets_to, padding, return_cells, rate, usual)
         if input.dim() not in (2, 3):
             raise ValueError(
                 f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead"
@@ -187,29 +188,35 @@ class RecurrentLayer(Recurrent):
         padding: str,
         cells: bool,
         rate: float,
+        usual: bool,
     ) -> tuple[Any, ...]:
-        """By way of padded sequences, in the packed one's order."""
+        """By way of padded sequences, in the packed one's order; `usual`: without other options."""
         data, batch_sizes, order, back = packed
         if data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
-        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
+        x, lengths = _VF._pad_packed_sequence(data, batch_sizes, False, 0.0, batch_sizes.size(0))
         if order is not None:
             states = [None if s is None else s.index_select(1, order) for s in states]
-        weights = self._weights()
-        self._check(x, weights, states)
-        y, *others = self._call(
-            x, weights, states, resets_to, (lengths, None, None), padding, cells, rate
-        )
 
         def pack(sequence: Tensor) -> PackedSequence:
-            rows = pack_padded_sequence(sequence, lengths).data
-            return PackedSequence(rows, batch_sizes, order, back)
+            rows, sizes = _VF._pack_padded_sequence(sequence, lengths, False)
+            return PackedSequence(rows, sizes, order, back)
 
-        count = len(self._states)
-        states_n = others[:count]
+        count, sequences = len(self._states), []
+        hx = None if all(state is None for state in states) else self._joined(states)
+        done = self._call_at_once(x, hx, 0, lengths) if usual else None
+        if done is not None:
+            y, states_n = done[0], [done[1]] if count == 1 else done[1]
+        else:
+            weights = self._weights()
+            self._check(x, weights, states)
+            y, *others = self._call(
+                x, weights, states, resets_to, (lengths, None, None), padding, cells, rate
+            )
+            states_n, sequences = others[:count], others[count:]
         if back is not None:
             states_n = [state.index_select(1, back) for state in states_n]
-        return pack(y), self._joined(states_n), *map(pack, others[count:])
+        return pack(y), self._joined(states_n), *map(pack, sequences)
 
     def _check_ranks(self, states: Sequence[Tensor | None], batched: bool) -> None:
         expected, kind = (3, "batched 3-D") if batched else (2, "unbatched 2-D")

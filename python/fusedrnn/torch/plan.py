@@ -180,15 +180,15 @@ def plan_of(key: str) -> Plan:
 @functools.lru_cache(maxsize=1024)
 def plain_call_of(
     network: str, slots: tuple[str | None, ...], dtype: torch.dtype
-) -> Callable[[dict[str, Any], torch.Tensor, Any, int], Any]:
-    """The compiled module's whole way in and out, for calls in inference without options.
+) -> Callable[[dict[str, Any], torch.Tensor, Any, int, bool, Any], Any]:
+    """The compiled module's whole way in and out, for calls whose only option is lengths.
 
-    What it returns is a function of a module's parameters, which are found by the names in `slots`,
-    of x, the state and how axes lie (`_core.make_plain_call`); it returns None where the tensors
-    are not what it knows.
+    What it returns (`_core.make_plain_call`) is a function of a module's parameters, which are
+    found by the names in `slots`, of x, the state, how axes lie, whether gradients are wanted, and
+    lengths; it returns None where the tensors are not what it knows.
     """
     plan = plan_of(call_key(network, False, False, 0.0))
     try:
         return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots)
     except (KeyError, TypeError, ValueError):  # which a call the usual way words
-        return lambda _parameters, _x, _state, _axes: None
+        return lambda *_: None
