@@ -388,6 +388,10 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
   const int64_t ld = context.job.ld_state, slot = context.p.B * ld, begin = context.chunk.begin;
   for (int64_t i = 0; i < row_blocks(context); ++i) {
     const BlockRows<F> rows(context, i);
+    if (with_blocks) {  // first, since others may wait for it
+      input_gradient(context, registers, rows);
+      context.report_done(i + 1);
+    }
     gradients.outer(
         rows, [&](int64_t k) FUSEDRNN_LAMBDA { return rows.x[k]; }, shape.input, shape.input_delta);
     for (int stage = 0; stage < shape.stage_count; ++stage) {
@@ -406,10 +410,6 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
           blocks);
     }
     gradients.sums(rows);
-    if (with_blocks) {
-      input_gradient(context, registers, rows);
-      context.report_done(i + 1);
-    }
   }
   if (links.dx_before != nullptr) input_gradient_in_turn(context, registers);
   if (context.chunk.last) gradients.finish();
