@@ -19,11 +19,11 @@ fr.lstm_backward(tape, dy=y)
 """
 
 
-def run(log: str | None) -> subprocess.CompletedProcess[str]:
+def run(log: str | None, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k != "FUSEDRNN_LOG"}
     if log is not None:
         env["FUSEDRNN_LOG"] = log
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", script]
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=120, check=False
     )
@@ -57,3 +57,33 @@ def test_another_value_is_an_error() -> None:
     done = run("plans")
     assert done.returncode != 0
     assert "FUSEDRNN_LOG: expected plan or nothing, got 'plans'" in done.stderr
+
+
+STACK = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads({threads})
+layer = fr.GRU(96, 96, num_layers={layers}, bidirectional={bidirectional}, seed=0)
+y, state, tape = layer.forward(np.zeros((64, 2, 96), "float32"), {options})
+layer.backward(tape, y)
+"""
+
+
+def lanes(**chosen: object) -> list[tuple[int, int]]:
+    """By pass, how many runs at a time are side by side and the threads of each."""
+    chosen = {"threads": 2, "layers": 2, "bidirectional": False, "options": ""} | chosen
+    done = run("plan", STACK.format(**chosen))
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"side by side, (\d) at a time on (\d) threads each", done.stderr)
+    return [(int(count), int(threads)) for count, threads in found]
+
+
+def test_runs_side_by_side_are_printed() -> None:
+    assert lanes() == [(2, 1)] * 2
+    assert lanes(layers=1, bidirectional=True) == [(2, 1)] * 2
+    assert lanes(layers=3, threads=3) == [(3, 1)] * 2
+    assert lanes(layers=2, bidirectional=True) == [(2, 1)] * 4
+
+
+def test_runs_that_wait_for_each_other_or_have_no_threads_are_not() -> None:
+    assert lanes(threads=1) == []
+    assert lanes(layers=1) == []

@@ -1,6 +1,7 @@
 #include "core/frozen.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 
 #include "core/system.h"
@@ -48,7 +49,8 @@ void for_layers(const fusedrnn_frozen& frozen, const NetworkStep& step, const Ta
 
 // `y`: apart from all that `step` refers to; holds the output as well.
 void run_on_team(const Run& run, const cpu::Packed& packed, const StepCall& step, void* y) {
-  ForwardCall call;
+  cpu::NetworkRun<ForwardCall> whole{0, 1, &packed, {}};
+  ForwardCall& call = whole.call;
   call.problem = run.at(1, step.B);
   call.x = {const_cast<void*>(step.x), 0, run.problem.I};
   call.y = {y, 0, run.problem.P};
@@ -56,7 +58,7 @@ void run_on_team(const Run& run, const cpu::Packed& packed, const StepCall& step
     call.state_0[s] = {const_cast<void*>(step.prev[s]), run.state_size(s)};
     call.state_n[s] = {step.next[s], run.state_size(s)};
   }
-  cpu::forward(packed, call);
+  cpu::run(std::span<const cpu::NetworkRun<ForwardCall>>(&whole, 1));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -152,35 +153,50 @@ void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uin
 
 // --- the engines ---
 
-// The CPU's, and memory that a call needs no longer than itself.
+// The CPU's, and memory that a call needs no longer than itself. It holds runs back until something
+// else has to come after them, so that they can be taken side by side.
 class CpuEngine {
  public:
-  explicit CpuEngine(const fusedrnn_frozen* frozen = nullptr) : frozen_(frozen) {}
+  explicit CpuEngine(const Network& network, const fusedrnn_frozen* frozen = nullptr)
+      : frozen_(frozen), runs_(network.runs.size()) {}
 
   static constexpr bool kReadsFlags = true;
   char* allocate(size_t bytes) {
     if (bytes != 0) block_ = Block(bytes);
     return static_cast<char*>(block_.data());
   }
-  void run(const Run& run, size_t number, const ForwardCall& call) const {
-    if (is_empty(call.problem)) {
-      pass_states(run, call.problem, call.state_0, call.state_n);
-    } else if (frozen_ != nullptr) {
-      cpu::forward(*frozen_->packed[number], call);
-    } else {
-      cpu::forward(call);
-    }
+  void run(const Run& run, size_t number, const ForwardCall& call) {
+    if (is_empty(call.problem)) return pass_states(run, call.problem, call.state_0, call.state_n);
+    const cpu::Packed* const packed = frozen_ == nullptr ? nullptr : frozen_->packed[number].get();
+    take(forward_, {run.reads, run.writes, packed, call});
   }
-  void run(const Run& run, size_t, const BackwardCall& call) const {
-    if (!is_empty(call.problem)) return cpu::backward(call);
+  void run(const Run& run, size_t, const BackwardCall& call) {
+    if (!is_empty(call.problem)) return take(backward_, {run.reads, run.writes, nullptr, call});
     pass_states(run, call.problem, call.dstate_n, call.dstate_0);
     clear_gradients(run, call);
   }
   void run(const DropCall& call) const { cpu::drop(call); }
+  // All runs so far.
+  void finish() {
+    cpu::run(forward_);
+    forward_.clear();
+    cpu::run(backward_);
+    backward_.clear();
+  }
 
  private:
+  template <class Run>
+  void take(std::vector<Run>& held, const Run& run) const {
+    if (runs_ == 1) return cpu::run(std::span<const Run>(&run, 1));
+    held.reserve(runs_);
+    held.push_back(run);
+  }
+
   const fusedrnn_frozen* const frozen_;
+  const size_t runs_;
   Block block_;
+  std::vector<cpu::NetworkRun<ForwardCall>> forward_;
+  std::vector<cpu::NetworkRun<BackwardCall>> backward_;
 };
 
 // The same on a CUDA device. Masks are its library's to read.
@@ -213,6 +229,7 @@ class CudaEngine {
     check_cuda(plugin_, plugin_.backward(&call, &masks_, &place_));
   }
   void run(const DropCall& call) const { check_cuda(plugin_, plugin_.drop(&call, &place_)); }
+  void finish() const {}
 
  private:
   const CudaPlugin& plugin_;
@@ -241,9 +258,10 @@ Call call_of(const Network& network, const Run& run, const Args& args,
 
 // Of a row between runs, or of its gradient: the same elements.
 template <class Engine, class Args>
-void drop(const Engine& engine, const Network& network, const Args& args, size_t row,
+void drop(Engine& engine, const Network& network, const Args& args, size_t row,
           const Sequence& values) {
   if (args.dropout == 0) return;
+  engine.finish();
   DropCall call;
   call.dtype = network.dtype;
   call.T = args.x->shape[0];
@@ -257,17 +275,12 @@ void drop(const Engine& engine, const Network& network, const Args& args, size_t
   if (call.T != 0 && call.B != 0) engine.run(call);
 }
 
-// DropConnect: the recurrent weights of one run at a time, dropped in memory of the call's.
+// DropConnect: the recurrent weights of each run, dropped in memory of the call's.
 template <class Args>
 class DroppedWeights {
  public:
   DroppedWeights(const Network& network, const Args& args) : network_(network), args_(args) {
-    for (const Run& run : network.runs) {
-      if (!drops(run)) continue;
-      const Shape shape = run.parameter_shape(run.recurrent_weights());
-      const int64_t numbers = shape.begin()[0] * shape.begin()[1];
-      bytes_ = std::max(bytes_, static_cast<size_t>(numbers * item_size(network.dtype)));
-    }
+    for (const Run& run : network.runs) bytes_ += bytes_of(run);
   }
 
   size_t bytes() const { return bytes_; }
@@ -275,10 +288,11 @@ class DroppedWeights {
 
   // What the run multiplies in the place of its own.
   template <class Engine>
-  void replace(const Engine& engine, const Run& run, Matrix* parameters) const {
+  void replace(const Engine& engine, const Run& run, Matrix* parameters) {
     if (!drops(run)) return;
     Matrix& weights = parameters[run.recurrent_weights()];
     const Matrix own = std::exchange(weights, {memory_, columns(run)});
+    memory_ += bytes_of(run);
     engine.run(call_of(run, own, weights));
   }
   // The gradients of its own from those of what was multiplied.
@@ -293,6 +307,11 @@ class DroppedWeights {
   bool drops(const Run& run) const { return args_.training != 0 && run.weight_dropout != 0; }
   int64_t columns(const Run& run) const {
     return run.parameter_shape(run.recurrent_weights()).begin()[1];
+  }
+  size_t bytes_of(const Run& run) const {
+    if (!drops(run)) return 0;
+    const int64_t rows = run.parameter_shape(run.recurrent_weights()).begin()[0];
+    return static_cast<size_t>(rows * columns(run) * item_size(network_.dtype));
   }
   DropCall call_of(const Run& run, const Matrix& from, const Matrix& to) const {
     DropCall call;
@@ -354,6 +373,7 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
         number + 1 < network.runs.size() && network.runs[number + 1].writes != run.writes;
     if (complete) drop(engine, network, args, run.writes, rows[run.writes]);
   }
+  engine.finish();
   if (!save || !Engine::kReadsFlags) return;
   ReserveHeader header = header_of(network, T, B, layout.total);
   header.has_flags = flagged ? 1 : 0;
@@ -409,8 +429,13 @@ void backward_by(Engine&& engine, const Network& network, const fusedrnn_backwar
       call.clip_dh = args.clip_dh;
       dropped.replace(engine, run, call.parameters);
       engine.run(run, number, call);
-      dropped.differentiate(engine, run, call.dparameters);
     }
+  }
+  engine.finish();
+  for (const Run& run : network.runs) {
+    Matrix own_gradients[kMaxParameters];
+    to_matrices(own_gradients, args.dparameters, run.first_parameter, run.num_parameters());
+    dropped.differentiate(engine, run, own_gradients);
   }
 }
 
@@ -428,13 +453,13 @@ void refuse_parts_of_rows(const Network& network, bool wants_dx) {
 
 void run_forward(const Network& network, const fusedrnn_forward_args& args,
                  const fusedrnn_frozen* frozen) {
-  if (!is_cuda(args.x->device)) return forward_by(CpuEngine(frozen), network, args);
+  if (!is_cuda(args.x->device)) return forward_by(CpuEngine(network, frozen), network, args);
   require_cuda_device("x", args.x->device);
   forward_by(CudaEngine(args), network, args);
 }
 
 void run_backward(const Network& network, const fusedrnn_backward_args& args) {
-  if (!is_cuda(args.x->device)) return backward_by(CpuEngine(), network, args);
+  if (!is_cuda(args.x->device)) return backward_by(CpuEngine(network), network, args);
   require_cuda_device("x", args.x->device);
   refuse_parts_of_rows(network, args.dx != nullptr);
   backward_by(CudaEngine(args), network, args);

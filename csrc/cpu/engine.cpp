@@ -4,21 +4,26 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 
 #include "core/memory.h"
-#include "cpu/crew.h"
 #include "cpu/fp_mode.h"
 #include "cpu/heads.h"
 #include "cpu/isa/units.h"
 #include "cpu/layout.h"
 #include "cpu/order.h"
 #include "cpu/plan.h"
+#include "cpu/schedule.h"
+#include "cpu/task.h"
+#include "cpu/threads/progress.h"
 #include "cpu/unpack.h"
 
 namespace fusedrnn::cpu {
 
 void wait_at(Barrier& barrier) noexcept { barrier.wait(); }
+void wait_for(const Progress& progress, int64_t count) noexcept { progress.wait(count); }
+void report(Progress& progress, int thread, int64_t count) noexcept {
+  progress.report(thread, count);
+}
 
 struct Packed {
   Isa isa;
@@ -39,100 +44,52 @@ const KernelShape& shape_for(Isa isa, const Problem& p) { return unit_for(isa, p
 
 constexpr Grid kAlone{1, 1, nullptr, nullptr};
 
-// A job of which the memory is not known yet. `packed`: weights packed before, or null.
-ForwardJob forward_job(const ForwardCall& call, const KernelShape& shape, const Grid& grid,
-                       const Plan& plan, const Packed* packed) {
+// Of a single step on the calling thread.
+ForwardJob step_job(const ForwardCall& call, const KernelShape& shape) {
   ForwardJob job{};
   job.call = &call;
   job.shape = &shape;
-  job.grid = grid;
+  job.grid = kAlone;
   job.ld_state = state_stride(shape, call.problem);
-  job.chunk_steps = plan.chunk_steps;
-  if (packed != nullptr) {
-    job.frozen = true;
-    job.turned = packed->calls.fetch_add(1, std::memory_order_relaxed) % 2 != 0;
-    job.packed = packed->cell;
-  }
+  job.chunk_steps = 1;
   return job;
 }
 
-// The reset states of a call, for those that take its steps again.
-void keep_resets(const ForwardCall& call, const KernelShape& shape,
-                 const Checkpoints& checkpoints) {
-  for (int s = 0; s < shape.state_count; ++s) {
-    const void* const given = call.reset_state[s].data;
-    const size_t bytes =
-        static_cast<size_t>(extent(call.problem, shape.states[s].size)) * shape.edge_bytes;
-    if (given == nullptr) {
-      std::memset(checkpoints.resets[s], 0, bytes);
-    } else {
-      std::memcpy(checkpoints.resets[s], given, bytes);
-    }
-  }
+PackedWeights weights_of(const Packed& packed) {
+  return {&packed.cell, packed.calls.fetch_add(1, std::memory_order_relaxed) % 2 != 0};
 }
 
-void run_forward(const ForwardCall& given, Isa isa, const Packed* packed) {
-  const Unit& unit = unit_for(isa, given.problem);
-  const KernelShape& shape = unit.cells[given.problem.cell];
-  const WithWholeHeads call_with_whole_heads(given, shape, packed == nullptr);
-  const ForwardCall& call = *call_with_whole_heads;
-  const Problem& p = call.problem;
-  SequenceOrder order(call.flags, p.T, p.B);
-  Crew crew("forward", plan_forward, shape, p, order.profile());
-  ForwardJob job = forward_job(call, shape, crew.grid(), crew.plan(), packed);
-  job.order = order.dealt_to(crew.plan().row_groups);
-  job.save = call.reserve != nullptr && !p.lean;
-  job.masks_operand = masks_operand(p, job.save);
+// Calls make(...) with what the task of a run is made of.
+template <class Call, class Make>
+void with_parts(const NetworkRun<Call>& run, const Make& make) {
+  if (run.packed == nullptr) return make(run.call, selected_isa(), PackedWeights{});
+  make(run.call, run.packed->isa, weights_of(*run.packed));
+}
 
-  Arena kept(call.reserve);
-  if (job.save) {
-    add_states(kept, shape, p, true, job.kept);
-  } else if (call.reserve != nullptr) {
-    add_checkpoints(kept, shape, p, job.checkpoints);
-    keep_resets(call, shape, job.checkpoints);
+template <class Call>
+void run_all(std::span<const NetworkRun<Call>> runs) {
+  while (!runs.empty()) {
+    const auto [count, bond] = find_together(runs);
+    if (count == 1) {
+      with_parts(runs.front(), [](const auto&... parts) {
+        Task<Call> task(parts...);
+        run_alone(task);
+      });
+    } else {
+      std::list<Task<Call>> tasks;
+      for (const NetworkRun<Call>& run : runs.first(count)) {
+        with_parts(run, [&](const auto&... parts) { tasks.emplace_back(parts...); });
+      }
+      run_together(tasks, bond);
+    }
+    runs = runs.subspan(count);
   }
-  // Weights that serve one step are not worth a place in memory.
-  const bool stream = packed == nullptr && p.T == 1;
-  const Block memory = allocate([&](Arena& arena) {
-    if (!job.save) add_states(arena, shape, p, false, job.kept);
-    if (packed == nullptr) add_packed(arena, shape, p, !stream, job.packed);
-    add_scratch(arena, shape, p, crew.plan(), stream, job);
-  });
-  crew.run(unit.forward, job);
 }
 
 // `from`, of B sequences.
 void set_sequences(const Problem& from, int64_t B, Problem& p) {
   p = from;
   p.B = B;
-}
-
-// A job that takes the steps of chunks again, from the checkpoints in a reserve. `again`: its call.
-void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again, BackwardJob& job) {
-  const KernelShape& shape = *job.shape;
-  again.problem = call.problem;
-  again.problem.lean = false;
-  again.x = call.x;
-  again.flags = call.flags;
-  std::copy_n(call.parameters, kMaxParameters, again.parameters);
-  job.again = forward_job(again, shape, job.grid, Plan{}, nullptr);
-  job.again.save = true;
-  job.again.masks_operand = masks_operand(call.problem, true);
-  add_checkpoints(reserve, shape, call.problem, job.again.checkpoints);
-  for (int s = 0; s < shape.state_count; ++s) {
-    again.reset_state[s].data = job.again.checkpoints.resets[s];
-  }
-}
-
-// Whether gradients of states are wanted, limited or given where no step exists.
-bool reaches_padding(const BackwardCall& call, const SequenceOrder& order) {
-  bool reaches = call.clip_dh > 0;
-  bool gives = call.dy.data != nullptr;
-  for (int s = 0; s < kMaxStates; ++s) {
-    reaches |= call.flow[s] != nullptr;
-    gives |= call.dstate_y[s].data != nullptr;
-  }
-  return reaches || (gives && order.shows_padding());
 }
 
 void add_step(Arena& arena, ForwardJob& job) {
@@ -156,39 +113,8 @@ size_t reserve_bytes(const Problem& p) {
   return arena.total();
 }
 
-void forward(const ForwardCall& call) { run_forward(call, selected_isa(), nullptr); }
-
-void forward(const Packed& packed, const ForwardCall& call) {
-  run_forward(call, packed.isa, &packed);
-}
-
-void backward(const BackwardCall& given) {
-  const Unit& unit = unit_for(selected_isa(), given.problem);
-  const KernelShape& shape = unit.cells[given.problem.cell];
-  const WithWholeHeads call_with_whole_heads(given, shape, true);
-  const BackwardCall& call = *call_with_whole_heads;
-  const Problem& p = call.problem;
-  SequenceOrder order(call.flags, p.T, p.B);
-  Crew crew("backward", plan_backward, shape, p, order.profile());
-  BackwardJob job{};
-  job.call = &call;
-  job.shape = &shape;
-  job.grid = crew.grid();
-  job.order = order.dealt_to(crew.plan().row_groups);
-  job.all_rows = reaches_padding(call, order);
-  job.gradient_heads = given.problem.heads;
-  job.ld_state = state_stride(shape, p);
-  Arena kept(const_cast<void*>(call.reserve));  // the kernels only read it
-  ForwardCall again;
-  if (p.lean) {
-    prepare_again(call, kept, again, job);
-  } else {
-    add_states(kept, shape, p, true, job.kept);
-  }
-  const Block memory = allocate([&](Arena& arena) { add_scratch(arena, crew.plan(), job); });
-  again.y = {job.again_y, 0, p.P};
-  crew.run(unit.backward, job);
-}
+void run(std::span<const NetworkRun<ForwardCall>> runs) { run_all(runs); }
+void run(std::span<const NetworkRun<BackwardCall>> runs) { run_all(runs); }
 
 void gates(const GatesCall& call) {
   const Unit& unit = unit_for(selected_isa(), call.problem);
@@ -234,7 +160,7 @@ PackedPointer freeze(const FreezeCall& freeze) {
   const WithWholeHeads call_with_whole_heads(given, shape, true);
   const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = packed->problem = call.problem;
-  ForwardJob job = forward_job(call, shape, kAlone, Plan{}, nullptr);
+  ForwardJob job = step_job(call, shape);
   packed->memory = allocate([&](Arena& arena) { add_packed(arena, shape, p, true, job.packed); });
   packed->cell = job.packed;
   const FlushDenormals mode;
@@ -251,10 +177,7 @@ size_t step_workspace(const Packed& packed, int64_t B) {
   ForwardCall call;
   set_sequences(packed.problem, B, call.problem);
   const KernelShape& shape = shape_for(packed.isa, call.problem);
-  ForwardJob job{};
-  job.call = &call;
-  job.shape = &shape;
-  job.ld_state = state_stride(shape, call.problem);
+  ForwardJob job = step_job(call, shape);
   Arena arena;
   add_step(arena, job);
   return arena.total();
@@ -277,7 +200,8 @@ void step(const Packed& packed, const StepCall& step, void* workspace) noexcept 
       call.state_n[s] = {step.next[s], size};
     }
   }
-  ForwardJob job = forward_job(call, shape, kAlone, Plan{}, &packed);
+  ForwardJob job = step_job(call, shape);
+  use_packed(weights_of(packed), job);
   Arena arena(workspace);
   add_step(arena, job);
   const FlushDenormals mode;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "core/problem.h"
 
@@ -14,10 +15,6 @@ namespace fusedrnn::cpu {
 // kReserveAlignment as well; they mean the same in any process that runs the same instruction set.
 size_t reserve_bytes(const Problem& problem);
 constexpr size_t kReserveAlignment = 16;
-
-// Throw before anything is written, or not at all.
-void forward(const ForwardCall& call);
-void backward(const BackwardCall& call);
 
 void gates(const GatesCall& call);
 
@@ -40,9 +37,20 @@ struct UnpackCall {
 };
 void unpack(const Packed& packed, const UnpackCall& call);
 
-// Inference with frozen weights, of the problem that they were frozen for; the call's own
-// parameters are not read.
-void forward(const Packed& packed, const ForwardCall& call);
+// A run of a network, and the numbers of the rows that it reads and writes.
+template <class Call>
+struct NetworkRun {
+  size_t reads, writes;
+  // Weights frozen for the same problem, of inference; null: they are the call's.
+  const Packed* packed;
+  Call call;
+};
+
+// Runs that each need nothing of those after it; those that write one row stand together, and none
+// reads what another of them writes. Throws before any of it is written, or not at all, as long as
+// nothing has to be done before something else.
+void run(std::span<const NetworkRun<ForwardCall>> runs);
+void run(std::span<const NetworkRun<BackwardCall>> runs);
 
 // One step on the calling thread: allocates nothing, takes no lock, cannot fail. `workspace`:
 // step_workspace(packed, B) bytes, aligned to 64, of one call at a time.

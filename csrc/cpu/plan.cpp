@@ -24,7 +24,6 @@ constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
 constexpr double kFarBytesPerCycle = 10;   // from beyond it
 constexpr double kCellCycles = 35;         // of one gate of one vector of units: its activation
 constexpr double kBarrierCycles = 700;     // with the imbalance that it uncovers
-constexpr double kTeamCycles = 50000;  // to wake a team, which may be parked, and wait for its end
 
 constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
 constexpr int64_t kChunkRows = 24;          // at least: full tiles for the projection
@@ -119,7 +118,7 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
       if (best.row_groups == 0 || estimate.total < best.total) best = estimate;
     }
   }
-  return {best.row_groups, best.unit_groups, 1};
+  return {best.row_groups, best.unit_groups, 1, best.total};
 }
 
 double rows_of(const Profile& profile) {

@@ -13,6 +13,7 @@ struct Plan {
   int row_groups = 1;   // the batch is cut into this many parts, which never meet
   int unit_groups = 1;  // the hidden units into this many, which meet every step
   int64_t chunk_steps = 1;
+  double cycles = 0;  // its estimate
 
   int threads() const { return row_groups * unit_groups; }
 };
@@ -48,6 +49,10 @@ Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profi
 
 // How many steps' inputs a forward pass on a grid of threads projects at a time.
 int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);
+
+// To wake a team of threads, which may be parked, and wait for its end: part of what a plan of
+// several threads costs.
+constexpr double kTeamCycles = 50000;
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }

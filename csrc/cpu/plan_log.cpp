@@ -99,4 +99,11 @@ void log_plan(const char* pass, Planner planner, const KernelShape& shape, const
   std::fputs(text.c_str(), stderr);  // in one call, so that threads' lines do not mix
 }
 
+void log_lanes(int lanes, int threads) {
+  std::fputs(("fusedrnn: these side by side, " + std::to_string(lanes) + " at a time on " +
+              std::to_string(threads) + " threads each\n")
+                 .c_str(),
+             stderr);
+}
+
 }  // namespace fusedrnn::cpu

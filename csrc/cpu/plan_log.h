@@ -12,4 +12,7 @@ bool logs_plans();
 void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
               const Profile& profile, int threads, const Plan& chosen);
 
+// After the plans of runs that are taken side by side.
+void log_lanes(int lanes, int threads);
+
 }  // namespace fusedrnn::cpu

@@ -48,7 +48,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "lean",
     ),
     statement(
-        f"{CPU}/engine.cpp",
+        f"{CPU}/task.cpp",
         "std::memcpy(checkpoints.resets[s], given, bytes);",
         "std::memset(checkpoints.resets[s], 0, bytes);",
         "steps that are taken again reset to zero",

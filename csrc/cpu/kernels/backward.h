@@ -13,16 +13,18 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// The steps of the context's chunk, from step `first` on.
+// The steps from `first` down to the one after `end`.
 template <class F>
-FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
-                              typename F::MatrixUnit::Registers& registers, int64_t first) {
+FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
+                              typename F::MatrixUnit::Registers& registers, int64_t first,
+                              int64_t end) {
   using Real = typename F::Real;
   const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
   const bool has_flow = flows(context.job);
   BackwardArrays<Real> arrays[kMaxStages];
   for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
-  for (int64_t number = first; number > first - context.chunk.steps(); --number) {
+  for (int64_t number = first; number > end; --number) {
+    context.wait_for_other(context.job.links.source, context.p.T - number);
     const BackwardStep step(context, number);
     if (step.rows.size() == 0) continue;
     draw_masks(context, number, step.rows);
@@ -45,6 +47,23 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
       if (!context.shape.stages[0].meets_backward) context.wait_for_group();
       norms_of_rows(context, step);
     }
+  }
+}
+
+// The steps of the context's chunk, from step `first` on, with dx where another run waits for it.
+template <class F>
+FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
+                              typename F::MatrixUnit::Registers& registers, int64_t first) {
+  const Links& links = context.job.links;
+  const int64_t last = first - context.chunk.steps(), most = links.steps;
+  if (links.own == nullptr || most == 0) return walk_steps(context, registers, first, last);
+  while (first > last) {
+    const int64_t end = first - last > most ? first - most : last;
+    walk_steps(context, registers, first, end);
+    context.wait_for_all();
+    input_gradient_of_steps(context, registers, end + 1, first);
+    context.report_done(context.p.T - 1 - end);
+    first = end;
   }
 }
 

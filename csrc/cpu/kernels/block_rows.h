@@ -40,6 +40,11 @@ struct BlockRows {
     find(context, context.call.flags);
   }
 
+  // Some rows of the chunk, at most kBlockRows: for products that sum nothing over rows.
+  BlockRows(const BackwardContext<F>& context, Range rows) : all(rows), begins(false), ends(false) {
+    find(context, context.call.flags);
+  }
+
   FUSEDRNN_MEMBER int64_t missing() const { return all.size() - existing_count; }
 
   Range all;          // of the rows of all steps

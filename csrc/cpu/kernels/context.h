@@ -64,6 +64,13 @@ struct Context {
   FUSEDRNN_MEMBER void wait_for_group() const {
     if (share.parts > 1) wait_at(*job.grid.group[share.group]);
   }
+  // Of a run on other threads at the same time, where there is one.
+  FUSEDRNN_MEMBER static void wait_for_other(const Progress* other, int64_t count) {
+    if (other != nullptr) wait_for(*other, count);
+  }
+  FUSEDRNN_MEMBER void report_done(int64_t count) const {
+    if (job.links.own != nullptr) report(*job.links.own, share.thread, count);
+  }
   // Its panels of units.
   FUSEDRNN_MEMBER Range panels(char units) const { return units == 'P' ? p_panels : h_panels; }
 

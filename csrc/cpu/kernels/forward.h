@@ -26,6 +26,7 @@ class Forward {
     if (!context_.job.frozen) pack_cell<F>(context_.job, context_.share);
     enter_first_step(context_);
     take_steps();
+    context_.report_done(context_.p.T);
     leave_last_step(context_);
   }
 
@@ -58,6 +59,7 @@ class Forward {
       int64_t chunk_row = 0;
       for (int64_t number = 0; number < context_.p.T; ++number) {
         if (number == chunk.end_step) {
+          context_.report_done(number);
           chunk = project_chunk(context_, registers_, number);
           if (context_.slots.save) normalise_inputs(context_, {number, chunk.end_step}, 0);
           chunk_row = 0;

@@ -114,4 +114,31 @@ FUSEDRNN_ONCE void input_gradient(const BackwardContext<F>& context,
   if (block.missing() > 0 && !context.call.accumulate_dx) tiles.clear_missing();
 }
 
+// The same of some steps, both ends included.
+template <class F>
+FUSEDRNN_ONCE void input_gradient_of_steps(const BackwardContext<F>& context,
+                                           typename F::MatrixUnit::Registers& registers,
+                                           int64_t first, int64_t last) {
+  const int64_t from = context.slots.time(first), to = context.slots.time(last), B = context.p.B;
+  const int64_t end = ((from < to ? to : from) + 1) * B;
+  for (int64_t row = (from < to ? from : to) * B; row < end; row += kBlockRows) {
+    const Range rows{row, end - row < kBlockRows ? end : row + kBlockRows};
+    input_gradient(context, registers, BlockRows<F>(context, rows));
+  }
+}
+
+// The same of all blocks, each once the run before has added to it.
+template <class F>
+FUSEDRNN_ONCE void input_gradient_in_turn(const BackwardContext<F>& context,
+                                          typename F::MatrixUnit::Registers& registers) {
+  const Links& links = context.job.links;
+  const int64_t blocks = row_blocks(context);
+  for (int64_t i = 0; i < blocks; ++i) {
+    wait_for(*links.dx_before, i + 1);
+    const int64_t number = links.dx_reverse == context.p.reverse ? i : blocks - 1 - i;
+    input_gradient(context, registers, BlockRows<F>(context, number));
+    context.report_done(i + 1);
+  }
+}
+
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -41,10 +41,13 @@
 namespace fusedrnn::cpu {
 
 class Barrier;
+class Progress;
 
 // Out of line, in the engine: kernels call no inline function that they share with other units.
 // What could throw would give them the runtime's unwinding, too.
 void wait_at(Barrier& barrier) noexcept;
+void wait_for(const Progress& progress, int64_t count) noexcept;
+void report(Progress& progress, int thread, int64_t count) noexcept;
 
 // What the engine must know of a cell as one instruction set and format compiled it.
 struct KernelShape : CellShape {
@@ -71,6 +74,19 @@ struct Grid {
   int unit_groups;  // C
   Barrier* all;     // these are for several threads
   Barrier** group;  // R of them
+};
+
+// What a run has to do with those that run at the same time, each on threads of its own.
+struct Links {
+  Progress* own;           // what others wait for, or null
+  const Progress* source;  // of the run that writes its x, or in backward its dy, in steps; or null
+  // Of runs that stand in a chain: others go on after each so many steps. Forward projects no more
+  // at a time; backward computes their dx in the walk. 0: backward's `own` counts blocks of dx.
+  int64_t steps;
+  // Backward: of the run whose dx this one adds to, in blocks; or null. All that add to the same dx
+  // go through its blocks in the order of the first, which is in reverse or not.
+  const Progress* dx_before;
+  bool dx_reverse;
 };
 
 // Rows of the parameter gradients' products that are summed before they are added to the total: at
@@ -125,6 +141,7 @@ struct ForwardJob {
   const ForwardCall* call;
   const KernelShape* shape;
   Grid grid;
+  Links links;
   Order order;
   bool save;           // every slot is kept
   bool frozen;         // the weights have been packed before
@@ -152,6 +169,7 @@ struct BackwardJob {
   const BackwardCall* call;
   const KernelShape* shape;
   Grid grid;
+  Links links;
   Order order;
   bool all_rows;           // every step walks all sequences, those that do not live too
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider

@@ -382,9 +382,17 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
   using Row = typename F::Row;
   const ParameterGradients<F> gradients(context, registers);
   const CellShape& shape = context.shape;
+  const Links& links = context.job.links;
+  const bool in_walk = links.own != nullptr && links.steps > 0;
+  const bool with_blocks =
+      context.call.dx.data != nullptr && !in_walk && links.dx_before == nullptr;
   const int64_t ld = context.job.ld_state, slot = context.p.B * ld, begin = context.chunk.begin;
   for (int64_t i = 0; i < row_blocks(context); ++i) {
     const BlockRows<F> rows(context, i);
+    if (with_blocks) {  // first, since others may wait for it
+      input_gradient(context, registers, rows);
+      context.report_done(i + 1);
+    }
     gradients.outer(
         rows, [&](int64_t k) FUSEDRNN_LAMBDA { return rows.x[k]; }, shape.input, shape.input_delta);
     for (int stage = 0; stage < shape.stage_count; ++stage) {
@@ -403,8 +411,8 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
           blocks);
     }
     gradients.sums(rows);
-    if (context.call.dx.data != nullptr) input_gradient(context, registers, rows);
   }
+  if (links.dx_before != nullptr) input_gradient_in_turn(context, registers);
   if (context.chunk.last) gradients.finish();
 }
 

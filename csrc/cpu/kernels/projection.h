@@ -59,6 +59,7 @@ FUSEDRNN_ONCE InputChunk find_inputs(const ForwardContext<F>& context, int64_t s
   for (; chunk.end_step < context.p.T; ++chunk.end_step) {
     const Range rows = context.living(chunk.end_step);
     if (chunk.rows + rows.size() > context.projection_rows) break;
+    context.wait_for_other(context.job.links.source, chunk.end_step + 1);
     const auto x = context.template caller_rows<const typename F::Edge>(
         context.call.x, context.slots.time(chunk.end_step), 0);
     for (int64_t row = rows.begin; row < rows.end; ++row, ++chunk.rows) {

@@ -1,0 +1,92 @@
+"""Runs that are taken at the same time on several threads: directions, and layers of a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # NumPy knows the name "bfloat16" from here on
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from support import LAYERS, same_bits
+
+STACKS = [(1, True), (2, False), (3, False), (2, True), (5, False)]
+stacks = pytest.mark.parametrize(
+    ("layers", "bidirectional"), STACKS, ids=["bidirectional", "two", "three", "both", "five"]
+)
+# Few rows of many steps; blocks of rows that end amid the steps; a batch beyond one block.
+SHAPES = [(300, 1, 12, 40), (70, 5, 30, 100), (9, 300, 20, 24)]
+
+
+@pytest.fixture(autouse=True)
+def _number_of_threads() -> Iterator[None]:
+    before = fr.get_num_threads()
+    yield
+    fr.set_num_threads(before)
+
+
+def results_of(layer: Any, x: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """All that a forward, a backward and a frozen call give."""
+    y, state, tape = layer.forward(x, **options)
+    rng = np.random.default_rng(1)
+    grads = layer.backward(tape, rng.standard_normal(y.shape).astype(y.dtype))
+    frozen, _ = layer.freeze()(x, **options)
+    states = state if isinstance(state, tuple) else (state,)
+    named = {"y": y, "frozen": frozen} | {f"state{i}": s for i, s in enumerate(states)}
+    return named | grads
+
+
+@stacks
+@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+def test_the_bits_are_those_of_one_thread(
+    cell: str, layers: int, bidirectional: bool, dtype: str, masked: bool
+) -> None:
+    for T, B, I, H in SHAPES:
+        layer = LAYERS[cell](
+            I, H, num_layers=layers, bidirectional=bidirectional, dtype=dtype, seed=0
+        )
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((T, B, I)).astype(layer.dtype)
+        given: dict[str, Any] = {}
+        if masked:
+            given = {"lengths": rng.integers(0, T + 1, B), "resets": rng.random((T, B)) < 0.1}
+        fr.set_num_threads(1)
+        expected = results_of(layer, x, given)
+        for threads in (2, 3, 5):
+            fr.set_num_threads(threads)
+            same_bits(results_of(layer, x, given), expected)
+
+
+@stacks
+def test_noise_is_that_of_one_thread(layers: int, bidirectional: bool) -> None:
+    noise = {"dropout": 0.3 if layers > 1 else 0.0, "weight_dropout": 0.2, "zoneout": 0.1}
+    x = np.random.default_rng(0).standard_normal((70, 5, 30), dtype="float32")
+
+    def train(threads: int) -> dict[str, Any]:
+        fr.set_num_threads(threads)
+        layer = fr.GRU(30, 100, layers, bidirectional=bidirectional, seed=0, **noise)
+        y, _, tape = layer.train().forward(x)
+        return {"y": y} | layer.backward(tape, y)
+
+    expected = train(1)
+    for threads in (2, 3):
+        same_bits(train(threads), expected)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["", "bidirectional"])
+def test_lean_memory_and_flow(bidirectional: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((1500, 2, 30), dtype="float32")
+    results = []
+    for threads in (1, 2):
+        fr.set_num_threads(threads)
+        for memory in ("default", "lean"):
+            layer = fr.LSTM(30, 48, 2, bidirectional=bidirectional, memory=memory, seed=0)
+            y, _, tape = layer.forward(x)
+            grads, flow = layer.backward(tape, y, return_flow=True)
+            results.append({"y": y} | grads | {f"flow {name}": n for name, n in flow.items()})
+    for other in results[1:]:
+        same_bits(other, results[0])
