@@ -143,8 +143,10 @@ void add_step(Arena& arena, ForwardJob& job) {
 
 }  // namespace
 
-size_t reserve_bytes(const Problem& p) {
-  const KernelShape& shape = shape_for(selected_isa(), p);
+namespace {
+
+size_t reserve_bytes(Isa isa, const Problem& p) {
+  const KernelShape& shape = shape_for(isa, p);
   Arena arena;
   if (p.lean) {
     Checkpoints checkpoints{};
@@ -154,6 +156,16 @@ size_t reserve_bytes(const Problem& p) {
     add_states(arena, shape, p, true, kept);
   }
   return arena.total();
+}
+
+}  // namespace
+
+size_t reserve_bytes(const Problem& p) { return reserve_bytes(selected_isa(), p); }
+
+size_t largest_reserve_bytes(const Problem& p) {
+  size_t bytes = 0;
+  for (const Isa isa : compiled_isas()) bytes = std::max(bytes, reserve_bytes(isa, p));
+  return bytes;
 }
 
 void forward(const ForwardCall& call) { run_forward(call, selected_isa(), nullptr); }

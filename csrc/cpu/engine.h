@@ -14,6 +14,8 @@ namespace fusedrnn::cpu {
 // kReserveAlignment as well; they mean the same in any process that runs the same instruction set.
 size_t reserve_bytes(const Problem& problem);
 constexpr size_t kReserveAlignment = 16;
+// The most of any instruction set of this build.
+size_t largest_reserve_bytes(const Problem& problem);
 
 // Throw before anything is written, or not at all.
 void forward(const ForwardCall& call);
