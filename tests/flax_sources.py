@@ -1,4 +1,4 @@
-"""Test files of Flax, of which the wheel has none: out of the source package of the version here."""
+"""Test files of Flax, of which its wheel has none: out of the source package of that version."""
 
 from __future__ import annotations
 

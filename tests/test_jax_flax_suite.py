@@ -117,7 +117,8 @@ def failures(path: str, name: str) -> list[str]:
     kind, method = name.split(".")
     result = unittest.TestResult()
     getattr(flaxs(path), kind)(method).run(result)
-    assert result.testsRun == 1 and not result.skipped
+    assert result.testsRun == 1
+    assert not result.skipped
     return [text for _, text in (*result.errors, *result.failures)]
 
 

@@ -320,7 +320,7 @@ def test_other_platforms_are_refused() -> None:
 
 
 def test_programs_for_cuda_hold_the_same_calls() -> None:
-    """Without a device: what is lowered says which handlers run, and has room for what they leave."""
+    """Lowered without a device: which handlers run, with what, and room for what they leave."""
     x, weights, h = jax.tree.map(jnp.asarray, arguments_of())
     targets = ("fusedrnn_forward", "fusedrnn_backward")
     allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in targets]

@@ -1,4 +1,4 @@
-"""XLA's side of a call of a handler, by hand: frames of its C interface, and what it offers in them.
+"""XLA's side of a call of a handler, by hand: frames of its C interface, and what they offer.
 
 Layouts are those of csrc/bindings/xla_ffi_abi.h, which a test holds against jaxlib's header.
 """

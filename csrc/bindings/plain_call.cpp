@@ -71,8 +71,9 @@ class PlainCall {
   }
 
   // (y, state), of a cell the state alone; None where the arguments are not what this knows.
-  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects,
-                 Axes axes) const {
+  // `resets_object`: of a step of a batch, where sequences begin, or None.
+  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
+                 PyObject* resets_object) const {
     const ResultsLike results(x_object);
     if (!results || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
@@ -144,6 +145,14 @@ class PlainCall {
       }
       weight_list[i] = &weights[i].tensor();
     }
+    PlainArray resets;
+    if (resets_object != Py_None) {
+      if (axes != Axes::step || !batched || !resets.see(resets_object, long_work) ||
+          resets.tensor().ndim != 1) {
+        return py::none();
+      }
+      resets.insert_axis(0);
+    }
     StateViews before(*network_);
     if (state_objects != Py_None) {
       const bool many = PyTuple_CheckExact(state_objects);
@@ -164,6 +173,7 @@ class PlainCall {
     args.x = &x.tensor();
     args.parameters = weight_list.data();
     if (state_objects != Py_None) args.states = before.list.data();
+    if (resets_object != Py_None) args.resets = &resets.tensor();
     args.y = &y.tensor();
     args.states_n = after.list.data();
     fusedrnn_status status = FUSEDRNN_OK;
@@ -193,13 +203,14 @@ class PlainCall {
 
 PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   try {
-    if (count != 4) {
-      throw_type_error("plain_call: expected 4 arguments, got " + std::to_string(count));
+    if (count != 4 && count != 5) {
+      throw_type_error("plain_call: expected 4 or 5 arguments, got " + std::to_string(count));
     }
     const auto* call = static_cast<const PlainCall*>(PyCapsule_GetPointer(self, kPlainCallName));
     const int64_t axes = int_argument("axes", arguments[3]);
     if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    return call->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes))
+    PyObject* const resets = count == 5 ? arguments[4] : Py_None;
+    return call->run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), resets)
         .release()
         .ptr();
   } catch (const std::exception&) {
@@ -211,7 +222,7 @@ PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t coun
 // PyMethodDef has one type of function for all calling conventions.
 PyMethodDef plain_call_method = {
     "plain_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&plain_call)),
-    METH_FASTCALL, "plain_call(parameters, x, state, axes): a call of plain arrays, or None."};
+    METH_FASTCALL, "plain_call(parameters, x, state, axes, resets=None): a call of plain arrays, or None."};
 
 py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
   auto call = std::make_unique<PlainCall>(network, std::move(names));
@@ -227,9 +238,11 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
 
 void register_plain_calls(py::module_& m) {
   m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes): a call in inference with plain arrays on the "
+        "A function of (parameters, x, state, axes, resets=None): a call in inference with plain "
+        "arrays on the "
         "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
-        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers.");
+        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers, which alone takes "
+        "resets [B].");
 }
 
 }  // namespace fusedrnn::bindings

@@ -73,10 +73,10 @@ def runs_of(description: Description) -> list[Any]:
     ]
 
 
-PlainCall = Callable[[dict[str, Any], Any, Any, int], Any]
+PlainCall = Callable[..., Any]  # of parameters, x, the state, how axes lie, and resets
 
 
-def _none(_parameters: dict[str, Any], _x: Any, _state: Any, _axes: int) -> None:
+def _none(*_: Any) -> None:
     """The call of those that take no steps, or none on the CPU."""
 
 
@@ -196,7 +196,7 @@ class Stack:
             )
         return self._dual_network
 
-    def step(self, x_t: Any, state: Any) -> Any:
+    def step(self, x_t: Any, state: Any, resets: Any = None) -> Any:
         """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
         if self._plain_call is None:
             steps = self.description[-1] == 1 and not self._types[2]
@@ -204,7 +204,7 @@ class Stack:
                 name if name in self.parameters else None for name, _, _ in self._described()
             )
             self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
-        return self._plain_call(self.parameters, x_t, state, 3)
+        return self._plain_call(self.parameters, x_t, state, 3, resets)
 
     @property
     def has_gates(self) -> bool:
