@@ -222,7 +222,8 @@ PyObject* plain_call(PyObject* self, PyObject* const* arguments, Py_ssize_t coun
 // PyMethodDef has one type of function for all calling conventions.
 PyMethodDef plain_call_method = {
     "plain_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&plain_call)),
-    METH_FASTCALL, "plain_call(parameters, x, state, axes, resets=None): a call of plain arrays, or None."};
+    METH_FASTCALL,
+    "plain_call(parameters, x, state, axes, resets=None): a call of plain arrays, or None."};
 
 py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
   auto call = std::make_unique<PlainCall>(network, std::move(names));
@@ -237,12 +238,13 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
 }  // namespace
 
 void register_plain_calls(py::module_& m) {
-  m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes, resets=None): a call in inference with plain "
-        "arrays on the "
-        "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
-        "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers, which alone takes "
-        "resets [B].");
+  m.def(
+      "make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
+      "A function of (parameters, x, state, axes, resets=None): a call in inference with plain "
+      "arrays on the "
+      "CPU and parameters found in a dict by these names, None where they are not. axes: 0 of "
+      "x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers, which alone takes "
+      "resets [B].");
 }
 
 }  // namespace fusedrnn::bindings

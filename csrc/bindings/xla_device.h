@@ -1,4 +1,5 @@
-// Where XLA runs a handler on a CUDA device: the device, the stream, and memory from XLA's allocator.
+// Where XLA runs a handler on a CUDA device: the device, the stream, and memory from XLA's
+// allocator.
 #pragma once
 
 #include <algorithm>

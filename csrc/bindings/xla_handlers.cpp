@@ -249,8 +249,7 @@ struct Call {
     size_t wanted = room.size;
     // Of other axes the call will be refused.
     if (room.data != nullptr && x.ndim == 3) {
-      throw_on_failure(
-          fusedrnn_reserve_bytes(&network, x.device, x.shape[0], x.shape[1], &wanted));
+      throw_on_failure(fusedrnn_reserve_bytes(&network, x.device, x.shape[0], x.shape[1], &wanted));
     }
     args.reserve = room.data;
     args.reserve_bytes = std::min(room.size, wanted);

@@ -72,10 +72,11 @@ def run(cell: Any, x: Any, carry: Any, lengths: Any) -> tuple[Any, Any]:
     carry = jax.tree.map(lambda part: jnp.asarray(part, dtype), carry)
     given = (x.astype(dtype), *weights)
     options = _activations(cell) | {"lengths": lengths, "compute_dtype": compute_dtype}
+    function: Any = getattr(fj, kind)
     if kind != "lstm":
-        return getattr(fj, kind)(*given, carry, **options)  # type: ignore[no-any-return]
+        return function(*given, carry, **options)  # type: ignore[no-any-return]
     c, h = (None, None) if carry is None else carry
-    y, (h, c) = fj.lstm(*given, h, c, **options)
+    y, (h, c) = function(*given, h, c, **options)
     return y, (c, h)
 
 

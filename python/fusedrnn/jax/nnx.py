@@ -80,7 +80,7 @@ class RNN(nnx.Module):
             flax_cells.check(cell)
         elif rngs is None:
             raise TypeError("rngs: expected flax.nnx.Rngs for the parameters of a layer, got None")
-        self.layer = nnx.static(cell if over_layer else None)
+        self.layer: Any = nnx.static(cell if over_layer else None)
         if not over_layer:
             self.cell = cell
         self.time_major = time_major
@@ -297,7 +297,7 @@ def _options(cell: Any) -> dict[str, Any]:
 
 def to_flax(module: RNN, form: str = "nnx") -> list[Mapping[str, Any]]:
     """Return a module's weights as parameters of Flax cells; see `fusedrnn.convert.to_flax`."""
-    layer: layers.Recurrent = module.layer
+    layer = module.layer
     if layer is None:
         raise TypeError(
             "module: expected one over a layer, got one over a cell: its own parameters"
