@@ -315,8 +315,26 @@ def test_errors_come_while_it_is_traced(
 def test_other_platforms_are_refused() -> None:
     x, weights, h = jax.tree.map(jnp.asarray, arguments_of())
     traced = jax.jit(loss).trace(x, weights, h)
-    with pytest.raises(NotImplementedError, match=r"fusedrnn\.jax: expected JAX's CPU platform"):
-        traced.lower(lowering_platforms=("cuda",))
+    with pytest.raises(NotImplementedError, match="expected one of JAX's platforms cpu and cuda"):
+        traced.lower(lowering_platforms=("rocm",))
+
+
+def test_programs_for_cuda_hold_the_same_calls() -> None:
+    """Lowered without a device: which handlers run, with what, and room for what they leave."""
+    x, weights, h = jax.tree.map(jnp.asarray, arguments_of())
+    targets = ("fusedrnn_forward", "fusedrnn_backward")
+    allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in targets]
+    jitted = jax.jit(jax.grad(loss))
+    programs = [
+        jax.export.export(jitted, platforms=[platform], disabled_checks=allowed)(x, weights, h)
+        for platform in ("cuda", "cpu")
+    ]
+    texts = [program.mlir_module() for program in programs]
+    assert programs[0].platforms == ("cuda",)
+    for target in targets:
+        lines = [[line for line in text.splitlines() if f"@{target}(" in line] for text in texts]
+        assert len(lines[0]) == 1
+        assert lines[0] == lines[1]
 
 
 def test_gradients_of_plain_functions_are_trees() -> None:

@@ -163,8 +163,8 @@ def test_stacks_and_training() -> None:
 
 def test_errors() -> None:
     cell = nnx.LSTMCell(I, H, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match=r"layer: expected a layer of fusedrnn\.jax, got LSTMCell"):
-        RNN(cell, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"rngs: expected flax\.nnx\.Rngs for the parameters of a"):
+        RNN(fj.LSTM(I, H))
     with pytest.raises(TypeError, match=r"rnn: expected a flax\.nnx\.RNN, got LSTMCell"):
         from_flax(cell)
     bent = nnx.LSTMCell(I, H, gate_fn=nnx.hard_sigmoid, rngs=nnx.Rngs(0))

@@ -75,6 +75,50 @@ def test_they_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: 
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_resets_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: str) -> None:
+    if library == "torch" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this PyTorch has no table")
+    layer = cell(INPUT, H, num_layers=L, dtype=dtype, seed=0)
+    frozen = layer.freeze()
+    x, state = array(library, dtype, B, INPUT), states_of(layer, library)
+    for begins in ((False, True, False), (True, True, True), (False, False, False)):
+        for kind in ("bool", "uint8"):
+            resets: Any = np.array(begins).astype(kind)
+            expected = frozen._step(x, state, resets, None, None)
+            wide = np.repeat(resets, 2)[::2]  # with a stride
+            for mask in (resets, wide):
+                one = torch.from_numpy(mask) if library == "torch" else mask
+                known = frozen._fast_step(x, state, None, one)
+                assert known is not None
+                for found in (known, layer._stack.step(x, state, one)):
+                    check_same(found, expected, x)
+                check_same(frozen.step(x, None, resets=one), frozen.step(x), x)
+                out = copy.deepcopy(expected[0]), copy.deepcopy(state)  # in place
+                assert frozen._fast_step(x, out[1], out, one) is out
+                check_same(out, expected, x)
+        for run in (frozen.step, layer.step):
+            check_same(run(x, state, resets=np.array(begins)), expected, x)
+
+
+def test_a_reset_takes_nothing_of_a_state_along() -> None:
+    layer = fr.LSTM(INPUT, H, num_layers=L, seed=0)
+    x, (h, c) = array("numpy", "float32", B, INPUT), states_of(layer, "numpy")
+    h[:, 1], c[:, 1] = np.nan, np.inf
+    resets = np.array([False, True, False])
+    for run in (layer.step, layer.freeze().step):
+        y, state = run(x, (h, c), resets=resets)
+        assert all(np.isfinite(part).all() for part in (y, *state))
+        for wrong, message in (
+            (resets[:2], r"resets: expected shape"),
+            (resets.astype("float32"), "resets: expected dtype bool or uint8"),
+        ):
+            with pytest.raises((TypeError, ValueError), match=message):
+                run(x, (h, c), resets=wrong)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_single_sequence(library: str) -> None:
     layer = fr.LSTM(INPUT, H, num_layers=L, seed=0)
     x, state = array(library, "float32", B, INPUT), states_of(layer, library)

@@ -14,17 +14,20 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-// `Callee` has kName, kDoc, kArguments, and call(PyObject* const* arguments) const.
+// `Callee` has kName, kDoc, kFewestArguments, kArguments, and call(PyObject* const* arguments)
+// const, which finds None where the last ones were left out.
 template <class Callee>
 PyObject* call_fast(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   try {
-    if (count != Callee::kArguments) {
-      throw_type_error(std::string(Callee::kName) + ": expected " +
-                       std::to_string(Callee::kArguments) + " arguments, got " +
-                       std::to_string(count));
+    constexpr Py_ssize_t kFewest = Callee::kFewestArguments, kMost = Callee::kArguments;
+    if (count < kFewest || count > kMost) {
+      throw_type_error(std::string(Callee::kName) + ": expected " + std::to_string(kFewest) +
+                       " to " + std::to_string(kMost) + " arguments, got " + std::to_string(count));
     }
+    PyObject* all[kMost];
+    for (Py_ssize_t i = 0; i < kMost; ++i) all[i] = i < count ? arguments[i] : Py_None;
     const auto* callee = static_cast<const Callee*>(PyCapsule_GetPointer(self, Callee::kName));
-    return callee->call(arguments).release().ptr();
+    return callee->call(all).release().ptr();
   } catch (const std::exception&) {
     py::detail::try_translate_exceptions();
     return nullptr;

@@ -116,14 +116,27 @@ struct StepArrays {
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
   PlainArray kept[2 + 2 * kMaxStates];  // those that are not NumPy's
   int num_kept = 0;
+  PlainArray resets;  // where sequences begin, bytes [B]; else nothing
+  bool has_resets = false;
+
+  // How many of the sequences begin.
+  py::ssize_t beginning() const {
+    py::ssize_t count = 0;
+    for (py::ssize_t b = 0; has_resets && b < B; ++b) count += begins(b) ? 1 : 0;
+    return count;
+  }
+  bool begins(py::ssize_t b) const {
+    const DLTensor& t = resets.tensor();
+    return static_cast<const uint8_t*>(t.data)[b * t.strides[0]] != 0;
+  }
 };
 
 class FastStep {
  public:
   static constexpr const char* kName = "fast_step";
   static constexpr const char* kDoc =
-      "fast_step(x_t, state, out): a step of plain arrays, or None.";
-  static constexpr Py_ssize_t kArguments = 3;
+      "fast_step(x_t, state, out, resets=None): a step of plain arrays, or None.";
+  static constexpr Py_ssize_t kFewestArguments = 3, kArguments = 4;
 
   explicit FastStep(std::shared_ptr<const Frozen> frozen)
       : frozen_(std::move(frozen)),
@@ -147,11 +160,13 @@ class FastStep {
 
   // (y, state), or None where the arguments are not what this knows.
   py::object call(PyObject* const* arguments) const {
-    PyObject *const x = arguments[0], *const state = arguments[1], *const out = arguments[2];
+    PyObject *const x = arguments[0], *const state = arguments[1], *const out = arguments[2],
+                    *const resets = arguments[3];
     StepArrays arrays;
     if (!read(x, kReadable, {kAnyBatch, I_}, arrays, arrays.x)) return py::none();
     arrays.B = static_cast<py::ssize_t>(arrays.x.size) / (I_ * item_);
     if (state != Py_None && !read_states(state, kReadable, arrays, arrays.prev)) return py::none();
+    if (resets != Py_None && !read_resets(resets, arrays)) return py::none();
     if (out == Py_None) return step_into_new_arrays(x, arrays);
     if (!read_out(out, arrays) || !may_write(arrays)) return py::none();
     step(arrays);
@@ -229,6 +244,12 @@ class FastStep {
     return true;
   }
 
+  bool read_resets(PyObject* resets, StepArrays& arrays) const {
+    arrays.has_resets = true;
+    return arrays.resets.see(resets, true) && arrays.resets.is_flags() &&
+           arrays.resets.tensor().ndim == 1 && arrays.resets.extent(0) == arrays.B;
+  }
+
   bool read_out(PyObject* out, StepArrays& arrays) const {
     return PyTuple_CheckExact(out) && PyTuple_GET_SIZE(out) == 2 &&
            read(PyTuple_GET_ITEM(out, 0), kWritable, {arrays.B, width_}, arrays, arrays.y) &&
@@ -287,8 +308,36 @@ class FastStep {
     return array;
   }
 
-  void step(const StepArrays& arrays) const {
+  // States with zeros in the place of those of sequences that begin; of all of them, none.
+  Block discard(StepArrays& arrays) const {
+    const py::ssize_t beginning = arrays.beginning();
+    if (beginning == 0) return {};
+    size_t total = 0;
+    for (int s = 0; s < states_; ++s) {
+      if (beginning == arrays.B) arrays.prev[s] = {};
+      total += arrays.prev[s].size;
+    }
+    if (total == 0) return {};
+    Block block(total);
+    auto* to = static_cast<char*>(block.data());
+    for (int s = 0; s < states_; ++s) {
+      Bytes& prev = arrays.prev[s];
+      if (prev.data == nullptr) continue;
+      std::memcpy(to, prev.data, prev.size);
+      prev.data = to;
+      to += prev.size;
+      const auto row = static_cast<size_t>(sizes_[s] * item_);
+      for (py::ssize_t i = 0; i < L_ * arrays.B; ++i) {
+        const auto at = static_cast<size_t>(i) * row;
+        if (arrays.begins(i % arrays.B)) std::memset(prev.data + at, 0, row);
+      }
+    }
+    return block;
+  }
+
+  void step(StepArrays& arrays) const {
     if (arrays.B == 0) return;
+    const Block discarded = discard(arrays);
     std::optional<ReleasedGil> no_gil;
     if (work_ * arrays.B >= kGilWork) no_gil.emplace();
     // That of the last step, by an exchange, so that nobody waits: who finds none makes its own.
@@ -347,7 +396,8 @@ void register_frozen(py::module_& m) {
           },
           "The network that was frozen.")
       .def("make_step", &make_step,
-           "A function of (x_t, state, out), a step of plain arrays; None where they are not.");
+           "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "
+           "are not.");
   m.def("load_frozen", &load, py::arg("path"),
         "Reads a model file: (Frozen, whether its layer's arrays are batch first).");
 }

@@ -14,6 +14,7 @@
 #include "bindings/pass.h"
 #include "bindings/register.h"
 #include "core/error.h"
+#include "core/reserve.h"
 #include "core/tensor.h"
 #include "core/validate.h"
 
@@ -136,6 +137,11 @@ size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
   return bytes;
 }
 
+py::tuple reserve_bytes_of_any(const Network& network, int64_t T, int64_t B) {
+  reserve_bytes_of(network, T, B, std::nullopt);  // checks the two
+  return py::make_tuple(reserve_bytes_anywhere(network, T, B), cuda_reserve_bytes(network, T, B));
+}
+
 py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                          py::handle parameters, py::handle states, py::handle masks, bool save,
                          py::handle y, py::handle states_n, py::handle sequences,
@@ -240,6 +246,8 @@ void register_network(py::module_& m) {
       .def("reserve_bytes", &reserve_bytes_of, py::arg("steps"), py::arg("batch"),
            py::arg("cuda_device") = py::none(),
            "Bytes that a forward pass leaves for its gradients, on the CPU or a CUDA device.")
+      .def("reserve_bytes_anywhere", &reserve_bytes_of_any, py::arg("steps"), py::arg("batch"),
+           "(at least as many on whatever device, exactly as many on CUDA devices): of no device.")
       .def(
           "forward", &forward_layers, py::arg("x"), py::arg("parameters"),
           py::arg("states") = py::none(), py::arg("masks") = py::none(), py::arg("save") = false,

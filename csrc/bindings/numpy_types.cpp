@@ -15,7 +15,7 @@ namespace {
 
 // Of the types that packages register with NumPy, as ml_dtypes does its own.
 constexpr int kFirstRegistered = 256;
-constexpr int kFloat = 11, kDouble = 12, kHalf = 23;  // NPY_FLOAT, ...
+constexpr int kBool = 0, kUByte = 2, kFloat = 11, kDouble = 12, kHalf = 23;  // NPY_BOOL, ...
 
 // The number of the type of that name, once it has been seen: a type stays registered.
 constinit int registered_bfloat16 = -1;
@@ -47,8 +47,14 @@ bool is_registered(int type_number) { return type_number >= kFirstRegistered; }
 bool plain_dtype(PyObject* descr, DLDataType& dtype) {
   const auto* proxy = py::detail::array_descriptor_proxy(descr);
   const auto bfloat16 = [&] { return is_bfloat16(py::reinterpret_borrow<py::dtype>(descr)); };
-  if (proxy->byteorder != '=' && proxy->kind != 'V') return false;
+  if (proxy->byteorder != '=' && proxy->byteorder != '|' && proxy->kind != 'V') return false;
   switch (proxy->type_num) {
+    case kBool:
+      dtype = {kDLBool, 8, 1};
+      return true;
+    case kUByte:
+      dtype = {kDLUInt, 8, 1};
+      return true;
     case kFloat:
       dtype = {kDLFloat, 32, 1};
       return true;

@@ -42,6 +42,10 @@ class PlainArray {
   DLTensor& tensor() { return tensor_; }
   int64_t extent(int axis) const { return shape_[axis]; }
   bool is_dense() const;
+  bool is_flags() const {  // bytes that are zero or not
+    const DLDataType type = tensor_.dtype;
+    return type.bits == 8 && type.lanes == 1 && (type.code == kDLBool || type.code == kDLUInt);
+  }
   bool is_writable() const { return writable_; }
 
   void insert_axis(int axis);

@@ -50,8 +50,9 @@ class PlainCall {
  public:
   static constexpr const char* kName = "plain_call";
   static constexpr const char* kDoc =
-      "plain_call(parameters, x, state, axes, save, lengths): a call of plain arrays, or None.";
-  static constexpr Py_ssize_t kArguments = 6;
+      "plain_call(parameters, x, state, axes, save, lengths=None, resets=None): a call of plain "
+      "arrays, or None.";
+  static constexpr Py_ssize_t kFewestArguments = 5, kArguments = 7;
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
   PlainCall(NetworkPointer network, py::tuple names)
@@ -68,14 +69,15 @@ class PlainCall {
     if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
     const bool save = bool_argument("save", arguments[4]);
     return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), save,
-               arguments[5]);
+               arguments[5], arguments[6]);
   }
 
  private:
   // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
   // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of.
+  // `resets_object`: of a step of a batch, where sequences begin, or None.
   py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
-                 bool save, PyObject* lengths_object) const {
+                 bool save, PyObject* lengths_object, PyObject* resets_object) const {
     const ResultsLike results(x_object);
     if (!results || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
@@ -156,6 +158,14 @@ class PlainCall {
       }
       weight_list[i] = &weights[i].tensor();
     }
+    PlainArray resets;
+    if (resets_object != Py_None) {
+      if (axes != Axes::step || !batched || !resets.see(resets_object, long_work) ||
+          resets.tensor().ndim != 1) {
+        return py::none();
+      }
+      resets.insert_axis(0);
+    }
     StateViews before(*network_);
     if (state_objects != Py_None) {
       const bool many = PyTuple_CheckExact(state_objects);
@@ -180,6 +190,7 @@ class PlainCall {
     args.parameters = weight_list.data();
     if (state_objects != Py_None) args.states = before.parts.list();
     if (lengths_object != Py_None) args.lengths = &lengths.tensor();
+    if (resets_object != Py_None) args.resets = &resets.tensor();
     args.y = &y.tensor();
     args.states_n = after.parts.list();
     args.reserve = reserve;
@@ -229,12 +240,11 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
 
 void register_plain_calls(py::module_& m) {
   m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes, save, lengths): a call without other options, "
-        "with "
+        "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
         "plain arrays on the CPU and parameters found in a dict by these names, None where they "
-        "are not. "
-        "axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of layers. "
-        "save: False for (y, state), True for (y, *states, reserve), of a cell without y.");
+        "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
+        "layers, which alone takes resets [B]. save: False for (y, state), True for (y, *states, "
+        "reserve), of a cell without y.");
 }
 
 }  // namespace fusedrnn::bindings

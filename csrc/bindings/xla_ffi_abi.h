@@ -48,6 +48,46 @@ struct ErrorCreateArgs {
   const char* message;
   ErrorCode code;
 };
+struct ErrorMessageArgs {  // XLA_FFI_Error_GetMessage_Args
+  size_t struct_size;
+  Extension* extensions;
+  Error* error;
+  const char* message;  // out
+};
+struct ErrorDestroyArgs {
+  size_t struct_size;
+  Extension* extensions;
+  Error* error;
+};
+
+// On devices; each function that takes one returns an error or null.
+struct StreamArgs {  // XLA_FFI_Stream_Get_Args
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  void* stream;  // out
+};
+struct OrdinalArgs {  // XLA_FFI_DeviceOrdinal_Get_Args
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  int32_t ordinal;  // out
+};
+struct AllocateArgs {  // XLA_FFI_DeviceMemory_Allocate_Args
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  size_t size, alignment;
+  void* data;  // out
+};
+struct FreeArgs {  // XLA_FFI_DeviceMemory_Free_Args
+  size_t struct_size;
+  Extension* extensions;
+  void* context;
+  size_t size;
+  void* data;
+};
+
 enum DataType : int {
   kPred = 1,
   kS8 = 2,
@@ -109,12 +149,22 @@ struct Attributes {  // XLA_FFI_Attrs
   void** items;
 };
 
-struct Api {  // XLA_FFI_Api, up to what is used of it
+struct Api {  // XLA_FFI_Api; const void*: functions that are not used
   size_t struct_size;
   Extension* extensions;
   Version version;
   const void* internal;
   Error* (*error_create)(ErrorCreateArgs*);
+  void (*error_get_message)(ErrorMessageArgs*);
+  void (*error_destroy)(ErrorDestroyArgs*);
+  const void* handler_register;
+  Error* (*stream_get)(StreamArgs*);
+  const void *type_register, *execution_context_get, *state_set, *state_get;
+  Error* (*allocate)(AllocateArgs*);
+  Error* (*free)(FreeArgs*);
+  const void *schedule, *num_threads, *future_create, *future_set_available, *future_set_error;
+  const void* run_id_get;
+  Error* (*ordinal_get)(OrdinalArgs*);
 };
 
 constexpr int kExecute = 3;  // of stages

@@ -100,8 +100,8 @@ class Attribute {
 // each says whether ('1') there is one.
 class Places {
  public:
-  Places(const char* side, const Buffers& buffers, const Attributes& attributes)
-      : side_(side), buffers_(buffers), attribute_(attributes, side) {
+  Places(const char* side, const Buffers& buffers, const Attributes& attributes, DLDevice device)
+      : side_(side), buffers_(buffers), attribute_(attributes, side), device_(device) {
     there_ = attribute_.text();
   }
 
@@ -116,7 +116,7 @@ class Places {
     if (buffer.rank > kMaxRank) throw_value_error(side_ + ": expected arrays of fewer axes");
     tensor = {};
     tensor.data = buffer.data;
-    tensor.device = {kDLCPU, 0};
+    tensor.device = device_;
     tensor.ndim = static_cast<int32_t>(buffer.rank);
     tensor.dtype = dlpack_type(buffer.dtype);
     tensor.shape = buffer.dims;
@@ -133,6 +133,7 @@ class Places {
   std::string side_;
   const Buffers& buffers_;
   Attribute attribute_;
+  DLDevice device_;
   std::string_view there_;
   size_t place_ = 0;
   int64_t used_ = 0;

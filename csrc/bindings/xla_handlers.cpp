@@ -17,10 +17,14 @@
 // comes before lengths.
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
+#include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/run_states.h"
+#include "bindings/xla_device.h"
 #include "bindings/xla_frame.h"
 #include "core/network.h"
 
@@ -130,14 +134,22 @@ RunStates sequences_of(const Network& network, xla::Places& places) {
   return parts;
 }
 
-uint64_t seed_of(xla::Places& places) {
+// A call's device; null: the CPU.
+using Device = const xla::CudaDevice*;
+
+uint64_t seed_of(xla::Places& places, Device device) {
   DLTensor tensor{};
   if (places.next(tensor) == nullptr) return 0;
   if (tensor.dtype.code != kDLUInt || tensor.dtype.bits != 32 || tensor.ndim != 1 ||
       tensor.shape[0] != 2) {
     refuse_value("seed", "uint32 numbers of shape (2,)", shape_text(tensor));
   }
-  const auto* words = static_cast<const uint32_t*>(tensor.data);
+  uint32_t words[2];
+  if (device != nullptr) {
+    device->read(tensor.data, sizeof words, words);
+  } else {
+    std::memcpy(words, tensor.data, sizeof words);
+  }
   return uint64_t{words[0]} << 32 | words[1];
 }
 
@@ -154,18 +166,19 @@ Bytes reserve_of(xla::Places& places) {
 
 // What both passes begin with.
 struct Call {
-  explicit Call(const xla::CallFrame& frame)
-      : options(options_of(frame)),
+  Call(const xla::CallFrame& frame, Device where)
+      : device(where),
+        options(options_of(frame)),
         network(network_of(frame, options)),
-        arguments("arguments", frame.arguments, frame.attributes),
-        results("results", frame.results, frame.attributes),
+        arguments("arguments", frame.arguments, frame.attributes, dlpack_device()),
+        results("results", frame.results, frame.attributes, dlpack_device()),
         given_x(arguments.next(x)),
         parameters(network, arguments),
         states(states_of(network, arguments)),
         reset_states(states_of(network, arguments)),
         dropout(xla::Attribute(frame.attributes, "dropout").number()) {
     for (size_t i = 0; i < 3; ++i) given[i] = arguments.next(masks[i]);
-    seed = seed_of(arguments);
+    seed = seed_of(arguments, device);
   }
 
   template <class Args>
@@ -181,7 +194,27 @@ struct Call {
     args.training = options[3] != 0 ? 1 : 0;
     args.dropout = dropout;
     args.dropout_seed = seed;
+    if (device != nullptr) {
+      args.stream = device->stream();
+      args.allocator = device->allocator();
+    }
     return args;
+  }
+
+  // A reserve has room for that of any device.
+  template <class Args>
+  void set_reserve(const Bytes& room, Args& args) const {
+    size_t wanted = room.size;
+    // Of other axes the call will be refused.
+    if (room.data != nullptr && x.ndim == 3) {
+      throw_on_failure(fusedrnn_reserve_bytes(&network, x.device, x.shape[0], x.shape[1], &wanted));
+    }
+    args.reserve = room.data;
+    args.reserve_bytes = std::min(room.size, wanted);
+  }
+
+  DLDevice dlpack_device() const {
+    return device != nullptr ? device->device() : DLDevice{kDLCPU, 0};
   }
 
   static std::span<const int64_t> options_of(const xla::CallFrame& frame) {
@@ -190,6 +223,7 @@ struct Call {
     return attribute.integers();
   }
 
+  Device device;
   std::span<const int64_t> options;
   Network network;
   xla::Places arguments, results;
@@ -201,8 +235,8 @@ struct Call {
   uint64_t seed = 0;
 };
 
-fusedrnn_status forward(const xla::CallFrame& frame) {
-  Call call(frame);
+fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
+  Call call(frame, device);
   call.arguments.finish();
   auto args = call.args<fusedrnn_forward_args>();
   args.states = call.states.list();
@@ -212,21 +246,17 @@ fusedrnn_status forward(const xla::CallFrame& frame) {
   args.y = call.results.next(y);
   const RunStates states_n = states_of(call.network, call.results);
   const RunStates sequences = sequences_of(call.network, call.results);
-  const Bytes reserve = reserve_of(call.results);
-  args.reserve = reserve.data;
-  args.reserve_bytes = reserve.size;
+  call.set_reserve(reserve_of(call.results), args);
   call.results.finish();
   args.states_n = states_n.list();
   args.state_sequences = sequences.list();
   return fusedrnn_forward(&args);
 }
 
-fusedrnn_status backward(const xla::CallFrame& frame) {
-  Call call(frame);
+fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
+  Call call(frame, device);
   auto args = call.args<fusedrnn_backward_args>();
-  const Bytes reserve = reserve_of(call.arguments);
-  args.reserve = reserve.data;
-  args.reserve_bytes = reserve.size;
+  call.set_reserve(reserve_of(call.arguments), args);
   DLTensor dy{}, dx{};
   const Network& network = call.network;
   args.dy = call.arguments.next(dy);
@@ -246,9 +276,10 @@ fusedrnn_status backward(const xla::CallFrame& frame) {
   return fusedrnn_backward(&args);
 }
 
-using Pass = fusedrnn_status (*)(const xla::CallFrame&);
+using Pass = fusedrnn_status (*)(const xla::CallFrame&, Device);
+enum class Platform { cpu, cuda };
 
-template <Pass pass>
+template <Pass pass, Platform platform>
 xla::Error* handle(xla::CallFrame* frame) {
   for (xla::Extension* e = frame->extensions; e != nullptr; e = e->next) {
     if (e->type != xla::kMetadataExtension) continue;
@@ -261,27 +292,39 @@ xla::Error* handle(xla::CallFrame* frame) {
   if (frame->stage != xla::kExecute) return nullptr;
   fusedrnn_status status = FUSEDRNN_OK;
   // What throws here has set the message, as what fails in the pass has.
-  const fusedrnn_status thrown = guarded([&] { status = pass(*frame); });
+  const fusedrnn_status thrown = guarded([&] {
+    if constexpr (platform == Platform::cuda) {
+      const xla::CudaDevice device(*frame);
+      status = pass(*frame, &device);
+    } else {
+      status = pass(*frame, nullptr);
+    }
+  });
   if (thrown != FUSEDRNN_OK) status = thrown;
   if (status == FUSEDRNN_OK) return nullptr;
   return xla::make_error(*frame->api, status, fusedrnn_last_error());
 }
 
-template <Pass pass>
-py::capsule capsule() {
-  return py::capsule(reinterpret_cast<void*>(&handle<pass>), "xla._CUSTOM_CALL_TARGET");
+template <Platform platform>
+py::dict handlers_of() {
+  const auto capsule = [](auto* handler) {
+    return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
+  };
+  return py::dict(py::arg("fusedrnn_forward") = capsule(&handle<forward, platform>),
+                  py::arg("fusedrnn_backward") = capsule(&handle<backward, platform>));
 }
 
 py::dict handlers() {
-  return py::dict(py::arg("fusedrnn_forward") = capsule<forward>(),
-                  py::arg("fusedrnn_backward") = capsule<backward>());
+  return py::dict(py::arg("cpu") = handlers_of<Platform::cpu>(),
+                  py::arg("CUDA") = handlers_of<Platform::cuda>());
 }
 
 }  // namespace
 
 void register_xla_handlers(py::module_& m) {
   m.def("xla_handlers", &handlers,
-        "CPU handlers for XLA's foreign function interface, by the names of their targets.");
+        "Handlers for XLA's foreign function interface, by platform and by the names of their "
+        "targets.");
 }
 
 }  // namespace fusedrnn::bindings

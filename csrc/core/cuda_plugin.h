@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 9;
+constexpr int32_t kCudaPluginVersion = 10;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -86,6 +86,8 @@ struct CudaPlugin {
   void (*release)(int32_t device, void* memory, void* stream);  // after the work on `stream`
   // What is put on `later` from now on waits for what is on `earlier` now; no one else waits.
   fusedrnn_status (*order)(int32_t device, void* earlier, void* later);
+  // Waits for the work on the place's stream and copies device memory to the host.
+  fusedrnn_status (*read)(const void* memory, size_t bytes, void* to, const CudaPlace* place);
   // The device that memory lies on; -1 for the host's.
   fusedrnn_status (*device_of)(const void* memory, int32_t* device);
   // How many products of this process were cuBLASLt's to compute, as far as the environment asks,

@@ -35,6 +35,10 @@ constexpr CellTable table_of(const char* name) {
                   Cell::kStates,
                   gates_of<Cell>(),
                   {},
+                  Cell::kStages,
+                  Cell::kGates,
+                  Cell::kSaved,
+                  cells::kNormCount<Cell>,
                   Cell::kStates[0].size == 'P',
                   cells::masks_candidate<Cell>()};
   if constexpr (cells::kConstantCount<Cell> > 0) table.constants = Cell::kConstants;

@@ -23,8 +23,10 @@ struct CellTable {
   std::span<const cells::State> states;
   std::span<const char* const> gates;  // names of those that a reserve holds
   std::span<const cells::Constant> constants;
-  bool projects;         // whether P is a number of its own
-  bool masks_candidate;  // whether its candidate may be dropped
+  std::span<const cells::Stage> stages;
+  int num_gates, num_saved, num_norms;  // blocks of a, saved vectors, norms over rows
+  bool projects;                        // whether P is a number of its own
+  bool masks_candidate;                 // whether its candidate may be dropped
 };
 const CellTable* find_cell(std::string_view name);  // null where there is no such cell
 std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages

@@ -84,6 +84,78 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
   }
 }
 
+// --- what each engine leaves of a run ---
+
+size_t bytes_of_plugin(const Run& run, int64_t T, int64_t B) {
+  const CudaPlugin& cuda = cuda_plugin();
+  const Problem p = run.at(T, B);
+  size_t bytes = 0;
+  check_cuda(cuda, cuda.reserve_bytes(&p, &bytes));
+  return bytes;
+}
+
+size_t bytes_of_cpu(const Run& run, int64_t T, int64_t B) {
+  const Problem p = run.at(T, B);
+  return is_empty(p) ? 0 : cpu::reserve_bytes(p);
+}
+
+size_t bytes_of_any_cpu(const Run& run, int64_t T, int64_t B) {
+  const Problem p = run.at(T, B);
+  return is_empty(p) ? 0 : cpu::largest_reserve_bytes(p);
+}
+
+// Pieces of `steps` times B rows of n numbers, as cuda/rows.h has them.
+class CudaPieces {
+ public:
+  explicit CudaPieces(int64_t B) : B_(B) {}
+
+  void add(int64_t steps, int64_t n, int64_t item) {
+    size_t bytes = 0;
+    const bool overflow = __builtin_mul_overflow(steps, B_, &bytes) ||
+                          __builtin_mul_overflow(bytes, (n + 7) / 8 * 8 * item, &bytes);
+    add_bytes(overflow ? SIZE_MAX : bytes);
+  }
+  void add_bytes(size_t bytes) {
+    if (bytes > SIZE_MAX / 4 || total_ > SIZE_MAX / 4) throw OutOfMemory();
+    total_ += (bytes + kCudaAlignment - 1) / kCudaAlignment * kCudaAlignment;
+  }
+  size_t total() const { return total_; }
+
+ private:
+  const int64_t B_;
+  size_t total_ = 0;
+};
+
+// What cuda/general/states.h says, in its order; tests hold it against the library.
+size_t bytes_of_cuda(const Run& run, int64_t T, int64_t B) {
+  const Problem p = run.at(T, B);
+  if (is_empty(p)) return 0;
+  const CellTable& cell = *run.cell;
+  const int64_t edge = item_size(p.dtype);
+  const bool mixed = p.compute == Compute::bfloat16;
+  const int64_t row = mixed ? 2 : edge;
+  const int64_t real = std::max<int64_t>(edge, sizeof(float));
+  CudaPieces pieces(B);
+  for (int s = 0; s < run.num_states(); ++s) {
+    const int64_t item = s == 0 ? edge : real;
+    pieces.add(T + 1, run.state_size(s), item);
+  }
+  if (mixed || p.noise.state != 0) pieces.add(T + 1, run.state_size(0), row);
+  if (!p.lean) {
+    for (size_t stage = 1; stage < cell.stages.size(); ++stage) {
+      if (cell.stages[stage].operand != cells::Operand::passed) continue;
+      const int weights = cell.stages[stage - 1].product.weights;
+      const char units = weights < 0 ? 'H' : run.parameter(weights).rows.letter;
+      pieces.add(T, run.extent(units), row);
+    }
+    pieces.add(T, cell.num_gates * p.H, real);
+    pieces.add(T, std::max(cell.num_saved - cell.num_gates, 0) * p.H, real);
+    if (cell.num_norms > 0) pieces.add(T, 2 * cell.num_norms, real);
+  }
+  pieces.add_bytes(static_cast<size_t>(T * B));  // flags
+  return pieces.total();
+}
+
 }  // namespace
 
 size_t ReserveLayout::take(size_t bytes) {
@@ -95,12 +167,17 @@ size_t ReserveLayout::take(size_t bytes) {
 
 ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, int64_t T,
                                        int64_t B) {
-  const CudaPlugin* const cuda = is_cuda(device) ? &cuda_plugin() : nullptr;
+  return of_engine(network, is_cuda(device), is_cuda(device) ? bytes_of_plugin : bytes_of_cpu, T,
+                   B);
+}
+
+ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, BytesOfRun bytes,
+                                       int64_t T, int64_t B) {
   ReserveLayout layout;
-  layout.alignment_ = cuda != nullptr ? kCudaAlignment : kLine;
+  layout.alignment_ = on_cuda ? kCudaAlignment : kLine;
   layout.rows.reserve(network.rows.size());
   layout.runs.reserve(network.runs.size());
-  if (cuda == nullptr) {
+  if (!on_cuda) {
     layout.take(sizeof(ReserveHeader));
     for (const bool reverse : {false, true}) {
       const bool used = std::ranges::any_of(
@@ -112,16 +189,7 @@ ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, 
     const bool between = &row != &network.rows.front() && &row != &network.rows.back();
     layout.rows.push_back(layout.take(between ? row_bytes(network, row, T, B) : 0));
   }
-  for (const Run& run : network.runs) {
-    const Problem p = run.at(T, B);
-    size_t bytes = 0;
-    if (cuda != nullptr) {
-      check_cuda(*cuda, cuda->reserve_bytes(&p, &bytes));
-    } else if (!is_empty(p)) {
-      bytes = cpu::reserve_bytes(p);
-    }
-    layout.runs.push_back(layout.take(bytes));
-  }
+  for (const Run& run : network.runs) layout.runs.push_back(layout.take(bytes(run, T, B)));
   if (layout.total == 0) layout.take(1);  // without an address it is inference
   return layout;
 }
@@ -196,6 +264,15 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {
   return ReserveLayout::of_device(network, device, T, B).total;
+}
+
+size_t cuda_reserve_bytes(const Network& network, int64_t T, int64_t B) {
+  return ReserveLayout::of_engine(network, true, bytes_of_cuda, T, B).total;
+}
+
+size_t reserve_bytes_anywhere(const Network& network, int64_t T, int64_t B) {
+  const size_t cpu = ReserveLayout::of_engine(network, false, bytes_of_any_cpu, T, B).total;
+  return std::max(cpu, cuda_reserve_bytes(network, T, B));
 }
 
 void check_reserve(const Network& network, const fusedrnn_forward_args& args) {

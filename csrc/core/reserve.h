@@ -34,6 +34,10 @@ struct ReserveLayout {
   size_t total = 0;
 
   static ReserveLayout of_device(const Network& network, DLDevice device, int64_t T, int64_t B);
+  // The same, of an engine that says how many bytes a run leaves.
+  using BytesOfRun = size_t (*)(const Run& run, int64_t T, int64_t B);
+  static ReserveLayout of_engine(const Network& network, bool on_cuda, BytesOfRun bytes, int64_t T,
+                                 int64_t B);
   // Rows, and on the CPU flags, that live only as long as others need them.
   static ReserveLayout of_call(const Network& network, int64_t T, int64_t B, bool flags);
 
@@ -64,6 +68,11 @@ void note_dropout(const Args& args, ReserveHeader& header) {
 }
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);
+
+// At least as many, whatever instruction set or CUDA device the call will run on: needs neither.
+size_t reserve_bytes_anywhere(const Network& network, int64_t T, int64_t B);
+// Those of a CUDA device, from the tables of cells alone; of a network that runs there.
+size_t cuda_reserve_bytes(const Network& network, int64_t T, int64_t B);
 
 // Throws where a reserve is not of this network and these sizes. Of a call whose x is checked.
 void check_reserve(const Network& network, const fusedrnn_forward_args& args);

@@ -98,10 +98,8 @@ void add_step(Arena& arena, ForwardJob& job) {
   add_scratch(arena, *job.shape, p, Plan{}, false, job);
 }
 
-}  // namespace
-
-size_t reserve_bytes(const Problem& p) {
-  const KernelShape& shape = shape_for(selected_isa(), p);
+size_t reserve_bytes(Isa isa, const Problem& p) {
+  const KernelShape& shape = shape_for(isa, p);
   Arena arena;
   if (p.lean) {
     Checkpoints checkpoints{};
@@ -111,6 +109,16 @@ size_t reserve_bytes(const Problem& p) {
     add_states(arena, shape, p, true, kept);
   }
   return arena.total();
+}
+
+}  // namespace
+
+size_t reserve_bytes(const Problem& p) { return reserve_bytes(selected_isa(), p); }
+
+size_t largest_reserve_bytes(const Problem& p) {
+  size_t bytes = 0;
+  for (const Isa isa : compiled_isas()) bytes = std::max(bytes, reserve_bytes(isa, p));
+  return bytes;
 }
 
 void run(std::span<const NetworkRun<ForwardCall>> runs) { run_all(runs); }

@@ -15,6 +15,8 @@ namespace fusedrnn::cpu {
 // kReserveAlignment as well; they mean the same in any process that runs the same instruction set.
 size_t reserve_bytes(const Problem& problem);
 constexpr size_t kReserveAlignment = 16;
+// The most of any instruction set of this build.
+size_t largest_reserve_bytes(const Problem& problem);
 
 void gates(const GatesCall& call);
 

@@ -134,6 +134,10 @@ constexpr CudaPlugin kPlugin = {
                           static_cast<cudaStream_t>(later));
           });
         },
+    .read =
+        [](const void* memory, size_t bytes, void* to, const CudaPlace* place) {
+          return at(*place, [&](const Place& here) { read(memory, bytes, to, here); });
+        },
     .device_of =
         [](const void* memory, int32_t* device) {
           return at_door([&] { *device = device_of_address(memory); });

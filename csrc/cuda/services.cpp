@@ -52,6 +52,12 @@ void order_streams(int32_t device, cudaStream_t earlier, cudaStream_t later) {
   check(cudaStreamWaitEvent(later, reached.get(), 0), "cudaStreamWaitEvent");
 }
 
+void read(const void* memory, size_t bytes, void* to, const Place& place) {
+  check(cudaMemcpyAsync(to, memory, bytes, cudaMemcpyDeviceToHost, place.stream()),
+        "cudaMemcpyAsync");
+  check(cudaStreamSynchronize(place.stream()), "cudaStreamSynchronize");
+}
+
 int32_t device_of_address(const void* memory) {
   cudaPointerAttributes attributes{};
   check(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");

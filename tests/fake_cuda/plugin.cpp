@@ -235,6 +235,7 @@ __attribute__((visibility("default"))) const fusedrnn::CudaPlugin* fusedrnn_cuda
       allocate,
       release,
       order,
+      nullptr,  // read
       device_of,
       plain_products,
   };

@@ -37,6 +37,27 @@ static_assert(int{ours::kUnavailable} == XLA_FFI_Error_Code_UNAVAILABLE);
 SAME_SIZE(ErrorCreateArgs, XLA_FFI_Error_Create_Args);
 SAME_PLACE(ErrorCreateArgs, message, XLA_FFI_Error_Create_Args, message);
 SAME_PLACE(ErrorCreateArgs, code, XLA_FFI_Error_Create_Args, errc);
+SAME_SIZE(ErrorMessageArgs, XLA_FFI_Error_GetMessage_Args);
+SAME_PLACE(ErrorMessageArgs, error, XLA_FFI_Error_GetMessage_Args, error);
+SAME_PLACE(ErrorMessageArgs, message, XLA_FFI_Error_GetMessage_Args, message);
+SAME_SIZE(ErrorDestroyArgs, XLA_FFI_Error_Destroy_Args);
+SAME_PLACE(ErrorDestroyArgs, error, XLA_FFI_Error_Destroy_Args, error);
+
+SAME_SIZE(StreamArgs, XLA_FFI_Stream_Get_Args);
+SAME_PLACE(StreamArgs, context, XLA_FFI_Stream_Get_Args, ctx);
+SAME_PLACE(StreamArgs, stream, XLA_FFI_Stream_Get_Args, stream);
+SAME_SIZE(OrdinalArgs, XLA_FFI_DeviceOrdinal_Get_Args);
+SAME_PLACE(OrdinalArgs, context, XLA_FFI_DeviceOrdinal_Get_Args, ctx);
+SAME_PLACE(OrdinalArgs, ordinal, XLA_FFI_DeviceOrdinal_Get_Args, device_ordinal);
+SAME_SIZE(AllocateArgs, XLA_FFI_DeviceMemory_Allocate_Args);
+SAME_PLACE(AllocateArgs, context, XLA_FFI_DeviceMemory_Allocate_Args, ctx);
+SAME_PLACE(AllocateArgs, size, XLA_FFI_DeviceMemory_Allocate_Args, size);
+SAME_PLACE(AllocateArgs, alignment, XLA_FFI_DeviceMemory_Allocate_Args, alignment);
+SAME_PLACE(AllocateArgs, data, XLA_FFI_DeviceMemory_Allocate_Args, data);
+SAME_SIZE(FreeArgs, XLA_FFI_DeviceMemory_Free_Args);
+SAME_PLACE(FreeArgs, context, XLA_FFI_DeviceMemory_Free_Args, ctx);
+SAME_PLACE(FreeArgs, size, XLA_FFI_DeviceMemory_Free_Args, size);
+SAME_PLACE(FreeArgs, data, XLA_FFI_DeviceMemory_Free_Args, data);
 
 static_assert(int{ours::kPred} == XLA_FFI_DataType_PRED);
 static_assert(int{ours::kS8} == XLA_FFI_DataType_S8);
@@ -92,6 +113,12 @@ SAME_PLACE(Attributes, items, XLA_FFI_Attrs, attrs);
 
 SAME_PLACE(Api, version, XLA_FFI_Api, api_version);
 SAME_PLACE(Api, error_create, XLA_FFI_Api, XLA_FFI_Error_Create);
+SAME_PLACE(Api, error_get_message, XLA_FFI_Api, XLA_FFI_Error_GetMessage);
+SAME_PLACE(Api, error_destroy, XLA_FFI_Api, XLA_FFI_Error_Destroy);
+SAME_PLACE(Api, stream_get, XLA_FFI_Api, XLA_FFI_Stream_Get);
+SAME_PLACE(Api, allocate, XLA_FFI_Api, XLA_FFI_DeviceMemory_Allocate);
+SAME_PLACE(Api, free, XLA_FFI_Api, XLA_FFI_DeviceMemory_Free);
+SAME_PLACE(Api, ordinal_get, XLA_FFI_Api, XLA_FFI_DeviceOrdinal_Get);
 static_assert(sizeof(ours::Api) <= sizeof(XLA_FFI_Api));
 
 static_assert(ours::kExecute == XLA_FFI_ExecutionStage_EXECUTE);

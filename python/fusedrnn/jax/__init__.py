@@ -12,9 +12,9 @@ pass left and repeats none of it. Vmapped sequences become one larger batch; vma
 gradients under vmap, are computed one after the other. Third derivatives, and forward over forward
 mode, there are not. `fusedrnn.jax.nnx` has modules for Flax.
 
-It runs on JAX's CPU platform; on others a program with these operations is an error when it is
-compiled. JAX's arrays on a GPU go to `fusedrnn`'s own functions, outside of `jit`. To import it
-imports JAX, of version 0.10 or newer.
+It runs on JAX's platforms cpu and cuda, of which the latter no GPU has run yet; on others a program
+with these operations is an error when it is compiled. To import it imports JAX, of version 0.10 or
+newer.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ _TANGENTS = {"float32": "complex64", "float64": "complex128"}
 
 def register() -> None:
     """Make the handlers known, of programs too that were compiled elsewhere."""
-    for name, handler in _core.xla_handlers().items():
-        jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    for platform, handlers in _core.xla_handlers().items():
+        for name, handler in handlers.items():
+            jax.ffi.register_ffi_target(name, handler, platform=platform)
 
 
 class Plan(plans.Plan):
@@ -35,10 +36,13 @@ class Plan(plans.Plan):
         return self.description[1]
 
     def reserve_bytes(self, T: int, B: int, dtype: str) -> int:
-        """Of a call; complex types are those of dual numbers."""
+        """Room for that of a call on any device; complex types are those of dual numbers.
+
+        What is traced may run on any: tracing knows no device, and asks none.
+        """
         real = {wide: narrow for narrow, wide in _TANGENTS.items()}.get(dtype)
         network = self.network(dtype) if real is None else self.network(real, dual=True)
-        return network.reserve_bytes(T, B)
+        return network.reserve_bytes_anywhere(T, B)[0]
 
     def attributes(self, dtype: str, training: bool) -> dict[str, Any]:
         cell, *_, constants, noise, _ = self.description

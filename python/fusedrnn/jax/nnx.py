@@ -1,13 +1,14 @@
-"""Modules for Flax: `RNN` in the place of `flax.nnx.RNN`, over a layer in the place of a cell.
+"""Modules for Flax: `RNN` in the place of `flax.nnx.RNN`, over its cells or over a layer.
 
-rnn = flax.nnx.RNN(flax.nnx.LSTMCell(4, 8, rngs=rngs), return_carry=True)
-rnn = fusedrnn.jax.nnx.RNN(fusedrnn.jax.LSTM(4, 8), return_carry=True, rngs=rngs)
-rnn = fusedrnn.jax.nnx.from_flax(rnn)                    # with the same weights
+rnn = fusedrnn.jax.nnx.RNN(flax.nnx.LSTMCell(4, 8, rngs=rngs))      # the same parameters, carries
+rnn = fusedrnn.jax.nnx.RNN(fusedrnn.jax.LSTM(4, 8, num_layers=2), rngs=rngs)
+rnn = fusedrnn.jax.nnx.from_flax(rnn)                    # Flax's, over a layer with its weights
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,24 +20,40 @@ import fusedrnn
 import fusedrnn.jax as layers
 from fusedrnn.convert import from_flax as weights_of
 from fusedrnn.convert import to_flax as weights_for
+from fusedrnn.jax import flax_cells
 from fusedrnn.jax.call import array, check_shape
+from fusedrnn.options import positive
 
 
 class RNN(nnx.Module):
-    """A layer of `fusedrnn.jax` over sequences, called as `flax.nnx.RNN`.
+    """One of Flax's cells, or a layer of `fusedrnn.jax`, over sequences: called as `flax.nnx.RNN`.
 
     Parameters
     ----------
-    layer : Recurrent
-        Such as ``fusedrnn.jax.LSTM(in_features, hidden_features)``; its parameters become those of
-        this module, under their names. It may have several layers and directions.
+    cell : LSTMCell, OptimizedLSTMCell, GRUCell or SimpleCell of flax.nnx; or Recurrent
+        A cell stays what it is, with its parameters, and is the attribute `cell`, so that trees,
+        checkpoints and optimisers are those of `flax.nnx.RNN`; a call puts its kernels together.
+        Of a layer, such as ``fusedrnn.jax.LSTM(in_features, hidden_features)``, the parameters
+        become those of this module, under their names; it may have several layers and directions.
     time_major, return_carry, reverse, keep_order : bool
-        As of `flax.nnx.RNN`; ``batch_first`` of the layer is not looked at.
+        As of `flax.nnx.RNN`; ``batch_first`` of a layer is not looked at.
+    unroll : int
+        As of `flax.nnx.RNN`, of which any positive number computes the same; no loop of XLA's is
+        here to be unrolled.
     deterministic : bool
-        Whether nothing is dropped; `train()` and `eval()` of a module say so too.
+        Of a layer, whether nothing is dropped; `train()` and `eval()` of a module say so too.
     rngs : flax.nnx.Rngs
-        Of its "params" come first values; of its "dropout", where the layer drops or has noise,
-        what a call draws.
+        Of a layer: of its "params" come first values; of its "dropout", where the layer drops or
+        has noise, what a call draws. Of a cell, optional: its "carry" is what a `carry_init` draws
+        from; without it, as in Flax, a stream of seed 0.
+
+    Raises
+    ------
+    TypeError
+        For a cell of another kind, or whose products are not all `flax.nnx.Linear`.
+    ValueError
+        For activations of a cell that fusedrnn has not, a `residual`, a smaller `dtype` than
+        `param_dtype` but bfloat16 beside float32.
 
     Notes
     -----
@@ -47,29 +64,38 @@ class RNN(nnx.Module):
 
     def __init__(
         self,
-        layer: layers.Recurrent,
+        cell: Any,
         *,
         time_major: bool = False,
         return_carry: bool = False,
         reverse: bool = False,
         keep_order: bool = False,
+        unroll: int = 1,
         deterministic: bool = False,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | None = None,
     ) -> None:
-        if not isinstance(layer, layers.Recurrent):
-            raise TypeError(
-                f"layer: expected a layer of fusedrnn.jax, got {type(layer).__name__} "
-                "(from_flax takes Flax's own modules)"
-            )
-        self.layer = nnx.static(layer)
+        positive("unroll", unroll)
+        over_layer = isinstance(cell, layers.Recurrent)
+        if not over_layer:
+            flax_cells.check(cell)
+        elif rngs is None:
+            raise TypeError("rngs: expected flax.nnx.Rngs for the parameters of a layer, got None")
+        self.layer: Any = nnx.static(cell if over_layer else None)
+        if not over_layer:
+            self.cell = cell
         self.time_major = time_major
         self.return_carry = return_carry
         self.reverse = reverse
         self.keep_order = keep_order
         self.deterministic = deterministic
-        for name, value in layer.init(rngs.params()).items():
-            setattr(self, name, nnx.Param(value))
-        self.rngs = rngs.dropout.fork() if _draws(layer) else nnx.data(None)
+        self.rngs = nnx.data(None)
+        if not over_layer and cell.carry_init is not None:
+            self.rngs = nnx.RngStream(0, tag="carry") if rngs is None else rngs.carry.fork()
+        if over_layer and rngs is not None:
+            for name, value in cell.init(rngs.params()).items():
+                setattr(self, name, nnx.Param(value))
+            if _draws(cell):
+                self.rngs = rngs.dropout.fork()
 
     def __call__(
         self,
@@ -107,15 +133,15 @@ class RNN(nnx.Module):
         ValueError, TypeError
             As `Recurrent.apply`.
         """
-        layer: layers.Recurrent = self.layer
         returns = self.return_carry if return_carry is None else return_carry
         major = self.time_major if time_major is None else time_major
         backwards = self.reverse if reverse is None else reverse
         keeps = self.keep_order if keep_order is None else keep_order
         x = array("inputs", inputs)
-        if x is None or x.ndim < 2 or x.shape[-1] != layer.input_size:
+        size = self.cell.in_features if self.layer is None else self.layer.input_size
+        if x is None or x.ndim < 2 or x.shape[-1] != size:
             got = "None" if x is None else f"shape {x.shape}"
-            raise ValueError(f"inputs: expected shape [..., {layer.input_size}], got {got}")
+            raise ValueError(f"inputs: expected shape [..., {size}], got {got}")
         batch = x.shape[1:-1] if major else x.shape[:-2]
         lengths = array("seq_lengths", seq_lengths)
         if lengths is not None:
@@ -126,18 +152,40 @@ class RNN(nnx.Module):
 
         x = flip(x) if backwards else x
         x = x if major else jnp.moveaxis(x, -2, 0)
-        params = {name: getattr(self, name)[...] for name in layer.shapes()}
-        y, state = layer._over(
-            params,
-            x.reshape(x.shape[0], -1, x.shape[-1]),
-            self._state(initial_carry, batch),
-            None if lengths is None else lengths.reshape(-1),
-            self._key(rngs),
-        )
+        run = self._run_layer if self.layer is not None else self._run_cell
+        folded = x.reshape(x.shape[0], math.prod(batch), size)
+        lengths = None if lengths is None else lengths.reshape(-1)
+        y, carry = run(folded, initial_carry, lengths, batch, rngs)
         y = y.reshape(*x.shape[:-1], y.shape[-1])
         y = y if major else jnp.moveaxis(y, 0, -2)
         y = flip(y) if backwards and keeps else y
-        return (self._carry(state, batch), y) if returns else y
+        return (carry, y) if returns else y
+
+    def _run_cell(
+        self, x: Any, carry: Any, lengths: Any, batch: tuple[int, ...], rngs: Any
+    ) -> tuple[Any, Any]:
+        cell = self.cell
+        if carry is None and cell.carry_init is not None:
+            source: Any = self.rngs if rngs is None else rngs
+            source = source.carry.fork() if isinstance(source, nnx.Rngs) else source
+            carry = cell.initialize_carry((*batch, x.shape[-1]), source)
+        shape, count = (*batch, cell.hidden_features), flax_cells.carry_size(cell)
+        if carry is not None:
+            parts = [
+                part.reshape(x.shape[1], cell.hidden_features)
+                for part in _parts(carry, [shape] * count)
+            ]
+            carry = parts[0] if count == 1 else tuple(parts)
+        y, ended = flax_cells.run(cell, x, carry, lengths)
+        return y, jax.tree.map(lambda part: part.reshape(shape), ended)
+
+    def _run_layer(
+        self, x: Any, carry: Any, lengths: Any, batch: tuple[int, ...], rngs: Any
+    ) -> tuple[Any, Any]:
+        params = {name: getattr(self, name)[...] for name in self.layer.shapes()}
+        state = self._state(carry, batch)
+        y, state = self.layer._over(params, x, state, lengths, self._key(rngs))
+        return y, self._carry(state, batch)
 
     def _key(self, rngs: Any) -> Any:
         if self.deterministic or not _draws(self.layer):
@@ -153,13 +201,11 @@ class RNN(nnx.Module):
         lead = () if stack.num_runs == 1 else (stack.num_runs,)
         sizes = stack.network.state_sizes
         sizes = sizes[::-1] if len(sizes) == 2 else sizes
-        parts = carry if len(sizes) > 1 else (carry,)
-        if not isinstance(parts, (tuple, list)) or len(parts) != len(sizes):
-            raise ValueError(f"initial_carry: expected {len(sizes)} arrays, got another structure")
-        flat = []
-        for part, size in zip(parts, sizes, strict=True):
-            check_shape("initial_carry", array("initial_carry", part), (*lead, *batch, size))
-            flat.append(jnp.reshape(part, (stack.num_runs, -1, size)))
+        shapes = [(*lead, *batch, size) for size in sizes]
+        flat = [
+            part.reshape(stack.num_runs, math.prod(batch), size)
+            for part, size in zip(_parts(carry, shapes), sizes, strict=True)
+        ]
         if len(sizes) == 1:
             return flat[0]
         return tuple(flat[::-1] if len(sizes) == 2 else flat)
@@ -173,6 +219,19 @@ class RNN(nnx.Module):
 
         parts = jax.tree.map(shaped, state)
         return parts[::-1] if isinstance(parts, tuple) and len(parts) == 2 else parts
+
+
+def _parts(carry: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """The arrays of a carry, one or several, of these shapes."""
+    parts = carry if len(shapes) > 1 else (carry,)
+    if not isinstance(parts, (tuple, list)) or len(parts) != len(shapes):
+        raise ValueError(f"initial_carry: expected {len(shapes)} arrays, got another structure")
+    given = [array("initial_carry", part) for part in parts]
+    for part, shape in zip(given, shapes, strict=True):
+        if part is None:
+            raise TypeError("initial_carry: expected an array, got None")
+        check_shape("initial_carry", part, shape)
+    return given
 
 
 def _runs(layer: layers.Recurrent) -> int:
@@ -238,7 +297,11 @@ def _options(cell: Any) -> dict[str, Any]:
 
 def to_flax(module: RNN, form: str = "nnx") -> list[Mapping[str, Any]]:
     """Return a module's weights as parameters of Flax cells; see `fusedrnn.convert.to_flax`."""
-    layer: layers.Recurrent = module.layer
+    layer = module.layer
+    if layer is None:
+        raise TypeError(
+            "module: expected one over a layer, got one over a cell: its own parameters"
+        )
     options: Any = {
         name: value
         for name, value in layer._made_with

@@ -61,16 +61,17 @@ def _primitive(name: str, run: Callable[..., list[Any]], shapes: Callable[..., A
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *arrays, **params: compiled(arrays, tuple(params.items())))
     mlir.register_lowering(primitive, _refuse)
-    mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True), platform="cpu")
+    lowering = mlir.lower_fun(run, multiple_results=True)
+    for platform in ("cpu", "cuda"):
+        mlir.register_lowering(primitive, lowering, platform=platform)
     batching.primitive_batchers[primitive] = functools.partial(_one_by_one, primitive)
     return primitive
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
     raise NotImplementedError(
-        "fusedrnn.jax: expected JAX's CPU platform (jax.default_device, or JAX_PLATFORMS=cpu), got "
-        "another. On CUDA devices the functions of fusedrnn take JAX's arrays, outside of "
-        "transformations"
+        "fusedrnn.jax: expected one of JAX's platforms cpu and cuda (jax.default_device, or "
+        "JAX_PLATFORMS), got another"
     )
 
 

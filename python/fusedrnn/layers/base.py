@@ -523,8 +523,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         The weights are packed in each step: that somebody wrote to a parameter could only be told
         by reading all of them, which takes as long. `freeze` packs them once.
         """
-        if resets is None and reset_state is None and not getattr(x_t, "requires_grad", False):
-            done = self._stack.step(x_t, state)
+        if reset_state is None and not getattr(x_t, "requires_grad", False):
+            done = self._stack.step(x_t, state, resets)
             if done is not None:
                 return done  # type: ignore[no-any-return]
         self._check_one_direction("step")

@@ -62,7 +62,7 @@ class Frozen(Fixed):
         self.bidirectional = layer.bidirectional
         self.dtype = layer.dtype
         self.weight_dtype = weight_dtype
-        self._fast_step: Callable[[Any, Any, Any], tuple[Any, Any] | None] = (
+        self._fast_step: Callable[..., tuple[Any, Any] | None] = (
             _knows_nothing if self.bidirectional else self._core.make_step()
         )
         self._fix()
@@ -192,9 +192,10 @@ class Frozen(Fixed):
 
         Notes
         -----
-        Dense NumPy arrays [B, I] of the layer's dtype, with states in tuples, and no resets cost
-        about half a microsecond beside the arithmetic, PyTorch's tensors up to one more (where
-        their type has DLPack's table of C functions); anything else is accepted and costs more.
+        Dense NumPy arrays [B, I] of the layer's dtype, with states in tuples, cost about half a
+        microsecond beside the arithmetic, PyTorch's tensors up to one more (where their type has
+        DLPack's table of C functions), and so do resets without a `reset_state`; anything else is
+        accepted and costs more.
 
         Examples
         --------
@@ -206,8 +207,8 @@ class Frozen(Fixed):
         >>> np.array_equal(y_t, frozen(x)[0][-1])
         True
         """
-        if resets is None and reset_state is None:
-            done = self._fast_step(x_t, state, out)
+        if reset_state is None:
+            done = self._fast_step(x_t, state, out, resets)
             if done is not None:
                 return done
         return self._step(x_t, state, resets, reset_state, out)
@@ -318,5 +319,5 @@ def _run_packed(
     return *core.forward(x, state, masks, y, state_n, cells), None
 
 
-def _knows_nothing(_x_t: Any, _state: Any, _out: Any) -> None:
+def _knows_nothing(*_: Any) -> None:
     """The fast step where there is none."""

@@ -73,7 +73,7 @@ def runs_of(description: Description) -> list[Any]:
     ]
 
 
-PlainCall = Callable[[dict[str, Any], Any, Any, int, bool, Any], Any]
+PlainCall = Callable[..., Any]  # of parameters, x, state, axes, save, lengths and resets
 
 
 def _none(*_: Any) -> None:
@@ -196,7 +196,7 @@ class Stack:
             )
         return self._dual_network
 
-    def step(self, x_t: Any, state: Any) -> Any:
+    def step(self, x_t: Any, state: Any, resets: Any = None) -> Any:
         """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
         if self._plain_call is None:
             steps = self.description[-1] == 1 and not self._types[2]
@@ -204,7 +204,7 @@ class Stack:
                 name if name in self.parameters else None for name, _, _ in self._described()
             )
             self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
-        return self._plain_call(self.parameters, x_t, state, 3, False, None)
+        return self._plain_call(self.parameters, x_t, state, 3, False, None, resets)
 
     @property
     def has_gates(self) -> bool:
