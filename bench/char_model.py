@@ -1,12 +1,12 @@
 """A whole training beside PyTorch: `python bench/char_model.py`.
 
 A character model on the text of Python's help topics: embedding of 64, one LSTM of 256, linear
-layer, cross-entropy; 32 streams, 64 characters a step, the state carried on, gradients clipped,
-Adam. PyTorch has the same model as people write it (`nn.Embedding`, `nn.LSTM`, `nn.Linear`), from
-the same initial weights, and gets the same characters and learning rates in the same order. The
-two take turns by blocks of steps, so that what else the machine does hits both; seconds are those
-on the clock and of the process's CPU time, of training alone. At the end each is measured on the
-text held out.
+layer, cross-entropy; 64 characters a step of 8 streams, or as many as `--streams` says, the state
+carried on, gradients clipped, Adam. PyTorch has the same model as people write it (`nn.Embedding`,
+`nn.LSTM`, `nn.Linear`), from the same initial weights, and gets the same characters and learning
+rates in the same order. The two take turns by blocks of steps, so that what else the machine does
+hits both; seconds are those on the clock and of the process's CPU time, of training alone. At the
+end each is measured on the text held out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from bench import machine
 from fusedrnn.cli.characters import Streams, Vocabulary, default_text, split
 from fusedrnn.models import CharModel
 
-BATCH, CHUNK, HIDDEN, EMBEDDING, LR, CLIP = 32, 64, 256, 64, 6e-3, 1.0
+CHUNK, HIDDEN, EMBEDDING, CLIP = 64, 256, 64, 1.0
+LR, LR_STREAMS = 6e-3, 32  # the rate of so many streams; others by the square root of their number
 HELD_OUT = 16  # streams of the text held out
 Batch = tuple[Any, Any, bool]  # inputs and targets [T, B], and whether a pass begins
 
@@ -39,8 +40,8 @@ Batch = tuple[Any, Any, bool]  # inputs and targets [T, B], and whether a pass b
 class Ours:
     """`fusedrnn.models.CharModel` and `fusedrnn.Adam`."""
 
-    def __init__(self, vocabulary: int, rate: Callable[[int], float]) -> None:
-        self.model = CharModel(vocabulary, cell="lstm", embedding=EMBEDDING, hidden=HIDDEN, seed=0)
+    def __init__(self, vocabulary: int, cell: str, rate: Callable[[int], float]) -> None:
+        self.model = CharModel(vocabulary, cell=cell, embedding=EMBEDDING, hidden=HIDDEN, seed=0)
         self.optimizer = fr.Adam(self.model.parameters(), rate)
         self.state: Any = None
 
@@ -68,7 +69,8 @@ class Theirs(torch.nn.Module):
         super().__init__()
         vocabulary = ours.config()["vocabulary"]
         self.embed = torch.nn.Embedding(vocabulary, EMBEDDING)
-        self.rnn = torch.nn.LSTM(EMBEDDING, HIDDEN)
+        cell = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[ours.config()["cell"]]
+        self.rnn = cell(EMBEDDING, HIDDEN)
         self.out = torch.nn.Linear(HIDDEN, vocabulary)
         self.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
         self.optimizer = torch.optim.Adam(self.parameters(), rate(0))
@@ -85,7 +87,10 @@ class Theirs(torch.nn.Module):
 
     def step(self, batch: Batch) -> None:
         inputs, targets, first = batch
-        state = None if first or self.state is None else tuple(s.detach() for s in self.state)
+        state = None if first else self.state
+        if state is not None:
+            parted = isinstance(state, tuple)
+            state = tuple(s.detach() for s in state) if parted else state.detach()
         self.optimizer.zero_grad()
         loss, self.state = self.cross_entropy(inputs, targets, state)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -105,7 +110,9 @@ class Theirs(torch.nn.Module):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train both, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--streams", type=int, default=8, help="of text, side by side")
+    parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
     parser.add_argument("--block", type=int, default=40, help="steps until it is the other's turn")
     parser.add_argument("--threads", type=int, default=2, help="of each")
     parser.add_argument("--out", type=Path, help="a JSON file; beside it a .md with the table")
@@ -115,10 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     before, after = split(default_text())
     vocabulary = Vocabulary.of(before)
-    streams = Streams(vocabulary.encode(before), BATCH, CHUNK)
+    streams = Streams(vocabulary.encode(before), options.streams, CHUNK)
     held_out = Streams(vocabulary.encode(after), HELD_OUT, 4 * CHUNK).one_pass()
-    warm_up = fr.schedules.WarmUp(20, fr.schedules.Cosine(LR, max(options.steps - 20, 1)))
-    ours = Ours(len(vocabulary), warm_up)
+    peak = LR * math.sqrt(options.streams / LR_STREAMS)
+    warm_up = fr.schedules.WarmUp(20, fr.schedules.Cosine(peak, max(options.steps - 20, 1)))
+    ours = Ours(len(vocabulary), options.cell, warm_up)
     theirs = Theirs(ours.model, warm_up)
     both: dict[str, Any] = {"fusedrnn": ours, "PyTorch": theirs}
     seconds, cpu = dict.fromkeys(both, 0.0), dict.fromkeys(both, 0.0)
@@ -131,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds[name] += time.perf_counter() - start
             cpu[name] += time.process_time() - cpu_start
     count = sum(inputs.size for inputs, _ in held_out)
-    characters = options.steps * BATCH * CHUNK
+    characters = options.steps * options.streams * CHUNK
     records = [
         {
             "what": name,
@@ -151,7 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "load": machine.load_average(),
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        whole = {"machine": about, "steps": options.steps, "runs": records}
+        recipe = {"cell": options.cell, "streams": options.streams, "steps": options.steps}
+        whole = {"machine": about} | recipe | {"runs": records}
         options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         head = (
             f"{about['cpu']}, family {about['family'].get('cpu family')}, {about['cores']} cores, "
@@ -164,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_up(options: argparse.Namespace, records: list[dict[str, Any]]) -> str:
     """The table in Markdown."""
     lines = [
-        f"One LSTM of {HIDDEN}, {options.steps} steps of {BATCH} x {CHUNK} characters, "
+        f"One {options.cell.upper()} of {HIDDEN}, {options.steps} steps of "
+        f"{options.streams} x {CHUNK} characters, "
         f"{options.threads} threads.",
         "",
         "| | seconds | times ours | CPU seconds | characters/s | bits per character, held out |",

@@ -1,11 +1,12 @@
 """What fusedrnn.nn takes beside PyTorch: `python bench/nn.py`.
 
-Forward and every gradient, on one thread, in float32: softmax cross-entropy of [T * B, V], CTC, and
-attention over a memory, all steps of a decoder at once and one step. PyTorch has it as people write
-it there: `cross_entropy`, `ctc_loss` of `log_softmax`, `MultiheadAttention`, and products, softmax
-and tanh for the other scores. Our cross-entropy writes its gradient to an array that is there, as
-in training; PyTorch has no such argument. Results of both are compared first. Times are CPU times
-of the process, the least of rounds that take turns.
+Forward and every gradient, on one thread, in float32: linear layers of some rows, softmax
+cross-entropy of [T * B, V], CTC, and attention over a memory, all steps of a decoder at once and
+one step. PyTorch has it as people write it there: `linear`, `cross_entropy`, `ctc_loss` of
+`log_softmax`, `MultiheadAttention`, and products, softmax and tanh for the other scores. Our
+cross-entropy writes its gradient to an array that is there, as in training; PyTorch has no such
+argument. Results of both are compared first. Times are CPU times of the process, the least of
+rounds that take turns.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ def gradients(leaves: list[torch.Tensor]) -> list[Any]:
     for tensor in leaves:
         tensor.grad = None
     return found
+
+
+def linear(rows: int, inputs: int, outputs: int) -> Pair:
+    x, dy, module = random(rows, inputs), random(rows, outputs, seed=1), nn.Linear(inputs, outputs)
+    leaves = [leaf(x), *map(leaf, module.parameters().values())]
+    upstream = torch.tensor(dy)
+
+    def theirs() -> list[Any]:
+        torch.autograd.backward(F.linear(*leaves), upstream)
+        return gradients(leaves)
+
+    def ours() -> list[Any]:
+        _, tape = module.forward(x)
+        return list(module.backward(tape, dy).values())
+
+    return "linear layer", f"{rows} rows, {inputs} to {outputs}", ours, theirs
 
 
 def cross_entropy(rows: int, classes: int) -> Pair:
@@ -144,7 +161,8 @@ def _torch_attention(kind: str, size: int, leaves: list[torch.Tensor]) -> Callab
 
 
 def cases() -> list[Pair]:
-    pairs = [cross_entropy(2048, classes) for classes in (100, 1000, 10000)]
+    pairs = [linear(rows, 256, 100) for rows in (1, 32, 2048)]
+    pairs += [cross_entropy(2048, classes) for classes in (100, 1000, 10000)]
     pairs += [ctc(150, 16, 30, 30), ctc(500, 16, 100, 60)]
     for kind in ("dot", "additive", "multi-head"):
         pairs += [attention(kind, steps, 40, 32, 256) for steps in (30, 1)]

@@ -366,3 +366,18 @@ def test_attention_of_no_query() -> None:
         grads = module.backward(tape, y)
         assert not grads["memory"].any()
         module(np.zeros((T, 0, 4), np.float32), memory[:, :0])
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(700, 70, 33), (3, 600, 5), (0, 4, 3)])
+def test_linear_adds_up_more_terms_than_it_packs_at_a_time(
+    rows: int, inputs: int, outputs: int
+) -> None:
+    random = np.random.default_rng(0)
+    layer = nn.Linear(inputs, outputs, dtype="float64", seed=0)
+    x, dy = random.standard_normal((rows, inputs)), random.standard_normal((rows, outputs))
+    y, tape = layer.forward(x)
+    np.testing.assert_allclose(y, x @ layer.weight.T + layer.bias, rtol=0, atol=1e-12)
+    grads = layer.backward(tape, dy)
+    np.testing.assert_allclose(grads["x"], dy @ layer.weight, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(grads["weight"], dy.T @ x, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(grads["bias"], dy.sum(axis=0), rtol=0, atol=1e-11)

@@ -1,4 +1,5 @@
-// What fusedrnn.nn computes here: losses, attention and dropout over dense NumPy arrays.
+// What fusedrnn.nn computes here: linear layers, losses, attention, dropout, over dense NumPy
+// arrays.
 #include <pybind11/numpy.h>
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include "core/tensor.h"
 #include "cpu/engine.h"
 #include "nn/attention.h"
+#include "nn/linear.h"
 #include "nn/losses.h"
 #include "nn/share.h"
 
@@ -83,6 +85,55 @@ template <class Call>
 void run_released(const Call& call) {
   const ReleasedGil no_gil;
   nn::run(call);
+}
+
+// --- linear layers, sums of rows ---
+
+template <class Real>
+py::array linear_of(py::handle x, py::handle w, py::handle bias) {
+  const int64_t N = extent("x", x, 2, 0), I = extent("x", x, 2, 1), O = extent("w", w, 2, 0);
+  const New<Real> y({N, O});
+  run_released(nn::LinearForward<Real>{dense<Real>("x", x, {N, I}), dense<Real>("w", w, {O, I}),
+                                       dense_or_null<Real>("bias", bias, {O}), N, I, O, y.data});
+  return y.array;
+}
+
+py::array linear(py::handle x, py::handle w, py::handle bias) {
+  return is_double(x) ? linear_of<double>(x, w, bias) : linear_of<float>(x, w, bias);
+}
+
+template <class Real>
+py::tuple linear_backward_of(py::handle x, py::handle w, py::handle dy, bool has_bias) {
+  const int64_t N = extent("x", x, 2, 0), I = extent("x", x, 2, 1), O = extent("w", w, 2, 0);
+  const New<Real> dx({N, I}), dw({O, I}), dbias({has_bias ? O : 0});
+  run_released(nn::LinearBackward<Real>{dense<Real>("x", x, {N, I}), dense<Real>("w", w, {O, I}),
+                                        dense<Real>("dy", dy, {N, O}), N, I, O, dx.data, dw.data,
+                                        has_bias ? dbias.data : nullptr});
+  return py::make_tuple(dx.array, dw.array, dbias.array);
+}
+
+py::tuple linear_backward(py::handle x, py::handle w, py::handle dy, bool has_bias) {
+  return is_double(x) ? linear_backward_of<double>(x, w, dy, has_bias)
+                      : linear_backward_of<float>(x, w, dy, has_bias);
+}
+
+template <class Real>
+py::array sum_of_rows_of(py::handle places, py::handle rows, int64_t count) {
+  const int64_t N = extent("rows", rows, 2, 0), E = extent("rows", rows, 2, 1);
+  const int64_t* const found = dense<int64_t>("places", places, {N});
+  for (int64_t n = 0; n < N; ++n) {
+    if (found[n] >= count)
+      refuse_value("places", "values below " + std::to_string(count), found[n]);
+  }
+  const New<Real> sums({count, E});
+  run_released(
+      nn::SumOfRows<Real>{found, dense<Real>("rows", rows, {N, E}), N, E, count, sums.data});
+  return sums.array;
+}
+
+py::array sum_of_rows(py::handle places, py::handle rows, int64_t count) {
+  return is_double(rows) ? sum_of_rows_of<double>(places, rows, count)
+                         : sum_of_rows_of<float>(places, rows, count);
 }
 
 // --- losses ---
@@ -254,6 +305,12 @@ py::array dropout(py::handle x, double rate, uint64_t seed) {
 }  // namespace
 
 void register_nn(py::module_& m) {
+  m.def("nn_linear", &linear, py::arg("x"), py::arg("w"), py::arg("bias"),
+        "x w^T + bias of x [N,I] and w [O,I].");
+  m.def("nn_linear_backward", &linear_backward, py::arg("x"), py::arg("w"), py::arg("dy"),
+        py::arg("has_bias"), "Gradients of x, w and bias.");
+  m.def("nn_sum_of_rows", &sum_of_rows, py::arg("places"), py::arg("rows"), py::arg("count"),
+        "[count,E]: the rows [N,E] whose place is each, added up; below 0 is none.");
   m.def("nn_cross_entropy", &cross_entropy, py::arg("logits"), py::arg("targets"),
         py::arg("counts"), py::arg("smoothing"), py::arg("scale"), py::arg("gradient"),
         "Losses of rows; their gradients, times scale, are written to gradient.");

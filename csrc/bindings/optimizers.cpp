@@ -1,4 +1,5 @@
-// Steps of the optimisers: NumPy arrays of parameters, their gradients and what rules remember.
+// Steps of the optimisers, and norms: NumPy arrays of parameters, their gradients and what rules
+// remember.
 #include <pybind11/numpy.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "bindings/pass.h"
 #include "bindings/register.h"
 #include "core/error.h"
+#include "optimizers/norm.h"
 #include "optimizers/step.h"
 
 namespace fusedrnn::bindings {
@@ -158,9 +160,27 @@ void rms_prop_step(py::handle names, py::handle parameters, py::handle gradients
   Step(names, parameters, gradients, states, rule.states()).run(rule);
 }
 
+template <class T>
+double sum_of_squares_of(const py::array& array) {
+  const auto size = static_cast<int64_t>(array.size());
+  const T* const numbers = static_cast<const T*>(array.data());
+  if (size < kGilNumbers) return optimizers::sum_of_squares(numbers, size);
+  const ReleasedGil no_gil;
+  return optimizers::sum_of_squares(numbers, size);
+}
+
+double sum_of_squares(const py::array& array) {
+  constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
+  if ((array.flags() & kNeeded) != kNeeded) throw_value_error("array: expected a dense one");
+  if (py::isinstance<py::array_t<double>>(array)) return sum_of_squares_of<double>(array);
+  if (py::isinstance<py::array_t<float>>(array)) return sum_of_squares_of<float>(array);
+  refuse_type("array", "float32 or float64", type_name(array));
+}
+
 }  // namespace
 
 void register_optimizers(py::module_& m) {
+  m.def("sum_of_squares", &sum_of_squares, py::arg("array"), "In double, of a dense array.");
   m.def("sgd_step", &sgd_step, py::arg("names"), py::arg("parameters"), py::arg("gradients"),
         py::arg("states"), py::arg("lr"), py::arg("momentum"), py::arg("weight_decay"),
         py::arg("nesterov"), "Moves dense NumPy arrays of parameters by one step of SGD.");

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import gradients, options
+from fusedrnn import _core, gradients, options
 
 
 def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> float:
@@ -115,6 +115,10 @@ def _norm(array: Any) -> float:
     """In float64 on the CPU, without overflow; of another library's array in its own dtype."""
     if not isinstance(array, np.ndarray):
         return math.sqrt(float((array * array).sum()))
+    if array.dtype.name in ("float32", "float64"):
+        squares = _core.sum_of_squares(np.require(array, None, ["C", "A"]))
+        if 1e-290 < squares < math.inf:
+            return math.sqrt(squares)
     numbers = np.abs(array.astype(np.float64))
     largest = float(numbers.max(initial=0.0))
     if not 0 < largest < math.inf:

@@ -1,4 +1,4 @@
-// Products of small matrices, as attention has them for each sequence and head.
+// Products of matrices: small ones, as attention has them for each sequence and head, and others.
 #pragma once
 
 #include "cpu/kernels/inline.h"
@@ -40,10 +40,16 @@ FUSEDRNN_INLINE void product_tile(const Product<Real>& p, int64_t m, int64_t n, 
   FUSEDRNN_UNROLL
   for (int r = 0; r < kRows; ++r) {
     Real* const c = p.c + (m + r) * p.c_m + n;
+    const Real* const start = p.start == nullptr ? nullptr : p.start + (m + r) * p.start_m + n;
     FUSEDRNN_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const V result = sums[r][v] * scale;
-      if (v + 1 < kVectors || lanes == V::width) {
+      const bool whole = v + 1 < kVectors || lanes == V::width;
+      V result = sums[r][v] * scale;
+      if (start != nullptr) {
+        const Real* const from = start + v * V::width;
+        result = (whole ? V::load(from) : V::load(from, lanes)) + result;
+      }
+      if (whole) {
         result.store(c + v * V::width);
       } else {
         result.store(c + v * V::width, lanes);
@@ -70,6 +76,75 @@ void product(const Product<Real>& p) {
   }
   for (; m + 2 <= p.M; m += 2) product_rows<2>(p, m);
   if (m < p.M) product_rows<1>(p, m);
+}
+
+constexpr int64_t kTerms = 256;  // of a sum at a time; of a panel they fill half of a cache at most
+
+// Rows of b, `width` numbers each, one after another.
+template <class Real>
+void pack_rows(const Real* b, int64_t b_k, int64_t terms, int64_t width, Real* panel) {
+  for (int64_t k = 0; k < terms; ++k) {
+    for (int64_t n = 0; n < width; ++n) panel[k * width + n] = b[k * b_k + n];
+  }
+}
+
+// The same of columns that lie in rows, a square of registers at a time.
+template <class Real>
+void pack_columns(const Real* b, int64_t b_n, int64_t terms, int64_t width, Real* panel) {
+  using V = Vec<Real>;
+  constexpr int W = V::width;
+  for (int64_t n = 0; n < width; n += W) {
+    const int across = lanes_of<V>(n, width);
+    for (int64_t k = 0; k < terms; k += W) {
+      const int down = lanes_of<V>(k, terms);
+      const Real* const from = b + n * b_n + k;
+      Real* const to = panel + k * width + n;
+      if (across == W && down == W) {
+        V square[W];
+        FUSEDRNN_UNROLL
+        for (int i = 0; i < W; ++i) square[i] = V::load(from + i * b_n);
+        V::transpose(square);
+        FUSEDRNN_UNROLL
+        for (int i = 0; i < W; ++i) square[i].store(to + i * width);
+      } else {
+        for (int i = 0; i < down; ++i) {
+          for (int j = 0; j < across; ++j) to[i * width + j] = from[j * b_n + i];
+        }
+      }
+    }
+  }
+}
+
+template <class Real>
+void long_product(const Product<Real>& p, int64_t b_n) {
+  constexpr int64_t kPanel = 2 * Vec<Real>::width;
+  alignas(64) Real panel[kTerms * kPanel];
+  const bool packs = b_n != 1 || p.M > 2 * kProductRows;
+  for (int64_t k = 0; k < p.K; k += kTerms) {
+    for (int64_t n = 0; n < p.N; n += kPanel) {
+      Product<Real> part = p;
+      part.K = p.K - k < kTerms ? p.K - k : kTerms;
+      part.N = p.N - n < kPanel ? p.N - n : kPanel;
+      part.a += k * p.a_k;
+      part.b += k * p.b_k + n * b_n;
+      part.c += n;
+      if (k > 0) {
+        part.start = p.c;
+        part.start_m = p.c_m;
+      }
+      if (part.start != nullptr) part.start += n;
+      if (packs) {
+        if (b_n == 1) {
+          pack_rows(part.b, p.b_k, part.K, part.N, panel);
+        } else {
+          pack_columns(part.b, b_n, part.K, part.N, panel);
+        }
+        part.b = panel;
+        part.b_k = part.N;
+      }
+      product(part);
+    }
+  }
 }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

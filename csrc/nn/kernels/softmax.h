@@ -65,8 +65,11 @@ Real maximum(const Real* x, int64_t n) {
   if (i + W <= n) a = max(a, V::load(x + i));
   Real lanes[W];
   max(a, b).store(lanes);
-  for (const Real lane : lanes) most = lane > most ? lane : most;
-  return most;
+  for (int half = W / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k)
+      lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
+  }
+  return lanes[0];
 }
 
 template <class Real>

@@ -9,7 +9,8 @@
 
 namespace fusedrnn::cpu {
 
-// c[m,n] = scale * sum over k of a[m,k] b[k,n], of m < M, n < N, k < K in rising order.
+// c[m,n] = start[m,n] + scale * sum over k of a[m,k] b[k,n], of m < M, n < N, k < K in rising
+// order.
 template <class Real>
 struct Product {
   const Real* a;
@@ -20,6 +21,8 @@ struct Product {
   int64_t c_m;
   int64_t M, N, K;
   Real scale;
+  const Real* start = nullptr;  // null: zeros; it may be c
+  int64_t start_m = 0;
 };
 
 template <class Real>
@@ -36,6 +39,10 @@ struct NnKernels {
   // out[j,i] = x[i,j], of dense matrices.
   void (*transpose)(const Real* x, int64_t rows, int64_t columns, Real* out);
   void (*product)(const Product<Real>& product);
+  // The same with columns of b b_n apart, one of b_k and b_n being 1: what is used often is copied
+  // to where it is read in a row. Sums over 256 terms are added to one another, so that long ones
+  // lose no more than short ones.
+  void (*long_product)(const Product<Real>& product, int64_t b_n);
   // Of scores whose softmax is a: d = scale * a (d - sum of a d).
   void (*softmax_backward)(const Real* a, Real* d, Real scale, int64_t n);
   // scores[s] = sum over i of v[i] tanh(q[i] + k[i * k_stride + s]), of s < n and i < size.

@@ -12,9 +12,9 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 template <class Real>
 constexpr NnKernels<Real> kNnKernels = {
-    maximum<Real>,           exponentials<Real>, sum_above<Real>,        scale_row<Real>,
-    transpose_matrix<Real>,  product<Real>,      softmax_backward<Real>, additive_scores<Real>,
-    additive_backward<Real>, ctc_step<Real>,
+    maximum<Real>,          exponentials<Real>,      sum_above<Real>,    scale_row<Real>,
+    transpose_matrix<Real>, product<Real>,           long_product<Real>, softmax_backward<Real>,
+    additive_scores<Real>,  additive_backward<Real>, ctc_step<Real>,
 };
 
 extern const NnKernels<float> nn_float32;

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedrnn import options
+from fusedrnn import _core, options
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.module import Module, ModuleTape
@@ -114,21 +114,21 @@ class Embedding(Module):
         indices: NDArray[np.int64] = self.read_tape(tape)["indices"]
         shape = *indices.shape, self.embedding_size
         dy_ = arrays.like("dy", dy, shape, self.dtype).reshape(-1, self.embedding_size)
-        gradient = self._row_sums(indices.reshape(-1), dy_)
-        return {"weight": gradient if options.flag("sparse", sparse) else gradient.dense()}
+        places, rows = self._places(indices.reshape(-1)), arrays.dense(dy_)
+        if not options.flag("sparse", sparse):
+            return {"weight": _core.nn_sum_of_rows(places, rows, self.num_embeddings)}
+        counts = np.bincount(places[places >= 0], minlength=self.num_embeddings)
+        used = np.flatnonzero(counts)
+        number = np.full(self.num_embeddings + 1, -1)  # the last one is that of no place
+        number[used] = np.arange(len(used))
+        sums = _core.nn_sum_of_rows(number[places], rows, len(used))
+        return {"weight": RowGradient(used, sums, self.num_embeddings)}
 
     def _indices(self, indices: Any) -> NDArray[np.int64]:
         return arrays.integers("indices", indices, None, self.num_embeddings)
 
-    def _row_sums(self, indices: NDArray[np.int64], rows: Array) -> RowGradient:
-        """Sorted and reduced by segment: some fifty times faster than ``np.add.at``."""
-        order = np.argsort(indices, kind="stable")
-        if self.padding_index is not None:
-            order = order[indices[order] != self.padding_index]
-        ordered = indices[order]
-        first = np.flatnonzero(np.diff(ordered, prepend=-1))
-        if not len(first):
-            empty = np.zeros((0, self.embedding_size), rows.dtype)
-            return RowGradient(ordered[:0], empty, self.num_embeddings)
-        sums = np.add.reduceat(rows[order], first, axis=0)
-        return RowGradient(ordered[first], sums, self.num_embeddings)
+    def _places(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the gradients of the indices go: that of padding nowhere."""
+        if self.padding_index is None:
+            return indices
+        return np.where(indices == self.padding_index, -1, indices)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from fusedrnn import options
-from fusedrnn.nn import arrays, products
+from fusedrnn import _core, options
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.module import Module, ModuleTape
 
@@ -79,16 +80,19 @@ class Linear(Module):
     def backward(self, tape: ModuleTape, dy: Any) -> dict[str, Array]:
         """Return the gradients of ``sum(dy * y)``, dy [..., O]: "x", "weight" and "bias"."""
         x: Array = self.read_tape(tape)["x"]
-        shape = *x.shape[:-1], self.output_size
-        dy_ = arrays.like("dy", dy, shape, self.dtype).reshape(-1, self.output_size)
-        grads = {
-            "x": products.times(dy_, self.weight.T).reshape(x.shape),
-            "weight": products.sum_of_products(dy_, x.reshape(-1, self.input_size)),
-        }
-        if self.bias is not None:
-            grads["bias"] = products.sum_of_rows(dy_)
-        return grads
+        dy_ = arrays.like("dy", dy, (*x.shape[:-1], self.output_size), self.dtype)
+        dx, weight, bias = _core.nn_linear_backward(
+            self._rows(x), arrays.dense(self.weight), self._rows(dy_), self.bias is not None
+        )
+        grads = {"x": dx.reshape(x.shape), "weight": weight}
+        return grads if self.bias is None else grads | {"bias": bias}
 
     def _outputs(self, x: Array) -> Array:
-        y = products.times(x.reshape(-1, self.input_size), self.weight, self.bias)
+        bias = None if self.bias is None else arrays.dense(self.bias)
+        y = _core.nn_linear(self._rows(x), arrays.dense(self.weight), bias)
         return y.reshape(*x.shape[:-1], self.output_size)
+
+    @staticmethod
+    def _rows(x: Array) -> Array:
+        # Not -1: there may be no element.
+        return arrays.dense(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
