@@ -390,13 +390,15 @@ class RNN(Noisy, Layer):
     ----------
     input_size, hidden_size, num_layers : int
         I, H and L, each at least 1.
-    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    nonlinearity, clip
+        As of `fusedrnn.rnn`.
     heads : int
         Blocks along the diagonal of weight_hh, [H, H/heads], as of `fusedrnn.rnn`.
     bias : bool
         Whether there are bias_ih and bias_hh.
     batch_first : bool
-        Whether x, y and resets have the batch as their first axis. States never have.
+        Whether sequences of a batch (x, y, mask, resets, cells, gates) have it as their first axis.
+        States never have.
     dropout : float
         The probability, at least 0 and below 1, with which `forward` sets each element of what one
         layer hands to the next to zero; it divides the others by 1 - dropout (Srivastava et al.
