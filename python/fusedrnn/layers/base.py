@@ -537,7 +537,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
         y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
-        warn_of_lost_gradients((x_t,), 2)
+        warn_of_lost_gradients((x_t, state, reset_state), 2)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: WeightDtype | None = None) -> Frozen:
@@ -620,7 +620,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             drop,
         )
         if not save:
-            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
+            warn_of_lost_gradients((x, state, masks[4], *(parameters or {}).values()), 3)
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps, call)
