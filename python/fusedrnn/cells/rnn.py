@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, overload
+from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
@@ -16,7 +16,8 @@ from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Memory, Padding
 
 # Those that have a plain cell.
-NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+Nonlinearity = Literal["tanh", "relu", "sigmoid", "identity"]  # of the plain cells
+NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
 
 
 def _variant(nonlinearity: object, clip: object) -> tuple[str, tuple[float, ...]]:

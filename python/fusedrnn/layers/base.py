@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
@@ -17,6 +17,9 @@ from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
 from fusedrnn.layers.tape import LayerTape
 from fusedrnn.options import Init, Memory, Padding, WeightDtype
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Layer(Fixed, DropoutMode, Derivatives):
@@ -139,7 +142,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[A, Any]: ...
     @overload
     def __call__(
@@ -155,8 +158,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any, A]: ...
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any, Unpack[tuple[A, ...]]]: ...
     @overload
     def __call__(
         self,
@@ -171,7 +174,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: Literal[True],
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[Any, ...]: ...
     def __call__(
         self,
@@ -186,7 +189,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> Any:
         """Run the layers and save nothing.
 
@@ -281,7 +284,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]: ...
     @overload
     def forward(
@@ -297,8 +300,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any, A, LayerTape[A]]: ...
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any, Unpack[tuple[A, ...]], LayerTape[A]]: ...
     @overload
     def forward(
         self,
@@ -313,7 +316,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: Literal[True],
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[Any, ...]: ...
     def forward(
         self,
@@ -328,7 +331,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
@@ -509,7 +512,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         Returns
         -------
         y_t : array [B, H]
-            The same bits as that step of a longer run.
+            The same bits as that step of a longer run, but of a 16-bit layer with states beyond h:
+            these are rounded from step to step, within a call they are not.
         state : array [L, B, H]
             For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 
