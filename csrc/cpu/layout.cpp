@@ -205,8 +205,8 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   // Products read the blocks of all gates as one, so nothing lies between them; that of a wider
   // projection is the last.
   job.delta_block = round_up(p.H, shape.depth_unit);
-  job.ld_delta = row_stride((shape.deltas - 1) * job.delta_block + round_up(units, shape.depth_unit),
-                            shape.row_bytes);
+  job.ld_delta = row_stride(
+      (shape.deltas - 1) * job.delta_block + round_up(units, shape.depth_unit), shape.row_bytes);
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
