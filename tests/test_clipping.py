@@ -81,6 +81,17 @@ def test_numbers_that_would_overflow() -> None:
     assert fr.clip_grad_norm(tiny, 1.0) == pytest.approx(2e-200)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_tensors_whose_own_sums_would_overflow(dtype: str) -> None:
+    """900 times 1000 is no float16, though 30 and the norm are."""
+    torch = pytest.importorskip("torch")
+    value = 3e30 if dtype == "float32" else 30.0
+    grads = {"a": torch.full((1000,), value, dtype=getattr(torch, dtype)), "b": torch.zeros(0, 3)}
+    number = float(grads["a"][0])
+    assert fr.clip_grad_norm(grads, 1.0) == pytest.approx(number * math.sqrt(1000), rel=1e-12)
+    assert torch.allclose(grads["a"].double(), torch.tensor(1000.0**-0.5).double(), rtol=4e-3)
+
+
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_a_norm_that_is_not_finite(wrong: float) -> None:
     grads = {"a": np.array([1.0, wrong]), "b": np.ones(2)}
@@ -119,6 +130,14 @@ def test_errors() -> None:
         fr.clip_grad_norm([np.ones(3)], 1.0)
     with pytest.raises(TypeError, match=r"^a: expected an array to write to, got list$"):
         fr.clip_grad_norm({"a": [1.0]}, 1.0)
+    for what in (np.array([3, 4]), np.ones(2, complex)):
+        with pytest.raises(TypeError, match=r"^a: expected a floating dtype, got (int|complex)"):
+            fr.clip_grad_norm({"a": what}, 1.0)
+    with pytest.raises(ValueError, match=r"^b: expected an array of its own, got that of a$"):
+        fr.clip_grad_norm({"a": grads["a"], "b": grads["a"]}, 0.1)
+    with pytest.raises(TypeError, match=r"^error_if_nonfinite: expected a bool, got int$"):
+        fr.clip_grad_norm(grads, 1.0, error_if_nonfinite=1)  # type: ignore[arg-type]
+    assert fr.clip_grad_norm({"a": np.array(-3.0)}, 1.0) == 3.0
     frozen = np.ones(3)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match=r"^b: expected an array to write to, got a read-only one"):

@@ -166,6 +166,8 @@ def test_dtypes(dtype: str) -> None:
     ("cell", "options", "known"),
     [
         ("rnn", {"nonlinearity": "sigmoid"}, {"nonlinearity": "sigmoid"}),
+        ("rnn", {"nonlinearity": "softplus"}, {"nonlinearity": "softplus"}),
+        ("rnn", {"nonlinearity": ("elu", 0.5)}, {"nonlinearity": ("elu", 0.5)}),
         ("gru", {"reset_after": False}, {"reset_after": False}),
         ("lstm", {"peephole": True, "bidirectional": True}, {}),
         ("indrnn", {"num_layers": 2}, {}),
@@ -477,6 +479,8 @@ def test_options_of_another_cell() -> None:
         *(from_torch, state_dict("indrnn")),
         nonlinearity="sigmoid",
     )
+    with pytest.raises(ValueError, match=r"^nonlinearity: expected 'sigmoid', .*, got ''$"):
+        from_torch(state_dict("rnn"), nonlinearity="")  # type: ignore[arg-type]
     rejected(
         ValueError,
         "source: expected weight_ih, weight_hh, bias_ih, as its weight_hh is of the cell indrnn, "

@@ -205,6 +205,30 @@ def test_layers_that_drop_batch_first() -> None:
     assert np.array_equal(y, layer(x)[0])  # nothing is dropped here
 
 
+@pytest.mark.parametrize("cell", ["LSTM", "SLSTM"])
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time first", "batch first"])
+def test_layers_show_the_tangents_of_cells(cell: str, batch_first: bool) -> None:
+    layer = getattr(fr, cell)(
+        3, 5, 2, bidirectional=True, batch_first=batch_first, dtype="float64", seed=1
+    )
+    x = np.random.default_rng(2).standard_normal((4, 6, 3))
+    along = along_of({"x": x, **layer.parameters()})
+    step = 1e-6
+
+    def at(e: float) -> Any:
+        parameters = {name: p + e * along[name] for name, p in layer.parameters().items()}
+        return layer(x + e * along["x"], parameters=parameters, return_cells=True)[2:]
+
+    values, tangents = layer.jvp(along, x, return_cells=True)
+    cells = at(0.0)
+    assert len(values) == len(tangents) == 2 + len(cells)
+    for i, (above, below, cell_states) in enumerate(zip(at(step), at(-step), cells, strict=True)):
+        assert np.allclose(values[2 + i], cell_states, rtol=1e-12)
+        assert np.allclose(tangents[2 + i], (above - below) / (2 * step), atol=1e-8)
+    with pytest.raises(ValueError, match=r"^return_cells: expected False for GRU\(3, 4\)"):
+        fr.GRU(3, 4).jvp({}, x.astype("f4"), return_cells=True)
+
+
 def test_hessians_are_symmetric() -> None:
     given, upstream = problem_of("lstm", "float64", steps=7, batch=3, input_size=4, hidden_size=6)
     u, v = along_of(given, 1), along_of(given, 2)

@@ -210,9 +210,16 @@ def test_refused_to_return() -> None:
     given, _ = problem_of("lstm", "float32")
     with pytest.raises(TypeError, match=r"^return_gates: expected a bool, got int$"):
         fr.lstm(**given, return_gates=1)  # type: ignore[call-overload]
-    kept = "return_gates: expected False with clip, cell_clip or activations, with which no gates "
-    with pytest.raises(ValueError, match=f"^{kept}are kept, got True$"):
+    kept = (
+        "^return_gates: expected False with clip, cell_clip, activations or peepholes beside a "
+        "projection, with which no gates are kept, got True$"
+    )
+    with pytest.raises(ValueError, match=kept):
         fr.lstm(**given, cell_clip=1.0, return_gates=True)
+    H = given["w_hh"].shape[1]
+    both = {"w_peephole": np.zeros(3 * H, "float32"), "w_hr": np.eye(H, dtype="float32")}
+    with pytest.raises(ValueError, match=kept):
+        fr.lstm(**given, **both, return_gates=True)
     with pytest.raises(ValueError, match=r"^return_gates: expected False with memory='lean'"):
         fr.lstm_forward(**given, memory="lean", return_gates=True)
     with pytest.raises(ValueError, match=r"^return_gates: expected False \(derivatives along a"):

@@ -28,7 +28,7 @@ from support import (
 )
 
 MASKS = ("lengths", "resets")
-VARIANTS = ("peephole", "coupled", "coupled peephole", "projection")
+VARIANTS = ("peephole", "coupled", "coupled peephole", "projection", "wide projection")
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -36,14 +36,15 @@ def options_of(variant: str) -> Arguments:
     return {"coupled": True} if "coupled" in variant else {}
 
 
-def layer_options(variant: str, projection_size: int = 3) -> Arguments:
+def layer_options(variant: str, projection: int = 3, wide: int = 9) -> Arguments:
     """What a layer is given for a variant."""
     named = {"peephole": "peephole" in variant, "coupled": "coupled" in variant}
-    return named | ({"proj_size": projection_size} if variant == "projection" else {})
+    sizes = {"projection": projection, "wide projection": wide}
+    return named | ({"proj_size": sizes[variant]} if variant in sizes else {})
 
 
 def problem_with(variant: str, dtype: str, **shape: Any) -> tuple[Arguments, Arguments]:
-    """A random problem; a projection is to about half the units."""
+    """A random problem; a projection is to about half the units, or to half as many again."""
     problem, upstream = problem_of("lstm", dtype, **shape, **HARD)
     H = problem["w_hh"].shape[1]
     random = np.random.default_rng(9)
@@ -54,13 +55,14 @@ def problem_with(variant: str, dtype: str, **shape: Any) -> tuple[Arguments, Arg
     if "peephole" in variant:
         gates = 2 if "coupled" in variant else 3
         problem["w_peephole"] = random.uniform(-1, 1, gates * H).astype(dtype)
-    if variant == "projection":
-        P = (H + 1) // 2
+    if "projection" in variant:
+        P = (H + 1) // 2 if variant == "projection" else H + (H + 1) // 2
         problem["w_hr"] = (random.standard_normal((P, H)) * H**-0.5).astype(dtype)
-        problem["w_hh"] = problem["w_hh"][:, :P] * 2**0.5
-        problem["h0"] = np.ascontiguousarray(problem["h0"][:, :P])
+        columns = np.arange(P) % H
+        problem["w_hh"] = problem["w_hh"][:, columns] * (H / P) ** 0.5
+        problem["h0"] = np.ascontiguousarray(problem["h0"][:, columns])
         for name in ("dy", "dh_n"):
-            upstream[name] = np.ascontiguousarray(upstream[name][..., :P])
+            upstream[name] = np.ascontiguousarray(upstream[name][..., columns])
     return problem, upstream
 
 
@@ -149,6 +151,30 @@ def test_autograd(
         grads, wanted = joined(grads), joined(wanted)
     check(got, expected, BOUND[dtype])
     check(grads, wanted, BOUND[dtype])
+
+
+@variants
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_nothing_of_an_earlier_call(variant: str, dtype: str) -> None:
+    """Memory is kept from call to call; where blocks of gates have gaps a NaN would stay in it."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    given, upstream = problem_with(
+        variant, "float64", steps=5, batch=3, input_size=4, hidden_size=6
+    )
+    given, upstream = (
+        {name: value if name in MASKS else value.astype(kind) for name, value in part.items()}
+        for part in (given, upstream)
+    )
+    _, _, tape = fr.lstm_forward(**given, **options_of(variant))
+    first = fr.lstm_backward(tape, **upstream)
+    spoilt = {name: np.full_like(value, np.nan) for name, value in upstream.items()}
+    assert np.isnan(fr.lstm_backward(tape, **spoilt).dw_hh.astype("float32")).any()
+    again = fr.lstm_backward(tape, **upstream)
+    for name in given.keys() - set(MASKS):
+        got = getattr(again, f"d{name}").astype("float64")
+        assert np.isfinite(got).all(), name
+        assert np.array_equal(got, getattr(first, f"d{name}").astype("float64")), name
 
 
 @dtypes
@@ -327,12 +353,12 @@ def test_wrong_options() -> None:
 def test_layers(variant: str) -> None:
     options = layer_options(variant)
     layer = fr.LSTM(4, 6, 2, bidirectional=True, seed=0, dtype="float64", **options)
-    for name in variant.replace("projection", "proj_size").split():
+    for name in variant.removeprefix("wide ").replace("projection", "proj_size").split():
         assert f"{name}={options[name]}" in repr(layer)
     assert layer.parameters().keys() == layer.state_dict().keys()
     x = np.random.default_rng(0).standard_normal((7, 3, 4))
     y, _, tape = layer.forward(x)
-    assert y.shape == (7, 3, 6 if variant == "projection" else 12)
+    assert y.shape == (7, 3, 2 * (options.get("proj_size") or 6))
     grads = layer.backward(tape, np.ones_like(y))
     assert np.array_equal(layer.freeze()(x)[0], y)
     check_by_differences(layer, x, grads)
@@ -344,7 +370,7 @@ def test_layers(variant: str) -> None:
 @variants
 @pytest.mark.parametrize("weight_dtype", [None, "bfloat16", "int8"])
 def test_frozen_steps(variant: str, weight_dtype: str | None) -> None:
-    layer = fr.LSTM(24, 40, 2, seed=3, **layer_options(variant, 20))
+    layer = fr.LSTM(24, 40, 2, seed=3, **layer_options(variant, 20, 55))
     frozen = layer.freeze(weight_dtype)
     x = np.random.default_rng(1).standard_normal((9, 3, 24)).astype("float32")
     y, last = frozen(x)

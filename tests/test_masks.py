@@ -213,6 +213,20 @@ def test_keras(kind: str, go_backwards: bool, monkeypatch: pytest.MonkeyPatch) -
     assert np.allclose(y, wanted, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+def test_keras_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras's Bidirectional tells its layers to show zeros."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    layer = keras.layers.Bidirectional(keras.layers.GRU(5, return_sequences=True))
+    random = np.random.default_rng(3)
+    x = random.standard_normal((2, 9, 3)).astype("float32")
+    mask = random.random((2, 9)) < 0.6
+    layer.build(x.shape)
+    y, _ = convert.from_keras(layer)(x, mask=mask)
+    assert np.allclose(y, keras.ops.convert_to_numpy(layer(x, mask=mask)), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @directions

@@ -54,8 +54,23 @@ def test_a_layer_called_with_such_a_tensor_warns() -> None:
     weights["weight_hh_l0"].requires_grad_()
     with pytest.warns(UserWarning, match=LOST):
         layer(x.detach(), parameters=weights)
-    layer(x.detach())
-    layer.forward(x)
+    x = x.detach()
+    h = torch.zeros(1, B, H, requires_grad=True)
+    begins = torch.ones(T, B, dtype=torch.bool)
+    for call in (
+        lambda: layer(x, (None, h)),
+        lambda: layer.freeze()(x, (h, None)),
+        lambda: layer(x, resets=begins, reset_state=(h[:, 0], None)),
+        lambda: layer.step(x[0], resets=begins[0], reset_state=(None, h[:, 0])),
+        lambda: fr.GRU(I, H, seed=0)(x, h),
+    ):
+        with pytest.warns(UserWarning, match=LOST):
+            call()
+    _, w_ih, w_hh = map(torch.from_numpy, arrays())
+    with pytest.warns(UserWarning, match=LOST):
+        fr.lstm(x, w_ih, w_hh, resets=begins, reset_c=h[0, 0])
+    layer(x, (None, h.detach()))
+    layer.forward(x, (h, h))
 
 
 # Tapes whose arrays were written to

@@ -242,6 +242,11 @@ def test_errors() -> None:
         fr.tbptt(layer, x, k1=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64$"):
         fr.tbptt(layer, x, k1=4, lengths=[1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match=r"^k2: expected an int, got bool$"):
+        fr.tbptt(layer, x, k1=4, k2=False)
+    assert next(fr.tbptt(layer, x, k1=4, k2=np.int64(0))).stop == 4
+    with pytest.raises(TypeError, match=r"^loss: expected a pair \(loss, dy\), got float$"):
+        next(fr.tbptt(layer, x, lambda y, *_: float(y.sum()), k1=4))  # type: ignore[arg-type,return-value]
     assert list(fr.tbptt(layer, x[:0], k1=4)) == []
 
 

@@ -211,8 +211,11 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
     units = std::max(units, extent(p, shape.stages[i].units));
     columns = std::max(columns, extent(p, shape.stages[i].product.depth));
   }
-  job.delta_block = round_up(units, shape.depth_unit);
-  job.ld_delta = row_stride(shape.deltas * job.delta_block, shape.row_bytes);
+  // Products read the blocks of all gates as one, so nothing lies between them; that of a wider
+  // projection is the last.
+  job.delta_block = round_up(p.H, shape.depth_unit);
+  job.ld_delta = row_stride(
+      (shape.deltas - 1) * job.delta_block + round_up(units, shape.depth_unit), shape.row_bytes);
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
@@ -241,9 +244,11 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             shape.real_bytes);
   for (int i = 0; i < shape.stage_count; ++i) {
     const ProductShape& product = shape.stages[i].product;
+    const int64_t depth = heads_of(p, product) > 1
+                              ? depth_of(p, product)
+                              : round_up(extent(p, product.units), shape.depth_unit);
     arena.add(job.transposed[i],
-              count(round_up(extent(p, product.depth), narrow), product.gates,
-                    heads_of(p, product) > 1 ? depth_of(p, product) : job.delta_block),
+              count(round_up(extent(p, product.depth), narrow), product.gates, depth),
               shape.panel_bytes);
   }
   arena.add(job.input,

@@ -32,9 +32,10 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     Raises
     ------
     ValueError
-        For a `max_norm` that is negative or NaN, or a norm that is not finite.
+        For a `max_norm` that is negative or NaN, a norm that is not finite, and an array under two
+        names, which would be scaled twice.
     TypeError
-        For something else than gradients, or an array that cannot be written to.
+        For something else than gradients, or an array that is not floating or cannot be written to.
 
     References
     ----------
@@ -50,6 +51,7 @@ def clip_grad_norm(grads: Any, max_norm: float, *, error_if_nonfinite: bool = Fa
     ([0.6, 0.8], [100.0])
     """
     limit = _limit("max_norm", max_norm)
+    options.flag("error_if_nonfinite", error_if_nonfinite)
     arrays = _parameters(grads)
     norm = math.hypot(*(_norm(array) for array in arrays.values())) if arrays else 0.0
     if error_if_nonfinite and not math.isfinite(norm):
@@ -93,12 +95,18 @@ def _limit(name: str, value: object) -> float:
 def _parameters(grads: Any) -> dict[str, Any]:
     given = gradients.by_name(grads)
     arrays = {k: v for k, v in given.items() if k not in gradients.OF_INPUTS and v is not None}
+    names: dict[int, str] = {}
     for name, array in arrays.items():
         if isinstance(array, np.ndarray):
             if not array.flags.writeable:
                 raise ValueError(f"{name}: expected an array to write to, got a read-only one")
         elif not _is_changed_in_place(array):
             raise TypeError(f"{name}: expected an array to write to, got {type(array).__name__}")
+        if "float" not in str(array.dtype):
+            raise TypeError(f"{name}: expected a floating dtype, got {array.dtype}")
+        other = names.setdefault(id(array), name)
+        if other != name:
+            raise ValueError(f"{name}: expected an array of its own, got that of {other}")
     return arrays
 
 
@@ -112,17 +120,21 @@ def _is_changed_in_place(array: Any) -> bool:
 
 
 def _norm(array: Any) -> float:
-    """In float64 on the CPU, without overflow; of another library's array in its own dtype."""
-    if not isinstance(array, np.ndarray):
-        return math.sqrt(float((array * array).sum()))
-    if array.dtype.name in ("float32", "float64"):
+    """In float64, where the array is, and without overflow."""
+    if 0 in array.shape:
+        return 0.0
+    if isinstance(array, np.ndarray) and array.dtype.name in ("float32", "float64"):
         squares = _core.sum_of_squares(np.require(array, None, ["C", "A"]))
         if 1e-290 < squares < math.inf:
             return math.sqrt(squares)
-    numbers = np.abs(array.astype(np.float64))
-    largest = float(numbers.max(initial=0.0))
+    if isinstance(array, np.ndarray) or not hasattr(array, "double"):
+        numbers = abs(array.astype(np.float64))
+    else:
+        numbers = array.double().abs()
+    largest = float(numbers.max())
     if not 0 < largest < math.inf:
         return largest
     numbers /= largest
     # Not by BLAS, whose threads would take the cores from the engine's for a while afterwards.
-    return largest * math.sqrt(float(np.square(numbers, out=numbers).sum()))
+    numbers *= numbers
+    return largest * math.sqrt(float(numbers.sum()))

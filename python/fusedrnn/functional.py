@@ -94,7 +94,8 @@ class Tape(Generic[A]):
         Raises
         ------
         ValueError
-            For a cell without gates, and for a tape with ``memory="lean"``, which has none.
+            For a tape that has none: of a cell without gates, or with ``memory="lean"``, limits,
+            other activations than the usual ones or peepholes beside a projection.
         """
         return cut_gates(self.core, 0, self.to_kind)
 
@@ -104,7 +105,8 @@ def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> d
     names = core.gate_names
     if not names:
         raise ValueError(
-            "gates: expected the tape of a cell with gates and the usual activations, without clip"
+            "gates: expected the tape of a cell with gates and the usual activations, without clip "
+            "and without peepholes beside a projection or recurrent dropout of candidates"
         )
     if core.lean:
         raise ValueError("gates: expected a tape with memory='default', got one with 'lean'")
@@ -148,8 +150,8 @@ def run(
     is_lean = options.is_lean(memory)
     if shows_gates and not _core.gate_names(cell):
         raise ValueError(
-            "return_gates: expected False with clip, cell_clip or activations, with which no gates "
-            "are kept, got True"
+            "return_gates: expected False with clip, cell_clip, activations or peepholes beside a "
+            "projection, with which no gates are kept, got True"
         )
     if shows_gates and is_lean:
         raise ValueError("return_gates: expected False with memory='lean', got True")
@@ -179,7 +181,7 @@ def run(
     )
     y, states_n, cells, tape = results
     if not function and "torch" in sys.modules:
-        warn_of_lost_gradients((x, *parameters, *states), 3)
+        warn_of_lost_gradients((x, *parameters, *states, *masks[4]), 3)
     kind = converter_to_kind_of(x)
     saved = None
     gates = (cut_gates(tape, 0, kind),) if shows_gates else ()

@@ -68,16 +68,13 @@ def _export(from_dlpack: Callable[[Any], A] | None, array: Any) -> Any:
 def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
     """Warn where PyTorch would expect a gradient of a call that saves nothing for one.
 
-    `stacklevel` counts from here, as in `warnings.warn`.
+    Among the arrays are tuples and lists of them, and None. `stacklevel` counts from here, as in
+    `warnings.warn`.
     """
     torch = sys.modules.get("torch")
     if torch is None:
         return
-    wanted = any(
-        type(array) is not np.ndarray and getattr(array, "requires_grad", None) is True
-        for array in arrays
-    )
-    if wanted and torch.is_grad_enabled():
+    if any(map(_wants_gradient, arrays)) and torch.is_grad_enabled():
         warnings.warn(
             "a tensor requires a gradient, but PyTorch's autograd does not see this call: its "
             "results require none. The modules of fusedrnn.torch train with autograd; or take the "
@@ -85,3 +82,9 @@ def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def _wants_gradient(array: Any) -> bool:
+    if isinstance(array, (tuple, list)):
+        return any(map(_wants_gradient, array))
+    return type(array) is not np.ndarray and getattr(array, "requires_grad", None) is True

@@ -155,7 +155,7 @@ def tbptt(
     if loss is not None and not callable(loss):
         raise TypeError(f"loss: expected a function, got {type(loss).__name__}")
     k1 = options.positive("k1", k1)
-    k2 = k1 if isinstance(k2, int) and k2 == 0 else options.positive("k2", k2)
+    k2 = options.count("k2", k2) or k1
     if k2 < k1:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
     sequence = _Sequence(layer, x, lengths, {"resets": resets, "mask": mask}, reset_state)
@@ -184,7 +184,7 @@ def _chunks(
         tapes.append(tape)
         chunk = Chunk(start, stop, y, leaving, _layer=layer, _tapes=tapes, _from_begin=begin == 0)
         if loss is not None:
-            chunk.loss, dy = loss(y, start, stop)
+            chunk.loss, dy = options.values("loss", ("loss", "dy"), loss(y, start, stop))
             chunk.grads = chunk.backward(dy)
         yield chunk
         states[stop] = leaving

@@ -25,6 +25,11 @@ def wrong_words(x: Any, w: Any) -> None:
     fr.rnn_forward(x, w, w, memory="less")  # type: ignore[arg-type]
     fr.GRU(2, 3, memory="less")  # type: ignore[arg-type]
     fr.LSTM(2, 3).freeze("int4")  # type: ignore[arg-type]
+    fr.LSTM(2, 3).freeze()(x, padding="first")  # type: ignore[call-overload]
+    fr.convert.from_keras([w, w], cell="lstms")  # type: ignore[arg-type]
+    fr.convert.from_keras([w, w], cell="rnn", nonlinearity="softmax")  # type: ignore[arg-type]
+    fr.convert.from_flax({}, nonlinearity="softmax")  # type: ignore[arg-type]
+    fr.convert.to_flax(fr.GRU(2, 3), form="nxx")  # type: ignore[arg-type]
     fr.LSTM(2, 3, 2, dropout="half")  # type: ignore[arg-type]
     fr.LSTM(2, 3, 2).dropout_state = 7  # type: ignore[assignment]
     fr.LSTM(2, 3, 2).training = True  # type: ignore[misc]
@@ -40,9 +45,16 @@ def right_words(x: Any, w: Any) -> None:
     y, h_n = fr.gru_world_model(x, w, w, w, w)
     y, h_n, gates = fr.gru(x, w, w, return_gates=True)
     y, (h_n, c_n), c, gates = fr.lstm(x, w, w, return_cells=True, return_gates=True)
+    y, (h_n, c_n), c = fr.LSTM(2, 3)(x, return_cells=True, out=(x, (x, x), x))
+    y, state, c, n, m = fr.SLSTM(2, 3)(x, return_cells=True)
+    y, state, c, n, m, slstm_tape = fr.SLSTM(2, 3).forward(x, return_cells=True)
+    y, state, c, lstm_tape = fr.LSTM(2, 3).forward(x, return_cells=True)
+    fr.LSTM(2, 3).backward(lstm_tape)
+    y, state = fr.LSTM(2, 3).freeze()(x)
+    y, state, c = fr.LSTM(2, 3).freeze()(x, return_cells=True, out=(x, (x, x), x))
     layer: fr.LSTM = fr.LSTM(2, 3, 2, dropout=0.5).eval().train()
     layer.dropout_state = (7, 0)
-    del y, h_n, c_n, c, gates
+    del y, h_n, c_n, c, n, m, gates, state, slstm_tape
     fr.torch.RNN(2, 3, nonlinearity="softmax")  # type: ignore[arg-type]
     fr.torch.LSTM(2, 3, peephole="yes")  # type: ignore[arg-type]
     fr.torch.GRUCell(2, 3, peephole=True)  # type: ignore[call-arg]

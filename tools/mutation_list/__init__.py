@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.mutation_list import arguments, heads, lengths, package, walks
+from tools.mutation_list import arguments, heads, lengths, package, side_by_side, walks
 from tools.mutation_list.mistake import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -11,4 +11,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *package.MUTATIONS,
     *heads.MUTATIONS,
     *lengths.MUTATIONS,
+    *side_by_side.MUTATIONS,
 )

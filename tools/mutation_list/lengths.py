@@ -49,4 +49,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "with an order a chunk that is taken again has the masks of the first one",
         "lean",
     ),
+    expression(
+        f"{CPU}/layout.cpp",
+        "job.delta_block = round_up(p.H, shape.depth_unit);",
+        "p.H",
+        "units",
+        "a projection wider than the cell leaves gaps between gates that nobody wrote",
+        "lstm_variants",
+    ),
 )

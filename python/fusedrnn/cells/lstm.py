@@ -248,7 +248,8 @@ def lstm(
     return_gates : bool
         Whether the gates of every step are returned as well, for looking inside; no gradient goes
         back through them. A call keeps them as a forward call does. Not with `clip`, `cell_clip`,
-        `activations` or ``memory="lean"``, with which they are not kept.
+        `activations`, ``memory="lean"`` or peepholes beside a projection, with which they are not
+        kept.
     out : (y, (h_n, c_n)), or with ``return_cells=True`` (y, (h_n, c_n), c), optional
         As in `rnn`; there are none for gates.
 

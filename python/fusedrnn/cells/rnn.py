@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, overload
+from typing import Any, Generic, Literal, get_args, overload
 
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
@@ -16,7 +16,8 @@ from fusedrnn.layers.noise import QUIET, Noisy
 from fusedrnn.options import Init, Memory, Padding
 
 # Those that have a plain cell.
-NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+Nonlinearity = Literal["tanh", "relu", "sigmoid", "identity"]  # of the plain cells
+NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
 
 
 def _variant(nonlinearity: object, clip: object) -> tuple[str, tuple[float, ...]]:
@@ -390,13 +391,15 @@ class RNN(Noisy, Layer):
     ----------
     input_size, hidden_size, num_layers : int
         I, H and L, each at least 1.
-    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+    nonlinearity, clip
+        As of `fusedrnn.rnn`.
     heads : int
         Blocks along the diagonal of weight_hh, [H, H/heads], as of `fusedrnn.rnn`.
     bias : bool
         Whether there are bias_ih and bias_hh.
     batch_first : bool
-        Whether x, y and resets have the batch as their first axis. States never have.
+        Whether sequences of a batch (x, y, mask, resets, cells, gates) have it as their first axis.
+        States never have.
     dropout : float
         The probability, at least 0 and below 1, with which `forward` sets each element of what one
         layer hands to the next to zero; it divides the others by 1 - dropout (Srivastava et al.

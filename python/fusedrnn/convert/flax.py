@@ -9,7 +9,7 @@ bias of the state. Source: ``flax.linen`` and ``flax.nnx``, recurrent.py, Flax 0
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from fusedrnn.convert.arrays import Array
 from fusedrnn.convert.weights import GATES, Cell, Run, layer_of, runs_of
 from fusedrnn.layers.base import Layer
 
-_FORMS = ("linen", "nnx", "nnx.LSTMCell")
+Form = Literal["linen", "nnx", "nnx.LSTMCell"]
+_FORMS: tuple[Form, ...] = get_args(Form)
 _CELLS = ("rnn", "gru", "lstm")
 # Which of a gate's two products has a bias: of the input (i) or of the state (h).
 _BIASED = {"rnn": "i", "gru": "i", "lstm": "h"}
@@ -39,7 +40,7 @@ def from_flax(
     params: Any,
     *,
     bidirectional: bool = False,
-    nonlinearity: str | None = None,
+    nonlinearity: rnn.Nonlinearity | None = None,
     batch_first: bool = False,
 ) -> Layer:
     """Return a layer of the parameters of Flax cells.
@@ -53,7 +54,7 @@ def from_flax(
         Or a list of such, layer by layer, forward before reverse.
     bidirectional : bool
         Whether the list has two for each layer.
-    nonlinearity : str, optional
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}, optional
         The ``activation_fn`` of a ``SimpleCell``, which parameters do not tell; "tanh" by default.
     batch_first : bool
         As of the layers; ``nn.RNN`` has the batch first where it is not ``time_major``.
@@ -87,7 +88,7 @@ def from_flax(
     return layer_of(runs, bidirectional=both, batch_first=first)
 
 
-def to_flax(layer: Any, form: str = "linen") -> list[dict[str, Any]]:
+def to_flax(layer: Any, form: Form = "linen") -> list[dict[str, Any]]:
     """Return a layer's weights as parameters of Flax cells.
 
     Parameters

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fusedrnn import bf16, options
 from fusedrnn.cells import rnn
@@ -28,7 +28,8 @@ from fusedrnn.convert.weights import (
 )
 from fusedrnn.layers.base import Layer
 
-_CELLS = ("rnn", "gru", "lstm")
+CellName = Literal["rnn", "gru", "lstm"]
+_CELLS: tuple[CellName, ...] = get_args(CellName)
 _NONLINEARITIES = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "linear": "identity"}
 _ACTIVATIONS = {ours: theirs for theirs, ours in _NONLINEARITIES.items()}
 
@@ -36,9 +37,9 @@ _ACTIVATIONS = {ours: theirs for theirs, ours in _NONLINEARITIES.items()}
 def from_keras(
     source: Any,
     *,
-    cell: str | None = None,
+    cell: CellName | None = None,
     reset_after: bool | None = None,
-    nonlinearity: str | None = None,
+    nonlinearity: rnn.Nonlinearity | None = None,
     go_backwards: bool = False,
 ) -> Layer:
     """Return a layer, with ``batch_first=True``, of the weights of Keras layers.
@@ -54,7 +55,7 @@ def from_keras(
         With a list of arrays: which cell they are of.
     reset_after : bool, optional
         With a list of arrays of a GRU without bias; the form of a bias tells.
-    nonlinearity : str, optional
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}, optional
         With a list of arrays of an RNN; "tanh" by default.
     go_backwards : bool
         What the Keras layer's is. Layers run forwards: where it is True, give the result its

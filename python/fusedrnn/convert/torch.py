@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fusedrnn import bf16, options
-from fusedrnn.cells import indrnn, rnn
+from fusedrnn.cells import constants, indrnn
+from fusedrnn.cells.constants import Activation
 from fusedrnn.cells.mingru import Candidate
 from fusedrnn.cells.slstm import Forget
 from fusedrnn.convert import own, packages
@@ -42,7 +43,7 @@ def from_torch(
     prefix: str = "",
     *,
     cell: OwnCell | None = None,
-    nonlinearity: str | None = None,
+    nonlinearity: Activation | None = None,
     reset_after: bool | None = None,
     coupled: bool | None = None,
     heads: int | None = None,
@@ -67,9 +68,9 @@ def from_torch(
     cell : {"mingru", "minlstm", "slstm"}, optional
         Of a state dict whose names and shapes are those of several cells: of a `MinGRU`, `MinLSTM`
         or `SLSTM` of this package. All others are told by their arrays.
-    nonlinearity : str, optional
-        Of an RNN or IndRNN, where `source` is a state dict, which does not tell: by default "tanh"
-        of an RNN and "relu" of an IndRNN.
+    nonlinearity : str, or tuple of a str with alpha and beta, optional
+        Of an RNN or IndRNN, where `source` is a state dict, which does not tell: what the layer
+        takes, by default "tanh" of an RNN and "relu" of an IndRNN.
     reset_after : bool, optional
         Of a GRU, where `source` is the state dict of a layer of this package: by default True, as
         all of PyTorch's are.
@@ -111,7 +112,7 @@ def from_torch(
     prefix = _prefix(prefix)
     named_cell = None if cell is None else options.choice("cell", cell, tuple(own.NAMED))
     module = _module(source, prefix)
-    told = {
+    told: dict[str, Any] = {
         "nonlinearity": nonlinearity,
         "reset_after": reset_after,
         "coupled": coupled,
@@ -248,7 +249,7 @@ def _of_own_module(module: Any, told: dict[str, Any], batch_first: bool | None) 
 
 
 def _options(
-    module: Any, nonlinearity: str | None, reset_after: bool | None, batch_first: bool | None
+    module: Any, nonlinearity: Any, reset_after: bool | None, batch_first: bool | None
 ) -> tuple[str | None, bool]:
     """The module's own, which arguments may repeat and not change; where the batch is, they may."""
     its = getattr(module, "nonlinearity", None)  # of RNN and RNNCell
@@ -398,11 +399,11 @@ def _cell(arrays: Mapping[str, Array], prefix: str, told: dict[str, Any]) -> Cel
             proj_size=size,
             heads=heads,
         )
-    usual = "relu" if name == "indrnn" else "tanh"
-    kinds = indrnn.NONLINEARITIES if name == "indrnn" else rnn.NONLINEARITIES
-    return Cell(
-        name, heads=heads, nonlinearity=options.choice("nonlinearity", nonlinearity or usual, kinds)
-    )
+    if name == "indrnn":
+        kind = "relu" if nonlinearity is None else nonlinearity
+        return Cell(name, nonlinearity=options.choice("nonlinearity", kind, indrnn.NONLINEARITIES))
+    full = constants.activation("nonlinearity", "tanh" if nonlinearity is None else nonlinearity)
+    return Cell(name, heads=heads, nonlinearity=constants.shown(full))
 
 
 def _names(shorts: set[str]) -> str:

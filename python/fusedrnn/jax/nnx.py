@@ -21,6 +21,7 @@ import fusedrnn.jax as layers
 from fusedrnn.convert import from_flax as weights_of
 from fusedrnn.convert import to_flax as weights_for
 from fusedrnn.jax import flax_cells
+from fusedrnn.convert.flax import Form
 from fusedrnn.jax.call import array, check_shape
 from fusedrnn.options import positive
 
@@ -295,7 +296,7 @@ def _options(cell: Any) -> dict[str, Any]:
     return {}
 
 
-def to_flax(module: RNN, form: str = "nnx") -> list[Mapping[str, Any]]:
+def to_flax(module: RNN, form: Form = "nnx") -> list[Mapping[str, Any]]:
     """Return a module's weights as parameters of Flax cells; see `fusedrnn.convert.to_flax`."""
     layer = module.layer
     if layer is None:

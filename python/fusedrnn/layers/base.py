@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
@@ -17,6 +17,9 @@ from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
 from fusedrnn.layers.tape import LayerTape
 from fusedrnn.options import Init, Memory, Padding, WeightDtype
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Layer(Fixed, DropoutMode, Derivatives):
@@ -139,7 +142,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[A, Any]: ...
     @overload
     def __call__(
@@ -155,8 +158,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any, A]: ...
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any, Unpack[tuple[A, ...]]]: ...
     @overload
     def __call__(
         self,
@@ -171,7 +174,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: Literal[True],
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[Any, ...]: ...
     def __call__(
         self,
@@ -186,7 +189,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> Any:
         """Run the layers and save nothing.
 
@@ -281,7 +284,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[A, Any, LayerTape[A]]: ...
     @overload
     def forward(
@@ -297,8 +300,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any, A, LayerTape[A]]: ...
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any, Unpack[tuple[A, ...]], LayerTape[A]]: ...
     @overload
     def forward(
         self,
@@ -313,7 +316,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: Literal[True],
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> tuple[Any, ...]: ...
     def forward(
         self,
@@ -328,7 +331,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_cells: bool = False,
         return_gates: bool = False,
         parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, Any] | None = None,
+        out: tuple[Any, ...] | None = None,
     ) -> Any:
         """Run the layers and save what the gradients need: ``y, state, tape``.
 
@@ -509,7 +512,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         Returns
         -------
         y_t : array [B, H]
-            The same bits as that step of a longer run.
+            The same bits as that step of a longer run, but of a 16-bit layer with states beyond h:
+            these are rounded from step to step, within a call they are not.
         state : array [L, B, H]
             For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 
@@ -537,7 +541,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
         y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
-        warn_of_lost_gradients((x_t,), 2)
+        warn_of_lost_gradients((x_t, state, reset_state), 2)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: WeightDtype | None = None) -> Frozen:
@@ -620,7 +624,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             drop,
         )
         if not save:
-            warn_of_lost_gradients((x, *(parameters or {}).values()), 3)
+            warn_of_lost_gradients((x, state, masks[4], *(parameters or {}).values()), 3)
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps, call)

@@ -30,8 +30,9 @@ class Derivatives(Arguments):
         mask: Any = None,
         padding: Padding = "zero",
         reset_state: Any = None,
+        return_cells: bool = False,
         parameters: Mapping[str, Any] | None = None,
-    ) -> tuple[tuple[A, Any], tuple[A, Any]]:
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Run the layers and their derivative along a direction: ``(y, state), (dy, dstate)``.
 
         Forward mode, for layers of float32 and float64. As a plain call it drops nothing.
@@ -48,7 +49,7 @@ class Derivatives(Arguments):
         Returns
         -------
         results, tangents
-            (y, state) each, in the form that a plain call returns.
+            (y, state) each, or (y, state, cells), in the form that a plain call returns.
 
         Raises
         ------
@@ -59,12 +60,22 @@ class Derivatives(Arguments):
         call, axes = self._read_call(x, state, masks, parameters)
         swapped = self.batch_first and len(axes) == 2
         duals = Duals(call.x, self._device.results_like(x).hand_over)
-        run = self._over_duals(duals, call, "tangents", tangents, swapped)
-        y, states, _, _ = self._stack.dual_network().forward(*run)
-        whole = duals.split(y.swapaxes(0, 1) if swapped else y)
+        inputs, weights, state_0, masked = self._over_duals(
+            duals, call, "tangents", tangents, swapped
+        )
+        letters = self._cells_to_return(return_cells)
+        y, states, cells, _ = self._stack.dual_network().forward(
+            inputs, weights, state_0, masked, sequences=(None,) * len(letters) or None
+        )
+        sequences = [part.swapaxes(0, 1) if swapped else part for part in (y, *cells)]
+        whole, *shown = map(duals.split, sequences)
         each = [duals.split(part) for part in states]
         values, derivatives = (
-            (whole[i], self._export_state(tuple(part[i] for part in each), devices.as_it_is))
+            (
+                whole[i],
+                self._export_state(tuple(part[i] for part in each), devices.as_it_is),
+                *(part[i] for part in shown),
+            )
             for i in range(2)
         )
         return values, derivatives

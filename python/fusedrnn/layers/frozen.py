@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, overload
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fusedrnn.layers.devices import Array, rank
 from fusedrnn.options import Padding, WeightDtype
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from fusedrnn.layers.base import Layer
 
 WEIGHT_DTYPES: tuple[WeightDtype, ...] = get_args(WeightDtype)
@@ -105,6 +107,22 @@ class Frozen(Fixed):
         """
         self._core.save(path_argument(path), self.batch_first)
 
+    @overload
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: Literal[False] = False,
+        return_gates: bool = False,
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any]: ...
+    @overload
     def __call__(
         self,
         x: A,
@@ -117,8 +135,22 @@ class Frozen(Fixed):
         reset_state: Any = None,
         return_cells: bool = False,
         return_gates: bool = False,
-        out: tuple[Any, Any] | None = None,
-    ) -> tuple[A, Any]:
+        out: tuple[Any, ...] | None = None,
+    ) -> tuple[A, Any, Unpack[tuple[A, ...]]]: ...
+    def __call__(
+        self,
+        x: A,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        *,
+        mask: Any = None,
+        padding: Padding = "zero",
+        reset_state: Any = None,
+        return_cells: bool = False,
+        return_gates: bool = False,
+        out: tuple[Any, ...] | None = None,
+    ) -> Any:
         """Run the layers: what the layer's own call takes, returns and raises, but for parameters.
 
         The same bits too, unless the weights are kept in a smaller dtype. Frozen layers keep no
@@ -180,7 +212,8 @@ class Frozen(Fixed):
         Returns
         -------
         y_t : array [B, H]
-            The same bits as that step of a longer run.
+            The same bits as that step of a longer run, but of a 16-bit layer with states beyond h:
+            these are rounded from step to step, within a call they are not.
         state : array [L, B, H]
             For the next step; for an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
 

@@ -65,7 +65,9 @@ class LayerTape(Generic[A]):
         Raises
         ------
         ValueError
-            For a layer without gates, and for one with ``memory="lean"``, whose tape has none.
+            For a layer whose tape has none: without gates, or with ``memory="lean"``, limits,
+            other activations than the usual ones, peepholes beside a projection or recurrent
+            dropout of candidates.
         """
         found: dict[str, A] = {}
         for number, end in enumerate(self.layer._stack.ends):
