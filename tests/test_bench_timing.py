@@ -35,11 +35,11 @@ from bench_support import TINY, FakeClock, FakePeer, run_fakes
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda r: r["dw_hh"].__imul__(1.0001), "dw_hh: relative error"),
+        (lambda r: r["dweight_hh_l0"].__imul__(1.0001), "dweight_hh_l0: relative error"),
         (lambda r: r["y"].__setitem__((0, 0, 0), np.nan), "y: relative error nan"),
         (lambda r: r.update(dx=np.zeros((2, 2, 4), "float32")), r"dx: expected \(2, 2, 3\)"),
         (lambda r: r.update(y=r["y"].astype("float64")), "y: expected .* of float32, got .*64"),
-        (lambda r: r.pop("dc0"), "expected c_n, db_hh, .*, got"),
+        (lambda r: r.pop("dc0"), "expected c_n, dbias_hh_l0, .*, got"),
         (lambda r: r.update(more=r["y"]), "got .*more"),
     ],
 )
