@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -118,6 +118,35 @@ def test_max_rounds_of_a_peer() -> None:
     peer.max_rounds = 2  # type: ignore[misc]
     (row,) = run_fakes(peer, rounds=5)
     assert len(row.rounds) == 2
+
+
+def test_memory_is_verified_and_not_timed() -> None:
+    class Alone(FakePeer):
+        def peak(self, problem: Problem) -> tuple[int, dict[str, Any]]:
+            job = self.prepare("memory", problem)
+            return 1000, job.collect(job.run())
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    def spoil(result: dict[str, Any]) -> None:
+        result["dx"] *= 2
+
+    clock, closed = FakeClock(), list[str]()
+    peers = [FakePeer(name, clock, [0.01]) for name in ("right", "wrong")]
+    made = {"right": Alone("right", clock, [0.01]), "wrong": Alone("wrong", clock, [0.01], spoil)}
+    harness = Harness(
+        peers, Settings(), clock=clock, sleep=lambda s: None, isolated=cast("Any", made.get)
+    )
+    right, wrong = harness.run_case("memory", TINY, 2, "float32")
+    assert (right.status, right.peak, right.cost, right.median) == ("ok", 1000, 1000, None)
+    assert (wrong.status, wrong.peak) == ("wrong", None)
+    assert "dx: relative error" in wrong.message
+    assert [peer.calls for peer in peers] == [0, 0]
+    assert [peer.threads for peer in made.values()] == [[2], [2]]
+    assert closed == ["right", "wrong"]
+    assert right.version == "1.0"
+    assert right.date
 
 
 def test_a_hopeless_peer_gets_one_round() -> None:
