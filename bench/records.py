@@ -121,7 +121,7 @@ class Run:
             if ours != theirs:
                 raise ValueError(f"{name}: expected {ours}, got {theirs}")
         again = {row.key for row in later.rows}
-        kept = tuple(row for row in self.rows if row.key not in again)
+        kept = tuple(self._marked(row) for row in self.rows if row.key not in again)
         loads = [run.machine.get("load_before") for run in (self, later)]
         known = [load for load in loads if load is not None]
         peers = self.peers | later.peers
@@ -139,6 +139,14 @@ class Run:
             },
             rows=(*kept, *later.rows),
         )
+
+    def _marked(self, row: Row) -> Row:
+        """The row with what this run, not a later one, says of it; files once lacked it in rows."""
+        if row.date:
+            return row
+        version = row.version or self.peers.get(row.peer, {}).get("version", "")
+        load = self.machine.get("load_before")
+        return dataclasses.replace(row, date=self.created, load=load, version=version)
 
     def to_json(self) -> str:
         data = {"schema": SCHEMA, **dataclasses.asdict(self)}

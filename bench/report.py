@@ -189,6 +189,7 @@ def _versions(run: Run) -> str:
     for peer, facts in run.peers.items():
         versions.setdefault(library(peer), {})
         known = {row.version: None for row in run.rows if row.peer == peer and row.version}
+        known |= {facts["version"]: None} if any(not row.version for row in run.rows) else {}
         versions[library(peer)] |= known or {facts["version"]: None}
     return ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())
 

@@ -75,7 +75,10 @@ def test_merge_replaces_whole_cases() -> None:
         rows=(*again, fresh),
     )
     merged = before.merged(later)
-    assert merged.rows == (*before.rows[2:], *again, fresh)
+    marks = {"date": before.created, "load": 0.1}
+    kept = [replace(r, **marks, version=before.peers[r.peer]["version"]) for r in before.rows[2:]]
+    assert merged.rows == (*kept, *again, fresh)
+    assert later.merged(replace(later, rows=())).merged(later).rows == later.merged(later).rows
     assert merged.commands == (*before.commands, *later.commands)
     assert merged.skipped == {"jax": "jax is not installed"}  # numpy has come
     assert set(merged.peers) == {"fusedrnn", "pytorch", "numpy"}

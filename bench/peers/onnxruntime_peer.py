@@ -99,7 +99,11 @@ class OnnxRuntime(Peer):
         # ONNX's other GRU multiplies the reset gate before the product, which is another cell.
         attributes = {"linear_before_reset": 1} if cell == "gru" else {}
         lengths = shape.sequence_lengths
-        constants = {"merged": np.array([0, 0, -1], np.int64), "axis": np.array([1], np.int64)}
+        constants: dict[str, Array] = {}
+        if shape.directions > 1:
+            constants["merged"] = np.array([0, 0, -1], np.int64)
+        elif shape.layers > 1:
+            constants["axis"] = np.array([1], np.int64)
         if lengths is not None:
             constants["lengths"] = lengths.astype(np.int32)
         nodes, entering, leaving = [], [], []
