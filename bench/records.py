@@ -140,6 +140,11 @@ class Run:
             rows=(*kept, *later.rows),
         )
 
+    def holds(self, scenario: str, dtype: str, threads: int, shape: Shape) -> bool:
+        """Whether the case has rows."""
+        case = scenario, dtype, threads, shape
+        return any((row.scenario, row.dtype, row.threads, row.shape) == case for row in self.rows)
+
     def _marked(self, row: Row) -> Row:
         """The row with what this run, not a later one, says of it; files once lacked it in rows."""
         if row.date:

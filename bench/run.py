@@ -118,6 +118,11 @@ def _measure(
         for shape in scenario_shapes(scenario, shapes):
             # Bytes hardly depend on threads.
             for threads in options.threads[:1] if scenario == "memory" else options.threads:
+                if options.missing and before and before.holds(scenario, dtype, threads, shape):
+                    continue
+                if time.monotonic() - started > 60 * options.time_limit:
+                    print(f"the time limit is over: {shape} and what follows did not run")
+                    return run, saved
                 rows = harness.run_case(scenario, shape, threads, dtype)
                 run = replace(run, rows=(*run.rows, *rows))
                 saved = before.merged(run) if before else run
@@ -269,6 +274,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="where the results go, after every case; default bench/results/CPU-CORES.json",
     )
+    add(
+        "--time-limit",
+        type=_positive(float),
+        default=1e9,
+        metavar="MIN",
+        help="begin no case after so many minutes",
+    )
+    add("--missing", action="store_true", help="with --merge, run what the file lacks")
     add("--merge", action="store_true", help="keep the cases of that file that do not run now")
     add("--isolate", action="store_true", help="every peer in a process of its own")
     add("--no-probes", dest="probes", action="store_false", help="measure no ceilings")
@@ -335,7 +348,7 @@ def _command(options: argparse.Namespace) -> str:
     words.append(f"--threads {','.join(map(str, options.threads))}")
     words += [f"--shapes {' '.join(options.shapes)}"] if options.shapes else []
     words.append(f"--rounds {options.rounds} --min-time {options.min_time}")
-    words += [f"--{name}" for name in ("merge", "isolate") if getattr(options, name)]
+    words += [f"--{name}" for name in ("merge", "missing", "isolate") if getattr(options, name)]
     return " ".join(words)
 
 

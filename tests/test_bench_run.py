@@ -59,6 +59,22 @@ def test_runs_in_parts_make_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "not a result file" in capsys.readouterr().err
 
 
+def test_a_run_ends_in_time_and_goes_on_with_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "parts.json"
+    words = f"{QUICK} --out {out} --shapes rnn:2,1,4 gru:2,1,4 --classes step,inference-f32"
+    assert run.main([*words.split(), "--cells", "gru"]) == 0
+    (first,) = load_runs([out])
+    assert run.main([*words.split(), "--merge", "--missing", "--time-limit", "1e-9"]) == 0
+    assert "the time limit is over: rnn:1,1,4 and what follows" in capsys.readouterr().out
+    assert load_runs([out])[0].rows == first.rows
+    assert run.main([*words.split(), "--merge", "--missing"]) == 0
+    rows = load_runs([out])[0].rows
+    assert rows[:2] == first.rows
+    assert [row.shape.cell for row in rows] == ["gru", "gru", "rnn", "rnn"]
+
+
 def test_an_interrupted_run_keeps_its_cases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
