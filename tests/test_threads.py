@@ -102,7 +102,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_more_threads_than_cpus_end_with_the_same_bits(cell: str) -> None:
-    for shape in (MANY):
+    for shape in MANY:
         problem, upstream = problem_of(cell, "float32", **shape, seed=7)
         expected: list[Any] = []
         for threads in (1, 16, 64, 2, 64):
