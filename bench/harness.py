@@ -1,13 +1,16 @@
-"""Verify, then time, with the peers interleaved.
+"""Verify, then time, with the peers interleaved; or verify, and tell the peak of memory.
 
 For each case every peer's result is checked against the float64 reference; a peer that fails is
 recorded as wrong and never timed. Then come several rounds; in each the peers take turns, in an
 order that rotates. A turn pauses until the last peer's worker threads sleep, warms up, and times
 so many calls that they fill `min_time`. What counts is the median of the rounds' medians.
+
+Memory is that of a process of its own for every peer and case: nothing before is held by it.
 """
 
 from __future__ import annotations
 
+import datetime
 import functools
 import math
 import statistics
@@ -18,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from . import machine
 from .peers import OURS, Job, Peer, UnavailableError, applies, library
 from .peers.numpy_peer import reference
 from .records import Row
 from .scenarios import STEP_INPUTS, Array, Problem, Shape, random_problem
 from .timing import perf_counter, samples
+from .worker import WorkerPeer
 
 # The reference that verifies results is NumPy's: its worker threads take as long to fall asleep.
 REFERENCE_SETTLE_S = 0.5
@@ -33,6 +38,8 @@ MAX_CALLS = 20_000
 # A peer so many times slower than the fastest in its first round gets no other; one with slow
 # calls not even that, the second call after its verification being enough to tell.
 HOPELESS = 4.0
+# Sums of so many steps and fewer are within the tolerances as they are.
+LONG_STEPS = 10_000
 # Calls of a step in all rounds together, at least: the 99th percentile needs them.
 STEP_CALLS = 2000
 
@@ -45,7 +52,8 @@ class Settings:
     norm, for every array of the result, `gradient_tolerances` for gradients where they have one.
     In float32 it is five times what the package promises, because peers sum long sequences in
     other orders. In bfloat16 twice what PyTorch's GRU needs, which rounds after every operation;
-    its biases' gradients, sums over all steps in bfloat16, are off by 5% after 1000 steps.
+    its biases' gradients, sums over all steps in bfloat16, are off by 5% after 1000 steps. Beyond
+    LONG_STEPS `tolerances` grow with the square root of T, as do sums of rounding errors.
     """
 
     rounds: int = 5
@@ -116,6 +124,14 @@ class _Entry:
     hopeless: bool = False
 
 
+@dataclass(frozen=True)
+class _Peak:
+    """Bytes that a verified training step held at most."""
+
+    held: int
+    error: float
+
+
 class Harness:
     """Runs cases; `clock` and `sleep` are parameters so that tests need no time."""
 
@@ -126,11 +142,13 @@ class Harness:
         *,
         clock: Callable[[], float] = perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        isolated: Callable[[str], WorkerPeer] = WorkerPeer,
     ) -> None:
         self._peers = list(peers)
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
+        self._isolated = isolated
 
     @property
     def peers(self) -> list[str]:
@@ -144,18 +162,33 @@ class Harness:
     def run_case(self, scenario: str, shape: Shape, threads: int, dtype: str) -> list[Row]:
         """One row for each peer that the case is for, in their order."""
         problem = _problem(scenario, shape, dtype, self._settings.seed)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        date, load = now.isoformat(timespec="minutes"), machine.load_average()
         rows: dict[str, Row] = {}
         entries: list[_Entry] = []
         for peer in self._peers:
             if not applies(peer.name, scenario, shape.cell, dtype):
                 continue
-            rows[peer.name] = Row(scenario, shape, dtype, threads, peer.name, "ok")
-            outcome = self._verified(peer, scenario, problem, threads)
+            row = Row(
+                scenario,
+                shape,
+                dtype,
+                threads,
+                peer.name,
+                "ok",
+                version=peer.version(),
+                date=date,
+                load=load,
+            )
+            outcome = self._outcome(peer, scenario, problem, threads)
             if isinstance(outcome, _Entry):
                 entries.append(outcome)
+            elif isinstance(outcome, _Peak):
+                row = replace(row, error=outcome.error, peak=outcome.held)
             else:
                 status, message = outcome
-                rows[peer.name] = replace(rows[peer.name], status=status, message=message)
+                row = replace(row, status=status, message=message)
+            rows[peer.name] = row
         self._time(entries, scenario, threads)
         for entry in entries:
             rows[entry.peer.name] = _timed(rows[entry.peer.name], entry, scenario)
@@ -181,20 +214,17 @@ class Harness:
         for peer in self._peers:
             peer.close()
 
-    def _verified(
+    def _outcome(
         self, peer: Peer, scenario: str, problem: Problem, threads: int
-    ) -> _Entry | tuple[str, str]:
-        """The peer's entry, or the status and the message of its row."""
+    ) -> _Entry | _Peak | tuple[str, str]:
+        """What was verified, or the status and the message of the peer's row."""
         try:
+            if scenario == "memory":
+                return self._peak(peer, problem, threads)
             peer.set_threads(threads)
             job: Job = peer.prepare(scenario, problem)
-            error = verify(
-                results(job, STEP_INPUTS if scenario == "step" else 1),
-                _reference(scenario == "training", problem.shape, problem.dtype, problem.seed),
-                dtype="float32",
-                tolerance=max(self._settings.tolerances[problem.dtype], peer.tolerance),
-                gradient_tolerance=self._settings.gradient_tolerances.get(problem.dtype),
-            )
+            found = results(job, STEP_INPUTS if scenario == "step" else 1)
+            error = self._error(peer, scenario, problem, found)
             (estimate,) = self._samples(job, 1)
         except UnavailableError as why:
             return "unsupported", str(why)
@@ -203,6 +233,29 @@ class Harness:
         except Exception as why:  # a peer's bug must not end the run; the row tells of it
             return "failed", f"{type(why).__name__}: {why}"
         return _Entry(peer, job, error, estimate)
+
+    def _error(
+        self, peer: Peer, scenario: str, problem: Problem, found: Mapping[str, Array]
+    ) -> float:
+        """As `verify` has it, against the reference."""
+        training = scenario in ("training", "memory")
+        long = max(1.0, math.sqrt(problem.shape.steps / LONG_STEPS))
+        return verify(
+            found,
+            _reference(training, problem.shape, problem.dtype, problem.seed),
+            dtype="float32",
+            tolerance=max(self._settings.tolerances[problem.dtype] * long, peer.tolerance),
+            gradient_tolerance=self._settings.gradient_tolerances.get(problem.dtype),
+        )
+
+    def _peak(self, peer: Peer, problem: Problem, threads: int) -> _Peak:
+        alone = self._isolated(peer.name)
+        try:
+            alone.set_threads(threads)
+            held, found = alone.peak(problem)
+        finally:
+            alone.close()
+        return _Peak(held, self._error(peer, "memory", problem, found))
 
     def _time(self, entries: list[_Entry], scenario: str, threads: int) -> None:
         _leave_out_hopeless(entries, lambda entry: entry.estimate, least=SLOW_CALL)

@@ -28,6 +28,7 @@ import numpy as np
 
 import fusedrnn as fr
 from bench import machine
+from bench.scenarios import LENGTHS
 from fusedrnn.bf16 import cast
 
 Lengths = list[int]
@@ -41,20 +42,14 @@ SHAPES = (  # cell, T, B, H
 TIMED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sequences of dense calls
 
 
-def _random(steps: int, batch: int) -> Lengths:
-    return [int(n) for n in np.random.default_rng(1).integers(1, steps + 1, batch)]
-
+_random = LENGTHS["random"]
 
 # Lengths by scenario, each with its reason.
 SCENARIOS: Mapping[str, Callable[[int, int], Lengths]] = {
     "random": _random,
     "random, rising": lambda steps, batch: sorted(_random(steps, batch)),
     "random, falling": lambda steps, batch: sorted(_random(steps, batch), reverse=True),
-    "one long, the others an eighth": lambda steps, batch: (
-        [max(steps // 8, 1)] * (batch // 2)
-        + [steps]
-        + [max(steps // 8, 1)] * (batch - batch // 2 - 1)
-    ),
+    "one long, the others an eighth": LENGTHS["one-long"],
     "all half": lambda steps, batch: [steps // 2] * batch,
     "all whole": lambda steps, batch: [steps] * batch,
 }

@@ -84,12 +84,18 @@ class Bound:
 
 
 def weight_traffic(scenario: str, shape: Shape, weight_bytes: int) -> tuple[float, float]:
-    """Bytes of the weights that stay in use from step to step, and bytes read in all."""
+    """Bytes of the weights that stay in use from step to step, and bytes read in all.
+
+    Of a network the weights in use are those of one run, and each run reads its own.
+    """
     matrix = float(GATES[shape.cell] * shape.hidden * shape.hidden * weight_bytes)
     if scenario == "step":
         return 2 * matrix, 2 * matrix
     passes = 2 if scenario == "training" else 1
-    return matrix, passes * (shape.steps + 1) * matrix
+    lengths = shape.sequence_lengths
+    steps = shape.steps if lengths is None else int(lengths.max())
+    matrices = sum(steps + size / shape.hidden for size in shape.inputs)
+    return matrix, passes * shape.directions * matrices * matrix
 
 
 def bound(
@@ -99,11 +105,13 @@ def bound(
     ceilings: Ceilings,
     weight_bytes: int | None = None,
 ) -> Bound | None:
-    """The bound of a case, None where no ceiling is known.
+    """The bound of a case, None where no ceiling is known, and of memory.
 
     `weight_bytes` where the weights are stored in another precision than they are computed in.
     """
     seconds = {}
+    if scenario == "memory":
+        return None
     if rate := ceilings.gflops.get(dtype):
         seconds["operations"] = flops(scenario, shape) / rate / 1e9
     held, read = weight_traffic(scenario, shape, weight_bytes or WEIGHT_BYTES[dtype])

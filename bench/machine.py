@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import gc
 import os
 import platform
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +62,64 @@ def cache_bytes(facts: dict[str, Any]) -> dict[str, int]:
         number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
         sizes[level] = int(number) * unit
     return sizes
+
+
+# Server CPUs that give no number: what hypervisors leave of a name does not tell one generation
+# from another. By vendor and family: the first model of each.
+_GENERATIONS: dict[tuple[str, int], tuple[tuple[int, str], ...]] = {
+    ("AuthenticAMD", 0x17): ((0x00, "Naples"), (0x30, "Rome")),
+    ("AuthenticAMD", 0x19): ((0x00, "Milan"), (0x10, "Genoa"), (0xA0, "Bergamo")),
+    ("AuthenticAMD", 0x1A): ((0x00, "Turin"),),
+    ("GenuineIntel", 6): (
+        (0x55, "Skylake or Cascade Lake"),
+        (0x6A, "Ice Lake"),
+        (0x8F, "Sapphire Rapids"),
+        (0xAD, "Granite Rapids"),
+        (0xCF, "Emerald Rapids"),
+    ),
+}
+
+
+def name(facts: dict[str, Any]) -> str:
+    """The CPU of `describe` with its generation, where that is known: `AMD EPYC Turin`."""
+    family = facts.get("family", {})
+    try:
+        model = int(family["model"])
+        known = _GENERATIONS[family["vendor_id"], int(family["cpu family"])]
+    except (KeyError, ValueError):
+        return str(facts.get("cpu"))
+    server = re.search("epyc|xeon", str(facts.get("cpu")), re.IGNORECASE)
+    found = [generation for first, generation in known if first <= model]
+    return f"{facts['cpu']} {found[-1]}" if server and found else str(facts["cpu"])
+
+
+def held_bytes(*, peak: bool = False) -> int:
+    """Bytes of memory that this process holds, or held at most since `start_peak`; on Linux."""
+    name = "VmHWM" if peak else "VmRSS"
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def start_peak() -> int:
+    """Give free memory back, begin a new peak, and return the bytes held now; on Linux."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return held_bytes()
+
+
+@functools.lru_cache
+def commit() -> str | None:
+    """The commit of the checkout that this file is in, `+` behind it where files have changed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        found = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
 
 
 def load_average() -> float | None:

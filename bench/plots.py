@@ -5,6 +5,7 @@ Files are the same for the same run, so that they can be committed.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .limits import WEIGHT_BYTES, Ceilings, intensity
 from .peers import OURS, library
 from .peers.base import require
 from .records import Run
-from .scenarios import CLASSES
+from .scenarios import CLASSES, KINDS
 from .summary import Table, ceilings, tables
 
 # One colour for each library whichever way it runs, and ours; safe for the colour-blind.
@@ -41,12 +42,21 @@ def draw(run: Run, folder: Path, stem: str) -> list[Path]:
     limits = ceilings(run)
     figures = {}
     with pyplot.rc_context(STYLE):
-        for name, case in CLASSES.items():
-            chosen = [t for t in groups if (t.scenario, t.dtype) == case and t.best_ratios()]
+        for (name, found), kind in itertools.product(CLASSES.items(), KINDS):
+            chosen = [
+                t
+                for t in groups
+                if (t.scenario, t.dtype) == found.case and t.kind == kind and t.best_ratios()
+            ]
             if chosen:
-                figures[name] = _bars(pyplot, name, chosen)
+                full = f"{name}-{kind}" if kind else name
+                figures[full] = _bars(pyplot, full, chosen)
         for dtype in WEIGHT_BYTES:
-            chosen = [t for t in groups if t.dtype == dtype and t.threads in limits]
+            chosen = [
+                t
+                for t in groups
+                if t.dtype == dtype and t.threads in limits and t.scenario != "memory"
+            ]
             if chosen:
                 figures[f"roofline-{dtype}"] = _rooflines(pyplot, dtype, chosen, limits)
         paths = []
@@ -90,9 +100,10 @@ def _bars(pyplot: Any, name: str, groups: list[Table]) -> Any:
         axis.set_xscale("log")
         axis.set_yticks(range(len(shapes)), [shape.label for shape in shapes])
         axis.set_title(table.title)
-        axis.set_xlabel("time over fusedrnn's")
+        what = "memory" if table.scenario == "memory" else "time"
+        axis.set_xlabel(f"{what} over fusedrnn's")
     axes[0][0].invert_yaxis()
-    figure.suptitle(f"{name}: bar: fastest peer, dots: the others; beyond 1 fusedrnn is faster")
+    figure.suptitle(f"{name}: bar: best peer, dots: the others; beyond 1 fusedrnn needs less")
     _legend(pyplot, figure, {library(peer) for table in groups for peer in table.others})
     return figure
 

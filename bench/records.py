@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .scenarios import Shape, flops
 
-SCHEMA = 2
+SCHEMA = 3
 R = TypeVar("R")
 
 
@@ -24,7 +24,9 @@ class Row:
     or `unsupported`; `message` says more about the last three. `error` is the largest relative
     error among the results. `rounds` holds each round's median of a call, `least` the shortest
     call of all, in seconds; `calls` counts the timed calls. `p50` and `p99` are percentiles over
-    all calls of a step, None elsewhere.
+    all calls of a step, None elsewhere. `peak` are the bytes of the memory scenario, where nothing
+    is timed. `version` is the library's, `load` the machine's load average when the case began, at
+    `date`: rows of one file may come from several runs.
     """
 
     scenario: str
@@ -40,21 +42,34 @@ class Row:
     calls: int = 0
     p50: float | None = None
     p99: float | None = None
+    peak: int | None = None
+    version: str = ""
+    date: str = ""
+    load: float | None = None
 
     @property
-    def key(self) -> tuple[str, str, int, Shape]:
+    def key(self) -> tuple[str, str, int, str, Shape]:
         """What the rows that were measured side by side have in common."""
         return *self.case, self.shape
 
     @property
-    def case(self) -> tuple[str, str, int]:
-        """What rows of one table have in common: scenario, dtype, threads."""
-        return self.scenario, self.dtype, self.threads
+    def case(self) -> tuple[str, str, int, str]:
+        """What rows of one table have in common: scenario, dtype, threads, kind of shape.
+
+        Memory has one table for all kinds.
+        """
+        kind = "" if self.scenario == "memory" else self.shape.kind
+        return self.scenario, self.dtype, self.threads, kind
 
     @property
     def median(self) -> float | None:
         """Seconds a call: the median of the rounds' medians, None where nothing was timed."""
         return statistics.median(self.rounds) if self.rounds else None
+
+    @property
+    def cost(self) -> float | None:
+        """What is compared: seconds, of the memory scenario bytes."""
+        return self.peak if self.scenario == "memory" else self.median
 
     @property
     def noise(self) -> float:
@@ -106,7 +121,7 @@ class Run:
             if ours != theirs:
                 raise ValueError(f"{name}: expected {ours}, got {theirs}")
         again = {row.key for row in later.rows}
-        kept = tuple(row for row in self.rows if row.key not in again)
+        kept = tuple(self._marked(row) for row in self.rows if row.key not in again)
         loads = [run.machine.get("load_before") for run in (self, later)]
         known = [load for load in loads if load is not None]
         peers = self.peers | later.peers
@@ -125,6 +140,19 @@ class Run:
             rows=(*kept, *later.rows),
         )
 
+    def holds(self, scenario: str, dtype: str, threads: int, shape: Shape) -> bool:
+        """Whether the case has rows."""
+        case = scenario, dtype, threads, shape
+        return any((row.scenario, row.dtype, row.threads, row.shape) == case for row in self.rows)
+
+    def _marked(self, row: Row) -> Row:
+        """The row with what this run, not a later one, says of it; files once lacked it in rows."""
+        if row.date:
+            return row
+        version = row.version or self.peers.get(row.peer, {}).get("version", "")
+        load = self.machine.get("load_before")
+        return dataclasses.replace(row, date=self.created, load=load, version=version)
+
     def to_json(self) -> str:
         data = {"schema": SCHEMA, **dataclasses.asdict(self)}
         for row, record in zip(data["rows"], self.rows, strict=True):
@@ -133,10 +161,10 @@ class Run:
 
     @classmethod
     def from_json(cls, text: str) -> Run:
-        """Raises ValueError where the text is of another schema; the first one is read too."""
+        """Raises ValueError where the text is of a later schema; earlier ones are read too."""
         data = json.loads(text)
         schema = data.pop("schema", None)
-        if schema not in (1, SCHEMA):
+        if schema not in (1, 2, SCHEMA):
             raise ValueError(f"result file: expected schema {SCHEMA}")
         if schema == 1:
             data["commands"] = [data.pop("command")]
@@ -150,7 +178,7 @@ class Run:
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
     """What must be the same for figures to stand in one table."""
-    names = ["cpu", "cores", "huge_pages", "rounds", "min_time", "seed"]
+    names = ["cpu", "family", "cores", "huge_pages", "rounds", "min_time", "seed"]
     names += ["tolerances", "gradient_tolerances"]
     return {name: facts[name] for name in names if name in facts}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 if not __package__:  # run as a script: `bench` is a package beside its folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import plots
+from bench import machine, plots
 from bench.gpu import plots as gpu_plots
 from bench.gpu import records as gpu_records
 from bench.gpu import report as gpu_report
@@ -21,11 +21,11 @@ from bench.scenarios import SCENARIOS
 from bench.summary import (
     NOISY,
     Table,
+    amount,
     ceilings,
     class_summaries,
     digits,
     geometric_mean,
-    milliseconds,
     share_text,
     tables,
 )
@@ -46,22 +46,31 @@ HEAD = """\
 - A ratio is the best peer's time over ours: above 1, fusedrnn is faster. The best peer is the
   fastest of all other libraries' columns, whichever it is for that line; ours is the fastest of
   ours. `fusedrnn` runs a frozen layer for inference and steps (weights packed once, as ONNX
-  Runtime and OpenVINO do), `-functions` packs them at every call, `-mixed` takes and returns
-  float32 and computes in bfloat16.
+  Runtime and OpenVINO do), `-functions` packs them at every call, as training does; `-mixed` takes
+  and returns float32 and computes in bfloat16. Variants that give up precision (`-bf16-weights`,
+  `-int8-weights`) or time (`-lean`: memory="lean") are shown beside and never counted.
 - The share of the ceiling is the least time that this machine's limits allow over the time taken.
   The limits are measured by probes in the same run: `operations` of the matrix products,
-  `2 T B (G H) (I + H)` forward and three times that in training (G = 1, 3, 4 gate blocks for RNN,
-  GRU, LSTM), over the fastest rate seen in that precision; `bytes` of the weights that each step
-  must read, over the bandwidth of the nearest cache that holds a thread's share of them
-  (bench/limits.py).
-- One layer, one direction, biases and initial states given, I = H. In bfloat16 classes arrays are
-  bfloat16 in and out for fusedrnn and `pytorch`; the others as their users run them: autocast,
-  OpenVINO's precision hint.
+  `2 T B (G H) (I + H)` a layer and direction forward and three times that in training (G = 1, 3, 4
+  gate blocks for RNN, GRU, LSTM; with lengths the steps that exist instead of T B), over the
+  fastest rate seen in that precision; `bytes` of the weights that each step must read, over the
+  bandwidth of the nearest cache that holds a thread's share of them (bench/limits.py).
+- Plain shapes are one layer in one direction; networks have tables of their own, and so have long
+  sequences and batches with lengths: random ones from 1 to T, or one sequence of T steps and the
+  rest of T / 8 (`one-long`), in no order. Biases and initial states given, I = H.
+- In bfloat16 classes arrays are bfloat16 in and out for fusedrnn and `pytorch`; the others as their
+  users run them: autocast, OpenVINO's precision hint.
 - `pytorch` is eager torch.nn as it comes (an LSTM computes through oneDNN; for a step the cells);
   `-native` without oneDNN, `-autocast` with float32 parameters, `-layer` the layers with T = 1,
-  `-frozen` traced and frozen, `-compile` by inductor. ONNX Runtime and OpenVINO run one operator
-  with bound memory; JAX is a jitted `lax.scan` in a process of its own, tied to as many CPUs as
-  threads; NumPy is a loop over time.
+  `-frozen` traced and frozen, `-compile` by inductor. ONNX Runtime and OpenVINO run one operator a
+  layer with bound memory; JAX is a jitted `lax.scan` in a process of its own, tied to as many CPUs
+  as threads; NumPy is a loop over time.
+- Everyone gets a batch with lengths as a padded one and gives y padded with zeros: PyTorch through
+  a PackedSequence (packing and padding are timed), ONNX Runtime with sequence_lens, OpenVINO with
+  sequence_lengths, JAX by a masked scan, fusedrnn with `lengths`. None is 0, which PyTorch refuses.
+- Memory is what a process holds at most in a training step, beyond what it held before: results,
+  what backward needs, gradients, scratch; not the weights, x and dy. A process of its own for each
+  peer and shape, which has taken a step of two time steps before, and JAX compiled.
 - A step feeds its state back, on one thread or two; p50 and p99 are over all timed calls, the
   clock's own {overhead} included.
 """
@@ -108,21 +117,51 @@ def report(
     """The page as Markdown; runs by the names of their files, `images` in plots/ beside it."""
     overheads = [run.machine.get("timer_overhead_s", 0.0) for run in runs.values()]
     overhead = f"{max(overheads) * 1e9:.0f} ns" if any(overheads) else "time"
-    parts = [HEAD.format(noisy=NOISY, overhead=overhead)]
+    parts = [HEAD.format(noisy=NOISY, overhead=overhead), *_side_by_side(runs)]
     for name, run in runs.items():
         groups, limits = tables(run.rows), ceilings(run)
         parts += [f"## {name}\n", _machine(run), *_overview(groups), *_probes(run)]
         parts += [f"![{path.stem}](plots/{path.name})\n" for path in (images or {}).get(name, [])]
-        parts += [_section(table, limits) for table in groups]
+        parts += [_section(run, table, limits) for table in groups]
     parts.append(gpu_report.section(gpu_runs or {}, images))
     return "\n".join(parts)
+
+
+def _side_by_side(runs: dict[str, Run]) -> list[str]:
+    """The classes' summaries of every machine."""
+    found = {
+        f"{machine.name(run.machine)}, {run.machine.get('cores')} cores": {
+            s.name: f"{digits(s.mean)} ({digits(s.lowest)})"
+            for s in class_summaries(tables(run.rows))
+        }
+        for run in runs.values()
+    }
+    classes = dict.fromkeys(name for means in found.values() for name in means)
+    if not classes:
+        return []
+    lines = [[name, *(means.get(name, "-") for means in found.values())] for name in classes]
+    text = "## All CPUs\n\nGeometric mean of best peer/ours, and the lowest in brackets.\n\n"
+    return [text + _grid(["class", *found], lines)]
+
+
+def _caption(run: Run, table: Table) -> str:
+    """The CPU of a table, and when and under what load it was measured."""
+    dates = sorted({row.date[:10] for row in table.rows if row.date} or {run.created[:10]})
+    loads = sorted(row.load for row in table.rows if row.load is not None)
+    loads = loads or [load for load in [run.machine.get("load_before")] if load is not None]
+    when, load = (
+        " to ".join(dict.fromkeys(map(str, (span[0], span[-1])))) if span else "unknown"
+        for span in (dates, loads)
+    )
+    cpu = f"{machine.name(run.machine)}, {run.machine.get('cores')} cores"
+    return f"{cpu}; measured {when}, load average {load}"
 
 
 def _machine(run: Run) -> str:
     facts = run.machine
     ours = run.peers.get(OURS, {})
     lines = {
-        "CPU": f"{facts.get('cpu')}, {facts.get('cores')} cores used, caches "
+        "CPU": f"{machine.name(facts)}, {facts.get('cores')} cores used, caches "
         + ", ".join(f"{level} {size}" for level, size in facts.get("caches", {}).items()),
         "Instruction sets": f"{', '.join(facts.get('instruction_sets', []))}"
         + (f"; fusedrnn used {ours['isa']}" if "isa" in ours else ""),
@@ -145,11 +184,14 @@ def _machine(run: Run) -> str:
 
 
 def _versions(run: Run) -> str:
-    """Each library once, though it may run in several ways."""
-    versions: dict[str, str] = {}
+    """Each library once, though it may run in several ways; all of its versions in the rows."""
+    versions: dict[str, dict[str, None]] = {}
     for peer, facts in run.peers.items():
-        versions.setdefault(library(peer), facts["version"])
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+        versions.setdefault(library(peer), {})
+        known = {row.version: None for row in run.rows if row.peer == peer and row.version}
+        known |= {facts["version"]: None} if any(not row.version for row in run.rows) else {}
+        versions[library(peer)] |= known or {facts["version"]: None}
+    return ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())
 
 
 def _errors(run: Run, dtype: str) -> str:
@@ -200,28 +242,32 @@ def _probes(run: Run) -> list[str]:
     return [_grid(["probes: threads", *texts], lines)]
 
 
-def _section(table: Table, limits: dict[int, Ceilings]) -> str:
+def _section(run: Run, table: Table, limits: dict[int, Ceilings]) -> str:
     peers, others = [*table.ways, *table.others], table.others
     compared = bool(table.ways and others)
-    step = table.scenario == "step"
-    head = ["cell T, B, H", *(f"{peer} ms" for peer in peers)]
+    step, memory = table.scenario == "step", table.scenario == "memory"
+    unit = "MB" if memory else "ms"
+    head = ["cell T, B, H", *(f"{peer} {unit}" for peer in peers)]
     head += ["best peer", "best/ours"] if compared else []
     head += ["ours p50 / p99 µs", "best peer p50 / p99 µs"] if compared and step else []
-    head += [f"{OURS} GFLOP/s", "share of ceiling"]
+    head += [] if memory else [f"{OURS} GFLOP/s", "share of ceiling"]
     lines = []
     for shape in table.shapes:
         row, best = table.ours(shape), table.best(shape)
-        line = [shape.label, *(milliseconds(table.row(shape, peer)) for peer in peers)]
+        line = [shape.label, *(amount(table.row(shape, peer)) for peer in peers)]
         if compared:
             line += [best.peer if best else "-", digits(table.best_ratios().get(shape))]
         if compared and step:
             line += [_percentiles(row), _percentiles(best)]
-        lines.append([*line, digits(row.gflops if row else None), share_text(row, limits)])
+        if not memory:
+            line += [digits(row.gflops if row else None), share_text(row, limits)]
+        lines.append(line)
     if compared:
         mean = digits(geometric_mean(table.best_ratios().values()))
         line = ["geometric mean", *[""] * len(peers), "", mean]
         lines.append(line + [""] * (len(head) - len(line)))
-    text = f"### {_capital(table.title)}\n\n{_capital(SCENARIOS[table.scenario])}.\n\n"
+    text = f"### {_capital(table.title)}\n\n{_capital(SCENARIOS[table.scenario])}.\n"
+    text += f"{_caption(run, table)}.\n\n"
     text += _grid(head, lines)
     if table.extras:
         text += "\n" + _grid(*_extras(table, limits))
@@ -232,16 +278,16 @@ def _section(table: Table, limits: dict[int, Ceilings]) -> str:
 
 def _extras(table: Table, limits: dict[int, Ceilings]) -> tuple[list[str], list[list[str]]]:
     """Variants of ours beside ours: compared with nobody, because their precision is another."""
-    names = [OURS, *table.extras]
+    names, memory = [OURS, *table.extras], table.scenario == "memory"
     head = ["cell T, B, H"]
     for name in names:
-        head += [f"{name} ms", "share of ceiling"]
+        head += [f"{name} MB"] if memory else [f"{name} ms", "share of ceiling"]
     lines = []
     for shape in table.shapes:
         line = [shape.label]
         for name in names:
             row = table.row(shape, name)
-            line += [milliseconds(row), share_text(row, limits)]
+            line += [amount(row)] if memory else [amount(row), share_text(row, limits)]
         lines.append(line)
     return head, lines
 

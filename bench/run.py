@@ -29,10 +29,10 @@ from bench.scenarios import (
     scenario_shapes,
 )
 from bench.summary import (
+    amount,
     ceilings,
     class_summaries,
     digits,
-    milliseconds,
     share_text,
     tables,
 )
@@ -104,14 +104,25 @@ def _measure(
     started = time.monotonic()
     said: set[tuple[str, str]] = set()
     for name in options.classes:
-        scenario, dtype = CLASSES[name]
-        shapes = [s for s in parse_shapes(options.shapes) if s.cell in options.cells]
+        scenario, dtype = CLASSES[name].case
+        words = options.shapes or [*CLASSES[name].shapes]
+        shapes = [s for s in parse_shapes(words) if s.cell in options.cells]
+        unit = "MB" if scenario == "memory" else "ms"
         print(f"\n{name}: {SCENARIOS[scenario]}, {dtype}")
         print(
-            _line("cell T, B, H", ["threads", f"{OURS} ms", "best peer ms", "ratio", "of ceiling"])
+            _line(
+                "cell T, B, H",
+                ["threads", f"{OURS} {unit}", f"best peer {unit}", "ratio", "of ceiling"],
+            )
         )
         for shape in scenario_shapes(scenario, shapes):
-            for threads in options.threads:
+            # Bytes hardly depend on threads.
+            for threads in options.threads[:1] if scenario == "memory" else options.threads:
+                if options.missing and before and before.holds(scenario, dtype, threads, shape):
+                    continue
+                if time.monotonic() - started > 60 * options.time_limit:
+                    print(f"the time limit is over: {shape} and what follows did not run")
+                    return run, saved
                 rows = harness.run_case(scenario, shape, threads, dtype)
                 run = replace(run, rows=(*run.rows, *rows))
                 saved = before.merged(run) if before else run
@@ -157,10 +168,10 @@ def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[st
     shape = rows[0].shape
     ours, best = table.ours(shape), table.best(shape)
     ratio = table.ratio(shape, best.peer) if best else None
-    theirs = f"{milliseconds(best)} {best.peer}" if best else "-"
+    theirs = f"{amount(best)} {best.peer}" if best else "-"
     cells = [
         str(table.threads),
-        milliseconds(ours),
+        amount(ours),
         theirs,
         digits(ratio),
         share_text(ours, limits),
@@ -168,7 +179,7 @@ def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[st
     print(_line(shape.label, cells), flush=True)
     for name in table.extras:
         row = table.row(shape, name)
-        cells = [str(table.threads), milliseconds(row), "", "", share_text(row, limits)]
+        cells = [str(table.threads), amount(row), "", "", share_text(row, limits)]
         print(_line(f"  {name.removeprefix(OURS + '-')}", cells))
     for row in rows:
         if row.message and (row.peer, row.message) not in said:
@@ -177,10 +188,10 @@ def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[st
 
 
 def _print_classes(run: Run) -> None:
-    print("\nbest peer's time over ours, by class: entries, geometric mean, lowest")
+    print("\nbest peer's time (bytes) over ours, by class: entries, geometric mean, lowest")
     for found in class_summaries(tables(run.rows)):
         print(
-            f"{found.name:<16} {found.entries:>4} {digits(found.mean):>8} {digits(found.lowest):>8}"
+            f"{found.name:<24} {found.entries:>4} {digits(found.mean):>8} {digits(found.lowest):>8}"
             f"  {found.where}, {found.peer}"
         )
 
@@ -188,7 +199,7 @@ def _print_classes(run: Run) -> None:
 def _line(head: str, cells: list[str]) -> str:
     widths = (8, 14, 26, 8, 18)
     text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-    return f"{head:<20}{text}"
+    return f"{head:<40}{text}"
 
 
 def _load(names: list[str], *, isolate: bool) -> tuple[list[Peer], dict[str, str]]:
@@ -206,9 +217,9 @@ def _load(names: list[str], *, isolate: bool) -> tuple[list[Peer], dict[str, str
 
 def _print_list() -> None:
     print("classes")
-    for name, (scenario, dtype) in CLASSES.items():
-        print(f"  {name:<22} {SCENARIOS[scenario]}, {dtype}")
-    print("shapes (cell:T,B,H)")
+    for name, found in CLASSES.items():
+        print(f"  {name:<22} {SCENARIOS[found.scenario]}, {found.dtype}; {', '.join(found.shapes)}")
+    print("shapes (cell:T,B,H[,layers=N][,bidirectional][,lengths=NAME])")
     for name, shapes in SHAPE_SETS.items():
         print(f"  {name:<22} {' '.join(map(str, shapes))}")
     print("peers")
@@ -239,9 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         "--shapes",
         nargs="+",
         type=_shape_word,
-        default=["table"],
         metavar="SHAPE",
-        help=f"sets ({', '.join(SHAPE_SETS)}) and shapes cell:T,B,H such as lstm:64,16,256",
+        help=f"sets ({', '.join(SHAPE_SETS)}) and shapes such as lstm:64,16,256 or"
+        " gru:64,16,256,layers=2,bidirectional,lengths=random; default the sets of each class",
     )
     add(
         "--rounds",
@@ -263,6 +274,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="where the results go, after every case; default bench/results/CPU-CORES.json",
     )
+    add(
+        "--time-limit",
+        type=_positive(float),
+        default=1e9,
+        metavar="MIN",
+        help="begin no case after so many minutes",
+    )
+    add("--missing", action="store_true", help="with --merge, run what the file lacks")
     add("--merge", action="store_true", help="keep the cases of that file that do not run now")
     add("--isolate", action="store_true", help="every peer in a process of its own")
     add("--no-probes", dest="probes", action="store_false", help="measure no ceilings")
@@ -311,9 +330,12 @@ def _shape_word(text: str) -> str:
 
 
 def _slug(facts: dict[str, object]) -> str:
-    """A file name of the CPU and its cores."""
-    text = f"{facts['cpu']} {facts['cores']} cores"
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    """A file name of the CPU, without its vendor, and its cores."""
+    text = (
+        f"{machine.name(facts)} {facts['cores']} core{'s' if facts['cores'] != 1 else ''}".lower()
+    )
+    text = re.sub(r"\((r|tm)\)|\b(amd|intel|cpu|processor)\b", " ", text)
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -324,9 +346,9 @@ def _command(options: argparse.Namespace) -> str:
         if chosen != [*known]:
             words.append(f"--{name} {','.join(chosen)}")
     words.append(f"--threads {','.join(map(str, options.threads))}")
-    words.append(f"--shapes {' '.join(options.shapes)}")
+    words += [f"--shapes {' '.join(options.shapes)}"] if options.shapes else []
     words.append(f"--rounds {options.rounds} --min-time {options.min_time}")
-    words += [f"--{name}" for name in ("merge", "isolate") if getattr(options, name)]
+    words += [f"--{name}" for name in ("merge", "missing", "isolate") if getattr(options, name)]
     return " ".join(words)
 
 

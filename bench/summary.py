@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from .limits import Bound, Ceilings, bound
 from .machine import cache_bytes
 from .peers import OURS, PEERS, is_extra, library
 from .records import Row, Run
-from .scenarios import CLASSES, Shape
+from .scenarios import CLASSES, KINDS, Shape
 
 # Times with more noise than this (`Row.noise`) are marked in tables.
 NOISY = 0.25
@@ -19,17 +20,19 @@ NOISY = 0.25
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one scenario, dtype and number of threads."""
+    """The rows of one scenario, dtype, number of threads and kind of shape (`Shape.kind`)."""
 
     scenario: str
     dtype: str
     threads: int
+    kind: str
     rows: tuple[Row, ...]
 
     @property
     def title(self) -> str:
         plural = "" if self.threads == 1 else "s"
-        return f"{self.scenario}, {self.dtype}, {self.threads} thread{plural}"
+        kind = f"{self.kind}, " if self.kind else ""
+        return f"{self.scenario}, {kind}{self.dtype}, {self.threads} thread{plural}"
 
     @property
     def shapes(self) -> list[Shape]:
@@ -70,15 +73,15 @@ class Table:
 
     def _fastest(self, shape: Shape, peers: list[str]) -> Row | None:
         rows = (self.row(shape, peer) for peer in peers)
-        timed = [(row.median, row) for row in rows if row is not None and row.median]
+        timed = [(row.cost, row) for row in rows if row is not None and row.cost]
         return min(timed, key=lambda pair: pair[0])[1] if timed else None
 
     def ratio(self, shape: Shape, peer: str) -> float | None:
-        """The peer's time over ours: above 1 ours is faster. None where either has no time."""
+        """The peer's time, or bytes, over ours: above 1 ours needs less; None if one lacks."""
         ours, theirs = self.ours(shape), self.row(shape, peer)
-        if ours is None or theirs is None or not ours.median or not theirs.median:
+        if ours is None or theirs is None or not ours.cost or not theirs.cost:
             return None
-        return theirs.median / ours.median
+        return theirs.cost / ours.cost
 
     def ratios(self, peer: str) -> dict[Shape, float]:
         found = ((shape, self.ratio(shape, peer)) for shape in self.shapes)
@@ -96,21 +99,24 @@ class Table:
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
-    """Rows by scenario, dtype and threads, in the order of the classes, then of the first row."""
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+    """Rows by their `case`, in the order of classes, kinds, then of the first row."""
+    groups: dict[tuple[str, str, int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.case, []).append(row)
-    order = list(CLASSES.values())
-    known = sorted(
-        groups.items(),
-        key=lambda item: order.index(item[0][:2]) if item[0][:2] in order else len(order),
-    )
+    order = [found.case for found in CLASSES.values()]
+
+    def place(item: tuple[tuple[str, str, int, str], list[Row]]) -> tuple[int, int]:
+        scenario, dtype, _, kind = item[0]
+        case = (scenario, dtype)
+        return order.index(case) if case in order else len(order), KINDS.index(kind)
+
+    known = sorted(groups.items(), key=place)
     return [Table(*case, tuple(members)) for case, members in known]
 
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """Best peer's time over ours in one class, over all its shapes and numbers of threads."""
+    """Best peer's time over ours in one class and kind, over all shapes and numbers of threads."""
 
     name: str
     entries: int
@@ -121,14 +127,14 @@ class ClassSummary:
 
 
 def class_summaries(groups: Iterable[Table]) -> list[ClassSummary]:
-    """One for each class that has a ratio."""
+    """One for each class and kind of shape that has a ratio."""
     groups = list(groups)
     summaries = []
-    for name, case in CLASSES.items():
+    for (name, found), kind in itertools.product(CLASSES.items(), KINDS):
         entries = [
             (ratio, table, shape)
             for table in groups
-            if (table.scenario, table.dtype) == case
+            if (table.scenario, table.dtype) == found.case and table.kind == kind
             for shape, ratio in table.best_ratios().items()
         ]
         if not entries:
@@ -137,7 +143,7 @@ def class_summaries(groups: Iterable[Table]) -> list[ClassSummary]:
         best = table.best(shape)
         summaries.append(
             ClassSummary(
-                name,
+                f"{name}, {kind}" if kind else name,
                 len(entries),
                 statistics.geometric_mean(entry[0] for entry in entries),
                 lowest,
@@ -178,6 +184,13 @@ def geometric_mean(values: Iterable[float]) -> float | None:
     """None for no values."""
     values = list(values)
     return statistics.geometric_mean(values) if values else None
+
+
+def amount(row: Row | None) -> str:
+    """What a table's cell holds: `milliseconds`, of the memory scenario MB (10^6 bytes)."""
+    if row is not None and row.peak is not None:
+        return digits(row.peak / 1e6)
+    return milliseconds(row)
 
 
 def milliseconds(row: Row | None) -> str:

@@ -12,8 +12,10 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from . import machine
 from .peers.base import Job, Peer, UnavailableError
 from .scenarios import Array, Problem, Shape, random_problem
 from .timing import samples
@@ -52,6 +54,14 @@ class WorkerPeer(Peer):
             lambda _: self._collected(),
             lambda calls: list(self._request("sample", calls)),
         )
+
+    def peak(self, problem: Problem) -> tuple[int, dict[str, Array]]:
+        """Bytes that a training step holds at most beyond its inputs, and the step's results.
+
+        Of a process that has taken one other step, of at most two time steps.
+        """
+        found = int(self._request("peak", problem.shape, problem.dtype, problem.seed))
+        return found, self._collected()
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -168,6 +178,18 @@ class _Served:
         self._job = self._result = None  # the memory of the case before
         problem = random_problem(shape, seed=seed, dtype=dtype)
         self._job = self._made().prepare(scenario, problem)
+
+    def peak(self, shape: Shape, dtype: str, seed: int) -> int:
+        # What a library loads and starts once is not a step's.
+        self.prepare("memory", replace(shape, steps=min(shape.steps, 2)), dtype, seed)
+        self.run()
+        self.prepare("memory", shape, dtype, seed)
+        try:
+            before = machine.start_peak()
+        except OSError as why:
+            raise UnavailableError(f"no peak of memory without Linux's /proc ({why})") from why
+        self.run()
+        return machine.held_bytes(peak=True) - before
 
     def _prepared(self) -> Job:
         if self._job is None:

@@ -189,12 +189,25 @@ def test_problem_is_of_its_precision_and_seed() -> None:
 def test_reference_agrees_with_numpy(cell: str) -> None:
     case = Case("training", "float32", Shape(cell, 5, 3, 8))
     problem = random_problem(case, "cpu")
-    arrays = {name: tensor.numpy() for name, tensor in problem.tensors.items()}
+    short = dict(zip(("w_ih", "w_hh", "b_ih", "b_hh"), cpu_scenarios.PARAMETERS, strict=True))
+    states = ("h0", "c0", "dh_n", "dc_n", "h_n", "c_n", "dh0", "dc0")
+
+    def as_on_the_cpu(arrays: dict[str, Any]) -> dict[str, Any]:
+        """Parameters under the layers' names, states with their axis of layers."""
+        named = {}
+        for name, array in arrays.items():
+            weight = name.removeprefix("d")
+            d = name.removesuffix(weight)
+            longer = f"{d}{short[weight]}_l0" if weight in short else name
+            named[longer] = array.numpy()[None] if name in states else array.numpy()
+        return named
+
+    arrays = as_on_the_cpu(problem.tensors)
     expected = numpy_reference("training", cpu_scenarios.Problem(case.shape, arrays))
-    actual = reference(problem)
+    actual = as_on_the_cpu(reference(problem))
     assert actual.keys() == expected.keys()
     for name, exact in expected.items():
-        np.testing.assert_allclose(actual[name].numpy(), exact, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(actual[name], exact, rtol=1e-10, atol=1e-10)
 
 
 def test_verify_names_what_is_wrong() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import plots, report, run
+from bench import machine, plots, report, run
 from bench.peers import OURS, UnavailableError
 from bench.records import Row, load_runs
 from bench.scenarios import (
@@ -75,13 +75,75 @@ def test_merge_replaces_whole_cases() -> None:
         rows=(*again, fresh),
     )
     merged = before.merged(later)
-    assert merged.rows == (*before.rows[2:], *again, fresh)
+    marks = {"date": before.created, "load": 0.1}
+    kept = [replace(r, **marks, version=before.peers[r.peer]["version"]) for r in before.rows[2:]]
+    assert merged.rows == (*kept, *again, fresh)
+    assert later.merged(replace(later, rows=())).merged(later).rows == later.merged(later).rows
     assert merged.commands == (*before.commands, *later.commands)
     assert merged.skipped == {"jax": "jax is not installed"}  # numpy has come
     assert set(merged.peers) == {"fusedrnn", "pytorch", "numpy"}
     assert merged.gemm_gflops == {1: 100.0, 2: 180.0}
     assert merged.probes == {1: {"fma_gflops": 90.0, "l1_gbs": 310.0}}
     assert merged.machine["load_before"] == 0.5
+
+
+def test_tables_say_the_cpu_and_when() -> None:
+    assert ", 2 threads" not in (text := report.report({"a": sample_run()}))
+    cpu = f"{machine.name(sample_run().machine)}, {machine.cores()} cores"
+    assert f"\n{cpu}; measured 2026-11-21, load average 0.1.\n" in text
+    dates = [("2026-11-30T10:00+00:00", 0.5), ("2026-12-01T10:00+00:00", 0.2)] * 2
+    rows = [
+        replace(row, date=date, load=load, version=f"{number % 2}")
+        for number, (row, (date, load)) in enumerate(zip(sample_run().rows, dates, strict=True))
+    ]
+    text = report.report({"a": replace(sample_run(), rows=tuple(rows))})
+    assert "; measured 2026-11-30 to 2026-12-01, load average 0.2 to 0.5.\n" in text
+    assert "fusedrnn 0, pytorch 1\n" in text
+    rows[2] = replace(rows[2], version="2")
+    assert "fusedrnn 0 and 2," in report.report({"a": replace(sample_run(), rows=tuple(rows))})
+
+
+def test_cpus_stand_side_by_side() -> None:
+    run = sample_run()
+    facts = {"vendor_id": "AuthenticAMD", "cpu family": "25", "model": "1"}
+    other = replace(
+        run,
+        machine=run.machine | {"cpu": "AMD EPYC", "family": facts, "cores": 8},
+        rows=run.rows[:0],
+    )
+    text = report.report({"a": run, "b": other})
+    here = f"{machine.name(run.machine)}, {machine.cores()} cores"
+    assert f"| class | {here} | AMD EPYC Milan, 8 cores |" in text
+    assert "| training-f32 | 4.00 (4.00) | - |" in text
+
+
+def test_kinds_and_memory_have_tables_of_their_own() -> None:
+    network = replace(TINY, layers=2)
+    rows = [
+        *sample_run().rows[:2],
+        Row("training", network, "float32", 1, OURS, "ok", "", 1e-7, (0.001,), 0.001, 5),
+        Row("training", network, "float32", 1, "pytorch", "ok", "", 1e-7, (0.002,), 0.002, 5),
+        Row("memory", network, "float32", 1, OURS, "ok", peak=2_000_000),
+        Row("memory", network, "float32", 1, "fusedrnn-lean", "ok", peak=500_000),
+        Row("memory", TINY, "float32", 1, OURS, "ok", peak=1_000_000),
+        Row("memory", network, "float32", 1, "pytorch", "ok", peak=3_000_000),
+        Row("memory", network, "float32", 1, "openvino", "unsupported", "has no training"),
+    ]
+    found = tables(rows)
+    assert [table.title for table in found] == [
+        "training, float32, 1 thread",
+        "training, networks, float32, 1 thread",
+        "memory, float32, 1 thread",
+    ]
+    assert [(s.name, s.entries, s.mean) for s in class_summaries(found)] == [
+        ("training-f32", 1, pytest.approx(4)),
+        ("training-f32, networks", 1, pytest.approx(2)),
+        ("memory", 1, pytest.approx(1.5)),
+    ]
+    text = report.report({"a": replace(sample_run(), rows=tuple(rows))})
+    assert "| cell T, B, H | fusedrnn MB | pytorch MB | best peer | best/ours |\n" in text
+    assert "| LSTM 2, 2, 3, 2 layers | 2.00 | 3.00 | pytorch | 1.50 |" in text
+    assert "| LSTM 2, 2, 3, 2 layers | 2.00 | 0.500 |" in text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bench.peers import PEERS, Peer, UnavailableError
 from bench.records import Row, load_runs
 from bench.scenarios import (
     CLASSES,
+    SHAPE_SETS,
     Shape,
 )
 from bench_support import FakeClock, FakePeer
@@ -34,7 +35,7 @@ def test_run_writes_what_report_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "GRU 3, 2, 4" not in text
     (result,) = load_runs([out])
     cases = {(row.scenario, row.dtype) for row in result.rows}
-    assert cases == set(CLASSES.values())
+    assert cases == {found.case for found in CLASSES.values()}
     assert {row.status for row in result.rows if row.dtype == "float32"} == {"ok"}
     assert result.commands[0].startswith("python bench/run.py --peers fusedrnn --cells rnn ")
     assert not list(out.parent.glob("*.partial"))
@@ -56,6 +57,22 @@ def test_runs_in_parts_make_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     out.write_text("{}")
     assert run.main(words) == 2
     assert "not a result file" in capsys.readouterr().err
+
+
+def test_a_run_ends_in_time_and_goes_on_with_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "parts.json"
+    words = f"{QUICK} --out {out} --shapes rnn:2,1,4 gru:2,1,4 --classes step,inference-f32"
+    assert run.main([*words.split(), "--cells", "gru"]) == 0
+    (first,) = load_runs([out])
+    assert run.main([*words.split(), "--merge", "--missing", "--time-limit", "1e-9"]) == 0
+    assert "the time limit is over: rnn:1,1,4 and what follows" in capsys.readouterr().out
+    assert load_runs([out])[0].rows == first.rows
+    assert run.main([*words.split(), "--merge", "--missing"]) == 0
+    rows = load_runs([out])[0].rows
+    assert rows[:2] == first.rows
+    assert [row.shape.cell for row in rows] == ["gru", "gru", "rnn", "rnn"]
 
 
 def test_an_interrupted_run_keeps_its_cases(
@@ -112,7 +129,47 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 def test_default_file_is_named_after_the_machine() -> None:
-    assert run._slug({"cpu": "AMD EPYC 9B45 (tm)", "cores": 2}) == "amd-epyc-9b45-tm-2-cores"
+    assert run._slug({"cpu": "AMD EPYC 9B45 (tm)", "cores": 1}) == "epyc-9b45-1-core"
+    assert run._slug({"cpu": "Intel(R) Xeon(R) Processor", "cores": 2}) == "xeon-2-cores"
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "cpu", "expected"),
+    [
+        ("25", "1", "AMD EPYC", "AMD EPYC Milan"),
+        ("25", "17", "AMD EPYC", "AMD EPYC Genoa"),
+        ("26", "2", "AMD EPYC", "AMD EPYC Turin"),
+        ("26", "68", "AMD Ryzen 9", "AMD Ryzen 9"),
+        ("99", "2", "AMD EPYC", "AMD EPYC"),
+    ],
+)
+def test_generations_of_one_name_are_told_apart(
+    family: str, model: str, cpu: str, expected: str
+) -> None:
+    facts = {"vendor_id": "AuthenticAMD", "cpu family": family, "model": model}
+    assert machine.name({"cpu": cpu, "family": facts}) == expected
+    assert machine.name({"cpu": cpu}) == cpu
+
+
+def test_classes_have_shapes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, Shape, int]] = []
+
+    def record(self: Harness, scenario: str, shape: Shape, threads: int, dtype: str) -> list[Row]:
+        seen.append((scenario, shape, threads))
+        return [Row(scenario, shape, dtype, threads, "fusedrnn", "failed", "not run")]
+
+    monkeypatch.setattr(Harness, "run_case", record)
+    words = f"{QUICK} --cells lstm --out {tmp_path / 'a.json'}".replace(
+        "1 --rounds", "1,1 --rounds"
+    )
+    assert run.main([*words.split(), "--classes", "inference-bf16,memory"]) == 1
+    of = {name: [s for s in SHAPE_SETS[name] if s.cell == "lstm"] for name in SHAPE_SETS}
+    expected = [s for name in ("table", "networks", "lengths") for s in of[name]]
+    assert [s for scenario, s, _ in seen if scenario == "inference"] == [
+        s for s in expected for _ in range(2)
+    ]
+    # Of memory one number of threads.
+    assert [s for scenario, s, _ in seen if scenario == "memory"] == of["memory"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -35,11 +35,11 @@ from bench_support import TINY, FakeClock, FakePeer, run_fakes
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda r: r["dw_hh"].__imul__(1.0001), "dw_hh: relative error"),
+        (lambda r: r["dweight_hh_l0"].__imul__(1.0001), "dweight_hh_l0: relative error"),
         (lambda r: r["y"].__setitem__((0, 0, 0), np.nan), "y: relative error nan"),
         (lambda r: r.update(dx=np.zeros((2, 2, 4), "float32")), r"dx: expected \(2, 2, 3\)"),
         (lambda r: r.update(y=r["y"].astype("float64")), "y: expected .* of float32, got .*64"),
-        (lambda r: r.pop("dc0"), "expected c_n, db_hh, .*, got"),
+        (lambda r: r.pop("dc0"), "expected c_n, dbias_hh_l0, .*, got"),
         (lambda r: r.update(more=r["y"]), "got .*more"),
     ],
 )
@@ -118,6 +118,35 @@ def test_max_rounds_of_a_peer() -> None:
     peer.max_rounds = 2  # type: ignore[misc]
     (row,) = run_fakes(peer, rounds=5)
     assert len(row.rounds) == 2
+
+
+def test_memory_is_verified_and_not_timed() -> None:
+    class Alone(FakePeer):
+        def peak(self, problem: Problem) -> tuple[int, dict[str, Any]]:
+            job = self.prepare("memory", problem)
+            return 1000, job.collect(job.run())
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    def spoil(result: dict[str, Any]) -> None:
+        result["dx"] *= 2
+
+    clock, closed = FakeClock(), list[str]()
+    peers = [FakePeer(name, clock, [0.01]) for name in ("right", "wrong")]
+    made = {"right": Alone("right", clock, [0.01]), "wrong": Alone("wrong", clock, [0.01], spoil)}
+    harness = Harness(
+        peers, Settings(), clock=clock, sleep=lambda s: None, isolated=cast("Any", made.get)
+    )
+    right, wrong = harness.run_case("memory", TINY, 2, "float32")
+    assert (right.status, right.peak, right.cost, right.median) == ("ok", 1000, 1000, None)
+    assert (wrong.status, wrong.peak) == ("wrong", None)
+    assert "dx: relative error" in wrong.message
+    assert [peer.calls for peer in peers] == [0, 0]
+    assert [peer.threads for peer in made.values()] == [[2], [2]]
+    assert closed == ["right", "wrong"]
+    assert right.version == "1.0"
+    assert right.date
 
 
 def test_a_hopeless_peer_gets_one_round() -> None:

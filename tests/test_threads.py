@@ -39,6 +39,11 @@ SHAPES: list[dict[str, Any]] = [
     {"steps": 12, "batch": 1, "input_size": 40, "hidden_size": 300},
     {"steps": 40, "batch": 21, "input_size": 33, "hidden_size": 130},
 ]
+# Work for 64 threads, by units alone and by both.
+MANY: list[dict[str, Any]] = [
+    {"steps": 20, "batch": 1, "input_size": 32, "hidden_size": 512},
+    {"steps": 6, "batch": 33, "input_size": 17, "hidden_size": 256},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +95,20 @@ def test_any_number_of_threads_gives_the_same_bits(
             got, tape = forward(cell, **problem, **options, reverse=reverse)
             results = [infer(cell, **problem, **options, reverse=reverse), got]
             results.append(backward(cell, tape, **upstream))
+            expected = expected or results
+            for now, before in zip(results, expected, strict=True):
+                same_bits(now, before)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_more_threads_than_cpus_end_with_the_same_bits(cell: str) -> None:
+    for shape in MANY:
+        problem, upstream = problem_of(cell, "float32", **shape, seed=7)
+        expected: list[Any] = []
+        for threads in (1, 16, 64, 2, 64):
+            fr.set_num_threads(threads)
+            got, tape = forward(cell, **problem)
+            results = [infer(cell, **problem), got, backward(cell, tape, **upstream)]
             expected = expected or results
             for now, before in zip(results, expected, strict=True):
                 same_bits(now, before)

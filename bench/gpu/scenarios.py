@@ -58,7 +58,12 @@ class Case:
         for word, known in ((scenario, SCENARIOS), (precision, PRECISIONS)):
             if word not in known:
                 raise ValueError(f"case: expected {', '.join(known)}, got {word!r}")
-        return cls(scenario, precision, Shape.parse(shape), len(words) == 4)
+        sizes = Shape.parse(shape)
+        if sizes.runs > 1 or sizes.lengths:
+            raise ValueError(
+                f"case: expected one layer and one direction, cell:T,B,H, got {text!r}"
+            )
+        return cls(scenario, precision, sizes, len(words) == 4)
 
     @property
     def dtype(self) -> str:

@@ -18,8 +18,8 @@ class Entry:
     """Where a peer is.
 
     `isolated`: it runs in a process of its own, because its settings hold for a whole process.
-    `extra`: a variant of ours in less than the class's precision, shown beside it and compared
-    with nobody; `weight_bytes` are those of one of its stored weights. `scenarios`,
+    `extra`: a variant of ours that gives something up, precision or time, shown beside it and
+    compared with nobody; `weight_bytes` are those of one of its stored weights. `scenarios`,
     `dtypes` and `cells` say what this way to run is about; what its library merely lacks is for
     the peer itself to say, in a word that is kept.
     """
@@ -29,7 +29,7 @@ class Entry:
     isolated: bool = False
     extra: bool = False
     weight_bytes: int | None = None
-    scenarios: tuple[str, ...] = ("inference", "training", "step")
+    scenarios: tuple[str, ...] = ("inference", "training", "step", "memory")
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
 
@@ -41,7 +41,10 @@ _F32, _BF16 = ("float32",), ("bfloat16",)
 PEERS = MappingProxyType(
     {
         "fusedrnn": Entry("fusedrnn_peer", "FusedRnn"),
-        "fusedrnn-functions": Entry("fusedrnn_peer", "Functions", scenarios=("inference",)),
+        "fusedrnn-functions": Entry("fusedrnn_peer", "Functions", scenarios=_SEQUENCES),
+        "fusedrnn-lean": Entry(
+            "fusedrnn_peer", "Lean", extra=True, scenarios=("training", "memory"), dtypes=_F32
+        ),
         "fusedrnn-mixed": Entry("fusedrnn_peer", "Mixed", scenarios=_SEQUENCES, dtypes=_BF16),
         "fusedrnn-bf16-weights": Entry(
             "fusedrnn_peer", "Bf16Weights", extra=True, weight_bytes=2, scenarios=_STEP
@@ -51,7 +54,11 @@ PEERS = MappingProxyType(
         ),
         "pytorch": Entry("pytorch_peer", "PyTorch"),
         "pytorch-native": Entry(
-            "pytorch_peer", "Native", scenarios=_SEQUENCES, dtypes=_F32, cells=("lstm",)
+            "pytorch_peer",
+            "Native",
+            scenarios=(*_SEQUENCES, "memory"),
+            dtypes=_F32,
+            cells=("lstm",),
         ),
         "pytorch-autocast": Entry("pytorch_peer", "Autocast", scenarios=_SEQUENCES, dtypes=_BF16),
         "pytorch-layer": Entry("pytorch_peer", "LayerStep", scenarios=_STEP),

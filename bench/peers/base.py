@@ -22,7 +22,8 @@ class Job:
     `run` is what the clock sees. `collect` turns its result into float32 NumPy arrays under the
     names of `numpy_peer.reference`, for the verification, and is never timed. A job of the step
     scenario keeps its state: each `run` takes the next of the problem's inputs and goes on from
-    the state of the call before, the first one from h0 (c0); its y is [1,B,H].
+    the state of the call before, the first one from h0 (c0); its y is [1,B,H]. One of the memory
+    scenario is a training step.
 
     `sample`, where given, times so many calls itself and returns the seconds of each: for jobs
     that run in another process. `keep` holds what a library was given the bare address of.
@@ -84,4 +85,4 @@ def require(package: str) -> Any:
 def only(scenario: str, *known: str) -> None:
     """Raise UnavailableError unless the scenario is one of `known`."""
     if scenario not in known:
-        raise UnavailableError(f"has no {scenario}")
+        raise UnavailableError(f"has no {'training' if scenario == 'memory' else scenario}")

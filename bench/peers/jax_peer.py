@@ -1,5 +1,7 @@
 """JAX on the CPU: `lax.scan` over the steps, the input projection before it, all under `jit`.
 
+With lengths the scan is masked: where a sequence has ended its state stands still, and y is 0.
+
 XLA's thread pool takes its size from the CPUs that the process may use when it starts, so this
 peer runs in a process of its own, which `bench/worker.py` ties to as many CPUs as threads.
 """
@@ -15,8 +17,6 @@ import numpy as np
 from .. import machine
 from ..scenarios import Array, Problem
 from .base import Job, Peer, require
-
-WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
 
 class Jax(Peer):
@@ -35,16 +35,19 @@ class Jax(Peer):
     def prepare(self, scenario: str, problem: Problem) -> Job:
         dtype = getattr(self._jax.numpy, problem.dtype)
         data = {k: self._jax.numpy.asarray(v, dtype) for k, v in problem.arrays.items()}
-        return {"inference": self._inference, "step": self._step, "training": self._training}[
-            scenario
-        ](problem, data)
+        if scenario == "step":
+            return self._step(problem, data)
+        arguments = [data[name] for name in _names(problem)]
+        if scenario == "inference":
+            return self._job(self._jax.jit(self._forward(problem)), *arguments)
+        training = self._jax.jit(self._training(problem, data))
+        if scenario == "memory":  # what compiling takes is not a step's
+            training = training.lower(*arguments).compile()
+        return self._job(training, *arguments)
 
-    def _inference(self, problem: Problem, data: dict[str, Any]) -> Job:
-        return self._job(self._jax.jit(self._forward(problem)), *_arguments(problem, data))
-
-    def _training(self, problem: Problem, data: dict[str, Any]) -> Job:
+    def _training(self, problem: Problem, data: dict[str, Any]) -> Callable[..., dict[str, Any]]:
         jax, forward = self._jax, self._forward(problem)
-        names = ["dx", *(f"d{w}" for w in WEIGHTS), *(f"d{s}0" for s in problem.states)]
+        names = [f"d{name}" for name in _names(problem)]
         upstream = {"y": data["dy"]} | {f"{s}_n": data[f"d{s}_n"] for s in problem.states}
 
         def loss(*arguments: Any) -> Any:
@@ -53,18 +56,17 @@ class Jax(Peer):
             terms = [(outputs[k] * upstream[k]).sum(dtype="float32") for k in upstream]
             return sum(terms), outputs
 
-        arguments = _arguments(problem, data)
-        graded = jax.value_and_grad(loss, range(len(arguments)), has_aux=True)
+        graded = jax.value_and_grad(loss, range(len(names)), has_aux=True)
 
         def training(*arguments: Any) -> dict[str, Any]:
             (_, outputs), gradients = graded(*arguments)
             return {**outputs, **dict(zip(names, gradients, strict=True))}
 
-        return self._job(jax.jit(training), *arguments)
+        return training
 
     def _step(self, problem: Problem, data: dict[str, Any]) -> Job:
         jax, xs = self._jax, [np.asarray(x)[None] for x in data["x"]]
-        step, weights = jax.jit(self._forward(problem)), [data[name] for name in WEIGHTS]
+        step, weights = jax.jit(self._forward(problem)), [data[n] for n in problem.parameters]
         names = [f"{s}_n" for s in problem.states]
         state = [data[f"{s}0"] for s in problem.states]
         next_x = itertools.cycle(xs).__next__
@@ -82,17 +84,45 @@ class Jax(Peer):
         return Job(lambda: wait(function(*arguments)), _collect)
 
     def _forward(self, problem: Problem) -> Callable[..., dict[str, Any]]:
-        jax, cell, names = self._jax, problem.shape.cell, problem.states
+        """A function of what `_names` says; steps beyond a sequence's end keep its state."""
+        jax, shape = self._jax, problem.shape
+        lengths, where = shape.sequence_lengths, jax.numpy.where
 
-        def forward(
-            x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, *states: Any
-        ) -> dict[str, Any]:
+        def scan(x: Any, weights: tuple[Any, ...], states: tuple[Any, ...], reverse: bool) -> Any:
+            w_ih, w_hh, b_ih, b_hh = weights
+
+            def advance(state: tuple[Any, ...], a: Any) -> tuple[Any, ...]:
+                return _cell(jax, shape.cell, a, state[0] @ w_hh.T + b_hh, state)
+
             def step(state: tuple[Any, ...], a: Any) -> tuple[tuple[Any, ...], Any]:
-                state = _cell(jax, cell, a, state[0] @ w_hh.T + b_hh, state)
+                state = advance(state, a)
                 return state, state[0]
 
-            last, y = jax.lax.scan(step, states, x @ w_ih.T + b_ih)
-            return {"y": y} | {f"{s}_n": v for s, v in zip(names, last, strict=True)}
+            def masked(state: tuple[Any, ...], given: Any) -> tuple[tuple[Any, ...], Any]:
+                a, live = given
+                new = advance(state, a)
+                state = tuple(where(live, n, s) for n, s in zip(new, state, strict=True))
+                return state, where(live, new[0], 0)
+
+            a = x @ w_ih.T + b_ih
+            if lengths is None:
+                return jax.lax.scan(step, states, a, reverse=reverse)
+            live = np.arange(shape.steps)[:, None, None] < lengths[None, :, None]
+            return jax.lax.scan(masked, states, (a, live), reverse=reverse)
+
+        def forward(x: Any, *others: Any) -> dict[str, Any]:
+            weights, states = others[: 4 * shape.runs], others[4 * shape.runs :]
+            lasts, parts = [], []
+            for row, suffix in enumerate(shape.suffixes):
+                own = tuple(state[row] for state in states)
+                last, y = scan(x, weights[4 * row : 4 * row + 4], own, suffix.endswith("_reverse"))
+                lasts.append(last)
+                parts.append(y)
+                if len(parts) == shape.directions:  # the layer is whole
+                    x, parts = jax.numpy.concatenate(parts, axis=2), []
+            stacked = map(jax.numpy.stack, zip(*lasts, strict=True))
+            named = zip(problem.states, stacked, strict=True)
+            return {"y": x} | {f"{s}_n": v for s, v in named}
 
         return forward
 
@@ -112,8 +142,9 @@ def _cell(jax: Any, cell: str, a: Any, u: Any, state: tuple[Any, ...]) -> tuple[
     return sigmoid(o) * tanh(c), c
 
 
-def _arguments(problem: Problem, data: dict[str, Any]) -> list[Any]:
-    return [data[name] for name in ("x", *WEIGHTS, *(f"{s}0" for s in problem.states))]
+def _names(problem: Problem) -> list[str]:
+    """What training differentiates by, and `_forward` takes."""
+    return ["x", *problem.parameters, *(f"{s}0" for s in problem.states)]
 
 
 def _collect(result: dict[str, Any]) -> dict[str, Array]:

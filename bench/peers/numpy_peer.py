@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..scenarios import Array, Problem
+from ..scenarios import PARAMETERS, Array, Problem
 from .base import Job, Peer, UnavailableError, require
 
 
@@ -39,25 +40,70 @@ def _step(cell: str, a: Array, u: Array, h: Array, c: Array | None) -> tuple[Arr
     return o * tanh_c, c_new, i, f, g, o, tanh_c, c
 
 
-def forward(problem: Problem) -> tuple[dict[str, Array], list[tuple[Array, ...]]]:
-    """Outputs y, h_n (lstm: c_n), and each step's gates."""
+@dataclass(frozen=True)
+class _Run:
+    """One layer in one direction, forward: its input, states at the ends, and each step's gates."""
+
+    suffix: str
+    x: Array
+    y: Array
+    last: list[Array]  # h (lstm: and c) after the last step
+    before: Array  # h before each step, [T,B,H]
+    gates: list[tuple[Array, ...]]
+
+
+def _live(problem: Problem) -> Array | None:
+    """Whether each step exists, bool [T,B,1]; None where all do."""
+    lengths = problem.shape.sequence_lengths
+    if lengths is None:
+        return None
+    live: Array = np.arange(problem.shape.steps)[:, None, None] < lengths[None, :, None]
+    return live
+
+
+def _order(suffix: str, steps: int) -> range:
+    return range(steps - 1, -1, -1) if suffix.endswith("_reverse") else range(steps)
+
+
+def _run(problem: Problem, suffix: str, row: int, x: Array, live: Array | None) -> _Run:
+    """Steps that do not exist leave the state as it is and have zeros in y."""
     cell, p = problem.shape.cell, problem.arrays
-    x, w_hh_t, b_hh = p["x"], p["w_hh"].T, p["b_hh"]
-    a = x.reshape(-1, x.shape[2]) @ p["w_ih"].T + p["b_ih"]
+    w_hh_t, b_hh = p["weight_hh" + suffix].T, p["bias_hh" + suffix]
+    a = x.reshape(-1, x.shape[2]) @ p["weight_ih" + suffix].T + p["bias_ih" + suffix]
     a = a.reshape(*x.shape[:2], -1)
-    h, c = p["h0"], p.get("c0")
-    y = np.empty_like(x)
-    gates = []
-    for t in range(x.shape[0]):
-        h, *saved = _step(cell, a[t], h @ w_hh_t + b_hh, h, c)
-        y[t] = h
-        if cell == "lstm":
-            c = saved.pop(0)
-        gates.append(tuple(saved))
-    outputs = {"y": y, "h_n": h}
-    if c is not None:
-        outputs["c_n"] = c
-    return outputs, gates
+    h = p["h0"][row]
+    c = p["c0"][row] if cell == "lstm" else None
+    y = np.empty((*x.shape[:2], problem.shape.hidden), x.dtype)
+    before = np.empty_like(y)
+    gates: list[tuple[Array, ...]] = [()] * len(x)
+    for t in _order(suffix, len(x)):
+        before[t] = h
+        h_new, *saved = _step(cell, a[t], h @ w_hh_t + b_hh, h, c)
+        c_new = saved.pop(0) if cell == "lstm" else None
+        if live is None:
+            y[t] = h = h_new
+            c = c_new
+        else:
+            y[t] = np.where(live[t], h_new, 0)
+            h = np.where(live[t], h_new, h)
+            c = None if c is None or c_new is None else np.where(live[t], c_new, c)
+        gates[t] = tuple(saved)
+    return _Run(suffix, x, y, [h] if c is None else [h, c], before, gates)
+
+
+def forward(problem: Problem) -> tuple[dict[str, Array], list[_Run]]:
+    """Outputs y, h_n (lstm: c_n), and what every run leaves for backward."""
+    y, live = problem.arrays["x"], _live(problem)
+    directions, suffixes = problem.shape.directions, problem.shape.suffixes
+    runs: list[_Run] = []
+    for first in range(0, len(suffixes), directions):
+        layer = [
+            _run(problem, suffixes[row], row, y, live) for row in range(first, first + directions)
+        ]
+        runs += layer
+        y = layer[0].y if directions == 1 else np.concatenate([run.y for run in layer], axis=2)
+    states = zip(problem.states, zip(*(run.last for run in runs), strict=True), strict=True)
+    return {"y": y} | {f"{s}_n": np.stack(rows) for s, rows in states}, runs
 
 
 def _step_backward(
@@ -83,36 +129,63 @@ def _step_backward(
     return da, da, 0.0, dc * f
 
 
-def training(problem: Problem) -> dict[str, Array]:
-    """The outputs and every gradient, by the names of the public API."""
-    cell, p = problem.shape.cell, problem.arrays
-    outputs, gates = forward(problem)
-    x, w_hh = p["x"], p["w_hh"]
+def _run_backward(
+    problem: Problem, run: _Run, row: int, dy: Array, live: Array | None
+) -> dict[str, Array]:
+    """Gradients of the run's input, parameters and states before its first step."""
+    cell, p, x = problem.shape.cell, problem.arrays, run.x
+    w_ih, w_hh = p["weight_ih" + run.suffix], p["weight_hh" + run.suffix]
     shape = (*x.shape[:2], w_hh.shape[0])
     da, du = np.empty(shape, x.dtype), np.empty(shape, x.dtype)
-    dh, dc = p["dh_n"], p.get("dc_n")
-    for t in reversed(range(x.shape[0])):
-        da[t], du[t], bypass, dc = _step_backward(cell, p["dy"][t] + dh, dc, gates[t])
-        dh = du[t] @ w_hh + bypass
+    dh = p["dh_n"][row]
+    dc = p["dc_n"][row] if cell == "lstm" else None
+    for t in reversed(_order(run.suffix, len(x))):
+        above = dy[t] + dh if live is None else np.where(live[t], dy[t] + dh, 0)
+        passed = dc if live is None or dc is None else np.where(live[t], dc, 0)
+        da[t], du[t], bypass, dc_before = _step_backward(cell, above, passed, run.gates[t])
+        dh_before = du[t] @ w_hh + bypass
+        if live is not None:  # gradients of a step that does not exist are 0; the states' pass it
+            dh_before = np.where(live[t], dh_before, dh)
+            if dc is not None and dc_before is not None:
+                dc_before = np.where(live[t], dc_before, dc)
+        dh, dc = dh_before, dc_before
     da, du = da.reshape(-1, shape[2]), du.reshape(-1, shape[2])
-    h_prev = np.concatenate([p["h0"][None], outputs["y"][:-1]]).reshape(-1, w_hh.shape[1])
     grads = {
-        "dx": (da @ p["w_ih"]).reshape(x.shape),
-        "dw_ih": da.T @ x.reshape(-1, x.shape[2]),
-        "dw_hh": du.T @ h_prev,
-        "db_ih": da.sum(axis=0),
-        "db_hh": du.sum(axis=0),
-        "dh0": dh,
+        "x": (da @ w_ih).reshape(x.shape),
+        "weight_ih": da.T @ x.reshape(-1, x.shape[2]),
+        "weight_hh": du.T @ run.before.reshape(-1, w_hh.shape[1]),
+        "bias_ih": da.sum(axis=0),
+        "bias_hh": du.sum(axis=0),
+        "h0": dh,
     }
-    if dc is not None:
-        grads["dc0"] = dc
-    return outputs | grads
+    return grads if dc is None else grads | {"c0": dc}
+
+
+def training(problem: Problem) -> dict[str, Array]:
+    """The outputs and every gradient, by the names of the public API behind a `d`."""
+    outputs, runs = forward(problem)
+    dy, live, directions = problem.arrays["dy"], _live(problem), problem.shape.directions
+    starts: list[dict[str, Array]] = [{}] * len(runs)
+    grads: dict[str, Array] = {}
+    for last in range(len(runs) - 1, -1, -directions):
+        rows = range(last - directions + 1, last + 1)
+        parts = np.split(dy, directions, axis=2)
+        for row, part in zip(rows, parts, strict=True):
+            starts[row] = found = _run_backward(problem, runs[row], row, part, live)
+            grads |= {f"d{name}{runs[row].suffix}": found[name] for name in PARAMETERS}
+        dy = (
+            np.sum([starts[row]["x"] for row in rows], axis=0)
+            if directions > 1
+            else (starts[last]["x"])
+        )
+    states = {f"d{s}0": np.stack([start[f"{s}0"] for start in starts]) for s in problem.states}
+    return outputs | {"dx": dy} | grads | states
 
 
 def reference(scenario: str, problem: Problem) -> dict[str, Array]:
     """What the scenario must return, computed in float64 from the problem's own values."""
     exact = problem.astype("float64")
-    return training(exact) if scenario == "training" else forward(exact)[0]
+    return training(exact) if scenario in ("training", "memory") else forward(exact)[0]
 
 
 class NumPy(Peer):
@@ -143,7 +216,7 @@ class NumPy(Peer):
     def prepare(self, scenario: str, problem: Problem) -> Job:
         if problem.dtype != "float32":
             raise UnavailableError(f"has no {problem.dtype}")
-        if scenario == "training":
+        if scenario in ("training", "memory"):
             return Job(lambda: training(problem), lambda result: result)
         if scenario == "step":
             return _stateful(problem)
@@ -156,16 +229,19 @@ class NumPy(Peer):
 def _stateful(problem: Problem) -> Job:
     """One step a call, the state kept."""
     cell, p = problem.shape.cell, problem.arrays
-    w_ih_t, w_hh_t, b_ih, b_hh = p["w_ih"].T, p["w_hh"].T, p["b_ih"], p["b_hh"]
+    w_ih, w_hh, b_ih, b_hh = (p[name] for name in problem.parameters)
+    w_ih_t, w_hh_t = w_ih.T, w_hh.T
     next_x = itertools.cycle(p["x"]).__next__
-    h, c = p["h0"], p.get("c0")
+    h = p["h0"][0]
+    c = p["c0"][0] if cell == "lstm" else None
 
     def run() -> dict[str, Array]:
         nonlocal h, c
         h, *saved = _step(cell, next_x() @ w_ih_t + b_ih, h @ w_hh_t + b_hh, h, c)
-        state = {"h_n": h}
+        state = {"h_n": h[None]}
         if cell == "lstm":
-            c = state["c_n"] = saved[0]
+            c = saved[0]
+            state["c_n"] = c[None]
         return state
 
-    return Job(run, lambda state: {"y": state["h_n"][None], **state})
+    return Job(run, lambda state: {"y": state["h_n"], **state})

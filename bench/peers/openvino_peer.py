@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: a model of one LSTMSequence, GRUSequence or RNNSequence.
+"""OpenVINO on the CPU: a model of LSTMSequence, GRUSequence or RNNSequence, one a layer.
 
 The bfloat16 class is the same float32 model with INFERENCE_PRECISION_HINT bf16, as its users run
 it. Inputs and outputs stay in the request's tensors; for a step two requests take turns, the
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scenarios import Array, Problem
+from ..scenarios import PARAMETERS, Array, Problem
 from .base import Job, Peer, UnavailableError, only, require
 
 # OpenVINO's gate blocks as indices into ours: f i c o of i f g o; z r h of r z n.
@@ -56,8 +56,12 @@ class OpenVino(Peer):
         if scenario == "step":
             return self._step(compiled, problem)
         request = compiled.create_infer_request()
-        for name in ("x", *(f"{s}0" for s in problem.states)):
-            request.set_tensor(name, self._ov.Tensor(problem.arrays[name].copy()))
+        entering = {"x": problem.arrays["x"]}
+        for s in problem.states:
+            rows = np.split(problem.arrays[f"{s}0"], problem.shape.layers)
+            entering |= {f"{s}0_{layer}": row for layer, row in enumerate(rows)}
+        for name, array in entering.items():
+            request.set_tensor(name, self._ov.Tensor(array.copy()))
         return Job(request.infer, lambda _: _outputs(problem, request))
 
     def _step(self, compiled: Any, problem: Problem) -> Job:
@@ -70,8 +74,8 @@ class OpenVino(Peer):
             request = compiled.create_infer_request()
             request.set_tensor("x", x)
             for s, before, after in zip(problem.states, entering, leaving, strict=True):
-                request.set_tensor(f"{s}0", before)
-                request.set_tensor(f"{s}_n", after)
+                request.set_tensor(f"{s}0_0", before)
+                request.set_tensor(f"{s}_n_0", after)
             requests.append(request)
         x_t = x.data
         next_x = itertools.cycle(data["x"]).__next__
@@ -86,35 +90,52 @@ class OpenVino(Peer):
         return Job(run, lambda request: _outputs(problem, request))
 
     def _model(self, problem: Problem, steps: int) -> Any:
-        """x [T,B,I] and states [B,H] in; y [T,B,H] and states [B,H] out."""
-        ops, data, shape = self._ops, problem.arrays, problem.shape
-        cell, batch, hidden = shape.cell, shape.batch, shape.hidden
+        """x [T,B,I] and each layer's states [D,B,H] in; y [T,B,D*H] and states [D,B,H] out."""
+        ops, shape = self._ops, problem.shape
+        batch, hidden, directions = shape.batch, shape.hidden, shape.directions
+        lengths = shape.sequence_lengths
+        lengths = np.full(batch, steps) if lengths is None else lengths
         x = ops.parameter([steps, batch, hidden], np.float32, name="x")
-        states = [ops.parameter([batch, hidden], np.float32, name=f"{s}0") for s in problem.states]
-        arguments = [
-            self._swapped(x, (steps, batch, hidden)),
-            *(self._reshaped(state, (batch, 1, hidden)) for state in states),
-            ops.constant(np.full(batch, steps, np.int32)),
-            *(ops.constant(array) for array in _weights(cell, data, hidden)),
-        ]
-        sequence = {
-            "lstm": lambda: ops.lstm_sequence(*arguments, hidden, "forward"),
-            "gru": lambda: ops.gru_sequence(
-                *arguments, hidden, "forward", linear_before_reset=True
-            ),
-            "rnn": lambda: ops.rnn_sequence(*arguments, hidden, "forward", activations=["tanh"]),
-        }[cell]()
-        y = self._reshaped(sequence.output(0), (batch, steps, hidden))
-        outputs = {"y": self._swapped(y, (batch, steps, hidden))}
-        for index, s in enumerate(problem.states):
-            outputs[f"{s}_n"] = self._reshaped(sequence.output(index + 1), (batch, hidden))
+        parameters, outputs = [x], {}
+        y = self._swapped(x, (steps, batch, hidden))
+        for layer in range(shape.layers):
+            states = [
+                ops.parameter([directions, batch, hidden], np.float32, name=f"{s}0_{layer}")
+                for s in problem.states
+            ]
+            parameters += states
+            arguments = [
+                y,
+                *(self._swapped(state, (directions, batch, hidden)) for state in states),
+                ops.constant(lengths.astype(np.int32)),
+                *(ops.constant(array) for array in _weights(problem, layer)),
+            ]
+            node = self._sequence(shape.cell, arguments, hidden, directions)
+            y = node.output(0)  # [B,D,T,H]
+            if directions > 1:
+                turned = ops.constant(np.array([0, 2, 1, 3], np.int64))
+                y = ops.transpose(y, turned)
+            y = self._reshaped(y, (batch, steps, directions * hidden))
+            for index, s in enumerate(problem.states):
+                last = self._swapped(node.output(index + 1), (batch, directions, hidden))
+                outputs[f"{s}_n_{layer}"] = last
+        outputs["y"] = self._swapped(y, (batch, steps, directions * hidden))
         results = []
-        for name, node in outputs.items():
-            node.output(0).get_tensor().set_names({name})
-            results.append(ops.result(node))
-        for parameter in (x, *states):
+        for name, output in outputs.items():
+            output.output(0).get_tensor().set_names({name})
+            results.append(ops.result(output))
+        for parameter in parameters:
             parameter.output(0).get_tensor().set_names({parameter.get_friendly_name()})
-        return self._ov.Model(results, [x, *states], cell)
+        return self._ov.Model(results, parameters, shape.cell)
+
+    def _sequence(self, cell: str, arguments: list[Any], hidden: int, directions: int) -> Any:
+        """The operator of a layer."""
+        way = "bidirectional" if directions > 1 else "forward"
+        if cell == "lstm":
+            return self._ops.lstm_sequence(*arguments, hidden, way)
+        if cell == "gru":
+            return self._ops.gru_sequence(*arguments, hidden, way, linear_before_reset=True)
+        return self._ops.rnn_sequence(*arguments, hidden, way, activations=["tanh"])
 
     def _reshaped(self, node: Any, shape: tuple[int, ...]) -> Any:
         return self._ops.reshape(node, self._ops.constant(np.array(shape, np.int64)), False)
@@ -126,19 +147,28 @@ class OpenVino(Peer):
         return self._ops.transpose(node, self._ops.constant(np.array([1, 0, 2], np.int64)))
 
 
-def _weights(cell: str, data: dict[str, Array], hidden: int) -> list[Array]:
-    """W, R and B with the gates in OpenVINO's order; its GRU keeps two biases of the new gate."""
-    blocks = np.concatenate([np.arange(hidden) + g * hidden for g in ORDER[cell]])
-    b_ih, b_hh = data["b_ih"][blocks], data["b_hh"][blocks]
-    bias = b_ih + b_hh
-    if cell == "gru":
-        bias = np.concatenate([bias[: 2 * hidden], b_ih[2 * hidden :], b_hh[2 * hidden :]])
-    return [data["w_ih"][blocks][None], data["w_hh"][blocks][None], bias[None]]
+def _weights(problem: Problem, layer: int) -> list[Array]:
+    """W, R and B of each direction; the gates in OpenVINO's order.
+
+    Its GRU keeps two biases of the new gate.
+    """
+    shape, data = problem.shape, problem.arrays
+    hidden, first = shape.hidden, layer * shape.directions
+    blocks = np.concatenate([np.arange(hidden) + g * hidden for g in ORDER[shape.cell]])
+    rows = []
+    for suffix in shape.suffixes[first : first + shape.directions]:
+        w_ih, w_hh, b_ih, b_hh = (data[name + suffix][blocks] for name in PARAMETERS)
+        bias = b_ih + b_hh
+        if shape.cell == "gru":
+            bias = np.concatenate([bias[: 2 * hidden], b_ih[2 * hidden :], b_hh[2 * hidden :]])
+        rows.append((w_ih, w_hh, bias))
+    return [np.stack(arrays) for arrays in zip(*rows, strict=True)]
 
 
 def _outputs(problem: Problem, request: Any) -> dict[str, Array]:
     """Copies, because the next call writes into the same memory."""
-    return {
-        name: request.get_tensor(name).data.copy()
-        for name in ("y", *(f"{s}_n" for s in problem.states))
-    }
+    found = {"y": request.get_tensor("y").data.copy()}
+    for s in problem.states:
+        layers = [f"{s}_n_{layer}" for layer in range(problem.shape.layers)]
+        found[f"{s}_n"] = np.concatenate([request.get_tensor(name).data for name in layers])
+    return found

@@ -34,6 +34,8 @@ class Compiled(PyTorch):
         self._torch._inductor.config.compile_threads = 1
 
     def prepare(self, scenario: str, problem: Problem) -> Job:
+        if problem.shape.lengths:
+            raise UnavailableError("has no PackedSequence: dynamo leaves it to eager PyTorch")
         unrolled = scenario == "training" or problem.shape.cell != "lstm"
         if unrolled and problem.shape.steps > UNROLL_LIMIT:
             raise UnavailableError(

@@ -11,11 +11,17 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..scenarios import Array
+from ..scenarios import Array, Problem
+from .base import Job, UnavailableError
 from .pytorch_peer import PyTorch
 
 
 class Frozen(PyTorch):
+    def prepare(self, scenario: str, problem: Problem) -> Job:
+        if problem.shape.lengths:
+            raise UnavailableError("has no PackedSequence: tracing takes tensors")
+        return super().prepare(scenario, problem)
+
     def _prepared(self, module: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         jit = self._torch.jit
         with self._inference_mode(), warnings.catch_warnings():

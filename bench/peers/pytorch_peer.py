@@ -3,8 +3,9 @@
 In the bfloat16 classes the layer is converted with `module.to(torch.bfloat16)`; `Autocast` keeps
 float32 parameters under `torch.autocast` instead. As they come, LSTM layers compute through oneDNN
 and the others do not; `Native` is the LSTM with oneDNN switched off, faster at some small sizes.
-For a step there are LSTMCell, GRUCell and RNNCell (`PyTorch`), and the layers with T = 1
-(`LayerStep`).
+Batches with lengths go through a PackedSequence, in no order of lengths (`enforce_sorted=False`),
+packing and padding being part of the call. For a step there are LSTMCell, GRUCell and RNNCell
+(`PyTorch`), and the layers with T = 1 (`LayerStep`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import Any
 
 from ..scenarios import Array, Problem
 from .base import Job, Peer, UnavailableError, require
-
-WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
 
 
 class PyTorch(Peer):
@@ -44,14 +43,21 @@ class PyTorch(Peer):
     def prepare(self, scenario: str, problem: Problem) -> Job:
         if self._lacks(scenario, problem):
             raise UnavailableError("has no bfloat16 LSTM on this CPU (oneDNN wants AVX-512)")
-        return {"inference": self._inference, "step": self._step, "training": self._training}[
-            scenario
-        ](problem)
+        return {
+            "inference": self._inference,
+            "step": self._step,
+            "training": self._training,
+            "memory": self._training,
+        }[scenario](problem)
 
     def _lacks(self, scenario: str, problem: Problem) -> bool:
         """Whether the layer would go to oneDNN, which cannot compute it here."""
         layer = problem.shape.cell == "lstm" and problem.dtype == "bfloat16" and scenario != "step"
-        return layer and not self._torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return (
+            layer
+            and not problem.shape.lengths
+            and not self._torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
 
     def matmuls(self, a: Array, b: Array, dtype: str) -> list[Callable[[], Any]]:
         torch = self._torch
@@ -91,13 +97,34 @@ class PyTorch(Peer):
 
     def _module(self, problem: Problem, *, cell: bool = False) -> Any:
         """The layer, or the cell for a single step, with the problem's weights."""
-        name = problem.shape.cell.upper() + ("Cell" if cell else "")
-        suffix = "" if cell else "_l0"
-        data = self._tensors(problem)
-        hidden = problem.shape.hidden
-        module = getattr(self._torch.nn, name)(hidden, hidden, dtype=self._dtype(problem))
-        module.load_state_dict({f"{name}{suffix}": data[ours] for name, ours in WEIGHTS.items()})
-        return module
+        shape, data, dtype = problem.shape, self._tensors(problem), self._dtype(problem)
+        if cell:
+            module = getattr(self._torch.nn, f"{shape.cell.upper()}Cell")
+            made = module(shape.hidden, shape.hidden, dtype=dtype)
+        else:
+            made = getattr(self._torch.nn, shape.cell.upper())(
+                shape.hidden,
+                shape.hidden,
+                shape.layers,
+                bidirectional=shape.directions > 1,
+                dtype=dtype,
+            )
+        names = {n.removesuffix("_l0") if cell else n: n for n in problem.parameters}
+        made.load_state_dict({theirs: data[ours] for theirs, ours in names.items()})
+        return made
+
+    def _of_lengths(self, problem: Problem, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The call with the batch packed before it and y padded behind it, where lengths vary."""
+        if problem.shape.sequence_lengths is None:
+            return call
+        rnn = self._torch.nn.utils.rnn
+        lengths = self._torch.from_numpy(problem.shape.sequence_lengths)
+
+        def packed(x: Any, state: Any) -> Any:
+            y, last = call(rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), state)
+            return rnn.pad_packed_sequence(y, total_length=problem.shape.steps)[0], last
+
+        return packed
 
     def _tensors(self, problem: Problem) -> dict[str, Any]:
         dtype = self._dtype(problem)
@@ -105,8 +132,9 @@ class PyTorch(Peer):
 
     def _inference(self, problem: Problem) -> Job:
         data = self._tensors(problem)
-        x, state = data["x"], _state(problem, {k: v[None] for k, v in data.items()})
+        x, state = data["x"], _state(problem, data)
         call = self._prepared(self._module(problem).eval(), (x, state))
+        call = self._of_lengths(problem, call)
 
         def run() -> Any:
             with self._inference_mode(), self._context():
@@ -116,7 +144,7 @@ class PyTorch(Peer):
 
     def _step(self, problem: Problem) -> Job:
         data = self._tensors(problem)
-        xs, state = list(data["x"]), _state(problem, data)
+        xs, state = list(data["x"]), _state(problem, {k: v[0] for k, v in data.items()})
         call = self._prepared(self._module(problem, cell=True).eval(), (xs[0], state))
         next_x = itertools.cycle(xs).__next__
 
@@ -136,15 +164,15 @@ class PyTorch(Peer):
         torch, data = self._torch, self._tensors(problem)
         module = self._module(problem)
         leaves = {"dx": data["x"]}
-        leaves |= {f"d{s}0": data[f"{s}0"][None].clone() for s in problem.states}
+        leaves |= {f"d{s}0": data[f"{s}0"].clone() for s in problem.states}
         for leaf in leaves.values():
             leaf.requires_grad_()
-        leaves |= {f"d{ours}": getattr(module, f"{name}_l0") for name, ours in WEIGHTS.items()}
+        leaves |= {f"d{name}": getattr(module, name) for name in problem.parameters}
         names, inputs = list(leaves), list(leaves.values())
         x = leaves["dx"]
         state = _state(problem, {k.removeprefix("d"): v for k, v in leaves.items()})
-        upstream = [data["dy"], *(data[f"d{s}_n"][None] for s in problem.states)]
-        call = self._trainable(module)
+        upstream = [data["dy"], *(data[f"d{s}_n"] for s in problem.states)]
+        call = self._of_lengths(problem, self._trainable(module))
 
         def run() -> Any:
             with self._context():
@@ -157,8 +185,6 @@ class PyTorch(Peer):
         def collect(result: Any) -> dict[str, Array]:
             y, last, grads = result
             arrays = {name: numpy_of(grad) for name, grad in zip(names, grads, strict=True)}
-            for s in problem.states:
-                arrays[f"d{s}0"] = arrays[f"d{s}0"][0]
             return _outputs(problem, y, last) | arrays
 
         return Job(run, collect)
@@ -166,6 +192,11 @@ class PyTorch(Peer):
 
 class Native(PyTorch):
     """The LSTM without oneDNN: PyTorch's own kernels around a BLAS."""
+
+    def prepare(self, scenario: str, problem: Problem) -> Job:
+        if problem.shape.lengths:
+            raise UnavailableError("is pytorch itself: a PackedSequence never goes to oneDNN")
+        return super().prepare(scenario, problem)
 
     def _lacks(self, scenario: str, problem: Problem) -> bool:
         return False
@@ -212,7 +243,7 @@ class LayerStep(PyTorch):
     def _step(self, problem: Problem) -> Job:
         data = self._tensors(problem)
         xs = [x[None] for x in data["x"]]
-        state = _state(problem, {k: v[None] for k, v in data.items()})
+        state = _state(problem, data)
         call = self._prepared(self._module(problem).eval(), (xs[0], state))
         next_x = itertools.cycle(xs).__next__
 
@@ -243,7 +274,7 @@ def _state(problem: Problem, data: dict[str, Any]) -> Any:
 
 def _outputs(problem: Problem, y: Any, last: Any) -> dict[str, Array]:
     states = last if isinstance(last, tuple) else (last,)
-    size = (problem.shape.batch, problem.shape.hidden)
+    size = (problem.shape.runs, problem.shape.batch, problem.shape.hidden)
     arrays = {"y": numpy_of(y)}
     for name, state in zip(problem.states, states, strict=True):
         arrays[f"{name}_n"] = numpy_of(state).reshape(size)

@@ -7,10 +7,11 @@ namespace {
 
 constexpr int kRoundShift = 32;
 constexpr uint64_t kArrivedMask = 0xffffffffu;
+constexpr int kOffersBeforeSleep = 4;
 
 }  // namespace
 
-Barrier::Barrier(int n) : state_(0), n_(n) {}
+Barrier::Barrier(int n) : state_(0), n_(n), crowded_(n > pool_cpus()) {}
 
 void Barrier::wait() {
   const uint64_t before = state_.fetch_add(1, std::memory_order_acq_rel);
@@ -19,11 +20,18 @@ void Barrier::wait() {
     // The last one has seen every arrival (acquire, through the chain of additions) and hands all
     // of it on. Nobody can arrive for the next round before this store.
     state_.store((round + 1) << kRoundShift, std::memory_order_release);
+    if (crowded_) state_.notify_all();
     return;
   }
   Backoff backoff;
-  while (state_.load(std::memory_order_acquire) >> kRoundShift == round) {
-    backoff.pause();
+  int offers = 0;
+  for (;;) {
+    const uint64_t now = state_.load(std::memory_order_acquire);
+    if (now >> kRoundShift != round) return;
+    if (!backoff.pause() || !crowded_ || ++offers < kOffersBeforeSleep) continue;
+    // Those who wait take turns at the CPUs with those who are waited for: they go to sleep. Only
+    // the last arrival wakes, so that a sleeper misses the others.
+    state_.wait(now, std::memory_order_acquire);
   }
 }
 

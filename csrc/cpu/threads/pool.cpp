@@ -19,6 +19,8 @@ namespace fusedrnn::cpu {
 
 namespace {
 
+std::atomic<int> cpus_when_grown{kMaxThreads};
+
 using Body = void (*)(void* context, int thread);
 
 // One word passes the worker's turn to and fro. The caller only ever exchanges it for kWork, and
@@ -105,6 +107,7 @@ int Pool::grow(int wanted) {
   }
   const SignalsBlocked signals_blocked;
   try {
+    cpus_when_grown.store(available_cpus(), std::memory_order_relaxed);
     while (workers_count_ < wanted) {
       const int thread = workers_count_ + 1;
       auto worker = std::make_unique<Worker>();
@@ -210,6 +213,8 @@ Pool* get_pool() {
 }
 
 }  // namespace
+
+int pool_cpus() { return cpus_when_grown.load(std::memory_order_relaxed); }
 
 Team::Team(int wanted) : pool_(nullptr), size_(1) {
   wanted = wanted < kMaxThreads ? wanted : kMaxThreads;

@@ -25,7 +25,7 @@ void set_num_threads(int n);
 
 // Makes n threads meet: what each wrote before wait() is seen by all after it. Reusable at once,
 // any number of times. A thread that waits long gives its CPU away, so more threads than CPUs make
-// progress.
+// progress; where the process has fewer CPUs than this barrier threads, they sleep.
 class Barrier {
  public:
   explicit Barrier(int n);
@@ -39,7 +39,11 @@ class Barrier {
   // two costs one transfer of a cache line less in every round.
   alignas(kFalseSharingBytes) std::atomic<uint64_t> state_;
   int n_;
+  bool crowded_;  // there are fewer CPUs than threads
 };
+
+// The CPUs that the process could use when the pool last grew; at least 1.
+int pool_cpus();
 
 class Pool;
 
