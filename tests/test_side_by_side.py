@@ -45,15 +45,18 @@ def results_of(layer: Any, x: Any, options: dict[str, Any]) -> dict[str, Any]:
 def test_the_bits_are_those_of_one_thread(
     cell: str, layers: int, bidirectional: bool, dtype: str, masked: bool
 ) -> None:
-    for T, B, I, H in SHAPES:
+    for steps, batch, inputs, hidden in SHAPES:
         layer = LAYERS[cell](
-            I, H, num_layers=layers, bidirectional=bidirectional, dtype=dtype, seed=0
+            inputs, hidden, num_layers=layers, bidirectional=bidirectional, dtype=dtype, seed=0
         )
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((T, B, I)).astype(layer.dtype)
+        x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
         given: dict[str, Any] = {}
         if masked:
-            given = {"lengths": rng.integers(0, T + 1, B), "resets": rng.random((T, B)) < 0.1}
+            given = {
+                "lengths": rng.integers(0, steps + 1, batch),
+                "resets": rng.random((steps, batch)) < 0.1,
+            }
         fr.set_num_threads(1)
         expected = results_of(layer, x, given)
         for threads in (2, 3, 5):

@@ -20,8 +20,8 @@ import fusedrnn
 import fusedrnn.jax as layers
 from fusedrnn.convert import from_flax as weights_of
 from fusedrnn.convert import to_flax as weights_for
-from fusedrnn.jax import flax_cells
 from fusedrnn.convert.flax import Form
+from fusedrnn.jax import flax_cells
 from fusedrnn.jax.call import array, check_shape
 from fusedrnn.options import positive
 
