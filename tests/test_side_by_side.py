@@ -64,6 +64,18 @@ def test_the_bits_are_those_of_one_thread(
             same_bits(results_of(layer, x, given), expected)
 
 
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, True), (2, False), (2, True)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sequences_of_several_chunks(layers: int, bidirectional: bool, dtype: str) -> None:
+    layer = fr.LSTM(8, 130, layers, bidirectional=bidirectional, dtype=dtype, seed=0)
+    x = np.random.default_rng(0).standard_normal((2600, 2, 8)).astype(layer.dtype)
+    results = []
+    for threads in (1, 2):
+        fr.set_num_threads(threads)
+        results.append(results_of(layer, x, {}))
+    same_bits(results[1], results[0])
+
+
 @stacks
 def test_noise_is_that_of_one_thread(layers: int, bidirectional: bool) -> None:
     noise = {"dropout": 0.3 if layers > 1 else 0.0, "weight_dropout": 0.2, "zoneout": 0.1}

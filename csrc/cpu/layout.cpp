@@ -219,9 +219,12 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
-  job.chunk_steps = p.lean
-                        ? lean_chunk_steps(p, plan)
-                        : chunk_steps(p, plan, static_cast<size_t>(job.ld_delta) * shape.row_bytes);
+  const size_t row_bytes = static_cast<size_t>(job.ld_delta) * shape.row_bytes;
+  // Of runs that add to one dx in turn, which do not walk the same way, all deltas exist at a time.
+  const bool in_turn = job.links.steps == 0 && (job.links.own || job.links.dx_before);
+  job.chunk_steps = p.lean    ? lean_chunk_steps(p, plan)
+                    : in_turn ? p.T
+                              : chunk_steps(p, plan, row_bytes);
   job.block_columns = std::min(kBlockColumns, round_up(columns, wide));
 
   add_masks(arena, shape, p, job);
