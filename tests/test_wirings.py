@@ -58,7 +58,7 @@ def run(
 def test_characters(run: Callable[..., Any]) -> None:
     words = ("--steps", 60, "--hidden", 64, "--batch", 16, "--write", 30)
     found = run("characters", *words)
-    assert found["128 to 256 read"] < 3.8
+    assert found["128 to 256 read"] < 3.8  # of whichever text this Python ships
     assert found["128 to 256 read"] < found["1 character read"] - 0.5
 
 
