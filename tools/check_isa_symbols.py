@@ -18,7 +18,7 @@ from pathlib import Path
 
 # What a unit may need from outside; maps are its set's, or those of the set whose vectors it has.
 ALLOWED = re.compile(
-    r"^(fusedrnn::cpu::wait_at\(|fusedrnn::cpu::\w+::(?:float|dual)(?:32|64)_maps$"
+    r"^(fusedrnn::cpu::(?:wait_at|wait_for|report)\(|fusedrnn::cpu::\w+::(?:float|dual)(?:32|64)_maps$"
     r"|memset$|memcpy$|memmove$|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$|__asan_|__ubsan_|__tsan_)"
 )
 
