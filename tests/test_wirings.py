@@ -175,14 +175,19 @@ def test_an_example_that_is_resumed_ends_in_the_same_bits(
 def test_a_whole_training_is_that_of_pytorch(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
-        words = ["--steps", "6", "--block", "3", "--threads", "1"]
+        words = ["--characters", "3072", "--streams", "8", "--block", "3", "--threads", "1"]
         assert char_model.main([*words, "--out", str(tmp_path / "runs.json")]) == 0
     finally:
         torch.set_num_threads(threads)
-    ours, theirs = json.loads((tmp_path / "runs.json").read_text())["runs"]
-    assert ours["what"] == "fusedrnn"
-    assert ours["bits_per_character"] == pytest.approx(theirs["bits_per_character"], abs=1e-3)
-    assert "| PyTorch |" in (tmp_path / "runs.md").read_text()
+    trainings = json.loads((tmp_path / "runs.json").read_text())["trainings"]
+    assert [(t["cell"], t["streams"], t["steps"]) for t in trainings] == [
+        ("gru", 8, 6),
+        ("lstm", 8, 6),
+    ]
+    for training in trainings:
+        ours, theirs = (r["bits_per_character"] for r in training["runs"].values())
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    assert "| LSTM | 8 | 6 |" in (tmp_path / "runs.md").read_text()
 
 
 def test_without_matplotlib_the_table_is_there(
