@@ -6,7 +6,7 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
@@ -22,6 +22,33 @@ PADDINGS: tuple[Padding, ...] = get_args(Padding)
 DUAL: Any = object()  # a compute_dtype inside the package: arrays are of dual numbers
 STATES = ("h", "c", "n", "m")  # a cell has the first of them
 TFLOAT32 = "tfloat32"  # of products alone, and no array's
+
+
+class RunOptions(TypedDict, total=False):
+    """What the functions of all cells take by name, for their overloads."""
+
+    lengths: Any
+    mask: Any
+    resets: Any
+    padding: Padding
+    reverse: bool
+    compute_dtype: Any
+    out: Any
+
+
+class FrozenOptions(TypedDict, total=False):
+    """What calls of frozen layers take by name, for their overloads."""
+
+    mask: Any
+    padding: Padding
+    reset_state: Any
+    out: tuple[Any, ...] | None
+
+
+class LayerOptions(FrozenOptions, total=False):
+    """What calls of layers take by name, for their overloads."""
+
+    parameters: Mapping[str, Any] | None
 
 
 def flag(name: str, value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fusedrnn import options
 from fusedrnn.cells import constants
@@ -16,7 +16,10 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Memory, Padding
+from fusedrnn.options import Init, Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
@@ -36,6 +39,18 @@ def _variant(
     return f"{cell}_general", constants.numbers((limit,), each or usual)
 
 
+class _Options(RunOptions, total=False):
+    reset_after: bool
+    clip: float | None
+    activations: Sequence[Activation] | None
+    heads: int
+    reset_h: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
+
+
 @overload
 def gru(
     x: A,
@@ -45,19 +60,8 @@ def gru(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    reset_after: bool = True,
-    clip: float | None = None,
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A]: ...
 @overload
 def gru(
@@ -68,19 +72,8 @@ def gru(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    reset_after: bool = True,
-    clip: float | None = None,
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A, dict[str, A]]: ...
 def gru(
     x: A,
@@ -187,20 +180,8 @@ def gru_forward(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    reset_after: bool = True,
-    clip: float | None = None,
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, Tape[A]]: ...
 @overload
 def gru_forward(
@@ -211,20 +192,8 @@ def gru_forward(
     b_hh: Any = None,
     h0: Any = None,
     *,
-    reset_after: bool = True,
-    clip: float | None = None,
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, dict[str, A], Tape[A]]: ...
 def gru_forward(
     x: A,

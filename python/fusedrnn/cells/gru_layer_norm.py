@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.options import Memory, Padding
+from fusedrnn.options import Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Options(RunOptions, total=False):
+    heads: int
+    reset_h: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
 
 
 @overload
@@ -23,16 +35,8 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A]: ...
 @overload
 def gru_layer_norm(
@@ -45,16 +49,8 @@ def gru_layer_norm(
     b_hh: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A, dict[str, A]]: ...
 def gru_layer_norm(
     x: A,
@@ -143,17 +139,8 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, Tape[A]]: ...
 @overload
 def gru_layer_norm_forward(
@@ -166,17 +153,8 @@ def gru_layer_norm_forward(
     b_hh: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, dict[str, A], Tape[A]]: ...
 def gru_layer_norm_forward(
     x: A,

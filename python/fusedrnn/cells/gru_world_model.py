@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
@@ -13,7 +13,19 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy
-from fusedrnn.options import Init, Memory, Padding
+from fusedrnn.options import Init, Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Options(RunOptions, total=False):
+    heads: int
+    reset_h: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
 
 
 @overload
@@ -25,16 +37,8 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A]: ...
 @overload
 def gru_world_model(
@@ -45,16 +49,8 @@ def gru_world_model(
     b: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, A, dict[str, A]]: ...
 def gru_world_model(
     x: A,
@@ -141,17 +137,8 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, Tape[A]]: ...
 @overload
 def gru_world_model_forward(
@@ -162,17 +149,8 @@ def gru_world_model_forward(
     b: Any,
     h0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, A, dict[str, A], Tape[A]]: ...
 def gru_world_model_forward(
     x: A,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.cells import constants
@@ -16,7 +16,10 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Memory, Padding
+from fusedrnn.options import Init, Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 CellClipNan = Literal["propagate", "limit"]
@@ -78,6 +81,23 @@ def _variant(
     return cell, weights if w_hr is None else (*weights, w_hr)
 
 
+class _Options(RunOptions, total=False):
+    w_peephole: Any
+    w_hr: Any
+    coupled: bool
+    clip: float | None
+    cell_clip: float | None
+    cell_clip_nan: CellClipNan
+    activations: Sequence[Activation] | None
+    heads: int
+    reset_h: Any
+    reset_c: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
+
+
 @overload
 def lstm(
     x: A,
@@ -88,25 +108,9 @@ def lstm(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[False] = False,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A]]: ...
 @overload
 def lstm(
@@ -118,25 +122,9 @@ def lstm(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[True],
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A], A]: ...
 @overload
 def lstm(
@@ -148,25 +136,9 @@ def lstm(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: bool = False,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[Any, ...]: ...
 def lstm(
     x: A,
@@ -317,26 +289,9 @@ def lstm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[False] = False,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A], Tape[A]]: ...
 @overload
 def lstm_forward(
@@ -348,26 +303,9 @@ def lstm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[True],
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
 @overload
 def lstm_forward(
@@ -379,26 +317,9 @@ def lstm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    w_peephole: Any = None,
-    w_hr: Any = None,
-    coupled: bool = False,
-    clip: float | None = None,
-    cell_clip: float | None = None,
-    cell_clip_nan: CellClipNan = "propagate",
-    activations: Sequence[Activation] | None = None,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: bool = False,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[Any, ...]: ...
 def lstm_forward(
     x: A,

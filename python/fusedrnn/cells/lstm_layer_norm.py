@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.options import Memory, Padding
+from fusedrnn.options import Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Options(RunOptions, total=False):
+    heads: int
+    reset_h: Any
+    reset_c: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
 
 
 @overload
@@ -26,18 +39,9 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[False] = False,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A]]: ...
 @overload
 def lstm_layer_norm(
@@ -53,18 +57,9 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[True],
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A], A]: ...
 @overload
 def lstm_layer_norm(
@@ -80,18 +75,9 @@ def lstm_layer_norm(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: bool = False,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[Any, ...]: ...
 def lstm_layer_norm(
     x: A,
@@ -200,19 +186,9 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[False] = False,
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A], Tape[A]]: ...
 @overload
 def lstm_layer_norm_forward(
@@ -228,19 +204,9 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: Literal[True],
     return_gates: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A], A, Tape[A]]: ...
 @overload
 def lstm_layer_norm_forward(
@@ -256,19 +222,9 @@ def lstm_layer_norm_forward(
     h0: Any = None,
     c0: Any = None,
     *,
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
     return_cells: bool = False,
     return_gates: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[Any, ...]: ...
 def lstm_layer_norm_forward(
     x: A,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.forward_mode import double_backward, jvp
@@ -12,7 +12,10 @@ from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
-from fusedrnn.options import Init, Memory, Padding
+from fusedrnn.options import Init, Memory, Padding, RunOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Forget = Literal["sigmoid", "exp"]
 FORGETS: tuple[Forget, ...] = get_args(Forget)
@@ -20,6 +23,19 @@ FORGETS: tuple[Forget, ...] = get_args(Forget)
 
 def _cell(forget: object) -> str:
     return "slstm" if options.choice("forget", forget, FORGETS) == "sigmoid" else "slstm_exp"
+
+
+class _Options(RunOptions, total=False):
+    forget: Forget
+    heads: int
+    reset_h: Any
+    reset_c: Any
+    reset_n: Any
+    reset_m: Any
+
+
+class _ForwardOptions(_Options, total=False):
+    memory: Memory
 
 
 @overload
@@ -33,20 +49,8 @@ def slstm(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: Forget = "sigmoid",
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
-    reset_n: Any = None,
-    reset_m: Any = None,
     return_cells: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A, A, A]]: ...
 @overload
 def slstm(
@@ -59,20 +63,8 @@ def slstm(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: Forget = "sigmoid",
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
-    reset_n: Any = None,
-    reset_m: Any = None,
     return_cells: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    out: Any = None,
+    **options: Unpack[_Options],
 ) -> tuple[A, tuple[A, A, A, A], A, A, A]: ...
 def slstm(
     x: A,
@@ -182,21 +174,8 @@ def slstm_forward(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: Forget = "sigmoid",
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
-    reset_n: Any = None,
-    reset_m: Any = None,
     return_cells: Literal[False] = False,
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A, A, A], Tape[A]]: ...
 @overload
 def slstm_forward(
@@ -209,21 +188,8 @@ def slstm_forward(
     n0: Any = None,
     m0: Any = None,
     *,
-    forget: Forget = "sigmoid",
-    heads: int = 1,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    padding: Padding = "zero",
-    reset_h: Any = None,
-    reset_c: Any = None,
-    reset_n: Any = None,
-    reset_m: Any = None,
     return_cells: Literal[True],
-    reverse: bool = False,
-    compute_dtype: Any = None,
-    memory: Memory = "default",
-    out: Any = None,
+    **options: Unpack[_ForwardOptions],
 ) -> tuple[A, tuple[A, A, A, A], A, A, A, Tape[A]]: ...
 def slstm_forward(
     x: A,

@@ -16,7 +16,7 @@ from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS
 from fusedrnn.layers.stack import Stack
 from fusedrnn.layers.tape import LayerTape
-from fusedrnn.options import Init, Memory, Padding, WeightDtype
+from fusedrnn.options import Init, LayerOptions, Memory, Padding, WeightDtype
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -136,13 +136,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[A, Any]: ...
     @overload
     def __call__(
@@ -152,13 +148,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[A, Any, Unpack[tuple[A, ...]]]: ...
     @overload
     def __call__(
@@ -168,13 +160,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: bool = False,
         return_gates: Literal[True],
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[Any, ...]: ...
     def __call__(
         self,
@@ -278,13 +266,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: Literal[False] = False,
         return_gates: Literal[False] = False,
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[A, Any, LayerTape[A]]: ...
     @overload
     def forward(
@@ -294,13 +278,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: Literal[True],
         return_gates: Literal[False] = False,
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[A, Any, Unpack[tuple[A, ...]], LayerTape[A]]: ...
     @overload
     def forward(
@@ -310,13 +290,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: bool = False,
         return_gates: Literal[True],
-        parameters: Mapping[str, Any] | None = None,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> tuple[Any, ...]: ...
     def forward(
         self,

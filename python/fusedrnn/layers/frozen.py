@@ -14,7 +14,7 @@ from fusedrnn import _core, bf16, options
 from fusedrnn.fixed import Fixed
 from fusedrnn.interop import A, converter_to_kind_of
 from fusedrnn.layers.devices import Array, rank
-from fusedrnn.options import Padding, WeightDtype
+from fusedrnn.options import FrozenOptions, Padding, WeightDtype
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,12 +115,9 @@ class Frozen(Fixed):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: Literal[False] = False,
         return_gates: bool = False,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[FrozenOptions],
     ) -> tuple[A, Any]: ...
     @overload
     def __call__(
@@ -130,12 +127,9 @@ class Frozen(Fixed):
         lengths: Any = None,
         resets: Any = None,
         *,
-        mask: Any = None,
-        padding: Padding = "zero",
-        reset_state: Any = None,
         return_cells: bool = False,
         return_gates: bool = False,
-        out: tuple[Any, ...] | None = None,
+        **options: Unpack[FrozenOptions],
     ) -> tuple[A, Any, Unpack[tuple[A, ...]]]: ...
     def __call__(
         self,
