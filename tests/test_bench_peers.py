@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -220,7 +221,10 @@ def test_every_peer_passes_its_verification(
         assert word == "ok" or LACKS.search(word), (peer, word)
 
 
-LACKS = re.compile("has no |has one layer|is pytorch itself|do not compile")
+# The last is of a machine that has other work.
+LACKS = re.compile(
+    "has no |has one layer|is pytorch itself|do not compile|compilation takes longer"
+)
 
 
 def test_lengths_and_networks_are_in_every_library(peers: list[Peer]) -> None:
@@ -250,6 +254,22 @@ def test_memory_is_that_of_a_step_in_a_process_of_its_own() -> None:
 def verified_or_absent(peers: list[Peer], name: str, scenario: str, shape: Shape) -> bool:
     found = [peer for peer in peers if peer.name == name]
     return not found or verified(found[0], scenario, shape, "float32") == "ok"
+
+
+def test_a_compiler_that_wraps_what_stopped_it_is_late() -> None:
+    limit = pytest.importorskip("bench.peers.pytorch_compile_peer")._time_limit
+
+    def compile_for(seconds: float) -> None:
+        try:
+            time.sleep(seconds)
+        except UnavailableError as stopped:
+            raise RuntimeError("InductorError") from stopped
+        raise RuntimeError("another")
+
+    with pytest.raises(UnavailableError, match="compilation takes longer than 1 s"), limit(1):
+        compile_for(30)
+    with pytest.raises(RuntimeError, match="another"), limit(30):
+        compile_for(0)
 
 
 def test_peers_tell_version_and_details(peers: list[Peer]) -> None:

@@ -69,13 +69,22 @@ class Compiled(PyTorch):
 def _time_limit(seconds: int) -> Iterator[None]:
     """Raise UnavailableError after so many seconds; needs the main thread."""
 
+    message = f"compilation takes longer than {seconds} s"
+    late = False
+
     def stop(*_: Any) -> None:
-        raise UnavailableError(f"compilation takes longer than {seconds} s")
+        nonlocal late
+        late = True
+        raise UnavailableError(message)
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
         yield
+    except Exception as error:  # inductor's own, of what stopped it
+        if late:
+            raise UnavailableError(message) from error
+        raise
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
