@@ -41,12 +41,14 @@ struct TileRows {
 };
 
 // How many panels a tile of few rows takes side by side, to have enough independent chains for the
-// latency of a fused multiply-add (4 cycles, 2 a cycle); a dual number's sum is two chains.
+// latency of a fused multiply-add (4 cycles, of bfloat16 pairs 6; 2 a cycle). A single row waits
+// for its weights, not for sums. A dual number's sum is two chains.
 template <class F>
 constexpr int tile_panels(int rows, int vectors) {
-  constexpr int kChains = kIsDual<F> ? 3 : 6;
-  if (rows * vectors >= kChains) return 1;
-  return rows * vectors * 2 >= kChains ? 2 : 4;
+  constexpr int kOfSum = kIsDual<F> ? 2 : 1;
+  const int chains = rows * vectors * kOfSum, enough = rows == 1 ? 6 : 12;
+  if (chains >= enough || chains * 2 > kAccumulators) return 1;
+  return chains * 2 >= enough || chains * 4 > kAccumulators ? 2 : 4;
 }
 
 // High tiles take long enough over a line of weights to fetch a line of later ones beside it.
