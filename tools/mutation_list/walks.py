@@ -326,12 +326,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "height, width - n, !rows.begins);",
+        "SumTile out{first, stride, nullptr, dw.stride, height, !rows.begins};",
         "!rows.begins",
         "!rows.ends",
         "of a gradient over many rows the last block alone stays",
         "functions",
         "promises",
+    ),
+    expression(
+        f"{KERNELS}/parameter_gradients.h",
+        "if (rows.count == 0 && !rows.begins && !(rows.ends && !kSame<Edge, Real>)) return;",
+        "rows.ends && !kSame<Edge, Real>",
+        "false",
+        "gradients in 16 bits are lost where no sequence reaches the last steps",
+        "lengths",
     ),
     expression(
         f"{KERNELS}/block_rows.h",
