@@ -179,7 +179,8 @@ struct ForwardTiles {
         product.set_rows(context.operand_row(index, slot, tile.first_row()) + column,
                          context.row_stride);
       }
-      run_product(product, vectors, part);
+      const int64_t units = extent(context.p, stage.units);
+      run_product_of_units(product, stage.product.gates, vectors, units, part);
     };
     if (heads.panels == 0) return multiply_part(tile, 0);
     Tile part = tile;

@@ -272,6 +272,18 @@ FUSEDRNN_INLINE void run_product_of_columns(Product<F>& product, int vectors, in
   run_product(product, narrow ? static_cast<int>(held) : vectors, tile);
 }
 
+// The same of panels of the gates of units: of several gates those of the last panel lie between
+// vectors that are wanted.
+template <class F>
+FUSEDRNN_INLINE void run_product_of_units(Product<F>& product, int gates, int vectors,
+                                          int64_t units, const Tile& tile) {
+  if (gates == 1) {
+    run_product_of_columns(product, vectors, units, tile);
+  } else {
+    run_product(product, vectors, tile);
+  }
+}
+
 // Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights
 // stay in the near cache while the rows pass over them. `turned`: the panels from the last to the
 // first.
