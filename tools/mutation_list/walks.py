@@ -334,14 +334,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "promises",
     ),
     expression(
-        f"{KERNELS}/parameter_gradients.h",
-        "if (rows.count == 0 && !rows.begins && !(rows.ends && !kSame<Edge, Real>)) return;",
-        "rows.ends && !kSame<Edge, Real>",
-        "false",
-        "gradients in 16 bits are lost where no sequence reaches the last steps",
-        "lengths",
-    ),
-    expression(
         f"{KERNELS}/block_rows.h",
         "const bool exists = is_valid(flags, row);",
         "is_valid(flags, row)",
