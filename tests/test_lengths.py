@@ -132,6 +132,19 @@ def test_weights_have_the_gradients_of_a_dense_batch(name: str, memory: str, dty
         same_bits({key: got[key] for key in kept}, {key: dense[key] for key in kept})
 
 
+@memories
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_no_sequence_reaches_the_last_steps(dtype: str, memory: str) -> None:
+    """Of a reverse run they are the last to bring anything to the gradients of the weights."""
+    steps, batch, end = 70, 16, 30
+    layer = layer_of("gru", 5, 18, bidirectional=True, dtype=dtype, memory=memory)
+    x, dy = normal(dtype, steps, batch, 5), normal(dtype, steps, batch, 36, seed=1)
+    got = train(layer, x, dy, lengths=np.full(batch, end))
+    dense = train(layer, x[:end], dy[:end])
+    kept = [key for key in got if key not in ("y", "x")]
+    same_bits({key: got[key] for key in kept}, {key: dense[key] for key in kept})
+
+
 @pytest.mark.parametrize(
     ("name", "order"),
     [*((name, "any") for name in LAYERS), *(("lstm", order) for order in ORDERS if order != "any")],

@@ -257,8 +257,8 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   arena.add(job.input,
             call.dx.data == nullptr ? 0 : count(round_up(p.I, wide), shape.gates, job.delta_block),
             shape.panel_bytes);
-  // The blocks of both operands, which are rows.
-  add_parts(arena, plan, count(job.block_room, job.block_columns + shape.gradient_rows),
+  // The blocks of the operands of weight gradients, which are rows.
+  add_parts(arena, plan, count(job.block_room, job.block_columns + shape.copied_units),
             shape.row_bytes, job.scratch);
   size_t sums[kMaxParameters] = {};
   const auto add_sums = [&](const ProductShape& product) {

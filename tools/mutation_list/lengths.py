@@ -57,4 +57,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a projection wider than the cell leaves gaps between gates that nobody wrote",
         "lstm_variants",
     ),
+    expression(
+        f"{KERNELS}/parameter_gradients.h",
+        "if (rows.count == 0 && !rows.begins && !(rows.ends && !kSame<Edge, Real>)) return;",
+        "rows.ends && !kSame<Edge, Real>",
+        "false",
+        "gradients in 16 bits are lost where no sequence reaches the last steps",
+        "lengths",
+    ),
 )

@@ -326,7 +326,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/parameter_gradients.h",
-        "height, width - n, !rows.begins);",
+        "SumTile out{first, stride, nullptr, dw.stride, height, !rows.begins};",
         "!rows.begins",
         "!rows.ends",
         "of a gradient over many rows the last block alone stays",

@@ -101,7 +101,12 @@ struct BackwardTiles {
     const int source = source_stage(context.shape, index);
     if (source >= 0 && has_gradient(tile, last)) {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
-      if (tile.rows > kFetchingRows) fetch_of_step(tile);
+      if (tile.rows > kFetchingRows) {
+        fetch_of_step(tile, step.time);
+      } else {  // whose product is too short
+        const int64_t next = step.time + (context.p.reverse ? 1 : -1);
+        if (next >= context.chunk.begin && next < context.chunk.end) fetch_of_step(tile, next);
+      }
       multiply_deltas(context, source, time, tile, sums);
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
@@ -109,8 +114,8 @@ struct BackwardTiles {
     mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
   }
 
-  // What the map reads and writes of this step lies in memory that no cache holds.
-  FUSEDRNN_MEMBER void fetch_of_step(const Tile& tile) const {
+  // What the map reads and writes of a step lies in memory that no cache holds.
+  FUSEDRNN_MEMBER void fetch_of_step(const Tile& tile, int64_t time) const {
     const KernelShape& shape = context.shape;
     const StageShape& stage = shape.stages[index];
     const int64_t unit = tile.panel * context.panel_units;
@@ -118,19 +123,22 @@ struct BackwardTiles {
     if (stage.units == 'H') {
       const int64_t bytes = static_cast<int64_t>(shape.saved_bytes), numbers = shape.saved;
       const int64_t first =
-          context.saved_offset(context.kept_slot(step.time), tile.row) + unit * numbers;
+          context.saved_offset(context.kept_slot(time), tile.row) + unit * numbers;
       fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
                  context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
     }
+    const int64_t entering = context.kept_slot(time + context.p.reverse);
     for (int s = 0; s < shape.state_count; ++s) {
-      if (s == 0 || shape.states[s].size != stage.units) continue;
-      fetch_rows(context.state_row(s, step.entering, tile.row) + unit,
-                 context.row_stride * int64_t{sizeof(Real)}, tile.rows,
-                 units * int64_t{sizeof(Real)});
+      if (shape.states[s].size != stage.units || (s == 0 && !shape.reads_h)) continue;
+      const int64_t bytes = s == 0 ? sizeof(typename F::State) : sizeof(Real);
+      const void* const first =
+          s == 0 ? static_cast<const void*>(context.h_row(entering, tile.row) + unit)
+                 : context.state_row(s, entering, tile.row) + unit;
+      fetch_rows(first, context.row_stride * bytes, tile.rows, units * bytes);
     }
     if (context.sequences.order.numbers == nullptr && shape.states[0].size == stage.units) {
       const auto dy =
-          context.template plain_rows<const typename F::Edge>(context.call.dy, step.time, unit);
+          context.template plain_rows<const typename F::Edge>(context.call.dy, time, unit);
       constexpr int64_t kBytes = sizeof(typename F::Edge);
       fetch_rows(dy.data == nullptr ? nullptr : dy.at(tile.row, 0), dy.stride * kBytes, tile.rows,
                  units * kBytes);
@@ -138,7 +146,7 @@ struct BackwardTiles {
     constexpr int64_t kBytes = sizeof(typename F::Row);
     for (int d = 0; d < shape.deltas; ++d) {
       if (shape.delta_stage[d] != index) continue;
-      fetch_rows(context.delta_row(step.time, tile.row) + d * context.job.delta_block + unit,
+      fetch_rows(context.delta_row(time, tile.row) + d * context.job.delta_block + unit,
                  context.delta_stride * kBytes, tile.rows, units * kBytes);
     }
   }

@@ -120,7 +120,7 @@ struct ForwardTiles {
     const StageShape& stage = context.shape.stages[index];
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
     if (multiplies() && any_valid(tile)) {
-      if (context.job.save && tile.rows > kFetchingRows) fetch_results(tile);
+      if (context.job.save) fetch_results(tile);
       multiply(tile, sums, tile.rows * numbers);
     }
     mapper.run(tile, map, sums + tile.repeated * numbers);
@@ -130,15 +130,18 @@ struct ForwardTiles {
     return context.shape.stages[index].operand != cells::Operand::none;
   }
 
-  // What is kept is written to memory that no cache holds.
+  // What is kept is written to memory that no cache holds: at this step, or where the product is
+  // too short for that at the next one.
   FUSEDRNN_MEMBER void fetch_results(const Tile& tile) const {
+    const int64_t ahead = tile.rows > kFetchingRows ? 0 : context.p.reverse ? -1 : 1;
+    if (step.time + ahead < 0 || step.time + ahead >= context.p.T) return;
     const KernelShape& shape = context.shape;
     const StageShape& stage = shape.stages[index];
     const int64_t unit = tile.panel * context.panel_units;
     const int64_t units = tile.panels * context.panel_units;
     if (stage.units == 'H') {
       const int64_t bytes = static_cast<int64_t>(shape.saved_bytes), numbers = shape.saved;
-      const int64_t first = context.saved_offset(step.of_step, tile.row) + unit * numbers;
+      const int64_t first = context.saved_offset(step.of_step + ahead, tile.row) + unit * numbers;
       fetch_rows(static_cast<const char*>(context.job.kept.saved) + first * bytes,
                  context.saved_stride() * bytes, tile.rows, units * numbers * bytes);
     }
@@ -146,8 +149,8 @@ struct ForwardTiles {
       if (shape.states[s].size != stage.units) continue;
       const int64_t bytes = s == 0 ? sizeof(typename F::State) : sizeof(Real);
       const void* const first =
-          s == 0 ? static_cast<const void*>(context.h_row(step.leaving, tile.row) + unit)
-                 : context.state_row(s, step.leaving, tile.row) + unit;
+          s == 0 ? static_cast<const void*>(context.h_row(step.leaving + ahead, tile.row) + unit)
+                 : context.state_row(s, step.leaving + ahead, tile.row) + unit;
       fetch_rows(first, context.row_stride * bytes, tile.rows, units * bytes);
     }
   }
@@ -176,7 +179,8 @@ struct ForwardTiles {
         product.set_rows(context.operand_row(index, slot, tile.first_row()) + column,
                          context.row_stride);
       }
-      run_product(product, vectors, part);
+      const int64_t units = extent(context.p, stage.units);
+      run_product_of_units(product, stage.product.gates, vectors, units, part);
     };
     if (heads.panels == 0) return multiply_part(tile, 0);
     Tile part = tile;

@@ -60,9 +60,9 @@ struct KernelShape : CellShape {
   int recurrent_panel;  // vectors in a panel of `transposed` (backward)
   int wide_panel;       // vectors in a panel of the plain products (dx, dw)
   int stream_panels;    // panels that a single step packs at a time
-  int tile_rows;  // rows of a full register tile of the first product of a step, or of x where a
-                  // step has none
-  int gradient_rows;  // room for the units of a tile of the weight gradients
+  int tile_rows;     // rows of a full register tile of the first product of a step, or of x where a
+                     // step has none
+  int copied_units;  // of which weight gradients have the deltas in a copy
   // Rows of a matrix unit's highest block, and the fewest it is used for; 0: there is none.
   int matrix_rows, matrix_fewest_rows;
 };

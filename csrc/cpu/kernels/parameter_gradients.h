@@ -13,6 +13,16 @@ template <class F>
 constexpr int kGradientRows =
     F::MatrixUnit::kPresent ? F::MatrixUnit::kRows : tile_rows<F>(kWidePanel);
 
+// Whether products over rows read the gradients of gates not where they lie but in a copy, because
+// an instruction takes those of several rows at once; and of how many tiles, to take whole cache
+// lines.
+template <class F>
+constexpr bool kCopiesDeltas = F::MatrixUnit::kPresent || F::Pair::kDepth > 1;
+template <class F>
+constexpr int kCopiedTiles = F::MatrixUnit::kPresent ? 1 : 8;
+template <class F>
+constexpr int kCopiedUnits = kCopiesDeltas<F> ? kCopiedTiles<F> * kGradientRows<F> : 0;
+
 template <class F>
 struct ParameterGradients {
   using Edge = typename F::Edge;
@@ -27,6 +37,7 @@ struct ParameterGradients {
   static constexpr int K = Pair::kDepth;
   static constexpr int kWidth = kWidePanel * W;
   static constexpr int kRows = kGradientRows<F>;
+  static constexpr int kCopied = kCopiedUnits<F>;
 
   FUSEDRNN_MEMBER ParameterGradients(const BackwardContext<F>& its_context,
                                      typename F::MatrixUnit::Registers& its_registers)
@@ -42,7 +53,8 @@ struct ParameterGradients {
   template <class InputOf>
   FUSEDRNN_MEMBER void outer(const BlockRows<F>& rows, const InputOf& input_of,
                              const ProductShape& product, const int* blocks) const {
-    if (rows.count == 0 && !rows.begins) return;
+    // Where sums wait elsewhere, the last block rounds them, be it empty.
+    if (rows.count == 0 && !rows.begins && !(rows.ends && !kSame<Edge, Real>)) return;
     for_heads(product, [&](const Head& head) FUSEDRNN_LAMBDA {
       outer_of_head(rows, input_of, product, blocks, head);
     });
@@ -58,15 +70,8 @@ struct ParameterGradients {
     });
   }
 
-  // After the last block: what has been summed elsewhere, and what is the same sum as another.
+  // After the last block: what is the same sum as another.
   FUSEDRNN_ONCE void finish() const {
-    if constexpr (!kSame<Edge, Real>) {
-      finish_product(context.shape.input);
-      for (int i = 0; i < context.shape.stage_count; ++i) {
-        const StageShape& stage = context.shape.stages[i];
-        if (stage.operand != cells::Operand::none) finish_product(stage.product);
-      }
-    }
     for_vectors([&](const VectorShape& vector, const VectorShape* same, Range own) FUSEDRNN_LAMBDA {
       if (same != nullptr) copy_sum(*same, vector, own);
     });
@@ -109,6 +114,30 @@ struct ParameterGradients {
     }
   }
 
+  // The gradients of a tile's units: what rows have from `column` on, or their copy.
+  struct DeltaTile {
+    const Row* const* rows;
+    int64_t column;
+    const Row* copy;
+  };
+
+  // Where sums of a tile go: those of the last block to `result`.
+  struct SumTile {
+    Real* sums;
+    int64_t stride;
+    Edge* result;  // null: there are more blocks
+    int64_t result_stride;
+    int height;
+    bool add;  // to those of the blocks before
+
+    FUSEDRNN_MEMBER SumTile from(int64_t column) const {
+      SumTile tile = *this;
+      tile.sums += column;
+      if (tile.result != nullptr) tile.result += column;
+      return tile;
+    }
+  };
+
   template <class InputOf>
   FUSEDRNN_ONCE void outer_of_head(const BlockRows<F>& rows, const InputOf& input_of,
                                    const ProductShape& product, const int* blocks,
@@ -116,53 +145,43 @@ struct ParameterGradients {
     const int64_t all_units = extent(p, product.units), units = all_units / head.count;
     const int64_t columns = extent(p, product.depth) / head.count;
     const int64_t first_unit = head.number * units, first_column = head.number * columns;
-    Real* const total = total_of(product);
-    const int64_t stride = total_stride(product, columns);
+    // Sums gather elsewhere where the caller's array is too narrow for them.
+    constexpr bool kInPlace = kSame<Edge, Real>;
+    const Matrix& dw = context.call.dparameters[product.weights];
+    Real* const total = static_cast<Real*>(kInPlace ? dw.data : job.sums[product.weights]);
+    const int64_t stride = kInPlace ? dw.stride : columns;
     Packed* packed_inputs = context.template part_of<Packed>(job.scratch);
-    Row* packed_deltas = reinterpret_cast<Row*>(packed_inputs + job.block_room * job.block_columns);
+    Row* const copy = reinterpret_cast<Row*>(packed_inputs + job.block_room * job.block_columns);
     if constexpr (PairUnit::kPresent) registers.configure(kRows);
     for (int64_t column = 0; column < columns; column += job.block_columns) {
       const int64_t left = columns - column;
       const int64_t width = left < job.block_columns ? left : job.block_columns;
       pack_inputs(input_of, rows, first_column + column, width, packed_inputs);
       for (int g = 0; g < product.gates; ++g) {
+        const int64_t first_delta = blocks[g] * job.delta_block + first_unit;
+        const int64_t first_row = (product.first + g) * all_units + first_unit;
         for (int64_t tile = head.own.begin; tile < head.own.end; ++tile) {
           const int64_t unit = tile * kRows;
           const int height = static_cast<int>(units - unit < kRows ? units - unit : kRows);
-          pack_deltas(rows, blocks[g] * job.delta_block + first_unit + unit, packed_deltas);
-          Real* out =
-              total + ((product.first + g) * all_units + first_unit + unit) * stride + column;
+          const int64_t copied = (tile - head.own.begin) % kCopiedTiles<F>;
+          if constexpr (kCopiesDeltas<F>) {
+            const int64_t all = (head.own.end - tile) * kRows;
+            const int64_t some = all < units - unit ? all : units - unit;
+            if (copied == 0) {
+              copy_deltas(rows, first_delta + unit, some < kCopied ? some : kCopied, copy);
+            }
+          }
+          const DeltaTile deltas{rows.deltas, first_delta + unit, copy + copied * kRows * K};
+          Real* const first = total + (first_row + unit) * stride + column;
+          SumTile out{first, stride, nullptr, dw.stride, height, !rows.begins};
+          if (rows.ends) out.result = row_of<Edge>(dw, first_row + unit) + column;
           for (int64_t n = 0; n < width; n += kWidth) {
-            add_tile(packed_deltas, packed_inputs + n * job.block_room, rows.count, out + n, stride,
-                     height, width - n, !rows.begins);
+            add_tile(deltas, packed_inputs + n * job.block_room, rows.count, out.from(n),
+                     width - n);
           }
         }
       }
     }
-  }
-
-  // Sums gather elsewhere where the caller's array is too narrow for them.
-  FUSEDRNN_MEMBER Real* total_of(const ProductShape& product) const {
-    void* const dw = context.call.dparameters[product.weights].data;
-    return static_cast<Real*>(kSame<Edge, Real> ? dw : job.sums[product.weights]);
-  }
-  FUSEDRNN_MEMBER int64_t total_stride(const ProductShape& product, int64_t columns) const {
-    return kSame<Edge, Real> ? context.call.dparameters[product.weights].stride : columns;
-  }
-
-  FUSEDRNN_MEMBER void finish_product(const ProductShape& product) const {
-    for_heads(product, [&](const Head& head) FUSEDRNN_LAMBDA {
-      const Matrix& dw = context.call.dparameters[product.weights];
-      const int64_t all_units = extent(p, product.units), units = all_units / head.count;
-      const int64_t columns = extent(p, product.depth) / head.count;
-      const int64_t end = head.own.end * kRows < units ? head.own.end * kRows : units;
-      for (int g = product.first; g < product.first + product.gates; ++g) {
-        for (int64_t u = head.own.begin * kRows; u < end; ++u) {
-          const int64_t row = g * all_units + head.number * units + u;
-          convert_row(total_of(product) + row * columns, columns, row_of<Edge>(dw, row));
-        }
-      }
-    });
   }
 
   // Calls visit(vector, one of the same sum or null, the thread's vectors of units) for each that
@@ -287,57 +306,56 @@ struct ParameterGradients {
     }
   }
 
-  // Columns from one on: [k / K][kRows][K], or what a matrix unit takes, zeros as above. It takes
-  // kRows columns even where fewer are wanted: rows have as much padding.
-  void pack_deltas(const BlockRows<F>& rows, int64_t column, Row* packed) const {
+  // `columns` of them from one on: [k / K][kCopied][K], or what a matrix unit takes, zeros as
+  // above. Up to seven more are read and written: rows have as much padding.
+  void copy_deltas(const BlockRows<F>& rows, int64_t column, int64_t columns, Row* packed) const {
     if constexpr (PairUnit::kPresent) {
       PairUnit::pack_transposed(rows.deltas, column, rows.count, packed);
-    } else if constexpr (K == 1) {
-      for (int64_t k = 0; k < rows.count; ++k, packed += kRows) {
-        const Row* const src = rows.deltas[k] + column;
-        __builtin_memcpy(packed, src, kRows * sizeof *src);
-        prefetch_far(src + 2 * kRows - 1);  // of the next tile: a block fills the cache
-      }
     } else {
-      const Row zeros[kMaxTileRows] = {};
-      for (int64_t k = 0; k < rows.count; k += K, packed += kRows * K) {
+      const Row zeros[kCopied] = {};
+      for (int64_t k = 0; k < rows.count; k += K, packed += kCopied * K) {
         const Row* group[K];
         FUSEDRNN_UNROLL
         for (int i = 0; i < K; ++i) {
           const bool read = k + i < rows.count && rows.deltas[k + i] != nullptr;
           group[i] = read ? rows.deltas[k + i] + column : zeros;
         }
-        Pair::template interleave<kRows>(group, packed);
+        Pair::interleave(group, columns, packed);
       }
     }
   }
 
-  static FUSEDRNN_MEMBER void convert_row(const Real* src, int64_t columns, Edge* dst) {
-    for (int64_t i = 0; i < columns; i += W) {
-      const int n = static_cast<int>(columns - i < W ? columns - i : W);
-      V::load(src + i, n).store(dst + i, n);
-    }
-  }
-
-  FUSEDRNN_MEMBER void add_tile(const Row* a, const Packed* b, int64_t depth, Real* out,
-                                int64_t stride, int height, int64_t columns, bool add) const {
+  FUSEDRNN_MEMBER void add_tile(const DeltaTile& a, const Packed* b, int64_t depth,
+                                const SumTile& out, int64_t columns) const {
     if constexpr (PairUnit::kPresent) {
-      PairUnit::add_block(a, b, depth, out, stride, height, columns, add);
+      PairUnit::add_block(a.copy, b, depth, out.sums, out.stride, out.height, columns, out.add);
+      if (!kSame<Edge, Real> && out.result != nullptr) round_sums(out, columns);
     } else if (columns > 3 * W) {
-      add_tile_of<4>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<4>(a, b, depth, out, columns);
     } else if (columns > 2 * W) {
-      add_tile_of<3>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<3>(a, b, depth, out, columns);
     } else if (columns > W) {
-      add_tile_of<2>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<2>(a, b, depth, out, columns);
     } else {
-      add_tile_of<1>(a, b, depth, out, stride, height, columns, add);
+      add_tile_of<1>(a, b, depth, out, columns);
     }
   }
 
-  // out[m][n] (+)= sum over k of a[k][m] * b[k][n]
+  static FUSEDRNN_MEMBER void round_sums(const SumTile& out, int64_t columns) {
+    for (int m = 0; m < out.height; ++m) {
+      for (int64_t i = 0; i < kWidth && i < columns; i += W) {
+        const int count = lanes_at<V>(i, columns);
+        V::load(out.sums + m * out.stride + i, count)
+            .store(out.result + m * out.result_stride + i, count);
+      }
+    }
+  }
+
+  // out[m][n] (+)= sum over k of a[k][m] * b[k][n]. Rows of a are read even where they are not
+  // wanted: the caller's have as much padding.
   template <int N>
-  FUSEDRNN_ONCE static void add_tile_of(const Row* a, const Packed* b, int64_t depth, Real* out,
-                                        int64_t stride, int height, int64_t columns, bool add) {
+  FUSEDRNN_ONCE static void add_tile_of(const DeltaTile& deltas, const Packed* b, int64_t depth,
+                                        const SumTile& out, int64_t columns) {
     V acc[kRows][N];
     FUSEDRNN_UNROLL
     for (int m = 0; m < kRows; ++m) {
@@ -345,13 +363,20 @@ struct ParameterGradients {
       for (int n = 0; n < N; ++n) {
         acc[m][n] = V::zero();
         // The sums so far come from memory, while the products run.
-        if (add) prefetch_far(out + m * stride + n * W);
+        if (out.add) prefetch_far(out.sums + m * out.stride + n * W);
       }
     }
-    for (int64_t k = 0; k < depth; k += K, a += kRows * K, b += kWidth * K) {
+    for (int64_t k = 0; k < depth; k += K, b += kWidth * K) {
       typename Pair::Weights x[N];
       FUSEDRNN_UNROLL
       for (int n = 0; n < N; ++n) x[n] = Pair::load(b + n * W * K);
+      const Row* a;
+      if constexpr (kCopiesDeltas<F>) {
+        a = deltas.copy + k * kCopied;
+      } else {
+        a = deltas.rows[k] + deltas.column;
+        prefetch_far(a + 2 * kRows - 1);  // of the next tile: a block fills the cache
+      }
       FUSEDRNN_UNROLL
       for (int m = 0; m < kRows; ++m) {
         const typename Pair::Operand d = Pair::broadcast(a + m * K);
@@ -362,13 +387,17 @@ struct ParameterGradients {
     const int last = static_cast<int>(columns < N * W ? columns - (N - 1) * W : W);
     FUSEDRNN_UNROLL
     for (int m = 0; m < kRows; ++m) {
-      if (m >= height) break;
+      if (m >= out.height) break;
       FUSEDRNN_UNROLL
       for (int n = 0; n < N; ++n) {
-        Real* dst = out + m * stride + n * W;
+        Real* const sum = out.sums + m * out.stride + n * W;
         const int count = n + 1 < N ? W : last;
-        if (add) acc[m][n] = acc[m][n] + V::load(dst, count);
-        acc[m][n].store(dst, count);
+        if (out.add) acc[m][n] = acc[m][n] + V::load(sum, count);
+        if (!kSame<Edge, Real> && out.result != nullptr) {
+          acc[m][n].store(out.result + m * out.result_stride + n * W, count);
+        } else {
+          acc[m][n].store(sum, count);
+        }
       }
     }
   }

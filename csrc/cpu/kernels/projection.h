@@ -93,7 +93,7 @@ struct Projection {
     product.out = context.projection_at(tile.panel, tile.first_row(), numbers);
     if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
-    run_product(product, vectors, tile);
+    run_product_of_units(product, context.shape.gates, vectors, context.p.H, tile);
   }
 
   FUSEDRNN_MEMBER void set_rows(const Tile& tile, Product<F>& product) const {

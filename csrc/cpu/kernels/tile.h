@@ -41,12 +41,14 @@ struct TileRows {
 };
 
 // How many panels a tile of few rows takes side by side, to have enough independent chains for the
-// latency of a fused multiply-add (4 cycles, 2 a cycle); a dual number's sum is two chains.
+// latency of a fused multiply-add (4 cycles, of bfloat16 pairs 6; 2 a cycle). A single row waits
+// for its weights, not for sums. A dual number's sum is two chains.
 template <class F>
 constexpr int tile_panels(int rows, int vectors) {
-  constexpr int kChains = kIsDual<F> ? 3 : 6;
-  if (rows * vectors >= kChains) return 1;
-  return rows * vectors * 2 >= kChains ? 2 : 4;
+  constexpr int kOfSum = kIsDual<F> ? 2 : 1;
+  const int chains = rows * vectors * kOfSum, enough = rows == 1 ? 6 : 12;
+  if (chains >= enough || chains * 2 > kAccumulators) return 1;
+  return chains * 2 >= enough || chains * 4 > kAccumulators ? 2 : 4;
 }
 
 // High tiles take long enough over a line of weights to fetch a line of later ones beside it.
@@ -268,6 +270,18 @@ FUSEDRNN_INLINE void run_product_of_columns(Product<F>& product, int vectors, in
   const bool narrow = tile.panels == 1 && held < vectors && !tile.by_matrix_unit;
   product.panel_vectors = vectors;
   run_product(product, narrow ? static_cast<int>(held) : vectors, tile);
+}
+
+// The same of panels of the gates of units: of several gates those of the last panel lie between
+// vectors that are wanted.
+template <class F>
+FUSEDRNN_INLINE void run_product_of_units(Product<F>& product, int gates, int vectors,
+                                          int64_t units, const Tile& tile) {
+  if (gates == 1) {
+    run_product_of_columns(product, vectors, units, tile);
+  } else {
+    run_product(product, vectors, tile);
+  }
 }
 
 // Covers panels x rows with tiles of nearly equal height, calling work.run(tile); a panel's weights

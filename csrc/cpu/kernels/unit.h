@@ -40,7 +40,7 @@ consteval KernelShape kernel_shape_of() {
   shape.depth_unit = F::kDepthUnit;
   shape.matrix_rows = F::MatrixUnit::kRows;
   shape.matrix_fewest_rows = F::MatrixUnit::kFewestRows;
-  shape.gradient_rows = kGradientRows<F> > kMaxTileRows ? kGradientRows<F> : kMaxTileRows;
+  shape.copied_units = kCopiedUnits<F>;
   shape.width = F::V::width;
   constexpr int kProjection = Cell::kGates * Cell::kUnitVectors;
   shape.stream_panels = tile_panels<F>(1, kProjection);

@@ -32,15 +32,15 @@ struct Dot<Bf16, Bf16> {
     const __m512i high = rows[1].rounded_to_bf16();
     _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, low, high));
   }
-  // The first kCount numbers of two rows as pairs; eight are read of each, and eight pairs written,
-  // which costs less than a mask.
-  template <int kCount>
-  static FUSEDRNN_MEMBER void interleave(const Bf16* const* rows, Bf16* p) {
-    static_assert(kCount <= 8);
-    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[0]));
-    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[1]));
-    const __m256i pairs = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), pairs);
+  // The first `count` numbers of two rows as pairs; eight at a time are read of each, and eight
+  // pairs written, which costs less than a mask.
+  static FUSEDRNN_MEMBER void interleave(const Bf16* const* rows, int64_t count, Bf16* p) {
+    for (int64_t i = 0; i < count; i += 8) {
+      const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[0] + i));
+      const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[1] + i));
+      const __m256i pairs = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 2 * i), pairs);
+    }
   }
 };
 
