@@ -87,7 +87,7 @@ def lost_gradients() -> dict[str, Any]:
         return x.sum().expand(1, B, H).contiguous()
 
     return {
-        "frozen": lambda x: frozen(x),
+        "frozen": frozen,
         "frozen of one step": lambda x: frozen(x[:1]),
         "frozen step": lambda x: frozen.step(x[0]),
         "frozen step, h": lambda x: gru.step(x[0].detach(), state(x)),

@@ -10,24 +10,26 @@ namespace fusedrnn::cpu::FUSEDRNN_ISA {
 template <class Real>
 FUSEDRNN_INLINE double sum_of_squares(const Real* numbers, int64_t n, double scale) {
   constexpr int kLanes = 8;  // partial sums side by side
-  typedef Real Numbers __attribute__((vector_size(kLanes * sizeof(Real))));
-  typedef double Sums __attribute__((vector_size(kLanes * sizeof(double))));
-  Sums sums = {};
+  double sums[kLanes] = {};
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    Numbers some;
-    __builtin_memcpy(&some, numbers + i, sizeof some);
-    const Sums d = __builtin_convertvector(some, Sums) * scale;
-    sums += d * d;
+  if constexpr (kSame<Real, typename PlainOf<Real>::type>) {
+    typedef Real Numbers __attribute__((vector_size(kLanes * sizeof(Real))));
+    typedef double Sums __attribute__((vector_size(kLanes * sizeof(double))));
+    Sums total = {};
+    for (; i + kLanes <= n; i += kLanes) {
+      Numbers some;
+      __builtin_memcpy(&some, numbers + i, sizeof some);
+      const Sums d = __builtin_convertvector(some, Sums) * scale;
+      total += d * d;
+    }
+    __builtin_memcpy(sums, &total, sizeof sums);
   }
-  double all[kLanes];
-  __builtin_memcpy(all, &sums, sizeof all);
-  for (int lane = 0; i < n; ++i, ++lane) {
+  for (; i < n; ++i) {
     const double d = static_cast<double>(numbers[i]) * scale;
-    all[lane] += d * d;
+    sums[i % kLanes] += d * d;
   }
   double total = 0;
-  for (const double sum : all) total += sum;
+  for (const double sum : sums) total += sum;
   return total;
 }
 
