@@ -63,13 +63,6 @@ FUSEDRNN_INLINE Dual<R> first_lane(Vec<Dual<R>> v) {
   return x;
 }
 
-FUSEDRNN_INLINE float plain(float x) { return x; }
-FUSEDRNN_INLINE double plain(double x) { return x; }
-template <class R>
-FUSEDRNN_INLINE R plain(Dual<R> x) {
-  return x.value;
-}
-
 FUSEDRNN_INLINE float inverse_sqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 FUSEDRNN_INLINE double inverse_sqrt(double x) { return 1.0 / __builtin_sqrt(x); }
 template <class R>
@@ -121,29 +114,16 @@ FUSEDRNN_INLINE X mean_over(Gates<N>, int64_t units, const Of& of) {
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
 }
 
-// `at(panel, gate)`: a vector of the numbers, of which those beyond `units` are anything. Mean and
-// variance come of one walk over the row, from differences to one of its numbers. Where that lies
-// further than twice the spread from the mean digits would cancel: differences to that mean then,
-// in a second walk.
+// `at(panel, gate)`: a vector of the numbers, of which those beyond `units` are anything.
 template <class V, int N, class At>
 FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(Gates<N> gates, int64_t units, double epsilon,
                                                       const At& at) {
   using Number = typename PlainOf<typename V::real>::type;
-  const auto moments = [&](V about) FUSEDRNN_LAMBDA {
-    return mean_over<V, Twin<V>>(gates, units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-      const V apart = at(panel, g) - about;
-      return Twin<V>{apart, apart * apart};
-    });
-  };
-  const V first = V::set(first_lane(at(0, 0)));
-  const Twin<V> found = moments(first);
-  const V square = found.first * found.first;
-  V mean = first + found.first, variance = found.second - square;
-  if (!(plain(first_lane(square)) <= Number(4) * plain(first_lane(variance)))) {
-    const Twin<V> better = moments(mean);
-    mean = mean + better.first;
-    variance = better.second;
-  }
+  const V mean = mean_over<V, V>(gates, units, at);
+  const V variance = mean_over<V, V>(gates, units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+    const V centred = at(panel, g) - mean;
+    return centred * centred;
+  });
   const V spread = variance + V::set(static_cast<Number>(epsilon));
   return {first_lane(mean), inverse_sqrt(first_lane(spread))};
 }
