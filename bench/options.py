@@ -54,6 +54,8 @@ class Entry:
     extra: Mapping[str, str] | None = None  # parameters beyond the usual ones: their shapes
     recurrent: bool = True
     lengths: bool = False
+    masked: bool = False  # of each sequence one step is hidden
+    layer: str = ""  # where options are a layer's: its class, that trains
 
 
 def _limited(limit: float | None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -169,6 +171,12 @@ _NORMS = {
     "gru_layer_norm": {"g_ih": 3, "b_ih": 3, "g_hh": 3, "b_hh": 3},
     "gru_world_model": {"g": 3, "b": 3},
 }
+_NOISE: Mapping[str, Mapping[str, Any]] = {
+    "zoneout": {"zoneout": 0.1},
+    "recurrent dropout": {"recurrent_dropout": 0.2},
+    "dropout of candidates": {"recurrent_dropout": 0.2, "recurrent_dropout_mode": "candidate"},
+    "weight dropout": {"weight_dropout": 0.2},
+}
 ENTRIES = (
     Entry("LSTM", "lstm", 4, _lstm()),
     Entry("LSTM, peepholes", "lstm", 4, _lstm(peephole=True), "LSTM",
@@ -180,6 +188,7 @@ ENTRIES = (
     Entry("LSTM, layer normalisation", "lstm_layer_norm", 4, _lstm_layer_norm, "LSTM"),
     Entry("LSTM, projection to H/2", "lstm", 4, _lstm(), "LSTM", extra={"w_hr": "P"}),
     Entry("LSTM, lengths", "lstm", 4, None, "LSTM", lengths=True),
+    Entry("LSTM, mask", "lstm", 4, None, "LSTM", masked=True),
     Entry("LSTM, return_cells", "lstm", 4, _lstm(), "LSTM",
           arguments={"return_cells": True}),
     Entry("LSTM, return_flow", "lstm", 4, None, "LSTM", backward={"return_flow": True}),
@@ -203,6 +212,16 @@ ENTRIES = (
     Entry("minGRU", "mingru", 2, _mingru, arguments={"candidate": "positive"}, recurrent=False),
     Entry("sLSTM", "slstm", 4, _slstm),
     Entry("sLSTM, 4 heads", "slstm", 4, _slstm, "sLSTM", arguments={"heads": 4}),
+    *(
+        Entry(f"{layer}, {option}", layer.lower(), gates, None, f"{layer} layer",
+              arguments=arguments, layer=layer)
+        for layer, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+        for option, arguments in _NOISE.items() if layer != "RNN" or "mode" not in str(arguments)
+    ),
+    *(
+        Entry(f"{layer} layer", layer.lower(), gates, None, layer=layer)
+        for layer, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+    ),
 )  # fmt: skip
 
 
@@ -240,6 +259,12 @@ class Case:
         self.x = rng.standard_normal((T, B, H)).astype(np.float32)
         self.dy = rng.standard_normal((T, B, width)).astype(np.float32)
         self.arguments = dict(entry.arguments or {})
+        self.layer: Any = None
+        if entry.layer:
+            self.layer = getattr(fr, entry.layer)(H, H, seed=0, **self.arguments)
+            self.arguments = {}
+        if entry.masked:
+            self.arguments["mask"] = np.arange(T)[:, None] % T != (np.arange(B) + T // 2) % T
         self.lengths: np.ndarray[Any, Any] | None = None
         if entry.lengths:
             self.lengths = np.linspace(T, T // 4, B).astype(np.int64)
@@ -270,6 +295,10 @@ class Case:
         return function(self.tape, self.direction, self.dy)["dy"]
 
     def _training(self) -> Any:
+        if self.layer is not None:
+            y, _, tape = self.layer.forward(self.x)
+            self.layer.backward(tape, self.dy)
+            return y
         y, *_, tape = getattr(fr, f"{self.entry.cell}_forward")(
             self.x, **self.weights, **self.arguments
         )

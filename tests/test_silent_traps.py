@@ -73,6 +73,78 @@ def test_a_layer_called_with_such_a_tensor_warns() -> None:
     layer.forward(x, (h, h))
 
 
+def lost_gradients() -> dict[str, Any]:
+    """Calls that give no gradient, by the door they go through; each takes the tensor [T,B,I]."""
+    layer = fr.LSTM(I, H, seed=0)
+    frozen, gru = layer.freeze(), fr.GRU(I, H, seed=0).freeze()
+    h = np.zeros((1, B, H), "f4")
+    out = np.zeros((B, H), "f4"), (h.copy(), h.copy())
+    linear, classes = fr.nn.Linear(I, 2, seed=0), np.zeros((T, B), "i8")
+    attention = fr.nn.MultiHeadAttention(I, I, 2, seed=0)
+    memory = np.ones((T, B, I), "f4")
+
+    def state(x: Any) -> Any:  # [1,B,H] that follows from x
+        return x.sum().expand(1, B, H).contiguous()
+
+    return {
+        "frozen": frozen,
+        "frozen of one step": lambda x: frozen(x[:1]),
+        "frozen step": lambda x: frozen.step(x[0]),
+        "frozen step, h": lambda x: gru.step(x[0].detach(), state(x)),
+        "frozen step, c": lambda x: frozen.step(x[0].detach(), (x.new_zeros(1, B, H), state(x))),
+        "frozen step, arrays": lambda x: frozen.step(memory[0], (h, state(x))),
+        "frozen step, out": lambda x: frozen.step(x[0], out=out),
+        "frozen step, reset state": lambda x: gru.step(
+            memory[0], resets=np.ones(B, bool), reset_state=state(x)[:, 0]
+        ),
+        "layer step, c": lambda x: layer.step(x[0].detach(), (x.new_zeros(1, B, H), state(x))),
+        "linear": linear,
+        "dropout": fr.nn.Dropout(0.5, seed=0),
+        "sequential": fr.nn.Sequential(linear, fr.nn.Dropout(0.5, seed=0)),
+        "time distributed": fr.nn.TimeDistributed(linear),
+        "attention, query": lambda x: attention(x, memory),
+        "attention, memory": lambda x: attention(memory, x),
+        "attention, values": lambda x: attention(memory, memory, values=x),
+        "attention, prepared": lambda x: attention.step(memory[0], attention.prepare(x)),
+        "cross entropy": lambda x: fr.nn.cross_entropy(x, classes),
+        "mse": lambda x: fr.nn.mse(x, memory),
+        "mse, target": lambda x: fr.nn.mse(memory, x),
+        "quantile": lambda x: fr.nn.quantile(x, memory[..., 0], [0.2, 0.4, 0.6, 0.8]),
+        "ctc": lambda x: fr.nn.ctc(x, np.ones((B, 1), "i8")),
+    }
+
+
+@pytest.mark.parametrize("door", lost_gradients())
+def test_every_door_says_that_a_gradient_is_lost(door: str) -> None:
+    torch = pytest.importorskip("torch")
+    call = lost_gradients()[door]
+    x = torch.from_numpy(arrays()[0]).requires_grad_()
+    with pytest.warns(UserWarning, match=LOST) as caught:
+        call(x)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(x.detach())
+        with torch.no_grad():
+            call(x)
+
+
+def test_what_gives_gradients_does_not_warn() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(arrays()[0]).requires_grad_()
+    attention = fr.nn.Attention(I, I, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for module in (fr.nn.Linear(I, 2, seed=0), fr.nn.Dropout(0.5), fr.LSTM(I, H, seed=0)):
+            module.forward(x)
+        attention.forward_step(x[0], attention.prepare(x))
+        fr.nn.cross_entropy_grad(x, np.zeros((T, B), "i8"))
+        fr.nn.mse_grad(x, x)
+        fr.nn.quantile_grad(x, x[..., 0], [0.2, 0.4, 0.6, 0.8])
+        fr.nn.ctc_grad(x, np.ones((B, 1), "i8"))
+
+
 # Tapes whose arrays were written to
 
 

@@ -203,7 +203,7 @@ class FastStep {
       bytes.data = array->data;
     } else {
       PlainArray& other = arrays.kept[arrays.num_kept++];
-      if (!other.see(object, true)) return false;
+      if (!other.see(object, true) || wants_gradient(object)) return false;
       const DLTensor& t = other.tensor();
       if (t.ndim != static_cast<int>(shape.size()) || !same_type(t.dtype, dlpack_) ||
           !other.is_dense() || reinterpret_cast<uintptr_t>(t.data) % size_t(item_) != 0 ||

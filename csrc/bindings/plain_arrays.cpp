@@ -92,6 +92,18 @@ void PlainArray::release() {
   Py_CLEAR(owner_);
 }
 
+bool wants_gradient(PyObject* array) {
+  if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) return false;
+  static PyObject* const name = PyUnicode_InternFromString("requires_grad");  // is never deleted
+  PyObject* const answer = PyObject_GetAttr(array, name);
+  if (answer == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  Py_DECREF(answer);
+  return answer == Py_True;
+}
+
 ResultsLike::ResultsLike(PyObject* array) {
   if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) {
     PyObject* const descr = py::detail::array_proxy(array)->descr;

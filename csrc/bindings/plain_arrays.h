@@ -63,6 +63,10 @@ class PlainArray {
   PyObject* owner_ = nullptr;
 };
 
+// Whether PyTorch's autograd waits for a gradient of an array: the long way of what gives none says
+// so. Of NumPy's nothing is asked.
+bool wants_gradient(PyObject* array);
+
 // Results of the kind of an array.
 class ResultsLike {
  public:

@@ -83,6 +83,7 @@ class PlainCall {
     const bool one_step = axes == Axes::cell || axes == Axes::step;
     PlainArray x;
     if (!x.see(x_object, false)) return py::none();
+    if (axes == Axes::step && wants_gradient(x_object)) return py::none();
     const int rank = one_step ? 2 : 3;
     const bool batched = x.tensor().ndim == rank;
     const bool swapped = batched && axes == Axes::batch_first;
@@ -174,6 +175,7 @@ class PlainCall {
         PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
         if (state == Py_None && states_ > 1) continue;
         if (!before.whole[s].see(state, long_work)) return py::none();
+        if (axes == Axes::step && wants_gradient(state)) return py::none();
         if (axes == Axes::cell) before.whole[s].insert_axis(0);
         if (!batched) before.whole[s].insert_axis(1);
         if (!before.cut(s)) return py::none();

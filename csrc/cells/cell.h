@@ -75,6 +75,13 @@
 #define FUSEDRNN_CELL_HOST static inline __attribute__((always_inline))
 #endif
 
+// Unrolls a loop over gates, so that arrays of vectors indexed in it stay in registers.
+#if defined(__CUDACC__) || defined(__clang__)
+#define FUSEDRNN_CELL_UNROLL _Pragma("unroll")
+#else
+#define FUSEDRNN_CELL_UNROLL _Pragma("GCC unroll 4")
+#endif
+
 namespace fusedrnn::cells {
 
 // Plain constants, for every compiler: host and device code use them in constant expressions alone.

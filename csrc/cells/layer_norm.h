@@ -68,6 +68,7 @@ struct LayerNormLstm {
       next[H] = saved[O] * tanh(fma(w[kGc], saved[kCell], w[kBc]));
       next[C] = u[0];
     } else {
+      FUSEDRNN_CELL_UNROLL
       for (int gate = 0; gate < kGates; ++gate) {
         saved[kInputs + gate] = norms[0].of(a[gate]);
         saved[kRecurrent + gate] = norms[1].of(u[gate]);
@@ -98,6 +99,7 @@ struct LayerNormLstm {
       delta[kDb + I] = dc * g * i * (one - i);
       delta[kDb + F] = dc * prev[C] * f * (one - f);
       delta[kDb + G] = dc * i * fnma(g, g, one);
+      FUSEDRNN_CELL_UNROLL
       for (int gate = I; gate < O; ++gate) through_gain(gate, saved, w, delta, dnormed);
       dprev[C] = fma(dc, f, dprev[C]);
     }
@@ -161,6 +163,7 @@ struct LayerNormGru : gru::Names {
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* w, const V* prev, V* saved,
                                 V* next, V*, const NormOf<V>* norms) {
     V of_a[3], of_u[3];
+    FUSEDRNN_CELL_UNROLL
     for (int gate = 0; gate < 3; ++gate) {
       saved[kInputs + gate] = norms[gate / 2].of(a[gate]);
       saved[kRecurrent + gate] = norms[2 + gate / 2].of(u[gate]);
@@ -183,6 +186,7 @@ struct LayerNormGru : gru::Names {
                         dprev[0]);
     d[3] = d[gru::N] * r;
     d[gru::R] = d[3] * u_n * (V::set(1) - r);
+    FUSEDRNN_CELL_UNROLL
     for (int gate = 0; gate < 3; ++gate) {
       const V of_u = d[gate == gru::N ? 3 : gate];
       delta[kDgih + gate] = d[gate] * saved[kInputs + gate];
@@ -230,6 +234,7 @@ struct WorldModelGru {
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V* w, const V* prev, V* saved,
                                 V* next, V*, const NormOf<V>* norms) {
     V v[3];
+    FUSEDRNN_CELL_UNROLL
     for (int gate = 0; gate < 3; ++gate) {
       saved[kNormed + gate] = norms[0].of(a[gate] + u[gate]);
       v[gate] = fma(w[kG + gate], saved[kNormed + gate], w[kB + gate]);
@@ -249,6 +254,7 @@ struct WorldModelGru {
     delta[kDb + N] = d * r;
     delta[kDb + R] = d * v_n * r * (one - r);
     delta[kDb + Z] = dh * (n - prev[0]) * z * (one - z);
+    FUSEDRNN_CELL_UNROLL
     for (int gate = 0; gate < 3; ++gate) {
       delta[kDg + gate] = delta[kDb + gate] * saved[kNormed + gate];
       dnormed[gate] = delta[kDb + gate] * w[kG + gate];

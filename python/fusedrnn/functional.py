@@ -181,7 +181,7 @@ def run(
     )
     y, states_n, cells, tape = results
     if not function and "torch" in sys.modules:
-        warn_of_lost_gradients((x, *parameters, *states, *masks[4]), 3)
+        warn_of_lost_gradients(x, *parameters, *states, *masks[4])
     kind = converter_to_kind_of(x)
     saved = None
     gates = (cut_gates(tape, 0, kind),) if shows_gates else ()

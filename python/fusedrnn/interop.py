@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -65,26 +65,41 @@ def _export(from_dlpack: Callable[[Any], A] | None, array: Any) -> Any:
     return array  # made by the library of x
 
 
-def warn_of_lost_gradients(arrays: Iterable[Any], stacklevel: int) -> None:
+def warn_of_lost_gradients(*arrays: Any) -> None:
     """Warn where PyTorch would expect a gradient of a call that saves nothing for one.
 
-    Among the arrays are tuples and lists of them, and None. `stacklevel` counts from here, as in
-    `warnings.warn`.
+    Among the arrays are tuples and lists of them, and None. The warning names the line that called
+    the package: Python shows it once for each.
     """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return
-    if any(map(_wants_gradient, arrays)) and torch.is_grad_enabled():
+    for array in arrays:
+        if type(array) is np.ndarray or array is None or not wants_gradient(array):
+            continue
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.is_grad_enabled():
+            return
         warnings.warn(
             "a tensor requires a gradient, but PyTorch's autograd does not see this call: its "
             "results require none. The modules of fusedrnn.torch train with autograd; or take the "
-            "gradients from forward and backward, or call it under torch.no_grad()",
+            "gradients from forward and backward, of a loss from its *_grad, or call it under "
+            "torch.no_grad()",
             UserWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=_level_of_caller(),
         )
+        return
 
 
-def _wants_gradient(array: Any) -> bool:
+def wants_gradient(array: Any) -> bool:
+    """Whether PyTorch's autograd watches an array, or one of a tuple or list of them."""
     if isinstance(array, (tuple, list)):
-        return any(map(_wants_gradient, array))
+        return any(map(wants_gradient, array))
     return type(array) is not np.ndarray and getattr(array, "requires_grad", None) is True
+
+
+def _level_of_caller() -> int:
+    """The level, as the caller of this gives it to `warnings.warn`, of the line outside of here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").partition(".")[0] == "fusedrnn"
+    ):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -276,9 +276,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/gradient_flow.h",
-        "if (total < 0x1p-900) {",
-        "total < 0x1p-900",
-        "false",
+        "if (kSame<Real, float> || (total >= 0x1p-900 && total <= 0x1p+1000)) {",
+        "total >= 0x1p-900",
+        "true",
         "the norm of a gradient that vanishes is zero too early",
         "gradient_flow",
     ),

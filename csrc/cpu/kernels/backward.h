@@ -21,6 +21,7 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
   using Real = typename F::Real;
   const BackwardMap<Real>* const maps = maps_of<Real>(context.p.cell).backward;
   const bool has_flow = flows(context.job);
+  const Range flow_rows = context.share.of_group(context.sequences.count);
   BackwardArrays<Real> arrays[kMaxStages];
   for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
   for (int64_t number = first; number > end; --number) {
@@ -45,7 +46,7 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
     }
     if (has_flow) {
       if (!context.shape.stages[0].meets_backward) context.wait_for_group();
-      norms_of_rows(context, step);
+      norms_of_rows(context, step, flow_rows);
     }
   }
 }

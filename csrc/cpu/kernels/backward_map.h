@@ -87,12 +87,14 @@ struct BackwardStage {
     if (is_valid(arrays.flags, at.row)) {
       compute(at, dnext, product, delta, dprev, constants);
     } else {
+      FUSEDRNN_UNROLL
       for (int d = 0; d < D; ++d) delta[d] = V::zero();
     }
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s].store(arrays.carry[s].at(at.row, at.unit));
     }
     Real* dst = arrays.delta.at(at.row, at.unit);
+    FUSEDRNN_UNROLL
     for (int d = 0; d < kCell.deltas; ++d, dst += arrays.delta_block) {
       if (Cell::delta_stage(d) != Index || !is_wanted(d)) continue;
       if (lanes == W) {
@@ -112,7 +114,9 @@ struct BackwardStage {
       const int64_t block = at.unit / U, lane = at.unit % U;
       const Real* gates = arrays.saved.at(at.row, block * S * U + lane);
       const Real* vectors = arrays.vectors + block * kVectors * U + lane;
+      FUSEDRNN_UNROLL
       for (int i = 0; i < S; ++i) saved[i] = V::load(gates + i * U);
+      FUSEDRNN_UNROLL
       for (int k = 0; k < kVectors; ++k) w[k] = V::load(vectors + k * U);
     }
     for (int s = 0; s < kStates; ++s) {
@@ -127,6 +131,7 @@ struct BackwardStage {
     } else if constexpr (cells::kNormCount<Cell> > 0) {
       V dnormed[cells::kNormedBlocks<Cell>];
       Cell::template backward<Index>(saved, w, prev, dnext, dpassed, delta, dprev, dnormed);
+      FUSEDRNN_UNROLL
       for (int n = 0; n < cells::kNormedBlocks<Cell>; ++n) {
         if (Cell::normed_stage(n) != Index) continue;
         dnormed[n].store(arrays.dnormed.at(at.row, n * arrays.dnormed_block + at.unit));

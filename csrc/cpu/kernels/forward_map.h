@@ -151,13 +151,17 @@ struct ForwardStage {
     const auto load = [&](const Real* Site::* blocks, int block) {
       return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
     };
+    FUSEDRNN_UNROLL
     for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
     if constexpr (kStage.reads_row) {
       u[0] = collect<X>(
           sites, [&](const Site& site) { return V::load(arrays.passed.at(site.row, site.unit)); });
     }
+    FUSEDRNN_UNROLL
     for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
+    FUSEDRNN_UNROLL
     for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
+    FUSEDRNN_UNROLL
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
       saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
     }
@@ -174,6 +178,7 @@ struct ForwardStage {
     } else if constexpr (cells::kNormCount<Cell> > 0) {
       constexpr int kNorms = cells::kNormCount<Cell>;
       cells::NormOf<X> norms[kNorms];
+      FUSEDRNN_UNROLL
       for (int n = 0; n < kNorms; ++n) {
         if (kCell.norms[n].stage != Index) continue;
         if (kCell.norms[n].of == cells::Normed::input) {  // has been normalised
@@ -191,9 +196,12 @@ struct ForwardStage {
     } else {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
     }
-    for (int s = 0; s < S && sites[0].saved != nullptr; ++s) {
-      if (!saves(s)) continue;
-      each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
+    if (sites[0].saved != nullptr) {
+      FUSEDRNN_UNROLL
+      for (int s = 0; s < S; ++s) {
+        if (!saves(s)) continue;
+        each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
+      }
     }
     if constexpr (kStage.passes || kStage.passes_row) {
       each(sites, passed,

@@ -17,9 +17,10 @@
 // A function template that is compiled once for its arguments, not once more in every caller.
 #define FUSEDRNN_ONCE __attribute__((noinline))
 
-// Unrolls the loop that follows, so that an array of vectors indexed in it stays in registers.
+// Unrolls the loop that follows, so that an array of vectors indexed in it stays in registers. A
+// cell has up to some twenty vectors of a kind.
 #if defined(__clang__)
 #define FUSEDRNN_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define FUSEDRNN_UNROLL _Pragma("GCC unroll 16")
+#define FUSEDRNN_UNROLL _Pragma("GCC unroll 32")
 #endif

@@ -503,7 +503,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         The weights are packed in each step: that somebody wrote to a parameter could only be told
         by reading all of them, which takes as long. `freeze` packs them once.
         """
-        if reset_state is None and not getattr(x_t, "requires_grad", False):
+        if reset_state is None:
             done = self._stack.step(x_t, state, resets)
             if done is not None:
                 return done  # type: ignore[no-any-return]
@@ -517,7 +517,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
         hand_over = self._device.results_like(x_t).hand_over
         weights = self._stack.ordered(self._stack.parameters)
         y, state_n, _, _ = self._stack.network.forward(x[None], weights, state_0, masks)
-        warn_of_lost_gradients((x_t, state, reset_state), 2)
+        warn_of_lost_gradients(x_t, state, reset_state)
         return hand_over(y[0]), self._export_state(state_n, hand_over)
 
     def freeze(self, weight_dtype: WeightDtype | None = None) -> Frozen:
@@ -600,7 +600,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             drop,
         )
         if not save:
-            warn_of_lost_gradients((x, state, masks[4], *(parameters or {}).values()), 3)
+            warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
         tape = LayerTape(self, self.batch_first, core, results, stamps, call)

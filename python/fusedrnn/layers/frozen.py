@@ -12,7 +12,7 @@ import numpy as np
 
 from fusedrnn import _core, bf16, options
 from fusedrnn.fixed import Fixed
-from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn.interop import A, converter_to_kind_of, warn_of_lost_gradients
 from fusedrnn.layers.devices import Array, rank
 from fusedrnn.options import FrozenOptions, Padding, WeightDtype
 
@@ -273,7 +273,9 @@ class Frozen(Fixed):
             states = state_n if isinstance(state_n, tuple) else (state_n,)
             for view, result in zip(written.values(), (y, *states), strict=True):
                 _bits(view)[...] = _bits(result).reshape(view.shape)
+            warn_of_lost_gradients(x_t, state, reset_state)
             return tuple(out)
+        warn_of_lost_gradients(x_t, state, reset_state)
         kind = converter_to_kind_of(x_t)
 
         def given(result: Array) -> Any:

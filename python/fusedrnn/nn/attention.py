@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, options
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.linear import Linear
@@ -37,6 +38,7 @@ class Memory:
     values: Array | None = field(repr=False)  # where they are not the memory itself
     lengths: Lengths = field(repr=False)  # [B]
     projected: Projected = field(repr=False)
+    given: tuple[Any, ...] = field(repr=False)  # memory and values, as they came
 
 
 @dataclass(eq=False)
@@ -108,7 +110,7 @@ class AttentionBase(Module):
         ends = arrays.lengths("lengths", ends, batch, steps, least=1)
         mixed = None if values is None else arrays.like("values", values, source.shape, self.dtype)
         projected = self._project(source, source if mixed is None else mixed, ends)
-        return Memory(self, source, mixed, ends, projected)
+        return Memory(self, source, mixed, ends, projected, (memory, values))
 
     def __call__(
         self,
@@ -145,6 +147,7 @@ class AttentionBase(Module):
         """
         wanted = options.flag("return_weights", return_weights)
         y, tape = self.forward(query, memory, lengths, values=values)
+        warn_of_lost_gradients(query, *tape.saved["prepared"].given)
         return (y, tape.saved["weights"]) if wanted else y
 
     def forward(
@@ -172,6 +175,7 @@ class AttentionBase(Module):
         """
         wanted = options.flag("return_weights", return_weights)
         y, tape = self.forward_step(query, memory)
+        warn_of_lost_gradients(query, *tape.saved["prepared"].given)
         return (y, tape.saved["weights"][0]) if wanted else y
 
     def forward_step(self, query: Any, memory: Any) -> tuple[Array, ModuleTape]:

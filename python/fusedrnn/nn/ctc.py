@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import _core, options
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 from fusedrnn.nn.losses import REDUCTIONS, Reduction
@@ -52,9 +53,11 @@ def ctc(
     ValueError, TypeError
         A wrong shape, range or dtype; and a mean of no sequence.
     """
-    return _ctc(
+    loss, _ = _ctc(
         logits, targets, (lengths, target_lengths), blank, zero_infinity, reduction, False, None
-    )[0]
+    )
+    warn_of_lost_gradients(logits)
+    return loss
 
 
 def ctc_grad(

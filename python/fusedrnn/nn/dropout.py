@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusedrnn import _core, options
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.layers.dropout import Draws, DropoutMode
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
@@ -35,7 +36,9 @@ class Dropout(DropoutMode, Module):
 
     def __call__(self, x: Any) -> Array:
         """Return x: at inference nothing is dropped."""
-        return self._rows(x)
+        y = self._rows(x)
+        warn_of_lost_gradients(x)
+        return y
 
     def forward(self, x: Any) -> tuple[Array, ModuleTape]:
         """Return y, and what `backward` needs.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import _core, options
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.module import Module, ModuleTape
@@ -64,7 +65,9 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Array:
         """Return y [..., O] of x [..., I]: the same bits for a row whatever the others."""
-        return self._outputs(arrays.last_axis("x", x, self.input_size, self.dtype))
+        y = self._outputs(arrays.last_axis("x", x, self.input_size, self.dtype))
+        warn_of_lost_gradients(x)
+        return y
 
     def forward(self, x: Any) -> tuple[Array, ModuleTape]:
         """Return y [..., O] of x [..., I], and what `backward` needs; it refers to x.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, options
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array
 
@@ -58,6 +59,7 @@ def cross_entropy(
     loss, _ = _cross_entropy(
         logits, targets, (lengths, mask, ignore_index), label_smoothing, reduction, False, None
     )
+    warn_of_lost_gradients(logits)
     return loss
 
 
@@ -149,7 +151,9 @@ def mse(
     ValueError, TypeError
         A wrong shape, range or dtype; and a mean of no element.
     """
-    return mse_grad(y, target, lengths=lengths, mask=mask, reduction=reduction)[0]
+    loss, _ = mse_grad(y, target, lengths=lengths, mask=mask, reduction=reduction)
+    warn_of_lost_gradients(y, target)
+    return loss
 
 
 def mse_grad(
@@ -191,7 +195,9 @@ def quantile(
         As of `mse`; the mask in the shape of the target, or of its first axes. The mean is over all
         Q quantiles of what counts.
     """
-    return quantile_grad(y, target, quantiles, lengths=lengths, mask=mask, reduction=reduction)[0]
+    loss, _ = quantile_grad(y, target, quantiles, lengths=lengths, mask=mask, reduction=reduction)
+    warn_of_lost_gradients(y, target)
+    return loss
 
 
 def quantile_grad(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fusedrnn import _core, bf16, options, stale
+from fusedrnn.interop import warn_of_lost_gradients
 from fusedrnn.layers import Layer
 from fusedrnn.layers.dropout import state_argument
 from fusedrnn.layers.parameters import Parameters
@@ -326,7 +327,9 @@ class TimeDistributed(Module):
     def __call__(self, x: Any) -> Any:
         """Return the outputs [T, B, ...] for x [T, B, ...]."""
         steps, flat = self._flat("x", x)
-        return _unflat(self.module(flat), steps)
+        y = _unflat(self.module(flat), steps)
+        warn_of_lost_gradients(x)
+        return y
 
     def forward(self, x: Any) -> tuple[Any, ModuleTape]:
         """Return the outputs [T, B, ...], and what `backward` needs."""
