@@ -297,8 +297,11 @@ class FastStep {
     if (is_numpy && !is_number_)
       descr = py::reinterpret_borrow<py::object>(py::detail::array_proxy(x)->descr);
     const auto make = [&](const Shape& shape, Bytes& bytes) {
-      return library == nullptr ? make_numpy(descr.ptr(), shape, bytes)
-                                : make_other(*library, shape, bytes);
+      void* data = nullptr;
+      py::object array = library == nullptr ? new_numpy_array(descr.ptr(), shape, &data)
+                                            : new_array(*library, dlpack_, shape, &data);
+      bytes.data = static_cast<char*>(data);
+      return array;
     };
     py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
     for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
@@ -307,23 +310,6 @@ class FastStep {
     py::tuple state(static_cast<size_t>(states_));
     for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
     return py::make_tuple(std::move(y), std::move(state));
-  }
-
-  // NumPy allocates small arrays faster than we could wrap memory of ours.
-  py::object make_numpy(PyObject* descr, const Shape& shape, Bytes& bytes) const {
-    Py_INCREF(descr);  // the call takes it
-    auto array = py::reinterpret_steal<py::object>(numpy_.PyArray_NewFromDescr_(
-        numpy_.PyArray_Type_, descr, shape.rank(), shape.begin(), nullptr, nullptr, 0, nullptr));
-    if (!array) throw py::error_already_set();
-    bytes.data = py::detail::array_proxy(array.ptr())->data;
-    return array;
-  }
-
-  py::object make_other(const ExchangeTable& library, const Shape& shape, Bytes& bytes) const {
-    void* data = nullptr;
-    py::object array = new_array(library, dlpack_, shape, &data);
-    bytes.data = static_cast<char*>(data);
-    return array;
   }
 
   // States with zeros in the place of those of sequences that begin; of all of them, none.

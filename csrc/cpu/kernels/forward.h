@@ -121,12 +121,13 @@ class Forward {
     const Range panels = context_.panels(stage.units), rows = step.rows;
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardMapper<F> mapper(context_, step, index, arrays);
-    ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], mapper};
+    StageProduct<F> product(context_, step, index, {nullptr, 0});
+    const ForwardTiles<F> tiles{context_, step, index, product, maps_[index], mapper};
     if (!stage.reads_row) {
       if constexpr (F::kQuantised) quantise_operands(index, step);
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
-                   tiles.weights = weights;
+                   product.set_weights(weights);
                    for_products<F>(registers_, context_.p.B, vectors,
                                    SumTiles<F>{tiles, sums + some.begin * rows.size() * numbers,
                                                numbers, some, some.begin},
@@ -163,7 +164,8 @@ class Forward {
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
     ForwardMapper<F> mapper(context_, step, stage, arrays);
-    const ForwardTiles<F> tiles{context_, step, stage, weights, maps_[stage], mapper};
+    StageProduct<F> product(context_, step, stage, weights);
+    const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper};
     const int vectors = stage_vectors(context_.shape, context_.shape.stages[stage]);
     const int64_t together = panels_together(step.rows.size());
     if (together > 0 && gathers(step.rows.size(), vectors, panels, together)) {
@@ -233,8 +235,9 @@ class Forward {
       return Panels<F>{static_cast<const Panel*>(product.weights), 0};
     };
     ForwardMapper<F> mapper(context_, step, 0, arrays);
+    StageProduct<F> product(context_, step, 0, panels(packed.stages[0]));
     const SingleStepTiles<F> tiles{{context_, panels(packed.input)},
-                                   {context_, step, 0, panels(packed.stages[0]), maps_[0], mapper}};
+                                   {context_, step, 0, product, maps_[0], mapper}};
     const int of_input = context_.projection_vectors();
     const int of_stage = stage_vectors(context_.shape, context_.shape.stages[0]);
     for_products<F>(registers_, context_.p.B, of_input > of_stage ? of_input : of_stage, tiles,
