@@ -26,7 +26,7 @@ PyObject* call_fast(PyObject* self, PyObject* const* arguments, Py_ssize_t count
     }
     PyObject* all[kMost];
     for (Py_ssize_t i = 0; i < kMost; ++i) all[i] = i < count ? arguments[i] : Py_None;
-    const auto* callee = static_cast<const Callee*>(PyCapsule_GetPointer(self, Callee::kName));
+    const auto* callee = static_cast<const Callee*>(PyCapsule_GetPointer(self, nullptr));
     return callee->call(all).release().ptr();
   } catch (const std::exception&) {
     py::detail::try_translate_exceptions();
@@ -41,8 +41,8 @@ py::object make_fast(std::unique_ptr<Callee> callee) {
       Callee::kName,
       reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_fast<Callee>)),
       METH_FASTCALL, Callee::kDoc};
-  const py::capsule self(callee.get(), Callee::kName,
-                         [](void* p) { delete static_cast<Callee*>(p); });
+  // Without a name, which every call would compare.
+  const py::capsule self(callee.get(), [](void* p) { delete static_cast<Callee*>(p); });
   callee.release();
   PyObject* function = PyCFunction_NewEx(&method, self.ptr(), nullptr);
   if (function == nullptr) throw py::error_already_set();

@@ -109,24 +109,44 @@ struct Bytes {
   }
 };
 
+// Those that are not NumPy's, as long as a step needs them: one that needs none pays for none.
+class KeptArrays {
+ public:
+  KeptArrays() = default;
+  KeptArrays(const KeptArrays&) = delete;
+  KeptArrays& operator=(const KeptArrays&) = delete;
+  ~KeptArrays() {
+    while (count_ > 0) std::destroy_at(&places_[--count_].array);
+  }
+  PlainArray& add() { return *std::construct_at(&places_[count_++].array); }
+
+ private:
+  union Place {
+    Place() {}
+    ~Place() {}
+    PlainArray array;
+  };
+
+  Place places_[3 + 2 * kMaxStates];
+  int count_ = 0;
+};
+
 // One [L,B,n] for each state of the cell; of `prev`, null: zero. `next` of a state may be its
 // `prev`. y gets the output last, and may share memory with what is read.
 struct StepArrays {
   py::ssize_t B = 0;
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
-  PlainArray kept[2 + 2 * kMaxStates];  // those that are not NumPy's
-  int num_kept = 0;
-  PlainArray resets;  // where sequences begin, bytes [B]; else nothing
-  bool has_resets = false;
+  KeptArrays kept;
+  const PlainArray* resets = nullptr;  // where sequences begin, bytes [B]; null: nowhere
 
   // How many of the sequences begin.
   py::ssize_t beginning() const {
     py::ssize_t count = 0;
-    for (py::ssize_t b = 0; has_resets && b < B; ++b) count += begins(b) ? 1 : 0;
+    for (py::ssize_t b = 0; resets != nullptr && b < B; ++b) count += begins(b) ? 1 : 0;
     return count;
   }
   bool begins(py::ssize_t b) const {
-    const DLTensor& t = resets.tensor();
+    const DLTensor& t = resets->tensor();
     return static_cast<const uint8_t*>(t.data)[b * t.strides[0]] != 0;
   }
 };
@@ -174,16 +194,13 @@ class FastStep {
   }
 
  private:
-  // Memory for steps of up to `batch` sequences.
   struct Workspace {
-    Workspace(const Frozen& frozen, int64_t most)
-        : batch(most),
-          block(step_workspace(frozen, most)),
+    Workspace(const Frozen& frozen, int64_t B)
+        : steps(frozen, B),
           prev(static_cast<size_t>(frozen.network.num_states)),
           next(prev.size()) {}
 
-    int64_t batch;
-    Block block;
+    const FrozenSteps steps;
     std::vector<const void*> prev;
     std::vector<void*> next;
   };
@@ -202,7 +219,7 @@ class FastStep {
       extents = array->dimensions;
       bytes.data = array->data;
     } else {
-      PlainArray& other = arrays.kept[arrays.num_kept++];
+      PlainArray& other = arrays.kept.add();
       if (!other.see(object, true) || wants_gradient(object)) return false;
       const DLTensor& t = other.tensor();
       if (t.ndim != static_cast<int>(shape.size()) || !same_type(t.dtype, dlpack_) ||
@@ -245,9 +262,10 @@ class FastStep {
   }
 
   bool read_resets(PyObject* resets, StepArrays& arrays) const {
-    arrays.has_resets = true;
-    return arrays.resets.see(resets, true) && arrays.resets.is_flags() &&
-           arrays.resets.tensor().ndim == 1 && arrays.resets.extent(0) == arrays.B;
+    PlainArray& flags = arrays.kept.add();
+    arrays.resets = &flags;
+    return flags.see(resets, true) && flags.is_flags() && flags.tensor().ndim == 1 &&
+           flags.extent(0) == arrays.B;
   }
 
   bool read_out(PyObject* out, StepArrays& arrays) const {
@@ -279,8 +297,11 @@ class FastStep {
     if (is_numpy && !is_number_)
       descr = py::reinterpret_borrow<py::object>(py::detail::array_proxy(x)->descr);
     const auto make = [&](const Shape& shape, Bytes& bytes) {
-      return library == nullptr ? make_numpy(descr.ptr(), shape, bytes)
-                                : make_other(*library, shape, bytes);
+      void* data = nullptr;
+      py::object array = library == nullptr ? new_numpy_array(descr.ptr(), shape, &data)
+                                            : new_array(*library, dlpack_, shape, &data);
+      bytes.data = static_cast<char*>(data);
+      return array;
     };
     py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
     for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
@@ -289,23 +310,6 @@ class FastStep {
     py::tuple state(static_cast<size_t>(states_));
     for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
     return py::make_tuple(std::move(y), std::move(state));
-  }
-
-  // NumPy allocates small arrays faster than we could wrap memory of ours.
-  py::object make_numpy(PyObject* descr, const Shape& shape, Bytes& bytes) const {
-    Py_INCREF(descr);  // the call takes it
-    auto array = py::reinterpret_steal<py::object>(numpy_.PyArray_NewFromDescr_(
-        numpy_.PyArray_Type_, descr, shape.rank(), shape.begin(), nullptr, nullptr, 0, nullptr));
-    if (!array) throw py::error_already_set();
-    bytes.data = py::detail::array_proxy(array.ptr())->data;
-    return array;
-  }
-
-  py::object make_other(const ExchangeTable& library, const Shape& shape, Bytes& bytes) const {
-    void* data = nullptr;
-    py::object array = new_array(library, dlpack_, shape, &data);
-    bytes.data = static_cast<char*>(data);
-    return array;
   }
 
   // States with zeros in the place of those of sequences that begin; of all of them, none.
@@ -342,7 +346,7 @@ class FastStep {
     if (work_ * arrays.B >= kGilWork) no_gil.emplace();
     // That of the last step, by an exchange, so that nobody waits: who finds none makes its own.
     std::unique_ptr<Workspace> space(spare_.exchange(nullptr, std::memory_order_acquire));
-    if (space == nullptr || space->batch < arrays.B)
+    if (space == nullptr || space->steps.batch() != arrays.B)
       space = std::make_unique<Workspace>(*frozen_, arrays.B);
     network_.for_states([&](const Run& run, int s, int number) {
       const int64_t offset = network_.number_of(run) * arrays.B * sizes_[s] * item_;
@@ -351,8 +355,7 @@ class FastStep {
       space->prev[n] = before == nullptr ? nullptr : before + offset;
       space->next[n] = arrays.next[s].data + offset;
     });
-    step_with_threads(*frozen_, {arrays.B, arrays.x.data, space->prev.data(), space->next.data()},
-                      space->block.data());
+    space->steps.take({arrays.B, arrays.x.data, space->prev.data(), space->next.data()});
     const auto last = static_cast<size_t>(network_.runs.back().first_state);
     std::memcpy(arrays.y.data, space->next[last], static_cast<size_t>(arrays.B * width_ * item_));
     delete spare_.exchange(space.release(), std::memory_order_acq_rel);

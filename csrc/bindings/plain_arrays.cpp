@@ -104,6 +104,18 @@ bool wants_gradient(PyObject* array) {
   return answer == Py_True;
 }
 
+py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data) {
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
+  auto& numpy = py::detail::npy_api::get();
+  Py_INCREF(descr);  // the call takes it
+  auto array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
+      numpy.PyArray_Type_, descr, shape.rank(), reinterpret_cast<const Py_intptr_t*>(shape.begin()),
+      nullptr, nullptr, 0, nullptr));
+  if (!array) throw py::error_already_set();
+  *data = py::detail::array_proxy(array.ptr())->data;
+  return array;
+}
+
 ResultsLike::ResultsLike(PyObject* array) {
   if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) {
     PyObject* const descr = py::detail::array_proxy(array)->descr;
@@ -121,17 +133,8 @@ py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
   if (table_ != nullptr) return new_array(*table_, dtype, shape, data, swapped);
   int64_t bytes = dtype.bits / 8;
   for (const int64_t n : shape) bytes *= n;
-  py::object array;
-  if (bytes > kSmallBytes) {
-    array = empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
-  } else {
-    static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
-    auto& numpy = py::detail::npy_api::get();
-    array = py::reinterpret_steal<py::object>(numpy.PyArray_NewFromDescr_(
-        numpy.PyArray_Type_, py::object(descr_).release().ptr(), shape.rank(),
-        reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, nullptr, 0, nullptr));
-    if (!array) throw py::error_already_set();
-  }
+  if (bytes <= kSmallBytes) return new_numpy_array(descr_.ptr(), shape, data);
+  py::object array = empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
   *data = py::detail::array_proxy(array.ptr())->data;
   return array;
 }

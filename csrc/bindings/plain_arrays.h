@@ -67,6 +67,10 @@ class PlainArray {
 // so. Of NumPy's nothing is asked.
 bool wants_gradient(PyObject* array);
 
+// By NumPy's own allocator: small arrays come faster than we could wrap memory of ours. `data`:
+// where the elements are to be written.
+py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data);
+
 // Results of the kind of an array.
 class ResultsLike {
  public:

@@ -30,20 +30,25 @@ int64_t weights_of(const Run& run) {
   return sum;
 }
 
+// Whether the layer's steps are worth a team, where there is one.
+bool is_large(const Run& run) {
+  return weights_of(run) * weight_bytes(run.problem) > kThreadedBytes;
+}
+
+// Calls take_one(layer number, its step) from the first to the last.
 template <class TakeOne>
 void for_layers(const fusedrnn_frozen& frozen, const NetworkStep& step, const TakeOne& take_one) {
-  const void* x = step.x;
+  StepCall call;
+  call.B = step.B;
+  call.x = step.x;
   for (size_t k = 0; k < frozen.packed.size(); ++k) {
     const Run& run = frozen.network.runs[k];
-    StepCall call;
-    call.B = step.B;
-    call.x = x;
     for (int s = 0; s < run.num_states(); ++s) {
       if (step.prev != nullptr) call.prev[s] = step.prev[run.first_state + s];
       call.next[s] = step.next[run.first_state + s];
     }
-    take_one(run, *frozen.packed[k], call);
-    x = call.next[0];
+    take_one(k, call);
+    call.x = call.next[0];
   }
 }
 
@@ -99,18 +104,26 @@ size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B) {
 }
 
 void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) noexcept {
-  for_layers(frozen, step, [&](const Run&, const cpu::Packed& packed, const StepCall& call) {
-    cpu::step(packed, call, workspace);
+  for_layers(frozen, step, [&](size_t k, const StepCall& call) {
+    cpu::step(*frozen.packed[k], call, workspace);
   });
 }
 
-void step_with_threads(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) {
+FrozenSteps::FrozenSteps(const fusedrnn_frozen& frozen, int64_t B)
+    : frozen_(frozen), batch_(B), workspace_(step_workspace(frozen, B)) {
+  for (const cpu::PackedPointer& packed : frozen.packed) {
+    layers_.push_back(cpu::prepare_step(*packed, B, workspace_.data()));
+  }
+}
+
+void FrozenSteps::take(const NetworkStep& step) const {
   const bool teams = get_num_threads() > 1;
-  for_layers(frozen, step, [&](const Run& run, const cpu::Packed& packed, const StepCall& call) {
-    if (teams && weights_of(run) * weight_bytes(run.problem) > kThreadedBytes) {
-      run_on_team(run, packed, call, workspace);
+  for_layers(frozen_, step, [&](size_t k, const StepCall& call) {
+    const Run& run = frozen_.network.runs[k];
+    if (teams && is_large(run)) {
+      run_on_team(run, *frozen_.packed[k], call, workspace_.data());
     } else {
-      cpu::step(packed, call, workspace);
+      cpu::take(*layers_[k], call);
     }
   });
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/memory.h"
 #include "core/network.h"
 #include "cpu/engine.h"
 
@@ -40,8 +41,21 @@ size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B);
 // On this thread alone, in such a workspace: allocates nothing, takes no lock, cannot fail.
 void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) noexcept;
 
-// The same bits; layers with large weights run on a team of threads. May allocate, and throw before
-// anything is written.
-void step_with_threads(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace);
+// The same bits, step after step of B sequences: what is the same in each is found once, and layers
+// with large weights run on a team of threads. Of one call at a time.
+class FrozenSteps {
+ public:
+  FrozenSteps(const fusedrnn_frozen& frozen, int64_t B);
+
+  int64_t batch() const { return batch_; }
+  // May allocate, and throw before anything is written.
+  void take(const NetworkStep& step) const;
+
+ private:
+  const fusedrnn_frozen& frozen_;
+  const int64_t batch_;
+  const Block workspace_;
+  std::vector<cpu::StepPointer> layers_;
+};
 
 }  // namespace fusedrnn

@@ -42,17 +42,13 @@ const Unit& unit_for(Isa isa, const Problem& p) { return unit_of(isa, arithmetic
 
 const KernelShape& shape_for(Isa isa, const Problem& p) { return unit_for(isa, p).cells[p.cell]; }
 
-constexpr Grid kAlone{1, 1, nullptr, nullptr};
-
-// Of a single step on the calling thread.
-ForwardJob step_job(const ForwardCall& call, const KernelShape& shape) {
-  ForwardJob job{};
+// Of one thread alone, step by step.
+void set_alone(const ForwardCall& call, const KernelShape& shape, ForwardJob& job) {
   job.call = &call;
   job.shape = &shape;
-  job.grid = kAlone;
+  job.grid = {1, 1, nullptr, nullptr};
   job.ld_state = state_stride(shape, call.problem);
   job.chunk_steps = 1;
-  return job;
 }
 
 PackedWeights weights_of(const Packed& packed) {
@@ -84,18 +80,6 @@ void run_all(std::span<const NetworkRun<Call>> runs) {
     }
     runs = runs.subspan(count);
   }
-}
-
-// `from`, of B sequences.
-void set_sequences(const Problem& from, int64_t B, Problem& p) {
-  p = from;
-  p.B = B;
-}
-
-void add_step(Arena& arena, ForwardJob& job) {
-  const Problem& p = job.call->problem;
-  add_states(arena, *job.shape, p, false, job.kept);
-  add_scratch(arena, *job.shape, p, Plan{}, false, job);
 }
 
 size_t reserve_bytes(Isa isa, const Problem& p) {
@@ -168,7 +152,8 @@ PackedPointer freeze(const FreezeCall& freeze) {
   const WithWholeHeads call_with_whole_heads(given, shape, true);
   const ForwardCall& call = *call_with_whole_heads;
   const Problem& p = packed->problem = call.problem;
-  ForwardJob job = step_job(call, shape);
+  ForwardJob job{};
+  set_alone(call, shape, job);
   packed->memory = allocate([&](Arena& arena) { add_packed(arena, shape, p, true, job.packed); });
   packed->cell = job.packed;
   const FlushDenormals mode;
@@ -181,39 +166,61 @@ void unpack(const Packed& packed, const UnpackCall& call) {
               call);
 }
 
-size_t step_workspace(const Packed& packed, int64_t B) {
+struct Step {
+  Step(const Packed& weights, int64_t B, Arena& arena)
+      : unit(unit_for(weights.isa, weights.problem)) {
+    Problem& p = call.problem = weights.problem;
+    p.B = B;
+    const KernelShape& shape = unit.cells[p.cell];
+    call.x.b_stride = p.I;
+    for (int s = 0; s < shape.state_count; ++s) {
+      const int64_t size = extent(p, shape.states[s].size);
+      call.state_0[s].stride = call.state_n[s].stride = size;
+      if (s == 0) call.y.b_stride = size;
+    }
+    set_alone(call, shape, job);
+    use_packed(weights_of(weights), job);
+    add_states(arena, shape, p, false, job.kept);
+    add_scratch(arena, shape, p, Plan{}, false, job);
+  }
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+  // The output is the new h; `next` may be `prev`, of which nothing is read after the first write.
+  void take(const StepCall& step) noexcept {
+    call.x.data = const_cast<void*>(step.x);
+    for (int s = 0; s < job.shape->state_count; ++s) {
+      call.state_0[s].data = const_cast<void*>(step.prev[s]);
+      (s == 0 ? call.y.data : call.state_n[s].data) = step.next[s];
+    }
+    const FlushDenormals mode;
+    unit.forward(job, 0);
+    job.turned = !job.turned;
+  }
+
+  const Unit& unit;
   ForwardCall call;
-  set_sequences(packed.problem, B, call.problem);
-  const KernelShape& shape = shape_for(packed.isa, call.problem);
-  ForwardJob job = step_job(call, shape);
+  ForwardJob job{};
+};
+
+void FreeStep::operator()(const Step* step) const noexcept { delete step; }
+
+size_t step_workspace(const Packed& packed, int64_t B) {
   Arena arena;
-  add_step(arena, job);
+  const Step step(packed, B, arena);
   return arena.total();
 }
 
-void step(const Packed& packed, const StepCall& step, void* workspace) noexcept {
-  ForwardCall call;
-  const Problem& p = call.problem;
-  set_sequences(packed.problem, step.B, call.problem);
-  const Unit& unit = unit_for(packed.isa, p);
-  const KernelShape& shape = unit.cells[p.cell];
-  call.x = {const_cast<void*>(step.x), 0, p.I};
-  // The output is the new h; `next` may be `prev`, of which nothing is read after the first write.
-  for (int s = 0; s < shape.state_count; ++s) {
-    const int64_t size = extent(p, shape.states[s].size);
-    call.state_0[s] = {const_cast<void*>(step.prev[s]), size};
-    if (s == 0) {
-      call.y = {step.next[s], 0, size};
-    } else {
-      call.state_n[s] = {step.next[s], size};
-    }
-  }
-  ForwardJob job = step_job(call, shape);
-  use_packed(weights_of(packed), job);
+StepPointer prepare_step(const Packed& packed, int64_t B, void* workspace) {
   Arena arena(workspace);
-  add_step(arena, job);
-  const FlushDenormals mode;
-  unit.forward(job, 0);
+  return StepPointer(new Step(packed, B, arena));
+}
+
+void take(Step& step, const StepCall& call) noexcept { step.take(call); }
+
+void step(const Packed& packed, const StepCall& call, void* workspace) noexcept {
+  Arena arena(workspace);
+  Step(packed, call.B, arena).take(call);
 }
 
 }  // namespace fusedrnn::cpu

@@ -59,4 +59,14 @@ void run(std::span<const NetworkRun<BackwardCall>> runs);
 size_t step_workspace(const Packed& packed, int64_t B);
 void step(const Packed& packed, const StepCall& call, void* workspace) noexcept;
 
+// The same in two parts: what is the same in every step of B sequences, which refers to weights and
+// workspace, and the step.
+struct Step;
+struct FreeStep {
+  void operator()(const Step* step) const noexcept;
+};
+using StepPointer = std::unique_ptr<Step, FreeStep>;
+StepPointer prepare_step(const Packed& packed, int64_t B, void* workspace);
+void take(Step& step, const StepCall& call) noexcept;
+
 }  // namespace fusedrnn::cpu

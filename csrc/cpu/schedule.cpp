@@ -36,7 +36,7 @@ Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
   const int threads = get_num_threads();
   const Problem& p = tasks.front().call().problem;
   // A lean problem's dx comes chunk by chunk, in the order of its own walk.
-  const bool may = bond != Bond::none && (Task<Call>::kForward || !p.lean);
+  const bool may = Task<Call>::kForward || !p.lean;
   Lanes lanes{std::min(threads, static_cast<int>(tasks.size())), 0};
   if (!may || lanes.count == 1) return {};
   lanes.threads = threads / lanes.count;

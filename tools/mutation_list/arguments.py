@@ -165,8 +165,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{BINDINGS}/frozen.cpp",
-        "if (space == nullptr || space->batch < arrays.B)",
-        "space == nullptr || space->batch < arrays.B",
+        "if (space == nullptr || space->steps.batch() != arrays.B)",
+        "space == nullptr || space->steps.batch() != arrays.B",
         "space == nullptr",
         "a step of more sequences than the one before writes beyond its memory",
         "frozen",

@@ -17,9 +17,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/forward_stage.h",
-        "product.row_scale = context.quantised_scales + first;",
-        "context.quantised_scales + first",
-        "context.quantised_scales",
+        "if constexpr (F::kQuantised) product_.row_scale = row_scales_ + tile.first_row();",
+        "row_scales_ + tile.first_row()",
+        "row_scales_",
         "int8: every tile of a step takes the scales of the first",
         "quantised",
     ),

@@ -12,6 +12,18 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// Of a single step of one stage.
+template <class F>
+struct SingleStepTiles {
+  Projection<F> projection;
+  ForwardTiles<F> stage;
+
+  void run(const Tile& tile) const {
+    projection.run(tile);
+    stage.run(tile);
+  }
+};
+
 template <class F>
 class Forward {
  public:
@@ -109,12 +121,13 @@ class Forward {
     const Range panels = context_.panels(stage.units), rows = step.rows;
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardMapper<F> mapper(context_, step, index, arrays);
-    ForwardTiles<F> tiles{context_, step, index, {nullptr, 0}, maps_[index], mapper};
+    StageProduct<F> product(context_, step, index, {nullptr, 0});
+    const ForwardTiles<F> tiles{context_, step, index, product, maps_[index], mapper};
     if (!stage.reads_row) {
       if constexpr (F::kQuantised) quantise_operands(index, step);
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
-                   tiles.weights = weights;
+                   product.set_weights(weights);
                    for_products<F>(registers_, context_.p.B, vectors,
                                    SumTiles<F>{tiles, sums + some.begin * rows.size() * numbers,
                                                numbers, some, some.begin},
@@ -151,7 +164,8 @@ class Forward {
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
     ForwardMapper<F> mapper(context_, step, stage, arrays);
-    const ForwardTiles<F> tiles{context_, step, stage, weights, maps_[stage], mapper};
+    StageProduct<F> product(context_, step, stage, weights);
+    const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper};
     const int vectors = stage_vectors(context_.shape, context_.shape.stages[stage]);
     const int64_t together = panels_together(step.rows.size());
     if (together > 0 && gathers(step.rows.size(), vectors, panels, together)) {
@@ -205,28 +219,29 @@ class Forward {
     }
   }
 
-  // One step with weights that stay packed: both products of a few panels, then those of the next
-  // ones; calls in turn go up and down, so that what a cache kept of the last call serves this one.
+  // One step with weights that stay packed: both products of a tile, then those of the next one;
+  // calls in turn go up and down, so that what a cache kept of the last call serves this one.
   FUSEDRNN_MEMBER void take_single_step() {
     const ForwardStep step(context_, 0, 0);
     ForwardArrays<Real>& arrays = arrays_[0];
     move_arrays(context_, step, 0, arrays);
-    const InputChunk chunk = find_inputs(context_, 0);
+    find_inputs(context_, 0);
     if (step.rows.size() < context_.sequences.count) show_standing(context_, step, 0);
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
     }
-    const int64_t group = tile_panels<F>(1, context_.projection_vectors());
     const PackedCell& packed = context_.job.packed;
-    const Range all = context_.panels('H');
-    const int64_t groups = blocks_of(all.size(), group);
-    for (int64_t i = 0; i < groups; ++i) {
-      const int64_t begin = all.begin + (context_.job.turned ? groups - 1 - i : i) * group;
-      const Range some{begin, begin + group < all.end ? begin + group : all.end};
-      project_panels(context_, registers_, chunk.rows, some,
-                     Panels<F>{static_cast<const Panel*>(packed.input.weights), 0});
-      walk_panels(0, step, arrays, some, {static_cast<const Panel*>(packed.stages[0].weights), 0});
-    }
+    const auto panels = [](const PackedProduct& product) FUSEDRNN_LAMBDA {
+      return Panels<F>{static_cast<const Panel*>(product.weights), 0};
+    };
+    ForwardMapper<F> mapper(context_, step, 0, arrays);
+    StageProduct<F> product(context_, step, 0, panels(packed.stages[0]));
+    const SingleStepTiles<F> tiles{{context_, panels(packed.input)},
+                                   {context_, step, 0, product, maps_[0], mapper}};
+    const int of_input = context_.projection_vectors();
+    const int of_stage = stage_vectors(context_.shape, context_.shape.stages[0]);
+    for_products<F>(registers_, context_.p.B, of_input > of_stage ? of_input : of_stage, tiles,
+                    context_.panels('H'), step.rows, context_.job.turned);
   }
 
   // What the stage multiplies, quantised by each thread for itself.

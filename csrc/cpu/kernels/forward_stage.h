@@ -104,6 +104,77 @@ FUSEDRNN_ONCE void mask_operand(const ForwardContext<F>& context, int index, Ran
   }
 }
 
+// The product of a stage in a step, tile by tile: what is the same for all of them is found once.
+template <class F>
+class StageProduct {
+ public:
+  using Real = typename F::Real;
+  using Row = typename F::Row;
+
+  FUSEDRNN_MEMBER StageProduct(const ForwardContext<F>& context, const ForwardStep& step, int index,
+                               Panels<F> weights)
+      : weights_(weights),
+        packed_(context.job.packed.stages[index]),
+        gates_(context.shape.stages[index].product.gates),
+        vectors_(stage_vectors(context.shape, context.shape.stages[index])),
+        units_(extent(context.p, context.shape.stages[index].units)),
+        numbers_(vectors_ * F::V::width),
+        heads_(context.p, context.shape.stages[index].product, context.panel_units),
+        panel_size_(panel_size<F>(heads_.depth, vectors_)) {
+    const cells::Operand operand = context.shape.stages[index].operand;
+    if constexpr (F::kQuantised) {
+      rows_ = context.quantised;
+      row_stride_ = context.job.ld_state;
+      row_scales_ = context.quantised_scales;
+    } else if (operand != cells::Operand::none) {
+      const int64_t slot = operand == cells::Operand::h ? step.entering : step.of_step;
+      rows_ = context.operand_row(index, slot, 0);
+      row_stride_ = context.row_stride;
+    }
+    product_.rows[0] = nullptr;
+    product_.depth = F::padded(heads_.depth);
+    product_.out_row = numbers_;
+  }
+
+  FUSEDRNN_MEMBER void set_weights(Panels<F> weights) { weights_ = weights; }
+
+  // `panel_numbers`: from the sums of a panel to those of the next one.
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums, int64_t panel_numbers) {
+    product_.out_panel = panel_numbers;
+    if (heads_.panels == 0) return multiply_part(tile, 0, sums);
+    Tile part = tile;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
+      part = heads_.part(tile, panel);
+      multiply_part(part, heads_.first_column(panel), sums + (panel - tile.panel) * panel_numbers);
+    }
+  }
+
+ private:
+  FUSEDRNN_MEMBER void multiply_part(const Tile& tile, int64_t column, Real* out) {
+    product_.set_weights(weights_.data, weights_.first, panel_size_, tile);
+    product_.set_columns(packed_, tile.panel, numbers_);
+    product_.out = out;
+    const Row* const first = rows_ + tile.first_row() * row_stride_ + column;
+    // Most often they are those of the tile before, which was of other panels.
+    if (product_.rows[0] != first) product_.set_rows(first, row_stride_);
+    if constexpr (F::kQuantised) product_.row_scale = row_scales_ + tile.first_row();
+    run_product_of_units(product_, gates_, vectors_, units_, tile);
+  }
+
+  Panels<F> weights_;
+  const PackedProduct& packed_;
+  const int gates_;
+  const int vectors_;
+  const int64_t units_;
+  const int64_t numbers_;
+  const HeadPanels heads_;
+  const int64_t panel_size_;
+  const Row* rows_ = nullptr;
+  int64_t row_stride_ = 0;
+  const float* row_scales_ = nullptr;
+  Product<F> product_;
+};
+
 template <class F>
 struct ForwardTiles {
   using Real = typename F::Real;
@@ -111,7 +182,7 @@ struct ForwardTiles {
   const ForwardContext<F>& context;
   const ForwardStep& step;
   int index;  // of the stage
-  Panels<F> weights;
+  StageProduct<F>& product;
   ForwardMap<Real> map;
   ForwardMapper<F>& mapper;
 
@@ -121,7 +192,7 @@ struct ForwardTiles {
     const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
     if (multiplies() && any_valid(tile)) {
       if (context.job.save) fetch_results(tile);
-      multiply(tile, sums, tile.rows * numbers);
+      product.multiply(tile, sums, tile.rows * numbers);
     }
     mapper.run(tile, map, sums + tile.repeated * numbers);
   }
@@ -155,41 +226,6 @@ struct ForwardTiles {
     }
   }
 
-  // `panel_numbers`: from the sums of a panel to those of the next one.
-  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums, int64_t panel_numbers) const {
-    const StageShape& stage = context.shape.stages[index];
-    const int vectors = stage_vectors(context.shape, stage);
-    const int64_t numbers = vectors * F::V::width;
-    const HeadPanels heads(context.p, stage.product, context.panel_units);
-    Product<F> product;
-    product.depth = F::padded(heads.depth);
-    product.out_row = numbers;
-    product.out_panel = panel_numbers;
-    const auto multiply_part = [&](const Tile& part, int64_t column) FUSEDRNN_LAMBDA {
-      product.set_weights(weights.data, weights.first, panel_size<F>(heads.depth, vectors), part);
-      product.set_columns(context.job.packed.stages[index], part.panel, numbers);
-      product.out = sums + (part.panel - tile.panel) * panel_numbers;
-      if constexpr (F::kQuantised) {
-        const int64_t first = tile.first_row();
-        product.row_scale = context.quantised_scales + first;
-        product.set_rows(context.quantised + first * context.job.ld_state + column,
-                         context.job.ld_state);
-      } else {
-        const int64_t slot = stage.operand == cells::Operand::h ? step.entering : step.of_step;
-        product.set_rows(context.operand_row(index, slot, tile.first_row()) + column,
-                         context.row_stride);
-      }
-      const int64_t units = extent(context.p, stage.units);
-      run_product_of_units(product, stage.product.gates, vectors, units, part);
-    };
-    if (heads.panels == 0) return multiply_part(tile, 0);
-    Tile part = tile;
-    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; panel += part.panels) {
-      part = heads.part(tile, panel);
-      multiply_part(part, heads.first_column(panel));
-    }
-  }
-
   FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {
     bool any = step.flags == nullptr;
     for (int64_t m = 0; m < tile.rows && !any; ++m) any = is_valid(step.flags, tile.row + m);
@@ -211,9 +247,9 @@ struct SumTiles {
     const int64_t panel_numbers = tiles.step.rows.size() * numbers;
     Tile next = tile;
     if (tile.ahead == tile.panel) next.ahead = ahead;
-    tiles.multiply(next,
-                   sums + (tile.panel - panels.begin) * panel_numbers + tile.first_row() * numbers,
-                   panel_numbers);
+    tiles.product.multiply(
+        next, sums + (tile.panel - panels.begin) * panel_numbers + tile.first_row() * numbers,
+        panel_numbers);
   }
 };
 

@@ -13,6 +13,7 @@ struct Range {
 
 // Part `index` of `count` when `total` is cut evenly.
 FUSEDRNN_INLINE Range share(int64_t total, int64_t count, int64_t index) {
+  if (count == 1) return {0, total};  // small steps notice a division
   const int64_t part = total / count, rest = total % count;
   const int64_t begin = part * index + (index < rest ? index : rest);
   return {begin, begin + part + (index < rest)};

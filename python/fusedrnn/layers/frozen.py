@@ -200,8 +200,8 @@ class Frozen(Fixed):
         out : (y_t, state), optional
             Arrays of the form of the results, which are written and returned; every state has its
             array. They may be those of `state`, to be updated in place, and any other that the step
-            reads, but share no memory with one another. Nothing is allocated then, once a step of
-            as many sequences has been made.
+            reads, but share no memory with one another. Nothing is allocated then, where the step
+            before had as many sequences.
 
         Returns
         -------
