@@ -40,7 +40,7 @@ void through_norms_of(const Run& run, int stage, const BackwardStep& step, void*
     if (norm.stage != stage) continue;
     const int block = run.normed_block(static_cast<int>(i));
     ThroughNorm s{};
-    s.rows = {step.B, const_cast<void*>(step.statistics), step.ld_statistics, step.flags};
+    s.rows = {step.living, const_cast<void*>(step.statistics), step.ld_statistics, step.flags};
     s.index = static_cast<int>(i);
     s.n = norm.gates * step.N;
     s.normed = advance(step.normed, block * step.N, real);

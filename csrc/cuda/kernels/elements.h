@@ -12,12 +12,21 @@ namespace fusedrnn::cuda {
 
 constexpr int kElementBlock = 128;  // threads of a block, at most
 
+// a / b of numbers that are not negative. A division of 64 bits is some eighty instructions, one of
+// 32 bits some twenty.
+FUSEDRNN_DEVICE int64_t quotient(int64_t a, int64_t b) {
+  if (((a | b) >> 32) == 0) {
+    return static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
+  }
+  return a / b;
+}
+
 // Calls body(row, column) for each element.
 template <class Body>
 FUSEDRNN_DEVICE void for_elements(int64_t rows, int64_t columns, const Body& body) {
   const int64_t wide = (columns + device::threads() - 1) / device::threads();
   for (int64_t i = device::block_x(); i < rows * wide; i += device::blocks_x()) {
-    const int64_t row = i / wide;
+    const int64_t row = quotient(i, wide);
     const int64_t column = (i - row * wide) * device::threads() + device::thread();
     if (column < columns) body(row, column);
   }
