@@ -217,9 +217,9 @@ int64_t emulator_launches() {
   return runtime().launches;
 }
 
-int64_t emulator_blocks() {
+int64_t emulator_blocks(const char* kernel) {
   const Guard guard(runtime().lock);
-  return runtime().blocks;
+  return runtime().blocks[kernel];
 }
 
 const char* emulator_error_text(int error) {

@@ -35,6 +35,7 @@ void norm_statistics_of(const Run& run, int stage, const ForwardStep& step, cuda
 void through_norms_of(const Run& run, int stage, const BackwardStep& step, void* passed,
                       cudaStream_t stream) {
   const Dtype real = run.types.real;
+  if (step.living == 0) return;
   for (size_t i = 0; i < run.cell.norms.size(); ++i) {
     const Norm& norm = run.cell.norms[i];
     if (norm.stage != stage) continue;
