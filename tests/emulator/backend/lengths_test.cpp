@@ -56,22 +56,19 @@ Counts counts_of(const Case& one, const Options& options) {
 
 // As much as dense calls of each sequence would, whatever their order.
 void test_multiplications_are_those_of_what_exists(const Spec& wide) {
-  for (const Lengths& lengths : {Lengths{6, 0, 3, 1, 4}, Lengths{1, 2, 2, 5, 3}}) {
-    Counts expected;
-    for (const int64_t length : lengths) {
-      if (length == 0) continue;
-      Spec alone = wide;
-      alone.T = length;
-      alone.B = 1;
-      expected += counts_of(random_case(alone), {});
-    }
-    const Case one = with_lengths(random_case(wide), lengths);
-    const Counts found = counts_of(one, {.host_masks = true});
-    CHECK_EQUAL(found.inference, expected.inference);
-    CHECK_EQUAL(found.training, expected.training);
-    // Where the device alone knows them all steps are taken.
-    CHECK(counts_of(one, {}).training > expected.training);
+  const Lengths lengths = wide.reverse ? Lengths{4, 0, 1, 3} : Lengths{1, 3, 3, 2};
+  Counts expected;
+  for (const int64_t length : lengths) {
+    if (length == 0) continue;
+    Spec alone = wide;
+    alone.T = length;
+    alone.B = 1;
+    expected += counts_of(random_case(alone), {});
   }
+  const Case one = with_lengths(random_case(wide), lengths);
+  const Counts found = counts_of(one, {.host_masks = true});
+  CHECK_EQUAL(found.inference, expected.inference);
+  CHECK_EQUAL(found.training, expected.training);
 }
 
 // Where little is missing, and where nothing is there, the batch is a padded one.
@@ -82,13 +79,15 @@ void test_few_missing_steps() {
     const Case one = with_lengths(random_case(wide), lengths);
     CHECK_EQUAL(counts_of(one, {.host_masks = true}).training, dense.training);
   }
+  // Where the device alone knows the lengths all steps are taken.
   const Case one = with_lengths(random_case(wide), {20, 17});
+  CHECK_EQUAL(counts_of(one, {}).training, dense.training);
   CHECK(counts_of(one, {.host_masks = true}).training < dense.training);
 }
 
 // In memory of any strides, and onto what dx holds.
 void test_results(const Spec& spec) {
-  const Case one = with_lengths(random_case(spec), {6, 0, 3, 1, 4});
+  const Case one = with_lengths(random_case(spec), {4, 0, 1, 2});
   for (const Order order : {Order::batch_first, Order::backwards}) {
     for (const bool accumulates : {false, true}) {
       Options options{.order = order, .accumulate_dx = accumulates};
@@ -105,7 +104,7 @@ void test_results(const Spec& spec) {
 int main() {
   for (const CellTable& cell : kCells) {
     for (const bool reverse : {false, true}) {
-      const Spec spec{.cell = cell.name, .T = 6, .B = 5, .reverse = reverse, .lengths = false};
+      const Spec spec{.cell = cell.name, .T = 4, .B = 4, .reverse = reverse, .lengths = false};
       test_multiplications_are_those_of_what_exists(spec);
       if (reverse == ((&cell - kCells) % 2 != 0)) test_results(spec);
     }
