@@ -36,13 +36,11 @@ GraphKey key_of(char pass, const States& states, const char* scratch) {
   return key;
 }
 
-// The chunk that begins with a time, going backward over the first `times` of them.
-Chunk chunk_of(const Problem& p, const Order& order, int64_t time, int64_t times,
-               int64_t chunk_steps) {
-  const int64_t first = time - time % chunk_steps;
-  const int64_t steps = std::min(chunk_steps, times - first);
-  const bool is_earliest = first == 0, is_latest = first + steps >= order.end();
-  return {first, steps, p.reverse ? is_earliest : is_latest, p.reverse ? is_latest : is_earliest};
+// The steps that live of the chunk that begins at a time.
+Chunk chunk_at(const Problem& p, const Order& order, int64_t time, int64_t chunk_steps) {
+  const int64_t steps = std::clamp<int64_t>(order.end() - time, 0, chunk_steps);
+  const bool is_earliest = time == 0, is_latest = time + steps == order.end();
+  return {time, steps, p.reverse ? is_earliest : is_latest, p.reverse ? is_latest : is_earliest};
 }
 
 size_t reserve_workspace(const Gemm& gemm, Layout& layout) {
@@ -183,14 +181,14 @@ void general_backward(const BackwardCall& call, const CudaMasks& masks, const Pl
     const int64_t times = walk.times();
     for (int64_t walked = 0; walked < times;) {
       const int64_t time = p.reverse ? walked : times - 1 - walked;
-      const Chunk chunk = chunk_of(p, order, time, times, chunk_steps);
-      const bool lives = order.living(chunk.time) > 0;
+      const Chunk chunk = chunk_at(p, order, time - time % chunk_steps, chunk_steps);
+      const int64_t steps = std::min(chunk_steps, times - chunk.time);
       if (again) states.enter_chunk(chunk.time);
-      if (again && lives) again->run(forward, chunk.time, chunk.steps);
-      following = walk.walk(products, states.slots().time(time), chunk.steps, following);
-      walked += chunk.steps;
+      if (again && chunk.steps > 0) again->run(forward, chunk.time, chunk.steps);
+      following = walk.walk(products, states.slots().time(time), steps, following);
+      walked += steps;
       if (walked == times) walk.end(products);
-      if (lives) gradients.add(walk.deltas(chunk.steps), chunk, products);
+      if (chunk.steps > 0) gradients.add(walk.deltas(chunk.steps), chunk, products);
     }
   });
 }
