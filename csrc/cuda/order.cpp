@@ -36,8 +36,7 @@ Order::Order(const Problem& p, const DLTensor* lengths) : Order(p) {
   std::vector<int64_t> by_number(count);
   for (size_t b = 0; b < count; ++b) {
     // Limited although checked: another thread may write the caller's memory.
-    by_number[b] =
-        std::clamp<int64_t>(read_integer(*lengths, static_cast<int64_t>(b)), 0, T_);
+    by_number[b] = std::clamp<int64_t>(read_integer(*lengths, static_cast<int64_t>(b)), 0, T_);
   }
   const int64_t living = std::accumulate(by_number.begin(), by_number.end(), int64_t{0});
   if (living == 0 || (T_ * B_ - living) * kLeastMissing < T_ * B_) return;

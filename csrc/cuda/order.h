@@ -34,9 +34,9 @@ class Order {
   int64_t end() const { return any() ? ends_.front() : T_; }
   // How many sequences live at a time: the first ones.
   int64_t living(int64_t time) const {
-    return any() ? first_rows_[static_cast<size_t>(time) + 1] -
-                       first_rows_[static_cast<size_t>(time)]
-                 : B_;
+    return any()
+               ? first_rows_[static_cast<size_t>(time) + 1] - first_rows_[static_cast<size_t>(time)]
+               : B_;
   }
   // Rows that live, of all times before this one.
   int64_t first_row(int64_t time) const {

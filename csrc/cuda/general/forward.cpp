@@ -67,8 +67,7 @@ void GeneralForward::launch(const Products& products) const {
     const int64_t steps = steps_from(step);
     const int64_t first_time = states_.slots().time(p_.reverse ? step + steps - 1 : step);
     if (!states_.keeps_gates()) states_.enter_chunk(first_time);
-    projection_.run(products, first_time, steps,
-                    weights_[run_.cell.input.weights].place(memory_));
+    projection_.run(products, first_time, steps, weights_[run_.cell.input.weights].place(memory_));
     for (const int64_t next = step + steps; step < next; ++step) take_step(products, step);
   }
   leave_last_step(products);

@@ -16,8 +16,8 @@
 namespace fusedrnn::cuda {
 namespace {
 
-// All that the launches of a pass depend on beside the arrays of its call. With an order they are as
-// long as what lives: a graph belongs to the ends, whichever sequences they are of.
+// All that the launches of a pass depend on beside the arrays of its call. With an order they are
+// as long as what lives: a graph belongs to the ends, whichever sequences they are of.
 GraphKey key_of(char pass, const States& states, const char* scratch) {
   const Problem& p = states.run().problem;
   GraphKey key;

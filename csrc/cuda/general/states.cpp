@@ -6,7 +6,10 @@ namespace fusedrnn::cuda {
 
 States::States(const Run& run, Kept kept, int64_t chunk_steps, const Order& order, Layout& layout,
                Layout& own)
-    : run_(run), kept_(kept), order_(order), slots_{run.problem.T, run.problem.reverse, kept != none} {
+    : run_(run),
+      kept_(kept),
+      order_(order),
+      slots_{run.problem.T, run.problem.reverse, kept != none} {
   const Types& types = run.types;
   const int64_t T = run.problem.T, B = run.problem.B, H = run.problem.H;
   const int64_t slots = kept != none ? T + 1 : 2;

@@ -29,8 +29,8 @@ WeightGradients::WeightGradients(const BackwardCall& call, const States& states,
   reserve_results(layout);
   if (!vectors_.empty()) {
     const int64_t chunks = (p_.T + chunk_steps - 1) / chunk_steps;
-    parts_ =
-        layout.reserve({chunks, most_sum_parts(rows()), run_.delta_columns()}, item_bytes(types_.real));
+    parts_ = layout.reserve({chunks, most_sum_parts(rows()), run_.delta_columns()},
+                            item_bytes(types_.real));
   }
 }
 
@@ -108,9 +108,8 @@ void WeightGradients::add(const Deltas& deltas, const Chunk& chunk,
 void WeightGradients::vector_gradients(const Deltas& deltas, const Chunk& chunk,
                                        const Products& products) const {
   const int64_t columns = run_.delta_columns();
-  sum_into_parts(deltas,
-                 advance(memory_ + parts_, parts_before(chunk.time) * columns, types_.real), types_,
-                 products.stream);
+  sum_into_parts(deltas, advance(memory_ + parts_, parts_before(chunk.time) * columns, types_.real),
+                 types_, products.stream);
   if (!chunk.last) return;
   sum_vectors(parts_before(states_.order().end()), columns, memory_ + parts_, vectors_, types_,
               products.stream);

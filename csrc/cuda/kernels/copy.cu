@@ -11,7 +11,8 @@ namespace {
 
 FUSEDRNN_DEVICE int64_t offset_of(const Copy& c, const Sequence& s, Rows rows, int64_t t,
                                   int64_t b) {
-  if (rows == Rows::packed && c.order.first_rows != nullptr) return (c.order.first_rows[t] - c.order.first_rows[0] + b) * s.b_stride;
+  if (rows == Rows::packed && c.order.first_rows != nullptr)
+    return (c.order.first_rows[t] - c.order.first_rows[0] + b) * s.b_stride;
   if (rows == Rows::numbers) b = number_of(c.order.numbers, b);
   if (rows == Rows::ends) {
     t = c.order.ends[b];
@@ -29,7 +30,7 @@ FUSEDRNN_DEVICE bool is_left_out(const Copy& c, int64_t t, int64_t b) {
 template <class From, class To>
 __global__ void __launch_bounds__(kElementBlock) copy_kernel(Copy c) {
   for_elements(c.T * c.B, c.n, [&](int64_t row, int64_t i) {
-    const int64_t t = quotient(row, c.B), b = row - t * c.B;
+    const int64_t t = row / c.B, b = row - t * c.B;
     if (is_left_out(c, t, b)) return;
     const bool read =
         c.from.data != nullptr && (c.flags == nullptr || (c.flags[row] & c.mask) == c.wanted);
@@ -76,7 +77,7 @@ template <class To>
 __global__ void __launch_bounds__(kElementBlock) clear_kernel(Copy c) {
   for_elements(c.T * c.B, c.n, [&](int64_t row, int64_t i) {
     if ((c.flags[row] & c.mask) == c.wanted) return;
-    const int64_t t = quotient(row, c.B), b = row - t * c.B;
+    const int64_t t = row / c.B, b = row - t * c.B;
     static_cast<To*>(c.to.data)[t * c.to.t_stride + b * c.to.b_stride + i] = To{};
   });
 }

@@ -59,7 +59,7 @@ void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream);
 struct InitialGradient {
   int64_t B, n;
   const int64_t* numbers;  // of the sequences, by which `to` and `reset` lie; null: the rows'
-  int64_t ld;  // of `carry`, `product` and `reset`
+  int64_t ld;              // of `carry`, `product` and `reset`
   const void* carry;
   const void* product;   // null: zeros
   void* reset;           // null: not wanted

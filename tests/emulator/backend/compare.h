@@ -29,8 +29,8 @@ inline void check_same(const Arrays& some, const Arrays& all, const std::string&
   }
 }
 
-// The same, but for the gradients of parameters in float32: sums over all steps and sequences, which
-// group otherwise where rows that do not exist are left out.
+// The same, but for the gradients of parameters in float32: sums over all steps and sequences,
+// which group otherwise where rows that do not exist are left out.
 inline void check_same_but_sums(const Arrays& got, const Arrays& expected, const std::string& who) {
   Arrays own;
   for (const auto& [name, array] : got) {

@@ -105,8 +105,8 @@ void test_calls_that_come_again_are_replayed() {
 // Where the host knows lengths a graph belongs to them, in any order: which sequence has which is
 // read from the device.
 void test_graphs_of_lengths() {
-  const std::vector<std::vector<int64_t>> turns = {
-      {20, 3, 7}, {7, 20, 3}, {20, 3, 7}, {3, 7, 20}, {20, 3, 8}, {3, 7, 20}};
+  const std::vector<std::vector<int64_t>> turns = {{20, 3, 7}, {7, 20, 3}, {20, 3, 7},
+                                                   {3, 7, 20}, {20, 3, 8}, {3, 7, 20}};
   for (const bool reverse : {false, true}) {
     CachingAllocator allocator;
     const auto turn = [&](size_t i) {

@@ -47,11 +47,10 @@ struct Counts {
 
 Counts counts_of(const Case& one, const Options& options) {
   Call call(one, options);
-  return {.inference = count([&] { require(call.infer(), one); }),
-          .training = count([&] {
-            require(call.forward(), one);
-            require(call.backward(), one);
-          })};
+  return {.inference = count([&] { require(call.infer(), one); }), .training = count([&] {
+                                                                     require(call.forward(), one);
+                                                                     require(call.backward(), one);
+                                                                   })};
 }
 
 // As much as dense calls of each sequence would, whatever their order.

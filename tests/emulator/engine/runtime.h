@@ -24,8 +24,8 @@ struct Runtime {
   uint64_t seed = 0;
   int64_t launches = 0;
   std::map<std::string, int64_t> blocks;  // by kernel
-  uint64_t orders_drawn = 0;      // since the seed was set
-  Fault sticky{cudaSuccess, ""};  // of work that failed: nothing runs after it
+  uint64_t orders_drawn = 0;              // since the seed was set
+  Fault sticky{cudaSuccess, ""};          // of work that failed: nothing runs after it
 
   Runtime();
   void set_seed(uint64_t value);
