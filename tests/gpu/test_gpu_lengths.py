@@ -1,4 +1,4 @@
-"""Batches whose lengths are known on the host: the bits of those that the device knows, less work."""
+"""Batches whose lengths the host knows: the bits of those that the device knows, less work."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_noise_belongs_to_a_sequence(
         layer.train()
         x, lengths = problem()
         given = lengths if own_lengths else library.array(lengths)
-        y, state, tape = layer.forward(library.array(x), lengths=given)
+        y, _, tape = layer.forward(library.array(x), lengths=given)
         grads = layer.backward(tape, y)
         values = {"y": y, "x": grads["x"], "h0": grads["h0"]}
         got.append({key: library.values(value) for key, value in values.items()})
