@@ -16,15 +16,14 @@ constexpr int kElementBlock = 128;  // threads of a block, at most
 template <class Body>
 FUSEDRNN_DEVICE void for_elements(int64_t rows, int64_t columns, const Body& body) {
   // Rows and columns are axes of the grid: to find them in one number would take divisions.
-  const int64_t first = int64_t{device::block_x()} * device::threads() + device::thread();
-  const int64_t next = int64_t{device::blocks_x()} * device::threads();
   for (int64_t row = device::block_y(); row < rows; row += device::blocks_y()) {
-    for (int64_t column = first; column < columns; column += next) body(row, column);
+    int64_t column = device::block_x() * device::threads() + device::thread();
+    for (; column < columns; column += device::blocks_x() * device::threads()) body(row, column);
   }
 }
 
 inline device::LaunchShape shape_of_elements(int64_t rows, int64_t columns, const char* name) {
-  constexpr int64_t kMostBlocks = int64_t{1} << 30, kMostRows = 65535;  // of a grid
+  constexpr int64_t kMostBlocks = int64_t{1} << 20, kMostRows = 65535;  // of a grid
   device::LaunchShape shape;
   const int64_t threads = (columns + device::kWarp - 1) / device::kWarp * device::kWarp;
   shape.block = static_cast<int>(std::min<int64_t>(threads, kElementBlock));
