@@ -119,10 +119,23 @@ void PassInputs::make_readable() {
 }
 
 void PassInputs::release_masks() {
-  static constexpr DLTensor kGiven{};
+  static constexpr DLTensor kGiven{nullptr, {kDLCUDA, 0}, 0, {}, nullptr, nullptr, 0};
+  const bool keeps = lengths != nullptr && place.on_cuda() && is_host(lengths->device);
+  if (keeps) {
+    kept_count_ = lengths->shape[0];
+    for (int64_t b = 0; b < kept_count_; ++b) kept_lengths_.push_back(read_integer(*lengths, b));
+    kept_tensor_ = {.data = kept_lengths_.data(),
+                    .device = {kDLCPU, 0},
+                    .ndim = 1,
+                    .dtype = {kDLInt, 64, 1},
+                    .shape = &kept_count_,
+                    .strides = nullptr,
+                    .byte_offset = 0};
+  }
   for (const DLTensor** given : {&lengths, &mask, &resets}) {
     if (*given != nullptr) *given = &kGiven;
   }
+  if (keeps) lengths = &kept_tensor_;
   for (auto& array : masks) array.reset();
 }
 

@@ -103,7 +103,8 @@ struct PassInputs {
 
   // Once core has accepted them.
   void make_readable();
-  // After the forward pass: backward asks whether there were masks, and reads none.
+  // After the forward pass: backward asks whether there were masks, and reads none but lengths on
+  // the host of a call on a CUDA device. Those are kept as they are.
   void release_masks();
 
   Place place;  // x decides it
@@ -115,6 +116,11 @@ struct PassInputs {
   Dropout dropout;
   bool shows_padding = false;
   py::object reset_states;  // a tuple, or None
+
+ private:
+  std::vector<int64_t> kept_lengths_;
+  int64_t kept_count_ = 0;
+  DLTensor kept_tensor_{};
 };
 
 // (y, states, states of every step, Tape or None). `sequences`: None, or a tuple with an array to

@@ -14,7 +14,7 @@ namespace fusedrnn {
 
 // Grows by one with every change of a struct here or in problem.h, or of the list of cells. Core
 // refuses a library of another version.
-constexpr int32_t kCudaPluginVersion = 10;
+constexpr int32_t kCudaPluginVersion = 11;
 constexpr const char* kCudaPluginSymbol = "fusedrnn_cuda_plugin";
 
 // Where a call runs. Work is ordered on `stream` and nothing waits for the device.
@@ -62,7 +62,8 @@ struct CudaPlugin {
   fusedrnn_status (*forward)(const ForwardCall* call, const CudaMasks* masks,
                              const CudaPlace* place);
   // `masks`: those of the forward call, of which nothing is looked at but whether they were given:
-  // what they said stands in the reserve.
+  // what they said stands in the reserve. Lengths in host memory are read again: with them the
+  // reserve is packed (cuda/order.h).
   fusedrnn_status (*backward)(const BackwardCall* call, const CudaMasks* masks,
                               const CudaPlace* place);
   // Of a problem with steps and sequences. `masked`: whether there were masks, whose flags stand in

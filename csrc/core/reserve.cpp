@@ -153,6 +153,9 @@ size_t bytes_of_cuda(const Run& run, int64_t T, int64_t B) {
     if (cell.num_norms > 0) pieces.add(T, 2 * cell.num_norms, real);
   }
   pieces.add_bytes(static_cast<size_t>(T * B));  // flags
+  for (const int64_t numbers : {B, B, T + 1}) {  // order
+    pieces.add_bytes(static_cast<size_t>(numbers) * sizeof(int64_t));
+  }
   return pieces.total();
 }
 

@@ -251,6 +251,11 @@ Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& ar
                  number_text(args.clip_dh));
   }
   if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
+  // There they say which rows the reserve has.
+  if (is_cuda(args.x->device) && args.lengths != nullptr && is_host(args.lengths->device)) {
+    tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
+    if (layout == Layout::dense) check_lengths(*args.lengths, T, B);
+  }
   return tensors;
 }
 

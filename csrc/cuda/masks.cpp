@@ -6,16 +6,9 @@
 #include "cuda/kernels/masks.h"
 
 namespace fusedrnn::cuda {
-namespace {
 
-bool on_host(const DLTensor* t) {
-  return t != nullptr && t->device.device_type != kDLCUDA &&
-         t->device.device_type != kDLCUDAManaged;
-}
-
-}  // namespace
-
-Masks::Masks(const CudaMasks& masks, const Problem& problem) : masks_(masks), problem_(problem) {}
+Masks::Masks(const CudaMasks& masks, const Problem& problem, const Order& order)
+    : masks_(masks), problem_(problem), order_(order) {}
 
 void Masks::reserve(Layout& layout) {
   if (on_host(masks_.lengths)) lengths_ = layout.reserve({problem_.B}, sizeof(uint64_t));
@@ -23,24 +16,32 @@ void Masks::reserve(Layout& layout) {
   if (on_host(masks_.resets)) resets_ = layout.reserve({problem_.T, problem_.B}, 1);
 }
 
-void Masks::make_flags(char* memory, uint8_t* flags, cudaStream_t stream) const {
+void Masks::make_flags(char* memory, uint8_t* flags, const DeviceOrder& order,
+                       cudaStream_t stream) const {
   MaskArrays arrays{};
+  order_.send(order, stream);
   arrays.T = problem_.T;
   arrays.B = problem_.B;
   arrays.reverse = problem_.reverse;
   arrays.shows_padding = masks_.shows_padding;
   arrays.flags = flags;
-  if (on_host(masks_.lengths)) {
-    auto* const sent = reinterpret_cast<uint64_t*>(memory + lengths_);
-    send_lengths(sent, stream);
-    arrays.lengths = {sent, sizeof(uint64_t), false, 1};
-  } else if (masks_.lengths != nullptr) {
-    const DLTensor& t = *masks_.lengths;
-    arrays.lengths = {data_of(t), t.dtype.bits / 8, t.dtype.code == kDLInt, stride_of(t, 0)};
-  }
+  arrays.order = order;
+  arrays.ordered = order_.any();
+  if (!order_.any()) arrays.lengths = lengths(memory + lengths_, stream);
   arrays.mask = bits_of(masks_.mask, memory + mask_, stream);
   arrays.resets = bits_of(masks_.resets, memory + resets_, stream);
   cuda::make_flags(arrays, stream);
+}
+
+DeviceIntegers Masks::lengths(char* to, cudaStream_t stream) const {
+  if (masks_.lengths == nullptr) return {};
+  if (on_host(masks_.lengths)) {
+    auto* const sent = reinterpret_cast<uint64_t*>(to);
+    send_lengths(sent, stream);
+    return {sent, sizeof(uint64_t), false, 1};
+  }
+  const DLTensor& t = *masks_.lengths;
+  return {data_of(t), t.dtype.bits / 8, t.dtype.code == kDLInt, stride_of(t, 0)};
 }
 
 void Masks::send_lengths(uint64_t* to, cudaStream_t stream) const {

@@ -11,7 +11,8 @@ tensor given requires a gradient, nor of what JAX or PyTorch traces: what is tra
 All arrays of a call lie on the CPU, or all on one CUDA device, where `lengths`, `mask` and `resets`
 alone may stay on the CPU (as lists and NumPy arrays do). On a CUDA device work goes on the current
 stream of the library of `x`, results and memory come from that library, and nothing waits for the
-device; so lengths there are not checked but limited to 0..T. A call can be captured in a CUDA
+device; so lengths there are not checked but limited to 0..T, and the work is that of all steps,
+while lengths on the CPU make it that of the steps that exist. A call can be captured in a CUDA
 graph. The same call gives the same bits; in calls of other shapes a product may sum in another
 order. `fusedrnn.cuda_arrays` has what is asked of a library.
 

@@ -217,6 +217,11 @@ int64_t emulator_launches() {
   return runtime().launches;
 }
 
+int64_t emulator_blocks(const char* kernel) {
+  const Guard guard(runtime().lock);
+  return runtime().blocks[kernel];
+}
+
 const char* emulator_error_text(int error) {
   return cudaGetErrorString(static_cast<cudaError_t>(error));
 }

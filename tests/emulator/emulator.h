@@ -63,8 +63,9 @@ EMULATOR_EXPORT void emulator_set_seed(uint64_t seed);
 EMULATOR_EXPORT void emulator_fail_allocation_after(int64_t n);
 // Released memory is used again after this many bytes have been released behind it; 0: at once.
 EMULATOR_EXPORT void emulator_set_quarantine(size_t bytes);
-EMULATOR_EXPORT size_t emulator_live_bytes(void);  // after what is queued
-EMULATOR_EXPORT int64_t emulator_launches(void);   // kernels that ran
+EMULATOR_EXPORT size_t emulator_live_bytes(void);             // after what is queued
+EMULATOR_EXPORT int64_t emulator_launches(void);              // kernels that ran
+EMULATOR_EXPORT int64_t emulator_blocks(const char* kernel);  // of all launches of its kernels
 
 // What an error returned by a function here, or by the runtime, says on this thread.
 EMULATOR_EXPORT const char* emulator_error_text(int error);

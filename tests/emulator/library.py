@@ -37,6 +37,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "set_quarantine": (None, (SIZE,)),
     "live_bytes": (SIZE, ()),
     "launches": (LONG, ()),
+    "blocks": (LONG, (ctypes.c_char_p,)),
     "error_text": (ctypes.c_char_p, (INT,)),
     "last_error": (ctypes.c_char_p, ()),
     "reset_error": (None, ()),
@@ -115,6 +116,11 @@ class Emulator:
 
     def launches(self) -> int:
         return int(self.call("launches"))
+
+    def blocks(self, kernel: str) -> int:
+        """Return how many blocks all launches of a kernel had, once the queued ones have run."""
+        self.synchronize()
+        return int(self.call("blocks", kernel.encode()))
 
     def last_error(self) -> str:
         """Return the text of the error that no call survives until `reset`; "" for none."""

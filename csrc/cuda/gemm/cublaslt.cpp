@@ -60,31 +60,6 @@ Alignments alignments_of(const Product& p) {
           alignment_of(p.c.data, p.c.batch_stride, p.result)};
 }
 
-// All that a plan depends on, as bytes.
-std::string key_of(const Product& p) {
-  const Alignments alignments = alignments_of(p);
-  const int64_t fields[] = {p.m,
-                            p.n,
-                            p.k,
-                            p.batch,
-                            p.a.stride,
-                            p.a.transposed,
-                            p.a.batch_stride,
-                            p.b.stride,
-                            p.b.transposed,
-                            p.b.batch_stride,
-                            p.c.stride,
-                            p.c.batch_stride,
-                            static_cast<int64_t>(p.operand),
-                            static_cast<int64_t>(p.result),
-                            p.tfloat32,
-                            p.accumulate,
-                            alignments.a,
-                            alignments.b,
-                            alignments.c};
-  return {reinterpret_cast<const char*>(fields), sizeof fields};
-}
-
 // A descriptor that is destroyed with its owner.
 template <class T>
 class Owned {
@@ -105,6 +80,38 @@ class Owned {
 
 }  // namespace
 
+CublasLtGemm::Key CublasLtGemm::key_of(const Product& p) {
+  const Alignments alignments = alignments_of(p);
+  return {p.m,
+          p.n,
+          p.k,
+          p.batch,
+          p.a.stride,
+          p.a.transposed,
+          p.a.batch_stride,
+          p.b.stride,
+          p.b.transposed,
+          p.b.batch_stride,
+          p.c.stride,
+          p.c.batch_stride,
+          static_cast<int64_t>(p.operand),
+          static_cast<int64_t>(p.result),
+          p.tfloat32,
+          p.accumulate,
+          alignments.a,
+          alignments.b,
+          alignments.c};
+}
+
+size_t CublasLtGemm::Hash::operator()(const Key& key) const {
+  uint64_t hash = 0;
+  for (const int64_t field : key) {
+    hash = (hash ^ static_cast<uint64_t>(field)) * 0x9e3779b97f4a7c15u;
+    hash ^= hash >> 32;
+  }
+  return hash;
+}
+
 struct CublasLtGemm::Plan {
   explicit Plan(const Api& api)
       : desc(api.desc_destroy),
@@ -119,6 +126,14 @@ struct CublasLtGemm::Plan {
   // Whether the answer holds for later calls. Some versions of cuBLASLt cannot be asked during a
   // capture: that call is computed by the plain kernel, and the next one asks again.
   bool lasting = true;
+};
+
+// The plans that a thread used last: the products of a step come again at the next one, and are
+// found here without a lock.
+struct CublasLtGemm::Known {
+  const CublasLtGemm* owner = nullptr;
+  Key key{};
+  std::shared_ptr<const Plan> plan;
 };
 
 namespace {
@@ -218,7 +233,18 @@ void CublasLtGemm::multiply(const Product& p, void* workspace, cudaStream_t stre
 }
 
 std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::plan_of(const Product& product) {
-  const std::string key = key_of(product);
+  constexpr size_t kMostKnown = 8;  // a power of two
+  thread_local Known known[kMostKnown];
+  const Key key = key_of(product);
+  Known& place = known[Hash{}(key) % kMostKnown];
+  if (place.owner == this && place.key == key) return place.plan;
+  std::shared_ptr<const Plan> plan = shared_plan_of(product, key);
+  if (plan->lasting) place = {this, key, plan};
+  return plan;
+}
+
+std::shared_ptr<const CublasLtGemm::Plan> CublasLtGemm::shared_plan_of(const Product& product,
+                                                                       const Key& key) {
   const std::lock_guard lock(mutex_);
   const auto found = plans_.find(key);
   if (found != plans_.end()) return found->second;

@@ -1,9 +1,10 @@
 // Products by cuBLASLt.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <unordered_map>
 
 #include "cuda/gemm/find_cublaslt.h"
@@ -22,16 +23,24 @@ class CublasLtGemm final : public Gemm {
 
  private:
   struct Plan;
+  struct Known;
+  // All that a plan depends on.
+  using Key = std::array<int64_t, 19>;
+  struct Hash {
+    size_t operator()(const Key& key) const;
+  };
 
   void multiply(const Product& product, void* workspace, cudaStream_t stream);
   std::shared_ptr<const Plan> plan_of(const Product& product);
+  std::shared_ptr<const Plan> shared_plan_of(const Product& product, const Key& key);
+  static Key key_of(const Product& product);
   std::shared_ptr<const Plan> make_plan(const Product& product) const;
 
   const cublaslt::Api& api_;
   cublaslt::Handle handle_ = nullptr;
   PlainGemm plain_;  // for what cuBLASLt has no kernel for
   std::mutex mutex_;
-  std::unordered_map<std::string, std::shared_ptr<const Plan>> plans_;
+  std::unordered_map<Key, std::shared_ptr<const Plan>, Hash> plans_;
 };
 
 }  // namespace fusedrnn::cuda

@@ -36,9 +36,21 @@ BackwardWalk::BackwardWalk(const BackwardCall& call, const States& states, const
   for (StagedMatrix& weights : weights_) weights.reserve(layout);
 }
 
+int64_t BackwardWalk::times() const {
+  const int64_t end = states_.order().end();
+  return wants_flow() ? p_.T : p_.reverse ? std::min(end + 1, p_.T) : end;
+}
+
+int64_t BackwardWalk::walked(int64_t step) const {
+  const int64_t time = states_.slots().time(step);
+  if (wants_flow()) return p_.B;
+  return states_.order().living(p_.reverse ? std::max<int64_t>(time - 1, 0) : time);
+}
+
 void BackwardWalk::begin(const Products& products) const {
   for (const StagedMatrix& weights : weights_) weights.copy(memory_, products.stream);
   begin_carry(products);
+  if (!p_.reverse) cross_padding(products);
 }
 
 const void* BackwardWalk::walk(const Products& products, int64_t first, int64_t steps,
@@ -46,10 +58,32 @@ const void* BackwardWalk::walk(const Products& products, int64_t first, int64_t 
   const int64_t last = first - steps + 1;
   for (int64_t step = first; step >= last; --step) {
     take_step(products, step, following);
-    following = step > 0 ? gradient_of_h(products, step) : nullptr;
+    following = step > last_step() ? gradient_of_h(products, step) : nullptr;
   }
-  find_norms(products, states_.slots().time(p_.reverse ? first : last), steps);
+  find_norms(products, states_.first_time(), steps);
   return following;
+}
+
+// The steps that are not walked: where y shows the states that stand still they have gradients.
+void BackwardWalk::cross_padding(const Products& products) const {
+  if (!states_.order().any() || wants_flow()) return;
+  for (int s = 0; s < run_.states(); ++s) {
+    PaddingGradient gradient{};
+    gradient.T = p_.T;
+    gradient.B = p_.B;
+    gradient.n = run_.state_size(s);
+    gradient.reverse = p_.reverse;
+    gradient.ld = carry_[s].ld;
+    gradient.carry = carry_[s].at(memory_, 0);
+    gradient.limit = s == 0 ? call_.clip_dh : 0;
+    gradient.flags = states_.flags();
+    gradient.order = states_.device_order();
+    gradient.dy = s == 0 ? call_.dy : Sequence{};
+    gradient.dshown = call_.dstate_y[s];
+    const bool adds = gradient.dy.data != nullptr || gradient.dshown.data != nullptr;
+    if (!adds && !(gradient.limit > 0)) continue;
+    padding_gradient(gradient, run_.types.edge, products.stream);
+  }
 }
 
 void BackwardWalk::find_norms(const Products& products, int64_t first_time, int64_t steps) const {
@@ -64,8 +98,14 @@ void BackwardWalk::find_norms(const Products& products, int64_t first_time, int6
 // carry = the gradients of the states after the last step.
 void BackwardWalk::begin_carry(const Products& products) const {
   for (int s = 0; s < run_.states(); ++s) {
-    copy_matrix(call_.dstate_n[s], run_.types.edge, {carry_[s].at(memory_, 0), carry_[s].ld},
-                run_.types.real, p_.B, run_.state_size(s), products.stream);
+    Copy copy;
+    copy.B = p_.B;
+    copy.n = run_.state_size(s);
+    copy.order = states_.device_order();
+    copy.from = {call_.dstate_n[s].data, 0, call_.dstate_n[s].stride};
+    copy.from_rows = Rows::numbers;
+    copy.to = {carry_[s].at(memory_, 0), 0, carry_[s].ld};
+    copy_rows(copy, run_.types.edge, run_.types.real, products.stream);
     if (resets_at(s) == nullptr) continue;
     copy_matrix({}, run_.types.real, {resets_at(s), resets_[s].ld}, run_.types.real, p_.B,
                 run_.state_size(s), products.stream);
@@ -80,7 +120,7 @@ void BackwardWalk::take_step(const Products& products, int64_t step, const void*
     if (stage + 1 == run_.stages()) {
       product = following;
     } else if (run_.multiplies_passed(stage + 1)) {
-      product = multiply_deltas(products, stage + 1, step, false);
+      if (living(step) > 0) product = multiply_deltas(products, stage + 1, step, false);
     } else if (run_.reads_row(stage + 1)) {
       product = passed_.at(memory_, 0);
     }
@@ -93,6 +133,7 @@ void BackwardWalk::take_step(const Products& products, int64_t step, const void*
 
 // The gradient of the h that entered a step, as far as it goes through products.
 const void* BackwardWalk::gradient_of_h(const Products& products, int64_t step) const {
+  if (living(step) == 0) return nullptr;
   const void* gradient = nullptr;
   for (int stage = 0; stage < run_.stages(); ++stage) {
     if (run_.cell.stages[stage].operand != cells::Operand::h) continue;
@@ -113,7 +154,7 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
   const int64_t height = shape.head_rows(), ld = row_stride(shape.width());
   for (int64_t part = 0; part < shape.parts; ++part) {
     const int64_t row = part * shape.part_rows();
-    products.run({p_.B, shape.depth, height, shape.heads},
+    products.run({living(step), shape.depth, height, shape.heads},
                  {advance(deltas, row, type), delta_.ld, false, shape.to_next_head(height)},
                  {advance(w.data, (shape.first_row + row) * w.stride, type), w.stride, false,
                   shape.to_next_head(height * w.stride)},
@@ -121,7 +162,11 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
                  accumulate || part > 0);
   }
   if (run_.masks_operand(true) && run_.multiplies_recurrent(stage)) {
-    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, shape.width(), ld,
+    Copy copy;
+    copy.B = living(step);
+    copy.n = shape.width();
+    copy.order = states_.device_order();
+    noise_.mask_operand(gradient, run_.types.real, gradient, run_.types.real, ld, copy,
                         products.stream);
   }
   return gradient;
@@ -129,9 +174,10 @@ const void* BackwardWalk::multiply_deltas(const Products& products, int stage, i
 
 BackwardStep BackwardWalk::arguments_of(int stage, int64_t step, const void* product) const {
   const Slots& slots = states_.slots();
-  const int64_t time = slots.time(step), row_step = states_.row_step(time);
+  const int64_t time = slots.time(step);
   BackwardStep s{};
-  s.B = p_.B;
+  s.B = walked(step);
+  s.living = living(step);
   s.N = run_.units(stage);
   s.ld = row_stride(s.N);
   s.ld_gates = states_.ld_gates();
@@ -141,15 +187,17 @@ BackwardStep BackwardWalk::arguments_of(int stage, int64_t step, const void* pro
   s.product = product;
   if (run_.cell.normed > 0) s.normed = normed_.at(memory_, 0);
   s.ld_normed = normed_.ld;
-  s.statistics = states_.statistics(row_step);
+  s.statistics = states_.statistics(time);
   s.ld_statistics = states_.ld_statistics();
-  s.gates = states_.gates(row_step);
-  s.extra = states_.extra(row_step);
+  s.gates = states_.gates(time);
+  s.extra = states_.extra(time);
   for (int i = 0; i < run_.states(); ++i) {
     s.entering[i] = states_.state(i, slots.entering(step));
     s.carry[i] = carry_[i].at(memory_, 0);
     s.dreset[i] = resets_at(i);
-    if (call_.flow[i] != nullptr) s.flow[i] = flow_[i].at(memory_, row_step * p_.B);
+    if (call_.flow[i] != nullptr) {
+      s.flow[i] = flow_[i].at(memory_, (time - states_.first_time()) * p_.B);
+    }
     const Sequence& dy = call_.dstate_y[i];
     if (dy.data != nullptr) s.dshown[i] = advance(dy.data, time * dy.t_stride, run_.types.edge);
     s.dshown_stride[i] = dy.b_stride;
@@ -163,11 +211,13 @@ BackwardStep BackwardWalk::arguments_of(int stage, int64_t step, const void* pro
   s.noise = noise_.of_step(time);
   s.flags = states_.flags_at(step);
   s.following_flags = step + 1 < p_.T ? states_.flags_at(step + 1) : nullptr;
+  s.numbers = states_.device_order().numbers;
   return s;
 }
 
 // The gradients of the initial and of the reset states.
 void BackwardWalk::end_carry(const Products& products) const {
+  if (p_.reverse) cross_padding(products);
   for (int s = 0; s < run_.states(); ++s) {
     const bool multiplied = s == 0;  // of the reset states the others are complete
     if (call_.dstate_0[s].data == nullptr && !(multiplied && resets_at(s) != nullptr)) continue;
@@ -175,10 +225,11 @@ void BackwardWalk::end_carry(const Products& products) const {
     gradient.B = p_.B;
     gradient.n = run_.state_size(s);
     gradient.ld = carry_[s].ld;
+    gradient.numbers = states_.device_order().numbers;
     gradient.carry = carry_[s].at(memory_, 0);
-    if (multiplied) gradient.product = gradient_of_h(products, 0);
+    if (multiplied) gradient.product = gradient_of_h(products, last_step());
     gradient.reset = multiplied ? resets_at(s) : nullptr;
-    gradient.flags = states_.flags_at(0);
+    gradient.flags = states_.flags_at(last_step());
     gradient.to = call_.dstate_0[s];
     initial_gradient(gradient, run_.types.edge, products.stream);
   }
@@ -191,7 +242,9 @@ void BackwardWalk::end_carry(const Products& products) const {
 }
 
 void* BackwardWalk::delta_at(int delta, int64_t step) const {
-  const int64_t row = states_.row_step(states_.slots().time(step)) * p_.B;
+  const Order& order = states_.order();
+  const int64_t row =
+      order.first_row(states_.slots().time(step)) - order.first_row(states_.first_time());
   return advance(delta_.at(memory_, row), run_.delta_column(delta), delta_.type);
 }
 

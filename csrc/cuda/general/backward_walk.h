@@ -17,9 +17,14 @@ class BackwardWalk {
                int64_t chunk_steps, Layout& layout);
 
   void use(char* memory) { memory_ = memory; }
-  // Of a chunk: block d from column Run::delta_column(d) on.
+  // The times that have to be walked, from 0 on: those with steps that live, in reverse one more,
+  // for what goes through the products of the first of them; all where their norms are wanted.
+  int64_t times() const;
+  // Of the chunk that the states have entered, of so many steps: block d from column
+  // Run::delta_column(d) on.
   Deltas deltas(int64_t steps) const {
-    return {steps * p_.B, run_.delta_columns(), delta_.at(memory_, 0), delta_.ld};
+    return {states_.order().rows(states_.first_time(), steps), run_.delta_columns(),
+            delta_.at(memory_, 0), delta_.ld};
   }
   void begin(const Products& products) const;
   // Walks the chunk of `steps` steps that the states have entered, back from step `first` on.
@@ -31,6 +36,7 @@ class BackwardWalk {
 
  private:
   void begin_carry(const Products& products) const;
+  void cross_padding(const Products& products) const;
   void take_step(const Products& products, int64_t step, const void* following) const;
   void find_norms(const Products& products, int64_t first_time, int64_t steps) const;
   const void* gradient_of_h(const Products& products, int64_t step) const;
@@ -40,6 +46,12 @@ class BackwardWalk {
   void end_carry(const Products& products) const;
 
   void* delta_at(int delta, int64_t step) const;
+  int64_t last_step() const { return p_.reverse ? p_.T - times() : 0; }  // of the walk
+  bool wants_flow() const { return norms_.ld != 0; }
+  int64_t living(int64_t step) const { return states_.order().living(states_.slots().time(step)); }
+  // Rows whose states have gradients to receive: of those that do not live, those of the sequences
+  // whose first step is the one that follows in reverse.
+  int64_t walked(int64_t step) const;
   // The sums of the reset state's gradient, a row a sequence; null where it is not wanted.
   void* resets_at(int s) const {
     return call_.dreset_state[s].data == nullptr ? nullptr : resets_[s].at(memory_, 0);

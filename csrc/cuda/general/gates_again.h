@@ -24,7 +24,9 @@ class GatesAgain {
   void run(const Products& products, int64_t first_time, int64_t steps) const;
 
  private:
-  void multiply(const Products& products, int stage, int64_t first_step, int64_t rows) const;
+  // Of each step, the first `living` rows.
+  void multiply(const Products& products, int stage, int64_t first_step, int64_t steps,
+                int64_t living) const;
   ForwardStep arguments(int stage, int64_t first_step, int64_t first_time, int64_t rows) const;
 
   const BackwardCall& call_;

@@ -3,7 +3,6 @@
 #include <bit>
 
 #include "cells/dropout.h"
-#include "cuda/kernels/copy.h"
 #include "cuda/kernels/dropout.h"
 
 namespace fusedrnn::cuda {
@@ -41,12 +40,8 @@ bool NoiseMasks::draws_candidate() const { return p_.noise.training && p_.noise.
 
 bool NoiseMasks::draws_operand() const { return p_.noise.training && p_.noise.state != 0; }
 
-void NoiseMasks::mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t n,
-                              int64_t ld, cudaStream_t stream, int64_t steps) const {
-  Copy copy;
-  copy.T = steps;
-  copy.B = p_.B;
-  copy.n = n;
+void NoiseMasks::mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type,
+                              int64_t ld, Copy copy, cudaStream_t stream) const {
   copy.from = {const_cast<void*>(from), p_.B * ld, ld};
   copy.to = {to, p_.B * ld, ld};
   if (draws_operand()) {

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda/general/run.h"
+#include "cuda/kernels/copy.h"
 #include "cuda/runtime/graphs.h"
 #include "cuda/runtime/layout.h"
 
@@ -18,9 +19,10 @@ class NoiseMasks {
   StepNoise of_step(int64_t time) const;
   // Of the steps from `time` on, one behind the other, whose states are known: what changes gates.
   StepNoise of_gates(int64_t time) const;
-  // `to` = what the mask of the operands of w_hh leaves of `from`: rows [steps][B][n], `ld` apart.
-  void mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t n,
-                    int64_t ld, cudaStream_t stream, int64_t steps = 1) const;
+  // `to` = what the mask of the operands of w_hh leaves of `from`: copy.B rows of n numbers of each
+  // of copy.T steps, which lie by place or in the slots of ends, B rows of `ld` numbers a step.
+  void mask_operand(const void* from, Dtype from_type, void* to, Dtype to_type, int64_t ld,
+                    Copy copy, cudaStream_t stream) const;
 
  private:
   bool draws_zoneout(int s) const;

@@ -35,12 +35,13 @@ void norm_statistics_of(const Run& run, int stage, const ForwardStep& step, cuda
 void through_norms_of(const Run& run, int stage, const BackwardStep& step, void* passed,
                       cudaStream_t stream) {
   const Dtype real = run.types.real;
+  if (step.living == 0) return;
   for (size_t i = 0; i < run.cell.norms.size(); ++i) {
     const Norm& norm = run.cell.norms[i];
     if (norm.stage != stage) continue;
     const int block = run.normed_block(static_cast<int>(i));
     ThroughNorm s{};
-    s.rows = {step.B, const_cast<void*>(step.statistics), step.ld_statistics, step.flags};
+    s.rows = {step.living, const_cast<void*>(step.statistics), step.ld_statistics, step.flags};
     s.index = static_cast<int>(i);
     s.n = norm.gates * step.N;
     s.normed = advance(step.normed, block * step.N, real);

@@ -4,8 +4,12 @@
 
 namespace fusedrnn::cuda {
 
-States::States(const Run& run, Kept kept, int64_t chunk_steps, Layout& layout, Layout& own)
-    : run_(run), kept_(kept), slots_{run.problem.T, run.problem.reverse, kept != none} {
+States::States(const Run& run, Kept kept, int64_t chunk_steps, const Order& order, Layout& layout,
+               Layout& own)
+    : run_(run),
+      kept_(kept),
+      order_(order),
+      slots_{run.problem.T, run.problem.reverse, kept != none} {
   const Types& types = run.types;
   const int64_t T = run.problem.T, B = run.problem.B, H = run.problem.H;
   const int64_t slots = kept != none ? T + 1 : 2;
@@ -28,6 +32,9 @@ States::States(const Run& run, Kept kept, int64_t chunk_steps, Layout& layout, L
     statistics_ = {own, keeps_gates() ? chunk_steps : 1, B, 2 * norms, types.real};
   }
   flags_ = layout.reserve({T, B}, 1);
+  numbers_ = layout.reserve({B}, sizeof(int64_t));
+  ends_ = layout.reserve({B}, sizeof(int64_t));
+  first_rows_ = layout.reserve({T + 1}, sizeof(int64_t));
 }
 
 }  // namespace fusedrnn::cuda

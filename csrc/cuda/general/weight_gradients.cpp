@@ -1,7 +1,5 @@
 #include "cuda/general/weight_gradients.h"
 
-#include "cuda/kernels/copy.h"
-
 namespace fusedrnn::cuda {
 namespace {
 
@@ -31,8 +29,8 @@ WeightGradients::WeightGradients(const BackwardCall& call, const States& states,
   reserve_results(layout);
   if (!vectors_.empty()) {
     const int64_t chunks = (p_.T + chunk_steps - 1) / chunk_steps;
-    parts_ =
-        layout.reserve({chunks, sum_parts(rows()), run_.delta_columns()}, item_bytes(types_.real));
+    parts_ = layout.reserve({chunks, most_sum_parts(rows()), run_.delta_columns()},
+                            item_bytes(types_.real));
   }
 }
 
@@ -70,6 +68,7 @@ bool WeightGradients::in_place(int parameter) const {
 std::optional<RowGroups> WeightGradients::dx_groups() const {
   // What is added to may not meet the product of steps that do not exist: a weight may be NaN.
   if (!writes_edge() || (padded_ && call_.accumulate_dx)) return std::nullopt;
+  if (states_.order().any()) return std::nullopt;  // rows by place
   return groups_of(call_.dx, p_.T, p_.B, p_.I);
 }
 
@@ -108,25 +107,36 @@ void WeightGradients::add(const Deltas& deltas, const Chunk& chunk,
 // The parts of all chunks, in the order of time, of which the last may have fewer.
 void WeightGradients::vector_gradients(const Deltas& deltas, const Chunk& chunk,
                                        const Products& products) const {
-  const int64_t columns = run_.delta_columns(), of_chunk = sum_parts(rows());
-  const int64_t before = chunk.time / chunk_steps_ * of_chunk;
-  sum_into_parts(deltas, advance(memory_ + parts_, before * columns, types_.real), types_,
-                 products.stream);
+  const int64_t columns = run_.delta_columns();
+  sum_into_parts(deltas, advance(memory_ + parts_, parts_before(chunk.time) * columns, types_.real),
+                 types_, products.stream);
   if (!chunk.last) return;
-  const int64_t whole = p_.T / chunk_steps_, rest = p_.T % chunk_steps_ * p_.B;
-  sum_vectors(whole * of_chunk + (rest > 0 ? sum_parts(rest) : 0), columns, memory_ + parts_,
-              vectors_, types_, products.stream);
+  sum_vectors(parts_before(states_.order().end()), columns, memory_ + parts_, vectors_, types_,
+              products.stream);
 }
 
-Matrix WeightGradients::inputs(const Sequence& rows, const Chunk& chunk, int64_t n, Dtype dtype,
-                               bool staged, cudaStream_t stream) const {
+// Of the chunks before one that begins at a time, or before the end.
+int64_t WeightGradients::parts_before(int64_t time) const {
+  int64_t parts = 0;
+  for (int64_t begin = 0; begin < time; begin += chunk_steps_) {
+    parts += sum_parts(states_.order().rows(begin, std::min(chunk_steps_, time - begin)));
+  }
+  return parts;
+}
+
+Matrix WeightGradients::inputs(const Sequence& rows, Rows place, const Chunk& chunk, int64_t n,
+                               Dtype dtype, bool staged, cudaStream_t stream) const {
   if (!staged) return {rows.data, groups_of(rows, p_.T, p_.B, n)->stride};
   Copy copy;
   copy.T = chunk.steps;
   copy.B = p_.B;
   copy.n = n;
   copy.from = rows;
+  copy.from_rows = place;
   copy.to = dense_sequence(memory_ + inputs_, p_.B, row_stride(n));
+  copy.to_rows = Rows::packed;
+  copy.order = states_.device_order(chunk.time);
+  copy.only_living = states_.order().any();
   if (padded_) copy.flags = states_.flags() + chunk.time * p_.B;
   copy.mask = copy.wanted = kValid;
   copy_rows(copy, dtype, types_.delta, stream);
@@ -173,7 +183,8 @@ void WeightGradients::input_weights(const Deltas& deltas, const Chunk& chunk,
   const CellTable& cell = run_.cell;
   Sequence its_x = call_.x;
   its_x.data = advance(its_x.data, chunk.time * its_x.t_stride, types_.edge);
-  const Matrix x = inputs(its_x, chunk, p_.I, types_.edge, stage_x_, products.stream);
+  const Matrix x =
+      inputs(its_x, Rows::numbers, chunk, p_.I, types_.edge, stage_x_, products.stream);
   for (int gate = 0, end = 0; gate < cell.gates; gate = end) {
     end = gate + 1;
     while (end < cell.gates && cell.input_delta(end) == cell.input_delta(end - 1) + 1) ++end;
@@ -190,8 +201,10 @@ void WeightGradients::stage_weights(const Deltas& deltas, const Chunk& chunk,
   const int64_t step = states_.slots().time(chunk.time);  // time and step mirror each other
   const Sequence multiplied =
       dense_sequence(states_.multiplied(stage, step), p_.B, row_stride(width));
+  const bool packed = run_.multiplies_passed(stage) && states_.packs();
   weights(deltas, chunk, products, product, run_.cell.first_delta(stage),
-          inputs(multiplied, chunk, width, types_.row, stage_states_, products.stream));
+          inputs(multiplied, packed ? Rows::packed : Rows::places, chunk, width, types_.row,
+                 stage_states_, products.stream));
 }
 
 void WeightGradients::input_gradient(const Deltas& deltas, const Chunk& chunk,
@@ -203,16 +216,21 @@ void WeightGradients::input_gradient(const Deltas& deltas, const Chunk& chunk,
   }
   const Matrix w = input_weights_.place(memory_);
   const auto groups = dx_groups();
-  const RowGroups rows_in =
+  RowGroups rows_in =
       dense_groups(groups ? groups->kind : RowGroups::flat, chunk.steps, p_.B, deltas.ld);
+  if (rows_in.batch == 1) rows_in.rows = deltas.rows;
   const Products::Sizes sizes{rows_in.rows, p_.I, run_.cell.gates * p_.H, rows_in.batch};
   const Operand a{deltas.data, rows_in.stride, false, rows_in.batch_stride};
   const Operand b{w.data, w.stride};
   Copy copy;
-  copy.T = chunk.steps;
+  // Behind the last chunk there may be times at which nothing lives.
+  const bool reaches_end = chunk.time + chunk.steps == states_.order().end();
+  copy.T = reaches_end ? p_.T - chunk.time : chunk.steps;
   copy.B = p_.B;
   copy.n = p_.I;
+  copy.order = states_.device_order(chunk.time);
   copy.to = call_.dx;
+  copy.to_rows = Rows::numbers;
   copy.to.data = advance(copy.to.data, chunk.time * copy.to.t_stride, types_.edge);
   if (padded_) copy.flags = states_.flags() + chunk.time * p_.B;
   copy.mask = copy.wanted = kValid;
@@ -225,6 +243,7 @@ void WeightGradients::input_gradient(const Deltas& deltas, const Chunk& chunk,
   const int64_t ld = row_stride(p_.I);
   products.run(sizes, a, b, {memory_ + results_, ld}, types_.real);
   copy.from = dense_sequence(memory_ + results_, p_.B, ld);
+  copy.from_rows = Rows::packed;
   copy.accumulate = call_.accumulate_dx;
   copy_rows(copy, types_.real, types_.edge, products.stream);
 }

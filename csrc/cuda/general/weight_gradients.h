@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "cuda/general/backward_walk.h"
+#include "cuda/kernels/copy.h"
 
 namespace fusedrnn::cuda {
 
 // Steps from a time on, whose deltas are at hand.
 struct Chunk {
   int64_t time, steps;
-  bool first, last;  // of the walk
+  bool first, last;  // of those that live
 };
 
 class WeightGradients {
@@ -32,8 +33,9 @@ class WeightGradients {
   void reserve_inputs(Layout& layout);
   void reserve_results(Layout& layout);
   // Rows of the chunk's steps as the products read them.
-  Matrix inputs(const Sequence& rows, const Chunk& chunk, int64_t n, Dtype dtype, bool staged,
-                cudaStream_t stream) const;
+  Matrix inputs(const Sequence& rows, Rows place, const Chunk& chunk, int64_t n, Dtype dtype,
+                bool staged, cudaStream_t stream) const;
+  int64_t parts_before(int64_t time) const;
   void weights(const Deltas& deltas, const Chunk& chunk, const Products& products,
                const cells::Product& product, int first_delta, const Matrix& inputs) const;
   void input_weights(const Deltas& deltas, const Chunk& chunk, const Products& products) const;

@@ -46,7 +46,8 @@ struct BackwardUnit {
         add_to_reset(0, product);
       }
       if (f.dy != nullptr && is_shown(f.flags, b)) {
-        dnext[0].value += device::load(static_cast<const Edge*>(f.dy) + b * f.dy_stride + unit);
+        dnext[0].value +=
+            device::load(static_cast<const Edge*>(f.dy) + number() * f.dy_stride + unit);
       }
     }
     if constexpr (kMadeStates) {
@@ -55,7 +56,7 @@ struct BackwardUnit {
       for (int s = 0; s < kStates; ++s) {
         if (!has(Sets::kStates, s) || f.dshown[s] == nullptr || !shown) continue;
         const Edge* const dy = static_cast<const Edge*>(f.dshown[s]);
-        dnext[s].value += device::load(dy + b * f.dshown_stride[s] + unit);
+        dnext[s].value += device::load(dy + number() * f.dshown_stride[s] + unit);
       }
     }
     if constexpr (kMadeH) {
@@ -68,7 +69,7 @@ struct BackwardUnit {
 #pragma unroll
       for (int s = 0; s < kStates; ++s) {
         if (!has(Sets::kStates, s) || f.flow[s] == nullptr) continue;
-        static_cast<Real*>(f.flow[s])[b * f.ld + unit] = dnext[s].value;
+        static_cast<Real*>(f.flow[s])[number() * f.ld + unit] = dnext[s].value;
       }
     }
 #pragma unroll
@@ -84,6 +85,7 @@ struct BackwardUnit {
       if (has(Sets::kStates, s)) *carry(s) = dprev[s].value;
     }
     // Where the step does not exist these are zeros: products over all steps need no masks.
+    if (b >= f.living) return;
 #pragma unroll
     for (int d = 0; d < D; ++d) {
       if (!has(Sets::kDeltas, d)) continue;
@@ -92,13 +94,15 @@ struct BackwardUnit {
   }
 
  private:
+  FUSEDRNN_DEVICE int64_t number() const { return number_of(f.numbers, b); }
+  FUSEDRNN_DEVICE int64_t noise_index() const { return number() * f.N + unit; }
   FUSEDRNN_DEVICE Real* carry(int s) const {
     return static_cast<Real*>(f.carry[s]) + b * f.ld + unit;
   }
   // A state that was cut: its gradient is that of the reset state.
   FUSEDRNN_DEVICE void add_to_reset(int s, V gradient) const {
     if (f.dreset[s] == nullptr) return;
-    static_cast<Real*>(f.dreset[s])[b * f.ld + unit] += gradient.value;
+    static_cast<Real*>(f.dreset[s])[number() * f.ld + unit] += gradient.value;
   }
   FUSEDRNN_DEVICE V load_product() const {
     if (f.product == nullptr) return V::zero();
@@ -115,7 +119,7 @@ struct BackwardUnit {
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
       if (!has(Sets::kStates, s) || f.noise.share[s] == 0) continue;
-      const V stays = share_that_stays<Real>(f.noise, s, b * f.N + unit);
+      const V stays = share_that_stays<Real>(f.noise, s, noise_index());
       stayed[s] = cells::gradient_of_stayed(stays, dnext[s]);
       dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
     }
@@ -135,11 +139,11 @@ struct BackwardUnit {
       if (constants.usual) {
         Cell::template backward<Stage>(
             saved, w, prev, dnext, product, delta, dprev,
-            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, noise_index()));
       } else {
         Cell::template backward<Stage>(
             saved, w, prev, dnext, product, delta, dprev,
-            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, noise_index()));
       }
     } else if constexpr (cells::kNormCount<Cell> > 0) {
       V dnormed[cells::kNormedBlocks<Cell>]{};

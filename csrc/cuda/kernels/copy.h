@@ -6,8 +6,17 @@
 #include <cstdint>
 
 #include "core/problem.h"
+#include "cuda/kernels/order.h"
 
 namespace fusedrnn::cuda {
+
+// Where rows (t, place) lie. Where the sequences are not ordered, places are numbers, and all live.
+enum class Rows : uint8_t {
+  places,   // by place, a step after the other
+  numbers,  // by number
+  packed,   // those that live alone, and their number is not looked at
+  ends,     // of states: in the slot of the time where the sequence ends
+};
 
 // [T,B,n] with a dense last axis; strides in elements, any sign.
 struct Copy {
@@ -18,9 +27,17 @@ struct Copy {
   const uint8_t* flags = nullptr;
   uint8_t mask = 0, wanted = 0;
   bool accumulate = false;  // to += from
-  // [B][n]: elements that are zero, and what the others are multiplied by; null: as they are.
+  // [B][n], by number: elements that are zero, and what the others are multiplied by; null: as they
+  // are.
   const uint8_t* dropped = nullptr;
   double scale = 1;
+  // Its first_rows from the first of the T steps on.
+  DeviceOrder order;
+  Rows from_rows = Rows::places, to_rows = Rows::places;
+  // With an order: whether only those that live are copied, or only the others.
+  bool only_living = false, only_missing = false;
+  // Of Rows::ends: whether slots take turns, and whether the first of them is the other one.
+  bool alternates = false, turned = false;
 };
 
 // Rounds to nearest where `to` is narrower. The types are one, or one is float32 and the other has
@@ -41,7 +58,8 @@ void clear_rows(const Copy& copy, Dtype to, cudaStream_t stream);
 // Real.
 struct InitialGradient {
   int64_t B, n;
-  int64_t ld;  // of `carry`, `product` and `reset`
+  const int64_t* numbers;  // of the sequences, by which `to` and `reset` lie; null: the rows'
+  int64_t ld;              // of `carry`, `product` and `reset`
   const void* carry;
   const void* product;   // null: zeros
   void* reset;           // null: not wanted
@@ -50,6 +68,22 @@ struct InitialGradient {
 };
 
 void initial_gradient(const InitialGradient& gradient, Dtype to, cudaStream_t stream);
+
+// What a walk over the steps that live leaves out: where y shows the state that stands still its
+// gradients are added to the sequence's carry, and each of these sums is limited, as they are on
+// the way through steps that exist.
+struct PaddingGradient {
+  int64_t T, B, n;
+  bool reverse;
+  int64_t ld;
+  void* carry;          // Real [B][ld]
+  Sequence dy, dshown;  // Edge, as in BackwardStep; null: zeros
+  double limit;         // 0: none
+  const uint8_t* flags;
+  DeviceOrder order;
+};
+
+void padding_gradient(const PaddingGradient& gradient, Dtype edge, cudaStream_t stream);
 
 // to[i] = the sum of from[b][i] over b, in order: Real [rows][ld] to n elements.
 struct RowSum {

@@ -46,7 +46,7 @@ struct ForwardUnit {
     if (valid) compute(prev, next);
     if (f.y == nullptr) return;
     if constexpr (kMakesH) {
-      device::store(static_cast<Edge*>(f.y) + b * f.y_stride + unit,
+      device::store(static_cast<Edge*>(f.y) + number() * f.y_stride + unit,
                     is_shown(f.flags, b) ? next[0].value : Real(0));
     }
     if constexpr (kMakesStates) show_states(next);
@@ -55,13 +55,20 @@ struct ForwardUnit {
 
  private:
   FUSEDRNN_DEVICE int64_t state_index() const { return b * f.ld + unit; }
+  FUSEDRNN_DEVICE int64_t number() const {
+    if (f.numbers == nullptr) return b;
+    if (f.batch == 0) return f.numbers[b];
+    const int64_t step = b / f.batch;
+    return step * f.batch + f.numbers[b - step * f.batch];
+  }
+  FUSEDRNN_DEVICE int64_t noise_index() const { return number() * f.N + unit; }
 
   FUSEDRNN_DEVICE void show_states(const V* next) const {
     const bool shown = is_shown(f.flags, b);
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
       if (!has(Sets::kStates, s) || f.shown[s] == nullptr) continue;
-      device::store(static_cast<Edge*>(f.shown[s]) + b * f.shown_stride[s] + unit,
+      device::store(static_cast<Edge*>(f.shown[s]) + number() * f.shown_stride[s] + unit,
                     shown ? next[s].value : Real(0));
     }
   }
@@ -100,7 +107,7 @@ struct ForwardUnit {
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
       if (!has(Sets::kStates, s) || f.noise.share[s] == 0) continue;
-      const V stays = share_that_stays<Real>(f.noise, s, b * f.N + unit);
+      const V stays = share_that_stays<Real>(f.noise, s, noise_index());
       next[s] = cells::zoned(stays, prev[s], next[s]);
     }
   }
@@ -128,11 +135,11 @@ struct ForwardUnit {
       if (constants.usual) {
         Cell::template forward<Stage>(
             a, u, w, prev, saved, next, &passed,
-            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, b * f.N + unit));
+            with_mask<Cell, cells::Known<K, true>, Real>({constants}, f.noise, noise_index()));
       } else {
         Cell::template forward<Stage>(
             a, u, w, prev, saved, next, &passed,
-            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, b * f.N + unit));
+            with_mask<Cell, cells::Known<K, false>, Real>({constants}, f.noise, noise_index()));
       }
     } else if constexpr (cells::kNormCount<Cell> > 0) {
       constexpr int kNorms = cells::kNormCount<Cell>;

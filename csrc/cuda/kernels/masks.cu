@@ -26,8 +26,11 @@ FUSEDRNN_DEVICE bool bit_at(const DeviceBits& bits, int64_t t, int64_t b, bool o
 }
 
 __global__ void __launch_bounds__(kElementBlock) flags_kernel(MaskArrays m) {
-  for_elements(m.T, m.B, [&](int64_t t, int64_t b) {
-    const int64_t length = m.lengths.data == nullptr ? m.T : limited(m.lengths, b, m.T);
+  for_elements(m.T, m.B, [&](int64_t t, int64_t place) {
+    const int64_t b = m.ordered ? m.order.numbers[place] : place;
+    const int64_t length = m.ordered                   ? m.order.ends[place]
+                           : m.lengths.data == nullptr ? m.T
+                                                       : limited(m.lengths, b, m.T);
     unsigned flag = m.shows_padding ? kShown : 0;
     if (t < length && bit_at(m.mask, t, b, true)) {
       // A reset stands before its step: the state enters that step, or in reverse leaves it for
@@ -40,7 +43,16 @@ __global__ void __launch_bounds__(kElementBlock) flags_kernel(MaskArrays m) {
       flag = kValid | kShown;
       if (boundary < length && bit_at(m.resets, boundary, b, false)) flag |= kCut;
     }
-    m.flags[t * m.B + b] = static_cast<uint8_t>(flag);
+    m.flags[t * m.B + place] = static_cast<uint8_t>(flag);
+    if (m.ordered) return;
+    if (t == 0) {
+      m.order.numbers[b] = b;
+      m.order.ends[b] = m.T;
+    }
+    if (b == 0) {
+      m.order.first_rows[t] = t * m.B;
+      if (t + 1 == m.T) m.order.first_rows[m.T] = m.T * m.B;
+    }
   });
 }
 

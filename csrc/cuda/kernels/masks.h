@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/order.h"
+
 namespace fusedrnn::cuda {
 
 // Integers of 1 to 8 bytes in device memory.
@@ -26,7 +28,10 @@ struct MaskArrays {
   bool reverse, shows_padding;
   DeviceIntegers lengths;  // [B]; limited to 0..T
   DeviceBits mask, resets;
-  uint8_t* flags;  // [T,B], written
+  uint8_t* flags;  // [T,B], written, by place
+  // Read where the sequences are ordered, lengths too; otherwise written as that of no order.
+  DeviceOrder order;
+  bool ordered;
 };
 
 void make_flags(const MaskArrays& masks, cudaStream_t stream);

@@ -2,7 +2,9 @@
 // cells and of their kernels.
 //
 // Letters as in fusedrnn.h, and: S saved vectors, N units of a stage. Rows are those of one step,
-// one a sequence; ld_* are their strides in elements. Types as in format.h.
+// one a sequence that lives, in the order of places (kernels/order.h); ld_* are their strides in
+// elements. What is the caller's, masks of noise and sums of gradients have a row a number. Types
+// as in format.h.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,6 +14,7 @@
 
 #include "cells/cell.h"
 #include "core/problem.h"
+#include "cuda/kernels/order.h"
 
 namespace fusedrnn::cuda {
 
@@ -66,12 +69,15 @@ struct ForwardStep {
   const void* reset[kMaxStates];  // Edge [N]: the reset states; null: zeros
   const uint8_t* flags;           // of this step; null: every step valid, none cut
   const uint8_t* next_flags;      // of the step that follows; null where there is none
+  const int64_t* numbers;         // of the sequences; null: the rows'
+  int64_t batch;  // where there are numbers and rows are those of several steps: rows of a step
   StepNoise noise;
 };
 
 // One stage of one step on the way back, after a product of gradients.
 struct BackwardStep {
   int64_t B, N;
+  int64_t living;  // rows that have gates and deltas; the others' gradients only pass through
   int64_t ld, ld_gates, ld_extra, ld_delta;
   const void* parameters[kMaxParameters];
   // Real [B][N]: the gradient of what the next stage multiplied or normalised; in the last stage,
@@ -95,6 +101,7 @@ struct BackwardStep {
   double clip_dh;            // limit of the elements of h's; 0: none
   const uint8_t* flags;
   const uint8_t* following_flags;  // of the step that follows
+  const int64_t* numbers;          // of the sequences; null: the rows'
   StepNoise noise;
 };
 

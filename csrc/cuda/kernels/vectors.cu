@@ -9,8 +9,8 @@ namespace fusedrnn::cuda {
 namespace {
 
 // At least 64 rows a part, so that the second stage is short; at most 512 parts.
+constexpr int64_t kFewest = 64, kMostParts = 512;
 int64_t rows_of_part(int64_t rows) {
-  constexpr int64_t kFewest = 64, kMostParts = 512;
   return std::max(kFewest, (rows + kMostParts - 1) / kMostParts);
 }
 
@@ -127,6 +127,10 @@ void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream) {
 int64_t sum_parts(int64_t rows) {
   const int64_t part = rows_of_part(rows);
   return (rows + part - 1) / part;
+}
+
+int64_t most_sum_parts(int64_t rows) {
+  return std::min((rows + kFewest - 1) / kFewest, kMostParts);
 }
 
 void sum_into_parts(const Deltas& deltas, void* parts, const Types& types, cudaStream_t stream) {

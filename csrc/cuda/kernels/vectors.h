@@ -36,6 +36,7 @@ void norms_of_steps(const StepNorms& norms, Dtype real, cudaStream_t stream);
 // In two stages: rows in parts of a size that depends on their number alone, then the parts in
 // order. `parts`: Real [parts][columns], of which the first stage writes sum_parts(rows).
 int64_t sum_parts(int64_t rows);
+int64_t most_sum_parts(int64_t rows);  // of so many rows or fewer
 void sum_into_parts(const Deltas& deltas, void* parts, const Types& types, cudaStream_t stream);
 void sum_vectors(int64_t part_count, int64_t columns, const void* parts,
                  std::span<const VectorSum> sums, const Types& types, cudaStream_t stream);

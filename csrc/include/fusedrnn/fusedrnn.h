@@ -333,7 +333,9 @@ typedef struct fusedrnn_forward_args {
 typedef struct fusedrnn_backward_args {
   size_t size; /* sizeof(fusedrnn_backward_args) */
   /* As of the forward call, whose values must not have changed. Of lengths, mask and resets nothing
-   * is looked at but whether they were given: what they said stands in the reserve. */
+   * is looked at but whether they were given: what they said stands in the reserve. The exception
+   * are lengths in host memory with x on a CUDA device, which are read again: they say how many
+   * rows there are in the reserve. */
   const fusedrnn_network* network;
   const DLTensor* x;
   const DLTensor* const* parameters;

@@ -19,7 +19,8 @@ void test_masks_of_the_host_travel_in_pieces() {
   for (const bool reverse : {false, true}) {
     const Case one =
         random_case({.cell = "rnn_tanh", .T = 60, .B = 500, .I = 1, .H = 1, .reverse = reverse});
-    check_same(train(one, {.host_masks = true}), train(one), "between masks of host and device");
+    check_same_but_sums(train(one, {.host_masks = true}), train(one),
+                        "between masks of host and device");
   }
 }
 

@@ -73,7 +73,7 @@ int set(T& field, const void* value, size_t size, const char* name) {
   return kSuccess;
 }
 
-std::atomic<int64_t> products{0};
+std::atomic<int64_t> products{0}, terms{0};
 std::atomic<bool> cannot_be_asked{false};
 
 // --- numbers ---
@@ -250,6 +250,9 @@ EXPORT size_t cublasLtGetVersion() { return 139901; }
 // How many products have been asked for.
 EXPORT int64_t fake_cublaslt_products() { return products; }
 
+// And how many multiplications they are.
+EXPORT int64_t fake_cublaslt_terms() { return terms; }
+
 // Whether algorithms are asked for in vain, as they may be in captures.
 EXPORT void fake_cublaslt_refuse(int refuse) { cannot_be_asked = refuse != 0; }
 
@@ -364,6 +367,7 @@ EXPORT int cublasLtMatmul(Handle* handle, Desc* desc, const void* alpha, const v
   static std::list<Work> works;
   const std::lock_guard lock(mutex);
   ++products;
+  terms += static_cast<int64_t>(sizes.m * sizes.n * sizes.k) * la->batch;
   works.push_back({*desc, *la, *lb, *ld, sizes, read(alpha, desc->scale, 0),
                    read(beta, desc->scale, 0), a, b, d, workspace});
   return emulator_call_on(stream, multiply, &works.back()) == 0 ? kSuccess : kExecutionFailed;

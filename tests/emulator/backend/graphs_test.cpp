@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "compare.h"
@@ -73,7 +74,10 @@ void test_calls_that_come_again_are_replayed() {
   for (const bool reverse : {false, true}) {
     for (const bool host_masks : {false, true}) {
       CachingAllocator allocator;
-      const Spec spec{.cell = "gru_reset_before", .T = 20, .reverse = reverse};
+      // Launches are as long as the lengths say where the host knows them: other lengths are no
+      // call that comes again.
+      const Spec spec{
+          .cell = "gru_reset_before", .T = 20, .reverse = reverse, .lengths = !host_masks};
       const Case first = random_case(spec);
       const Stream stream;
       Call call(
@@ -94,6 +98,37 @@ void test_calls_that_come_again_are_replayed() {
         if (fake_cublaslt() != nullptr) CHECK_EQUAL(asked > 0, turn < 2);
         call.free_reserve();
       }
+    }
+  }
+}
+
+// Where the host knows lengths a graph belongs to them, in any order: which sequence has which is
+// read from the device.
+void test_graphs_of_lengths() {
+  const std::vector<std::vector<int64_t>> turns = {{20, 3, 7}, {7, 20, 3}, {20, 3, 7},
+                                                   {3, 7, 20}, {20, 3, 8}, {3, 7, 20}};
+  for (const bool reverse : {false, true}) {
+    CachingAllocator allocator;
+    const auto turn = [&](size_t i) {
+      Case one = random_case({.T = 20, .reverse = reverse, .seed = static_cast<unsigned>(i) + 1});
+      std::memcpy(one.arguments.at("lengths").bytes.data(), turns[i].data(), 24);
+      return one;
+    };
+    const Case first = turn(0);
+    Call call(first, {.allocator = &allocator.interface, .host_masks = true});
+    for (size_t i = 0; i < turns.size(); ++i) {
+      const Case one = turn(i);
+      Call alone(one, {.host_masks = true});
+      require(alone.forward(), one);
+      require(alone.backward(), one);
+      call.write(one);
+      const int64_t before = products_asked_for();
+      require(call.forward(), one);
+      require(call.backward(), one);
+      const int64_t asked = products_asked_for() - before;
+      check_same(call.outputs(), alone.outputs(), "in turn " + std::to_string(i));
+      if (fake_cublaslt() != nullptr) CHECK_EQUAL(asked > 0, i < 2 || i == 4);
+      call.free_reserve();
     }
   }
 }
@@ -317,6 +352,7 @@ void test_a_failure_in_a_capture() {
 
 int main() {
   test_calls_that_come_again_are_replayed();
+  test_graphs_of_lengths();
   test_a_call_with_another_address_is_another_call();
   test_a_call_with_another_reserve_is_another_call();
   test_a_graph_stays_in_the_memory_of_each_call();

@@ -32,6 +32,7 @@ void check_shape(const cuda::device::LaunchShape& shape) {
 void run(const Kernel& kernel) {
   Runtime& r = runtime();
   ++r.launches;
+  r.blocks[kernel.name] += int64_t{kernel.shape.grid_x} * kernel.shape.grid_y * kernel.shape.grid_z;
   const uint64_t seed = r.seed == 0 ? 0 : r.seed + ++r.orders_drawn;
   const std::string error = KernelRun(kernel, seed).execute();
   if (!error.empty()) throw Fault{cudaErrorLaunchFailure, error};

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <string>
 
@@ -22,8 +23,9 @@ struct Runtime {
   int capability = 90;  // of all devices
   uint64_t seed = 0;
   int64_t launches = 0;
-  uint64_t orders_drawn = 0;      // since the seed was set
-  Fault sticky{cudaSuccess, ""};  // of work that failed: nothing runs after it
+  std::map<std::string, int64_t> blocks;  // by kernel
+  uint64_t orders_drawn = 0;              // since the seed was set
+  Fault sticky{cudaSuccess, ""};          // of work that failed: nothing runs after it
 
   Runtime();
   void set_seed(uint64_t value);
