@@ -101,26 +101,25 @@ def call(structure: str, arrays: list[Tensor | None], plain: bool) -> list[Tenso
 
 
 def _one_by_one(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that takes the gradients which autograd batches itself (`is_grads_batched`)."""
+    """A backward or jvp that takes what autograd batches itself (`is_grads_batched`, and
+    `torch.autograd.functional` with ``vectorize=True``)."""
 
-    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        batched: list[Any] = [
-            d for d in upstream if d is not None and _F.is_legacy_batchedtensor(d)
-        ]
+    def separately(ctx: Any, *given: Tensor | None) -> Any:
+        batched: list[Any] = [d for d in given if d is not None and _F.is_legacy_batchedtensor(d)]
         if not batched:
-            return rule(ctx, *upstream)
+            return rule(ctx, *given)
         level = _C._vmapmode_increment_nesting() - 1
         _C._vmapmode_decrement_nesting()
         remove: Any = torch._remove_batch_dim
         count = remove(batched[0], level, 1, 0).shape[0]
-        whole = [None if d is None else remove(d, level, count, 0) for d in upstream]
+        whole = [None if d is None else remove(d, level, count, 0) for d in given]
         calls = [rule(ctx, *(None if d is None else d[i] for d in whole)) for i in range(count)]
         return tuple(
             None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
             for parts in zip(*calls, strict=True)
         )
 
-    return backward
+    return separately
 
 
 class _Network(_Function):  # type: ignore[misc]
@@ -151,6 +150,7 @@ class _Network(_Function):  # type: ignore[misc]
         return None, None, None, *gradients
 
     @staticmethod
+    @_one_by_one
     def jvp(ctx: Any, _keyset: None, _structure: None, _shows: None, *tangents: Any) -> Any:
         arrays = ctx.saved_tensors
         results = _OPS.network_jvp(ctx.structure, list(arrays), list(tangents))
@@ -263,6 +263,7 @@ class _Backward(_Function):  # type: ignore[misc]
         return None, None, None, *of_arrays, None, *of_upstream
 
     @staticmethod
+    @_one_by_one
     def jvp(ctx: Any, _keyset: None, _structure: None, _sizes: None, *tangents: Any) -> Any:
         arrays, upstream = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         results = _OPS.network_backward_jvp(
