@@ -17,7 +17,7 @@ from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
 from torch.autograd import forward_ad
 
 from fusedrnn.torch.operators import LIBRARY, Arrays, backward, run, train
-from fusedrnn.torch.plan import Plan, plan_of
+from fusedrnn.torch.plan import Plan, plain_backward_of, plan_of
 
 _OPS = torch.ops.fusedrnn
 # These functions are the operators' kernels for autograd, which the dispatcher calls at each level
@@ -189,7 +189,13 @@ class _AtOnce(_Function):  # type: ignore[misc]
     @staticmethod
     @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        *arrays, lengths, reserve = ctx.saved_tensors
+        saved, wants_dx = ctx.saved_tensors, ctx.needs_input_grad[4]
+        if not torch.is_grad_enabled() and only_autograd():
+            run = plain_backward_of(ctx.structure, saved[0].dtype)
+            done = run(saved, upstream, ctx.axes, wants_dx)
+            if done is not None:
+                return None, None, None, None, *done
+        *arrays, lengths, reserve = saved
         axes, plan = ctx.axes, plan_of(ctx.structure)
         given = len(arrays)
         states = range(1 + plan.num_parameters, given)
@@ -200,7 +206,6 @@ class _AtOnce(_Function):  # type: ignore[misc]
         elif axes == 1:
             upstream = (None if upstream[0] is None else upstream[0].transpose(0, 1), *upstream[1:])
             arrays[0] = arrays[0].transpose(0, 1)
-        wants_dx: bool = ctx.needs_input_grad[4]
         arrays += [None] * (plan.num_places - given)
         arrays[-4] = lengths
         found = _gradients(ctx.structure, arrays, reserve, upstream, wants_dx)[:given]
