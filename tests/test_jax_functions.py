@@ -261,6 +261,19 @@ def test_inside_of_loops_and_checkpoints() -> None:
     close(choose(True, h), plain_loss(x, weights, h))
 
 
+def test_without_jit() -> None:
+    x, w_ih, w_hh = random(5, 4, 2, 3), random(6, 8, 3), random(7, 8, 2)
+
+    def loss(x: Any, w_ih: Any, w_hh: Any) -> Any:
+        return (fj.lstm(x, w_ih, w_hh)[0] ** 2).sum()
+
+    expected = jax.value_and_grad(loss, (0, 1, 2))(x, w_ih, w_hh)
+    with jax.disable_jit():
+        close(jax.value_and_grad(loss, (0, 1, 2))(x, w_ih, w_hh), expected, 0)
+        each = jax.vmap(loss, (None, 0, None))(x, jnp.stack([w_ih] * 2), w_hh)
+    close(each, jnp.stack([expected[0]] * 2))
+
+
 def test_donated_arrays() -> None:
     x, weights, h = jax.tree.map(jnp.asarray, arguments_of())
     expected = jax.tree.map(lambda w, g: w - 0.1 * g, weights, jax.grad(loss, 1)(x, weights, h))

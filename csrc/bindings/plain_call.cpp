@@ -238,6 +238,163 @@ py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple na
   return make_fast(std::make_unique<PlainCall>(network, std::move(names)));
 }
 
+// Gradients of a call that saved its reserve; small ones, for which the way there costs more.
+class PlainBackward {
+ public:
+  static constexpr const char* kName = "plain_backward";
+  static constexpr const char* kDoc =
+      "plain_backward(saved, upstream, axes, wants_dx): gradients of a call of plain arrays, or "
+      "None.";
+  static constexpr Py_ssize_t kFewestArguments = 4, kArguments = 4;
+
+  explicit PlainBackward(NetworkPointer network)
+      : network_(std::move(network)),
+        parameters_(static_cast<size_t>(network_->num_parameters), Shape{}),
+        work_(step_work(*network_)),
+        states_(states_of_runs(*network_)) {
+    network_->for_parameters([&](const Run& run, int i, int number) {
+      parameters_[static_cast<size_t>(number)] = run.parameter_shape(i);
+    });
+  }
+
+  py::object call(PyObject* const* arguments) const {
+    const int64_t axes = int_argument("axes", arguments[2]);
+    if (axes < 0 || axes > 2) refuse_value("axes", "0 to 2", axes);
+    const bool wants_dx = bool_argument("wants_dx", arguments[3]);
+    return run(arguments[0], arguments[1], static_cast<Axes>(axes), wants_dx);
+  }
+
+ private:
+  // saved: (x, *parameters, *states, lengths, reserve); upstream: of (y, *states), of a cell
+  // without y. What is returned has the places of `saved` but the last two.
+  py::object run(PyObject* saved, PyObject* upstream, Axes axes, bool wants_dx) const {
+    const auto num_parameters = static_cast<Py_ssize_t>(parameters_.size());
+    const Py_ssize_t first_state = 1 + num_parameters, given = first_state + states_;
+    const bool cell = axes == Axes::cell;
+    if (!PyTuple_CheckExact(saved) || PyTuple_GET_SIZE(saved) != given + 2 ||
+        !PyTuple_CheckExact(upstream) || PyTuple_GET_SIZE(upstream) != states_ + (cell ? 0 : 1)) {
+      return py::none();
+    }
+    const auto saved_at = [&](Py_ssize_t i) { return PyTuple_GET_ITEM(saved, i); };
+    const ResultsLike results(saved_at(0));
+    PlainArray x;
+    if (!results || !results.has_table() || !see_steps(x, saved_at(0), axes)) return py::none();
+    const int64_t T = x.extent(0), B = x.extent(1);
+    const DLDataType dtype = dtype_info(network_->dtype).dlpack;
+    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || T > kGilWork || B > kGilWork ||
+        T * B > kGilWork / work_) {
+      return py::none();
+    }
+
+    // Results first: to make an object of Python's may run any other code.
+    py::tuple gradients(static_cast<size_t>(given));
+    std::vector<PlainArray> made(static_cast<size_t>(given));
+    const auto make = [&](Py_ssize_t place, const Shape& shape, bool swapped = false) {
+      void* data = nullptr;
+      py::object object = results.make(dtype, shape, &data, swapped);
+      PyTuple_SET_ITEM(gradients.ptr(), place, object.release().ptr());
+      return data;
+    };
+    const auto leave = [&](Py_ssize_t place) {
+      PyTuple_SET_ITEM(gradients.ptr(), place, Py_NewRef(Py_None));
+    };
+    const int64_t I = network_->input_size();
+    if (wants_dx) {
+      const bool swapped = axes == Axes::batch_first;
+      const Shape shape = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
+      made[0].set(make(0, shape, swapped), dtype, {T, B, I});
+    } else {
+      leave(0);
+    }
+    std::vector<DLTensor*> dparameters(parameters_.size(), nullptr);
+    for (Py_ssize_t i = 0; i < num_parameters; ++i) {
+      if (saved_at(1 + i) == Py_None) {
+        leave(1 + i);
+        continue;
+      }
+      const auto number = static_cast<size_t>(i);
+      PlainArray& gradient = made[1 + number];
+      gradient.set(make(1 + i, parameters_[number]), dtype, parameters_[number]);
+      dparameters[number] = &gradient.tensor();
+    }
+    const auto runs = static_cast<int64_t>(network_->runs.size());
+    StateViews dstates(*network_);
+    for (int s = 0; s < states_; ++s) {
+      if (saved_at(first_state + s) == Py_None) {
+        leave(first_state + s);
+        continue;
+      }
+      const int64_t n = network_->runs.front().state_size(s);
+      const Shape shape = cell ? Shape{B, n} : Shape{runs, B, n};
+      dstates.whole[s].set(make(first_state + s, shape), dtype, {runs, B, n});
+      dstates.cut(s);
+    }
+
+    if (!see_steps(x, saved_at(0), axes) || x.extent(0) != T || x.extent(1) != B) return py::none();
+    std::vector<PlainArray> weights(parameters_.size());
+    std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
+      if (weight == Py_None) continue;
+      if (!weights[i].see(weight, false)) return py::none();
+      weight_list[i] = &weights[i].tensor();
+    }
+    PlainArray lengths, reserve, dy;
+    if (saved_at(given) != Py_None && !lengths.see(saved_at(given), false)) return py::none();
+    if (!reserve.see(saved_at(given + 1), false) || !is_bytes(reserve)) return py::none();
+    PyObject* const dy_object = cell ? Py_None : PyTuple_GET_ITEM(upstream, 0);
+    if (dy_object != Py_None && !see_steps(dy, dy_object, axes)) return py::none();
+    StateViews after(*network_);
+    for (int s = 0; s < states_; ++s) {
+      PyObject* const gradient = PyTuple_GET_ITEM(upstream, s + (cell ? 0 : 1));
+      if (gradient == Py_None) continue;
+      if (!after.whole[s].see(gradient, false)) return py::none();
+      if (cell) after.whole[s].insert_axis(0);
+      if (!after.cut(s)) return py::none();
+    }
+
+    fusedrnn_backward_args args{};
+    args.size = sizeof args;
+    args.network = network_.get();
+    args.x = &x.tensor();
+    args.parameters = weight_list.data();
+    if (saved_at(given) != Py_None) args.lengths = &lengths.tensor();
+    args.reserve = reserve.tensor().data;
+    args.reserve_bytes = static_cast<size_t>(reserve.extent(0));
+    if (dy_object != Py_None) args.dy = &dy.tensor();
+    args.dstates_n = after.parts.list();
+    if (wants_dx) args.dx = &made[0].tensor();
+    args.dparameters = dparameters.data();
+    args.dstates = dstates.parts.list();
+    if (fusedrnn_backward(&args) != FUSEDRNN_OK) return py::none();
+    return gradients;
+  }
+
+  // As x of a batch, [T,B,n].
+  static bool see_steps(PlainArray& array, PyObject* object, Axes axes) {
+    const bool cell = axes == Axes::cell;
+    if (!array.see(object, false) || array.tensor().ndim != (cell ? 2 : 3)) return false;
+    if (cell) array.insert_axis(0);
+    if (axes == Axes::batch_first) array.swap_first_axes();
+    return true;
+  }
+
+  static bool is_bytes(const PlainArray& array) {
+    const DLTensor& t = array.tensor();
+    return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense() &&
+           reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+  }
+
+  NetworkPointer network_;
+  std::vector<Shape> parameters_;
+  int64_t work_;  // multiply-adds of a step of one sequence
+  int states_;
+};
+
+py::object make_plain_backward(const std::shared_ptr<Network>& network) {
+  return make_fast(std::make_unique<PlainBackward>(network));
+}
+
 }  // namespace
 
 void register_plain_calls(py::module_& m) {
@@ -247,6 +404,11 @@ void register_plain_calls(py::module_& m) {
         "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
         "layers, which alone takes resets [B]. save: False for (y, state), True for (y, *states, "
         "reserve), of a cell without y.");
+  m.def("make_plain_backward", &make_plain_backward, py::arg("network"),
+        "A function of (saved, upstream, axes, wants_dx): gradients of such a call, of a batch, "
+        "that saved its reserve, where it is small and the arrays are plain; else None. saved: (x, "
+        "*parameters, *states, lengths, reserve), each None where it was not there; upstream: "
+        "gradients of what the call returned, or None. Gradients are in the places of saved.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -317,3 +317,7 @@ def test_gradients_that_autograd_batches(kind: str) -> None:
     for way, function in ((functional.jacobian, of), (functional.hessian, loss)):
         found = way(function, x, vectorize=True)
         torch.testing.assert_close(found, way(function, x), rtol=1e-12, atol=1e-12)
+    forward = functional.jacobian(of, x, vectorize=True, strategy="forward-mode")
+    torch.testing.assert_close(forward, functional.jacobian(of, x), rtol=1e-12, atol=1e-12)
+    bent = functional.hessian(loss, x, vectorize=True, outer_jacobian_strategy="forward-mode")
+    torch.testing.assert_close(bent, functional.hessian(loss, x), rtol=1e-12, atol=1e-12)

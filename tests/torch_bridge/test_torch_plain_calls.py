@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import fusedrnn.torch as bridge
-from fusedrnn.torch import base
+from fusedrnn.torch import autograd, base
 from torch_support import CELLS, LAYERS, OTHERS, check_same, pair, variants
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -267,6 +267,100 @@ def test_cells_with_gradients(name: str, taken: list[bool]) -> None:
         taken.clear()
         check_trained(ours, x, state)
         assert taken == [HAS_TABLE]
+
+
+@pytest.fixture
+def ways_back(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each backward so far that could go the plain way, whether it did."""
+    calls: list[bool] = []
+    plain = autograd.plain_backward_of
+
+    def spied(*key: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            done = plain(*key)(*arguments)
+            calls.append(done is not None)
+            return done
+
+        return run
+
+    monkeypatch.setattr(autograd, "plain_backward_of", spied)
+    return calls
+
+
+def gradients(
+    module: Any, leaves: list[Any], used: list[int], *arguments: Any, **options: Any
+) -> Any:
+    """Of the leaves that want one, of a loss of some of the results."""
+    with torch.enable_grad():
+        results = tree_leaves(module(*arguments, **options))
+        loss = sum(results[i].sin().sum() for i in used)
+    wanted = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
+    return torch.autograd.grad(loss, wanted, allow_unused=True)
+
+
+@pytest.mark.parametrize("name", LAYERS + CELLS)
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_small_gradients(name: str, ways_back: list[bool]) -> None:
+    cell = name in CELLS
+    for options in [{}] if cell else [*variants(name), {"batch_first": True, "num_layers": 2}]:
+        ours = pair(name, INPUT, H, **options)[1]
+        first = options.get("batch_first", False)
+        whole = torch.randn((B, INPUT) if cell else (B, T, INPUT) if first else (T, B, INPUT))
+        state = ours(whole) if cell else ours(whole)[1]
+        hx = tree_map(lambda s: torch.randn_like(s, requires_grad=True), state)
+        lengths = {} if cell else {"lengths": torch.tensor([2, T, 3])}
+        count = len(tree_leaves(ours(whole)))
+        for wants_dx, given, beside, used in (
+            (True, hx, {}, [*range(count)]),
+            (False, None, lengths, [0]),
+            (True, None, lengths, [count - 1]),
+        ):
+            x = whole.clone().requires_grad_(wants_dx)
+            next(ours.parameters()).requires_grad_(wants_dx)
+            leaves = [x, *tree_leaves(given), *ours.parameters()]
+            ways_back.clear()
+            found = gradients(ours, leaves, used, x, given, **beside)
+            assert ways_back == [HAS_TABLE]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(autograd, "plain_backward_of", lambda *_: lambda *_: None)
+                expected = gradients(ours, leaves, used, x, given, **beside)
+            check_bits([g for g in found if g is not None], [g for g in expected if g is not None])
+
+
+def test_gradients_that_go_the_long_way(ways_back: list[bool]) -> None:
+    layer = bridge.GRU(INPUT, H)
+
+    def of(x: torch.Tensor, upstream: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.enable_grad():
+            y = layer(x)[0]
+        upstream = torch.ones_like(y) if upstream is None else upstream
+        return torch.autograd.grad(y, layer.weight_hh_l0, upstream)[0]
+
+    x = torch.randn(T, B, INPUT)
+    expected = of(x)
+    last = torch.empty(H, T, B).movedim(0, 2).fill_(1)  # no axis of it that is dense is the last
+    torch.testing.assert_close(of(x, last), expected)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.as_subclass(_Subclass)):
+        torch.testing.assert_close(of(x).as_subclass(torch.Tensor), expected)
+    assert ways_back == [HAS_TABLE, False, False]
+    large = torch.randn(1 << 10, 64, INPUT)
+    with torch.enable_grad():
+        layer(large)[0].sum().backward()
+    assert ways_back[3:] == [False]
+    assert layer.weight_hh_l0.grad is not None
+
+
+def test_plain_gradients_of_wrong_arguments() -> None:
+    run = autograd.plain_backward_of(bridge.GRU(INPUT, H)._usual_key, torch.float32)
+    x, reserve = torch.zeros(T, B, INPUT), torch.zeros(64, dtype=torch.uint8)
+    saved = (x, torch.zeros(3 * H, INPUT), torch.zeros(3 * H, H), None, None, None, None, reserve)
+    assert run(saved, (None, None), 0, True) is None  # no reserve of this network
+    for wrong in (saved[:-1], list(saved), (x.double(), *saved[1:]), (None, *saved[1:])):
+        assert run(wrong, (None, None), 0, True) is None
+    for upstream in ((None,), [None, None], (x, 3)):
+        assert run(saved, upstream, 0, True) is None
+    with pytest.raises(ValueError, match="axes: expected 0 to 2, got 3"):
+        run(saved, (None, None), 3, True)
 
 
 def test_what_backward_reads_may_not_change() -> None:

@@ -90,6 +90,48 @@ class Own(nn.LSTM):
     pass
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_what_torch_nns_modules_were_made_into_is_left() -> None:
+    x = torch.ones(2, 2, 3)
+    model = nn.Sequential(
+        torch.jit.trace(nn.Sequential(nn.LSTM(3, 4)), x),
+        torch.ao.nn.quantizable.LSTM(3, 4),
+        nn.GRUCell(3, 4),
+    )
+    report = bridge.replace(model)
+    assert list(report.changed) == ["2"]
+    assert report.left["0.0"] == (
+        "it is TorchScript's: replace the model before it is scripted or traced"
+    )
+    assert report.left["1"] == "its class torch.ao.nn.quantizable.LSTM is quantisation's"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["LSTM", "GRUCell"])
+def test_graphs_of_torch_fx_hold_modules_whole(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = getattr(bridge, name)(3, 4)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            options = {"lengths": lengths} if name == "LSTM" else {}
+            return self.inner(x, **options)[0]  # type: ignore[no-any-return]
+
+    model, x = Model(), torch.randn((2, 2, 3) if name == "LSTM" else (2, 3))
+    graph, lengths = torch.fx.symbolic_trace(model), torch.tensor([2, 1])
+    assert [n.target for n in graph.graph.nodes if n.op == "call_module"] == ["inner"]
+    torch.testing.assert_close(graph(x, lengths), model(x, lengths), rtol=0, atol=0)
+    script, trace = torch.jit.script, torch.jit.trace
+    for word, run in (("script", lambda: script(model)), ("trace", lambda: trace(model.inner, x))):
+        with pytest.raises(
+            RuntimeError, match=f"^torch.jit.{word}: expected no module of fusedrnn"
+        ):
+            run()
+
+
 @pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
 def test_replace_says_what_it_leaves() -> None:
     parametrized = nn.GRU(3, 3)

@@ -464,7 +464,8 @@ FUSEDRNN_API const char* fusedrnn_last_error(void);
 FUSEDRNN_API const char* fusedrnn_version(void);
 FUSEDRNN_API int32_t fusedrnn_abi_version(void);
 
-/* The largest number of threads a call may use, the calling one included; 0 where the environment's
+/* The largest number of threads that calls, on any thread, may use from now on, the calling one
+ * included: 1 to 1024. get returns 0 where nothing was set and the environment's
  * FUSEDRNN_NUM_THREADS is no such number (fusedrnn_last_error() says so). */
 FUSEDRNN_API fusedrnn_status fusedrnn_set_num_threads(int32_t n);
 FUSEDRNN_API int32_t fusedrnn_get_num_threads(void);

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from fusedrnn.jax.network import Plan
 from fusedrnn.jax.primitives import network_p
@@ -84,11 +86,65 @@ def call(
         *(lengths, mask, resets, seed),
     ]
     there = "".join("0" if value is None else "1" for value in places)
-    arrays = _varying([value for value in places if value is not None])
-    return list(network_p.bind(*arrays, plan=plan, there=there, saves=False))
+    arrays = [value for value in places if value is not None]
+    axes = [
+        axis for axis, value in zip(_batch_axes(plan), places, strict=True) if value is not None
+    ]
+
+    def bind(*arrays: Any) -> list[Any]:
+        varying = _varying(arrays)
+        return list(network_p.bind(*varying, plan=plan, there=there, saves=False))
+
+    meshes = [sharding.mesh for sharding in map(_sharding, arrays) if any(sharding.spec)]
+    return _over_devices(bind, arrays, axes, meshes[0], key) if meshes else bind(*arrays)
 
 
-def _varying(arrays: list[Any]) -> list[Any]:
+def _batch_axes(plan: Plan) -> list[int | None]:
+    """The axis B of what stands in each place."""
+    states = len(plan.state_sizes)
+    of_weights: list[None] = [None] * len(plan.parameters)
+    return [1, *of_weights, *[1] * states, *[None] * states, 0, 1, 1, None]
+
+
+def _sharding(value: Any) -> Any:
+    """Of a mesh's axes that types show (`jax.sharding.AxisType.Explicit`)."""
+    return jax.typeof(value).sharding
+
+
+def _over_devices(
+    bind: Callable[..., list[Any]],
+    arrays: list[Any],
+    axes: Sequence[int | None],
+    mesh: Any,
+    key: Any,
+) -> list[Any]:
+    """The call on each device for the sequences that it has of x, with all of the rest.
+
+    One that draws is made whole: what is drawn follows the number of a sequence in its batch.
+    """
+    spec = _sharding(arrays[0]).spec
+    of_batch = spec[1] if key is None else None
+
+    def spec_of(value: Any, axis: int | None) -> Any:
+        return P(*(of_batch if i == axis else None for i in range(value.ndim)))
+
+    specs = tuple(map(spec_of, arrays, axes))
+    arrays = [
+        value
+        if tuple(_sharding(value).spec) == tuple(spec)
+        else jax.sharding.reshard(value, NamedSharding(mesh, spec))
+        for value, spec in zip(arrays, specs, strict=True)
+    ]
+    if of_batch is None:
+        return bind(*arrays)
+    names = {of_batch} if isinstance(of_batch, str) else set(of_batch)
+    run = jax.shard_map(
+        bind, mesh=mesh, in_specs=specs, out_specs=P(None, of_batch), axis_names=names
+    )
+    return run(*arrays)
+
+
+def _varying(arrays: Sequence[Any]) -> list[Any]:
     """Arrays that vary over the same axes of a shard_map.
 
     The gradient of one that did not vary by itself is the sum over those axes.

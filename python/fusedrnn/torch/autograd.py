@@ -17,7 +17,7 @@ from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
 from torch.autograd import forward_ad
 
 from fusedrnn.torch.operators import LIBRARY, Arrays, backward, run, train
-from fusedrnn.torch.plan import Plan, plan_of
+from fusedrnn.torch.plan import Plan, plain_backward_of, plan_of
 
 _OPS = torch.ops.fusedrnn
 # These functions are the operators' kernels for autograd, which the dispatcher calls at each level
@@ -101,26 +101,25 @@ def call(structure: str, arrays: list[Tensor | None], plain: bool) -> list[Tenso
 
 
 def _one_by_one(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that takes the gradients which autograd batches itself (`is_grads_batched`)."""
+    """A backward or jvp that takes what autograd batches itself (`is_grads_batched`, and
+    `torch.autograd.functional` with ``vectorize=True``)."""
 
-    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        batched: list[Any] = [
-            d for d in upstream if d is not None and _F.is_legacy_batchedtensor(d)
-        ]
+    def separately(ctx: Any, *given: Tensor | None) -> Any:
+        batched: list[Any] = [d for d in given if d is not None and _F.is_legacy_batchedtensor(d)]
         if not batched:
-            return rule(ctx, *upstream)
+            return rule(ctx, *given)
         level = _C._vmapmode_increment_nesting() - 1
         _C._vmapmode_decrement_nesting()
         remove: Any = torch._remove_batch_dim
         count = remove(batched[0], level, 1, 0).shape[0]
-        whole = [None if d is None else remove(d, level, count, 0) for d in upstream]
+        whole = [None if d is None else remove(d, level, count, 0) for d in given]
         calls = [rule(ctx, *(None if d is None else d[i] for d in whole)) for i in range(count)]
         return tuple(
             None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
             for parts in zip(*calls, strict=True)
         )
 
-    return backward
+    return separately
 
 
 class _Network(_Function):  # type: ignore[misc]
@@ -151,6 +150,7 @@ class _Network(_Function):  # type: ignore[misc]
         return None, None, None, *gradients
 
     @staticmethod
+    @_one_by_one
     def jvp(ctx: Any, _keyset: None, _structure: None, _shows: None, *tangents: Any) -> Any:
         arrays = ctx.saved_tensors
         results = _OPS.network_jvp(ctx.structure, list(arrays), list(tangents))
@@ -189,7 +189,13 @@ class _AtOnce(_Function):  # type: ignore[misc]
     @staticmethod
     @_one_by_one
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        *arrays, lengths, reserve = ctx.saved_tensors
+        saved, wants_dx = ctx.saved_tensors, ctx.needs_input_grad[4]
+        if not torch.is_grad_enabled() and only_autograd():
+            run = plain_backward_of(ctx.structure, saved[0].dtype)
+            done = run(saved, upstream, ctx.axes, wants_dx)
+            if done is not None:
+                return None, None, None, None, *done
+        *arrays, lengths, reserve = saved
         axes, plan = ctx.axes, plan_of(ctx.structure)
         given = len(arrays)
         states = range(1 + plan.num_parameters, given)
@@ -200,7 +206,6 @@ class _AtOnce(_Function):  # type: ignore[misc]
         elif axes == 1:
             upstream = (None if upstream[0] is None else upstream[0].transpose(0, 1), *upstream[1:])
             arrays[0] = arrays[0].transpose(0, 1)
-        wants_dx: bool = ctx.needs_input_grad[4]
         arrays += [None] * (plan.num_places - given)
         arrays[-4] = lengths
         found = _gradients(ctx.structure, arrays, reserve, upstream, wants_dx)[:given]
@@ -263,6 +268,7 @@ class _Backward(_Function):  # type: ignore[misc]
         return None, None, None, *of_arrays, None, *of_upstream
 
     @staticmethod
+    @_one_by_one
     def jvp(ctx: Any, _keyset: None, _structure: None, _sizes: None, *tangents: Any) -> Any:
         arrays, upstream = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         results = _OPS.network_backward_jvp(

@@ -16,6 +16,10 @@ from fusedrnn.torch.autograd import call, is_plain, only_autograd, record
 from fusedrnn.torch.plan import call_key, network_key, plain_call_of
 
 _SEEDS = 2**63 - 1
+_NO_TORCHSCRIPT = (
+    "torch.jit.{}: expected no module of fusedrnn.torch, whose operators TorchScript cannot hold, "
+    "got {}; use torch.export or torch.compile"
+)
 
 
 def _autocasts(device: str) -> bool:
@@ -142,6 +146,15 @@ class Recurrent(nn.Module):
             return found[0] if count == 1 else found
         return found[0], found[1] if count == 1 else found[1:]
 
+    def __prepare_scriptable__(self) -> Any:
+        """What torch.jit.script looks for in a module before it reads its code."""
+        raise RuntimeError(_NO_TORCHSCRIPT.format("script", type(self).__name__))
+
+    def _traced(self, x: torch.fx.Proxy, *arguments: Any, **options: Any) -> Any:
+        """The module as one node of a graph of torch.fx, as torch.nn's are."""
+        path = x.tracer.path_of_module(self)  # type: ignore[attr-defined]
+        return x.tracer.create_proxy("call_module", path, (x, *arguments), options)
+
     def _call(
         self,
         x: Tensor,
@@ -176,6 +189,8 @@ class Recurrent(nn.Module):
         plain = is_plain(x, inputs)
         if not plain and torch.onnx.is_in_onnx_export():
             return self._onnx_nodes(x, weights, states, reset_states, masks, padding, cells)
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise RuntimeError(_NO_TORCHSCRIPT.format("trace", type(self).__name__))
         draws = self.training and (self._draws_noise or dropout > 0)
         seed = torch.randint(_SEEDS, (1,), device="cpu") if draws else None
         key = call_key(self._network, padding == "last", cells, dropout if draws else 0.0)

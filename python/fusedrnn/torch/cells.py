@@ -73,6 +73,8 @@ class RecurrentCell(Recurrent):
             done = self._call_at_once(input, hx, 2)
             if done is not None:
                 return done
+        if isinstance(input, torch.fx.Proxy):
+            return self._traced(input, hx)
         name = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")

@@ -134,6 +134,12 @@ class RecurrentLayer(Recurrent):
             done = self._call_at_once(input, hx, 1 if self.batch_first else 0, lengths)
             if done is not None:
                 return done  # type: ignore[no-any-return]
+        if isinstance(input, torch.fx.Proxy):
+            options = {"lengths": lengths, "resets": resets, "mask": mask}
+            options |= {"reset_state": reset_state, "return_cells": return_cells or None}
+            options["padding"] = None if padding == "zero" else padding
+            options = {name: value for name, value in options.items() if value is not None}
+            return self._traced(input, hx, **options)
         if padding not in PADDINGS:
             checks.choice("padding", padding, PADDINGS)
         if return_cells and len(self._states) == 1:

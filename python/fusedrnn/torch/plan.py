@@ -192,3 +192,9 @@ def plain_call_of(
         return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots)
     except (KeyError, TypeError, ValueError):  # which a call the usual way words
         return lambda *_: None
+
+
+@functools.lru_cache(maxsize=1024)
+def plain_backward_of(structure: str, dtype: torch.dtype) -> Callable[..., Any]:
+    """Gradients of such calls where they are small (`_core.make_plain_backward`), or None."""
+    return _core.make_plain_backward(plan_of(structure).network(DTYPE_NAMES[dtype], False))

@@ -78,6 +78,9 @@ def replace(model: nn.Module) -> Replaced:
     report = Replaced()
     for name, module in model.named_modules():
         if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            why = _another_form(module)
+            if why is not None:
+                report.left[name] = why
             continue
         why = _obstacle(module)
         if why is not None:
@@ -87,6 +90,17 @@ def replace(model: nn.Module) -> Replaced:
         _change(module, _OURS[before])
         report.changed[name] = f"torch.nn.{before.__name__} is fusedrnn.torch.{before.__name__} now"
     return report
+
+
+def _another_form(module: nn.Module) -> str | None:
+    """Why a module that torch.nn's was made into cannot be changed; None of one that it was not."""
+    names = [known.__name__ for known in _OURS]
+    if isinstance(module, torch.jit.ScriptModule) and module.original_name in names:
+        return "it is TorchScript's: replace the model before it is scripted or traced"
+    of = type(module).__module__
+    if of.startswith("torch.ao.nn.") and type(module).__name__ in names:
+        return f"its class {'.'.join(of.split('.')[:4])}.{type(module).__name__} is quantisation's"
+    return None
 
 
 def _obstacle(module: nn.RNNBase | nn.RNNCellBase) -> str | None:
