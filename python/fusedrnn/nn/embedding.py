@@ -31,6 +31,14 @@ class RowGradient:
     rows: Array
     count: int
 
+    __array_ufunc__ = None  # an array to which it is added leaves that to `__radd__`
+
+    def __add__(self, other: Any) -> Array:
+        total: Array = self.dense() + (other.dense() if isinstance(other, RowGradient) else other)
+        return total
+
+    __radd__ = __add__
+
     def dense(self) -> Array:
         """Return the gradient [count, E], as optimisers take it."""
         gradient = np.zeros((self.count, self.rows.shape[1]), self.rows.dtype)

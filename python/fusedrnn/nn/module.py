@@ -56,8 +56,9 @@ class Module:
 
         Tagger(sizes).parameters()      # "rnn.weight_ih_l0", ..., "out.weight", "out.bias"
 
-    A part may be replaced by another one, or several attributes have the same: its parameters then
-    stand under the first name alone. Layers are those on the CPU.
+    A part may be replaced by another one. Several attributes may have the same part, and several
+    parts the same part or array: a parameter stands under its first name alone, and
+    `named_gradients` adds the gradients of all its uses. Layers are those on the CPU.
     """
 
     def __init__(self) -> None:
@@ -125,11 +126,12 @@ class Module:
         self._write({name: state_dict[name] for name in named})
 
     def _named(self) -> dict[str, Array]:
-        named, seen = dict(self._arrays), {id(self)}
+        named, seen = dict(self._arrays), set(map(_place, self._arrays.values()))
         for name, part in self._parts.items():
-            if id(part) not in seen:
-                seen.add(id(part))
-                named |= {f"{name}.{key}": value for key, value in part.parameters().items()}
+            for key, value in part.parameters().items():
+                if _place(value) not in seen:
+                    seen.add(_place(value))
+                    named[f"{name}.{key}"] = value
         return named
 
     def _write(self, values: Mapping[str, Any]) -> None:
@@ -149,6 +151,7 @@ class Module:
         """Join what the parts' `backward` returned into gradients by this module's names.
 
         Those of inputs and states ("x", "h0", "query", ...), which are no parameters, are left out.
+        Those of a parameter that several parts have are added up, under its first name.
 
         Parameters
         ----------
@@ -160,16 +163,18 @@ class Module:
         ValueError, TypeError
             For a name that is no part's, and where a gradient of a parameter is missing.
         """
-        named = {}
+        names = {_place(array): name for name, array in self._named().items()}
+        named: dict[str, Any] = {}
         for name, grads in parts.items():
             if name not in self._parts:
                 raise ValueError(f"{name}: expected a part of {self!r}, one of {list(self._parts)}")
             if not isinstance(grads, Mapping):
                 raise TypeError(f"{name}: expected gradients by name, got {type(grads).__name__}")
-            for key in self._parts[name].parameters():
+            for key, array in self._parts[name].parameters().items():
                 if key not in grads:
                     raise ValueError(f"{name}: expected a gradient of {key}, got none")
-                named[f"{name}.{key}"] = grads[key]
+                first = names[_place(array)]
+                named[first] = named[first] + grads[key] if first in named else grads[key]
         return named
 
     # --- training ---
@@ -255,6 +260,11 @@ class Module:
             )
         stale.verify(tape.stamps)
         return tape.saved
+
+
+def _place(array: Array) -> tuple[Any, ...]:
+    """By which an array is known: layers of bfloat16 make new views of the same memory."""
+    return array.ctypes.data, array.shape, array.strides
 
 
 class Sequential(Module):
