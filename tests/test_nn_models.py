@@ -473,7 +473,7 @@ def test_a_path_that_leads_nowhere_is_named_as_it_was_given(tmp_path: Path) -> N
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     for use in (nn.load_checkpoint, lambda path: nn.save_checkpoint(path, model)):
-        with pytest.raises(OSError, match="Too many levels of symbolic links: '.*one'"):
+        with pytest.raises(OSError, match=r"Too many levels of symbolic links: .*one"):
             use(tmp_path / "one")
         with pytest.raises(ValueError, match=r"^path: expected a path, got 'a\\x00b'$"):
             use("a\0b")
