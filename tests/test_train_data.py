@@ -176,6 +176,8 @@ SERIES = "time,value\n" + "".join(f"h{k},{k}\n" for k in range(200))
         ("a,b\nx,y\n", "expected one column of numbers, or --column NAME, got none of a, b", ()),
         ("a,b\n1x,2\n" * 1 + "1x,2\n", "too short: 2 values, 0 of them to train on", ()),
         ("a,b\n1,2\n" * 1, "expected one column of numbers, or --column NAME, got a, b", ()),
+        ("d1,5\nd2,6\n", "expected a first line with names of columns, or --column NAME, got d1, 5",
+         ()),
         (SERIES, "expected a column 'valu', got time, value; did you", ("--column", "valu")),
         (SERIES, "line 2: time: expected a number, got 'h0'", ("--column", "time")),
         (SERIES + "h200,\n", "line 202: value: expected a number, got ''", ()),
@@ -371,7 +373,9 @@ def test_what_a_run_goes_on_with(
     refused([*resume, "--steps", 5], "--steps 5: the run of --resume run has done 6", capsys)
     refused([*resume, "--out", "other"], "expected --out or --resume", capsys)
     refused(["train", "classify", "--resume", run], "expected a classify, got a char-lm", capsys)
-    refused(["train", "char-lm", "--resume", "none"], "--resume none/checkpoint", capsys)
+    refused(["train", "char-lm", "--resume", "none"], "--resume none: No such file", capsys)
+    Path("bare").mkdir()
+    refused(["train", "char-lm", "--resume", "bare"], "--resume bare/checkpoint", capsys)
     refused(["train", "char-lm", "--resume", data["char-lm"]], "expected a folder of", capsys)
     assert main(["train", "char-lm", "--resume", "run", "--hidden", "12"]) == 0
     assert capsys.readouterr().out.endswith("all 6 updates are done; --steps N for more\n")

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.convert import files as atomic
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -71,6 +72,23 @@ def check_target(path: Path, text: Path | None) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
         raise CommandError(f"--save {path}: {error.strerror}") from None
+
+
+def write(where: str, path: Path, data: bytes) -> None:
+    """Write a file: the whole new one is there then, or what was there before.
+
+    Raises
+    ------
+    CommandError
+        Where that fails, or something else is there; it begins with `where`.
+    """
+    try:
+        kind = kind_of(path) if path.exists() else "a file"
+        if kind != "a file":
+            raise CommandError(f"{where}: expected a file, got {kind}")
+        atomic.write(path, data)
+    except OSError as error:
+        raise CommandError(f"{where}: {error.strerror or error}") from None
 
 
 def _is(found: os.stat_result, file: Path | int) -> bool:
