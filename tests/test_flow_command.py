@@ -12,6 +12,7 @@ import pytest
 
 from fusedrnn.__main__ import main
 from fusedrnn.cli import flow
+from support import PNG
 
 SMALL = ["--steps", "30", "--hidden", "8", "--batch", "2"]
 
@@ -20,7 +21,7 @@ def test_a_picture_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
     pytest.importorskip("matplotlib")
     picture = tmp_path / "flow.png"
     assert main(["flow", *SMALL, "--save", str(picture)]) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes().startswith(PNG)
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].split()[-1] == "29"

@@ -19,6 +19,7 @@ from fusedrnn.cli import configuration, loop, progress, results
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.tasks import TASKS
 from pages import blocks
+from support import PNG
 from train_support import SMALL, arrays_of, data, refused, rows, train
 
 __all__ = ["data"]  # a fixture
@@ -37,7 +38,7 @@ def test_a_run_and_its_results(
     assert train(task, "--data", data[task], "--out", folder) == 0
     out, err = capsys.readouterr()
     assert sorted(os.listdir(folder)) == FILES
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "loss.png").read_bytes().startswith(PNG)
     found = rows(folder)
     assert [row["update"] for row in found] == [3, 6]
     table = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
