@@ -118,9 +118,10 @@ def _begin(
     try:
         _write_config(folder, run)
         runs.save(folder / results.CHECKPOINT, run)
-    except CommandError:
+    except (CommandError, KeyboardInterrupt):
         with contextlib.suppress(OSError):
-            (folder / results.CONFIG).unlink(missing_ok=True)
+            for name in (results.CONFIG, results.CHECKPOINT):
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
         raise
     print(f"data: {options.data}, {found}")
