@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -126,13 +126,24 @@ class Module:
         self._write({name: state_dict[name] for name in named})
 
     def _named(self) -> dict[str, Array]:
-        named, seen = dict(self._arrays), set(map(_place, self._arrays.values()))
-        for name, part in self._parts.items():
-            for key, value in part.parameters().items():
-                if _place(value) not in seen:
-                    seen.add(_place(value))
-                    named[f"{name}.{key}"] = value
+        named, seen = {}, set()
+        for name, place, array in self._walk():
+            if place not in seen:
+                seen.add(place)
+                named[name] = array
         return named
+
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, object, Array]]:
+        """Every parameter of every part: its name, by what it is known as the same, and itself."""
+        for name, array in self._arrays.items():
+            yield prefix + name, id(array), array
+        for name, part in self._parts.items():
+            if isinstance(part, Module):
+                if part is not self:
+                    yield from part._walk(f"{prefix}{name}.")
+            else:  # whose arrays may be new views each time, as those of bfloat16 are
+                for key, array in part.parameters().items():
+                    yield f"{prefix}{name}.{key}", (id(part), key), array
 
     def _write(self, values: Mapping[str, Any]) -> None:
         """Set some parameters, or none where a value is wrong."""
@@ -163,17 +174,22 @@ class Module:
         ValueError, TypeError
             For a name that is no part's, and where a gradient of a parameter is missing.
         """
-        names = {_place(array): name for name, array in self._named().items()}
+        firsts: dict[object, str] = {}
+        uses: dict[str, list[tuple[str, str]]] = {name: [] for name in self._parts}
+        for full, place, _ in self._walk():
+            first = firsts.setdefault(place, full)
+            name, dot, key = full.partition(".")
+            if dot:
+                uses[name].append((key, first))
         named: dict[str, Any] = {}
         for name, grads in parts.items():
             if name not in self._parts:
                 raise ValueError(f"{name}: expected a part of {self!r}, one of {list(self._parts)}")
             if not isinstance(grads, Mapping):
                 raise TypeError(f"{name}: expected gradients by name, got {type(grads).__name__}")
-            for key, array in self._parts[name].parameters().items():
+            for key, first in uses[name]:
                 if key not in grads:
                     raise ValueError(f"{name}: expected a gradient of {key}, got none")
-                first = names[_place(array)]
                 named[first] = named[first] + grads[key] if first in named else grads[key]
         return named
 
@@ -260,11 +276,6 @@ class Module:
             )
         stale.verify(tape.stamps)
         return tape.saved
-
-
-def _place(array: Array) -> tuple[Any, ...]:
-    """By which an array is known: layers of bfloat16 make new views of the same memory."""
-    return array.ctypes.data, array.shape, array.strides
 
 
 class Sequential(Module):
