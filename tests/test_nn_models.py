@@ -213,6 +213,9 @@ def test_parts_can_be_replaced_shared_and_removed() -> None:
     model.again = model.rnn = fr.GRU(2, 3, dtype="bfloat16")  # whose views are new each time
     assert not any(name.startswith("again") for name in model.parameters())
     del model.again
+    names = list(model.parameters())
+    model.again = model
+    assert list(model.parameters()) == names
     model.again = None
     assert not any(name.startswith(("again", "embed")) for name in model.parameters())
 
