@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_one_before(
 
     picture = tmp_path / "flow.png"
     picture.write_text("before")
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "replace", full)
     assert main(["flow", *SMALL, "--save", str(picture)]) == 2
     assert f"--save {picture}: No space left on device" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

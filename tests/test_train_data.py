@@ -388,6 +388,10 @@ def test_what_a_run_goes_on_with(
     Path("bare").mkdir()
     refused(["train", "char-lm", "--resume", "bare"], "--resume bare/checkpoint", capsys)
     refused(["train", "char-lm", "--resume", data["char-lm"]], "expected a folder of", capsys)
+    (run / "config.toml").unlink()
+    (run / "config.toml").symlink_to("config.toml")
+    refused([*resume, "--steps", 9], "config.toml: Too many levels of symbolic links", capsys)
+    (run / "config.toml").unlink()
     assert main(["train", "char-lm", "--resume", "run", "--hidden", "12"]) == 0
     assert capsys.readouterr().out.endswith("all 6 updates are done; --steps N for more\n")
     assert arrays_of(run / "checkpoint.safetensors") == before

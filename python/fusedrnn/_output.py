@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TextIO, cast
 
+from fusedrnn.cli.interrupt import INTERRUPTED
+
 UNWRITABLE = 2
-INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
 
 class OutputError(Exception):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
+
 
 class Interrupt:
     """Whether Ctrl-C was pressed."""

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fusedrnn._output import INTERRUPTED
 from fusedrnn.cli import results
 from fusedrnn.cli.errors import CommandError
 from fusedrnn.cli.files import kind_of
+from fusedrnn.cli.interrupt import INTERRUPTED
 
 
 def run(command: str, action: Callable[[], int]) -> int:

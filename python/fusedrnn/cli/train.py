@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import fusedrnn
-from fusedrnn._output import INTERRUPTED
 from fusedrnn.cli import configuration, loop, reading, results
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.interrupt import ctrl_c_as_request
+from fusedrnn.cli.interrupt import INTERRUPTED, ctrl_c_as_request
 from fusedrnn.cli.parser import Parser, add_settings, nearest, path_of, shown
 from fusedrnn.cli.run import Run
 from fusedrnn.cli.tasks import TASKS, Source, Task

@@ -54,6 +54,6 @@ def write(path: Any, data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             written.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename is not None:
             error.filename = str(target)  # the name that the caller knows
         raise
