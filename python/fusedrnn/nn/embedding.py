@@ -18,6 +18,8 @@ from fusedrnn.nn.module import Module, ModuleTape
 class RowGradient:
     """The gradient of a matrix of which a few rows were used; of all others it is 0.
 
+    Added to another gradient of that matrix, of either kind, it gives an array.
+
     Attributes
     ----------
     indices : array of int [n]
