@@ -7,13 +7,17 @@ otherwise they are not collected.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 GPU_TESTS = Path(__file__).parent / "gpu"
 REHEARSAL = GPU_TESTS / "test_gpu_rehearsal.py"  # over the emulator alone
 EMULATOR_TESTS = Path(__file__).parent / "emulator"  # of the emulator alone: ctest runs them
@@ -82,6 +86,29 @@ def pytest_collection_finish() -> None:
 
 def runs_on_device(config: pytest.Config) -> bool:
     return config.getoption("--cuda") is not None or config.getoption("-m") == "gpu"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A single thread, for trainings whose arrays are too small to be shared."""
+    import fusedrnn  # noqa: PLC0415
+
+    before = fusedrnn.get_num_threads()
+    fusedrnn.set_num_threads(1)
+    yield
+    fusedrnn.set_num_threads(before)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """A program by its path in examples/, as a module; it finds what lies beside it."""
+
+    def load(name: str) -> Any:
+        folder, _, module = name.partition("/")
+        monkeypatch.syspath_prepend(str(EXAMPLES / folder))
+        return importlib.import_module(module)
+
+    return load
 
 
 def pytest_report_header() -> list[str]:

@@ -27,6 +27,8 @@ directions = pytest.mark.parametrize("reverse", [False, True], ids=["forth", "ba
 
 LAYERS: dict[str, Any] = {"rnn": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how such pictures begin
+
 
 def cast(arguments: Mapping[str, Any], dtype: str) -> Arguments:
     """The same values rounded to `dtype`; lengths and resets as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import importlib.metadata
 import io
 import os
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from fusedrnn.__main__ import main
+from fusedrnn.__main__ import COMMANDS, main
 
 
 def test_info() -> None:
@@ -183,6 +184,18 @@ def test_messages_that_cannot_be_written_change_nothing(
     arguments: list[str], status: int, redirected: str
 ) -> None:
     assert shell(arguments, redirected).returncode == status
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_ctrl_c_while_a_command_is_loaded(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", pressed)
+    assert main([command]) == 130
+    assert capsys.readouterr() == ("", "fusedrnn: interrupted\n")
 
 
 def test_an_output_in_memory_has_no_descriptor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from fusedrnn.__main__ import main
 from fusedrnn.cli import flow
+from support import PNG
 
 SMALL = ["--steps", "30", "--hidden", "8", "--batch", "2"]
 
@@ -18,7 +21,7 @@ def test_a_picture_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
     pytest.importorskip("matplotlib")
     picture = tmp_path / "flow.png"
     assert main(["flow", *SMALL, "--save", str(picture)]) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes().startswith(PNG)
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].split()[-1] == "29"
@@ -59,14 +62,34 @@ def test_what_the_lectures_teach() -> None:
         (["--seed", "-1"], "argument --seed: expected an integer of at least 0, got '-1'"),
         (["--save", "/dev/null"], "--save /dev/null: expected a file, got a device"),
         (["--save", "/nowhere/f.png"], "--save /nowhere/f.png: there is no folder /nowhere"),
+        (["--save", "/proc/f.png"], "--save /proc/f.png: No such file"),
+        (["--save", "f\0"], "argument --save: expected a path, got 'f\\x00'"),
         (["more"], "unrecognized arguments: more"),
+        (["--hiden", "3"], "unrecognized arguments: --hiden 3; did you mean --hidden?"),
     ],
 )
 def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["flow", *arguments]) == 2
+    assert main(["flow", *arguments, *SMALL]) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    assert out == "" or "/proc" in message  # which takes no file, and does not say so before
     assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    picture = tmp_path / "flow.png"
+    picture.write_text("before")
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["flow", *SMALL, "--save", str(picture)]) == 2
+    assert f"--save {picture}: No space left on device" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_one_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import fusedrnn as fr
+from support import PNG
 
 ROOT = Path(__file__).parent.parent
 LESSONS = ROOT / "examples" / "lessons"
 NAMES = sorted(path.stem for path in LESSONS.glob("*.py") if path.stem != "common")
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = fr.get_num_threads()
-    fr.set_num_threads(1)
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def lesson(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """A lesson's module by name; it finds what lessons share where it lies itself."""
-    monkeypatch.syspath_prepend(str(LESSONS))
-    return importlib.import_module
+def lesson(program: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A lesson's module by name."""
+    return lambda name: program(f"lessons/{name}")
 
 
 @pytest.fixture

@@ -99,12 +99,12 @@ CROSS_ENTROPY: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"out": np.zeros((V, B, T), np.float32).T},
         ValueError,
-        "out: expected a dense array to write to, got another",
+        f"out: expected a dense array, got one of strides (4, 16, 32) for shape ({T}, {B}, {V})",
     ),
     (
         {"out": read_only(X)},
         ValueError,
-        "out: expected a dense array to write to, got another",
+        "out: expected an array to write to, got one that is read-only",
     ),
 ]
 
@@ -246,6 +246,11 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "indices: expected values from 0 to 4, got -1 at index 0",
     ),
     (lambda: EMBEDDING([0.5]), TypeError, "indices: expected an integer dtype, got float64"),
+    (
+        lambda: EMBEDDING([[0], [0, 1]]),
+        ValueError,
+        "indices: expected rows of one length, got several",
+    ),
     (
         lambda: nn.Embedding(3, 2, padding_index=3),
         ValueError,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -209,8 +210,62 @@ def test_parts_can_be_replaced_shared_and_removed() -> None:
     assert "again.weight" not in model.parameters()
     del model.embed
     assert "again.weight" in model.parameters()
+    model.again = model.rnn = fr.GRU(2, 3, dtype="bfloat16")  # whose views are new each time
+    assert not any(name.startswith("again") for name in model.parameters())
+    del model.again
+    names = list(model.parameters())
+    model.again = model
+    assert list(model.parameters()) == names
     model.again = None
     assert not any(name.startswith(("again", "embed")) for name in model.parameters())
+
+
+def test_gradients_of_what_is_shared_are_added_up() -> None:
+    linear = nn.Linear(3, 3, dtype="float64", seed=0)
+    # The whole model twice, within another part, and by its arrays alone.
+    nested = nn.Sequential(nn.Sequential(linear), nn.Sequential(linear))
+    twin = nn.Linear(3, 3, dtype="float64", seed=1)
+    for name, array in linear.parameters().items():
+        twin.add_parameter(name, array)
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    w, b = linear.weight, linear.bias
+    assert b is not None
+    for model in (nn.Sequential(linear, linear), nested, nn.Sequential(linear, twin)):
+        first = "0.0." if model is nested else "0."
+        assert list(model.parameters()) == [f"{first}weight", f"{first}bias"]
+        y, tape = model.forward(x)
+        grads = model.backward(tape, np.ones_like(y))
+        # Of sum(W (W x + b) + b), by hand.
+        through = np.ones((2, 3)) @ w
+        weight = np.ones((2, 3)).T @ (x @ w.T + b) + through.T @ x
+        np.testing.assert_allclose(grads[f"{first}weight"], weight)
+        np.testing.assert_allclose(grads[f"{first}bias"], 2 + through.sum(0))
+        np.testing.assert_allclose(grads["x"], through @ w)
+        fr.Adam(model.parameters()).step({name: grads[name] for name in model.parameters()})
+
+
+def test_sparse_gradients_of_what_is_shared_are_added_up() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(5, 3, seed=0)
+            self.out = nn.Linear(3, 5, bias=False, seed=0)
+            self.out.add_parameter("weight", self.embed.weight)
+
+    model = Tied()
+    assert list(model.parameters()) == ["embed.weight"]
+    y, embed = model.embed.forward([1, 1, 4])
+    logits, out = model.out.forward(y)
+    of_out = model.out.backward(out, np.ones_like(logits))
+    parts = [model.embed.backward(embed, of_out["x"], sparse=sparse) for sparse in (False, True)]
+    wanted = of_out["weight"] + parts[0]["weight"]
+    for part in parts:
+        for uses in ({"embed": part, "out": of_out}, {"out": of_out, "embed": part}):
+            found = model.named_gradients(**uses)["embed.weight"]
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, wanted)
+    twice = parts[1]["weight"] + parts[1]["weight"]
+    np.testing.assert_array_equal(twice, 2 * parts[0]["weight"])
 
 
 def test_time_distributed() -> None:
@@ -352,7 +407,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
         ({"metadata": {"a": (1, 2)}}, "^metadata: expected what JSON gives back as it was"),
         ({"metadata": {1: 2}}, "^metadata: expected what JSON gives back as it was"),
         ({"metadata": [1]}, "^metadata: expected a mapping, got list$"),
-        ({"arrays": {"a": np.array(["x"])}}, "^arrays: expected dtypes of safetensors"),
+        ({"arrays": {"a": np.array(["x"])}}, "^arrays.a: expected a dtype that safetensors has"),
+        ({"arrays": {"a": np.ones(2, ml_dtypes.float8_e4m3fn)}}, "got float8_e4m3fn$"),
         ({"arrays": {1: np.zeros(1)}}, "^arrays: expected names that are str, got 1$"),
         ({"arrays": 3}, "^arrays: expected a mapping, got int$"),
         ({"optimizer": 3}, "^optimizer: expected one of fusedrnn's, got int$"),
@@ -361,6 +417,10 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     for options, message in refused:
         with pytest.raises(TypeError, match=message):
             nn.save_checkpoint(path, model, **options)
+    with pytest.raises(ValueError, match=r"^arrays.a: expected an array, got rows of several"):
+        nn.save_checkpoint(path, model, arrays={"a": [[1], [2, 3]]})
+    with pytest.raises(ValueError, match=r"^arrays: expected names of Unicode, got '\\ud800'$"):
+        nn.save_checkpoint(path, model, arrays={"\ud800": np.zeros(1)})
     with pytest.raises(TypeError, match=r"^model: expected a Module or a layer, got dict$"):
         nn.save_checkpoint(path, {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^model: expected a Module or a layer, got dict$"):
@@ -381,6 +441,12 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> Non
         ValueError, match=r"^rnn.weight_ih_l0: expected shape \(36, 4\), got \(32, 4\)$"
     ):
         checkpoint.restore(Tagger(0, hidden=9))
+    of_head = fr.Adam(other.model.head.parameters())
+    drawn = other.model.random_state()
+    checkpoint.model["rnn.weight_ih_l0"] += 1
+    with pytest.raises(ValueError, match=r"^state_dict: expected what state_dict of such an optim"):
+        checkpoint.restore(other.model, of_head)
+    assert other.model.random_state() == drawn
     same_bits(other.model.state_dict(), before)
     nn.save_checkpoint(path, other.model)
     checkpoint = nn.load_checkpoint(path)
@@ -388,6 +454,39 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> Non
         checkpoint.restore(other.model, other.optimizer)
     with pytest.raises(ValueError, match=r"^generator: expected None, as the checkpoint has none$"):
         checkpoint.restore(other.model, generator=other.generator)
+
+
+def test_any_array_that_is_written_is_read_again(tmp_path: Path) -> None:
+    given = {
+        "other order": np.arange(3, dtype=">f4"),
+        "small": np.arange(3, dtype=">i2"),
+        "strided": np.arange(6)[::2],
+        "scalar": np.float64(3),
+        "half": np.ones(2, ml_dtypes.bfloat16),
+    }
+    for dtype in ("bfloat16", "float16"):
+        layer = fr.GRU(2, 3, dtype=dtype, seed=0)
+        nn.save_checkpoint(tmp_path / "file", layer, arrays=given)
+        checkpoint = nn.load_checkpoint(tmp_path / "file")
+        for name, array in given.items():
+            np.testing.assert_array_equal(checkpoint.arrays[name], array)
+        checkpoint.restore(other := fr.GRU(2, 3, dtype=dtype, seed=1))
+        same_bits(other.state_dict(), layer.state_dict())
+
+
+def test_a_path_that_leads_nowhere_is_named_as_it_was_given(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2, seed=0)
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    for use in (nn.load_checkpoint, lambda path: nn.save_checkpoint(path, model)):
+        with pytest.raises(OSError, match=r"Too many levels of symbolic links: .*one"):
+            use(tmp_path / "one")
+        with pytest.raises(ValueError, match=r"^path: expected a path, got 'a\\x00b'$"):
+            use("a\0b")
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+    for path in (tmp_path / "no" / "file", Path("/proc/file")):
+        with pytest.raises(FileNotFoundError, match=f"'{path}'$"):
+            nn.save_checkpoint(path, model)
 
 
 def test_the_header_holds_what_is_no_array(tmp_path: Path) -> None:

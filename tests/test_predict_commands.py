@@ -192,6 +192,7 @@ def test_a_forecast(trained: dict[str, Path], data: dict[str, Path], capsys: Any
     ("task", "content", "message"),
     [
         ("classify", "", "expected a line for each input, got none"),
+        ("classify", "x,y\n1,2\n", "expected one column beside 'label', got x, y"),
         ("seq2seq", "", "expected a line for each source, got none"),
         ("forecast", "", "expected rows of CSV, got none"),
         ("forecast", "1\n2\n3\n", "too short: expected 24 values, got 3"),
@@ -201,7 +202,7 @@ def test_a_forecast(trained: dict[str, Path], data: dict[str, Path], capsys: Any
 def test_data_that_cannot_be_predicted(
     task: str, content: str, message: str, trained: dict[str, Path], tmp_path: Path, capsys: Any
 ) -> None:
-    path = tmp_path / "data.txt"
+    path = tmp_path / ("data.csv" if "," in content else "data.txt")
     path.write_text(content)
     arguments = ["predict", trained[task], "--data", path]
     refused(arguments, f"fusedrnn predict: --data {path}: {message}", capsys)

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from fusedrnn.__main__ import main
-from fusedrnn.cli import configuration, loop, progress
+from fusedrnn.cli import configuration, loop, progress, results
 from fusedrnn.cli import run as runs
 from fusedrnn.cli.tasks import TASKS
 from pages import blocks
+from support import PNG
 from train_support import SMALL, arrays_of, data, refused, rows, train
 
 __all__ = ["data"]  # a fixture
@@ -37,7 +38,7 @@ def test_a_run_and_its_results(
     assert train(task, "--data", data[task], "--out", folder) == 0
     out, err = capsys.readouterr()
     assert sorted(os.listdir(folder)) == FILES
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "loss.png").read_bytes().startswith(PNG)
     found = rows(folder)
     assert [row["update"] for row in found] == [3, 6]
     table = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
@@ -193,6 +194,46 @@ def test_default_folders_are_numbered(
     for _ in range(2):
         assert train("classify", "--data", data["classify"], "--quiet", steps=1) == 0
     assert sorted(os.listdir("runs")) == ["classify-1", "classify-2"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--resume"])
+def test_two_trainings_in_a_folder_do_not_mix(
+    option: str, data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    words: list[object] = ["train", "char-lm", option, folder]
+    if option == "--resume":
+        assert train("char-lm", "--data", data["char-lm"], "--out", folder, "--quiet") == 0
+        words += ["--steps", 9]
+    else:
+        folder.mkdir()
+        words += ["--data", data["char-lm"], *SMALL["char-lm"].split()]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    with results.alone("--out", folder):  # as the other training does
+        refused(words, f"{option} {folder}: another training is writing there", capsys)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert main([*map(str, words), "--quiet", *([] if before else ["--steps", "3"])]) == 0
+
+
+def test_a_training_that_comes_second_leaves_what_the_first_wrote(
+    data: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    make = results.create
+
+    def made(path: Path | None, task: str) -> Path:
+        found = make(path, task)
+        (found / "config.toml").write_text("the other's")  # between the look and the lock
+        return found
+
+    monkeypatch.setattr(results, "create", made)
+    words = ["train", "char-lm", "--data", data["char-lm"], *SMALL["char-lm"].split()]
+    refused([*words, "--out", folder], "expected a new or an empty folder, got files", capsys)
+    assert [path.read_text() for path in folder.iterdir()] == ["the other's"]
 
 
 def test_without_matplotlib(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import errno
 import json
 import os
@@ -101,7 +102,6 @@ def test_a_byte_order_mark_and_carriage_returns_are_dropped(
         ("x,label\n1 2,a\n3 inf,c\n", "line 3: expected numbers, got '3 inf'", ()),
         ("x,label\n" + "1e308,a\n1e308,c\n" * 9, "expected smaller numbers, got one of 1e+308", ()),
         ("x,label\nb c,a\n3,c\n", "line 2: expected numbers, got 'b c'", ("--units", "numbers")),
-        ("text,label\n" + "x" * 200_000 + ",1\n", "line 2: no CSV: field larger than", ()),
         ("text,label\nx,1\ny,2\n", "expected a column 'txt', got text, label; did you mean text?",
          ("--input", "txt")),
     ],
@@ -132,6 +132,17 @@ def test_json_lines_to_classify(
     content: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused_data("classify", content, message, capsys, "data.jsonl")
+
+
+def test_cells_of_a_table_may_be_long_and_odd() -> None:
+    before = csv.field_size_limit()
+    for name, separator in (("data.csv", ","), ("data.tsv", "\t")):
+        sound = " ".join(["0.25"] * 40_000)
+        text = f"x{separator}label\n{sound}{separator}1\na\u2028b\x0c\x85{separator}2\n"
+        table = tables.parse("", Path(name), text)
+        assert table.column("x") == [sound, "a\u2028b\x0c\x85"]
+        assert table.lines == [2, 3]
+    assert csv.field_size_limit() == before
 
 
 def test_numbers_step_by_step() -> None:
@@ -176,6 +187,8 @@ SERIES = "time,value\n" + "".join(f"h{k},{k}\n" for k in range(200))
         ("a,b\nx,y\n", "expected one column of numbers, or --column NAME, got none of a, b", ()),
         ("a,b\n1x,2\n" * 1 + "1x,2\n", "too short: 2 values, 0 of them to train on", ()),
         ("a,b\n1,2\n" * 1, "expected one column of numbers, or --column NAME, got a, b", ()),
+        ("d1,5\nd2,6\n", "expected a first line with names of columns, or --column NAME, got d1, 5",
+         ()),
         (SERIES, "expected a column 'valu', got time, value; did you", ("--column", "valu")),
         (SERIES, "line 2: time: expected a number, got 'h0'", ("--column", "time")),
         (SERIES + "h200,\n", "line 202: value: expected a number, got ''", ()),
@@ -371,8 +384,14 @@ def test_what_a_run_goes_on_with(
     refused([*resume, "--steps", 5], "--steps 5: the run of --resume run has done 6", capsys)
     refused([*resume, "--out", "other"], "expected --out or --resume", capsys)
     refused(["train", "classify", "--resume", run], "expected a classify, got a char-lm", capsys)
-    refused(["train", "char-lm", "--resume", "none"], "--resume none/checkpoint", capsys)
+    refused(["train", "char-lm", "--resume", "none"], "--resume none: No such file", capsys)
+    Path("bare").mkdir()
+    refused(["train", "char-lm", "--resume", "bare"], "--resume bare/checkpoint", capsys)
     refused(["train", "char-lm", "--resume", data["char-lm"]], "expected a folder of", capsys)
+    (run / "config.toml").unlink()
+    (run / "config.toml").symlink_to("config.toml")
+    refused([*resume, "--steps", 9], "config.toml: Too many levels of symbolic links", capsys)
+    (run / "config.toml").unlink()
     assert main(["train", "char-lm", "--resume", "run", "--hidden", "12"]) == 0
     assert capsys.readouterr().out.endswith("all 6 updates are done; --steps N for more\n")
     assert arrays_of(run / "checkpoint.safetensors") == before

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-import fusedrnn as fr
 from bench import char_model
 from fusedrnn import nn
-from support import same_bits
+from support import PNG, same_bits
 
 FOLDER = Path(__file__).parent.parent / "examples" / "wirings"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "shared")
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = fr.get_num_threads()
-    fr.set_num_threads(1)
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """An example's module by name; it finds what all share where it lies itself."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
+def example(program: Callable[[str], Any]) -> Callable[[str], Any]:
+    """An example's module by name."""
+    return lambda name: program(f"wirings/{name}")
 
 
 @pytest.fixture

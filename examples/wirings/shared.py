@@ -41,8 +41,8 @@ def train(name: str, model: Any, batch: Batch, o: argparse.Namespace, lr: float)
     if o.resume:
         training.resume(path)
         print(f"{path}: goes on after {training.step} steps")
+    o.out.mkdir(parents=True, exist_ok=True)  # where that fails nothing is lost yet
     training.run(o.steps if o.stop is None else o.stop, batch, quiet=o.quiet)
-    o.out.mkdir(parents=True, exist_ok=True)
     training.save(path)
     print(f"{path}: saved after {training.step} steps")
     return model.eval()

@@ -48,8 +48,8 @@ FOLDERS: dict[str, Callable[[], str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command given as arguments, by default those of the process; its exit status.
 
-    2 where the command line, the environment, a file or the output cannot be used, and 1 where the
-    reader of the output has left.
+    2 where the command line, the environment, a file or the output cannot be used, also where the
+    reader of the output has left; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     return _output.run(lambda: _run(arguments))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TextIO, cast
+
+from fusedrnn.cli.interrupt import INTERRUPTED
 
 UNWRITABLE = 2
 
@@ -48,9 +51,12 @@ def _status(command: Callable[[], int]) -> int:
         return command()
     except SystemExit as stop:  # argparse's way to end
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:  # amid the imports of a command, say, which has words of its own
+        print("fusedrnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
-class Stream:
+class Stream(ABC):
     """A text stream that `failed` is told of once it cannot be written."""
 
     #: What stands for characters that the stream's encoding lacks.
@@ -89,8 +95,8 @@ class Stream:
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
 
-    def failed(self, error: OSError) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def failed(self, error: OSError) -> None: ...
 
 
 class Results(Stream):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -71,6 +73,28 @@ def check_target(path: Path, text: Path | None) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
         raise CommandError(f"--save {path}: {error.strerror}") from None
+
+
+def write(where: str, path: Path, data: bytes) -> None:
+    """Write a file: the whole new one is there then, or what was there before.
+
+    Raises
+    ------
+    CommandError
+        Where that fails, or something else is there; it begins with `where`.
+    """
+    target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
+    new = target.with_name(f".fusedrnn-{secrets.token_hex(8)}")
+    try:
+        kind = kind_of(target) if os.path.lexists(target) else "a file"
+        if kind != "a file":
+            raise CommandError(f"{where}: expected a file, got {kind}")
+        new.write_bytes(data)
+        os.replace(new, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise CommandError(f"{where}: {error.strerror or error}") from None
 
 
 def _is(found: os.stat_result, file: Path | int) -> bool:

@@ -10,6 +10,7 @@ by at most sigma_max(W_hh).
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import sys
 from collections.abc import Sequence
@@ -21,14 +22,23 @@ import numpy as np
 import numpy.typing as npt
 
 import fusedrnn
-from fusedrnn.cli import files
+from fusedrnn.cli import files, output
+from fusedrnn.cli import settings as s
 from fusedrnn.cli.errors import CommandError
+from fusedrnn.cli.parser import Parser, add_settings, path_of
+from fusedrnn.cli.settings import Setting
 
 Norms = npt.NDArray[np.float64]
 
 RADII = (0.5, 1.0, 1.5)
 NONLINEARITIES: tuple[Literal["tanh", "relu", "identity"], ...] = ("tanh", "relu", "identity")
 INPUT_SIZE = 16
+SETTINGS = (
+    Setting("steps", 200, s.SIZE, "time steps", "measuring"),
+    Setting("hidden", 64, s.SIZE, "hidden units", "measuring"),
+    Setting("batch", 8, s.SIZE, "sequences", "measuring"),
+    Setting("seed", 0, s.COUNT, "of inputs and weights", "measuring"),
+)
 COLUMNS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of the table: steps back
 
 
@@ -100,13 +110,13 @@ def table(flows: Sequence[Flow]) -> str:
     return "\n".join(lines)
 
 
-def draw(flows: Sequence[Flow], path: Path) -> None:
-    """Write the norms as a PNG.
+def draw(flows: Sequence[Flow], path: Path) -> bytes:
+    """Return the norms as a PNG, for a path that messages name.
 
     Raises
     ------
     CommandError
-        Where matplotlib is missing, or the file cannot be written.
+        Where matplotlib is missing.
     """
     try:
         import matplotlib as mpl  # noqa: PLC0415  # of those who draw
@@ -140,10 +150,9 @@ def draw(flows: Sequence[Flow], path: Path) -> None:
         axis.legend(fontsize="small")
         axis.set_xlabel("steps back")
         axis.set_ylabel("norm of the gradient")
-    try:
-        figure.savefig(path, format="png", dpi=110)
-    except OSError as error:
-        raise CommandError(f"--save {path}: {error.strerror or error}") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
 
 
 def _drawable(norms: Norms) -> Norms:
@@ -153,56 +162,31 @@ def _drawable(norms: Norms) -> Norms:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fusedrnn flow",
+    parser = Parser(
+        "fusedrnn flow",
         description="Show how the norm of a gradient decays or grows on its way back through time, "
         "in plain RNNs, a GRU and LSTMs: as a table, and as a PNG.",
-        allow_abbrev=False,
     )
-    for name, default, what in (
-        ("steps", 200, "time steps"),
-        ("hidden", 64, "hidden units"),
-        ("batch", 8, "sequences"),
-    ):
-        help_ = f"{what} (default: {default})"
-        parser.add_argument(f"--{name}", type=_size, default=default, metavar="N", help=help_)
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: 0)")
+    add_settings(parser, SETTINGS)
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
-        "--save", type=Path, default=Path("flow.png"), metavar="FILE", help="(default: flow.png)"
+        "--save", type=path_of, default=Path("flow.png"), metavar="FILE", help="(default: flow.png)"
     )
     target.add_argument("--no-png", action="store_true", help="the table alone")
     options = parser.parse_args(argv)
-    try:
-        if not options.no_png:
-            files.check_target(options.save, None)
-        flows = measure(options.steps, options.hidden, options.batch, options.seed)
-        print(table(flows))
-        if not options.no_png:
-            draw(flows, options.save)
-            print(f"{options.save}: written", file=sys.stderr)
-    except MemoryError as error:
-        print(f"fusedrnn flow: {error}", file=sys.stderr)
-        return 2
-    except CommandError as error:
-        print(f"fusedrnn flow: {error}", file=sys.stderr)
-        return error.exit_status
+    return output.run("flow", lambda: _flow(options))
+
+
+def _flow(options: argparse.Namespace) -> int:
+    if not options.no_png:
+        files.check_target(options.save, None)
+    given = [getattr(options, x.name) for x in SETTINGS]
+    sizes = [
+        x.default if value is None else value for x, value in zip(SETTINGS, given, strict=True)
+    ]
+    flows = measure(*sizes)
+    print(table(flows))
+    if not options.no_png:
+        files.write(f"--save {options.save}", options.save, draw(flows, options.save))
+        print(f"{options.save}: written", file=sys.stderr)
     return 0
-
-
-def _size(text: str) -> int:
-    return _at_least(text, 1)
-
-
-def _seed(text: str) -> int:
-    return _at_least(text, 0)
-
-
-def _at_least(text: str, least: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
-    return number

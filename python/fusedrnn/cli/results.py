@@ -11,18 +11,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fusedrnn.cli import files
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.files import kind_of
 
 CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safetensors"
 DEFAULT = Path("runs")
@@ -48,16 +48,44 @@ def create(path: Path | None, task: str) -> Path:
             if path is None and DEFAULT.is_dir():
                 number += 1
                 continue
-            _check_empty(folder)
+            check_empty(folder)
             return folder
         except (OSError, ValueError) as error:
             raise CommandError(f"--out {folder}: {_reason(error)}") from None
 
 
-def _check_empty(folder: Path) -> None:
+@contextmanager
+def alone(option: str, folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, for each would write over what another one wrote.
+
+    The system takes the lock away with the process, however that ends.
+
+    Raises
+    ------
+    CommandError
+        Where another run is there already, or no folder is.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CommandError(f"{option} {folder}: {_reason(error)}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(f"{option} {folder}: another training is writing there") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_empty(folder: Path) -> None:
+    """Raise `CommandError` unless an empty folder is there."""
     try:
         if not folder.is_dir():
-            raise CommandError(f"--out {folder}: expected a folder, got {kind_of(folder)}")
+            raise CommandError(f"--out {folder}: expected a folder, got {files.kind_of(folder)}")
         names = os.listdir(folder)
     except OSError as error:
         raise CommandError(f"--out {folder}: {_reason(error)}") from None
@@ -75,17 +103,9 @@ def write(folder: Path, name: str, data: str | bytes) -> None:
         Where that fails.
     """
     target = folder / name
-    new = folder / f".{name}-{secrets.token_hex(8)}"
-    try:
-        kind = kind_of(target) if target.exists() else "a file"
-        if kind != "a file":
-            raise CommandError(f"{target}: expected a file, got {kind}")
-        new.write_bytes(data.encode(errors="replace") if isinstance(data, str) else data)
-        os.replace(new, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise CommandError(f"{target}: {_reason(error)}") from None
+    files.write(
+        str(target), target, data.encode(errors="replace") if isinstance(data, str) else data
+    )
 
 
 def write_metrics(folder: Path, rows: Rows) -> None:

@@ -56,7 +56,7 @@ def build(task: type[Task], values: Mapping[str, Any], knowledge: Mapping[str, A
     try:
         return task(values, knowledge)
     except (ValueError, OverflowError) as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(f"the model cannot be made: {error}") from None
     except MemoryError:
         raise CommandError("out of memory: the model is too large") from None
 

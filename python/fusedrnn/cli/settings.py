@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,19 +13,19 @@ from typing import Any
 LARGEST = 2**53
 
 
-class Kind:
+class Kind(ABC):
     """What a setting may be: read from a word of the command line, or checked in a file."""
 
     metavar: str | None = None
     wanted: str
 
     def parse(self, word: str) -> Any:
-        """Return the value of a word; ValueError where it has none."""
-        raise NotImplementedError
+        """Return the value of a word, which is the word itself; ValueError where it has none."""
+        return self.check(word)
 
+    @abstractmethod
     def check(self, value: Any) -> Any:
         """Return a value of TOML or JSON; ValueError where it is none of this kind."""
-        raise NotImplementedError
 
     def wrong(self, got: object) -> ValueError:
         return ValueError(f"expected {self.wanted}, got {got!r}")
@@ -71,9 +72,6 @@ class Choice(Kind):
         self.metavar = "{" + ",".join(words) + "}"
         self.wanted = "one of " + ", ".join(words)
 
-    def parse(self, word: str) -> str:
-        return self.check(word)
-
     def check(self, value: Any) -> str:
         if value not in self.words:
             raise self.wrong(value)
@@ -96,9 +94,6 @@ class Word(Kind):
 
     metavar = "NAME"
     wanted = "a name"
-
-    def parse(self, word: str) -> str:
-        return self.check(word)
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,10 +85,12 @@ def _csv(where: str, text: str, kind: str, header: bool) -> Table:
     if kind == "TSV":
         reader = csv.reader(text.split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
+        # Lines end where `reading` says, not at every sign that splitlines knows.
+        reader = csv.reader(io.StringIO(text), strict=True, skipinitialspace=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     names: list[str] = []
+    limit = csv.field_size_limit(len(text))  # a second of sound is more than it allows
     try:
         for row in reader:
             if not any(cell.strip() for cell in row):
@@ -105,6 +108,8 @@ def _csv(where: str, text: str, kind: str, header: bool) -> Table:
             lines.append(reader.line_num)
     except csv.Error as error:
         raise CommandError(f"{where}: line {reader.line_num}: no {kind}: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
     return Table(where, names, rows, lines)
 
 

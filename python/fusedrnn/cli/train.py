@@ -90,12 +90,16 @@ def _train(task: type[Task], options: argparse.Namespace) -> int:
             if value is not None and getattr(options, place) is None:
                 setattr(options, place, Path(value))
         given = found | given
-    run, folder = (_resume if options.resume else _begin)(task, options, given)
-    return _finish(run, folder, options.quiet)
+    with contextlib.ExitStack() as held:
+        run, folder = (_resume if options.resume else _begin)(task, options, given, held)
+        return _finish(run, folder, options.quiet)
 
 
 def _begin(
-    task: type[Task], options: argparse.Namespace, given: Mapping[str, Any]
+    task: type[Task],
+    options: argparse.Namespace,
+    given: Mapping[str, Any],
+    held: contextlib.ExitStack,
 ) -> tuple[Run, Path]:
     if options.data is None:
         raise CommandError("expected --data FILE, or --resume FOLDER, got neither")
@@ -108,12 +112,15 @@ def _begin(
     run = Run(made, optimizer, _absolute(options.data), source.fingerprint)
     # All that can be wrong with the files comes first: nothing trained is lost by it.
     folder = results.create(options.out, task.name)
+    held.enter_context(results.alone("--out", folder))
+    results.check_empty(folder)  # once more: another run may have been faster
     try:
         _write_config(folder, run)
         runs.save(folder / results.CHECKPOINT, run)
-    except CommandError:
+    except (CommandError, KeyboardInterrupt):
         with contextlib.suppress(OSError):
-            (folder / results.CONFIG).unlink(missing_ok=True)
+            for name in (results.CONFIG, results.CHECKPOINT):
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
         raise
     print(f"data: {options.data}, {found}")
@@ -126,13 +133,17 @@ def _absolute(path: Path) -> str:
 
 
 def _resume(
-    kind: type[Task], options: argparse.Namespace, given: Mapping[str, Any]
+    kind: type[Task],
+    options: argparse.Namespace,
+    given: Mapping[str, Any],
+    held: contextlib.ExitStack,
 ) -> tuple[Run, Path]:
     folder: Path = options.resume
     if options.out is not None and options.out != folder:
         raise CommandError("expected --out or --resume, which goes on in its folder, got both")
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"--resume {folder}: expected a folder of train, got a file")
+    held.enter_context(results.alone("--resume", folder))
     run = runs.load("--resume", folder / results.CHECKPOINT)
     task = run.task
     if task.name != kind.name:

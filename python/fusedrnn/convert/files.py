@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -13,7 +15,13 @@ def path_of(name: str, path: Any) -> Path:
     """Return the path, symbolic links followed: they stay what they are."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name}: expected a path, got {type(path).__name__}")
-    return Path(os.fsdecode(path)).resolve()
+    words = os.fsdecode(path)
+    if "\0" in words:
+        raise ValueError(f"{name}: expected a path, got {words!r}")
+    target = Path(os.path.realpath(words))
+    if target.is_symlink():  # links that follow one another in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), words)
+    return target
 
 
 def read(name: str, path: Any) -> bytes:
@@ -43,6 +51,9 @@ def write(path: Any, data: bytes) -> None:
         if target.exists():
             shutil.copymode(target, written)
         os.replace(written, target)
-    except BaseException:
-        written.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            written.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = str(target)  # the name that the caller knows
         raise

@@ -131,12 +131,18 @@ def save_safetensors(
     files.write(path, data)
 
 
+def has_dtype(array: Array) -> bool:
+    """Whether a file can have such an array, and `parse` gives it back."""
+    known = {np.dtype(name).str for name in _DTYPES.values()}
+    return array.dtype.str in known or array.dtype.name == "bfloat16"
+
+
 def _read(name: str, value: Any) -> Array:
     if cuda_arrays.is_on_cuda(value):
         value = cuda_arrays.kind_of(value).read(value)
     array = _core.as_array(name, value)
     if array.dtype.kind == "V":
         array = bf16.for_numpy(array)
-    elif array.dtype.str not in {np.dtype(known).str for known in _DTYPES.values()}:
+    elif not has_dtype(array):
         raise TypeError(f"{name}: expected a dtype that safetensors has, got {array.dtype.name}")
     return np.array(array, order="C")

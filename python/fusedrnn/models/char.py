@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import nn, options
-from fusedrnn.models.parts import Model, recurrent, seeds
-from fusedrnn.models.sequences import draw
+from fusedrnn.models.parts import Model, checked, recurrent, seeds
+from fusedrnn.models.sequences import check_draw, check_generator, draw
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 
 
@@ -45,10 +46,10 @@ class CharModel(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__(**checked(
             vocabulary=vocabulary, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         first, second, third, fourth = seeds(seed, 4)
         self.embed = nn.Embedding(vocabulary, embedding, dtype=dtype, seed=first)
         self.rnn = recurrent(
@@ -74,7 +75,7 @@ class CharModel(Model):
         state
             After the last step.
         """
-        y, state = self.rnn(self.embed(inputs), state)
+        y, state = self.rnn(self.embed(self._inputs(inputs)), state)
         return nn.cross_entropy(self.out(y), targets, reduction="batch_mean"), state
 
     def loss_and_gradients(
@@ -84,7 +85,7 @@ class CharModel(Model):
 
         No gradient flows into ``state``: back-propagation is truncated at the chunk's start.
         """
-        x, embed_tape = self.embed.forward(inputs)
+        x, embed_tape = self.embed.forward(self._inputs(inputs))
         y, state, rnn_tape = self.rnn.forward(x, state)
         kept, drop_tape = self.drop.forward(y)
         logits, out_tape = self.out.forward(kept)
@@ -96,7 +97,8 @@ class CharModel(Model):
 
     def step(self, inputs: Any, state: Any = None) -> tuple[Array, Any]:
         """Return the logits [B, V] of what follows inputs [B], and the new state."""
-        y, state = self.rnn.step(self.embed(inputs), state)
+        indices = arrays.integers("inputs", inputs, (None,), self.embed.num_embeddings)
+        y, state = self.rnn.step(self.embed(indices), state)
         return self.out(y), state
 
     def generate(
@@ -127,21 +129,33 @@ class CharModel(Model):
         Yields
         ------
         int
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where an argument is out of its range, at the call already.
         """
-        indices = np.asarray(prompt)
-        if indices.ndim != 1 or not len(indices):
-            raise ValueError(f"prompt: expected at least one index, got shape {indices.shape}")
+        vocabulary = self.embed.num_embeddings
+        indices = arrays.integers("prompt", prompt, (None,), vocabulary)
+        if not len(indices):
+            raise ValueError("prompt: expected at least one index, got none")
         count = None if count is None else options.count("count", count)
-        generator = np.random.default_rng() if generator is None else generator
+        check_draw(temperature, top_k, top_p)
         chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return self._written(indices, count, chosen, list(never), generator)
+        others = arrays.integers("never", never, (None,), vocabulary)
+        if len(np.unique(others)) == vocabulary:
+            raise ValueError(f"never: expected fewer than all {vocabulary} symbols, got all")
+        return self._written(indices, count, chosen, others, check_generator(generator))
+
+    def _inputs(self, inputs: Any) -> Array:
+        return arrays.integers("inputs", inputs, (None, None), self.embed.num_embeddings)
 
     def _written(
         self,
         prompt: Any,
         count: int | None,
         chosen: Any,
-        never: list[int],
+        never: Array,
         generator: np.random.Generator,
     ) -> Iterator[int]:
         frozen = self.rnn.freeze()  # weights are packed once, not at every step

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import nn
-from fusedrnn.models.parts import Encoder, Model, seeds
+from fusedrnn.models.parts import Encoder, Model, checked, seeds
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 
 
@@ -29,11 +30,11 @@ class _Reader(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__(**checked(
             classes=classes, input_size=input_size, vocabulary=vocabulary, cell=cell,
             embedding=embedding, hidden=hidden, layers=layers, bidirectional=bidirectional,
             dropout=dropout, dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         first, second, third = seeds(seed, 3)
         self.encoder = Encoder(
             input_size=input_size, vocabulary=vocabulary, cell=cell, embedding=embedding,
@@ -42,6 +43,13 @@ class _Reader(Model):
         )  # fmt: skip
         self.drop = nn.Dropout(dropout, seed=second)
         self.out = nn.Linear(self.encoder.output_size, classes, dtype=dtype, seed=third)
+
+    def _labels(self, labels: Any, logits: Array, lengths: Any = None) -> Array:
+        """Labels of logits [..., C], in range wherever there are steps."""
+        found = arrays.integer_array("labels", labels, logits.shape[:-1])
+        valid = None if lengths is None else np.arange(len(logits))[:, None] < np.asarray(lengths)
+        arrays.check_range("labels", found, logits.shape[-1], 0, valid)
+        return found
 
     def _shares(self, logits: Array) -> Array:
         chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -87,7 +95,8 @@ class Classifier(_Reader):
 
     def loss(self, inputs: Any, labels: Any, lengths: Any = None) -> float:
         """Return the mean cross-entropy of labels [B]."""
-        return nn.cross_entropy(self.logits(inputs, lengths), labels)
+        logits = self.logits(inputs, lengths)
+        return nn.cross_entropy(logits, self._labels(labels, logits))
 
     def loss_and_gradients(
         self, inputs: Any, labels: Any, lengths: Any = None
@@ -96,7 +105,7 @@ class Classifier(_Reader):
         _, last, encoder_tape = self.encoder.forward(inputs, lengths)
         kept, drop_tape = self.drop.forward(last)
         logits, out_tape = self.out.forward(kept)
-        loss, d_logits = nn.cross_entropy_grad(logits, labels, out=logits)
+        loss, d_logits = nn.cross_entropy_grad(logits, self._labels(labels, logits), out=logits)
         out = self.out.backward(out_tape, d_logits)
         d_last = self.drop.backward(drop_tape, out["x"])["x"]
         encoder = self.encoder.backward(encoder_tape, dlast=d_last)
@@ -130,7 +139,9 @@ class Tagger(_Reader):
 
     def loss(self, inputs: Any, labels: Any, lengths: Any = None) -> float:
         """Return the mean cross-entropy of labels [T, B], over the steps that there are."""
-        return nn.cross_entropy(self.logits(inputs, lengths), labels, lengths=lengths)
+        logits = self.logits(inputs, lengths)
+        labels = self._labels(labels, logits, lengths)
+        return nn.cross_entropy(logits, labels, lengths=lengths)
 
     def loss_and_gradients(
         self, inputs: Any, labels: Any, lengths: Any = None
@@ -139,6 +150,7 @@ class Tagger(_Reader):
         y, _, encoder_tape = self.encoder.forward(inputs, lengths)
         kept, drop_tape = self.drop.forward(y)
         logits, out_tape = self.out.forward(kept)
+        labels = self._labels(labels, logits, lengths)
         loss, d_logits = nn.cross_entropy_grad(logits, labels, lengths=lengths, out=logits)
         out = self.out.backward(out_tape, d_logits)
         dy = self.drop.backward(drop_tape, out["x"])["x"]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import nn
-from fusedrnn.models.parts import Encoder, Model, seeds
+from fusedrnn.models.parts import Encoder, Model, checked, seeds
 from fusedrnn.nn.arrays import Array, Dtype
+from fusedrnn.nn.losses import quantile_levels
 
 
 class Forecaster(Model):
@@ -46,14 +47,14 @@ class Forecaster(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
-            input_size=input_size, horizon=horizon, quantiles=list(quantiles), cell=cell,
-            hidden=hidden, layers=layers, dropout=dropout, dtype=dtype,
-        )  # fmt: skip
-        if not len(quantiles) or any(a >= b for a, b in pairwise(quantiles)):
-            raise ValueError(f"quantiles: expected some in rising order, got {list(quantiles)}")
+        super().__init__(**checked(
+            input_size=input_size, horizon=horizon, cell=cell, hidden=hidden, layers=layers,
+            dropout=dropout, dtype=dtype,
+        ), quantiles=(levels := quantile_levels(quantiles)))  # fmt: skip
+        if not levels or any(a >= b for a, b in pairwise(levels)):
+            raise ValueError(f"quantiles: expected some in rising order, got {levels}")
         first, second, third = seeds(seed, 3)
-        self.horizon, self.quantiles = horizon, tuple(quantiles)
+        self.horizon, self.quantiles = horizon, tuple(levels)
         self.encoder = Encoder(
             input_size=input_size, cell=cell, hidden=hidden, layers=layers, dropout=dropout,
             dtype=dtype, seed=first,

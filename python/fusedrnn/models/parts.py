@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 import fusedrnn
-from fusedrnn import nn, options
+from fusedrnn import _core, nn, options
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 from fusedrnn.nn.module import ModuleTape
 
@@ -28,6 +29,29 @@ class Model(nn.Module):
     def config(self) -> dict[str, Any]:
         """Return the arguments of the constructor but the seed, as JSON can hold them."""
         return dict(self._config)
+
+
+SIZES = (
+    "classes", "embedding", "hidden", "horizon", "input_size", "layers", "source_vocabulary",
+    "target_vocabulary", "vector_size", "vocabulary",
+)  # fmt: skip
+
+
+def checked(**config: Any) -> dict[str, Any]:
+    """Return the arguments of a constructor, checked under their own names, as JSON has them."""
+    return {name: _checked(name, value) for name, value in config.items()}
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name == "cell":
+        return options.choice(name, value, tuple(CELLS))
+    if name == "dropout":
+        return options.number(name, value, least=0.0, below=1.0)
+    if name == "dtype":
+        return arrays.dtype(value)
+    if name in SIZES:
+        return None if value is None else options.positive(name, value)
+    return options.flag(name, value)
 
 
 def seeds(seed: int | None, count: int) -> list[int]:
@@ -106,12 +130,14 @@ class Encoder(nn.Module):
 
     def __call__(self, inputs: Any, lengths: Any = None) -> tuple[Array, Array]:
         """Return the outputs [T, B, W], and the top layer's last states [B, W]."""
+        inputs = self._inputs(inputs)
         x = inputs if self.embed is None else self.embed(inputs)
         y, state = self.rnn(x, None, lengths)
         return y, self._last(state)
 
     def forward(self, inputs: Any, lengths: Any = None) -> tuple[Array, Array, ModuleTape]:
         """Return the outputs [T, B, W], the last states [B, W], and what `backward` needs."""
+        inputs = self._inputs(inputs)
         x, embed = (inputs, None) if self.embed is None else self.embed.forward(inputs)
         y, state, rnn = self.rnn.forward(x, None, lengths)
         return y, self._last(state), self.make_tape(embed=embed, rnn=rnn, state=state)
@@ -128,6 +154,12 @@ class Encoder(nn.Module):
         if self.embed is None:
             return {"x": rnn["x"]} | self.named_gradients(rnn=rnn)
         return self.named_gradients(embed=self.embed.backward(saved["embed"], rnn["x"]), rnn=rnn)
+
+    def _inputs(self, inputs: Any) -> Array:
+        if self.embed is None:
+            shape = None, None, self.rnn.input_size
+            return _core.as_array("inputs", inputs, shape, self.rnn.dtype)
+        return arrays.integers("inputs", inputs, (None, None), self.embed.num_embeddings)
 
     def _last(self, state: Any) -> Array:
         h = hidden_state(state)[-self.directions :]

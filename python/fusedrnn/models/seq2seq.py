@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import nn, options
-from fusedrnn.models.parts import Decoder, Encoder, Model, seeds
+from fusedrnn.models.parts import Decoder, Encoder, Model, checked, seeds
 from fusedrnn.models.sequences import beam_search, marked
+from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 
 
@@ -50,11 +51,11 @@ class Seq2Seq(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__(**checked(
             source_vocabulary=source_vocabulary, target_vocabulary=target_vocabulary,
             attention=attention, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         s = seeds(seed, 6)
         shared: dict[str, Any] = {
             "cell": cell, "embedding": embedding, "hidden": hidden, "layers": layers,
@@ -84,7 +85,8 @@ class Seq2Seq(Model):
             Without marks.
         source_lengths, target_lengths : integers [B], optional
         """
-        read, wanted, ends = marked(targets, target_lengths)
+        sources, source_lengths = self._sources(sources, source_lengths, "source_lengths")
+        read, wanted, ends = self._marked(sources, targets, target_lengths)
         memory, last = self.encoder(sources, source_lengths)
         h = self.decoder(read, last)
         if self.attention is not None:
@@ -96,7 +98,8 @@ class Seq2Seq(Model):
         self, sources: Any, targets: Any, source_lengths: Any = None, target_lengths: Any = None
     ) -> tuple[float, dict[str, Array]]:
         """Return the loss, and its gradients by parameter."""
-        read, wanted, ends = marked(targets, target_lengths)
+        sources, source_lengths = self._sources(sources, source_lengths, "source_lengths")
+        read, wanted, ends = self._marked(sources, targets, target_lengths)
         memory, last, encoder_tape = self.encoder.forward(sources, source_lengths)
         h, decoder_tape = self.decoder.forward(read, last)
         top = h
@@ -144,12 +147,13 @@ class Seq2Seq(Model):
         scores : array [B]
         """
         options.positive("beam", beam)
+        sources, lengths = self._sources(sources, lengths, "lengths")
         memory, last = self.encoder(sources, lengths)
         batch = len(last)
         state = self.decoder.first_state(np.repeat(last, beam, axis=0))
         prepared: Any = None
         if self.attention is not None:
-            ends = None if lengths is None else np.repeat(np.asarray(lengths), beam)
+            ends = None if lengths is None else np.repeat(lengths, beam)
             prepared = self.attention.prepare(np.repeat(memory, beam, axis=1), ends)
 
         def step(symbols: Any, state: Any) -> tuple[Array, Any]:
@@ -171,7 +175,27 @@ class Seq2Seq(Model):
         """
         if self.attention is None:
             raise ValueError("alignment: expected a model with attention, got one without")
-        read, _, _ = marked(targets)
+        sources, lengths = self._sources(sources, lengths, "lengths")
+        read, _, _ = self._marked(sources, targets, None)
         memory, last = self.encoder(sources, lengths)
         _, weights = self.attention(self.decoder(read, last), memory, lengths, return_weights=True)
         return weights  # type: ignore[no-any-return]
+
+    def _sources(self, sources: Any, lengths: Any, name: str) -> tuple[Array, Any]:
+        found = arrays.integers("sources", sources, (None, None), self.encoder.embed.num_embeddings)
+        steps, batch = found.shape
+        least = 0 if self.attention is None else 1  # something to attend to
+        if steps < least:
+            raise ValueError(f"sources: expected at least one step, got shape {found.shape}")
+        if lengths is None:
+            return found, None
+        return found, arrays.lengths(name, lengths, batch, steps, least)
+
+    def _marked(self, sources: Array, targets: Any, lengths: Any) -> tuple[Array, Array, Array]:
+        return marked(
+            targets,
+            lengths,
+            batch=sources.shape[1],
+            vocabulary=self.out.output_size,
+            name="target_lengths",
+        )

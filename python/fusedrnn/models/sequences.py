@@ -49,15 +49,25 @@ class Symbols:
         ValueError
             For a symbol that is not known, where `unknown` is None.
         """
-        numbers = [self._numbers.get(symbol, unknown) for symbol in sequence]
+        if unknown is not None and options.count("unknown", unknown) >= len(self):
+            raise ValueError(f"unknown: expected a number below {len(self)}, got {unknown}")
+        symbols = list(sequence)
+        numbers = [self._numbers.get(symbol, unknown) for symbol in symbols]
         if None in numbers:
-            strange = next(s for s in sequence if s not in self._numbers)
+            strange = symbols[numbers.index(None)]
             raise ValueError(f"sequence: expected known symbols, got {strange!r}")
         return np.array(numbers, np.int64)
 
     def decode(self, indices: Iterable[int]) -> list[Any]:
-        """Return the symbols of numbers; those of text are joined by ``"".join``."""
-        return [self.symbols[k - 1] for k in indices if k != MARK]
+        """Return the symbols of numbers; those of text are joined by ``"".join``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a number that no symbol has; `MARK` is left out.
+        """
+        numbers = arrays.integers("indices", list(indices), (None,), len(self)).tolist()
+        return [self.symbols[k - 1] for k in numbers if k != MARK]
 
 
 def pad(sequences: Sequence[Any]) -> tuple[NDArray[Any], Indices]:
@@ -68,32 +78,56 @@ def pad(sequences: Sequence[Any]) -> tuple[NDArray[Any], Indices]:
     ValueError
         Where there is none, or their steps are of several shapes.
     """
-    rows = [np.asarray(sequence) for sequence in sequences]
+    rows = [_row(k, sequence) for k, sequence in enumerate(sequences)]
     if not rows:
         raise ValueError("sequences: expected at least one, got none")
     shapes = {row.shape[1:] for row in rows}
     if len(shapes) > 1:
         raise ValueError(f"sequences: expected steps of one shape, got {sorted(shapes)}")
     lengths = np.array([len(row) for row in rows])
-    result = np.zeros((int(lengths.max()), len(rows), *shapes.pop()), np.result_type(*rows))
+    # An empty list is one of no type, and not of float64.
+    dtype = np.result_type(*([row for row in rows if row.size] or rows))
+    result = np.zeros((int(lengths.max()), len(rows), *shapes.pop()), dtype)
     for b, row in enumerate(rows):
         result[: len(row), b] = row
     return result, lengths
 
 
-def marked(targets: Any, lengths: Any = None) -> tuple[Indices, Indices, Indices]:
+def _row(number: int, sequence: Any) -> NDArray[Any]:
+    try:
+        row = np.asarray(sequence)
+    except ValueError:
+        raise ValueError(f"sequences[{number}]: expected steps of one shape, got several") from None
+    if not row.ndim:
+        raise TypeError(
+            f"sequences[{number}]: expected a sequence of numbers, got {type(sequence).__name__}"
+        )
+    return row
+
+
+def marked(
+    targets: Any, lengths: Any, *, batch: int | None, vocabulary: int, name: str = "lengths"
+) -> tuple[Indices, Indices, Indices]:
     """Return what a decoder reads and what it should write, [T + 1, B] each, and the lengths.
 
     Parameters
     ----------
     targets : array of int [T, B]
-    lengths : integers [B], optional
+        From 1 to vocabulary - 1: a mark among them would be an end that is none.
+    lengths : integers [B], or None
+    batch : int or None
+        B.
+    vocabulary : int
+    name : str
+        What the lengths are called.
     """
-    symbols = arrays.integer_array("targets", targets, (None, None))
+    symbols = arrays.integer_array("targets", targets, (None, batch))
     steps, batch = symbols.shape
     ends = np.full(batch, steps) if lengths is None else lengths
-    ends = arrays.lengths("lengths", ends, batch, steps)
-    symbols = np.where(np.arange(steps)[:, None] < ends, symbols, MARK)
+    ends = arrays.lengths(name, ends, batch, steps)
+    valid = np.arange(steps)[:, None] < ends
+    arrays.check_range("targets", symbols, vocabulary, MARK + 1, valid)
+    symbols = np.where(valid, symbols, MARK)
     mark = np.full((1, batch), MARK, symbols.dtype)
     return np.concatenate([mark, symbols]), np.concatenate([symbols, mark]), ends + 1
 
@@ -125,9 +159,9 @@ def draw(
     ValueError, TypeError
         Where an option is out of its range, or no logit is finite.
     """
-    heat = options.real("temperature", temperature)
-    if not 0 <= heat < np.inf:
-        raise ValueError(f"temperature: expected at least 0, got {temperature}")
+    check_draw(temperature, top_k, top_p)
+    check_generator(generator)
+    heat = float(temperature)
     values = np.asarray(logits, np.float64)
     if values.ndim != 1 or not np.isfinite(values.max(initial=-np.inf)):
         raise ValueError(f"logits: expected numbers of shape (V,), got {values}")
@@ -136,19 +170,35 @@ def draw(
     with np.errstate(over="ignore"):  # a tiny temperature: -inf, whose exp is 0, as it should be
         weights = np.exp((values - values.max()) / heat)
     if top_k is not None:
-        k = min(options.positive("top_k", top_k), len(values))
+        k = min(top_k, len(values))
         weights[values < np.partition(values, -k)[-k]] = 0
     if top_p is not None:
-        share = options.real("top_p", top_p)
-        if not 0 < share <= 1:
-            raise ValueError(f"top_p: expected above 0 and at most 1, got {top_p}")
         order = np.argsort(-weights, kind="stable")
         sums = np.cumsum(weights[order])
-        kept = int(np.searchsorted(sums, share * sums[-1])) + 1
+        kept = int(np.searchsorted(sums, top_p * sums[-1])) + 1
         weights[order[kept:]] = 0
     sums = np.cumsum(weights)
     at = np.searchsorted(sums, generator.random() * sums[-1], side="right")
     return min(int(at), len(values) - 1)
+
+
+def check_draw(temperature: object, top_k: object, top_p: object) -> None:
+    """That options of `draw` are within their ranges, whether they are looked at or not."""
+    if not 0 <= options.real("temperature", temperature) < np.inf:
+        raise ValueError(f"temperature: expected at least 0, got {temperature}")
+    if top_k is not None:
+        options.positive("top_k", top_k)
+    if top_p is not None and not 0 < options.real("top_p", top_p) <= 1:
+        raise ValueError(f"top_p: expected above 0 and at most 1, got {top_p}")
+
+
+def check_generator(value: object) -> np.random.Generator:
+    """A generator, for None a new one."""
+    if value is None:
+        return np.random.default_rng()
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(f"generator: expected a numpy.random.Generator, got {type(value).__name__}")
+    return value
 
 
 def beam_search(
@@ -171,6 +221,11 @@ def beam_search(
         Without marks.
     scores : array [B]
         Their log-probabilities, that of the end included.
+
+    Raises
+    ------
+    ValueError
+        Where logits are NaN or infinite: those of a model that diverged.
     """
     options.positive("beam", width)
     options.positive("max_length", max_length)
@@ -183,7 +238,10 @@ def beam_search(
     first = np.arange(batch)[:, None] * width
     for t in range(max_length):
         logits, state = step(symbols, state)
-        chances = _log_softmax(np.asarray(logits, np.float64))
+        values = np.asarray(logits, np.float64)
+        if not np.isfinite(values.max(axis=1)).all():
+            raise ValueError(f"logits: expected numbers, got others at step {t}")
+        chances = _log_softmax(values)
         chances[done] = -np.inf  # what has ended stays as it is
         chances[done, MARK] = 0.0
         count = chances.shape[1]

@@ -77,6 +77,12 @@ class Training:
     def __init__(
         self, model: Any, lr: float | Schedule = 1e-3, *, clip: float = 1.0, seed: int = 0
     ) -> None:
+        if not (hasattr(model, "loss_and_gradients") and hasattr(model, "parameters")):
+            raise TypeError(
+                f"model: expected one with loss_and_gradients, got {type(model).__name__}"
+            )
+        if not options.real("clip", clip) >= 0:
+            raise ValueError(f"clip: expected at least 0, got {clip}")
         self.model = model
         self.optimizer = fusedrnn.Adam(model.parameters(), lr)
         self.generator = np.random.default_rng(options.seed(seed))
@@ -104,13 +110,18 @@ class Training:
         FloatingPointError
             Where loss or gradients are no longer finite; the model is as before that step.
         """
+        until = options.count("until", until)
         losses: list[float] = []
         with tqdm(
             total=until, initial=self.step, disable=quiet, unit="step", file=sys.stderr,
             mininterval=0.5 if sys.stderr.isatty() else 10.0,
         ) as bar:  # fmt: skip
             while self.step < until:
-                loss, gradients, *rest = self.model.loss_and_gradients(*batch(self))
+                given = batch(self)
+                if not isinstance(given, (tuple, list)):
+                    kind = type(given).__name__
+                    raise TypeError(f"batch: expected a tuple from the callable, got {kind}")
+                loss, gradients, *rest = self.model.loss_and_gradients(*given)
                 what = f"step {self.step + 1}"
                 clipped_step(self.optimizer, loss, gradients, self.clip, what)
                 self.step += 1

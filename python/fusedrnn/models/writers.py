@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, nn, options
-from fusedrnn.models.parts import Decoder, Model, recurrent, seeds
-from fusedrnn.models.sequences import beam_search, marked
+from fusedrnn.models.parts import Decoder, Model, checked, recurrent, seeds
+from fusedrnn.models.sequences import beam_search, check_generator, marked
 from fusedrnn.nn import arrays
 from fusedrnn.nn.arrays import Array, Dtype
 
@@ -48,10 +48,10 @@ class Captioner(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__(**checked(
             vector_size=vector_size, vocabulary=vocabulary, cell=cell, embedding=embedding,
             hidden=hidden, layers=layers, dropout=dropout, dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         first, second, third = seeds(seed, 3)
         self.decoder = Decoder(
             vector_size, vocabulary, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
@@ -71,14 +71,16 @@ class Captioner(Model):
         lengths : integers [B], optional
             Of the targets.
         """
-        read, wanted, ends = marked(targets, lengths)
+        vectors = self._vectors(vectors)
+        read, wanted, ends = self._marked(vectors, targets, lengths)
         return nn.cross_entropy(self.out(self.decoder(read, vectors)), wanted, lengths=ends)
 
     def loss_and_gradients(
         self, vectors: Any, targets: Any, lengths: Any = None
     ) -> tuple[float, dict[str, Array]]:
         """Return the loss, and its gradients by parameter."""
-        read, wanted, ends = marked(targets, lengths)
+        vectors = self._vectors(vectors)
+        read, wanted, ends = self._marked(vectors, targets, lengths)
         h, decoder_tape = self.decoder.forward(read, vectors)
         kept, drop_tape = self.drop.forward(h)
         logits, out_tape = self.out.forward(kept)
@@ -101,9 +103,17 @@ class Captioner(Model):
             h, state = self.decoder.step(symbols, state)
             return self.out(h), state
 
-        source = _core.as_array("vectors", vectors, (None, self._config["vector_size"]))
+        source = self._vectors(vectors)
         state = self.decoder.first_state(np.repeat(source, beam, axis=0))
         return beam_search(step, state, len(source), width=beam, max_length=max_length)
+
+    def _vectors(self, vectors: Any) -> Array:
+        start = self.decoder.start
+        return _core.as_array("vectors", vectors, (None, start.input_size), start.dtype)
+
+    def _marked(self, vectors: Array, targets: Any, lengths: Any) -> tuple[Array, Array, Array]:
+        vocabulary = self.out.output_size
+        return marked(targets, lengths, batch=len(vectors), vocabulary=vocabulary)
 
 
 class Sketcher(Model):
@@ -140,10 +150,10 @@ class Sketcher(Model):
         dtype: Dtype = "float32",
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__(**checked(
             classes=classes, cell=cell, embedding=embedding, hidden=hidden, layers=layers,
             dropout=dropout, dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         first, second, third, fourth = seeds(seed, 4)
         self.dtype = dtype
         self.embed = nn.Embedding(classes, embedding, dtype=dtype, seed=first)
@@ -163,18 +173,20 @@ class Sketcher(Model):
         lengths : integers [B], optional
             Steps of each stroke, at least 1; the last one is its end.
         """
+        labels, moves, ends = self._strokes(labels, moves, lengths)
         y, _ = self.rnn(self._inputs(self.embed(labels), moves))
-        return self._likelihood(self.out(y), moves, lengths)[0]
+        return self._likelihood(self.out(y), moves, ends)[0]
 
     def loss_and_gradients(
         self, labels: Any, moves: Any, lengths: Any = None
     ) -> tuple[float, dict[str, Array]]:
         """Return the loss, and its gradients by parameter."""
+        labels, moves, ends = self._strokes(labels, moves, lengths)
         vectors, embed_tape = self.embed.forward(labels)
         y, _, rnn_tape = self.rnn.forward(self._inputs(vectors, moves))
         kept, drop_tape = self.drop.forward(y)
         said, out_tape = self.out.forward(kept)
-        loss, d_said = self._likelihood(said, moves, lengths)
+        loss, d_said = self._likelihood(said, moves, ends)
         out = self.out.backward(out_tape, d_said)
         rnn = self.rnn.backward(rnn_tape, self.drop.backward(drop_tape, out["x"])["x"])
         embed = self.embed.backward(embed_tape, rnn["x"][..., 2:].sum(axis=0))
@@ -201,8 +213,8 @@ class Sketcher(Model):
         heat = options.real("temperature", temperature)
         if not 0 <= heat < np.inf:
             raise ValueError(f"temperature: expected at least 0, got {temperature}")
-        rng = np.random.default_rng() if generator is None else generator
-        vectors = self.embed(labels)
+        rng = check_generator(generator)
+        vectors = self.embed(self._labels(labels))
         batch = len(vectors)
         drawn = np.zeros((options.positive("max_length", max_length), batch, 2), vectors.dtype)
         ends = np.full(batch, max_length)
@@ -218,23 +230,33 @@ class Sketcher(Model):
                 break
         return [drawn[:end, b] for b, end in enumerate(ends)]
 
-    def _inputs(self, vectors: Array, moves: Any) -> Array:
+    def _labels(self, labels: Any) -> Array:
+        return arrays.integers("labels", labels, (None,), self.embed.num_embeddings)
+
+    def _strokes(self, labels: Any, moves: Any, lengths: Any) -> tuple[Array, Array, Array]:
+        """The arguments of the loss, checked; zeros beyond the ends, whatever is there."""
+        found = self._labels(labels)
+        moves = _core.as_array("moves", moves, (None, len(found), 2), self.dtype)
+        steps, batch, _ = moves.shape
+        if not moves.size:
+            raise ValueError(f"moves: expected at least one step, got shape {moves.shape}")
+        ends = np.full(batch, steps) if lengths is None else lengths
+        ends = arrays.lengths("lengths", ends, batch, steps, least=1)
+        valid = np.arange(steps)[:, None] < ends
+        return found, np.where(valid[..., None], moves, moves.dtype.type(0)), ends
+
+    def _inputs(self, vectors: Array, moves: Array) -> Array:
         """The move before each one, and the class."""
-        batch = len(vectors)
-        moves = _core.as_array("moves", moves, (None, batch, 2), self.dtype)
         before = np.zeros(moves.shape, self.dtype)
         before[1:] = moves[:-1]
         wide = np.broadcast_to(vectors, (len(moves), *vectors.shape))
         return np.concatenate([before, wide], axis=2)
 
-    def _likelihood(self, said: Array, moves: Any, lengths: Any) -> tuple[float, Array]:
-        steps, batch, _ = said.shape
-        ends = np.full(batch, steps) if lengths is None else lengths
-        ends = arrays.lengths("lengths", ends, batch, steps, least=1)
-        t = np.arange(steps)[:, None]
+    def _likelihood(self, said: Array, moves: Array, ends: Array) -> tuple[float, Array]:
+        t = np.arange(len(said))[:, None]
         counts, last = t < ends, t == ends - 1
         mean, deviation, end = _parts(said)
-        off = (np.asarray(moves, said.dtype) - mean) / deviation
+        off = (moves - mean) / deviation
         share = 1 / (1 + np.exp(-end))
         of_move = off * off / 2 + np.log(deviation) + np.log(2 * np.pi) / 2
         of_end = np.logaddexp(0, np.where(last, -end, end))

@@ -67,7 +67,10 @@ def integer(name: str, value: object) -> int:
 def integer_array(name: str, value: Any, shape: Sequence[int | None] | None) -> NDArray[Any]:
     """Integers of any dtype. A sequence of Python's will do, bools will not."""
     if isinstance(value, (list, tuple)):
-        value = np.asarray(value) if len(value) else np.zeros(0, np.int64)
+        try:
+            value = np.asarray(value) if len(value) else np.zeros(0, np.int64)
+        except ValueError:
+            raise ValueError(f"{name}: expected rows of one length, got several") from None
     array = _core.as_array(name, value, None if shape is None else tuple(shape))
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an integer dtype, got {array.dtype.name}")
@@ -144,8 +147,13 @@ def gradient_to_write(source: Array, of: str, out: Any) -> tuple[Array, Array]:
         gradient = np.empty(source.shape, source.dtype)
         return gradient, gradient
     array = like("out", out, source.shape, source.dtype.name)
-    if not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
-        raise ValueError("out: expected a dense array to write to, got another")
+    if not array.flags.writeable:
+        raise ValueError("out: expected an array to write to, got one that is read-only")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(
+            f"out: expected a dense array, got one of strides {array.strides} for shape "
+            f"{array.shape}"
+        )
     same = array.ctypes.data == source.ctypes.data and array.strides == source.strides
     if not same and np.may_share_memory(array, source):
         raise ValueError(f"out: expected {of} itself or memory of its own, got a part of {of}")

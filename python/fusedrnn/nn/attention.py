@@ -6,6 +6,7 @@ step of the memory, of what they are compared in, and of the output; N heads.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,7 +74,7 @@ class MemoryGradient:
         return MemoryGradient(self.keys + other.keys, self.values + other.values)
 
 
-class AttentionBase(Module):
+class AttentionBase(Module, ABC):
     """What `Attention` and `MultiHeadAttention` share."""
 
     query_size: int
@@ -276,23 +277,23 @@ class AttentionBase(Module):
             query=query, prepared=memory, weights=weights, single=single, own=own, **stamped
         )
 
-    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected:
-        raise NotImplementedError
+    @abstractmethod
+    def _project(self, memory: Array, values: Array, lengths: Lengths) -> Projected: ...
 
+    @abstractmethod
     def _scores(self, query: Array, memory: Memory) -> tuple[Array, Array, Any]:
         """y, weights, and what else `_gradients` needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gradients(
         self, saved: Mapping[str, Any], dy: Array, dweights: Array | None
-    ) -> tuple[dict[str, Array], MemoryGradient]:
-        raise NotImplementedError
+    ) -> tuple[dict[str, Array], MemoryGradient]: ...
 
+    @abstractmethod
     def _through_projections(
         self, of: Projected, total: MemoryGradient
     ) -> tuple[Array, Array, dict[str, Array]]:
         """The gradients of memory and values, and of parameters by name."""
-        raise NotImplementedError
 
 
 class Attention(AttentionBase):

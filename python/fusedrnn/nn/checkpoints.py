@@ -78,7 +78,7 @@ class Checkpoint:
         ------
         ValueError, TypeError
             Where the file has no such thing, or of another kind, or a name or a shape is another.
-            Of a model that does not fit nothing has been changed.
+            Nothing has been changed then.
         """
         if optimizer is not None:
             name = type(optimizer).__name__
@@ -96,11 +96,20 @@ class Checkpoint:
                     f"generator: expected one of {self.generator['bit_generator']}, got {kind}"
                 )
         _check_model(model)
+        before = model.state_dict()
         model.load_state_dict(self.model)
-        if self.random is not None:
-            _load_random(model, self.random)
-        if optimizer is not None:
-            optimizer.load_state_dict(self.optimizer or {})
+        try:
+            # The optimiser before the random state: each of them is as it was where it raises.
+            random = _random(model)
+            if self.random is not None:
+                _load_random(model, self.random)
+            if optimizer is not None:
+                optimizer.load_state_dict(self.optimizer or {})
+        except BaseException:
+            model.load_state_dict(before)
+            if random is not None:
+                _load_random(model, random)
+            raise
         if generator is not None:
             generator.bit_generator.state = self.generator or {}
 
@@ -196,6 +205,8 @@ def _group(group: str, members: Mapping[str, Any]) -> dict[str, Array]:
     for name in members:
         if not isinstance(name, str):
             raise TypeError(f"{group}: expected names that are str, got {name!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # which UTF-8 has not
+            raise ValueError(f"{group}: expected names of Unicode, got {name!r}")
     return {f"{group}.{name}": value for name, value in members.items()}
 
 
@@ -263,15 +274,22 @@ def _digest(arrays: Mapping[str, Array], texts: Mapping[str, str]) -> str:
 
 
 def _write(path: Any, arrays: Mapping[str, Any], texts: dict[str, str]) -> None:
-    library = packages.load("save_checkpoint", "safetensors")
     packed = packages.load("save_checkpoint", "safetensors.numpy")
-    dense = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    dense = {name: _dense(name, value) for name, value in arrays.items()}
     header = texts | {"format": FORMAT, "sha256": _digest(dense, texts)}
+    files.write(path, packed.save(dense, header))
+
+
+def _dense(name: str, value: Any) -> Array:
+    """An array as the file has it: what cannot be read again is not written."""
     try:
-        data = packed.save(dense, header)
-    except (library.SafetensorError, KeyError, ValueError) as error:
-        raise TypeError(f"arrays: expected dtypes of safetensors, got others ({error})") from error
-    files.write(path, data)
+        array = np.asarray(value, order="C")
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got rows of several lengths") from None
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if not safetensors.has_dtype(array):
+        raise TypeError(f"{name}: expected a dtype that safetensors has, got {array.dtype}")
+    return array
 
 
 def _read(path: Any) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -18,6 +18,8 @@ from fusedrnn.nn.module import Module, ModuleTape
 class RowGradient:
     """The gradient of a matrix of which a few rows were used; of all others it is 0.
 
+    Added to another gradient of that matrix, of either kind, it gives an array.
+
     Attributes
     ----------
     indices : array of int [n]
@@ -30,6 +32,14 @@ class RowGradient:
     indices: NDArray[np.int64]
     rows: Array
     count: int
+
+    __array_ufunc__ = None  # an array to which it is added leaves that to `__radd__`
+
+    def __add__(self, other: Any) -> Array:
+        total: Array = self.dense() + (other.dense() if isinstance(other, RowGradient) else other)
+        return total
+
+    __radd__ = __add__
 
     def dense(self) -> Array:
         """Return the gradient [count, E], as optimisers take it."""

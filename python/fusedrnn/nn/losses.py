@@ -7,6 +7,7 @@ gradient of 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -211,7 +212,7 @@ def quantile_grad(
 ) -> tuple[float, Array]:
     """Return the loss of `quantile`, and its gradient with respect to y; where e is 0, 0."""
     source = arrays.floating("y", y)
-    levels = _levels(quantiles)
+    levels = quantile_levels(quantiles)
     if source.ndim < 1 or source.shape[-1] != len(levels):
         raise ValueError(f"y: expected shape (..., {len(levels)}), got {source.shape}")
     shape = source.shape[:-1]
@@ -225,8 +226,9 @@ def quantile_grad(
     return loss, (slope * source.dtype.type(1 / divisor)).astype(source.dtype)
 
 
-def _levels(quantiles: Any) -> list[float]:
-    if isinstance(quantiles, (str, bytes)) or not hasattr(quantiles, "__len__"):
+def quantile_levels(quantiles: Any) -> list[float]:
+    # A set would have them in an order of its own.
+    if isinstance(quantiles, (str, bytes)) or not isinstance(quantiles, (Sequence, np.ndarray)):
         raise TypeError(
             f"quantiles: expected a sequence of numbers, got {type(quantiles).__name__}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,9 @@ class Module:
 
         Tagger(sizes).parameters()      # "rnn.weight_ih_l0", ..., "out.weight", "out.bias"
 
-    A part may be replaced by another one, or several attributes have the same: its parameters then
-    stand under the first name alone. Layers are those on the CPU.
+    A part may be replaced by another one. Several attributes may have the same part, and several
+    parts the same part or array: a parameter stands under its first name alone, and
+    `named_gradients` adds the gradients of all its uses. Layers are those on the CPU.
     """
 
     def __init__(self) -> None:
@@ -126,12 +127,24 @@ class Module:
         self._write({name: state_dict[name] for name in named})
 
     def _named(self) -> dict[str, Array]:
-        named, seen = dict(self._arrays), {id(self)}
-        for name, part in self._parts.items():
-            if id(part) not in seen:
-                seen.add(id(part))
-                named |= {f"{name}.{key}": value for key, value in part.parameters().items()}
+        named, seen = {}, set()
+        for name, place, array in self._walk():
+            if place not in seen:
+                seen.add(place)
+                named[name] = array
         return named
+
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, object, Array]]:
+        """Every parameter of every part: its name, by what it is known as the same, and itself."""
+        for name, array in self._arrays.items():
+            yield prefix + name, id(array), array
+        for name, part in self._parts.items():
+            if isinstance(part, Module):
+                if part is not self:
+                    yield from part._walk(f"{prefix}{name}.")
+            else:  # whose arrays may be new views each time, as those of bfloat16 are
+                for key, array in part.parameters().items():
+                    yield f"{prefix}{name}.{key}", (id(part), key), array
 
     def _write(self, values: Mapping[str, Any]) -> None:
         """Set some parameters, or none where a value is wrong."""
@@ -150,6 +163,7 @@ class Module:
         """Join what the parts' `backward` returned into gradients by this module's names.
 
         Those of inputs and states ("x", "h0", "query", ...), which are no parameters, are left out.
+        Those of a parameter that several parts have are added up, under its first name.
 
         Parameters
         ----------
@@ -161,16 +175,23 @@ class Module:
         ValueError, TypeError
             For a name that is no part's, and where a gradient of a parameter is missing.
         """
-        named = {}
+        firsts: dict[object, str] = {}
+        uses: dict[str, list[tuple[str, str]]] = {name: [] for name in self._parts}
+        for full, place, _ in self._walk():
+            first = firsts.setdefault(place, full)
+            name, dot, key = full.partition(".")
+            if dot:
+                uses[name].append((key, first))
+        named: dict[str, Any] = {}
         for name, grads in parts.items():
             if name not in self._parts:
                 raise ValueError(f"{name}: expected a part of {self!r}, one of {list(self._parts)}")
             if not isinstance(grads, Mapping):
                 raise TypeError(f"{name}: expected gradients by name, got {type(grads).__name__}")
-            for key in self._parts[name].parameters():
+            for key, first in uses[name]:
                 if key not in grads:
                     raise ValueError(f"{name}: expected a gradient of {key}, got none")
-                named[f"{name}.{key}"] = grads[key]
+                named[first] = named[first] + grads[key] if first in named else grads[key]
         return named
 
     # --- training ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -43,7 +44,7 @@ class Source:
         return cls(option, path, reading.read_text(option, path))
 
 
-class Task:
+class Task(ABC):
     """A model, and the data that it learns from.
 
     Parameters
@@ -76,31 +77,31 @@ class Task:
         self.knowledge = knowledge
 
     @classmethod
+    @abstractmethod
     def parse(cls, source: Source, values: Mapping[str, Any]) -> Any:
         """Return the data in a text; `CommandError` where it has none."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def learn(cls, data: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the model has to know of its data: a vocabulary, labels, a scale."""
-        raise NotImplementedError
 
+    @abstractmethod
     def use(self, data: Any) -> str:
         """Take data to train on; what was found in them, in words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_and_gradients(self, update: int) -> tuple[float, dict[str, Array], int]:
         """Return loss and gradients of the batch of an update, and how many units it has."""
-        raise NotImplementedError
 
     def model_words(self) -> str:
         """Return the sizes of the model, in words."""
         v = self.values
         return f"{v['cell']}, layers {v['layers']}, hidden {v['hidden']}"
 
+    @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Return "validation_loss", and more measures by name."""
-        raise NotImplementedError
 
     def baseline(self) -> str:
         """Return what the loss of `evaluate` is to be compared with, in words; "" if nothing."""

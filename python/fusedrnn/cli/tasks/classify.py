@@ -163,17 +163,20 @@ class Classify(Task):
                 raise CommandError(f"{source.where}: expected a line for each input, got none")
             return lines, [inputs.read(kind, line, source.where) for line in lines]
         table = tables.parse(source.where, source.path, source.text)
-        cells = _column(table, self.values["input"], self.values["label"])
+        cells = _column(table, self.values["input"], self.values["label"], "")
         return cells, [inputs.read(kind, c, table.at(row)) for row, c in enumerate(cells)]
 
 
-def _column(table: tables.Table, name: str | None, label: str) -> list[Any]:
+def _column(
+    table: tables.Table, name: str | None, label: str, or_: str = ", or --input NAME"
+) -> list[Any]:
+    """Those inputs; `or_` is what else a command offers."""
     if name is not None:
         return table.column(name)
     others = [other for other in table.names if other != label]
     if len(others) != 1:
         raise CommandError(
-            f"{table.where}: expected one column beside {label!r}, or --input NAME, "
+            f"{table.where}: expected one column beside {label!r}{or_}, "
             f"got {', '.join(others) or 'none'}"
         )
     return table.column(others[0])

@@ -195,6 +195,11 @@ def read_column(source: Source, name: str | None) -> tuple[str, Array]:
                 f"got {', '.join(numeric) or 'none'} of {', '.join(table.names)}"
             )
         name = numeric[0]
+        if _number(name) is not None:
+            raise CommandError(
+                f"{source.where}: expected a first line with names of columns, or --column NAME, "
+                f"got {', '.join(table.names)}"
+            )
     return name, _series(table, table.column(name), name)
 
 
