@@ -25,15 +25,23 @@ TFLOAT32 = "tfloat32"  # of products alone, and no array's
 
 
 class RunOptions(TypedDict, total=False):
-    """What the functions of all cells take by name, for their overloads."""
+    """What the functions of all cells with gates take by name, for their overloads."""
 
+    heads: int
     lengths: Any
     mask: Any
     resets: Any
     padding: Padding
+    reset_h: Any
     reverse: bool
     compute_dtype: Any
     out: Any
+
+
+class ForwardOptions(RunOptions, total=False):
+    """What those that save for gradients take by name."""
+
+    memory: Memory
 
 
 class FrozenOptions(TypedDict, total=False):

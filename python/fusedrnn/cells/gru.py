@@ -16,7 +16,7 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Init, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,12 +43,10 @@ class _Options(RunOptions, total=False):
     reset_after: bool
     clip: float | None
     activations: Sequence[Activation] | None
-    heads: int
-    reset_h: Any
 
 
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
+class _ForwardOptions(_Options, ForwardOptions, total=False):
+    pass
 
 
 @overload

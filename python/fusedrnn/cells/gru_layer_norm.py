@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.options import Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class _Options(RunOptions, total=False):
-    heads: int
-    reset_h: Any
-
-
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
 
 
 @overload
@@ -36,7 +27,7 @@ def gru_layer_norm(
     h0: Any = None,
     *,
     return_gates: Literal[False] = False,
-    **options: Unpack[_Options],
+    **options: Unpack[RunOptions],
 ) -> tuple[A, A]: ...
 @overload
 def gru_layer_norm(
@@ -50,7 +41,7 @@ def gru_layer_norm(
     h0: Any = None,
     *,
     return_gates: Literal[True],
-    **options: Unpack[_Options],
+    **options: Unpack[RunOptions],
 ) -> tuple[A, A, dict[str, A]]: ...
 def gru_layer_norm(
     x: A,
@@ -140,7 +131,7 @@ def gru_layer_norm_forward(
     h0: Any = None,
     *,
     return_gates: Literal[False] = False,
-    **options: Unpack[_ForwardOptions],
+    **options: Unpack[ForwardOptions],
 ) -> tuple[A, A, Tape[A]]: ...
 @overload
 def gru_layer_norm_forward(
@@ -154,7 +145,7 @@ def gru_layer_norm_forward(
     h0: Any = None,
     *,
     return_gates: Literal[True],
-    **options: Unpack[_ForwardOptions],
+    **options: Unpack[ForwardOptions],
 ) -> tuple[A, A, dict[str, A], Tape[A]]: ...
 def gru_layer_norm_forward(
     x: A,

@@ -13,19 +13,10 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy
-from fusedrnn.options import Init, Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Init, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class _Options(RunOptions, total=False):
-    heads: int
-    reset_h: Any
-
-
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
 
 
 @overload
@@ -38,7 +29,7 @@ def gru_world_model(
     h0: Any = None,
     *,
     return_gates: Literal[False] = False,
-    **options: Unpack[_Options],
+    **options: Unpack[RunOptions],
 ) -> tuple[A, A]: ...
 @overload
 def gru_world_model(
@@ -50,7 +41,7 @@ def gru_world_model(
     h0: Any = None,
     *,
     return_gates: Literal[True],
-    **options: Unpack[_Options],
+    **options: Unpack[RunOptions],
 ) -> tuple[A, A, dict[str, A]]: ...
 def gru_world_model(
     x: A,
@@ -138,7 +129,7 @@ def gru_world_model_forward(
     h0: Any = None,
     *,
     return_gates: Literal[False] = False,
-    **options: Unpack[_ForwardOptions],
+    **options: Unpack[ForwardOptions],
 ) -> tuple[A, A, Tape[A]]: ...
 @overload
 def gru_world_model_forward(
@@ -150,7 +141,7 @@ def gru_world_model_forward(
     h0: Any = None,
     *,
     return_gates: Literal[True],
-    **options: Unpack[_ForwardOptions],
+    **options: Unpack[ForwardOptions],
 ) -> tuple[A, A, dict[str, A], Tape[A]]: ...
 def gru_world_model_forward(
     x: A,

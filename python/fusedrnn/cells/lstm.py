@@ -16,7 +16,7 @@ from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
 from fusedrnn.layers.noise import QUIET, Noisy, RecurrentDropoutMode
-from fusedrnn.options import Init, Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Init, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,13 +89,11 @@ class _Options(RunOptions, total=False):
     cell_clip: float | None
     cell_clip_nan: CellClipNan
     activations: Sequence[Activation] | None
-    heads: int
-    reset_h: Any
     reset_c: Any
 
 
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
+class _ForwardOptions(_Options, ForwardOptions, total=False):
+    pass
 
 
 @overload

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from fusedrnn.forward_mode import double_backward, jvp
 from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
-from fusedrnn.options import Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
 class _Options(RunOptions, total=False):
-    heads: int
-    reset_h: Any
     reset_c: Any
 
 
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
+class _ForwardOptions(_Options, ForwardOptions, total=False):
+    pass
 
 
 @overload

@@ -12,7 +12,7 @@ from fusedrnn.functional import Tape, frozen_record, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
-from fusedrnn.options import Init, Memory, Padding, RunOptions
+from fusedrnn.options import ForwardOptions, Init, Memory, Padding, RunOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,15 +27,13 @@ def _cell(forget: object) -> str:
 
 class _Options(RunOptions, total=False):
     forget: Forget
-    heads: int
-    reset_h: Any
     reset_c: Any
     reset_n: Any
     reset_m: Any
 
 
-class _ForwardOptions(_Options, total=False):
-    memory: Memory
+class _ForwardOptions(_Options, ForwardOptions, total=False):
+    pass
 
 
 @overload
