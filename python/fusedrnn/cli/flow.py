@@ -25,7 +25,7 @@ import fusedrnn
 from fusedrnn.cli import files, output
 from fusedrnn.cli import settings as s
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.parser import Parser, add_settings, path_of
+from fusedrnn.cli.parser import Parser, add_settings, path_of, values_of
 from fusedrnn.cli.settings import Setting
 
 Norms = npt.NDArray[np.float64]
@@ -180,11 +180,7 @@ def main(argv: Sequence[str]) -> int:
 def _flow(options: argparse.Namespace) -> int:
     if not options.no_png:
         files.check_target(options.save, None)
-    given = [getattr(options, x.name) for x in SETTINGS]
-    sizes = [
-        x.default if value is None else value for x, value in zip(SETTINGS, given, strict=True)
-    ]
-    flows = measure(*sizes)
+    flows = measure(**values_of(options, SETTINGS))
     print(table(flows))
     if not options.no_png:
         files.write(f"--save {options.save}", options.save, draw(flows, options.save))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fusedrnn.cli import output, reading
 from fusedrnn.cli import run as runs
 from fusedrnn.cli import settings as s
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.parser import Parser, add_settings, path_of
+from fusedrnn.cli.parser import Parser, add_settings, path_of, values_of
 from fusedrnn.cli.settings import Setting
 from fusedrnn.cli.tasks.char_lm import CharLM
 
@@ -41,10 +42,9 @@ def main(argv: Sequence[str]) -> int:
     return output.run("generate", lambda: _generate(options))
 
 
-def _generate(options: object) -> int:
+def _generate(options: Namespace) -> int:
     given = vars(options)
-    values = {x.name: given[x.name.replace("-", "_")] for x in SETTINGS}
-    values = {x.name: x.default if values[x.name] is None else values[x.name] for x in SETTINGS}
+    values = values_of(options, SETTINGS)
     if given["out"]:
         output.check_new(given["out"])
     task = runs.load("MODEL", output.model_file(given["model"]), whole=False).task

@@ -78,6 +78,12 @@ def add_settings(parser: argparse.ArgumentParser, settings: Sequence[Setting]) -
         )
 
 
+def values_of(options: argparse.Namespace, settings: Sequence[Setting]) -> dict[str, Any]:
+    """Return the value of each setting by its name, the default where it was not given."""
+    given = {x.name: getattr(options, x.name.replace("-", "_")) for x in settings}
+    return {x.name: x.default if given[x.name] is None else given[x.name] for x in settings}
+
+
 def shown(value: Any) -> str:
     """Return a value as the command line takes it."""
     if isinstance(value, list):
