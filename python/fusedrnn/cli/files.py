@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from pathlib import Path
 
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.convert import files as whole_files
 
 KINDS = {
     stat.S_IFREG: "a file",
@@ -82,14 +83,18 @@ def write(where: str, path: Path, data: bytes) -> None:
     CommandError
         Where that fails, or something else is there; it begins with `where`.
     """
+    target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
+    new = target.with_name(f".fusedrnn-{secrets.token_hex(8)}")
     try:
-        kind = kind_of(path) if path.exists() else "a file"
+        kind = kind_of(target) if os.path.lexists(target) else "a file"
         if kind != "a file":
             raise CommandError(f"{where}: expected a file, got {kind}")
-        whole_files.write(path, data)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise CommandError(f"{where}: {reason or error}") from None
+        new.write_bytes(data)
+        os.replace(new, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise CommandError(f"{where}: {error.strerror or error}") from None
 
 
 def _is(found: os.stat_result, file: Path | int) -> bool:
