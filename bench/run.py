@@ -17,7 +17,7 @@ if not __package__:  # run as a script: `bench` is a package beside its folder
 from bench import machine, plots
 from bench.harness import Harness, Settings
 from bench.limits import Ceilings
-from bench.peers import OURS, PEERS, Peer, UnavailableError, load_peer
+from bench.peers import OURS, PEERS, Peer, UnavailableError
 from bench.probes import ProbeError, Probes
 from bench.records import Row, Run, load_runs
 from bench.scenarios import (
@@ -37,6 +37,7 @@ from bench.summary import (
     tables,
 )
 from bench.timing import timer_overhead
+from bench.worker import load_peer
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # A load average above this share of the cores is worth a warning.

@@ -16,12 +16,20 @@ from dataclasses import replace
 from typing import Any
 
 from . import machine
-from .peers.base import Job, Peer, UnavailableError
+from .peers import PEERS, Job, Peer, UnavailableError, make_peer
 from .scenarios import Array, Problem, Shape, random_problem
 from .timing import samples
 
 # A request that takes longer, in seconds, ends the process.
 TIME_LIMIT_S = 240.0
+
+
+def load_peer(name: str, *, isolate: bool = False) -> Peer:
+    """The peer of that name; raises UnavailableError where a package that it needs is missing.
+
+    `isolate` puts it into a process of its own even where it could share this one.
+    """
+    return WorkerPeer(name) if isolate or PEERS[name].isolated else make_peer(name)
 
 
 class WorkerPeer(Peer):
@@ -156,8 +164,6 @@ class _Served:
 
     def _made(self) -> Peer:
         if self._peer is None:
-            from .peers import make_peer  # noqa: PLC0415 (after the CPUs are chosen)
-
             self._peer = make_peer(self._name)
         return self._peer
 

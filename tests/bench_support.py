@@ -10,7 +10,7 @@ from bench.harness import (
     Harness,
     Settings,
 )
-from bench.peers import PEERS, Job, Peer, UnavailableError, load_peer
+from bench.peers import PEERS, Job, Peer, UnavailableError
 from bench.peers.numpy_peer import reference as bench_reference
 from bench.records import Row, Run
 from bench.scenarios import (
@@ -19,6 +19,7 @@ from bench.scenarios import (
     Problem,
     Shape,
 )
+from bench.worker import load_peer
 
 TINY = Shape("lstm", 2, 2, 3)
 

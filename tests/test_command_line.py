@@ -133,6 +133,94 @@ def test_an_environment_that_cannot_be_used(command: str) -> None:
     )
 
 
+# What happens while the package is imported
+
+AS_MODULE = ["-m", "fusedrnn"]
+AS_SCRIPT = ["fusedrnn"]  # by the name that pip gives it
+as_a_program = pytest.mark.parametrize("program", [AS_MODULE, AS_SCRIPT], ids=["module", "script"])
+
+
+def in_folder(
+    folder: Path, program: list[str], *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program from a folder, whose modules come first."""
+    (folder / "fusedrnn").write_text(
+        "import sys; from fusedrnn.__main__ import main; sys.exit(main())"
+    )
+    path = os.pathsep.join([str(Path(fr.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@as_a_program
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_ctrl_c_while_numpy_is_imported(
+    program: list[str], swallowed: bool, tmp_path: Path
+) -> None:
+    pressed = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    if swallowed:  # as some of its extension modules do
+        pressed = f"try: {pressed}\nexcept BaseException: raise ImportError('no datetime')"
+    (tmp_path / "numpy.py").write_text(pressed)
+    ended = in_folder(tmp_path, program, "info")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "fusedrnn: interrupted\n")
+
+
+def test_ctrl_c_between_the_import_and_the_command(tmp_path: Path) -> None:
+    (tmp_path / "difflib.py").write_text("raise KeyboardInterrupt")
+    ended = in_folder(tmp_path, AS_MODULE, "info")
+    assert (ended.returncode, ended.stderr) == (130, "fusedrnn: interrupted\n")
+
+
+@as_a_program
+@pytest.mark.parametrize(
+    ("isa", "message"),
+    [
+        ("foo", r"expected one of scalar, .*, got 'foo'"),
+        ("neon" if platform.machine() == "x86_64" else "avx2", r"\w+ cannot run .*; available: .*"),
+    ],
+)
+def test_an_instruction_set_that_cannot_be_used(
+    program: list[str], isa: str, message: str, tmp_path: Path
+) -> None:
+    failed = in_folder(tmp_path, program, "info", FUSEDRNN_ISA=isa)
+    assert failed.returncode == 2
+    assert not failed.stdout
+    assert re.fullmatch(f"fusedrnn: FUSEDRNN_ISA: {message}\n", failed.stderr)
+
+
+def test_an_import_is_no_program(tmp_path: Path) -> None:
+    """Others' exceptions and signals are theirs, and mistakes of ours are shown whole."""
+    code = (
+        "import signal, sys; import fusedrnn; assert sys.excepthook is sys.__excepthook__; "
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "__init__.py").write_text(code)
+    (tmp_path / "other" / "__main__.py").touch()
+    for program in (["-c", code], ["-m", "other", "fusedrnn"]):
+        ended = in_folder(tmp_path, program)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    failed = in_folder(tmp_path, ["-c", "import fusedrnn"], FUSEDRNN_ISA="foo")
+    assert "ImportError: FUSEDRNN_ISA: expected one of" in failed.stderr
+    (tmp_path / "difflib.py").write_text("raise ModuleNotFoundError('none', name='none')")
+    assert "Traceback" in in_folder(tmp_path, AS_MODULE, "info").stderr
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-"])
+def test_an_import_that_fails_without_a_place_for_messages(
+    redirected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSEDRNN_ISA", "foo")
+    failed = shell(["info"], redirected)
+    assert (failed.returncode, failed.stdout) == (2, "")
+
+
 # An output that cannot be written. `demo` stands for all that fails before its training, too.
 WRITERS = [["info"], ["help"], ["--help"], ["--version"], ["demo", "--help"], ["demo"]]
 

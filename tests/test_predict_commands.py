@@ -16,6 +16,7 @@ import pytest
 from fusedrnn import models
 from fusedrnn.__main__ import main
 from fusedrnn.cli.tasks import TASKS
+from fusedrnn.cli.tasks.char_lm import CharLM
 from train_support import data, refused, train
 
 __all__ = ["data"]  # a fixture
@@ -68,7 +69,10 @@ def test_text_that_goes_on_with_a_prompt(
 
 
 def test_generating_from_a_file_and_into_one(
-    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = trained["char-lm"] / "model.safetensors"
     shown = written(capsys, "generate", file, "--count", 20)
@@ -81,7 +85,13 @@ def test_generating_from_a_file_and_into_one(
     refused([*arguments, file], "expected a new file, got a file that is there", capsys)
     refused([*arguments, "/dev/null"], "expected a new file, got a device that is there", capsys)
     refused([*arguments, "/none/x"], "--out /none/x: there is no folder /none", capsys)
-    refused([*arguments, "/proc/x"], "--out /proc/x: No such file or directory", capsys)
+    # Said before anything is generated.
+    monkeypatch.setattr(CharLM, "generate", None)
+    words = "cannot write in /proc: No such file or directory"
+    refused([*arguments, "/proc/x"], f"--out /proc/x: {words}", capsys)
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    refused([*arguments, tmp_path / "link"], "expected a new file, got a link to none", capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "text.txt"]
 
 
 def test_a_run_without_an_evaluation_generates(

@@ -10,7 +10,8 @@ Usage::
 `mutation_list` has the mistakes. The sources are copied to build/mutations, each place becomes
 a choice between what stands there and the mistake, and FUSEDRNN_MUTATION=17 makes mistake 17. A
 line that is no longer found is an error: the list belongs to the code as it is. A mistake is found
-where a test fails, crashes, or does not come to an end.
+where a test fails, crashes, or does not come to an end. Those of the CUDA engine are looked for by
+the GPU's tests over the emulator.
 
 Needs what building the package and running its tests needs; pybind11 where Python finds it. With
 FUSEDRNN_MUTATION=0 the tests must pass: those that do not pass are left out for all mistakes, and
@@ -43,7 +44,16 @@ from tools.mutation_list.mistake import Mutation  # noqa: E402
 WORK = ROOT / "build" / "mutations"
 SITE = WORK / "site"
 VARIABLE = "FUSEDRNN_MUTATION"
-COPIED = ("CMakeLists.txt", "pyproject.toml", "cmake", "csrc", "python")
+COPIED = (
+    "CMakeLists.txt",
+    "pyproject.toml",
+    "cmake",
+    "csrc",
+    "python",
+    "tests/emulator",
+    "tests/native",
+)
+EMULATED = "fusedrnn_cuda_emulated"
 # Of the machine, the C library, the benchmarks or the tests themselves.
 LEFT_OUT = re.compile(r"test_(bench|cuda_build|examples_native|gpu|oracle|hello)")
 TEST = r"(tests/[^\s\[]+(?:\[.*?\])?)"  # in pytest's summary; parameters may have spaces
@@ -144,7 +154,8 @@ def mutated_tree() -> Path:
             contents[name] = with_switches(name, contents[name].decode(), stale).encode()
     if stale:
         raise StaleError("\n".join(stale))
-    contents["csrc/core/mutation.cpp"] = SWITCH.encode()
+    for library in ("core", "cuda"):  # each has its own: they are not linked together
+        contents[f"csrc/{library}/mutation.cpp"] = SWITCH.encode()
     contents["python/fusedrnn/_mutation.py"] = PYTHON_SWITCH.encode()
     for old in tree.rglob("*"):
         if old.is_file() and str(old.relative_to(tree)) not in contents:
@@ -154,8 +165,8 @@ def mutated_tree() -> Path:
     return tree
 
 
-def build(tree: Path, isas: str, jobs: int) -> None:
-    """Compile it, and lay the package out to be imported from SITE."""
+def build(tree: Path, isas: str, jobs: int, *, cuda: bool) -> None:
+    """Compile it, and lay the package out to be imported from SITE, the CUDA library beside it."""
     build_dir = WORK / "build"
     pybind11 = subprocess.run(
         [sys.executable, "-m", "pybind11", "--cmakedir"], check=True, capture_output=True, text=True
@@ -163,6 +174,7 @@ def build(tree: Path, isas: str, jobs: int) -> None:
     options = [
         "-DFUSEDRNN_PYTHON=ON",
         "-DFUSEDRNN_CUDA=OFF",
+        f"-DFUSEDRNN_CUDA_EMULATOR={'ON' if cuda else 'OFF'}",
         "-DCMAKE_BUILD_TYPE=Release",
         "-DCMAKE_CXX_FLAGS=-w",  # a choice may mix types that the code keeps apart
         f"-Dpybind11_DIR={pybind11}",
@@ -174,21 +186,30 @@ def build(tree: Path, isas: str, jobs: int) -> None:
         ["cmake", "-G", "Ninja", "-S", tree, "-B", build_dir, "--log-level=WARNING", *options],
         check=True,
     )
-    target = ["--build", str(build_dir), "--target", "_core", "--parallel", str(jobs)]
-    subprocess.run(["cmake", *target, "--", "--quiet"], check=True)
+    targets = ["_core", EMULATED] if cuda else ["_core"]
+    options = ["--build", str(build_dir), "--target", *targets, "--parallel", str(jobs)]
+    subprocess.run(["cmake", *options, "--", "--quiet"], check=True)
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.copytree(tree / "python" / "fusedrnn", SITE / "fusedrnn")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     shutil.copy(build_dir / f"_core{suffix}", SITE / "fusedrnn")
+    if cuda:
+        (library,) = build_dir.rglob(f"lib{EMULATED}.so")
+        shutil.copy(library, SITE)
 
 
 # --- the tests ---
 
 
-def test_files() -> list[str]:
+def of_cuda(mutation: Mutation) -> bool:
+    return mutation.file.startswith("csrc/cuda/")
+
+
+def test_files(*, cuda: bool) -> list[str]:
     """All that could find a mistake, as paths from the root."""
-    names = sorted(path.name for path in (ROOT / "tests").glob("test_*.py"))
-    return [f"tests/{name}" for name in names if not LEFT_OUT.match(name)]
+    folder = "tests/gpu" if cuda else "tests"
+    names = sorted(path.name for path in (ROOT / folder).glob("test_*.py"))
+    return [f"{folder}/{name}" for name in names if cuda or not LEFT_OUT.match(name)]
 
 
 class Tests:
@@ -202,6 +223,9 @@ class Tests:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=no", *options]
         command += [f"--deselect={test}" for test in self.deselected] + list(files)
         environment = os.environ | {VARIABLE: str(number), "PYTHONPATH": str(SITE)}
+        if files[0].startswith("tests/gpu/"):
+            command.append("--cuda=emulator")
+            environment["FUSEDRNN_CUDA_LIBRARY"] = str(SITE / f"lib{EMULATED}.so")
         with subprocess.Popen(
             command,
             cwd=ROOT,
@@ -220,22 +244,23 @@ class Tests:
                 return None, output
         return process.returncode, output
 
-    def finder(self, number: int, files: Sequence[str]) -> str | None:
+    def finder(self, number: int, files: Sequence[str], *options: str) -> str | None:
         """The test that finds a mistake, "how" in brackets where it is not by failing; or None."""
-        status, output = self.run(number, files, "-x")
+        status, output = self.run(number, files, "-x", *options)
         if status == 0:
             return None
         failed = re.search(rf"^(?:FAILED|ERROR) {TEST}(?: - .*)?$", output, re.MULTILINE)
         if failed:
             return failed[1]
-        reached = re.findall(r"tests/test_\w+\.py", output)
+        reached = re.findall(r"tests/(?:gpu/)?test_\w+\.py", output)
         how = "hangs" if status is None else f"ends with status {status}"
         return f"{reached[-1] if reached else files[0]} ({how})"
 
 
 def ordered(mutation: Mutation, files: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files where a mistake is likely to be found, and the others."""
-    likely = [f"tests/test_{name}.py" for name in mutation.tests]
+    folder = "tests/gpu/test_gpu_" if of_cuda(mutation) else "tests/test_"
+    likely = [f"{folder}{name}.py" for name in mutation.tests]
     unknown = [name for name in likely if name not in files]
     if unknown:
         raise StaleError(f"no such test files: {', '.join(unknown)}")
@@ -246,7 +271,9 @@ def find(tests: Tests, number: int, files: Sequence[str], *, rest: bool) -> str 
     likely, others = ordered(MUTATIONS[number - 1], files)
     found = tests.finder(number, likely)
     if found is None and rest and others:
-        found = tests.finder(number, others)
+        # All of the GPU's would take longer than LIMIT: as many as CI runs.
+        options = ["--every", "4"] if of_cuda(MUTATIONS[number - 1]) else []
+        found = tests.finder(number, others, *options)
     return found
 
 
@@ -307,17 +334,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", type=Path, help="a file of results, to go on from")
     parser.add_argument("--check", action="store_true", help="only whether the list fits the code")
     options = parser.parse_args(arguments)
-    files = test_files()
+    files = {cuda: test_files(cuda=cuda) for cuda in (False, True)}
     try:
         tree = mutated_tree()
         for mutation in MUTATIONS:
-            ordered(mutation, files)
+            ordered(mutation, files[of_cuda(mutation)])
     except StaleError as error:
         parser.error(f"tools/mutation_list does not fit the code:\n{error}")
     if options.check:
         print(f"{len(MUTATIONS)} mistakes fit the code")
         return 0
-    build(tree, options.isas, options.jobs)
+    numbers = [int(n) for n in options.only.split(",") if n] or range(1, len(MUTATIONS) + 1)
+    kinds = {of_cuda(MUTATIONS[n - 1]) for n in numbers}
+    build(tree, options.isas, options.jobs, cuda=True in kinds)
 
     kept: dict[str, str | None] = {}
     tests = Tests()
@@ -325,23 +354,27 @@ def main(arguments: list[str]) -> int:
         stored = json.loads(options.keep.read_text())
         kept, tests.deselected = stored["results"], stored["deselected"]
     else:
-        begin = time.monotonic()
         together = importlib.util.find_spec("xdist") is not None
-        status, output = tests.run(0, files, *(["-n", str(options.jobs)] if together else []))
-        if status not in (0, 1):
-            raise SystemExit(f"the tests do not run without a mistake:\n{output}")
-        tests.deselected = re.findall(rf"^FAILED {TEST}(?: - .*)?$", output, re.MULTILINE)
-        print(f"without a mistake: {output.splitlines()[-1]} ({time.monotonic() - begin:.0f} s)")
-        for test in tests.deselected:
-            print(f"left out: {test}")
+        for cuda in sorted(kinds):
+            begin = time.monotonic()
+            more = ["-n", str(options.jobs)] if together else []
+            more += ["--every", "4"] if cuda else []
+            status, output = tests.run(0, files[cuda], *more)
+            if status not in (0, 1):
+                raise SystemExit(f"the tests do not run without a mistake:\n{output}")
+            failed = re.findall(rf"^FAILED {TEST}(?: - .*)?$", output, re.MULTILINE)
+            tests.deselected += failed
+            seconds = time.monotonic() - begin
+            print(f"without a mistake: {output.splitlines()[-1]} ({seconds:.0f} s)")
+            for test in failed:
+                print(f"left out: {test}")
 
-    numbers = [int(n) for n in options.only.split(",") if n] or range(1, len(MUTATIONS) + 1)
     lock = threading.Lock()
 
     def attempt(number: int) -> None:
         mutation = MUTATIONS[number - 1]
         begin = time.monotonic()
-        by = find(tests, number, files, rest=not options.likely)
+        by = find(tests, number, files[of_cuda(mutation)], rest=not options.likely)
         with lock:
             print(f"{number}: {by or 'NOTHING'} ({time.monotonic() - begin:.0f} s)", flush=True)
             if by is not None or not options.likely:

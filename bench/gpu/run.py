@@ -20,10 +20,9 @@ from bench.gpu.harness import Harness, Settings
 from bench.gpu.peer import Peer, UnavailableError
 from bench.gpu.peers import PEERS, make_peer
 from bench.gpu.records import Row, Run, load_runs
-from bench.gpu.rehearsal import HostClock
 from bench.gpu.scenarios import CASE_SETS, Case, parse_cases
 from bench.gpu.summary import HEAD, case_line, summary_lines
-from bench.gpu.timing import Clock, CudaClock
+from bench.gpu.timing import Clock, CudaClock, HostClock
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 # What a rehearsal on the CPU runs in the place of any other cases.

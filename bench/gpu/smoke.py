@@ -20,8 +20,9 @@ if not __package__:  # run as a script: `bench` is a package two folders up
 
 from bench.gpu.fusedrnn_peer import FusedRnn
 from bench.gpu.peer import Peer, UnavailableError
+from bench.gpu.place import EmulatedPlace, Place
 from bench.gpu.reference import MismatchError, reference, verify
-from bench.gpu.scenarios import CASE_SETS, Case, Problem, random_problem
+from bench.gpu.scenarios import CASE_SETS, Case, random_problem
 
 CASES = CASE_SETS["smoke"]
 FEW = tuple(
@@ -30,28 +31,6 @@ FEW = tuple(
 )
 # The first may be given other addresses than those that come; the second makes the last three.
 CALLS = 4
-
-
-class Place:
-    """Where the problems lie: tensors of PyTorch on one of its devices."""
-
-    def __init__(self, device: str = "cuda") -> None:
-        self.device = device
-
-    def given(self, problem: Problem) -> Problem:
-        """The problem as the peer gets it."""
-        return problem
-
-    def read(self, array: Any) -> Any:
-        """A result as a tensor in host memory."""
-        return array.detach().cpu()
-
-    def address(self, array: Any) -> int:
-        """Where a result is."""
-        return int(array.data_ptr())
-
-    def settle(self) -> None:
-        """Wait until what was released is free."""
 
 
 def check(
@@ -118,8 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         peer = FusedRnn("fusedrnn")
         if options.rehearse:
-            from bench.gpu.rehearsal import EmulatedPlace  # noqa: PLC0415
-
             place = EmulatedPlace()
     except UnavailableError as why:
         print(why)

@@ -7,6 +7,7 @@ written, so that no call finds its inputs there.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +68,21 @@ class CudaClock:
                 pairs.append(pair)
             torch.cuda.synchronize()
         return [begin.elapsed_time(end) * 1e-3 for begin, end in pairs]
+
+
+class HostClock:
+    """The CPU's, for a session without a GPU: a graph is the call itself, figures mean nothing."""
+
+    def capture(self, call: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
+        return call, call()
+
+    def seconds(self, calls: Sequence[Callable[[], Any]], count: int) -> list[float]:
+        found = []
+        for number in range(count):
+            started = time.perf_counter()
+            calls[number % len(calls)]()
+            found.append(time.perf_counter() - started)
+        return found
 
 
 def calls_in(seconds: float, estimate: float, least: int = 3, most: int = 200) -> int:

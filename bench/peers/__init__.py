@@ -75,19 +75,6 @@ PEERS = MappingProxyType(
 OURS = "fusedrnn"
 
 
-def load_peer(name: str, *, isolate: bool = False) -> Peer:
-    """The peer of that name; raises UnavailableError where a package that it needs is missing.
-
-    `isolate` puts it into a process of its own even where it could share this one.
-    """
-    entry = PEERS[name]
-    if isolate or entry.isolated:
-        worker = importlib.import_module("bench.worker")
-        isolated: Peer = worker.WorkerPeer(name)
-        return isolated
-    return make_peer(name)
-
-
 def make_peer(name: str) -> Peer:
     """The peer of that name in this process."""
     entry = PEERS[name]
@@ -124,6 +111,5 @@ __all__ = [
     "applies",
     "is_extra",
     "library",
-    "load_peer",
     "make_peer",
 ]

@@ -26,6 +26,10 @@ kind of `x`.
 
 from __future__ import annotations
 
+# First of all: it may have to say why the rest cannot be imported.
+from fusedrnn import _program
+
+# isort: split
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
@@ -250,6 +254,7 @@ __all__ = [
 ]
 
 _cuda_library.use_installed()
+_program.imported()
 
 
 def __dir__() -> list[str]:

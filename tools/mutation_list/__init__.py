@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.mutation_list import arguments, heads, lengths, package, side_by_side, walks
+from tools.mutation_list import arguments, cuda, heads, lengths, package, side_by_side, walks
 from tools.mutation_list.mistake import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -12,4 +12,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *heads.MUTATIONS,
     *lengths.MUTATIONS,
     *side_by_side.MUTATIONS,
+    *cuda.MUTATIONS,
 )

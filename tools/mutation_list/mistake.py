@@ -17,7 +17,8 @@ class Mutation:
     right: str  # the part of the line that is replaced: an expression, or for a statement all of it
     wrong: str
     why: str  # what it breaks, in a few words
-    tests: tuple[str, ...]  # files that should find it: tests/test_{}.py
+    # Files that should find it: tests/test_{}.py, of CUDA's sources tests/gpu/test_gpu_{}.py.
+    tests: tuple[str, ...]
     statement: bool = False
     equivalent: str = ""  # why nothing that is promised changes; such a mistake is not tried
 
@@ -32,5 +33,5 @@ def statement(file: str, line: str, wrong: str, why: str, *tests: str) -> Mutati
     return Mutation(file, line, line, wrong, why, tests, statement=True)
 
 
-CORE, BINDINGS, CPU = "csrc/core", "csrc/bindings", "csrc/cpu"
+CORE, BINDINGS, CPU, CUDA = "csrc/core", "csrc/bindings", "csrc/cpu", "csrc/cuda"
 KERNELS, CELLS, PYTHON = "csrc/cpu/kernels", "csrc/cells", "python/fusedrnn"

@@ -54,8 +54,8 @@ def check_target(path: Path, text: Path | None) -> None:
     """Raise `CommandError` where no checkpoint may be written to ``path``.
 
     What exists there has to be a file that may be written, and neither ``text``, by whatever name,
-    nor one that the output goes to. Whether its folder takes a new file is for
-    `checkpoint.rehearse` to find out.
+    nor one that the output goes to. Whether its folder takes a new file is for `rehearse` or
+    `store.rehearse` to find out.
     """
     try:
         found = check_regular("--save", path)
@@ -75,6 +75,28 @@ def check_target(path: Path, text: Path | None) -> None:
         raise CommandError(f"--save {path}: {error.strerror}") from None
 
 
+def rehearse(where: str, path: Path) -> None:
+    """Write a small file beside ``path`` and take it away again, before the work for it.
+
+    No question put to the system answers whether a folder takes files.
+
+    Raises
+    ------
+    CommandError
+        Where that fails; it begins with `where`.
+    """
+    target = Path(os.path.realpath(path))
+    new = _beside(target)
+    try:
+        try:
+            new.write_bytes(b"\n")
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CommandError(f"{where}: cannot write in {target.parent}: {reason}") from None
+
+
 def write(where: str, path: Path, data: bytes) -> None:
     """Write a file: the whole new one is there then, or what was there before.
 
@@ -84,7 +106,7 @@ def write(where: str, path: Path, data: bytes) -> None:
         Where that fails, or something else is there; it begins with `where`.
     """
     target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
-    new = target.with_name(f".fusedrnn-{secrets.token_hex(8)}")
+    new = _beside(target)
     try:
         kind = kind_of(target) if os.path.lexists(target) else "a file"
         if kind != "a file":
@@ -95,6 +117,11 @@ def write(where: str, path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
         raise CommandError(f"{where}: {error.strerror or error}") from None
+
+
+def _beside(target: Path) -> Path:
+    """A name that nobody has, not even as a link to something else, and no longer than any name."""
+    return target.with_name(f".fusedrnn-{secrets.token_hex(8)}")
 
 
 def _is(found: os.stat_result, file: Path | int) -> bool:

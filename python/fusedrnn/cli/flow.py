@@ -180,6 +180,7 @@ def main(argv: Sequence[str]) -> int:
 def _flow(options: argparse.Namespace) -> int:
     if not options.no_png:
         files.check_target(options.save, None)
+        files.rehearse(f"--save {options.save}", options.save)
     flows = measure(**values_of(options, SETTINGS))
     print(table(flows))
     if not options.no_png:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from fusedrnn.cli import results
 from fusedrnn.cli.errors import CommandError
-from fusedrnn.cli.files import kind_of
+from fusedrnn.cli.files import kind_of, rehearse
 from fusedrnn.cli.interrupt import INTERRUPTED
 
 
@@ -36,14 +37,17 @@ def model_file(path: Path) -> Path:
 
 
 def check_new(path: Path) -> None:
-    """Raise `CommandError` unless a new file can be made at a path, which is not done yet."""
+    """Raise `CommandError` unless a new file can be made at a path, which is not done for good."""
     try:
         kind = kind_of(path)
     except FileNotFoundError:
+        if os.path.lexists(path):
+            raise CommandError(f"--out {path}: expected a new file, got a link to none") from None
         if not path.resolve().parent.is_dir():
             raise CommandError(
                 f"--out {path}: there is no folder {path.resolve().parent}"
             ) from None
+        rehearse(f"--out {path}", path)
         return
     except OSError as error:
         raise CommandError(f"--out {path}: {error.strerror}") from None

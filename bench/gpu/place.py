@@ -1,15 +1,9 @@
-"""A session without a GPU: problems in the emulator's memory, calls timed by the host's clock.
-
-What the figures say means nothing; that every command of a session starts, ends and is understood
-does. The emulator's arrays are those of tests/emulator.
-"""
+"""Where problems lie: on a GPU, or for a session without one in the emulator's memory."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +12,35 @@ import numpy as np
 
 from ..peers.base import UnavailableError, require
 from .scenarios import Problem
-from .smoke import Place
 
 TESTS = Path(__file__).resolve().parent.parent.parent / "tests"
 LIBRARY = "FUSEDRNN_CUDA_LIBRARY"
 
 
+class Place:
+    """Where the problems lie: tensors of PyTorch on one of its devices."""
+
+    def __init__(self, device: str = "cuda") -> None:
+        self.device = device
+
+    def given(self, problem: Problem) -> Problem:
+        """The problem as the peer gets it."""
+        return problem
+
+    def read(self, array: Any) -> Any:
+        """A result as a tensor in host memory."""
+        return array.detach().cpu()
+
+    def address(self, array: Any) -> int:
+        """Where a result is."""
+        return int(array.data_ptr())
+
+    def settle(self) -> None:
+        """Wait until what was released is free."""
+
+
 class EmulatedPlace(Place):
-    """The library's emulated device: arrays of its own there, tensors of PyTorch here."""
+    """The library's emulated device: arrays of tests/emulator there, tensors of PyTorch here."""
 
     def __init__(self) -> None:
         super().__init__("cpu")
@@ -72,18 +87,3 @@ def _bfloat16(tensor: Any) -> Any:
     import ml_dtypes  # noqa: PLC0415 (the tests' own)
 
     return tensor.view(require("torch").int16).numpy().view(ml_dtypes.bfloat16)
-
-
-class HostClock:
-    """Times calls on the CPU; a graph is the call itself."""
-
-    def capture(self, call: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
-        return call, call()
-
-    def seconds(self, calls: Sequence[Callable[[], Any]], count: int) -> list[float]:
-        found = []
-        for number in range(count):
-            started = time.perf_counter()
-            calls[number % len(calls)]()
-            found.append(time.perf_counter() - started)
-        return found
