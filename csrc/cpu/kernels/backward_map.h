@@ -33,7 +33,7 @@ struct BackwardStage {
     bool inspects = arrays.clip_dh > 0;
     for (int s = 0; s < kStates; ++s) {
       shows_states |= arrays.dstate_y[s].data != nullptr;
-      inspects |= arrays.flow[s].data != nullptr;
+      inspects |= arrays.flow[s] != nullptr;
     }
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
                               zones_out(*arrays.problem)};
@@ -76,8 +76,8 @@ struct BackwardStage {
         dnext[0] = max(-limit, min(limit, dnext[0]));
       }
       for (int s = 0; s < kStates; ++s) {
-        if (!set(s) || arrays.flow[s].data == nullptr) continue;
-        dnext[s].store(arrays.flow[s].at(at.row, at.unit));
+        if (!set(s) || arrays.flow[s] == nullptr) continue;
+        dnext[s].store(arrays.flow[s] + at.row * arrays.carry[s].stride + at.unit);
       }
     }
     if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
