@@ -196,6 +196,30 @@ def test_any_number_of_threads() -> None:
     same_bits(*norms)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", ["rnn", "indrnn"])
+def test_many_steps(cell: str, batch: int) -> None:
+    """More of them than wait for their norms at a time, with threads that meet at steps or not."""
+    rng = np.random.default_rng(0)
+    T, H = 83, 72
+    given = {
+        "x": rng.standard_normal((T, batch, 2)).astype("float32"),
+        "w_ih": rng.standard_normal((H, 2)).astype("float32"),
+        "w_hh": np.zeros((H, H) if cell == "rnn" else H, "float32"),  # a step's gradient is its dy
+    }
+    dy = rng.standard_normal((T, batch, H)).astype("float32")
+    expected = np.linalg.norm(dy.reshape(T, -1).astype("float64"), axis=1)
+    _, tape = forward(cell, **given)
+    before = fr.get_num_threads()
+    try:
+        for threads in (1, 2):
+            fr.set_num_threads(threads)
+            _, flow = with_flow(cell, tape, dy=dy)
+            np.testing.assert_allclose(flow["h"], expected, rtol=1e-14)
+    finally:
+        fr.set_num_threads(before)
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e-306, 1e200, 1e306])
 def test_norms_whose_squares_leave_the_range(scale: float) -> None:
     given, upstream = problem_of("rnn", "float64", steps=4, batch=3, input_size=2, hidden_size=9)

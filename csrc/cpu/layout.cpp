@@ -38,6 +38,15 @@ void add_parts(Arena& arena, const Plan& plan, size_t numbers, size_t size, PerT
   arena.add(buffer.data, static_cast<size_t>(plan.threads()), buffer.bytes);
 }
 
+// Steps whose gradients of states wait for their norms, a power of two: as many as leave a
+// first-level cache to the walk.
+int64_t flow_steps(const Problem& p, int64_t ld_state) {
+  constexpr int64_t kMostSteps = 16, kNumbers = 2048;
+  int64_t steps = 1;
+  while (steps < kMostSteps && 2 * steps * ld_state <= kNumbers / p.B) steps *= 2;
+  return steps;
+}
+
 // Of the gates of so many steps.
 size_t saved_numbers(const KernelShape& shape, const Problem& p, int64_t steps) {
   const int64_t units = round_up(p.H, panel_units(shape));
@@ -235,12 +244,14 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   arena.add(job.dnormed, norms ? count(p.B, job.ld_state, shape.normed_blocks) : 0,
             shape.real_bytes);
   arena.add(job.dpassed, norms ? count(p.B, job.ld_state) : 0, shape.real_bytes);
+  job.flow_steps = flow_steps(p, job.ld_state);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
     const bool wanted = call.dreset_state[s].data != nullptr;
     arena.add(job.resets[s], wanted ? count(p.B, job.ld_state) : 0, shape.real_bytes);
     const bool flows = call.flow[s] != nullptr;
-    arena.add(job.flow[s], flows ? count(2, p.B, job.ld_state) : 0, shape.real_bytes);
+    arena.add(job.flow[s], flows ? count(2 * job.flow_steps, p.B, job.ld_state) : 0,
+              shape.real_bytes);
     arena.add(job.row_norms[s], flows ? count(p.T, p.B) : 0, sizeof(double));
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),

@@ -267,10 +267,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/gradient_flow.h",
-        "norms[context.sequences.number(row)] = "
-        "norm_of(context.flow_row(s, step.number, row), units);",
-        "step.number",
-        "step.number + 1",
+        "norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step, row), units);",
+        "s, step, row",
+        "s, step + 1, row",
         "the flow of a step is that of another",
         "gradient_flow",
     ),

@@ -24,11 +24,13 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
   const Range flow_rows = context.share.of_group(context.sequences.count);
   BackwardArrays<Real> arrays[kMaxStages];
   for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
+  const StepMasks masks(context);
+  int64_t first_of_flow = first;
   for (int64_t number = first; number > end; --number) {
     context.wait_for_other(context.job.links.source, context.p.T - number);
     const BackwardStep step(context, number);
     if (step.rows.size() == 0) continue;
-    draw_masks(context, number, step.rows);
+    masks.draw(number, step.rows);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       move_arrays(context, step, i, arrays[i]);
@@ -44,9 +46,10 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
       if (context.shape.norm_count > 0) through_norms(context, step, i);
       if (stage.meets_backward) context.wait_for_group();
     }
-    if (has_flow) {
+    if (has_flow && (number == end + 1 || (number & (context.job.flow_steps - 1)) == 0)) {
       if (!context.shape.stages[0].meets_backward) context.wait_for_group();
-      norms_of_rows(context, step, flow_rows);
+      norms_of_rows(context, first_of_flow, number, flow_rows);
+      first_of_flow = number - 1;
     }
   }
 }

@@ -33,7 +33,7 @@ struct BackwardStage {
     bool inspects = arrays.clip_dh > 0;
     for (int s = 0; s < kStates; ++s) {
       shows_states |= arrays.dstate_y[s].data != nullptr;
-      inspects |= arrays.flow[s].data != nullptr;
+      inspects |= arrays.flow[s] != nullptr;
     }
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
                               zones_out(*arrays.problem)};
@@ -76,8 +76,8 @@ struct BackwardStage {
         dnext[0] = max(-limit, min(limit, dnext[0]));
       }
       for (int s = 0; s < kStates; ++s) {
-        if (!set(s) || arrays.flow[s].data == nullptr) continue;
-        dnext[s].store(arrays.flow[s].at(at.row, at.unit));
+        if (!set(s) || arrays.flow[s] == nullptr) continue;
+        dnext[s].store(arrays.flow[s] + at.row * arrays.carry[s].stride + at.unit);
       }
     }
     if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
@@ -155,12 +155,19 @@ struct BackwardStage {
     for (int s = 0; s < kStates; ++s) {
       if (!set(s)) continue;
       const Rows<const Real>& drawn = arrays.zoneout[s];
-      const V stays =
-          drawn.data != nullptr
-              ? V::load(drawn.at(at.row, at.unit))
-              : V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
-      cells::gradient_of_stayed(stays, dnext[s]).store(arrays.carry[s].at(at.row, at.unit));
-      dnext[s] = cells::gradient_of_computed(stays, dnext[s]);
+      V stayed, computed;
+      if (drawn.data != nullptr) {  // 0 or 1
+        const auto computes = V::load(drawn.at(at.row, at.unit)) <= V::zero();
+        stayed = select(computes, V::zero(), dnext[s]);
+        computed = select(computes, dnext[s], V::zero());
+      } else {
+        using Number = typename PlainOf<Real>::type;
+        const V stays = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
+        stayed = cells::gradient_of_stayed(stays, dnext[s]);
+        computed = cells::gradient_of_computed(stays, dnext[s]);
+      }
+      stayed.store(arrays.carry[s].at(at.row, at.unit));
+      dnext[s] = computed;
     }
   }
 

@@ -77,7 +77,7 @@ FUSEDRNN_MEMBER void move_arrays(const BackwardContext<F>& context, const Backwa
       }
     }
     if (job.flow[s] != nullptr) {
-      arrays.flow[s] = {context.flow_row(s, step.number, 0), context.row_stride};
+      arrays.flow[s] = context.flow_row(s, step.number, 0);
     }
   }
   if constexpr (!F::kConverts)

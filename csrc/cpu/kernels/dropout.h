@@ -93,29 +93,43 @@ FUSEDRNN_INLINE void draw(const MaskValues<Real>& mask, int64_t t, int64_t b, in
   }
 }
 
-// The mask of a walk at one step, [B][ld]: of some of the thread's rows, and its own units.
+// A mask of a walk, [B][ld], of the thread's own units.
+template <class Real>
+struct OwnMask {
+  MaskValues<Real> values;
+  Real* masks = nullptr;
+  int64_t begin = 0, end = 0;  // units
+};
+
 template <class Context>
-FUSEDRNN_ONCE void draw_own(const Context& context, const MaskValues<typename Context::Real>& mask,
-                            int64_t t, Range rows, char size, void* masks) {
-  using Real = typename Context::Real;
+FUSEDRNN_ONCE OwnMask<typename Context::Real> own_mask(
+    const Context& context, const MaskValues<typename Context::Real>& values, char size,
+    void* masks) {
   const Range panels = context.panels(size);
   const int64_t all = extent(context.p, size), end = panels.end * context.panel_units;
-  const int64_t begin = panels.begin * context.panel_units;
+  return {values, static_cast<typename Context::Real*>(masks), panels.begin * context.panel_units,
+          end < all ? end : all};
+}
+
+// Of some of the thread's rows.
+template <class Context>
+FUSEDRNN_ONCE void draw_own(const Context& context, const OwnMask<typename Context::Real>& own,
+                            int64_t t, Range rows) {
+  using Real = typename Context::Real;
   Real values[kUnitsTogether];
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const int64_t b = context.sequences.number(row);
-    Real* const dst = static_cast<Real*>(masks) + context.state_offset(0, row);
-    const int64_t last = end < all ? end : all;
-    for (int64_t first = begin / cells::kUnitsOfDraw * cells::kUnitsOfDraw; first < last;
+    Real* const dst = own.masks + context.state_offset(0, row);
+    for (int64_t first = own.begin / cells::kUnitsOfDraw * cells::kUnitsOfDraw; first < own.end;
          first += kUnitsTogether) {
-      const int64_t left = last - first, units = left < kUnitsTogether ? left : kUnitsTogether;
-      if (first >= begin && draws_exactly(units)) {
-        draw(mask, t, b, first, units, dst + first);
+      const int64_t left = own.end - first, units = left < kUnitsTogether ? left : kUnitsTogether;
+      if (first >= own.begin && draws_exactly(units)) {
+        draw(own.values, t, b, first, units, dst + first);
         continue;
       }
-      draw(mask, t, b, first, units, values);
+      draw(own.values, t, b, first, units, values);
       // Others draw the units beside them.
-      for (int64_t i = first < begin ? begin - first : 0; i < units; ++i) {
+      for (int64_t i = first < own.begin ? own.begin - first : 0; i < units; ++i) {
         dst[first + i] = values[i];
       }
     }
@@ -132,32 +146,51 @@ FUSEDRNN_ONCE void draw_operand_mask(const Context& context) {
   const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::state, noise.run),
                               rate.last_dropped, Real(0),
                               static_cast<typename PlainOf<Real>::type>(rate.scale)};
-  draw_own(context, mask, 0, {0, context.sequences.count}, context.shape.states[0].size,
-           context.job.noise.operand);
+  const char size = context.shape.states[0].size;
+  draw_own(context, own_mask(context, mask, size, context.job.noise.operand), 0,
+           {0, context.sequences.count});
 }
 
-// Those of one step; `step`: when it is taken.
+// Those of each step, found once for a walk: small steps notice it.
 template <class Context>
-FUSEDRNN_ONCE void draw_masks(const Context& context, int64_t step, Range rows) {
+class StepMasks {
+ public:
   using Real = typename Context::Real;
-  const Noise& noise = context.p.noise;
-  if (!noise.training) return;
-  const int64_t t = noise.first_step + context.slots.time(step);
-  if (noise.candidate != 0) {
-    const cells::DropRate rate = cells::DropRate::of(noise.candidate);
-    const MaskValues<Real> mask{noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run),
-                                rate.last_dropped, Real(0),
-                                static_cast<typename PlainOf<Real>::type>(rate.scale)};
-    draw_own(context, mask, t, rows, 'H', context.job.noise.candidate);
+
+  FUSEDRNN_MEMBER explicit StepMasks(const Context& context) : context_(context) {
+    if (context.p.noise.training) find();
   }
-  for (int s = 0; s < context.shape.state_count; ++s) {
-    if (noise.zoneout[s] == 0) continue;
-    const MaskValues<Real> mask{noise.seed, cells::row_of_zoneout(s, noise.run),
-                                cells::DropRate::of(noise.zoneout[s]).last_dropped, Real(1),
-                                Real(0)};
-    draw_own(context, mask, t, rows, context.shape.states[s].size, context.job.noise.zoneout[s]);
+
+  // `step`: when it is taken.
+  FUSEDRNN_MEMBER void draw(int64_t step, Range rows) const {
+    const int64_t t = context_.p.noise.first_step + context_.slots.time(step);
+    for (int i = 0; i < count_; ++i) draw_own(context_, each_[i], t, rows);
   }
-}
+
+ private:
+  FUSEDRNN_ONCE void find() {
+    const Noise& noise = context_.p.noise;
+    if (noise.candidate != 0) {
+      const cells::DropRate rate = cells::DropRate::of(noise.candidate);
+      add({noise.seed, cells::row_of_mask(cells::Mask::candidate, noise.run), rate.last_dropped,
+           Real(0), static_cast<typename PlainOf<Real>::type>(rate.scale)},
+          'H', context_.job.noise.candidate);
+    }
+    for (int s = 0; s < context_.shape.state_count; ++s) {
+      if (noise.zoneout[s] == 0) continue;
+      add({noise.seed, cells::row_of_zoneout(s, noise.run),
+           cells::DropRate::of(noise.zoneout[s]).last_dropped, Real(1), Real(0)},
+          context_.shape.states[s].size, context_.job.noise.zoneout[s]);
+    }
+  }
+  FUSEDRNN_MEMBER void add(const MaskValues<Real>& values, char size, void* masks) {
+    each_[count_++] = own_mask(context_, values, size, masks);
+  }
+
+  const Context& context_;
+  int count_ = 0;
+  OwnMask<Real> each_[1 + kMaxStates];
+};
 
 // This thread's share of the T * B rows.
 template <class F>

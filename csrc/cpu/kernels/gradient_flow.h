@@ -1,35 +1,41 @@
-// The gradients of states that leave each step, as norms: of a row while it is in the near cache,
+// The gradients of states that leave each step, as norms: of rows while they are in the near cache,
 // and at the end of all rows of a step.
 #pragma once
 
 #include "cpu/kernels/backward_context.h"
+#include "cpu/kernels/normalise.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 // Times a power of two, in float64, and in one order whatever the threads.
 template <class Real>
 FUSEDRNN_INLINE double sum_of_squares(const Real* numbers, int64_t n, double scale) {
-  constexpr int kLanes = 8;  // partial sums side by side
-  double sums[kLanes] = {};
+  using Wide = Vec<double>;
+  constexpr int kParts = 8 / Wide::width;  // of eight partial sums in every set
+  Wide sums[kParts];
+  FUSEDRNN_UNROLL
+  for (Wide& sum : sums) sum = Wide::zero();
   int64_t i = 0;
   if constexpr (kSame<Real, typename PlainOf<Real>::type>) {
-    typedef Real Numbers __attribute__((vector_size(kLanes * sizeof(Real))));
-    typedef double Sums __attribute__((vector_size(kLanes * sizeof(double))));
-    Sums total = {};
-    for (; i + kLanes <= n; i += kLanes) {
-      Numbers some;
-      __builtin_memcpy(&some, numbers + i, sizeof some);
-      const Sums d = __builtin_convertvector(some, Sums) * scale;
-      total += d * d;
+#pragma GCC unroll 4
+    for (; i + 8 <= n; i += 8) {
+      FUSEDRNN_UNROLL
+      for (int k = 0; k < kParts; ++k) {
+        const Wide d = Wide::load(numbers + i + k * Wide::width) * Wide::set(scale);
+        sums[k] = fma(d, d, sums[k]);
+      }
     }
-    __builtin_memcpy(sums, &total, sizeof sums);
   }
+  FUSEDRNN_UNROLL
+  for (int half = kParts / 2; half > 0; half /= 2) {
+    FUSEDRNN_UNROLL
+    for (int k = 0; k < half; ++k) sums[k] = sums[k] + sums[k + half];
+  }
+  double total = first_lane(sum_of_lanes(sums[0]));
   for (; i < n; ++i) {
     const double d = static_cast<double>(numbers[i]) * scale;
-    sums[i % kLanes] += d * d;
+    total += d * d;
   }
-  double total = 0;
-  for (const double sum : sums) total += sum;
   return total;
 }
 
@@ -51,17 +57,20 @@ FUSEDRNN_INLINE bool flows(const BackwardJob& job) {
   return any;
 }
 
-// Some of a step's rows, once the threads that share them out have met. They meet again before the
-// memory of its gradients is that of another step.
+// Some of the rows of steps `last` to `first`, once the threads that share them out have met. They
+// meet again before the memory of these gradients is that of other steps. Of several steps at once,
+// as nothing waits then for the sum and the root of one row.
 template <class F>
-FUSEDRNN_ONCE void norms_of_rows(const BackwardContext<F>& context, const BackwardStep& step,
+FUSEDRNN_ONCE void norms_of_rows(const BackwardContext<F>& context, int64_t first, int64_t last,
                                  Range some) {
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (context.job.flow[s] == nullptr) continue;
-    double* const norms = context.job.row_norms[s] + step.time * context.p.B;
     const int64_t units = extent(context.p, context.shape.states[s].size);
-    for (int64_t row = some.begin; row < some.end; ++row) {
-      norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step.number, row), units);
+    for (int64_t step = first; step >= last; --step) {
+      double* const norms = context.job.row_norms[s] + context.slots.time(step) * context.p.B;
+      for (int64_t row = some.begin; row < some.end; ++row) {
+        norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step, row), units);
+      }
     }
   }
 }

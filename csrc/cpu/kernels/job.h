@@ -184,7 +184,9 @@ struct BackwardJob {
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
   void* resets[kMaxStates];
   // Where norms of the gradients of the states that leave each step are wanted, else null: those
-  // gradients, Real [2][B][ld_state], of two steps in turn, and the norms of their rows, [T][B].
+  // gradients, Real [2 * flow_steps][B][ld_state], of twice so many steps in turn, and the norms of
+  // their rows, [T][B].
+  int64_t flow_steps;
   void* flow[kMaxStates];
   double* row_norms[kMaxStates];
   // Of cells with norms, Real: the gradients of normalised numbers of a stage, [B][normed

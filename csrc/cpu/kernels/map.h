@@ -80,8 +80,8 @@ struct BackwardArrays {
   const Matrix* dparameters;  // null data: not wanted
   Rows<const Real> zoneout[kMaxStates];
   Rows<const Real> candidate;
-  Rows<Real>
-      flow[kMaxStates];  // gradients of the states that leave the step, where they are wanted
+  // Gradients of the states that leave the step, where they are wanted; they lie as `carry` does.
+  Real* flow[kMaxStates];
   typename PlainOf<Real>::type clip_dh;  // limit of the elements of h's; 0: none
 };
 

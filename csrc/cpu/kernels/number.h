@@ -116,6 +116,7 @@ FUSEDRNN_INLINE void convert(float from, Half& to) {
 }
 FUSEDRNN_INLINE void convert(Int8 from, float& to) { to = from.value; }
 FUSEDRNN_INLINE void convert(float from, float& to) { to = from; }
+FUSEDRNN_INLINE void convert(float from, double& to) { to = static_cast<double>(from); }
 FUSEDRNN_INLINE void convert(double from, double& to) { to = from; }
 
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -6,6 +6,7 @@ which computes the same where they are usual, a little slower.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -104,9 +105,24 @@ def shown(full: Full) -> Activation:
     return full if len(full) > 1 else full[0]
 
 
-def numbers(limits: Sequence[float | None], each: Sequence[Full]) -> tuple[float, ...]:
-    """In the compiled module's order: limits, then kind, alpha and beta of each activation."""
+def numbers(
+    limits: Sequence[float | None], each: Sequence[Full] | None, usual: tuple[str, ...] = ()
+) -> tuple[float, ...]:
+    """In the compiled module's order: limits, then kind, alpha and beta of each activation.
+
+    None are the usual ones.
+    """
     flat = [math.inf if number is None else number for number in limits]
+    return (*flat, *(_of_usual(usual) if each is None else _of_activations(each)))
+
+
+def _of_activations(each: Sequence[Full]) -> tuple[float, ...]:
+    flat: list[float] = []
     for kind, *given in each:
         flat += [float(NAMES.index(kind)), *given, *[0.0] * (2 - len(given))]
     return tuple(flat)
+
+
+@functools.cache  # small calls notice it
+def _of_usual(names: tuple[str, ...]) -> tuple[float, ...]:
+    return _of_activations([(name,) for name in names])

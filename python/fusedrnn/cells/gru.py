@@ -35,8 +35,7 @@ def _variant(
     each = constants.activations(activations, "fg", ACTIVATIONS)
     if limit is None and each is None and not general:
         return cell, ()
-    usual = tuple((kind,) for kind in ACTIVATIONS)
-    return f"{cell}_general", constants.numbers((limit,), each or usual)
+    return f"{cell}_general", constants.numbers((limit,), each, ACTIVATIONS)
 
 
 class _Options(RunOptions, total=False):

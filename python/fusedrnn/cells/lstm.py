@@ -47,8 +47,7 @@ def _numbers(
     each = constants.activations(activations, "fgh", ACTIVATIONS)
     if limits == (None, None) and each is None and not general:
         return ()
-    usual = tuple((kind,) for kind in ACTIVATIONS)
-    return constants.numbers((*limits, float(limits_nan)), each or usual)
+    return constants.numbers((*limits, float(limits_nan)), each, ACTIVATIONS)
 
 
 def _cell(peephole: bool, projects: bool, coupled: bool, general: bool) -> str:

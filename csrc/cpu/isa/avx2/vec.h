@@ -115,6 +115,7 @@ struct Vec<double> {
   static FUSEDRNN_MEMBER Vec load(const double* p, int n) {
     return {_mm256_maskload_pd(p, first(n))};
   }
+  static FUSEDRNN_MEMBER Vec load(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
   FUSEDRNN_MEMBER void store(double* p) const { _mm256_storeu_pd(p, v); }
   FUSEDRNN_MEMBER void store(double* p, int n) const { _mm256_maskstore_pd(p, first(n), v); }
 

@@ -123,6 +123,7 @@ struct Vec<double> {
   static FUSEDRNN_MEMBER Vec load(const double* p, int n) {
     return {_mm512_maskz_loadu_pd(first(n), p)};
   }
+  static FUSEDRNN_MEMBER Vec load(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
   FUSEDRNN_MEMBER void store(double* p) const { _mm512_storeu_pd(p, v); }
   FUSEDRNN_MEMBER void store(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), v); }
 

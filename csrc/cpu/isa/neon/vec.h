@@ -136,6 +136,7 @@ struct Vec<double> {
     if (n >= width) return load(p);
     return {n > 0 ? vld1q_lane_f64(p, vdupq_n_f64(0.0), 0) : vdupq_n_f64(0.0)};
   }
+  static FUSEDRNN_MEMBER Vec load(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
   FUSEDRNN_MEMBER void store(double* p) const { vst1q_f64(p, v); }
   FUSEDRNN_MEMBER void store(double* p, int n) const {
     if (n >= width) return store(p);

@@ -10,7 +10,8 @@
 //   load(p, n) store(p, n)            the first n lanes, 0 <= n <= width: memory beyond p[n-1] is
 //                                     neither read nor written, the other lanes are loaded as 0
 //   load(q) load(q, n) store(q) ...    of Vec<float>: the same for Bf16 and Half, converted; whole
-//                                      vectors of Int8 can be loaded
+//                                      vectors of Int8 can be loaded, and of float into
+//                                      Vec<double>
 //   transpose(r)                      r[i][j] <-> r[j][i] of width vectors, in registers
 //   + - * /  unary -  abs  copysign
 //   fma(a,b,c) fnma(a,b,c)            a*b + c, c - a*b
