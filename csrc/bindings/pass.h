@@ -116,11 +116,6 @@ struct PassInputs {
   Dropout dropout;
   bool shows_padding = false;
   py::object reset_states;  // a tuple, or None
-
- private:
-  std::vector<int64_t> kept_lengths_;
-  int64_t kept_count_ = 0;
-  DLTensor kept_tensor_{};
 };
 
 // (y, states, states of every step, Tape or None). `sequences`: None, or a tuple with an array to
