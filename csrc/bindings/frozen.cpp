@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/errors.h"
 #include "bindings/fast_function.h"
 #include "bindings/gil.h"
 #include "bindings/numpy_types.h"

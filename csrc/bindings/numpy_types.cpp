@@ -77,8 +77,8 @@ DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind ki
   if (dtype.num() >= kFirstRegistered && code != kDLBfloat) code = -1;
   if (code < 0) throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
   if (dtype.byteorder() == kForeignOrder) {
-    throw_type_error(expected(name, "an array in the machine's byte order",
-                              "dtype " + py::cast<std::string>(py::str(dtype))));
+    refuse_type(name, "an array in the machine's byte order",
+                "dtype " + py::cast<std::string>(py::str(dtype)));
   }
   return {static_cast<uint8_t>(code), static_cast<uint8_t>(dtype.itemsize() * 8), 1};
 }
@@ -93,7 +93,7 @@ py::dtype numpy_dtype(const Name& name, DLDataType dtype) {
       if (!error.matches(PyExc_TypeError)) throw;  // "float8" is no type of NumPy's
     }
   }
-  throw_type_error(expected(name, "a dtype that NumPy has", dtype_name(dtype)));
+  refuse_type(name, "a dtype that NumPy has", dtype_name(dtype));
 }
 
 py::dtype numpy_dtype(Dtype dtype) {

@@ -45,11 +45,8 @@ Dtype dtype_of(const xla::Buffers& arguments) {
   if (arguments.size < 1 || arguments.types[0] != xla::kBuffer) {
     throw_value_error("x: expected an array, got none");
   }
-  const DLDataType type =
-      xla::dlpack_type(static_cast<const xla::Buffer*>(arguments.items[0])->dtype);
-  const DtypeInfo* known = find_dtype(type);
-  if (known == nullptr) throw_wrong_dtype("x", ElementKind::floating, dtype_name(type));
-  return known->dtype;
+  const auto* x = static_cast<const xla::Buffer*>(arguments.items[0]);
+  return floating_dtype("x", xla::dlpack_type(x->dtype));
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options) {
@@ -65,25 +62,13 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
   for (size_t i = 0; i < runs.size(); ++i) {
     const int64_t* n = numbers.data() + i * kRunFields;
     fusedrnn_run& run = runs[i];
-    run = {};
     run.cell = cell.c_str();
-    run.reverse = n[0] != 0 ? 1 : 0;
-    run.reads = narrow(n[1]);
-    run.writes = narrow(n[2]);
-    run.read_offset = n[3];
-    run.write_offset = n[4];
-    run.input_size = n[5];
-    run.hidden_size = n[6];
-    run.projection_size = n[7];
-    run.heads = n[8];
+    size_fields(run) = std::tuple(int32_t{n[0] != 0}, narrow(n[1]), narrow(n[2]), n[3], n[4], n[5],
+                                  n[6], n[7], n[8]);
     if (!constants.empty()) run.constants = constants.data();
     run.num_constants = narrow(static_cast<int64_t>(constants.size()));
     if (noise.empty()) continue;
-    run.weight_dropout = noise[0];
-    run.zoneout_h = noise[1];
-    run.zoneout_c = noise[2];
-    run.candidate_dropout = noise[3];
-    run.recurrent_dropout = noise[4];
+    noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
   }
   return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())),
                       dtype_of(frame.arguments), narrow(options[0]), narrow(options[1]));

@@ -130,25 +130,13 @@ size_t for_arrays(const Network& network, const Visit& visit) {
 // --- writing ---
 
 RunRecord record_of(const Run& run) {
-  const Problem& p = run.problem;
+  const fusedrnn_run description = described(run);
   RunRecord record{};
-  std::strncpy(record.cell, run.cell->name, sizeof record.cell - 1);
-  record.reverse = p.reverse;
-  record.reads = static_cast<int32_t>(run.reads);
-  record.writes = static_cast<int32_t>(run.writes);
-  record.num_constants = p.num_constants;
-  record.read_offset = run.read_offset;
-  record.write_offset = run.write_offset;
-  record.input_size = p.I;
-  record.hidden_size = p.H;
-  record.projection_size = run.cell->projects ? p.P : 0;
-  record.heads = p.heads;
-  record.weight_dropout = run.weight_dropout;
-  record.zoneout_h = p.noise.zoneout[0];
-  record.zoneout_c = run.num_states() > 1 ? p.noise.zoneout[1] : 0;
-  record.candidate_dropout = p.noise.candidate;
-  record.recurrent_dropout = p.noise.state;
-  std::copy_n(p.constants, p.num_constants, record.constants);
+  std::strncpy(record.cell, description.cell, sizeof record.cell - 1);
+  size_fields(record) = size_fields(description);
+  record.num_constants = description.num_constants;
+  noise_fields(record) = noise_fields(description);
+  std::copy_n(description.constants, description.num_constants, record.constants);
   return record;
 }
 
@@ -215,22 +203,10 @@ Network network_of(const Header& header, const char* bytes) {
     }
     fusedrnn_run run{};
     run.cell = record.cell;
-    run.reverse = record.reverse;
-    run.reads = record.reads;
-    run.writes = record.writes;
+    size_fields(run) = size_fields(record);
     run.num_constants = record.num_constants;
-    run.read_offset = record.read_offset;
-    run.write_offset = record.write_offset;
-    run.input_size = record.input_size;
-    run.hidden_size = record.hidden_size;
-    run.projection_size = record.projection_size;
-    run.heads = record.heads;
     run.constants = record.num_constants == 0 ? nullptr : record.constants;
-    run.weight_dropout = record.weight_dropout;
-    run.zoneout_h = record.zoneout_h;
-    run.zoneout_c = record.zoneout_c;
-    run.candidate_dropout = record.candidate_dropout;
-    run.recurrent_dropout = record.recurrent_dropout;
+    noise_fields(run) = noise_fields(record);
     runs.push_back(run);
   }
   const DLDataType type{header.code, header.bits, header.lanes};

@@ -45,7 +45,7 @@ std::string dtype_name(DLDataType dtype);  // "float32", "int64", "bool", ...
 enum class ElementKind { floating, integer, boolean, any };
 [[noreturn]] void throw_wrong_dtype(const Name& name, ElementKind kind, const std::string& got);
 void check_kind(const Name& name, const DLTensor& t, ElementKind kind);
-Dtype floating_dtype(const Name& name, const DLTensor& t);
+Dtype floating_dtype(const Name& name, DLDataType dtype);
 
 // --- devices ---
 

@@ -20,7 +20,7 @@ auto* at(List list, int i) {
 }
 
 void check_dtype(const Name& name, const DLTensor& t, const Network& network, const char* whose) {
-  const Dtype dtype = floating_dtype(name, t);
+  const Dtype dtype = floating_dtype(name, t.dtype);
   if (dtype == network.dtype) return;
   if (is_dual(dtype) && !is_dual(network.dtype)) {  // nothing else takes complex numbers
     throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
@@ -305,7 +305,7 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
                        bool dual, int64_t heads) {
   check_header("x", required("x", x));
   check_usable_device("x", x->device);
-  if (is_dual(floating_dtype("x", *x)) != dual) {
+  if (is_dual(floating_dtype("x", x->dtype)) != dual) {
     throw_wrong_dtype("x", ElementKind::floating, dtype_name(x->dtype));
   }
   std::vector<Axis> axes;
