@@ -77,8 +77,7 @@ py::object without_gradient(const Name& name, py::handle object) {
 }
 
 py::array empty_array(const py::dtype& dtype, const Shape& shape) {
-  auto bytes = static_cast<size_t>(dtype.itemsize());
-  for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
+  const auto bytes = static_cast<size_t>(shape.count() * dtype.itemsize());
   std::unique_ptr<Block> block;
   try {
     block = std::make_unique<Block>(bytes);

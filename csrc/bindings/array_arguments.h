@@ -14,8 +14,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 // A DLTensor over somebody else's array, whose memory it keeps alive. Shape and strides are copied:
 // another thread may assign array.shape while a kernel runs without the GIL. Not movable, because
 // `tensor` points into the struct.

@@ -135,28 +135,24 @@ py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                       nullptr, reserve);
 }
 
-// Whether the problem's constants are exactly those that are given.
-bool has_constants(const Problem& p, const fusedrnn_run& run) {
-  return p.num_constants == run.num_constants &&
-         std::equal(p.constants, p.constants + p.num_constants, run.constants);
-}
-
 // The network of the last call, for the next: with the GIL held.
 constinit NetworkPointer last_network;
 
+bool is_of(const Network& network, const fusedrnn_run& run) {
+  const fusedrnn_run own = described(network.runs.front());
+  return run.cell == own.cell && size_fields(run) == size_fields(own) &&
+         std::equal(own.constants, own.constants + own.num_constants, run.constants,
+                    run.constants + run.num_constants);
+}
+
 NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute, bool lean) {
-  if (last_network) {
-    const Run& last = last_network->runs.front();
-    const Problem& p = last.problem;
-    if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
-        run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
-        dtype == p.dtype && static_cast<Compute>(compute) == p.compute && lean == p.lean &&
-        run.heads == p.heads && has_constants(p, run)) {
-      return last_network;
-    }
+  const bool fits = last_network && dtype == last_network->dtype &&
+                    static_cast<Compute>(compute) == last_network->compute &&
+                    lean == last_network->lean && is_of(*last_network, run);
+  if (!fits) {
+    last_network = std::make_shared<const Network>(
+        make_network(&run, 1, dtype, compute, memory_argument(lean)));
   }
-  last_network =
-      std::make_shared<const Network>(make_network(&run, 1, dtype, compute, memory_argument(lean)));
   return last_network;
 }
 

@@ -23,8 +23,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 namespace {
 
 template <class Real>

@@ -16,8 +16,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 namespace {
 
 using optimizers::Adam;

@@ -120,20 +120,17 @@ void PassInputs::make_readable() {
 
 void PassInputs::release_masks() {
   static constexpr DLTensor kGiven{nullptr, {kDLCUDA, 0}, 0, {}, nullptr, nullptr, 0};
-  const bool keeps_lengths = lengths != nullptr && place.on_cuda() && is_host(lengths->device);
-  if (keeps_lengths) {
-    const int64_t count = lengths->shape[0];
-    const py::array copy = empty_array(py::dtype::of<int64_t>(), {count});
-    auto* const values = static_cast<int64_t*>(const_cast<void*>(copy.data()));
-    for (int64_t b = 0; b < count; ++b) values[b] = read_integer(*lengths, b);
-    lengths = masks[0].emplace("lengths", copy, ElementKind::integer, &place).tensor();
+  std::optional<py::array> kept;
+  if (lengths != nullptr && place.on_cuda() && is_host(lengths->device)) {
+    kept = empty_array(py::dtype::of<int64_t>(), {lengths->shape[0]});
+    auto* const values = static_cast<int64_t*>(kept->mutable_data());
+    for (int64_t b = 0; b < kept->size(); ++b) values[b] = read_integer(*lengths, b);
   }
   for (const DLTensor** given : {&lengths, &mask, &resets}) {
-    if (*given != nullptr && !(keeps_lengths && given == &lengths)) *given = &kGiven;
+    if (*given != nullptr) *given = &kGiven;
   }
-  for (auto& array : masks) {
-    if (!(keeps_lengths && &array == masks)) array.reset();
-  }
+  for (auto& array : masks) array.reset();
+  if (kept) lengths = masks[0].emplace("lengths", *kept, ElementKind::integer, &place).tensor();
 }
 
 int states_of_runs(const Network& network) {

@@ -21,8 +21,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 using NetworkPointer = std::shared_ptr<const Network>;
 
 // A tuple of `count` objects, which whoever called keeps; None stands for as many of None.

@@ -15,8 +15,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 inline bool same_type(DLDataType a, DLDataType b) {
   return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
 }

@@ -30,8 +30,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 namespace {
 
 constexpr size_t kRunFields = 9, kNoiseFields = 5;
@@ -89,12 +87,12 @@ class Parameters {
   std::vector<DLTensor*> list_;
 };
 
-// Arrays [runs,...], one for each state of the cell.
+// One for each state of the cell: arrays [runs,...].
 RunStates states_of(const Network& network, xla::Places& places) {
   RunStates parts(network);
   const auto runs = static_cast<int64_t>(network.runs.size());
+  DLTensor whole;
   for (int s = 0; s < network.runs.front().num_states(); ++s) {
-    DLTensor whole{};
     if (places.next(whole) == nullptr) continue;
     if (whole.ndim < 1 || whole.shape[0] != runs) {
       refuse_value("states", "arrays of " + std::to_string(runs) + " runs", shape_text(whole));
@@ -104,11 +102,11 @@ RunStates states_of(const Network& network, xla::Places& places) {
   return parts;
 }
 
-// Arrays [T,B,...] of the states beyond h, of the runs that write y.
+// Beyond h of every step, of the runs that write y: arrays [T,B,...].
 RunStates sequences_of(const Network& network, xla::Places& places) {
   RunStates parts(network);
+  DLTensor whole;
   for (int s = 1; s < network.runs.front().num_states(); ++s) {
-    DLTensor whole{};
     if (places.next(whole) == nullptr) continue;
     const int64_t width = network.runs.front().state_size(s) * count_writing_y(network);
     if (whole.ndim != 3 || whole.shape[2] != width) {
