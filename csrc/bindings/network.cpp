@@ -191,8 +191,7 @@ void register_network(py::module_& m) {
            py::arg("lean") = false,
            "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
            "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
-           "are the "
-           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+           "are the usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
            "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
            "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,

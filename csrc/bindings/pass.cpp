@@ -432,8 +432,7 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
-          "it "
-          "was not given.")
+          "it was not given.")
       .def_property_readonly(
           "parameters",
           [](const Tape& tape) {

@@ -113,6 +113,13 @@ py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data) {
   return array;
 }
 
+py::object as_state(py::object* arrays, int count) {
+  if (count == 1) return std::move(arrays[0]);
+  py::tuple state(static_cast<size_t>(count));
+  for (int s = 0; s < count; ++s) PyTuple_SET_ITEM(state.ptr(), s, arrays[s].release().ptr());
+  return state;
+}
+
 ResultsLike::ResultsLike(PyObject* array) {
   if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) {
     PyObject* const descr = py::detail::array_proxy(array)->descr;

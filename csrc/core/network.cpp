@@ -121,36 +121,23 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
   }
 }
 
-bool is_double(Dtype dtype) { return dtype == Dtype::float64 || dtype == Dtype::dual64; }
-
-// Numbers are rounded to the type that gates are computed in: what is no finite number there is
-// none.
-bool is_in(cells::Range range, double value, Dtype dtype) {
-  const double most = is_double(dtype) ? std::numeric_limits<double>::max()
-                                       : double{std::numeric_limits<float>::max()};
+// What was expected of a constant; "" where it is right. Numbers are rounded to the type that gates
+// are computed in: what is no finite number there is none.
+std::string expected_of(cells::Range range, double value, Dtype dtype) {
+  const bool wide = dtype == Dtype::float64 || dtype == Dtype::dual64;
+  const double most =
+      wide ? std::numeric_limits<double>::max() : double{std::numeric_limits<float>::max()};
   switch (range) {
     case cells::Range::finite:
-      return std::abs(value) <= most;
+      if (std::abs(value) <= most) return "";
+      return wide ? "a finite number" : "a finite number of float32";
     case cells::Range::limit:
-      return value >= cells::kLeastLimit;
+      return value >= cells::kLeastLimit ? "" : "at least 1e-09";
     case cells::Range::activation:
-      return value >= 0 && value < cells::kActivationCount && value == std::floor(value);
-    case cells::Range::flag:
-      return value == 0 || value == 1;
-  }
-  return false;
-}
-
-std::string range_text(cells::Range range, Dtype dtype) {
-  switch (range) {
-    case cells::Range::finite:
-      return std::string("a finite number") + (is_double(dtype) ? "" : " of float32");
-    case cells::Range::limit:
-      return "at least 1e-09";
-    case cells::Range::activation:
+      if (value >= 0 && value < cells::kActivationCount && value == std::floor(value)) return "";
       return "a fusedrnn_activation, 0 to " + std::to_string(cells::kActivationCount - 1);
     case cells::Range::flag:
-      return "0 or 1";
+      return value == 0 || value == 1 ? "" : "0 or 1";
   }
   return "";
 }
@@ -172,11 +159,11 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
   for (int i = 0; i < count; ++i) {
     const auto& [name, range, usual] = run.cell->constants[static_cast<size_t>(i)];
     p.constants[i] = given.constants == nullptr ? usual : given.constants[i];
-    if (!is_in(range, p.constants[i], p.dtype)) {
-      const std::string field = "constants[" + std::to_string(i) + "]";
-      refuse_value({"", field.c_str(), "", number}, range_text(range, p.dtype) + " (" + name + ")",
-                   number_text(p.constants[i]));
-    }
+    const std::string others = expected_of(range, p.constants[i], p.dtype);
+    if (others.empty()) continue;
+    const std::string field = "constants[" + std::to_string(i) + "]";
+    refuse_value({"", field.c_str(), "", number}, others + " (" + name + ")",
+                 number_text(p.constants[i]));
   }
 }
 
