@@ -33,6 +33,9 @@ constexpr const char* kTfloat32 = "tfloat32";
 // A fusedrnn_compute, from None or the name of a type, for arrays of `dtype`.
 int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda);
 
+// What that was: null where it is the type of the arrays.
+const char* compute_name(Compute compute);
+
 // Whether a compute_dtype asks for dual numbers, of the type that it stands beside.
 bool means_dual(py::handle compute_dtype);
 

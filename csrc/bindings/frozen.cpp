@@ -72,18 +72,18 @@ py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py
 void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path, bool batch_first) {
   const std::string name = path;
   const ReleasedGil no_gil;
-  model_file::save(*frozen, {batch_first}, name);
+  model_file::save(*frozen, batch_first, name);
 }
 
 py::tuple load(const py::bytes& path) {
   const std::string name = path;
-  model_file::Notes notes;
+  bool batch_first = false;
   std::unique_ptr<Frozen> frozen;
   {
     const ReleasedGil no_gil;
-    frozen = model_file::load(name, notes);
+    frozen = model_file::load(name, batch_first);
   }
-  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), notes.batch_first);
+  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), batch_first);
 }
 
 // --- steps of plain arrays ---
@@ -371,10 +371,6 @@ class FastStep {
   mutable std::atomic<Workspace*> spare_{nullptr};
 };
 
-py::object make_step(const std::shared_ptr<Frozen>& frozen) {
-  return make_fast(std::make_unique<FastStep>(frozen));
-}
-
 }  // namespace
 
 void register_frozen(py::module_& m) {
@@ -394,7 +390,7 @@ void register_frozen(py::module_& m) {
             return std::shared_ptr<Network>(frozen, &frozen->network);
           },
           "The network that was frozen.")
-      .def("make_step", &make_step,
+      .def("make_step", &make_fast<FastStep, std::shared_ptr<Frozen>>,
            "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "
            "are not.");
   m.def("load_frozen", &load, py::arg("path"),

@@ -25,7 +25,7 @@ const CellTable& cell_argument(py::handle object) {
   return known_cell(str_argument("cell", object).c_str());
 }
 
-// None are null.
+// Of none there is no address.
 void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
   if (constants.empty()) return;
   run.constants = constants.data();
@@ -96,19 +96,6 @@ py::list describe_runs(const Network& network) {
                                  r.heads, py::tuple(py::cast(constants)), noise_fields(r)));
   }
   return result;
-}
-
-const char* compute_name(const Network& network) {
-  switch (network.compute) {
-    case Compute::bfloat16:
-      return "bfloat16";
-    case Compute::int8:
-      return "int8";
-    case Compute::tfloat32:
-      return kTfloat32;
-    default:
-      return nullptr;
-  }
 }
 
 size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
@@ -199,7 +186,9 @@ void register_network(py::module_& m) {
       .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
-      .def_property_readonly("compute_dtype", &compute_name, "None: that of the arrays.")
+      .def_property_readonly(
+          "compute_dtype", [](const Network& network) { return compute_name(network.compute); },
+          "None: that of the arrays.")
       .def_property_readonly(
           "states",
           [](const Network& network) {

@@ -189,15 +189,11 @@ py::tuple attention(py::handle query, py::handle keys_t, py::handle values, py::
   return in_type_of(query, [&]<class Real>(Real) {
     const auto shape = extents<4>("values", values);  // [S,B,N,E]
     const int64_t S = shape[0], E = shape[3];
-    nn::AttentionForward<Real> forward{};
-    nn::AttentionCall<Real>& c = forward.call;
-    c = attention_call<Real>(query, lengths, v, S, E, scale);
+    nn::AttentionCall<Real> c = attention_call<Real>(query, lengths, v, S, E, scale);
     c.keys_t = dense<Real>("keys_t", keys_t, {c.B, c.N, c.D, S});
     c.values = dense<Real>("values", values, {S, c.B, c.N, E});
     const New<Real> weights({c.T, c.B, c.N, S}), y({c.T, c.B, c.N, E});
-    forward.weights = weights.data;
-    forward.y = y.data;
-    run_released(forward);
+    run_released(nn::AttentionForward<Real>{c, weights.data, y.data});
     return py::make_tuple(y.array, weights.array);
   });
 }
@@ -208,21 +204,16 @@ py::tuple attention_backward(py::handle query, py::handle keys, py::handle value
   return in_type_of(query, [&]<class Real>(Real) {
     const auto shape = extents<4>("values_t", values_t);  // [B,N,E,S]
     const int64_t S = shape[3], E = shape[2];
-    nn::AttentionBackward<Real> backward{};
-    nn::AttentionCall<Real>& c = backward.call;
-    c = attention_call<Real>(query, lengths, v, S, E, scale);
+    nn::AttentionCall<Real> c = attention_call<Real>(query, lengths, v, S, E, scale);
     c.keys = dense<Real>("keys", keys, {S, c.B, c.N, c.D});
     c.values_t = dense<Real>("values_t", values_t, {c.B, c.N, E, S});
-    backward.weights = dense<Real>("weights", weights, {c.T, c.B, c.N, S});
-    backward.dy = dense<Real>("dy", dy, {c.T, c.B, c.N, E});
-    backward.dweights = dense_or_null<Real>("dweights", dweights, {c.T, c.B, c.N, S});
     const New<Real> dquery({c.T, c.B, c.N, c.D}), dkeys({S, c.B, c.N, c.D});
     const New<Real> dvalues({S, c.B, c.N, E}), dv({c.v == nullptr ? 0 : c.D});
-    backward.dquery = dquery.data;
-    backward.dkeys = dkeys.data;
-    backward.dvalues = dvalues.data;
-    backward.dv = dv.data;
-    run_released(backward);
+    run_released(
+        nn::AttentionBackward<Real>{c, dense<Real>("weights", weights, {c.T, c.B, c.N, S}),
+                                    dense<Real>("dy", dy, {c.T, c.B, c.N, E}),
+                                    dense_or_null<Real>("dweights", dweights, {c.T, c.B, c.N, S}),
+                                    dquery.data, dkeys.data, dvalues.data, dv.data});
     return py::make_tuple(dquery.array, dkeys.array, dvalues.array, dv.array);
   });
 }

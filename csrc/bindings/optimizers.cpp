@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,12 +51,10 @@ class Step {
 
   template <class Rule>
   void run(const Rule& rule) const {
-    if (total_ < kGilNumbers) {
-      run_held(rule);
-    } else {
-      const ReleasedGil no_gil;
-      run_held(rule);
-    }
+    std::optional<ReleasedGil> no_gil;
+    if (total_ >= kGilNumbers) no_gil.emplace();
+    if (!floats_.empty()) step(rule, floats_);
+    if (!doubles_.empty()) step(rule, doubles_);
   }
 
  private:
@@ -63,12 +62,6 @@ class Step {
     uintptr_t begin, end;
     size_t parameter;
   };
-
-  template <class Rule>
-  void run_held(const Rule& rule) const {
-    if (!floats_.empty()) step(rule, floats_);
-    if (!doubles_.empty()) step(rule, doubles_);
-  }
 
   template <class T>
   Numbers<T> numbers(size_t i) {
@@ -150,8 +143,8 @@ template <class T>
 double sum_of_squares_of(const py::array& array) {
   const auto size = static_cast<int64_t>(array.size());
   const T* const numbers = static_cast<const T*>(array.data());
-  if (size < kGilNumbers) return optimizers::sum_of_squares(numbers, size);
-  const ReleasedGil no_gil;
+  std::optional<ReleasedGil> no_gil;
+  if (size >= kGilNumbers) no_gil.emplace();
   return optimizers::sum_of_squares(numbers, size);
 }
 

@@ -400,8 +400,8 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
 }
 
 const char* product_name(const Network& network) {
-  if (network.compute == Compute::bfloat16) return dtype_name(Dtype::bfloat16);
-  return network.compute == Compute::tfloat32 ? kTfloat32 : dtype_name(network.dtype);
+  const char* const name = compute_name(network.compute);
+  return name == nullptr ? dtype_name(network.dtype) : name;
 }
 
 }  // namespace

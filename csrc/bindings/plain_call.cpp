@@ -228,10 +228,6 @@ class PlainCall {
   int states_;
 };
 
-py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
-  return make_fast(std::make_unique<PlainCall>(network, std::move(names)));
-}
-
 // Gradients of a call that saved its reserve; small ones, for which the way there costs more.
 class PlainBackward {
  public:
@@ -385,20 +381,18 @@ class PlainBackward {
   int states_;
 };
 
-py::object make_plain_backward(const std::shared_ptr<Network>& network) {
-  return make_fast(std::make_unique<PlainBackward>(network));
-}
-
 }  // namespace
 
 void register_plain_calls(py::module_& m) {
-  m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
+  m.def("make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple>,
+        py::arg("network"), py::arg("names"),
         "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
         "plain arrays on the CPU and parameters found in a dict by these names, None where they "
         "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
         "layers, which alone takes resets [B]. save: False for (y, state), True for (y, *states, "
         "reserve), of a cell without y.");
-  m.def("make_plain_backward", &make_plain_backward, py::arg("network"),
+  m.def("make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
+        py::arg("network"),
         "A function of (saved, upstream, axes, wants_dx): gradients of such a call, of a batch, "
         "that saved its reserve, where it is small and the arrays are plain; else None. saved: (x, "
         "*parameters, *states, lengths, reserve), each None where it was not there; upstream: "

@@ -140,7 +140,7 @@ RunRecord record_of(const Run& run) {
   return record;
 }
 
-Header header_of(const Network& network, const Notes& notes, size_t size) {
+Header header_of(const Network& network, bool batch_first, size_t size) {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
@@ -151,7 +151,7 @@ Header header_of(const Network& network, const Notes& notes, size_t size) {
   header.lanes = type.lanes;
   header.compute = static_cast<int32_t>(network.compute);
   header.num_runs = static_cast<int32_t>(network.runs.size());
-  header.flags = notes.batch_first ? uint32_t{kBatchFirst} : 0;
+  header.flags = batch_first ? uint32_t{kBatchFirst} : 0;
   return header;
 }
 
@@ -264,7 +264,7 @@ void widen(const uint16_t* numbers, int64_t count, float* values) {
 
 // `bytes`: aligned to kAlignment.
 std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size,
-                                       Notes& notes) {
+                                       bool& batch_first) {
   Header header{};
   std::memcpy(&header, bytes, std::min(size, sizeof header));
   check_header(name, header, size);
@@ -323,19 +323,19 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     call = {};
     wide.clear();
   });
-  notes.batch_first = (header.flags & kBatchFirst) != 0;
+  batch_first = (header.flags & kBatchFirst) != 0;
   return frozen;
 }
 
 }  // namespace
 
-void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& path) {
+void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& path) {
   const Network& network = frozen.network;
   const size_t size = for_arrays(network, [](const Run&, int, Place, Place) {});
   const Block block(size);
   char* const bytes = static_cast<char*>(block.data());
   std::memset(bytes, 0, size);
-  Header header = header_of(network, notes, size);
+  Header header = header_of(network, batch_first, size);
   for (const Run& run : network.runs) {
     const RunRecord record = record_of(run);
     std::memcpy(bytes + sizeof header + static_cast<size_t>(network.number_of(run)) * sizeof record,
@@ -356,16 +356,16 @@ void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& 
 }
 
 std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
-                                      Notes& notes) {
+                                      bool& batch_first) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
-    return parse(name, static_cast<const char*>(bytes), size, notes);
+    return parse(name, static_cast<const char*>(bytes), size, batch_first);
   }
   const Block block(size);
   std::memcpy(block.data(), bytes, size);
-  return parse(name, static_cast<const char*>(block.data()), size, notes);
+  return parse(name, static_cast<const char*>(block.data()), size, batch_first);
 }
 
-std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes) {
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first) {
   FileReader file(path);
   Header header{};
   const size_t first = file.read(&header, sizeof header);
@@ -374,7 +374,7 @@ std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes) {
   char* const bytes = static_cast<char*>(block.data());
   std::memcpy(bytes, &header, first);
   const size_t size = first + file.read(bytes + first, file.size() - first);
-  return parse(path.c_str(), bytes, size, notes);
+  return parse(path.c_str(), bytes, size, batch_first);
 }
 
 }  // namespace fusedrnn::model_file

@@ -159,10 +159,10 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
   for (int i = 0; i < count; ++i) {
     const auto& [name, range, usual] = run.cell->constants[static_cast<size_t>(i)];
     p.constants[i] = given.constants == nullptr ? usual : given.constants[i];
-    const std::string others = expected_of(range, p.constants[i], p.dtype);
-    if (others.empty()) continue;
+    const std::string what = expected_of(range, p.constants[i], p.dtype);
+    if (what.empty()) continue;
     const std::string field = "constants[" + std::to_string(i) + "]";
-    refuse_value({"", field.c_str(), "", number}, others + " (" + name + ")",
+    refuse_value({"", field.c_str(), "", number}, what + " (" + name + ")",
                  number_text(p.constants[i]));
   }
 }

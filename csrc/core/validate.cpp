@@ -147,7 +147,8 @@ template <class Args>
 void check_place(const Args& args, DLDevice device) {
   if (is_cuda(device)) return;
   if (args.stream != nullptr) refuse_value("stream", "null with arrays on the CPU", "a stream");
-  if (args.allocator != nullptr) {
+  if constexpr (requires { args.allocator; }) {
+    if (args.allocator == nullptr) return;
     refuse_value("allocator", "null with arrays on the CPU", "an allocator");
   }
 }
@@ -418,9 +419,7 @@ void check_gates(const Network& network, const fusedrnn_gates_args& args) {
   if (!steps_fit(network, T, B)) {
     throw_value_error("gates: shape " + shape_text(gates) + " is too large");
   }
-  if (!is_cuda(gates.device) && args.stream != nullptr) {
-    refuse_value("stream", "null with arrays on the CPU", "a stream");
-  }
+  check_place(args, gates.device);
   check_compute(network, gates.device, false);
   Tensors tensors(network, gates.device, "the network", Layout::dense);
   tensors.add("gates", args.gates,
