@@ -26,6 +26,13 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["forth", "back"])
 
 LAYERS: dict[str, Any] = {"rnn": fr.RNN, "gru": fr.GRU, "lstm": fr.LSTM}
+ALL_LAYERS: dict[str, Any] = LAYERS | {
+    "indrnn": fr.IndRNN,
+    "mingru": fr.MinGRU,
+    "minlstm": fr.MinLSTM,
+    "slstm": fr.SLSTM,
+    "gru_world_model": fr.WorldModelGRU,
+}
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how such pictures begin
 

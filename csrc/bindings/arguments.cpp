@@ -70,6 +70,11 @@ int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda) {
   refuse_value("compute_dtype", wanted, "'" + name + "'");
 }
 
+const char* compute_name(Compute compute) {
+  constexpr const char* kNames[] = {nullptr, "bfloat16", "int8", kTfloat32};
+  return kNames[static_cast<int>(compute)];
+}
+
 bool means_dual(py::handle compute_dtype) {
   return PyUnicode_Check(compute_dtype.ptr()) != 0 &&
          py::cast<std::string>(compute_dtype) == "dual";

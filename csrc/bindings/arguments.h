@@ -33,8 +33,19 @@ constexpr const char* kTfloat32 = "tfloat32";
 // A fusedrnn_compute, from None or the name of a type, for arrays of `dtype`.
 int32_t compute_argument(py::handle object, Dtype dtype, bool on_cuda);
 
+// What that was: null where it is the type of the arrays.
+const char* compute_name(Compute compute);
+
 // Whether a compute_dtype asks for dual numbers, of the type that it stands beside.
 bool means_dual(py::handle compute_dtype);
+
+// What `of` says of each.
+template <class Range, class Of>
+py::tuple tuple_of(const Range& range, const Of& of) {
+  py::list items;
+  for (const auto& item : range) items.append(of(item));
+  return py::tuple(items);
+}
 
 // "list", "Tensor", ...: the name of an object's type, for messages.
 std::string type_name(py::handle object);

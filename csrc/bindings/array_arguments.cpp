@@ -25,7 +25,7 @@ bool is_numpy(const Name& name, py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
   const bool exact = py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(object.ptr());
   if (!exact && is_instance(object, "numpy.ma", "MaskedArray")) {
-    throw_type_error(expected(name, "an array without a mask", type_name(object)));
+    refuse_type(name, "an array without a mask", type_name(object));
   }
   return true;
 }
@@ -77,8 +77,7 @@ py::object without_gradient(const Name& name, py::handle object) {
 }
 
 py::array empty_array(const py::dtype& dtype, const Shape& shape) {
-  auto bytes = static_cast<size_t>(dtype.itemsize());
-  for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
+  const auto bytes = static_cast<size_t>(shape.count() * dtype.itemsize());
   std::unique_ptr<Block> block;
   try {
     block = std::make_unique<Block>(bytes);
@@ -90,6 +89,11 @@ py::array empty_array(const py::dtype& dtype, const Shape& shape) {
   const py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
   block.release();
   return py::array(dtype, py::array::ShapeContainer(shape.begin(), shape.end()), memory, owner);
+}
+
+bool is_dense(const py::array& array) {
+  constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
+  return (array.flags() & kNeeded) == kNeeded;
 }
 
 // --- views ---
@@ -267,10 +271,10 @@ OutputArray::OutputArray(const Name& name, py::handle object, Dtype dtype, const
   if (!given) array_ = empty_array(numpy_dtype(dtype), shape);
   view_.read(name, array_, ElementKind::floating, nullptr);
   if (view_.read_only) {
-    throw_value_error(expected(name, "an array to write to", "a read-only one"));
+    refuse_value(name, "an array to write to", "a read-only one");
   }
   if (!view_.whole_strides) {
-    throw_value_error(expected(name, "strides that are multiples of the element's size", "others"));
+    refuse_value(name, "strides that are multiples of the element's size", "others");
   }
 }
 

@@ -14,8 +14,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 // A DLTensor over somebody else's array, whose memory it keeps alive. Shape and strides are copied:
 // another thread may assign array.shape while a kernel runs without the GIL. Not movable, because
 // `tensor` points into the struct.
@@ -111,6 +109,9 @@ class OutputArray {
 
 // An uninitialised NumPy array, 64-byte aligned. The bytes of `shape` fit in int64.
 py::array empty_array(const py::dtype& dtype, const Shape& shape);
+
+// Whether its elements lie aligned and in the order of its axes.
+bool is_dense(const py::array& array);
 
 // Autograd's tensors refuse to be exported, but what they hold may be read.
 py::object without_gradient(const Name& name, py::handle object);

@@ -21,18 +21,17 @@ namespace {
 // A tuple of ints, or of ints and None for any extent.
 Shape shape_argument(py::handle object, bool any_allowed) {
   if (!PyTuple_Check(object.ptr())) {
-    throw_type_error(expected("shape", "a tuple", type_name(object)));
+    refuse_type("shape", "a tuple", type_name(object));
   }
   const auto extents = py::reinterpret_borrow<py::tuple>(object);
   if (extents.size() > kMaxRank) {
-    throw_value_error(expected("shape", "at most " + std::to_string(kMaxRank) + " dimensions",
-                               std::to_string(extents.size())));
+    refuse_value("shape", "at most " + std::to_string(kMaxRank) + " dimensions", extents.size());
   }
   Shape shape{};
   for (const py::handle item : extents) {
     const int64_t extent = item.is_none() && any_allowed ? kAnyExtent : int_argument("shape", item);
     if (extent < 0 && extent != kAnyExtent) {
-      throw_value_error(expected("shape", "extents of at least 0", std::to_string(extent)));
+      refuse_value("shape", "extents of at least 0", extent);
     }
     shape.add(extent);
   }

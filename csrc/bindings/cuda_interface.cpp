@@ -17,7 +17,7 @@ namespace {
 constexpr const char* kAttribute = "__cuda_array_interface__";
 
 [[noreturn]] void refuse(const Name& name, const std::string& what, const std::string& got) {
-  throw_type_error(expected(name, std::string("a ") + kAttribute + " with " + what, got));
+  refuse_type(name, std::string("a ") + kAttribute + " with " + what, got);
 }
 
 // "<f4", "|b1", ...

@@ -64,9 +64,8 @@ LentTensor take_as(const Name& name, PyObject* capsule) {
   if constexpr (kVersioned<Managed>) {
     const DLPackVersion& version = managed->version;
     if (version.major != DLPACK_MAJOR_VERSION) {  // of which only the deleter's place is known
-      throw_type_error(expected(
-          name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
-          "version " + std::to_string(version.major) + "." + std::to_string(version.minor)));
+      refuse_type(name, "a DLPack tensor of major version " + std::to_string(DLPACK_MAJOR_VERSION),
+                  "version " + std::to_string(version.major) + "." + std::to_string(version.minor));
     }
     read_only = (managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
   }
@@ -85,7 +84,7 @@ LentTensor take(const Name& name, const py::object& capsule) {
     const char* other = PyCapsule_GetName(p);
     got = "a capsule named " + std::string(other == nullptr ? "nothing" : other);
   }
-  throw_type_error(expected(name, "a new DLPack capsule from __dlpack__", got));
+  refuse_type(name, "a new DLPack capsule from __dlpack__", got);
 }
 
 // --- export ---
@@ -153,8 +152,8 @@ py::object call(const Name& name, py::handle object, const char* method) {
 
 DLDevice producer_device(const Name& name, py::handle object) {
   if (!py::hasattr(object, "__dlpack__")) {
-    throw_type_error(expected(name, "an array (NumPy, or an object with __dlpack__)",
-                              type_name(object) + advice(object)));
+    refuse_type(name, "an array (NumPy, or an object with __dlpack__)",
+                type_name(object) + advice(object));
   }
   if (!py::hasattr(object, "__dlpack_device__")) return {kDLCPU, 0};
   try {

@@ -116,9 +116,7 @@ bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
 
 py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
                      bool swapped) {
-  size_t bytes = dtype.bits / 8;
-  for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
-  auto lease = std::make_unique<Lease>(bytes);
+  auto lease = std::make_unique<Lease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
   DLManagedTensorVersioned& managed = lease->managed;
   managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
   managed.manager_ctx = lease.get();
@@ -134,11 +132,7 @@ py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& 
   t.strides = lease->strides;
   std::copy(shape.begin(), shape.end(), lease->shape);
   if (swapped) std::swap(lease->shape[0], lease->shape[1]);
-  int64_t stride = 1;
-  for (int i = t.ndim - 1; i >= 0; --i) {
-    t.strides[i] = stride;
-    stride *= t.shape[i];
-  }
+  set_dense_strides(t.shape, t.ndim, t.strides);
   if (swapped) {
     std::swap(lease->shape[0], lease->shape[1]);
     std::swap(lease->strides[0], lease->strides[1]);

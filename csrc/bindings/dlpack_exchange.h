@@ -1,6 +1,5 @@
-// DLPack's table of C functions (from version 1.2 of DLPack on), which a library's array type has
-// as
-// `__dlpack_c_exchange_api__`: arrays in and out without a Python call.
+// DLPack's table of C functions (version 1.2 of DLPack and later), which a library's array type has
+// as `__dlpack_c_exchange_api__`: arrays in and out without a Python call.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -19,9 +18,9 @@ const ExchangeTable* exchange_table(PyTypeObject* type);
 
 // What an array on the CPU is in memory: its managed tensor, or without `managed`, where the table
 // can `look`, a tensor that is good as long as the array is, nobody gives it other memory, and the
-// GIL is held. False, without a
-// Python error, where DLPack has no words for it, where nothing is in memory, or where what it
-// stands for are other values than those (views that PyTorch negates or conjugates when it reads).
+// GIL is held. False, without a Python error, where DLPack has no words for it, where nothing is in
+// memory, or where what it stands for are other values than those (views that PyTorch negates or
+// conjugates when it reads).
 bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
              DLManagedTensorVersioned** managed);
 

@@ -1,6 +1,5 @@
-// DLPack's table of C functions (from version 1.2 of DLPack on), which a library's array type has
-// as
-// `__dlpack_c_exchange_api__`.
+// DLPack's table of C functions (version 1.2 of DLPack and later), which a library's array type has
+// as `__dlpack_c_exchange_api__`.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-#include "bindings/errors.h"
-
+// fusedrnn::Error as Python exceptions.
 #include <pybind11/pybind11.h>
 
 #include <cerrno>
@@ -14,7 +13,9 @@
 namespace py = pybind11;
 
 namespace fusedrnn::bindings {
+namespace {
 
+// Borrowed.
 PyObject* exception_type(fusedrnn_status status) {
   switch (status) {
     case FUSEDRNN_INVALID_VALUE:
@@ -29,8 +30,6 @@ PyObject* exception_type(fusedrnn_status status) {
       return PyExc_RuntimeError;
   }
 }
-
-namespace {
 
 // What stands behind the last of `mark`, up to one of `ends`.
 std::string behind(const std::string& text, const std::string& mark, const char* ends) {

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -34,13 +35,14 @@ PyObject* call_fast(PyObject* self, PyObject* const* arguments, Py_ssize_t count
   }
 }
 
-template <class Callee>
-py::object make_fast(std::unique_ptr<Callee> callee) {
+template <class Callee, class... Arguments>
+py::object make_fast(Arguments... arguments) {
   // PyMethodDef has one type of function for all calling conventions.
   static PyMethodDef method = {
       Callee::kName,
       reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_fast<Callee>)),
       METH_FASTCALL, Callee::kDoc};
+  auto callee = std::make_unique<Callee>(std::move(arguments)...);
   // Without a name, which every call would compare.
   const py::capsule self(callee.get(), [](void* p) { delete static_cast<Callee*>(p); });
   callee.release();

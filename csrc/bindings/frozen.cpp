@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/errors.h"
 #include "bindings/fast_function.h"
 #include "bindings/gil.h"
 #include "bindings/numpy_types.h"
@@ -73,18 +72,18 @@ py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py
 void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path, bool batch_first) {
   const std::string name = path;
   const ReleasedGil no_gil;
-  model_file::save(*frozen, {batch_first}, name);
+  model_file::save(*frozen, batch_first, name);
 }
 
 py::tuple load(const py::bytes& path) {
   const std::string name = path;
-  model_file::Notes notes;
+  bool batch_first = false;
   std::unique_ptr<Frozen> frozen;
   {
     const ReleasedGil no_gil;
-    frozen = model_file::load(name, notes);
+    frozen = model_file::load(name, batch_first);
   }
-  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), notes.batch_first);
+  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), batch_first);
 }
 
 // --- steps of plain arrays ---
@@ -306,10 +305,7 @@ class FastStep {
     py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
     for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
     step(arrays);
-    if (states_ == 1) return py::make_tuple(std::move(y), std::move(states[0]));
-    py::tuple state(static_cast<size_t>(states_));
-    for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
-    return py::make_tuple(std::move(y), std::move(state));
+    return py::make_tuple(std::move(y), as_state(states, states_));
   }
 
   // States with zeros in the place of those of sequences that begin; of all of them, none.
@@ -375,10 +371,6 @@ class FastStep {
   mutable std::atomic<Workspace*> spare_{nullptr};
 };
 
-py::object make_step(const std::shared_ptr<Frozen>& frozen) {
-  return make_fast(std::make_unique<FastStep>(frozen));
-}
-
 }  // namespace
 
 void register_frozen(py::module_& m) {
@@ -398,7 +390,7 @@ void register_frozen(py::module_& m) {
             return std::shared_ptr<Network>(frozen, &frozen->network);
           },
           "The network that was frozen.")
-      .def("make_step", &make_step,
+      .def("make_step", &make_fast<FastStep, std::shared_ptr<Frozen>>,
            "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "
            "are not.");
   m.def("load_frozen", &load, py::arg("path"),

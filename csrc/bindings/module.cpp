@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "bindings/arguments.h"
 #include "bindings/gil.h"
@@ -12,27 +13,35 @@
 #include "core/cuda_library.h"
 #include "core/error.h"
 #include "core/memory.h"
-#include "core/system.h"
+#include "cpu/isa/detect.h"
+#include "cpu/threads/pool.h"
 #include "fusedrnn/fusedrnn.h"
 
 namespace fusedrnn::bindings {
 namespace {
 
+std::vector<std::string> isa_names(const std::vector<cpu::Isa>& isas) {
+  std::vector<std::string> names;
+  for (const cpu::Isa isa : isas) names.emplace_back(cpu::isa_name(isa));
+  return names;
+}
+
 py::dict info() {
-  const SystemInfo system = system_info();
-  return py::dict(py::arg("version") = system.version, py::arg("isa") = system.isa,
-                  py::arg("isas_available") = system.isas_available,
-                  py::arg("isas_compiled") = system.isas_compiled,
-                  py::arg("threads") = system.threads,
-                  py::arg("cpus_available") = system.cpus_available,
-                  py::arg("cuda_devices") = system.cuda_devices, py::arg("cuda") = system.cuda,
-                  py::arg("cuda_plain_products") = system.cuda_plain_products);
+  std::string cuda;
+  const std::vector<std::string> devices = cuda_devices(cuda);
+  return py::dict(
+      py::arg("version") = fusedrnn_version(), py::arg("isa") = cpu::isa_name(cpu::selected_isa()),
+      py::arg("isas_available") = isa_names(cpu::available_isas()),
+      py::arg("isas_compiled") = isa_names(cpu::compiled_isas()),
+      py::arg("threads") = cpu::get_num_threads(),
+      py::arg("cpus_available") = cpu::available_cpus(), py::arg("cuda_devices") = devices,
+      py::arg("cuda") = cuda, py::arg("cuda_plain_products") = cuda_plain_products());
 }
 
 void set_threads(py::handle object) {
   const int64_t n = int_argument("n", object);
   if (n != static_cast<int32_t>(n)) refuse_value("n", "a number of threads", n);
-  set_num_threads(static_cast<int>(n));
+  cpu::set_num_threads(static_cast<int>(n));
 }
 
 void set_library(py::handle path) { set_cuda_library(str_argument("path", path)); }
@@ -55,7 +64,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = fusedrnn_version();
   try {
     // FUSEDRNN_ISA must be honoured or refused, and refused before anything has been computed.
-    fusedrnn::require_usable_isa();
+    fusedrnn::cpu::selected_isa();
   } catch (const std::exception& error) {
     throw py::import_error(error.what());
   }
@@ -75,7 +84,7 @@ PYBIND11_MODULE(_core, m) {
         "Parameters\n----------\nn : int\n    From 1 to 1024. Smaller calls use fewer; results are "
         "the same bits for any number.\n\n"
         "Raises\n------\nValueError, TypeError\n    For another number, or what is none.");
-  m.def("get_num_threads", &fusedrnn::get_num_threads,
+  m.def("get_num_threads", &fusedrnn::cpu::get_num_threads,
         "Return the largest number of threads that a call may use, the calling one included.\n\n"
         "At first that of FUSEDRNN_NUM_THREADS or OMP_NUM_THREADS, else of the CPUs that the "
         "process may use.");

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/errors.h"
 #include "bindings/pass.h"
 #include "bindings/register.h"
 #include "core/error.h"
@@ -22,13 +22,10 @@ namespace fusedrnn::bindings {
 namespace {
 
 const CellTable& cell_argument(py::handle object) {
-  const std::string name = str_argument("cell", object);
-  const CellTable* cell = find_cell(name);
-  if (cell == nullptr) refuse_value("cell", "one of " + cell_names(), "'" + name + "'");
-  return *cell;
+  return known_cell(str_argument("cell", object).c_str());
 }
 
-// Of a run that refers to them: none are null.
+// Of none there is no address.
 void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
   if (constants.empty()) return;
   run.constants = constants.data();
@@ -37,32 +34,21 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
 // projection_size, heads, constants, noise), of which the constants are kept in `constants`. Noise:
-// nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout,
-// recurrent_dropout).
-fusedrnn_run run_argument(const py::object& object, std::vector<double>& constants) {
+// nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout, recurrent_dropout).
+fusedrnn_run run_argument(py::handle object, std::vector<double>& constants) {
   const Objects fields("runs", object, 12);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
-  run.reverse = bool_argument("runs", fields[1]) ? 1 : 0;
-  run.reads = static_cast<int32_t>(number(2));
-  run.writes = static_cast<int32_t>(number(3));
-  run.read_offset = number(4);
-  run.write_offset = number(5);
-  run.input_size = number(6);
-  run.hidden_size = number(7);
-  run.projection_size = number(8);
-  run.heads = number(9);
+  size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])},
+                                static_cast<int32_t>(number(2)), static_cast<int32_t>(number(3)),
+                                number(4), number(5), number(6), number(7), number(8), number(9));
   constants = constants_argument("runs", fields[10]);
   set_constants(constants, run);
   const std::vector<double> noise = constants_argument("runs", fields[11]);
   if (noise.empty()) return run;
   if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
-  run.weight_dropout = noise[0];
-  run.zoneout_h = noise[1];
-  run.zoneout_c = noise[2];
-  run.candidate_dropout = noise[3];
-  run.recurrent_dropout = noise[4];
+  noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
   return run;
 }
 
@@ -77,14 +63,14 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
   } else {
     compute = compute_argument(compute_dtype, dtype, on_cuda);
   }
-  std::vector<fusedrnn_run> described;
+  std::vector<fusedrnn_run> given;
   std::vector<std::vector<double>> constants(runs.size());
   for (const py::handle run : runs) {
-    std::vector<double>& own = constants[described.size()];
-    described.push_back(run_argument(py::reinterpret_borrow<py::object>(run), own));
+    std::vector<double>& own = constants[given.size()];
+    given.push_back(run_argument(run, own));
   }
-  return std::make_shared<Network>(make_network(
-      described.data(), static_cast<int>(described.size()), dtype, compute, memory_argument(lean)));
+  return std::make_shared<Network>(make_network(given.data(), static_cast<int>(given.size()), dtype,
+                                                compute, memory_argument(lean)));
 }
 
 py::list describe_parameters(const Network& network) {
@@ -103,30 +89,13 @@ py::list describe_parameters(const Network& network) {
 py::list describe_runs(const Network& network) {
   py::list result;
   for (const Run& run : network.runs) {
-    const Problem& p = run.problem;
-    const Noise& noise = p.noise;
-    const double second = run.num_states() > 1 ? noise.zoneout[1] : 0;
-    result.append(py::make_tuple(
-        run.cell->name, p.reverse, run.reads, run.writes, run.read_offset, run.write_offset, p.I,
-        p.H, run.cell->projects ? p.P : 0, p.heads,
-        py::tuple(py::cast(std::vector<double>(p.constants, p.constants + p.num_constants))),
-        py::make_tuple(run.weight_dropout, noise.zoneout[0], second, noise.candidate,
-                       noise.state)));
+    const fusedrnn_run r = described(run);
+    const std::vector<double> constants(r.constants, r.constants + r.num_constants);
+    result.append(py::make_tuple(r.cell, r.reverse != 0, r.reads, r.writes, r.read_offset,
+                                 r.write_offset, r.input_size, r.hidden_size, r.projection_size,
+                                 r.heads, py::tuple(py::cast(constants)), noise_fields(r)));
   }
   return result;
-}
-
-const char* compute_name(const Network& network) {
-  switch (network.compute) {
-    case Compute::bfloat16:
-      return "bfloat16";
-    case Compute::int8:
-      return "int8";
-    case Compute::tfloat32:
-      return kTfloat32;
-    default:
-      return nullptr;
-  }
 }
 
 size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
@@ -153,28 +122,24 @@ py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
                       nullptr, reserve);
 }
 
-// Whether the problem's constants are exactly those that are given.
-bool has_constants(const Problem& p, const fusedrnn_run& run) {
-  return p.num_constants == run.num_constants &&
-         std::equal(p.constants, p.constants + p.num_constants, run.constants);
-}
-
 // The network of the last call, for the next: with the GIL held.
 constinit NetworkPointer last_network;
 
+bool is_of(const Network& network, const fusedrnn_run& run) {
+  const fusedrnn_run own = described(network.runs.front());
+  return run.cell == own.cell && size_fields(run) == size_fields(own) &&
+         std::equal(own.constants, own.constants + own.num_constants, run.constants,
+                    run.constants + run.num_constants);
+}
+
 NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute, bool lean) {
-  if (last_network) {
-    const Run& last = last_network->runs.front();
-    const Problem& p = last.problem;
-    if (run.cell == last.cell->name && (run.reverse != 0) == p.reverse && run.input_size == p.I &&
-        run.hidden_size == p.H && (run.projection_size == 0 || run.projection_size == p.P) &&
-        dtype == p.dtype && static_cast<Compute>(compute) == p.compute && lean == p.lean &&
-        run.heads == p.heads && has_constants(p, run)) {
-      return last_network;
-    }
+  const bool fits = last_network && dtype == last_network->dtype &&
+                    static_cast<Compute>(compute) == last_network->compute &&
+                    lean == last_network->lean && is_of(*last_network, run);
+  if (!fits) {
+    last_network = std::make_shared<const Network>(
+        make_network(&run, 1, dtype, compute, memory_argument(lean)));
   }
-  last_network =
-      std::make_shared<const Network>(make_network(&run, 1, dtype, compute, memory_argument(lean)));
   return last_network;
 }
 
@@ -191,15 +156,15 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   const bool dual = means_dual(compute_dtype);
   const int64_t heads = int_argument("heads", heads_object);
   if (heads < 1) refuse_value("heads", "at least 1", heads);
-  fusedrnn_run described =
+  fusedrnn_run given =
       infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
-  described.reverse = reversed ? 1 : 0;
+  given.reverse = reversed ? 1 : 0;
   const std::vector<double> numbers = constants_argument("constants", constants);
-  set_constants(numbers, described);
-  const Dtype dtype = floating_dtype("x", *inputs->x.tensor());
+  set_constants(numbers, given);
+  const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
   const int32_t compute =
       compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
-  return forward_pass(network_of(described, dtype, compute, lean), std::move(inputs), false, states,
+  return forward_pass(network_of(given, dtype, compute, lean), std::move(inputs), false, states,
                       saved, y, states_n, sequences);
 }
 
@@ -213,8 +178,7 @@ void register_network(py::module_& m) {
            py::arg("lean") = false,
            "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
            "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
-           "are the "
-           "usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
+           "are the usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
            "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
            "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
@@ -222,23 +186,21 @@ void register_network(py::module_& m) {
       .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
-      .def_property_readonly("compute_dtype", &compute_name, "None: that of the arrays.")
+      .def_property_readonly(
+          "compute_dtype", [](const Network& network) { return compute_name(network.compute); },
+          "None: that of the arrays.")
       .def_property_readonly(
           "states",
           [](const Network& network) {
-            py::list names;
-            for (const cells::State& state : network.runs.front().cell->states)
-              names.append(state.name);
-            return py::tuple(names);
+            return tuple_of(network.runs.front().cell->states,
+                            [](const cells::State& state) { return state.name; });
           },
           "Their names, of the first run.")
       .def_property_readonly(
           "state_sizes",
           [](const Network& network) {
-            py::list sizes;
-            const int count = states_of_runs(network);
-            for (int s = 0; s < count; ++s) sizes.append(network.runs.front().state_size(s));
-            return py::tuple(sizes);
+            return tuple_of(std::views::iota(0, states_of_runs(network)),
+                            [&](int s) { return network.runs.front().state_size(s); });
           },
           "n of each state [B, n] of the cell.")
       .def_property_readonly("input_size", &Network::input_size)
@@ -268,9 +230,7 @@ void register_network(py::module_& m) {
   m.def(
       "gate_names",
       [](py::handle cell) {
-        py::list names;
-        for (const char* name : cell_argument(cell).gates) names.append(name);
-        return py::tuple(names);
+        return tuple_of(cell_argument(cell).gates, [](const char* name) { return name; });
       },
       py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }

@@ -3,9 +3,9 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <bit>
-#include <complex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/error.h"
 #include "core/tensor.h"
@@ -15,7 +15,13 @@ namespace {
 
 // Of the types that packages register with NumPy, as ml_dtypes does its own.
 constexpr int kFirstRegistered = 256;
-constexpr int kBool = 0, kUByte = 2, kFloat = 11, kDouble = 12, kHalf = 23;  // NPY_BOOL, ...
+
+// NPY_FLOAT, NPY_DOUBLE, NPY_HALF, NPY_BOOL, NPY_UBYTE.
+constexpr std::pair<int, DLDataType> kPlain[] = {{11, {kDLFloat, 32, 1}},
+                                                 {12, {kDLFloat, 64, 1}},
+                                                 {23, {kDLFloat, 16, 1}},
+                                                 {0, {kDLBool, 8, 1}},
+                                                 {2, {kDLUInt, 8, 1}}};
 
 // The number of the type of that name, once it has been seen: a type stays registered.
 constinit int registered_bfloat16 = -1;
@@ -48,26 +54,13 @@ bool plain_dtype(PyObject* descr, DLDataType& dtype) {
   const auto* proxy = py::detail::array_descriptor_proxy(descr);
   const auto bfloat16 = [&] { return is_bfloat16(py::reinterpret_borrow<py::dtype>(descr)); };
   if (proxy->byteorder != '=' && proxy->byteorder != '|' && proxy->kind != 'V') return false;
-  switch (proxy->type_num) {
-    case kBool:
-      dtype = {kDLBool, 8, 1};
-      return true;
-    case kUByte:
-      dtype = {kDLUInt, 8, 1};
-      return true;
-    case kFloat:
-      dtype = {kDLFloat, 32, 1};
-      return true;
-    case kDouble:
-      dtype = {kDLFloat, 64, 1};
-      return true;
-    case kHalf:
-      dtype = {kDLFloat, 16, 1};
-      return true;
-    default:
-      dtype = {kDLBfloat, 16, 1};
-      return proxy->kind == 'V' && bfloat16();
+  for (const auto& [number, type] : kPlain) {
+    if (number != proxy->type_num) continue;
+    dtype = type;
+    return true;
   }
+  dtype = {kDLBfloat, 16, 1};
+  return proxy->kind == 'V' && bfloat16();
 }
 
 DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind kind) {
@@ -77,8 +70,8 @@ DLDataType dlpack_dtype(const Name& name, const py::dtype& dtype, ElementKind ki
   if (dtype.num() >= kFirstRegistered && code != kDLBfloat) code = -1;
   if (code < 0) throw_wrong_dtype(name, kind, py::cast<std::string>(py::str(dtype)));
   if (dtype.byteorder() == kForeignOrder) {
-    throw_type_error(expected(name, "an array in the machine's byte order",
-                              "dtype " + py::cast<std::string>(py::str(dtype))));
+    refuse_type(name, "an array in the machine's byte order",
+                "dtype " + py::cast<std::string>(py::str(dtype)));
   }
   return {static_cast<uint8_t>(code), static_cast<uint8_t>(dtype.itemsize() * 8), 1};
 }
@@ -93,24 +86,13 @@ py::dtype numpy_dtype(const Name& name, DLDataType dtype) {
       if (!error.matches(PyExc_TypeError)) throw;  // "float8" is no type of NumPy's
     }
   }
-  throw_type_error(expected(name, "a dtype that NumPy has", dtype_name(dtype)));
+  refuse_type(name, "a dtype that NumPy has", dtype_name(dtype));
 }
 
 py::dtype numpy_dtype(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::float32:
-      return py::dtype::of<float>();
-    case Dtype::float64:
-      return py::dtype::of<double>();
-    case Dtype::float16:
-      return py::dtype(kHalf);
-    case Dtype::dual32:
-      return py::dtype::of<std::complex<float>>();
-    case Dtype::dual64:
-      return py::dtype::of<std::complex<double>>();
-    case Dtype::bfloat16:
-      break;
-  }
+  // NPY_FLOAT, ..., in the order of Dtype.
+  constexpr int kNumbers[] = {11, 12, 0, 23, 14, 15};
+  if (dtype != Dtype::bfloat16) return py::dtype(kNumbers[static_cast<int>(dtype)]);
   PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::dtype> storage;
   return storage
       .call_once_and_store_result([] {

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,12 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 namespace {
 
+using optimizers::Adam;
 using optimizers::Numbers;
+using optimizers::RmsProp;
+using optimizers::Sgd;
 
 // From about ten microseconds on.
 constexpr int64_t kGilNumbers = 16384;
@@ -49,12 +51,10 @@ class Step {
 
   template <class Rule>
   void run(const Rule& rule) const {
-    if (total_ < kGilNumbers) {
-      run_held(rule);
-    } else {
-      const ReleasedGil no_gil;
-      run_held(rule);
-    }
+    std::optional<ReleasedGil> no_gil;
+    if (total_ >= kGilNumbers) no_gil.emplace();
+    if (!floats_.empty()) step(rule, floats_);
+    if (!doubles_.empty()) step(rule, doubles_);
   }
 
  private:
@@ -62,12 +62,6 @@ class Step {
     uintptr_t begin, end;
     size_t parameter;
   };
-
-  template <class Rule>
-  void run_held(const Rule& rule) const {
-    if (!floats_.empty()) step(rule, floats_);
-    if (!doubles_.empty()) step(rule, doubles_);
-  }
 
   template <class T>
   Numbers<T> numbers(size_t i) {
@@ -88,14 +82,12 @@ class Step {
 
   template <class T>
   T* data(size_t i, py::handle object, int64_t size, bool written) {
-    constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
     const auto name = py::cast<std::string>(names_[i]);
     if (!py::isinstance<py::array_t<T>>(object)) {
       refuse_type(name.c_str(), "arrays of one dtype", type_name(object));
     }
     const auto array = py::reinterpret_borrow<py::array>(object);
-    if ((array.flags() & kNeeded) != kNeeded || array.size() != size ||
-        (written && !array.writeable())) {
+    if (!is_dense(array) || array.size() != size || (written && !array.writeable())) {
       throw_value_error(name + ": expected dense arrays of one size");
     }
     void* memory = const_cast<void*>(array.data());
@@ -140,23 +132,10 @@ class Step {
   int64_t total_ = 0;
 };
 
-void sgd_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
-              double lr, double momentum, double weight_decay, bool nesterov) {
-  const optimizers::Sgd rule{lr, momentum, weight_decay, nesterov};
-  Step(names, parameters, gradients, states, rule.states()).run(rule);
-}
-
-void adam_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
-               double lr, double beta1, double beta2, double eps, double weight_decay,
-               bool decoupled, int64_t number) {
-  const optimizers::Adam rule{lr, beta1, beta2, eps, weight_decay, decoupled, number};
-  Step(names, parameters, gradients, states, rule.states()).run(rule);
-}
-
-void rms_prop_step(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
-                   double lr, double alpha, double eps, double weight_decay, double momentum,
-                   bool centered) {
-  const optimizers::RmsProp rule{lr, alpha, eps, weight_decay, momentum, centered};
+template <class Rule, class... Settings>
+void step_by(py::handle names, py::handle parameters, py::handle gradients, py::handle states,
+             Settings... settings) {
+  const Rule rule{settings...};
   Step(names, parameters, gradients, states, rule.states()).run(rule);
 }
 
@@ -164,14 +143,13 @@ template <class T>
 double sum_of_squares_of(const py::array& array) {
   const auto size = static_cast<int64_t>(array.size());
   const T* const numbers = static_cast<const T*>(array.data());
-  if (size < kGilNumbers) return optimizers::sum_of_squares(numbers, size);
-  const ReleasedGil no_gil;
+  std::optional<ReleasedGil> no_gil;
+  if (size >= kGilNumbers) no_gil.emplace();
   return optimizers::sum_of_squares(numbers, size);
 }
 
 double sum_of_squares(const py::array& array) {
-  constexpr int kNeeded = int{py::detail::npy_api::NPY_ARRAY_ALIGNED_} | int{py::array::c_style};
-  if ((array.flags() & kNeeded) != kNeeded) throw_value_error("array: expected a dense one");
+  if (!is_dense(array)) throw_value_error("array: expected a dense one");
   if (py::isinstance<py::array_t<double>>(array)) return sum_of_squares_of<double>(array);
   if (py::isinstance<py::array_t<float>>(array)) return sum_of_squares_of<float>(array);
   refuse_type("array", "float32 or float64", type_name(array));
@@ -181,16 +159,19 @@ double sum_of_squares(const py::array& array) {
 
 void register_optimizers(py::module_& m) {
   m.def("sum_of_squares", &sum_of_squares, py::arg("array"), "In double, of a dense array.");
-  m.def("sgd_step", &sgd_step, py::arg("names"), py::arg("parameters"), py::arg("gradients"),
-        py::arg("states"), py::arg("lr"), py::arg("momentum"), py::arg("weight_decay"),
-        py::arg("nesterov"), "Moves dense NumPy arrays of parameters by one step of SGD.");
-  m.def("adam_step", &adam_step, py::arg("names"), py::arg("parameters"), py::arg("gradients"),
-        py::arg("states"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
-        py::arg("weight_decay"), py::arg("decoupled"), py::arg("number"),
+  m.def("sgd_step", &step_by<Sgd, double, double, double, bool>, py::arg("names"),
+        py::arg("parameters"), py::arg("gradients"), py::arg("states"), py::arg("lr"),
+        py::arg("momentum"), py::arg("weight_decay"), py::arg("nesterov"),
+        "Moves dense NumPy arrays of parameters by one step of SGD.");
+  m.def("adam_step", &step_by<Adam, double, double, double, double, double, bool, int64_t>,
+        py::arg("names"), py::arg("parameters"), py::arg("gradients"), py::arg("states"),
+        py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
+        py::arg("decoupled"), py::arg("number"),
         "The same of Adam, or where weight decay is decoupled of AdamW.");
-  m.def("rms_prop_step", &rms_prop_step, py::arg("names"), py::arg("parameters"),
-        py::arg("gradients"), py::arg("states"), py::arg("lr"), py::arg("alpha"), py::arg("eps"),
-        py::arg("weight_decay"), py::arg("momentum"), py::arg("centered"), "The same of RMSprop.");
+  m.def("rms_prop_step", &step_by<RmsProp, double, double, double, double, double, bool>,
+        py::arg("names"), py::arg("parameters"), py::arg("gradients"), py::arg("states"),
+        py::arg("lr"), py::arg("alpha"), py::arg("eps"), py::arg("weight_decay"),
+        py::arg("momentum"), py::arg("centered"), "The same of RMSprop.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -120,23 +120,17 @@ void PassInputs::make_readable() {
 
 void PassInputs::release_masks() {
   static constexpr DLTensor kGiven{nullptr, {kDLCUDA, 0}, 0, {}, nullptr, nullptr, 0};
-  const bool keeps = lengths != nullptr && place.on_cuda() && is_host(lengths->device);
-  if (keeps) {
-    kept_count_ = lengths->shape[0];
-    for (int64_t b = 0; b < kept_count_; ++b) kept_lengths_.push_back(read_integer(*lengths, b));
-    kept_tensor_ = {.data = kept_lengths_.data(),
-                    .device = {kDLCPU, 0},
-                    .ndim = 1,
-                    .dtype = {kDLInt, 64, 1},
-                    .shape = &kept_count_,
-                    .strides = nullptr,
-                    .byte_offset = 0};
+  std::optional<py::array> kept;
+  if (lengths != nullptr && place.on_cuda() && is_host(lengths->device)) {
+    kept = empty_array(py::dtype::of<int64_t>(), {lengths->shape[0]});
+    auto* const values = static_cast<int64_t*>(kept->mutable_data());
+    for (int64_t b = 0; b < kept->size(); ++b) values[b] = read_integer(*lengths, b);
   }
   for (const DLTensor** given : {&lengths, &mask, &resets}) {
     if (*given != nullptr) *given = &kGiven;
   }
-  if (keeps) lengths = &kept_tensor_;
   for (auto& array : masks) array.reset();
+  if (kept) lengths = masks[0].emplace("lengths", *kept, ElementKind::integer, &place).tensor();
 }
 
 int states_of_runs(const Network& network) {
@@ -160,6 +154,11 @@ struct Tape {
   std::unique_ptr<PassInputs> inputs;
   std::vector<bool> resets;  // of which states there is a reset state
   std::unique_ptr<Reserve> reserve;
+
+  Form form() const {
+    const int64_t* const shape = inputs->x.tensor()->shape;
+    return {*network, stacked, inputs->unbatched, shape[0], shape[1]};
+  }
 };
 
 // What the arguments of all passes have.
@@ -233,11 +232,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   const bool unbatched = inputs->unbatched;
   check_inputs_of(*network, *inputs);
   Form form{*network, stacked, unbatched};
-  States<InputArray> state_0(form, States<InputArray>::sequences, {"", "0", "state", ""}, states,
-                             &place);
+  States<InputArray> state_0(form, Each::sequence, {"", "0", "state", ""}, states, &place);
   std::optional<States<InputArray>> resets;
   if (!inputs->reset_states.is_none()) {
-    resets.emplace(form, States<InputArray>::all, StateNames{"reset_", "", "reset_state", ""},
+    resets.emplace(form, Each::run, StateNames{"reset_", "", "reset_state", ""},
                    inputs->reset_states, &place);
   }
   auto args = args_of<fusedrnn_forward_args>(frozen == nullptr ? network.get() : nullptr, *inputs);
@@ -256,9 +254,9 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   const Name y_name = stacked ? "out[0]" : "y";
   OutputArray y(y_name, y_object, network->dtype, form.sequence(network->output_size()), &place);
   if (unbatched) add_batch(y, y_name, form.sequence(network->output_size()), 1);
-  const States<OutputArray> state_n(form, States<OutputArray>::sequences, {"", "_n", "out[1]", ""},
-                                    states_n_object, &place);
-  const StateSequences<OutputArray> state_y(form, {"", "", "out[2]", ""}, sequences, &place);
+  const States<OutputArray> state_n(form, Each::sequence, {"", "_n", "out[1]", ""}, states_n_object,
+                                    &place);
+  const States<OutputArray> state_y(form, Each::step, {"", "", "out[2]", ""}, sequences, &place);
   args.y = y.tensor();
   args.state_sequences = state_y.tensors();
   args.states_n = state_n.tensors();
@@ -299,13 +297,12 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
-  const int64_t* const shape = tape.inputs->x.tensor()->shape;
-  const Form form{network, tape.stacked, tape.inputs->unbatched, shape[0], shape[1]};
+  const Form form = tape.form();
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
   if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
-  States<InputArray> dstates_n(form, States<InputArray>::sequences, {"d", "_n", "state", "d"},
-                               dstates_n_object, &place);
-  StateSequences<InputArray> dstate_y(form, {"d", "", "cells", "d"}, dsequences, &place);
+  States<InputArray> dstates_n(form, Each::sequence, {"d", "_n", "state", "d"}, dstates_n_object,
+                               &place);
+  States<InputArray> dstate_y(form, Each::step, {"d", "", "cells", "d"}, dsequences, &place);
   auto args = args_of<fusedrnn_backward_args>(&network, *tape.inputs);
   args.dy = dy.tensor();
   args.dstates_n = dstates_n.tensors();
@@ -331,11 +328,10 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
     const Name name{"d", run.parameter(i).name, "", network.named(run)};
     dparameters.set(n, name, given[n], network.dtype, run.parameter_shape(i), &place);
   });
-  const States<OutputArray> dstates(form, States<OutputArray>::sequences, {"d", "0", "state", "d"},
-                                    dstates_object, &place);
-  const States<OutputArray> dresets(form, States<OutputArray>::all,
-                                    {"dreset_", "", "reset_state", "d"}, dresets_object, &place,
-                                    &tape.resets);
+  const States<OutputArray> dstates(form, Each::sequence, {"d", "0", "state", "d"}, dstates_object,
+                                    &place);
+  const States<OutputArray> dresets(form, Each::run, {"dreset_", "", "reset_state", "d"},
+                                    dresets_object, &place, &tape.resets);
   if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
@@ -366,8 +362,7 @@ py::object gates_of_run(const py::object& self, int32_t run) {
     refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
   }
   Place place = tape.inputs->place.now();
-  const int64_t* const shape = tape.inputs->x.tensor()->shape;
-  const Form form{network, tape.stacked, tape.inputs->unbatched, shape[0], shape[1]};
+  const Form form = tape.form();
   const Run& its_run = network.runs[static_cast<size_t>(run)];
   const Shape whole =
       form.sequence(static_cast<int64_t>(its_run.cell->gates.size()) * its_run.problem.H);
@@ -405,8 +400,8 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
 }
 
 const char* product_name(const Network& network) {
-  if (network.compute == Compute::bfloat16) return dtype_name(Dtype::bfloat16);
-  return network.compute == Compute::tfloat32 ? kTfloat32 : dtype_name(network.dtype);
+  const char* const name = compute_name(network.compute);
+  return name == nullptr ? dtype_name(network.dtype) : name;
 }
 
 }  // namespace
@@ -430,29 +425,26 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "gate_names",
           [](const Tape& tape) {
-            py::list names;
-            for (const char* name : tape.network->runs.front().cell->gates) names.append(name);
-            return py::tuple(names);
+            return tuple_of(tape.network->runs.front().cell->gates,
+                            [](const char* name) { return name; });
           },
           "Names of the gates of a run; none of a cell without gates.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
-          "it "
-          "was not given.")
+          "it was not given.")
       .def_property_readonly(
           "parameters",
           [](const Tape& tape) {
-            py::list names;
-            for (const Name& name : parameter_names(*tape.network)) names.append(name.base);
-            return py::tuple(names);
+            return tuple_of(parameter_names(*tape.network),
+                            [](const Name& name) { return name.base; });
           },
           "Names of the parameters, run by run.")
       .def_property_readonly(
           "shape",
           [](const Tape& tape) {
-            const int64_t* shape = tape.inputs->x.tensor()->shape;
-            return py::make_tuple(shape[0], shape[1]);
+            const Form form = tape.form();
+            return py::make_tuple(form.T, form.B);
           },
           "(T, B).")
       .def_property_readonly(

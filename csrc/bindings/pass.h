@@ -21,8 +21,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 using NetworkPointer = std::shared_ptr<const Network>;
 
 // A tuple of `count` objects, which whoever called keeps; None stands for as many of None.
@@ -116,11 +114,6 @@ struct PassInputs {
   Dropout dropout;
   bool shows_padding = false;
   py::object reset_states;  // a tuple, or None
-
- private:
-  std::vector<int64_t> kept_lengths_;
-  int64_t kept_count_ = 0;
-  DLTensor kept_tensor_{};
 };
 
 // (y, states, states of every step, Tape or None). `sequences`: None, or a tuple with an array to

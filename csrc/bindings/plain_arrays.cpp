@@ -1,5 +1,6 @@
 #include "bindings/plain_arrays.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "bindings/array_arguments.h"
@@ -56,12 +57,8 @@ bool PlainArray::see_numpy(PyObject* object, bool keeps) {
 
 void PlainArray::set(void* data, DLDataType dtype, const Shape& shape) {
   tensor_ = {data, {kDLCPU, 0}, shape.rank(), dtype, shape_, strides_, 0};
-  int64_t stride = 1;
-  for (int i = shape.rank() - 1; i >= 0; --i) {
-    shape_[i] = shape.begin()[i];
-    strides_[i] = stride;
-    stride *= shape_[i];
-  }
+  std::copy(shape.begin(), shape.end(), shape_);
+  set_dense_strides(shape_, shape.rank(), strides_);
 }
 
 bool PlainArray::is_dense() const {
@@ -116,6 +113,13 @@ py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data) {
   return array;
 }
 
+py::object as_state(py::object* arrays, int count) {
+  if (count == 1) return std::move(arrays[0]);
+  py::tuple state(static_cast<size_t>(count));
+  for (int s = 0; s < count; ++s) PyTuple_SET_ITEM(state.ptr(), s, arrays[s].release().ptr());
+  return state;
+}
+
 ResultsLike::ResultsLike(PyObject* array) {
   if (py::detail::npy_api::get().PyArray_Type_ == Py_TYPE(array)) {
     PyObject* const descr = py::detail::array_proxy(array)->descr;
@@ -131,9 +135,8 @@ ResultsLike::ResultsLike(PyObject* array) {
 py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
                              bool swapped) const {
   if (table_ != nullptr) return new_array(*table_, dtype, shape, data, swapped);
-  int64_t bytes = dtype.bits / 8;
-  for (const int64_t n : shape) bytes *= n;
-  if (bytes <= kSmallBytes) return new_numpy_array(descr_.ptr(), shape, data);
+  if (shape.count() * dtype.bits / 8 <= kSmallBytes)
+    return new_numpy_array(descr_.ptr(), shape, data);
   py::object array = empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
   *data = py::detail::array_proxy(array.ptr())->data;
   return array;

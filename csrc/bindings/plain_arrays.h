@@ -15,8 +15,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 inline bool same_type(DLDataType a, DLDataType b) {
   return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
 }
@@ -70,6 +68,9 @@ bool wants_gradient(PyObject* array);
 // By NumPy's own allocator: small arrays come faster than we could wrap memory of ours. `data`:
 // where the elements are to be written.
 py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data);
+
+// A state as users have it: one array, or a tuple of several. Takes them.
+py::object as_state(py::object* arrays, int count);
 
 // Results of the kind of an array.
 class ResultsLike {

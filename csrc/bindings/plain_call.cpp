@@ -205,13 +205,7 @@ class PlainCall {
     }
     if (status != FUSEDRNN_OK) return py::none();
     if (save) return saved(std::move(y_object), states, std::move(reserve_object));
-    py::object state = std::move(states[0]);
-    if (states_ > 1) {
-      py::tuple all(static_cast<size_t>(states_));
-      PyTuple_SET_ITEM(all.ptr(), 0, state.release().ptr());
-      for (int s = 1; s < states_; ++s) PyTuple_SET_ITEM(all.ptr(), s, states[s].release().ptr());
-      state = std::move(all);
-    }
+    py::object state = as_state(states, states_);
     if (axes == Axes::cell) return state;
     return py::make_tuple(std::move(y_object), std::move(state));
   }
@@ -233,10 +227,6 @@ class PlainCall {
   int64_t work_;  // multiply-adds of a step of one sequence
   int states_;
 };
-
-py::object make_plain_call(const std::shared_ptr<Network>& network, py::tuple names) {
-  return make_fast(std::make_unique<PlainCall>(network, std::move(names)));
-}
 
 // Gradients of a call that saved its reserve; small ones, for which the way there costs more.
 class PlainBackward {
@@ -391,20 +381,18 @@ class PlainBackward {
   int states_;
 };
 
-py::object make_plain_backward(const std::shared_ptr<Network>& network) {
-  return make_fast(std::make_unique<PlainBackward>(network));
-}
-
 }  // namespace
 
 void register_plain_calls(py::module_& m) {
-  m.def("make_plain_call", &make_plain_call, py::arg("network"), py::arg("names"),
+  m.def("make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple>,
+        py::arg("network"), py::arg("names"),
         "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
         "plain arrays on the CPU and parameters found in a dict by these names, None where they "
         "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
         "layers, which alone takes resets [B]. save: False for (y, state), True for (y, *states, "
         "reserve), of a cell without y.");
-  m.def("make_plain_backward", &make_plain_backward, py::arg("network"),
+  m.def("make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
+        py::arg("network"),
         "A function of (saved, upstream, axes, wants_dx): gradients of such a call, of a batch, "
         "that saved its reserve, where it is small and the arrays are plain; else None. saved: (x, "
         "*parameters, *states, lengths, reserve), each None where it was not there; upstream: "

@@ -15,8 +15,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 class Reserve {
  public:
   // New memory for a call of these sizes. `memory`: its allocator on a CUDA device, or null.
@@ -25,7 +23,10 @@ class Reserve {
       : memory_(std::move(memory)) {
     if (!place.on_cuda()) {
       const auto bytes = static_cast<int64_t>(reserve_bytes(network, {kDLCPU, 0}, T, B));
-      set(empty_array(py::dtype::of<uint8_t>(), {bytes}));
+      const py::array array = empty_array(py::dtype::of<uint8_t>(), {bytes});
+      data_ = const_cast<void*>(array.data());
+      bytes_ = static_cast<size_t>(bytes);
+      array_ = array;
       return;
     }
     bytes_ = reserve_bytes(network, {kDLCUDA, place.device()}, T, B);
@@ -72,12 +73,6 @@ class Reserve {
   void leave(const Place& place) const { order(&CudaPlugin::leave, place); }
 
  private:
-  void set(const py::array& array) {
-    bytes_ = static_cast<size_t>(array.nbytes());
-    data_ = const_cast<void*>(array.data());
-    array_ = array;
-  }
-
   CudaPlace cuda_place(const Place& place) const {
     return {place.device(), place.stream(), memory_ ? memory_->allocator() : nullptr};
   }

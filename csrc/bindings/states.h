@@ -45,50 +45,51 @@ struct Form {
   Shape sequence(int64_t width) const { return unbatched ? Shape{T, width} : Shape{T, B, width}; }
 };
 
-// The states of all runs, as Python has them and as core wants them: of every sequence, or for all
-// sequences together, as reset states are.
+// What there is a state of.
+enum class Each {
+  sequence,
+  run,   // for all sequences together, as reset states are
+  step,  // beyond h, and of the runs that write y alone
+};
+
+// The states of all runs, as Python has them and as core wants them.
 template <class Array>
 class States {
  public:
-  enum Of { sequences, all };
-
-  // New or given arrays to write to, or arrays to read. `wanted`: which of those that are written
-  // are made where none is given; null: all.
-  States(const Form& form, Of of, const StateNames& names, py::handle tuple, Place* place,
+  // New or given arrays to write to, or arrays to read; of each step none where `tuple` is None.
+  // `wanted`: which of those that are written are made where none is given; null: all.
+  States(const Form& form, Each each, const StateNames& names, py::handle tuple, Place* place,
          const std::vector<bool>* wanted = nullptr)
       : network_(form.network),
-        stacked_(form.stacked),
-        arrays_(static_cast<size_t>(states_of_runs(network_))),
+        each_(each),
+        first_(each == Each::step ? 1 : 0),
+        cuts_(form.stacked || each == Each::step),
+        arrays_(each == Each::step && tuple.is_none()
+                    ? 0
+                    : static_cast<size_t>(states_of_runs(network_) - first_)),
         parts_(network_) {
-    const Objects objects("states", tuple, arrays_.size());
-    const bool batched = of == sequences && !form.unbatched;
-    for (size_t s = 0; s < arrays_.size(); ++s) {
-      const int state = static_cast<int>(s);
-      const Name name = names.of(network_, stacked_, state, 0, static_cast<int>(arrays_.size()));
+    const Objects objects(each == Each::step ? "sequences" : "states", tuple, arrays_.size());
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+      const int s = first_ + static_cast<int>(i);
+      const Name name =
+          names.of(network_, form.stacked, s, first_, static_cast<int>(arrays_.size()));
       if constexpr (std::is_same_v<Array, InputArray>) {
-        arrays_.set(s, name, objects[s], ElementKind::floating, place);
+        arrays_.set(i, name, objects[i], ElementKind::floating, place);
       } else {
-        if (objects[s].is_none() && wanted != nullptr && !(*wanted)[s]) continue;
-        arrays_.set(s, name, objects[s], network_.dtype, shape_of(state, batched, form.B), place);
+        if (objects[i].is_none() && wanted != nullptr && !(*wanted)[i]) continue;
+        arrays_.set(i, name, objects[i], network_.dtype, shape_of(form, s, form.B), place);
       }
-      if (arrays_.tensors()[s] == nullptr) continue;
-      const Shape shape = shape_of(state, batched, kAnyExtent);
-      if (of == sequences && form.unbatched) {
-        add_batch(arrays_.array(s), name, shape, stacked_ ? 1 : 0);
-      } else if (stacked_) {
-        check_header(name, *arrays_.tensors()[s]);
-        check_runs(name, *arrays_.tensors()[s], shape);
-      }
+      if (has(i)) check(form, name, s, arrays_.array(i));
     }
     cut();
   }
 
   // Null where there is no array at all.
   typename Arrays<Array>::Tensor const* tensors() const {
-    return stacked_ ? parts_.list() : arrays_.tensors();
+    return cuts_ ? parts_.list() : arrays_.tensors();
   }
   py::tuple objects() const { return arrays_.objects(); }
-  bool has(size_t s) const { return arrays_.tensors()[s] != nullptr; }
+  bool has(size_t i) const { return arrays_.tensors()[i] != nullptr; }
 
   void make_readable() {
     arrays_.make_readable();
@@ -96,80 +97,40 @@ class States {
   }
 
  private:
-  int64_t num_runs() const { return static_cast<int64_t>(network_.runs.size()); }
-
-  Shape shape_of(int s, bool batched, int64_t B) const {
+  Shape shape_of(const Form& form, int s, int64_t B) const {
+    const int64_t n = network_.runs.front().state_size(s);
+    if (each_ == Each::step) return form.sequence(form.stacked ? n * count_writing_y(network_) : n);
     Shape shape{};
-    if (stacked_) shape.add(num_runs());
-    if (batched) shape.add(B);
-    shape.add(network_.runs.front().state_size(s));
+    if (form.stacked) shape.add(static_cast<int64_t>(network_.runs.size()));
+    if (each_ == Each::sequence && !form.unbatched) shape.add(B);
+    shape.add(n);
     return shape;
   }
 
-  // Of a run's part of it core checks the rest.
-  void check_runs(const Name& name, const DLTensor& t, const Shape& shape) const {
-    if (t.ndim == shape.rank() && t.shape[0] == num_runs()) return;
-    check_shape(name, t, shape);
+  // What must hold before it is cut; of the parts core checks the rest.
+  void check(const Form& form, const Name& name, int s, Array& array) const {
+    const Shape shape = shape_of(form, s, kAnyExtent);
+    if (form.unbatched && each_ != Each::run) return add_batch(array, name, shape, cuts_ ? 1 : 0);
+    if (!cuts_) return;
+    const DLTensor& t = *array.tensor();
+    check_header(name, t);
+    const bool cuts_well = t.ndim == shape.rank() && t.shape[0] == shape.begin()[0];
+    if (each_ == Each::step || !cuts_well) check_shape(name, t, shape);
   }
 
   void cut() {
-    for (size_t s = 0; stacked_ && s < arrays_.size(); ++s) {
-      if (has(s)) parts_.cut_runs(static_cast<int>(s), *arrays_.tensors()[s]);
+    for (size_t i = 0; cuts_ && i < arrays_.size(); ++i) {
+      if (!has(i)) continue;
+      const DLTensor& whole = *arrays_.tensors()[i];
+      const int s = first_ + static_cast<int>(i);
+      each_ == Each::step ? parts_.cut_columns(s, whole) : parts_.cut_runs(s, whole);
     }
   }
 
   const Network& network_;
-  const bool stacked_;
-  Arrays<Array> arrays_;
-  RunStates parts_;
-};
-
-// The states beyond h of every step, of a function's run or of the runs that write a stack's y.
-template <class Array>
-class StateSequences {
- public:
-  // `tuple`: None, or an array or None for each of them.
-  StateSequences(const Form& form, const StateNames& names, py::handle tuple, Place* place)
-      : arrays_(tuple.is_none() ? 0 : size_t(states_of_runs(form.network) - 1)),
-        parts_(form.network) {
-    if (tuple.is_none()) return;
-    const int count = static_cast<int>(arrays_.size());
-    const Objects objects("sequences", tuple, arrays_.size());
-    for (int s = 1; s <= count; ++s) {
-      const Name name = names.of(form.network, form.stacked, s, 1, count);
-      const auto i = static_cast<size_t>(s - 1);
-      const int64_t runs = form.stacked ? count_writing_y(form.network) : 1;
-      const int64_t width = form.network.runs.front().state_size(s) * runs;
-      const Shape shape = form.sequence(width);
-      if constexpr (std::is_same_v<Array, InputArray>) {
-        arrays_.set(i, name, objects[i], ElementKind::floating, place);
-      } else {
-        arrays_.set(i, name, objects[i], form.network.dtype, shape, place);
-      }
-      if (arrays_.tensors()[i] == nullptr) continue;
-      check_header(name, *arrays_.tensors()[i]);
-      check_shape(name, *arrays_.tensors()[i], shape);
-      if (form.unbatched) arrays_.array(i).insert_axis(1);
-    }
-    cut();
-  }
-
-  typename Arrays<Array>::Tensor const* tensors() const { return parts_.list(); }
-  py::tuple objects() const { return arrays_.objects(); }
-
-  void make_readable() {
-    arrays_.make_readable();
-    cut();
-  }
-
- private:
-  void cut() {
-    for (size_t i = 0; i < arrays_.size(); ++i) {
-      const DLTensor* const t = arrays_.tensors()[i];
-      if (t != nullptr) parts_.cut_columns(static_cast<int>(i) + 1, *t);
-    }
-  }
-
+  const Each each_;
+  const int first_;  // of the states
+  const bool cuts_;  // into the parts of runs
   Arrays<Array> arrays_;
   RunStates parts_;
 };

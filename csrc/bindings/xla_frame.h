@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "bindings/xla_ffi_abi.h"
 #include "core/error.h"
@@ -13,37 +14,15 @@
 namespace fusedrnn::xla {
 
 inline DLDataType dlpack_type(DataType type) {
-  switch (type) {
-    case kPred:
-      return {kDLBool, 8, 1};
-    case kS8:
-      return {kDLInt, 8, 1};
-    case kS16:
-      return {kDLInt, 16, 1};
-    case kS32:
-      return {kDLInt, 32, 1};
-    case kS64:
-      return {kDLInt, 64, 1};
-    case kU8:
-      return {kDLUInt, 8, 1};
-    case kU16:
-      return {kDLUInt, 16, 1};
-    case kU32:
-      return {kDLUInt, 32, 1};
-    case kU64:
-      return {kDLUInt, 64, 1};
-    case kF16:
-      return {kDLFloat, 16, 1};
-    case kF32:
-      return {kDLFloat, 32, 1};
-    case kF64:
-      return {kDLFloat, 64, 1};
-    case kBF16:
-      return {kDLBfloat, 16, 1};
-    case kC64:
-      return {kDLComplex, 64, 1};
-    case kC128:
-      return {kDLComplex, 128, 1};
+  constexpr std::pair<DataType, DLDataType> kTypes[] = {
+      {kPred, {kDLBool, 8, 1}},    {kS8, {kDLInt, 8, 1}},       {kS16, {kDLInt, 16, 1}},
+      {kS32, {kDLInt, 32, 1}},     {kS64, {kDLInt, 64, 1}},     {kU8, {kDLUInt, 8, 1}},
+      {kU16, {kDLUInt, 16, 1}},    {kU32, {kDLUInt, 32, 1}},    {kU64, {kDLUInt, 64, 1}},
+      {kF16, {kDLFloat, 16, 1}},   {kF32, {kDLFloat, 32, 1}},   {kF64, {kDLFloat, 64, 1}},
+      {kBF16, {kDLBfloat, 16, 1}}, {kC64, {kDLComplex, 64, 1}}, {kC128, {kDLComplex, 128, 1}},
+  };
+  for (const auto& [known, dlpack] : kTypes) {
+    if (known == type) return dlpack;
   }
   throw_type_error("expected arrays of numbers, got XLA's type " +
                    std::to_string(static_cast<int>(type)));

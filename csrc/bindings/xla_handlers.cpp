@@ -30,8 +30,6 @@
 
 namespace fusedrnn::bindings {
 
-namespace py = pybind11;
-
 namespace {
 
 constexpr size_t kRunFields = 9, kNoiseFields = 5;
@@ -45,11 +43,8 @@ Dtype dtype_of(const xla::Buffers& arguments) {
   if (arguments.size < 1 || arguments.types[0] != xla::kBuffer) {
     throw_value_error("x: expected an array, got none");
   }
-  const DLDataType type =
-      xla::dlpack_type(static_cast<const xla::Buffer*>(arguments.items[0])->dtype);
-  const DtypeInfo* known = find_dtype(type);
-  if (known == nullptr) throw_wrong_dtype("x", ElementKind::floating, dtype_name(type));
-  return known->dtype;
+  const auto* x = static_cast<const xla::Buffer*>(arguments.items[0]);
+  return floating_dtype("x", xla::dlpack_type(x->dtype));
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options) {
@@ -65,25 +60,13 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
   for (size_t i = 0; i < runs.size(); ++i) {
     const int64_t* n = numbers.data() + i * kRunFields;
     fusedrnn_run& run = runs[i];
-    run = {};
     run.cell = cell.c_str();
-    run.reverse = n[0] != 0 ? 1 : 0;
-    run.reads = narrow(n[1]);
-    run.writes = narrow(n[2]);
-    run.read_offset = n[3];
-    run.write_offset = n[4];
-    run.input_size = n[5];
-    run.hidden_size = n[6];
-    run.projection_size = n[7];
-    run.heads = n[8];
+    size_fields(run) = std::tuple(int32_t{n[0] != 0}, narrow(n[1]), narrow(n[2]), n[3], n[4], n[5],
+                                  n[6], n[7], n[8]);
     if (!constants.empty()) run.constants = constants.data();
     run.num_constants = narrow(static_cast<int64_t>(constants.size()));
     if (noise.empty()) continue;
-    run.weight_dropout = noise[0];
-    run.zoneout_h = noise[1];
-    run.zoneout_c = noise[2];
-    run.candidate_dropout = noise[3];
-    run.recurrent_dropout = noise[4];
+    noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
   }
   return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())),
                       dtype_of(frame.arguments), narrow(options[0]), narrow(options[1]));
@@ -104,12 +87,12 @@ class Parameters {
   std::vector<DLTensor*> list_;
 };
 
-// Arrays [runs,...], one for each state of the cell.
+// One for each state of the cell: arrays [runs,...].
 RunStates states_of(const Network& network, xla::Places& places) {
   RunStates parts(network);
   const auto runs = static_cast<int64_t>(network.runs.size());
+  DLTensor whole;
   for (int s = 0; s < network.runs.front().num_states(); ++s) {
-    DLTensor whole{};
     if (places.next(whole) == nullptr) continue;
     if (whole.ndim < 1 || whole.shape[0] != runs) {
       refuse_value("states", "arrays of " + std::to_string(runs) + " runs", shape_text(whole));
@@ -119,11 +102,11 @@ RunStates states_of(const Network& network, xla::Places& places) {
   return parts;
 }
 
-// Arrays [T,B,...] of the states beyond h, of the runs that write y.
+// Beyond h of every step, of the runs that write y: arrays [T,B,...].
 RunStates sequences_of(const Network& network, xla::Places& places) {
   RunStates parts(network);
+  DLTensor whole;
   for (int s = 1; s < network.runs.front().num_states(); ++s) {
-    DLTensor whole{};
     if (places.next(whole) == nullptr) continue;
     const int64_t width = network.runs.front().state_size(s) * count_writing_y(network);
     if (whole.ndim != 3 || whole.shape[2] != width) {

@@ -9,9 +9,9 @@
 #include "core/network.h"
 #include "core/reserve.h"
 #include "core/run_network.h"
-#include "core/system.h"
 #include "core/tensor.h"
 #include "core/validate.h"
+#include "cpu/threads/pool.h"
 #include "fusedrnn/fusedrnn.h"
 
 using namespace fusedrnn;  // this file is its outer side
@@ -72,11 +72,9 @@ fusedrnn_status fusedrnn_network_create(const fusedrnn_network_args* args,
     not_null("args", args);
     not_null("network", network);
     check_size("fusedrnn_network_args", *args);
-    const DLDataType type = args->dtype;
-    const DtypeInfo* dtype = find_dtype(type);
-    if (dtype == nullptr) throw_wrong_dtype("dtype", ElementKind::floating, dtype_name(type));
-    *network = new Network(
-        make_network(args->runs, args->num_runs, dtype->dtype, args->compute, args->memory));
+    const Dtype dtype = floating_dtype("dtype", args->dtype);
+    *network =
+        new Network(make_network(args->runs, args->num_runs, dtype, args->compute, args->memory));
   });
 }
 
@@ -128,8 +126,8 @@ fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network, DLDevice
     not_null("bytes", bytes);
     const fusedrnn_network& n = not_null("network", network);
     if (steps < 0 || batch < 0 || !steps_fit(n, steps, batch)) {
-      throw_value_error(expected("steps, batch", "at least 0, and fewer than memory can name",
-                                 std::to_string(steps) + ", " + std::to_string(batch)));
+      refuse_value("steps, batch", "at least 0, and fewer than memory can name",
+                   std::to_string(steps) + ", " + std::to_string(batch));
     }
     check_usable_device("device", device);
     check_compute(n, device, false);
@@ -188,7 +186,7 @@ fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* 
   return guarded([&] {
     not_null("frozen", frozen);
     not_null("path", path);
-    model_file::save(*frozen, model_file::Notes{}, path);
+    model_file::save(*frozen, false, path);
   });
 }
 
@@ -196,8 +194,8 @@ fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen)
   return guarded([&] {
     not_null("path", path);
     not_null("frozen", frozen);
-    model_file::Notes notes;
-    *frozen = model_file::load(path, notes).release();
+    bool batch_first = false;
+    *frozen = model_file::load(path, batch_first).release();
   });
 }
 
@@ -205,8 +203,8 @@ fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size, fusedrnn_fr
   return guarded([&] {
     check_address("bytes", bytes);
     not_null("frozen", frozen);
-    model_file::Notes notes;
-    *frozen = model_file::read("bytes", bytes, size, notes).release();
+    bool batch_first = false;
+    *frozen = model_file::read("bytes", bytes, size, batch_first).release();
   });
 }
 
@@ -242,12 +240,12 @@ const char* fusedrnn_version(void) { return FUSEDRNN_VERSION; }
 int32_t fusedrnn_abi_version(void) { return FUSEDRNN_ABI_VERSION; }
 
 fusedrnn_status fusedrnn_set_num_threads(int32_t n) {
-  return guarded([&] { set_num_threads(n); });
+  return guarded([&] { cpu::set_num_threads(n); });
 }
 
 int32_t fusedrnn_get_num_threads(void) {
   int32_t n = 0;
-  guarded([&] { n = get_num_threads(); });
+  guarded([&] { n = cpu::get_num_threads(); });
   return n;
 }
 

@@ -4,8 +4,8 @@
 #include <span>
 #include <string>
 
-#include "core/system.h"
 #include "core/tensor.h"
+#include "cpu/threads/pool.h"
 
 namespace fusedrnn {
 namespace {
@@ -117,7 +117,7 @@ FrozenSteps::FrozenSteps(const fusedrnn_frozen& frozen, int64_t B)
 }
 
 void FrozenSteps::take(const NetworkStep& step) const {
-  const bool teams = get_num_threads() > 1;
+  const bool teams = cpu::get_num_threads() > 1;
   for_layers(frozen_, step, [&](size_t k, const StepCall& call) {
     const Run& run = frozen_.network.runs[k];
     if (teams && is_large(run)) {

@@ -130,29 +130,17 @@ size_t for_arrays(const Network& network, const Visit& visit) {
 // --- writing ---
 
 RunRecord record_of(const Run& run) {
-  const Problem& p = run.problem;
+  const fusedrnn_run description = described(run);
   RunRecord record{};
-  std::strncpy(record.cell, run.cell->name, sizeof record.cell - 1);
-  record.reverse = p.reverse;
-  record.reads = static_cast<int32_t>(run.reads);
-  record.writes = static_cast<int32_t>(run.writes);
-  record.num_constants = p.num_constants;
-  record.read_offset = run.read_offset;
-  record.write_offset = run.write_offset;
-  record.input_size = p.I;
-  record.hidden_size = p.H;
-  record.projection_size = run.cell->projects ? p.P : 0;
-  record.heads = p.heads;
-  record.weight_dropout = run.weight_dropout;
-  record.zoneout_h = p.noise.zoneout[0];
-  record.zoneout_c = run.num_states() > 1 ? p.noise.zoneout[1] : 0;
-  record.candidate_dropout = p.noise.candidate;
-  record.recurrent_dropout = p.noise.state;
-  std::copy_n(p.constants, p.num_constants, record.constants);
+  std::strncpy(record.cell, description.cell, sizeof record.cell - 1);
+  size_fields(record) = size_fields(description);
+  record.num_constants = description.num_constants;
+  noise_fields(record) = noise_fields(description);
+  std::copy_n(description.constants, description.num_constants, record.constants);
   return record;
 }
 
-Header header_of(const Network& network, const Notes& notes, size_t size) {
+Header header_of(const Network& network, bool batch_first, size_t size) {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
@@ -163,7 +151,7 @@ Header header_of(const Network& network, const Notes& notes, size_t size) {
   header.lanes = type.lanes;
   header.compute = static_cast<int32_t>(network.compute);
   header.num_runs = static_cast<int32_t>(network.runs.size());
-  header.flags = notes.batch_first ? uint32_t{kBatchFirst} : 0;
+  header.flags = batch_first ? uint32_t{kBatchFirst} : 0;
   return header;
 }
 
@@ -215,22 +203,10 @@ Network network_of(const Header& header, const char* bytes) {
     }
     fusedrnn_run run{};
     run.cell = record.cell;
-    run.reverse = record.reverse;
-    run.reads = record.reads;
-    run.writes = record.writes;
+    size_fields(run) = size_fields(record);
     run.num_constants = record.num_constants;
-    run.read_offset = record.read_offset;
-    run.write_offset = record.write_offset;
-    run.input_size = record.input_size;
-    run.hidden_size = record.hidden_size;
-    run.projection_size = record.projection_size;
-    run.heads = record.heads;
     run.constants = record.num_constants == 0 ? nullptr : record.constants;
-    run.weight_dropout = record.weight_dropout;
-    run.zoneout_h = record.zoneout_h;
-    run.zoneout_c = record.zoneout_c;
-    run.candidate_dropout = record.candidate_dropout;
-    run.recurrent_dropout = record.recurrent_dropout;
+    noise_fields(run) = noise_fields(record);
     runs.push_back(run);
   }
   const DLDataType type{header.code, header.bits, header.lanes};
@@ -288,7 +264,7 @@ void widen(const uint16_t* numbers, int64_t count, float* values) {
 
 // `bytes`: aligned to kAlignment.
 std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size,
-                                       Notes& notes) {
+                                       bool& batch_first) {
   Header header{};
   std::memcpy(&header, bytes, std::min(size, sizeof header));
   check_header(name, header, size);
@@ -347,19 +323,19 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     call = {};
     wide.clear();
   });
-  notes.batch_first = (header.flags & kBatchFirst) != 0;
+  batch_first = (header.flags & kBatchFirst) != 0;
   return frozen;
 }
 
 }  // namespace
 
-void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& path) {
+void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& path) {
   const Network& network = frozen.network;
   const size_t size = for_arrays(network, [](const Run&, int, Place, Place) {});
   const Block block(size);
   char* const bytes = static_cast<char*>(block.data());
   std::memset(bytes, 0, size);
-  Header header = header_of(network, notes, size);
+  Header header = header_of(network, batch_first, size);
   for (const Run& run : network.runs) {
     const RunRecord record = record_of(run);
     std::memcpy(bytes + sizeof header + static_cast<size_t>(network.number_of(run)) * sizeof record,
@@ -380,16 +356,16 @@ void save(const fusedrnn_frozen& frozen, const Notes& notes, const std::string& 
 }
 
 std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
-                                      Notes& notes) {
+                                      bool& batch_first) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
-    return parse(name, static_cast<const char*>(bytes), size, notes);
+    return parse(name, static_cast<const char*>(bytes), size, batch_first);
   }
   const Block block(size);
   std::memcpy(block.data(), bytes, size);
-  return parse(name, static_cast<const char*>(block.data()), size, notes);
+  return parse(name, static_cast<const char*>(block.data()), size, batch_first);
 }
 
-std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes) {
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first) {
   FileReader file(path);
   Header header{};
   const size_t first = file.read(&header, sizeof header);
@@ -398,7 +374,7 @@ std::unique_ptr<fusedrnn_frozen> load(const std::string& path, Notes& notes) {
   char* const bytes = static_cast<char*>(block.data());
   std::memcpy(bytes, &header, first);
   const size_t size = first + file.read(bytes + first, file.size() - first);
-  return parse(path.c_str(), bytes, size, notes);
+  return parse(path.c_str(), bytes, size, batch_first);
 }
 
 }  // namespace fusedrnn::model_file

@@ -84,14 +84,6 @@ std::string range_text(int64_t first, int64_t last) {
   refuse_value({"", field, "", run}, wanted, got);
 }
 
-// `named`: the run that a message names, or -1 where there is but one.
-const CellTable& known_cell(const char* name, int named) {
-  const CellTable* cell = name == nullptr ? nullptr : find_cell(name);
-  if (cell != nullptr) return *cell;
-  refuse_value({"", "cell", "", named}, "one of " + cell_names(),
-               name == nullptr ? "null" : "'" + std::string(name) + "'");
-}
-
 void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Run& run) {
   Problem& p = run.problem;
   p.I = given.input_size;
@@ -129,36 +121,23 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
   }
 }
 
-bool is_double(Dtype dtype) { return dtype == Dtype::float64 || dtype == Dtype::dual64; }
-
-// Numbers are rounded to the type that gates are computed in: what is no finite number there is
-// none.
-bool is_in(cells::Range range, double value, Dtype dtype) {
-  const double most = is_double(dtype) ? std::numeric_limits<double>::max()
-                                       : double{std::numeric_limits<float>::max()};
+// What was expected of a constant; "" where it is right. Numbers are rounded to the type that gates
+// are computed in: what is no finite number there is none.
+std::string expected_of(cells::Range range, double value, Dtype dtype) {
+  const bool wide = dtype == Dtype::float64 || dtype == Dtype::dual64;
+  const double most =
+      wide ? std::numeric_limits<double>::max() : double{std::numeric_limits<float>::max()};
   switch (range) {
     case cells::Range::finite:
-      return std::abs(value) <= most;
+      if (std::abs(value) <= most) return "";
+      return wide ? "a finite number" : "a finite number of float32";
     case cells::Range::limit:
-      return value >= cells::kLeastLimit;
+      return value >= cells::kLeastLimit ? "" : "at least 1e-09";
     case cells::Range::activation:
-      return value >= 0 && value < cells::kActivationCount && value == std::floor(value);
-    case cells::Range::flag:
-      return value == 0 || value == 1;
-  }
-  return false;
-}
-
-std::string range_text(cells::Range range, Dtype dtype) {
-  switch (range) {
-    case cells::Range::finite:
-      return std::string("a finite number") + (is_double(dtype) ? "" : " of float32");
-    case cells::Range::limit:
-      return "at least 1e-09";
-    case cells::Range::activation:
+      if (value >= 0 && value < cells::kActivationCount && value == std::floor(value)) return "";
       return "a fusedrnn_activation, 0 to " + std::to_string(cells::kActivationCount - 1);
     case cells::Range::flag:
-      return "0 or 1";
+      return value == 0 || value == 1 ? "" : "0 or 1";
   }
   return "";
 }
@@ -180,48 +159,43 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
   for (int i = 0; i < count; ++i) {
     const auto& [name, range, usual] = run.cell->constants[static_cast<size_t>(i)];
     p.constants[i] = given.constants == nullptr ? usual : given.constants[i];
-    if (!is_in(range, p.constants[i], p.dtype)) {
-      const std::string field = "constants[" + std::to_string(i) + "]";
-      refuse_value({"", field.c_str(), "", number}, range_text(range, p.dtype) + " (" + name + ")",
-                   number_text(p.constants[i]));
-    }
+    const std::string what = expected_of(range, p.constants[i], p.dtype);
+    if (what.empty()) continue;
+    const std::string field = "constants[" + std::to_string(i) + "]";
+    refuse_value({"", field.c_str(), "", number}, what + " (" + name + ")",
+                 number_text(p.constants[i]));
   }
-}
-
-double checked_rate(int number, const char* field, double rate) {
-  if (rate >= 0 && rate < 1) return rate + 0.0;  // 0 has no sign
-  refuse_value({"", field, "", number}, "at least 0 and below 1", number_text(rate));
 }
 
 void set_noise(const fusedrnn_run& given, int number, Run& run) {
-  const double zoneout[] = {given.zoneout_h, given.zoneout_c};
-  for (int s = 0; s < std::max(run.num_states(), 2); ++s) {
-    const char* const field = s == 0 ? "zoneout_h" : "zoneout_c";
-    const double rate = zoneout[s == 0 ? 0 : 1] + 0.0;
-    if (s >= run.num_states() && rate != 0) {
-      refuse_value({"", field, "", number},
-                   std::string("0 (") + run.cell->name + " has no state but h)", number_text(rate));
+  Noise& noise = run.problem.noise;
+  const char* const no_w_hh = run.recurrent_weights() >= 0 ? nullptr : "matrix w_hh";
+  const struct {
+    const char* field;
+    double rate;
+    bool may_be_1;
+    const char* missing;  // what the cell has not that this is the rate of; or null
+    double& checked;
+  } rates[] = {
+      {"zoneout_h", given.zoneout_h, true, nullptr, noise.zoneout[0]},
+      {"zoneout_c", given.zoneout_c, true, run.num_states() > 1 ? nullptr : "state but h",
+       noise.zoneout[1]},
+      {"candidate_dropout", given.candidate_dropout, false,
+       run.cell->masks_candidate ? nullptr : "candidate to drop", noise.candidate},
+      {"recurrent_dropout", given.recurrent_dropout, false, no_w_hh, noise.state},
+      {"weight_dropout", given.weight_dropout, false, no_w_hh, run.weight_dropout},
+  };
+  for (const auto& [field, rate, may_be_1, missing, checked] : rates) {
+    std::string wanted;
+    if (missing != nullptr && rate != 0) {
+      wanted = std::string("0 (") + run.cell->name + " has no " + missing + ")";
+    } else if (!(rate >= 0 && (may_be_1 ? rate <= 1 : rate < 1))) {
+      wanted = may_be_1 ? "at least 0 and at most 1" : "at least 0 and below 1";
     }
-    if (!(rate >= 0 && rate <= 1)) {
-      refuse_value({"", field, "", number}, "at least 0 and at most 1", number_text(rate));
-    }
-    run.problem.noise.zoneout[s] = rate;
+    if (!wanted.empty()) refuse_value({"", field, "", number}, wanted, number_text(rate));
+    checked = rate + 0.0;  // 0 has no sign
   }
-  const double candidate = checked_rate(number, "candidate_dropout", given.candidate_dropout);
-  if (candidate != 0 && !run.cell->masks_candidate) {
-    refuse_value({"", "candidate_dropout", "", number},
-                 std::string("0 (") + run.cell->name + " has no candidate to drop)",
-                 number_text(candidate));
-  }
-  run.problem.noise.candidate = candidate;
-  run.problem.noise.state = checked_rate(number, "recurrent_dropout", given.recurrent_dropout);
-  run.weight_dropout = checked_rate(number, "weight_dropout", given.weight_dropout);
-  for (const auto& [field, rate] : {std::pair{"weight_dropout", run.weight_dropout},
-                                    std::pair{"recurrent_dropout", run.problem.noise.state}}) {
-    if (rate == 0 || run.recurrent_weights() >= 0) continue;
-    refuse_value({"", field, "", number},
-                 std::string("0 (") + run.cell->name + " has no matrix w_hh)", number_text(rate));
-  }
+  for (int s = 2; s < run.num_states(); ++s) noise.zoneout[s] = noise.zoneout[1];
 }
 
 // `last`: the highest row so far.
@@ -304,18 +278,14 @@ void check_tiled(const Network& network) {
 
 }  // namespace
 
-const CellTable* find_cell(std::string_view name) {
+const CellTable& known_cell(const char* name, int run) {
   for (const CellTable& cell : kCells) {
-    if (name == cell.name) return &cell;
+    if (name != nullptr && std::string_view(name) == cell.name) return cell;
   }
-  return nullptr;
-}
-
-std::string cell_names() {
-  std::string names;
-  for (const CellTable& cell : kCells)
-    names += (names.empty() ? "" : ", ") + std::string(cell.name);
-  return names;
+  std::string names = kCells[0].name;
+  for (const CellTable& cell : std::span(kCells).subspan(1)) names += std::string(", ") + cell.name;
+  refuse_value({"", "cell", "", run}, "one of " + names,
+               name == nullptr ? "null" : "'" + std::string(name) + "'");
 }
 
 int number_of_w_hh(const CellTable& cell) {
@@ -364,6 +334,21 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
     if (run.problem.I != row.width) row.always_read_whole = false;
   }
   return network;
+}
+
+fusedrnn_run described(const Run& run) {
+  const Problem& p = run.problem;
+  fusedrnn_run description{};
+  description.cell = run.cell->name;
+  size_fields(description) = std::tuple(
+      int32_t{p.reverse}, static_cast<int32_t>(run.reads), static_cast<int32_t>(run.writes),
+      run.read_offset, run.write_offset, p.I, p.H, run.cell->projects ? p.P : 0, p.heads);
+  description.num_constants = p.num_constants;
+  description.constants = p.constants;
+  const double zoneout_c = run.num_states() > 1 ? p.noise.zoneout[1] : 0;
+  noise_fields(description) = std::tuple(run.weight_dropout, p.noise.zoneout[0], zoneout_c,
+                                         p.noise.candidate, p.noise.state);
+  return description;
 }
 
 bool is_plain_stack(const Network& network) {

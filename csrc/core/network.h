@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "cells/cell.h"
@@ -28,9 +29,9 @@ struct CellTable {
   bool projects;                        // whether P is a number of its own
   bool masks_candidate;                 // whether its candidate may be dropped
 };
-const CellTable* find_cell(std::string_view name);  // null where there is no such cell
-std::string cell_names();                           // "rnn_tanh, rnn_relu, ...", for messages
-int number_of_w_hh(const CellTable& cell);          // the matrix; -1 where there is none
+// Throws where there is no such cell. `run`: the one that a message names, or -1.
+const CellTable& known_cell(const char* name, int run = -1);
+int number_of_w_hh(const CellTable& cell);  // the matrix; -1 where there is none
 
 // What fusedrnn_run says, checked.
 struct Run {
@@ -112,9 +113,24 @@ void to_matrices(Matrix* matrices, Tensor* const* list, int first, int count) {
   }
 }
 
+// Fields that fusedrnn_run and other descriptions of a run have, to be set together.
+template <class Description>
+auto size_fields(Description& run) {
+  return std::tie(run.reverse, run.reads, run.writes, run.read_offset, run.write_offset,
+                  run.input_size, run.hidden_size, run.projection_size, run.heads);
+}
+template <class Description>
+auto noise_fields(Description& run) {
+  return std::tie(run.weight_dropout, run.zoneout_h, run.zoneout_c, run.candidate_dropout,
+                  run.recurrent_dropout);
+}
+
 // Throws where the runs make no network.
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
                      int32_t memory);
+
+// What make_network() was given, with all constants. Refers to the run.
+fusedrnn_run described(const Run& run);
 
 // Whether layers follow one another, each in the forward direction: what can take a step.
 bool is_plain_stack(const Network& network);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -16,13 +17,31 @@ namespace {
 constexpr uint64_t kMagic = 0x33'56'52'4e'4e'52'44'46;  // "FDRNNRV3"
 constexpr size_t kLine = 64, kCudaAlignment = 256;
 
-size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
-  size_t bytes = 0;
-  const bool overflow = __builtin_mul_overflow(T * B, row.width, &bytes) ||
-                        __builtin_mul_overflow(bytes, item_size(network.dtype), &bytes);
-  if (overflow) throw OutOfMemory();
+// Throws OutOfMemory where it cannot be named.
+size_t product(std::initializer_list<int64_t> factors) {
+  size_t bytes = 1;
+  for (const int64_t factor : factors) {
+    if (__builtin_mul_overflow(bytes, factor, &bytes)) throw OutOfMemory();
+  }
   return bytes;
 }
+
+size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
+  return product({T, B, row.width, item_size(network.dtype)});
+}
+
+// Places of pieces of memory, one behind the other.
+struct Pieces {
+  size_t alignment;
+  size_t total = 0;
+
+  size_t take(size_t bytes) {
+    const size_t begin = total;
+    if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw OutOfMemory();
+    total = (total + alignment - 1) / alignment * alignment;
+    return begin;
+  }
+};
 
 // `sequence`: [T,B,n] of the call.
 template <class Args>
@@ -67,20 +86,13 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
       refuse_value("dropout", number_text(found.dropout) + ", that of the forward call",
                    number_text(wanted.dropout));
     }
-    if (found.training != wanted.training) {
-      refuse_value("training", std::to_string(found.training) + ", that of the forward call",
-                   wanted.training);
-    }
-    if (found.dropout_seed != wanted.dropout_seed) {
-      refuse_value("dropout_seed",
-                   std::to_string(found.dropout_seed) + ", that of the forward call",
-                   wanted.dropout_seed);
-    }
-    if (found.dropout_step != wanted.dropout_step) {
-      refuse_value("dropout_step",
-                   std::to_string(found.dropout_step) + ", that of the forward call",
-                   wanted.dropout_step);
-    }
+    const auto check = [](const char* name, auto left, auto now) {
+      if (left == now) return;
+      refuse_value(name, std::to_string(left) + ", that of the forward call", now);
+    };
+    check("training", found.training, wanted.training);
+    check("dropout_seed", found.dropout_seed, wanted.dropout_seed);
+    check("dropout_step", found.dropout_step, wanted.dropout_step);
   }
 }
 
@@ -104,28 +116,6 @@ size_t bytes_of_any_cpu(const Run& run, int64_t T, int64_t B) {
   return is_empty(p) ? 0 : cpu::largest_reserve_bytes(p);
 }
 
-// Pieces of `steps` times B rows of n numbers, as cuda/rows.h has them.
-class CudaPieces {
- public:
-  explicit CudaPieces(int64_t B) : B_(B) {}
-
-  void add(int64_t steps, int64_t n, int64_t item) {
-    size_t bytes = 0;
-    const bool overflow = __builtin_mul_overflow(steps, B_, &bytes) ||
-                          __builtin_mul_overflow(bytes, (n + 7) / 8 * 8 * item, &bytes);
-    add_bytes(overflow ? SIZE_MAX : bytes);
-  }
-  void add_bytes(size_t bytes) {
-    if (bytes > SIZE_MAX / 4 || total_ > SIZE_MAX / 4) throw OutOfMemory();
-    total_ += (bytes + kCudaAlignment - 1) / kCudaAlignment * kCudaAlignment;
-  }
-  size_t total() const { return total_; }
-
- private:
-  const int64_t B_;
-  size_t total_ = 0;
-};
-
 // What cuda/general/states.h says, in its order; tests hold it against the library.
 size_t bytes_of_cuda(const Run& run, int64_t T, int64_t B) {
   const Problem p = run.at(T, B);
@@ -135,38 +125,32 @@ size_t bytes_of_cuda(const Run& run, int64_t T, int64_t B) {
   const bool mixed = p.compute == Compute::bfloat16;
   const int64_t row = mixed ? 2 : edge;
   const int64_t real = std::max<int64_t>(edge, sizeof(float));
-  CudaPieces pieces(B);
-  for (int s = 0; s < run.num_states(); ++s) {
-    const int64_t item = s == 0 ? edge : real;
-    pieces.add(T + 1, run.state_size(s), item);
-  }
-  if (mixed || p.noise.state != 0) pieces.add(T + 1, run.state_size(0), row);
+  Pieces pieces{kCudaAlignment};
+  // `steps` times B rows of n numbers, as cuda/rows.h has them.
+  const auto add = [&](int64_t steps, int64_t n, int64_t item) {
+    pieces.take(product({steps, B, (n + 7) / 8 * 8, item}));
+  };
+  for (int s = 0; s < run.num_states(); ++s) add(T + 1, run.state_size(s), s == 0 ? edge : real);
+  if (mixed || p.noise.state != 0) add(T + 1, run.state_size(0), row);
   if (!p.lean) {
     for (size_t stage = 1; stage < cell.stages.size(); ++stage) {
       if (cell.stages[stage].operand != cells::Operand::passed) continue;
       const int weights = cell.stages[stage - 1].product.weights;
       const char units = weights < 0 ? 'H' : run.parameter(weights).rows.letter;
-      pieces.add(T, run.extent(units), row);
+      add(T, run.extent(units), row);
     }
-    pieces.add(T, cell.num_gates * p.H, real);
-    pieces.add(T, std::max(cell.num_saved - cell.num_gates, 0) * p.H, real);
-    if (cell.num_norms > 0) pieces.add(T, 2 * cell.num_norms, real);
+    add(T, cell.num_gates * p.H, real);
+    add(T, std::max(cell.num_saved - cell.num_gates, 0) * p.H, real);
+    if (cell.num_norms > 0) add(T, 2 * cell.num_norms, real);
   }
-  pieces.add_bytes(static_cast<size_t>(T * B));  // flags
+  pieces.take(static_cast<size_t>(T * B));       // flags
   for (const int64_t numbers : {B, B, T + 1}) {  // order
-    pieces.add_bytes(static_cast<size_t>(numbers) * sizeof(int64_t));
+    pieces.take(static_cast<size_t>(numbers) * sizeof(int64_t));
   }
-  return pieces.total();
+  return pieces.total;
 }
 
 }  // namespace
-
-size_t ReserveLayout::take(size_t bytes) {
-  const size_t begin = total;
-  if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw OutOfMemory();
-  total = (total + alignment_ - 1) / alignment_ * alignment_;
-  return begin;
-}
 
 ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, int64_t T,
                                        int64_t B) {
@@ -177,33 +161,35 @@ ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, 
 ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, BytesOfRun bytes,
                                        int64_t T, int64_t B) {
   ReserveLayout layout;
-  layout.alignment_ = on_cuda ? kCudaAlignment : kLine;
+  Pieces pieces{on_cuda ? kCudaAlignment : kLine};
   layout.rows.reserve(network.rows.size());
   layout.runs.reserve(network.runs.size());
   if (!on_cuda) {
-    layout.take(sizeof(ReserveHeader));
+    pieces.take(sizeof(ReserveHeader));
     for (const bool reverse : {false, true}) {
       const bool used = std::ranges::any_of(
           network.runs, [&](const Run& run) { return run.problem.reverse == reverse; });
-      layout.flags[reverse] = layout.take(used ? static_cast<size_t>(T * B) : 0);
+      layout.flags[reverse] = pieces.take(used ? static_cast<size_t>(T * B) : 0);
     }
   }
   for (const Row& row : network.rows) {
     const bool between = &row != &network.rows.front() && &row != &network.rows.back();
-    layout.rows.push_back(layout.take(between ? row_bytes(network, row, T, B) : 0));
+    layout.rows.push_back(pieces.take(between ? row_bytes(network, row, T, B) : 0));
   }
-  for (const Run& run : network.runs) layout.runs.push_back(layout.take(bytes(run, T, B)));
-  if (layout.total == 0) layout.take(1);  // without an address it is inference
+  for (const Run& run : network.runs) layout.runs.push_back(pieces.take(bytes(run, T, B)));
+  if (pieces.total == 0) pieces.take(1);  // without an address it is inference
+  layout.total = pieces.total;
   return layout;
 }
 
 ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t B, bool flags) {
   ReserveLayout layout;
-  layout.alignment_ = kCudaAlignment;
+  Pieces pieces{kCudaAlignment};
   if (flags) {
-    for (size_t& direction : layout.flags) direction = layout.take(static_cast<size_t>(T * B));
+    for (size_t& direction : layout.flags) direction = pieces.take(static_cast<size_t>(T * B));
   }
   layout.rows.resize(network.rows.size(), 0);
+  layout.total = pieces.total;
   if (network.rows.size() == 2) return layout;  // nothing lies between x and y
   // A row is needed from the runs that write it to those that read it, which write later rows: in
   // this order, or backward in the other. The same places serve both.
@@ -224,10 +210,11 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
     places[place].last_use = std::max(last_use[row], row);
     layout.rows[row] = place;
   }
-  for (Place& place : places) place.begin = layout.take(place.bytes);
+  for (Place& place : places) place.begin = pieces.take(place.bytes);
   for (size_t row = 1; row + 1 < network.rows.size(); ++row) {
     layout.rows[row] = places[layout.rows[row]].begin;
   }
+  layout.total = pieces.total;
   return layout;
 }
 

@@ -40,10 +40,6 @@ struct ReserveLayout {
                                  int64_t B);
   // Rows, and on the CPU flags, that live only as long as others need them.
   static ReserveLayout of_call(const Network& network, int64_t T, int64_t B, bool flags);
-
- private:
-  size_t take(size_t bytes);
-  size_t alignment_ = 1;
 };
 
 // Whether a run leaves its engine nothing to do; the CPU engine never sees one.

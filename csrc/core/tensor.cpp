@@ -133,9 +133,9 @@ void check_kind(const Name& name, const DLTensor& t, ElementKind kind) {
   if (!is_of(t.dtype, kind)) throw_wrong_dtype(name, kind, dtype_name(t.dtype));
 }
 
-Dtype floating_dtype(const Name& name, const DLTensor& t) {
-  const DtypeInfo* info = find_dtype(t.dtype);
-  if (info == nullptr) throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
+Dtype floating_dtype(const Name& name, DLDataType dtype) {
+  const DtypeInfo* info = find_dtype(dtype);
+  if (info == nullptr) throw_wrong_dtype(name, ElementKind::floating, dtype_name(dtype));
   return info->dtype;
 }
 

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -45,7 +47,7 @@ std::string dtype_name(DLDataType dtype);  // "float32", "int64", "bool", ...
 enum class ElementKind { floating, integer, boolean, any };
 [[noreturn]] void throw_wrong_dtype(const Name& name, ElementKind kind, const std::string& got);
 void check_kind(const Name& name, const DLTensor& t, ElementKind kind);
-Dtype floating_dtype(const Name& name, const DLTensor& t);
+Dtype floating_dtype(const Name& name, DLDataType dtype);
 
 // --- devices ---
 
@@ -82,6 +84,9 @@ class Shape {
   int rank() const { return rank_; }
   const int64_t* begin() const { return extents_; }
   const int64_t* end() const { return extents_ + rank_; }
+  int64_t count() const {  // of elements
+    return std::accumulate(begin(), end(), int64_t{1}, std::multiplies<>());
+  }
 
  private:
   int64_t extents_[kMaxRank];
@@ -98,6 +103,15 @@ int64_t element_count(const DLTensor& t);
 // In elements. Along an axis of fewer than two elements producers may write anything; what a dense
 // tensor would have is returned there, so that nobody multiplies with rubbish.
 int64_t stride_of(const DLTensor& t, int axis);
+
+// What they are where elements lie in the order of the axes.
+inline void set_dense_strides(const int64_t* shape, int rank, int64_t* strides) {
+  int64_t stride = 1;
+  for (int i = rank - 1; i >= 0; --i) {
+    strides[i] = stride;
+    stride *= shape[i];
+  }
+}
 
 // True where the product of the factors, zeros counted as ones, is at most `limit`.
 bool product_within(int64_t limit, std::initializer_list<int64_t> factors);

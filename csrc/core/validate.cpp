@@ -20,7 +20,7 @@ auto* at(List list, int i) {
 }
 
 void check_dtype(const Name& name, const DLTensor& t, const Network& network, const char* whose) {
-  const Dtype dtype = floating_dtype(name, t);
+  const Dtype dtype = floating_dtype(name, t.dtype);
   if (dtype == network.dtype) return;
   if (is_dual(dtype) && !is_dual(network.dtype)) {  // nothing else takes complex numbers
     throw_wrong_dtype(name, ElementKind::floating, dtype_name(t.dtype));
@@ -147,7 +147,8 @@ template <class Args>
 void check_place(const Args& args, DLDevice device) {
   if (is_cuda(device)) return;
   if (args.stream != nullptr) refuse_value("stream", "null with arrays on the CPU", "a stream");
-  if (args.allocator != nullptr) {
+  if constexpr (requires { args.allocator; }) {
+    if (args.allocator == nullptr) return;
     refuse_value("allocator", "null with arrays on the CPU", "an allocator");
   }
 }
@@ -305,7 +306,7 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
                        bool dual, int64_t heads) {
   check_header("x", required("x", x));
   check_usable_device("x", x->device);
-  if (is_dual(floating_dtype("x", *x)) != dual) {
+  if (is_dual(floating_dtype("x", x->dtype)) != dual) {
     throw_wrong_dtype("x", ElementKind::floating, dtype_name(x->dtype));
   }
   std::vector<Axis> axes;
@@ -418,9 +419,7 @@ void check_gates(const Network& network, const fusedrnn_gates_args& args) {
   if (!steps_fit(network, T, B)) {
     throw_value_error("gates: shape " + shape_text(gates) + " is too large");
   }
-  if (!is_cuda(gates.device) && args.stream != nullptr) {
-    refuse_value("stream", "null with arrays on the CPU", "a stream");
-  }
+  check_place(args, gates.device);
   check_compute(network, gates.device, false);
   Tensors tensors(network, gates.device, "the network", Layout::dense);
   tensors.add("gates", args.gates,

@@ -76,15 +76,17 @@ from fusedrnn.cells.indrnn import (
 )
 from fusedrnn.cells.lstm import (
     LSTM,
-    LSTMGradients,
-    PeepholeLSTMGradients,
-    PeepholeProjectionLSTMGradients,
-    ProjectionLSTMGradients,
     lstm,
     lstm_backward,
     lstm_double_backward,
     lstm_forward,
     lstm_jvp,
+)
+from fusedrnn.cells.lstm_gradients import (
+    LSTMGradients,
+    PeepholeLSTMGradients,
+    PeepholeProjectionLSTMGradients,
+    ProjectionLSTMGradients,
 )
 from fusedrnn.cells.lstm_layer_norm import (
     LayerNormLSTMGradients,

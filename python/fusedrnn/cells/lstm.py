@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from fusedrnn import options
 from fusedrnn.cells import constants
 from fusedrnn.cells.constants import Activation
-from fusedrnn.cells.rnn import RNNGradients
+from fusedrnn.cells.lstm_gradients import LSTMGradients, record_of
 from fusedrnn.forward_mode import double_backward, jvp
-from fusedrnn.functional import Tape, frozen_record, gradients, run
+from fusedrnn.functional import Tape, gradients, run
 from fusedrnn.interop import A
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -424,18 +424,8 @@ def lstm_backward(
     by_name, flow = gradients(
         "lstm_forward", tape, dy, (dh_n, dc_n), ("h", "c"), out, (dc,), clip_dh, return_flow
     )
-    record = _record(by_name)
+    record = record_of(by_name)
     return (record, flow) if return_flow else record
-
-
-def _record(by_name: dict[str, A]) -> LSTMGradients[A]:
-    if "dw_peephole" in by_name and "dw_hr" in by_name:
-        return frozen_record(PeepholeProjectionLSTMGradients, by_name)
-    if "dw_peephole" in by_name:
-        return frozen_record(PeepholeLSTMGradients, by_name)
-    if "dw_hr" in by_name:
-        return frozen_record(ProjectionLSTMGradients, by_name)
-    return frozen_record(LSTMGradients, by_name)
 
 
 def lstm_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
@@ -455,51 +445,6 @@ def lstm_double_backward(
     """Differentiate `lstm_backward`, as `rnn_double_backward` does `rnn_backward`."""
     upstream = {"dy": dy, "dh_n": dh_n, "dc_n": dc_n, "dc": dc}
     return double_backward("lstm_forward", tape, directions, upstream, ("h", "c"))
-
-
-@dataclass(frozen=True, eq=False)
-class LSTMGradients(RNNGradients[A]):
-    """As `RNNGradients`, with those of the cell state; weights and biases have 4H rows.
-
-    Those of i, f, g and o; with coupled gates 3H, of i, g and o.
-
-    Attributes
-    ----------
-    dc0 : array [B, H]
-    dreset_c : array [H], or None
-        None where there was no reset state.
-    dw_peephole : array [3H], with coupled gates [2H], or None
-        None where there is no such weight.
-    dw_hr : array [P, H], or None
-        None where there is no such weight.
-    """
-
-    dc0: A
-    dreset_c: Any = field(default=None, kw_only=True)
-    dw_peephole: ClassVar[Any] = None
-    dw_hr: ClassVar[Any] = None
-
-
-@dataclass(frozen=True, eq=False)
-class PeepholeLSTMGradients(LSTMGradients[A]):
-    """As `LSTMGradients`, with that of the peepholes."""
-
-    dw_peephole: A  # type: ignore[misc]
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectionLSTMGradients(LSTMGradients[A]):
-    """As `LSTMGradients`, with that of the projection."""
-
-    dw_hr: A  # type: ignore[misc]
-
-
-@dataclass(frozen=True, eq=False)
-class PeepholeProjectionLSTMGradients(LSTMGradients[A]):
-    """As `LSTMGradients`, with those of peepholes and projection."""
-
-    dw_peephole: A  # type: ignore[misc]
-    dw_hr: A  # type: ignore[misc]
 
 
 class LSTM(Noisy, Layer):

@@ -1,11 +1,11 @@
-"""A layer's derivatives along a direction: of its results, and of its gradients."""
+"""A layer's gradients, and derivatives along a direction of its results and of its gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
-from fusedrnn import stale
+from fusedrnn import options, stale
 from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
@@ -15,9 +15,146 @@ from fusedrnn.options import Padding
 
 
 class Derivatives(Arguments):
-    """What a layer does over dual numbers."""
+    """Backward, and what a layer does over dual numbers."""
 
     compute_dtype: str | None
+
+    @overload
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+        out: Mapping[str, Any] | None = None,
+        clip_dh: float | None = None,
+        return_flow: Literal[False] = False,
+    ) -> dict[str, A]: ...
+
+    @overload
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+        out: Mapping[str, Any] | None = None,
+        clip_dh: float | None = None,
+        return_flow: Literal[True],
+    ) -> tuple[dict[str, A], dict[str, Any]]: ...
+
+    def backward(
+        self,
+        tape: LayerTape[A],
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        dcells: Any = None,
+        out: Mapping[str, Any] | None = None,
+        clip_dh: float | None = None,
+        return_flow: bool = False,
+    ) -> dict[str, A] | tuple[dict[str, A], dict[str, Any]]:
+        """Return the gradients of ``sum(dy * y) + sum(dstate * state) + sum(dcells * cells)``.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From `forward` of this layer. It may be used any number of times.
+        dy : array [T, B, D*H], or [B, T, D*H] with ``batch_first=True``, optional
+            Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
+        dstate : array [L*D, B, H], optional
+            Upstream gradient of the state after the last step; zero where absent. A pair
+            or tuple where the state is one, each of which may be None.
+        dcells : array [T, B, D*H], or [B, T, D*H], optional
+            Upstream gradient of `cells`, whether or not they were returned; zero where absent. Of
+            an sLSTM a tuple (c, n, m), each of which may be None.
+        out : mapping, optional
+            Arrays to write gradients to, and to return, by the names below; new ones for others.
+        clip_dh : float, optional
+            Limit each element of the gradient of h that leaves a step, in every layer, as in
+            `rnn_backward`.
+        return_flow : bool
+            Whether to return what flows back through time as well.
+
+        Returns
+        -------
+        grads : dict
+            One gradient for each name in `parameters()`, and those of `x` under "x" and of the
+            state before the first step under "h0" (and "c0", "n0", "m0", where there are such
+            states), of the kind of `x`; those of a reset state that was given under "reset_h" (and
+            "reset_c", ...).
+        flow : dict of float64 arrays [L*D, T]
+            With ``return_flow=True``: for each state, by its letter, the Euclidean norm over
+            sequences and units of the gradient of the state that leaves step t of each layer and
+            direction, in the order of the states. A NumPy array; on a CUDA device one of the
+            library of x.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a plain call; also for a tape of another layer.
+
+        Examples
+        --------
+        >>> gru = fr.GRU(3, 4, seed=0)
+        >>> y, state, tape = gru.forward(np.ones((5, 2, 3), np.float32))
+        >>> grads = gru.backward(tape, dy=2 * y)  # of the loss (y ** 2).sum()
+        >>> list(grads)
+        ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0', 'x', 'h0']
+        """
+        self._check_tape(tape)
+        stale.verify(tape.stamps)
+        steps, batch = tape.core.shape
+        batches = () if tape.core.unbatched else (batch,)
+        swapped = tape._swapped
+        axes = (*batches, steps) if swapped else (steps, *batches)
+
+        def read(name: str, value: Any, width: int) -> Any:
+            if value is None:
+                return None
+            value = self._device.read(name, value, (*axes, width), self.dtype)
+            return value.swapaxes(0, 1) if swapped else value
+
+        dy = read("dy", dy, self._stack.width)
+        dcells_of = self._parts_of_cells("dcells", dcells)
+        dsequences = tuple(
+            read(name, value, width)
+            for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
+        )
+        dstate_n = self._import_state("dstate", dstate, *batches)
+        states = tuple(f"{name}0" for name in self._states)
+        resets = tuple(f"reset_{name}" for name in self._states)
+        known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
+        given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+        dx, target = self._output(
+            "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
+        )
+        new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
+            dy,
+            dstate_n,
+            None if dcells is None else dsequences,
+            False,
+            target,
+            self._stack.ordered(given),
+            tuple(given.get(name) for name in states),
+            tuple(given.get(name) for name in resets),
+            options.flag("return_flow", return_flow),
+            options.clip_dh(clip_dh),
+        )
+        computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
+        computed |= dict(zip((*states, *resets), (*dstates, *dresets), strict=True))
+        hand_over = tape.results.hand_over
+        grads = {
+            name: given[name] if name in given else hand_over(value)
+            for name, value in computed.items()
+            if value is not None
+        }
+        if norms is None:
+            return grads
+        count = len(self._states)  # norms come run by run
+        return grads, {letter: norms[s::count] for s, letter in enumerate(self._states)}
 
     def jvp(
         self,
