@@ -144,9 +144,8 @@ void check_strides(const Name& name, const DLTensor& t);  // no offset overflows
 void check_dense(const Name& name, const DLTensor& t);    // dense last axis, aligned
 
 // All that can be said of a tensor without a call, but for where it lies: of a size that memory can
-// hold, `dtype` and `shape` as expected (null dtype, rank -1: any).
-void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const int64_t* shape,
-                  int rank);
+// hold, `dtype` and `shape` as expected (null: any).
+void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const Shape* shape);
 
 // --- which memory a tensor covers ---
 
