@@ -108,9 +108,10 @@ class States {
 
   // What must hold before it is cut; of the parts core checks the rest.
   void check(const Form& form, const Name& name, int s, Array& array) const {
+    const bool lacks_batch = form.unbatched && each_ != Each::run;
+    if (!cuts_ && !lacks_batch) return;
     const Shape shape = shape_of(form, s, kAnyExtent);
-    if (form.unbatched && each_ != Each::run) return add_batch(array, name, shape, cuts_ ? 1 : 0);
-    if (!cuts_) return;
+    if (lacks_batch) return add_batch(array, name, shape, cuts_ ? 1 : 0);
     const DLTensor& t = *array.tensor();
     check_header(name, t);
     const bool cuts_well = t.ndim == shape.rank() && t.shape[0] == shape.begin()[0];
