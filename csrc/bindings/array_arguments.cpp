@@ -122,7 +122,7 @@ void ArrayView::set(const Name& name, const py::array& array, ElementKind kind) 
 
 void ArrayView::set(const Name& name, LentTensor lent) {
   const DLTensor& other = lent.tensor;
-  check_tensor(name, other, nullptr, nullptr, -1);
+  check_tensor(name, other, nullptr, nullptr);
   tensor = other;
   tensor.data = other.data == nullptr ? nullptr : data_of(other);
   tensor.byte_offset = 0;

@@ -45,8 +45,7 @@ void check_array(const Name& name, const DLTensor& t, py::handle shape_object,
   if (!shape_object.is_none()) shape = shape_argument(shape_object, true);
   std::optional<std::string> dtype;
   if (!dtype_object.is_none()) dtype = str_argument("dtype", dtype_object);
-  check_tensor(name, t, dtype ? dtype->c_str() : nullptr, shape ? shape->begin() : nullptr,
-               shape ? shape->rank() : -1);
+  check_tensor(name, t, dtype ? dtype->c_str() : nullptr, shape ? &*shape : nullptr);
 }
 
 py::array as_array(py::handle name_object, py::handle object, py::handle shape, py::handle dtype) {

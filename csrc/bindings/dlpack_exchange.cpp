@@ -132,7 +132,11 @@ py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& 
   t.strides = lease->strides;
   std::copy(shape.begin(), shape.end(), lease->shape);
   if (swapped) std::swap(lease->shape[0], lease->shape[1]);
-  set_dense_strides(t.shape, t.ndim, t.strides);
+  int64_t stride = 1;
+  for (int i = t.ndim - 1; i >= 0; --i) {
+    t.strides[i] = stride;
+    stride *= t.shape[i];
+  }
   if (swapped) {
     std::swap(lease->shape[0], lease->shape[1]);
     std::swap(lease->strides[0], lease->strides[1]);

@@ -305,7 +305,10 @@ class FastStep {
     py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
     for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
     step(arrays);
-    return py::make_tuple(std::move(y), as_state(states, states_));
+    if (states_ == 1) return py::make_tuple(std::move(y), std::move(states[0]));
+    py::tuple state(static_cast<size_t>(states_));
+    for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
+    return py::make_tuple(std::move(y), std::move(state));
   }
 
   // States with zeros in the place of those of sequences that begin; of all of them, none.

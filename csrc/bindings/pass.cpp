@@ -161,6 +161,13 @@ struct Tape {
   }
 };
 
+std::vector<bool> resets_of(const Network& network, const PassInputs& inputs) {
+  std::vector<bool> resets(static_cast<size_t>(states_of_runs(network)));
+  const Objects given("reset_states", inputs.reset_states, resets.size());
+  for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
+  return resets;
+}
+
 // What the arguments of all passes have.
 template <class Args>
 Args args_of(const Network* network, const PassInputs& inputs) {
@@ -280,10 +287,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   }
   if (save) {
     inputs->release_masks();
-    std::vector<bool> has_reset(network->runs.front().cell->states.size());
-    for (size_t i = 0; resets && i < has_reset.size(); ++i) has_reset[i] = resets->has(i);
-    results[3] = py::cast(std::make_unique<Tape>(Tape{
-        std::move(network), stacked, std::move(inputs), std::move(has_reset), std::move(reserve)}));
+    std::vector<bool> given_resets = resets_of(*network, *inputs);
+    results[3] =
+        py::cast(std::make_unique<Tape>(Tape{std::move(network), stacked, std::move(inputs),
+                                             std::move(given_resets), std::move(reserve)}));
   }
   return results;
 }
@@ -391,9 +398,7 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   check_backward_inputs(*network, args, Layout::any);
   inputs->make_readable();
   inputs->release_masks();
-  std::vector<bool> resets(static_cast<size_t>(states_of_runs(*network)));
-  const Objects given("reset_states", inputs->reset_states, resets.size());
-  for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
+  std::vector<bool> resets = resets_of(*network, *inputs);
   auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
   return std::make_unique<Tape>(
       Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});

@@ -1,6 +1,5 @@
 #include "bindings/plain_arrays.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "bindings/array_arguments.h"
@@ -57,8 +56,12 @@ bool PlainArray::see_numpy(PyObject* object, bool keeps) {
 
 void PlainArray::set(void* data, DLDataType dtype, const Shape& shape) {
   tensor_ = {data, {kDLCPU, 0}, shape.rank(), dtype, shape_, strides_, 0};
-  std::copy(shape.begin(), shape.end(), shape_);
-  set_dense_strides(shape_, shape.rank(), strides_);
+  int64_t stride = 1;
+  for (int i = shape.rank() - 1; i >= 0; --i) {
+    shape_[i] = shape.begin()[i];
+    strides_[i] = stride;
+    stride *= shape_[i];
+  }
 }
 
 bool PlainArray::is_dense() const {
@@ -111,13 +114,6 @@ py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data) {
   if (!array) throw py::error_already_set();
   *data = py::detail::array_proxy(array.ptr())->data;
   return array;
-}
-
-py::object as_state(py::object* arrays, int count) {
-  if (count == 1) return std::move(arrays[0]);
-  py::tuple state(static_cast<size_t>(count));
-  for (int s = 0; s < count; ++s) PyTuple_SET_ITEM(state.ptr(), s, arrays[s].release().ptr());
-  return state;
 }
 
 ResultsLike::ResultsLike(PyObject* array) {

@@ -69,9 +69,6 @@ bool wants_gradient(PyObject* array);
 // where the elements are to be written.
 py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data);
 
-// A state as users have it: one array, or a tuple of several. Takes them.
-py::object as_state(py::object* arrays, int count);
-
 // Results of the kind of an array.
 class ResultsLike {
  public:

@@ -205,7 +205,13 @@ class PlainCall {
     }
     if (status != FUSEDRNN_OK) return py::none();
     if (save) return saved(std::move(y_object), states, std::move(reserve_object));
-    py::object state = as_state(states, states_);
+    py::object state = std::move(states[0]);
+    if (states_ > 1) {
+      py::tuple all(static_cast<size_t>(states_));
+      PyTuple_SET_ITEM(all.ptr(), 0, state.release().ptr());
+      for (int s = 1; s < states_; ++s) PyTuple_SET_ITEM(all.ptr(), s, states[s].release().ptr());
+      state = std::move(all);
+    }
     if (axes == Axes::cell) return state;
     return py::make_tuple(std::move(y_object), std::move(state));
   }

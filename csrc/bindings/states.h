@@ -79,7 +79,7 @@ class States {
         if (objects[i].is_none() && wanted != nullptr && !(*wanted)[i]) continue;
         arrays_.set(i, name, objects[i], network_.dtype, shape_of(form, s, form.B), place);
       }
-      if (has(i)) check(form, name, s, arrays_.array(i));
+      if (arrays_.tensors()[i] != nullptr) check(form, name, s, arrays_.array(i));
     }
     cut();
   }
@@ -89,7 +89,6 @@ class States {
     return cuts_ ? parts_.list() : arrays_.tensors();
   }
   py::tuple objects() const { return arrays_.objects(); }
-  bool has(size_t i) const { return arrays_.tensors()[i] != nullptr; }
 
   void make_readable() {
     arrays_.make_readable();
@@ -109,9 +108,10 @@ class States {
 
   // What must hold before it is cut; of the parts core checks the rest.
   void check(const Form& form, const Name& name, int s, Array& array) const {
+    const bool lacks_batch = form.unbatched && each_ != Each::run;
+    if (!cuts_ && !lacks_batch) return;
     const Shape shape = shape_of(form, s, kAnyExtent);
-    if (form.unbatched && each_ != Each::run) return add_batch(array, name, shape, cuts_ ? 1 : 0);
-    if (!cuts_) return;
+    if (lacks_batch) return add_batch(array, name, shape, cuts_ ? 1 : 0);
     const DLTensor& t = *array.tensor();
     check_header(name, t);
     const bool cuts_well = t.ndim == shape.rank() && t.shape[0] == shape.begin()[0];
@@ -120,10 +120,10 @@ class States {
 
   void cut() {
     for (size_t i = 0; cuts_ && i < arrays_.size(); ++i) {
-      if (!has(i)) continue;
-      const DLTensor& whole = *arrays_.tensors()[i];
+      const DLTensor* const whole = arrays_.tensors()[i];
       const int s = first_ + static_cast<int>(i);
-      each_ == Each::step ? parts_.cut_columns(s, whole) : parts_.cut_runs(s, whole);
+      if (whole == nullptr) continue;
+      each_ == Each::step ? parts_.cut_columns(s, *whole) : parts_.cut_runs(s, *whole);
     }
   }
 

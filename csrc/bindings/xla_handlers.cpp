@@ -136,17 +136,6 @@ uint64_t seed_of(xla::Places& places, Device device) {
   return uint64_t{words[0]} << 32 | words[1];
 }
 
-struct Bytes {
-  void* data = nullptr;
-  size_t size = 0;
-};
-
-Bytes reserve_of(xla::Places& places) {
-  DLTensor tensor{};
-  if (places.next(tensor) == nullptr) return {};
-  return {tensor.data, static_cast<size_t>(element_count(tensor) * item_size(tensor))};
-}
-
 // What both passes begin with.
 struct Call {
   Call(const xla::CallFrame& frame, Device where)
@@ -186,14 +175,16 @@ struct Call {
 
   // A reserve has room for that of any device.
   template <class Args>
-  void set_reserve(const Bytes& room, Args& args) const {
-    size_t wanted = room.size;
+  void set_reserve(const DLTensor* room, Args& args) const {
+    if (room == nullptr) return;
+    const auto size = static_cast<size_t>(element_count(*room) * item_size(*room));
+    size_t wanted = size;
     // Of other axes the call will be refused.
-    if (room.data != nullptr && x.ndim == 3) {
+    if (room->data != nullptr && x.ndim == 3) {
       throw_on_failure(fusedrnn_reserve_bytes(&network, x.device, x.shape[0], x.shape[1], &wanted));
     }
-    args.reserve = room.data;
-    args.reserve_bytes = std::min(room.size, wanted);
+    args.reserve = room->data;
+    args.reserve_bytes = std::min(size, wanted);
   }
 
   DLDevice dlpack_device() const {
@@ -225,11 +216,11 @@ fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
   args.states = call.states.list();
   args.reset_states = call.reset_states.list();
   args.padding = narrow(call.options[2]);
-  DLTensor y{};
+  DLTensor y{}, reserve{};
   args.y = call.results.next(y);
   const RunStates states_n = states_of(call.network, call.results);
   const RunStates sequences = sequences_of(call.network, call.results);
-  call.set_reserve(reserve_of(call.results), args);
+  call.set_reserve(call.results.next(reserve), args);
   call.results.finish();
   args.states_n = states_n.list();
   args.state_sequences = sequences.list();
@@ -239,8 +230,8 @@ fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
 fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
   Call call(frame, device);
   auto args = call.args<fusedrnn_backward_args>();
-  call.set_reserve(reserve_of(call.arguments), args);
-  DLTensor dy{}, dx{};
+  DLTensor reserve{}, dy{}, dx{};
+  call.set_reserve(call.arguments.next(reserve), args);
   const Network& network = call.network;
   args.dy = call.arguments.next(dy);
   const RunStates dstates_n = states_of(network, call.arguments);

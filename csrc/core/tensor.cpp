@@ -293,14 +293,13 @@ void check_dense(const Name& name, const DLTensor& t) {
                "a misaligned address");
 }
 
-void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const int64_t* shape,
-                  int rank) {
+void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const Shape* shape) {
   check_header(name, t);
   check_kind(name, t, ElementKind::any);
   if (dtype != nullptr && dtype_name(t.dtype) != dtype) {
     refuse_type(name, std::string("dtype ") + dtype, dtype_name(t.dtype));
   }
-  if (rank >= 0) check_shape(name, t, shape, rank);
+  if (shape != nullptr) check_shape(name, t, *shape);
   check_bytes(name, t);
   check_data(name, t);
   check_strides(name, t);

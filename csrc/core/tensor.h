@@ -104,15 +104,6 @@ int64_t element_count(const DLTensor& t);
 // tensor would have is returned there, so that nobody multiplies with rubbish.
 int64_t stride_of(const DLTensor& t, int axis);
 
-// What they are where elements lie in the order of the axes.
-inline void set_dense_strides(const int64_t* shape, int rank, int64_t* strides) {
-  int64_t stride = 1;
-  for (int i = rank - 1; i >= 0; --i) {
-    strides[i] = stride;
-    stride *= shape[i];
-  }
-}
-
 // True where the product of the factors, zeros counted as ones, is at most `limit`.
 bool product_within(int64_t limit, std::initializer_list<int64_t> factors);
 
@@ -144,9 +135,8 @@ void check_strides(const Name& name, const DLTensor& t);  // no offset overflows
 void check_dense(const Name& name, const DLTensor& t);    // dense last axis, aligned
 
 // All that can be said of a tensor without a call, but for where it lies: of a size that memory can
-// hold, `dtype` and `shape` as expected (null dtype, rank -1: any).
-void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const int64_t* shape,
-                  int rank);
+// hold, `dtype` and `shape` as expected (null: any).
+void check_tensor(const Name& name, const DLTensor& t, const char* dtype, const Shape* shape);
 
 // --- which memory a tensor covers ---
 

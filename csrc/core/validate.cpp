@@ -94,7 +94,7 @@ class Tensors {
   // float64, whatever the network's.
   void add_norms(const char* name, const DLTensor* t, const Shape& shape) {
     if (t == nullptr) return;
-    check_tensor(name, *t, "float64", shape.begin(), shape.rank());
+    check_tensor(name, *t, "float64", &shape);
     check_device(name, t->device, device_, whose_);
     check_dense(name, *t);
     outputs.emplace_back(name, *t);
