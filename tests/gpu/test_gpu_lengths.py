@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,16 @@ def layer_of(library: StreamLibrary, name: str, **options: Any) -> Any:
     kind, own = test_lengths.LAYERS[name]
     options = {"bidirectional": True, "seed": 0, **own, **options}
     return kind(3, 14, **options, **library.layer_options())
+
+
+@pytest.fixture
+def same_addresses(library: StreamLibrary) -> Iterator[None]:
+    """What was released is given out again at once: so do calls meet their graphs."""
+    if isinstance(library, Emulated):
+        library.emulator.call("set_quarantine", 0)
+    yield
+    if isinstance(library, Emulated):
+        library.emulator.call("set_quarantine", 1 << 20)
 
 
 def random_like(library: StreamLibrary, array: Any, rng: np.random.Generator) -> Any:
@@ -100,6 +112,40 @@ def test_orders(library: StreamLibrary, order: str, longest: int) -> None:
     compare(library, layer_of(library, "lstm"), x, np.minimum(lengths, longest))
 
 
+@pytest.mark.parametrize(("steps", "batch"), [(2, 450), (450, 2)])
+def test_an_order_takes_several_launches(library: StreamLibrary, steps: int, batch: int) -> None:
+    """A launch carries 440 numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((steps, batch, 3)).astype("float32")
+    layer = layer_of(library, "rnn", bidirectional=False)
+    compare(library, layer, x, rng.integers(0, steps, batch, endpoint=True))
+
+
+@pytest.mark.usefixtures("same_addresses")
+def test_graphs_belong_to_their_ends(library: StreamLibrary) -> None:
+    """Of calls at the same addresses, the third of a kind replays a graph, and no other's."""
+    values, lengths = problem()
+    x, layer = library.array(np.nan_to_num(values)), layer_of(library, "gru")
+
+    def call(given: Any, padding: str) -> dict[str, Any]:
+        y, state, tape = layer.forward(x, lengths=given, padding=padding)
+        grads = layer.backward(tape, y)
+        return {
+            name: library.values(array)
+            for name, array in {"y": y, "state": state, "x": grads["x"]}.items()
+        }
+
+    kinds = [(given, p) for given in (lengths, lengths // 2) for p in ("zero", "last")]
+    expected = [call(library.array(given), padding) for given, padding in kinds]
+    for _ in range(2):
+        for (given, padding), of_kind in zip(kinds, expected, strict=True):
+            for _ in range(3):
+                gc.collect()
+                if isinstance(library, Emulated):
+                    library.emulator.synchronize()
+                library.check_alike(call(given, padding), of_kind)
+
+
 @pytest.mark.parametrize("name", ["gru", "lstm-projected", "lstm-normed", "slstm"])
 @pytest.mark.parametrize("above", [{}, {"clip_dh": 0.3}, {"return_flow": True, "clip_dh": 0.3}])
 @memories
@@ -154,6 +200,23 @@ def test_noise_belongs_to_a_sequence(
         values = {"y": y, "x": grads["x"], "h0": grads["h0"]}
         got.append({key: library.values(value) for key, value in values.items()})
     library.check_alike(*got)
+
+
+@pytest.mark.parametrize("name", ["gru-reset-before", "lstm-projected"])
+def test_chunks_that_are_taken_again(library: StreamLibrary, name: str) -> None:
+    """Three of them, the last of fewer steps: each has its own order, masks and sums."""
+    steps, batch = 23, 400
+    rng = np.random.default_rng(0)
+    x = library.array(rng.standard_normal((steps, batch, 3)).astype("float32"))
+    lengths = rng.integers(0, steps, batch, endpoint=True)
+    found = []
+    for given in (lengths, library.array(lengths)):
+        layer = layer_of(library, name, memory="lean", recurrent_dropout=0.3)
+        layer.train()
+        y, _, tape = layer.forward(x, lengths=given)
+        grads = layer.backward(tape, y)
+        found.append({key: library.values(grads[key]) for key in grads})
+    check(*found, 4 * BOUND["float32"])
 
 
 def test_a_mask_beside_lengths(library: StreamLibrary) -> None:
