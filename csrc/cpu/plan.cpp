@@ -25,10 +25,10 @@ constexpr double kMatrixMultiplyAddsPerCycle = 16;
 constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
 constexpr double kFarBytesPerCycle = 10;   // from beyond it
 constexpr double kCellCycles = 35;         // of one gate of one vector of units: its activation
-// Of a round trip: a step's barrier takes half as long again, in this model's cycles, of which
-// cores of today have five in a nanosecond. (Zen 5: 70 ns near and 330 far, barriers 150 and 490
-// ns.)
-constexpr double kCyclesPerNanosecond = 8;
+// Of a round trip of a word between two threads: what it takes whatever lies between them, and what
+// its other nanoseconds mean to a step, in which more than a barrier's word moves. As seen on a Zen
+// 5: trips of 85 ns where steps lost 150 to the barrier, of 245 where they lost 500.
+constexpr double kOwnNanoseconds = 30, kCyclesPerNanosecond = 13;
 // Cache lines that move between threads in as long as a meeting takes, and the most such times:
 // what more there is comes while the products run.
 constexpr double kLinesPerMeeting = 12, kMostExchanges = 2;
@@ -225,9 +225,11 @@ Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& p,
   if (near.unit_groups == 1) return near;  // which other figures only make look better
   const Plan far = plan_with(kFarMeeting);
   if (near.unit_groups == far.unit_groups && near.row_groups == far.row_groups) {
-    return plan_with(kNearMeeting);
+    threads.meeting = kNearMeeting;
+    return near;
   }
-  const double measured = meeting_nanoseconds(near.unit_groups) * kCyclesPerNanosecond;
+  const double measured =
+      (meeting_nanoseconds(near.unit_groups) - kOwnNanoseconds) * kCyclesPerNanosecond;
   return plan_with(std::clamp(measured, kNearMeeting, kFarMeeting));
 }
 

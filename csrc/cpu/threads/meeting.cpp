@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "cpu/threads/pool.h"
@@ -18,9 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kTrips = 24;  // of which the quickest counts: others were disturbed
+constexpr int kTrips = 12;  // of which the quickest counts: others were disturbed
 // Threads that have no CPU each do not meet for milliseconds: then that is the answer.
-constexpr auto kLongest = std::chrono::microseconds(200);
+constexpr auto kLongest = std::chrono::microseconds(100);
 constexpr double kMostNanoseconds = 1000;
 constexpr auto kValid = std::chrono::seconds(1);
 
@@ -46,49 +47,56 @@ double read_given() {
                     std::string(text) + "'");
 }
 
-// The first thread asks, each of the others answers in its turn.
+// The first thread asks, each of the others answers in its turn: to and fro in a word of its own,
+// as a barrier's goes, so that those who wait disturb nobody.
 class RoundTrips {
  public:
-  explicit RoundTrips(int threads) : threads_(threads) {}
+  explicit RoundTrips(int threads) : words_(static_cast<size_t>(threads)) {}
 
   void run(int thread) {
     if (thread == 0) {
-      ask();
+      ask_all();
     } else {
-      answer(thread);
+      answer(words_[static_cast<size_t>(thread)].number);
     }
   }
   // Of the farthest.
   Clock::duration longest() const { return longest_; }
 
  private:
-  void ask() {
-    Clock::time_point begin{};
-    for (int thread = 1, question = 1; thread < threads_; ++thread) {
-      Clock::duration least = Clock::duration::max();
-      Clock::time_point last{};
-      for (int i = 0; i < kTrips; ++i, ++question) {
-        asked_.store(question, std::memory_order_release);
-        wait_until(answered_, question);
-        const Clock::time_point now = Clock::now();
-        if (question == 1) begin = now;  // it was asleep
-        if (i > 0) least = std::min(least, now - last);
-        last = now;
-        if (now - begin > kLongest) {
-          asked_.store(kNoMore, std::memory_order_release);
-          longest_ = Clock::duration::max();
-          return;
-        }
-      }
-      longest_ = std::max(longest_, least);
+  struct alignas(kFalseSharingBytes) Word {
+    std::atomic<int> number{0};  // odd: a question
+  };
+
+  void ask_all() {
+    for (size_t thread = 1; thread < words_.size(); ++thread) {
+      longest_ = std::max(longest_, ask(words_[thread].number));
     }
   }
 
-  void answer(int thread) {
-    const int first = (thread - 1) * kTrips + 1;
-    for (int question = first; question < first + kTrips; ++question) {
-      if (wait_until(asked_, question) == kNoMore) return;
-      answered_.store(question, std::memory_order_release);
+  static Clock::duration ask(std::atomic<int>& number) {
+    Clock::duration least = Clock::duration::max();
+    Clock::time_point begin{}, last{};
+    for (int i = 0; i < kTrips; ++i) {
+      number.store(2 * i + 1, std::memory_order_release);
+      wait_until(number, 2 * i + 2);
+      const Clock::time_point now = Clock::now();
+      if (i > 0) {  // before that it was asleep
+        least = std::min(least, now - last);
+      } else {
+        begin = now;
+      }
+      if (now - begin > kLongest) break;
+      last = now;
+    }
+    number.store(kNoMore, std::memory_order_release);
+    return least;
+  }
+
+  static void answer(std::atomic<int>& number) {
+    for (int question = 1;; question += 2) {
+      if (wait_until(number, question) == kNoMore) return;
+      number.store(question + 1, std::memory_order_release);
     }
   }
 
@@ -103,9 +111,7 @@ class RoundTrips {
 
   static constexpr int kNoMore = std::numeric_limits<int>::max();
 
-  alignas(kFalseSharingBytes) std::atomic<int> asked_{0};
-  alignas(kFalseSharingBytes) std::atomic<int> answered_{0};
-  alignas(kFalseSharingBytes) const int threads_;
+  std::vector<Word> words_;
   Clock::duration longest_{};
 };
 
