@@ -19,10 +19,12 @@ fr.lstm_backward(tape, dy=y)
 """
 
 
-def run(log: str | None, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if k != "FUSEDRNN_LOG"}
-    if log is not None:
-        env["FUSEDRNN_LOG"] = log
+def run(
+    log: str | None, script: str = SCRIPT, meeting: str | None = "50"
+) -> subprocess.CompletedProcess[str]:
+    chosen = {"FUSEDRNN_LOG": log, "FUSEDRNN_MEETING_NS": meeting}
+    env = {k: v for k, v in os.environ.items() if k not in chosen}
+    env |= {k: v for k, v in chosen.items() if v is not None}
     command = [sys.executable, "-c", script]
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=120, check=False
@@ -51,6 +53,49 @@ def test_every_pass_is_printed_with_its_candidates() -> None:
         assert len(chosen) == 1
         assert int(chosen[0][3]) == min(int(c[3]) for c in costs)
         assert f"{chosen[0][1]} parts of the batch x {chosen[0][2]} of the units" in part
+
+
+STEPS = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads(2)
+for H in 16, 32, 64, 128, 512:
+    w = np.zeros((4 * H, H), "float32")
+    y, state, tape = fr.lstm_forward(np.zeros((2000 if H < 512 else 20, 1, H), "float32"), w, w)
+    fr.lstm_backward(tape, dy=y)
+"""
+
+
+def units_shared(meeting: str | None) -> dict[tuple[str, int], bool]:
+    """By pass and H, whether threads share the units of a single sequence."""
+    done = run("plan", STEPS, meeting)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"(\w+) lstm .* H=(\d+), .*: 1 parts of the batch x (\d) of", done.stderr)
+    assert len(found) == 10
+    return {(name, int(units)): count == "2" for name, units, count in found}
+
+
+def test_threads_that_are_far_from_each_other_share_less() -> None:
+    near, far = units_shared("50"), units_shared("600")
+    assert all(near[key] for key in far if far[key])
+    for name in ("forward", "backward"):
+        assert any(near[name, units] and not far[name, units] for units in (16, 32, 64, 128))
+        assert near[name, 512]
+        assert far[name, 512]  # whose steps are long
+
+
+def test_how_far_threads_are_is_measured() -> None:
+    shared, near, far = units_shared(None), units_shared("0"), units_shared("1000")
+    for key, value in shared.items():
+        assert value in (near[key], far[key])
+
+
+def test_a_meeting_that_is_no_number_is_an_error() -> None:
+    for text in ("near", "-1", "10ns", "nan", "1e9"):
+        done = run(None, STEPS, text)
+        assert done.returncode != 0
+        assert f"FUSEDRNN_MEETING_NS: expected nanoseconds from 0 to 1000000, got '{text}'" in (
+            done.stderr
+        )
 
 
 def test_another_value_is_an_error() -> None:

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cpu/threads/meeting.h"
+
 #if defined(__linux__)
 #include <unistd.h>
 #endif
@@ -23,7 +25,14 @@ constexpr double kMatrixMultiplyAddsPerCycle = 16;
 constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
 constexpr double kFarBytesPerCycle = 10;   // from beyond it
 constexpr double kCellCycles = 35;         // of one gate of one vector of units: its activation
-constexpr double kBarrierCycles = 700;     // with the imbalance that it uncovers
+// Of a round trip of a word between two threads: what it takes whatever lies between them, and what
+// its other nanoseconds mean to a step, in which more than a barrier's word moves. As seen on a Zen
+// 5: trips of 85 ns where steps lost 150 to the barrier, of 245 where they lost 500.
+constexpr double kOwnNanoseconds = 30, kCyclesPerNanosecond = 13;
+// Cache lines that move between threads in as long as a meeting takes, and the most such times:
+// what more there is comes while the products run.
+constexpr double kLinesPerMeeting = 12, kMostExchanges = 2;
+constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
 constexpr int64_t kChunkRows = 24;          // at least: full tiles for the projection
@@ -53,11 +62,20 @@ struct StageWork {
   int64_t tile_rows;
   double cell_cycles;  // of one row of one panel
   bool meets;          // whether threads that share the panels out meet after it
+  int64_t made_bytes;  // of one row: what the next product reads of the threads together
 };
+
+// Meeting once a step, and reading what the others made of `rows` rows.
+double meeting_cycles(const StageWork& work, int64_t rows, int unit_groups, double meeting) {
+  if (unit_groups == 1 || !work.meets) return 0;
+  const double bytes =
+      static_cast<double>(rows * work.made_bytes) * (unit_groups - 1) / unit_groups;
+  return meeting * (1 + std::min(bytes / kLineBytes / kLinesPerMeeting, kMostExchanges));
+}
 
 // Adds a stage to the estimate of a step, of which `part` of the steps are; returns its cycles.
 double add_stage(const StageWork& work, const Problem& p, const Profile::Part& part,
-                 const KernelShape& shape, Estimate& sum) {
+                 const KernelShape& shape, double meeting, Estimate& sum) {
   const double weight = static_cast<double>(part.steps) / static_cast<double>(p.T);
   const int64_t rows = divide_up(part.sequences, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
@@ -78,7 +96,7 @@ double add_stage(const StageWork& work, const Problem& p, const Profile::Part& p
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
   const double cells = static_cast<double>(rows * panels) * work.cell_cycles;
-  const double barrier = sum.unit_groups > 1 && work.meets ? kBarrierCycles : 0;
+  const double barrier = meeting_cycles(work, rows, sum.unit_groups, meeting);
   sum.products += weight * products;
   sum.weights += weight * stream;
   sum.cells += weight * cells;
@@ -93,14 +111,14 @@ bool worth_cutting(int64_t total, int groups) {
 
 // `parallel`: cycles of the work outside the steps, which divides evenly.
 Plan cheapest(const StageWork* stages, int count, double parallel, const KernelShape& shape,
-              const Problem& p, const Profile& profile, int threads,
+              const Problem& p, const Profile& profile, const Threads& threads,
               std::vector<Estimate>* considered) {
   Estimate best{};
   // Norms are those of a thread's own rows.
-  const int most = shape.norm_count > 0 ? 1 : threads;
+  const int most = shape.norm_count > 0 ? 1 : threads.most;
   for (int unit_groups = 1; unit_groups <= most; ++unit_groups) {
     if (!worth_cutting(stages[0].panels, unit_groups)) continue;
-    for (int row_groups = 1; row_groups * unit_groups <= threads; ++row_groups) {
+    for (int row_groups = 1; row_groups * unit_groups <= threads.most; ++row_groups) {
       if (!worth_cutting(p.B, row_groups)) continue;
       const int used = row_groups * unit_groups;
       Estimate estimate{};
@@ -110,8 +128,8 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
       for (int part = 0; part < profile.count; ++part) {
         const Profile::Part& alike = profile.parts[part];
         for (int i = 0; i < count; ++i) {
-          estimate.total +=
-              static_cast<double>(alike.steps) * add_stage(stages[i], p, alike, shape, estimate);
+          estimate.total += static_cast<double>(alike.steps) *
+                            add_stage(stages[i], p, alike, shape, threads.meeting, estimate);
         }
       }
       if (considered != nullptr) considered->push_back(estimate);
@@ -136,8 +154,8 @@ double product_cycles(double rows, double columns, double depth, const KernelSha
 
 }  // namespace
 
-Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& profile, int threads,
-                  std::vector<Estimate>* considered) {
+Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& profile,
+                  const Threads& threads, std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   for (int i = 0; i < shape.stage_count; ++i) {
     const StageShape& stage = shape.stages[i];
@@ -148,7 +166,8 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& pro
                  multiplies ? depth_of(p, stage.product) : 0,
                  shape.tile_rows,
                  kCellCycles * (vectors + shape.state_count * shape.unit_vectors),
-                 stage.meets};
+                 stage.meets,
+                 extent(p, stage.units) * static_cast<int64_t>(shape.row_bytes)};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
@@ -170,8 +189,8 @@ int64_t projected_steps(const KernelShape& shape, const Problem& p, const Plan& 
   return std::clamp<int64_t>(chunk_rows / rows, 1, p.T);
 }
 
-Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& profile, int threads,
-                   std::vector<Estimate>* considered) {
+Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& profile,
+                   const Threads& threads, std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   const int64_t panel = int64_t{shape.recurrent_panel} * shape.width;
   for (int i = 0; i < shape.stage_count; ++i) {
@@ -181,7 +200,9 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& pr
                  stage.product.gates * extent(p, stage.product.units) / heads_of(p, stage.product),
                  8,
                  kCellCycles * shape.recurrent_panel * 2,
-                 stage.meets_backward};
+                 stage.meets_backward,
+                 stage.product.gates * extent(p, stage.product.units) *
+                     static_cast<int64_t>(shape.row_bytes)};
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
@@ -192,6 +213,24 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& pr
                                          shape, uses_matrix_unit(shape, p.T * p.B)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;
   return cheapest(stages, shape.stage_count, parallel, shape, p, profile, threads, considered);
+}
+
+Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& p,
+                   const Profile& profile, Threads& threads) {
+  const auto plan_with = [&](double meeting) {
+    threads.meeting = meeting;
+    return planner(shape, p, profile, threads, nullptr);
+  };
+  const Plan near = plan_with(kNearMeeting);
+  if (near.unit_groups == 1) return near;  // which other figures only make look better
+  const Plan far = plan_with(kFarMeeting);
+  if (near.unit_groups == far.unit_groups && near.row_groups == far.row_groups) {
+    threads.meeting = kNearMeeting;
+    return near;
+  }
+  const double measured =
+      (meeting_nanoseconds(near.unit_groups) - kOwnNanoseconds) * kCyclesPerNanosecond;
+  return plan_with(std::clamp(measured, kNearMeeting, kFarMeeting));
 }
 
 }  // namespace fusedrnn::cpu

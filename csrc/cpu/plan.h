@@ -35,17 +35,31 @@ struct Estimate {
   double products;  // multiply-adds
   double weights;   // reading the packed weights; hidden behind the products, or hiding them
   double cells;     // gate maths
-  double barrier;
+  double barrier;   // and what threads that meet have written for each other
   double total;
 };
 
-// The cheapest plan of at most `threads` threads. `considered` receives every grid's estimate.
+// Cycles in which two threads meet, the imbalance that it uncovers included: of cores that share a
+// cache, and of those of different sockets.
+constexpr double kNearMeeting = 700, kFarMeeting = 5000;
+
+struct Threads {
+  int most;
+  double meeting = kNearMeeting;
+};
+
+// The cheapest plan of some threads. `considered` receives every grid's estimate.
 using Planner = Plan (*)(const KernelShape& shape, const Problem& problem, const Profile& profile,
-                         int threads, std::vector<Estimate>* considered);
+                         const Threads& threads, std::vector<Estimate>* considered);
 Plan plan_forward(const KernelShape& shape, const Problem& problem, const Profile& profile,
-                  int threads, std::vector<Estimate>* considered = nullptr);
+                  const Threads& threads, std::vector<Estimate>* considered);
 Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profile& profile,
-                   int threads, std::vector<Estimate>* considered = nullptr);
+                   const Threads& threads, std::vector<Estimate>* considered);
+
+// That of threads of the pool: where it depends on how far they are from each other, that is found
+// out. `threads` becomes what the plan was made with.
+Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& problem,
+                   const Profile& profile, Threads& threads);
 
 // How many steps' inputs a forward pass on a grid of threads projects at a time.
 int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);

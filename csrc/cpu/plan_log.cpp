@@ -81,11 +81,11 @@ bool logs_plans() {
 }
 
 void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
-              const Profile& profile, int threads, const Plan& chosen) {
+              const Profile& profile, const Threads& threads, const Plan& chosen) {
   std::vector<Estimate> considered;
   planner(shape, problem, profile, threads, &considered);
   std::string text = "fusedrnn: " + problem_text(pass, problem) + ", " + isa_name(selected_isa()) +
-                     ", at most " + std::to_string(threads) +
+                     ", at most " + std::to_string(threads.most) +
                      " threads: " + std::to_string(chosen.row_groups) + " parts of the batch x " +
                      std::to_string(chosen.unit_groups) + " of the units";
   if (chosen.chunk_steps > 1) {

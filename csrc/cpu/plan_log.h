@@ -10,7 +10,7 @@ bool logs_plans();
 
 // `pass`: "forward" or "backward".
 void log_plan(const char* pass, Planner planner, const KernelShape& shape, const Problem& problem,
-              const Profile& profile, int threads, const Plan& chosen);
+              const Profile& profile, const Threads& threads, const Plan& chosen);
 
 // After the plans of runs that are taken side by side.
 void log_lanes(int lanes, int threads);

@@ -94,8 +94,8 @@ Task<Call>::Task(const Call& call, Isa isa, const PackedWeights& packed)
 
 template <class Call>
 const Plan& Task<Call>::plan(int threads) {
-  threads_ = threads;
-  plan_ = kPlanner<Call>(shape_, call().problem, profile_, threads, nullptr);
+  threads_.most = threads;
+  plan_ = plan_for_pool(kPlanner<Call>, shape_, call().problem, profile_, threads_);
   return plan_;
 }
 

@@ -63,7 +63,7 @@ class Task {
   const PackedWeights packed_;
   SequenceOrder order_;
   const Profile profile_;
-  int threads_ = 0;
+  Threads threads_{};
   Plan plan_;
   Barriers barriers_;
   Block memory_;

@@ -281,4 +281,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "inputs are projected step by step",
         equivalent="the same bits; it costs time alone",
     ),
+    expression(
+        f"{CPU}/plan.cpp",
+        "return plan_with(std::clamp(measured, kNearMeeting, kFarMeeting));",
+        "std::clamp(measured, kNearMeeting, kFarMeeting)",
+        "kNearMeeting",
+        "threads that are far from each other share the units of short steps",
+        "plan_log",
+    ),
 )

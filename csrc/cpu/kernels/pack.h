@@ -27,6 +27,12 @@ FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_str
   constexpr int W = V::width, D = F::Dot::kDepth;
   static_assert(W % D == 0);
   int64_t k = 0;
+  // Numbers that are packed as they are need not become vectors of Real.
+  if constexpr (requires { F::Dot::pack_transposed(src, src_stride, dst, dst_stride); }) {
+    for (; lanes >= W && k + W * D <= depth; k += W * D) {
+      F::Dot::pack_transposed(src + k, src_stride, dst + k / D * dst_stride, dst_stride);
+    }
+  }
   for (; lanes >= W && k + W <= depth; k += W) {
     V block[W];
     load_transposed(src + k, src_stride, block);

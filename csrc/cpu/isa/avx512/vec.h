@@ -247,26 +247,37 @@ inline void Vec<float>::transpose(Vec (&r)[16]) {
   }
 }
 
-// Loads put 128-bit lanes where they belong, which leaves 32 shuffles within lanes.
-inline void Vec<float>::load_transposed(const float* rows, int64_t stride, Vec (&r)[16]) {
+// 16 numbers of 32 bits of each of 16 rows, which lie `bytes` apart. Loads put 128-bit lanes where
+// they belong, which leaves 32 shuffles within lanes.
+FUSEDRNN_INLINE void load_words_transposed(const void* rows, int64_t bytes, __m512 (&r)[16]) {
+  const auto load = [=](int row, int k) FUSEDRNN_LAMBDA {
+    const char* const p = static_cast<const char*>(rows) + row * bytes + k * 4;
+    return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  };
   FUSEDRNN_UNROLL
   for (int k = 0; k < 16; k += 4) {
     __m512 a[4];  // a[i]: numbers k .. k+3 of rows i, 4+i, 8+i, 12+i, one row a lane
     FUSEDRNN_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const float* p = rows + i * stride + k;
-      a[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
-      a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(p + 4 * stride), 1);
-      a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(p + 8 * stride), 2);
-      a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(p + 12 * stride), 3);
+      a[i] = _mm512_castps128_ps512(load(i, k));
+      a[i] = _mm512_insertf32x4(a[i], load(4 + i, k), 1);
+      a[i] = _mm512_insertf32x4(a[i], load(8 + i, k), 2);
+      a[i] = _mm512_insertf32x4(a[i], load(12 + i, k), 3);
     }
     const __m512 lo_01 = _mm512_unpacklo_ps(a[0], a[1]), hi_01 = _mm512_unpackhi_ps(a[0], a[1]);
     const __m512 lo_23 = _mm512_unpacklo_ps(a[2], a[3]), hi_23 = _mm512_unpackhi_ps(a[2], a[3]);
-    r[k].v = _mm512_shuffle_ps(lo_01, lo_23, 0x44);
-    r[k + 1].v = _mm512_shuffle_ps(lo_01, lo_23, 0xee);
-    r[k + 2].v = _mm512_shuffle_ps(hi_01, hi_23, 0x44);
-    r[k + 3].v = _mm512_shuffle_ps(hi_01, hi_23, 0xee);
+    r[k] = _mm512_shuffle_ps(lo_01, lo_23, 0x44);
+    r[k + 1] = _mm512_shuffle_ps(lo_01, lo_23, 0xee);
+    r[k + 2] = _mm512_shuffle_ps(hi_01, hi_23, 0x44);
+    r[k + 3] = _mm512_shuffle_ps(hi_01, hi_23, 0xee);
   }
+}
+
+inline void Vec<float>::load_transposed(const float* rows, int64_t stride, Vec (&r)[16]) {
+  __m512 words[16];
+  load_words_transposed(rows, stride * 4, words);
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < 16; ++i) r[i].v = words[i];
 }
 
 // 24 shuffles, in the same order: pairs of rows, then the 128-bit lanes.

@@ -32,6 +32,14 @@ struct Dot<Bf16, Bf16> {
     const __m512i high = rows[1].rounded_to_bf16();
     _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, low, high));
   }
+  // 32 numbers of k of 16 rows, whose pairs go to vectors `step` numbers apart.
+  static FUSEDRNN_MEMBER void pack_transposed(const Bf16* rows, int64_t stride, Bf16* p,
+                                              int64_t step) {
+    __m512 pairs[16];
+    load_words_transposed(rows, stride * int64_t{sizeof(Bf16)}, pairs);
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < 16; ++i) _mm512_storeu_ps(p + i * step, pairs[i]);
+  }
   // The first `count` numbers of two rows as pairs; eight at a time are read of each, and eight
   // pairs written, which costs less than a mask.
   static FUSEDRNN_MEMBER void interleave(const Bf16* const* rows, int64_t count, Bf16* p) {
