@@ -172,6 +172,7 @@ struct BackwardJob {
   Links links;
   Order order;
   bool all_rows;           // every step walks all sequences, those that do not live too
+  bool single_row;         // of one step of one sequence, whose products read weights in place
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
@@ -193,7 +194,7 @@ struct BackwardJob {
   void* dpassed;
   void* vectors;  // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
-  // the gradient of what it multiplied.
+  // the gradient of what it multiplied. Of a single row there are none, nor of the input's.
   void* transposed[kMaxStages];
   void* input;                 // Panel [panel of inputs][G*delta_block/K][wide_panel*W][K], for dx
   PerThread scratch;           // blocks of the weight gradients' operands
