@@ -256,8 +256,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
               shape.panel_bytes);
   }
   const bool packs_input = call.dx.data != nullptr && !job.single_row;
-  arena.add(job.input,
-            packs_input ? count(round_up(p.I, wide), shape.gates, job.delta_block) : 0,
+  arena.add(job.input, packs_input ? count(round_up(p.I, wide), shape.gates, job.delta_block) : 0,
             shape.panel_bytes);
   // The blocks of the operands of weight gradients, which are rows.
   add_parts(arena, plan, count(job.block_room, job.block_columns + shape.copied_units),

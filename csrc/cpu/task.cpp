@@ -130,10 +130,14 @@ void Task<ForwardCall>::lay_out() {
     keep_resets(call(), shape_, job_.checkpoints);
   }
   // Weights that serve one step are not worth a place in memory.
-  const bool stream = packed_.cell == nullptr && p.T == 1;
+  const bool once = packed_.cell == nullptr && p.T == 1;
+  const bool converts =
+      shape_.edge_bytes != shape_.real_bytes || shape_.panel_bytes != shape_.real_bytes;
+  job_.single_row = once && p.B == 1 && !converts;
+  const bool stream = once && !job_.single_row;
   memory_ = allocate([&](Arena& arena) {
     if (!job_.save) add_states(arena, shape_, p, false, job_.kept);
-    if (packed_.cell == nullptr) add_packed(arena, shape_, p, !stream, job_.packed);
+    if (packed_.cell == nullptr) add_packed(arena, shape_, p, !once, job_.packed);
     add_scratch(arena, shape_, p, plan_, stream, job_);
   });
 }

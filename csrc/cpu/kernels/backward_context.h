@@ -196,24 +196,24 @@ FUSEDRNN_INLINE void multiply_row(const typename F::Row* row, const Matrix& w, i
   for (int n = 0; n < N; ++n) acc[n].store(sums + n * W);
 }
 
-// A tile's sums of the only row there is: of the weights' rows of each gate with the deltas of its
-// block, `first_delta + block`, in the order of these. Packing what serves one row costs more than
-// its products.
-template <int Vectors, class F>
+// Of the only row there is, a tile's sums of panels of so many vectors: of the weights' rows of
+// each gate with the deltas of its block, `blocks` or in the order of the gates, block by block.
+// Packing what serves one row costs more than its products.
+template <class F>
 FUSEDRNN_ONCE void multiply_single_row(const BackwardContext<F>& context,
                                        const ProductShape& product, const int* blocks,
-                                       const typename F::Row* deltas, const Tile& tile,
+                                       const typename F::Row* deltas, int vectors, const Tile& tile,
                                        typename F::Real* sums) {
-  constexpr int N = Vectors * tile_panels<F>(1, Vectors);
+  constexpr int N = kWidePanel * tile_panels<F>(1, kWidePanel);
+  static_assert(N >= kRecurrentPanel * tile_panels<F>(1, kRecurrentPanel));
   constexpr int64_t kWidth = int64_t{N} * F::V::width;
   const Matrix& w = context.call.parameters[product.weights];
-  const int64_t units = extent(context.p, product.units), all = depth_of(context.p, product);
-  const int64_t column = tile.panel * Vectors * F::V::width;
-  const int64_t held = tile.panels * Vectors * F::V::width;
-  const int64_t columns = all - column < held ? all - column : held;
+  const int64_t units = extent(context.p, product.units), panel = int64_t{vectors} * F::V::width;
+  const int64_t column = tile.panel * panel, left = depth_of(context.p, product) - column;
+  const int64_t columns = left < tile.panels * panel ? left : tile.panels * panel;
   for (int block = 0; block < product.gates; ++block) {
     int gate = 0;
-    while (blocks != nullptr ? blocks[gate] != block : gate != block) ++gate;
+    while ((blocks == nullptr ? gate : blocks[gate]) != block) ++gate;
     const typename F::Row* const row = deltas + block * context.job.delta_block;
     const auto* const first =
         row_of<const typename F::Edge>(w, (product.first + gate) * units) + column;
@@ -284,7 +284,7 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
   product.out_row = kPanel;
   product.out_panel = tile.rows * kPanel;
   if (context.job.single_row) {
-    multiply_single_row<kRecurrentPanel>(context, stage.product, nullptr, deltas, tile, sums);
+    multiply_single_row(context, stage.product, nullptr, deltas, kRecurrentPanel, tile, sums);
   } else if (context.has_heads(stage.product)) {
     multiply_heads(context, stage.product, weights, deltas, tile, product, sums);
   } else {

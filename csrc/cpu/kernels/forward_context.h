@@ -118,4 +118,16 @@ struct ForwardContext : Context<F, ForwardJob> {
   float* const quantised_scales;
 };
 
+// The only row of a product whose weights are not packed.
+template <class F>
+FUSEDRNN_INLINE void multiply_unpacked(const ForwardContext<F>& context, const ProductShape& shape,
+                                       const Tile& tile, const Product<F>& product) {
+  for (int64_t i = 0; i < tile.panels; ++i) {
+    multiply_unpacked<F>(context.p, shape, context.shape.unit_vectors,
+                         context.call.parameters[shape.weights], tile.panel + i, product.rows[0],
+                         product.bias + i * product.bias_stride,
+                         product.out + i * product.out_panel);
+  }
+}
+
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -24,8 +24,8 @@ struct InputTiles {
     if (kAll && !any_exists(tile)) return;
     alignas(64) Real sums[kTileSums<F, kWidePanel>];
     if (context.job.single_row) {
-      multiply_single_row<kWidePanel>(context, context.shape.input, context.shape.input_delta,
-                                      context.delta_at_place(0, 0), tile, sums);
+      multiply_single_row(context, context.shape.input, context.shape.input_delta,
+                          context.delta_at_place(0, 0), kWidePanel, tile, sums);
     } else {
       multiply(tile, sums);
     }

@@ -145,6 +145,7 @@ struct ForwardJob {
   Order order;
   bool save;           // every slot is kept
   bool frozen;         // the weights have been packed before
+  bool single_row;     // of one step of one sequence: nothing packs its weights before (kUnpacked)
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
   int64_t ld_state, ld_staged;

@@ -93,6 +93,11 @@ struct Projection {
     product.out = context.projection_at(tile.panel, tile.first_row(), numbers);
     if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
+    if constexpr (kUnpacked<F>) {
+      if (weights.data == nullptr) {
+        return multiply_unpacked<F>(context, context.shape.input, tile, product);
+      }
+    }
     run_product_of_units(product, context.shape.gates, vectors, context.p.H, tile);
   }
 
