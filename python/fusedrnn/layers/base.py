@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
+from fusedrnn.functional import frozen_record
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
+from fusedrnn.layers.arguments import gradient_names
 from fusedrnn.layers.derivatives import Derivatives
 from fusedrnn.layers.devices import Array, rank
 from fusedrnn.layers.dropout import Draws, Drop, DropoutMode
@@ -417,7 +419,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0', 'x', 'h0']
         """
         self._check_tape(tape)
-        stale.verify(tape.stamps)
+        if tape.stamps:
+            stale.verify(tape.stamps)
         steps, batch = tape.core.shape
         batches = () if tape.core.unbatched else (batch,)
         swapped = tape._swapped
@@ -430,39 +433,42 @@ class Layer(Fixed, DropoutMode, Derivatives):
             return value.swapaxes(0, 1) if swapped else value
 
         dy = read("dy", dy, self._stack.width)
-        dcells_of = self._parts_of_cells("dcells", dcells)
-        dsequences = tuple(
-            read(name, value, width)
-            for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
-        )
+        dsequences = None
+        if dcells is not None:
+            dcells_of = self._parts_of_cells("dcells", dcells)
+            dsequences = tuple(
+                read(name, value, width)
+                for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
+            )
         dstate_n = self._import_state("dstate", dstate, *batches)
-        states = tuple(f"{name}0" for name in self._states)
-        resets = tuple(f"reset_{name}" for name in self._states)
-        known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
-        given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+        states, resets = gradient_names(self._states)
+        given: Mapping[str, Any] = {}
+        places: tuple[Any, Any, Any] = (None, None, None)
+        if out is not None:
+            known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
+            given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+            of_states, of_resets = (tuple(map(given.get, names)) for names in (states, resets))
+            places = self._stack.ordered(given), of_states, of_resets
         dx, target = self._output(
             "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
         )
         new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
             dy,
             dstate_n,
-            None if dcells is None else dsequences,
+            dsequences,
             False,
             target,
-            self._stack.ordered(given),
-            tuple(given.get(name) for name in states),
-            tuple(given.get(name) for name in resets),
+            *places,
             options.flag("return_flow", return_flow),
             options.clip_dh(clip_dh),
         )
-        computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
-        computed |= dict(zip((*states, *resets), (*dstates, *dresets), strict=True))
+        found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
-        grads = {
-            name: given[name] if name in given else hand_over(value)
-            for name, value in computed.items()
-            if value is not None
-        }
+        grads: dict[str, A] = {}
+        for i, name in enumerate((*self._stack.names, "x", *states, *resets)):
+            gradient = found[i]
+            if gradient is not None:
+                grads[name] = given[name] if name in given else hand_over(gradient)
         if norms is None:
             return grads
         count = len(self._states)  # norms come run by run
@@ -581,12 +587,12 @@ class Layer(Fixed, DropoutMode, Derivatives):
             else options.result_arrays(out, "y", self._states, letters)
         )
         y, target = self._output("out[0]", y_out, results, (*axes, self._stack.width), swapped)
-        cells = [
-            self._output(f"out[{2 + i}]", given, results, (*axes, width), swapped)
-            for i, (given, width) in enumerate(
-                zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
-            )
-        ]
+        cells: list[tuple[Array | None, Array | None]] = []
+        if letters:
+            places = zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
+            for i, (given, width) in enumerate(places):
+                shape = (*axes, width)
+                cells.append(self._output(f"out[{2 + i}]", given, results, shape, swapped))
         run: Any = self._run if save or not shows_gates else self._stack.keeping_gates().forward
         y_n, state_n, cells_n, core = run(
             call.x,
@@ -603,11 +609,21 @@ class Layer(Fixed, DropoutMode, Derivatives):
             warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
-        tape = LayerTape(self, self.batch_first, core, results, stamps, call)
-        shown = tuple(
-            kind(new if whole is None else whole)
-            for (whole, _), new in zip(cells, cells_n, strict=True)
-        )
+        fields = {
+            "layer": self,
+            "batch_first": self.batch_first,
+            "core": core,
+            "results": results,
+            "stamps": stamps,
+            "call": call,
+        }
+        tape = frozen_record(LayerTape, fields)
+        shown: tuple[Any, ...] = ()
+        if letters:
+            shown = tuple(
+                kind(new if whole is None else whole)
+                for (whole, _), new in zip(cells, cells_n, strict=True)
+            )
         if shows_gates:
             shown += (tape.gates(),)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape
