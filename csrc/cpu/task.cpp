@@ -133,7 +133,7 @@ void Task<ForwardCall>::lay_out() {
   const bool once = packed_.cell == nullptr && p.T == 1;
   const bool converts =
       shape_.edge_bytes != shape_.real_bytes || shape_.panel_bytes != shape_.real_bytes;
-  job_.single_row = once && p.B == 1 && !converts;
+  job_.single_row = once && p.B == 1 && !converts && shape_.norm_count == 0;
   const bool stream = once && !job_.single_row;
   memory_ = allocate([&](Arena& arena) {
     if (!job_.save) add_states(arena, shape_, p, false, job_.kept);

@@ -113,15 +113,13 @@ class StageProduct {
 
   FUSEDRNN_MEMBER StageProduct(const ForwardContext<F>& context, const ForwardStep& step, int index,
                                Panels<F> weights)
-      : context_(context),
-        shape_(context.shape.stages[index].product),
-        weights_(weights),
+      : weights_(weights),
         packed_(context.job.packed.stages[index]),
-        gates_(shape_.gates),
+        gates_(context.shape.stages[index].product.gates),
         vectors_(stage_vectors(context.shape, context.shape.stages[index])),
         units_(extent(context.p, context.shape.stages[index].units)),
         numbers_(vectors_ * F::V::width),
-        heads_(context.p, shape_, context.panel_units),
+        heads_(context.p, context.shape.stages[index].product, context.panel_units),
         panel_size_(panel_size<F>(heads_.depth, vectors_)) {
     const cells::Operand operand = context.shape.stages[index].operand;
     if constexpr (F::kQuantised) {
@@ -160,16 +158,9 @@ class StageProduct {
     // Most often they are those of the tile before, which was of other panels.
     if (product_.rows[0] != first) product_.set_rows(first, row_stride_);
     if constexpr (F::kQuantised) product_.row_scale = row_scales_ + tile.first_row();
-    if constexpr (kUnpacked<F>) {
-      if (weights_.data == nullptr) {
-        return multiply_unpacked<F>(context_, shape_, tile, product_);
-      }
-    }
     run_product_of_units(product_, gates_, vectors_, units_, tile);
   }
 
-  const ForwardContext<F>& context_;
-  const ProductShape& shape_;
   Panels<F> weights_;
   const PackedProduct& packed_;
   const int gates_;
