@@ -53,6 +53,16 @@ void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again,
   }
 }
 
+// Whether the only row of a call is multiplied with weights as they lie. Of rows as long as these
+// or longer the blocks that are transposed at a time push each other out of the caches.
+bool reads_unpacked(const KernelShape& shape, const Problem& p) {
+  constexpr int64_t kLongRowBytes = 1024;
+  const int64_t row_bytes = std::max({p.I, p.H, p.P}) * static_cast<int64_t>(shape.edge_bytes);
+  const bool converts =
+      shape.edge_bytes != shape.real_bytes || shape.panel_bytes != shape.real_bytes;
+  return p.B == 1 && !converts && shape.norm_count == 0 && row_bytes < kLongRowBytes;
+}
+
 // Whether gradients of states are wanted, limited or given where no step exists.
 bool reaches_padding(const BackwardCall& call, const SequenceOrder& order) {
   bool reaches = call.clip_dh > 0;
@@ -131,9 +141,7 @@ void Task<ForwardCall>::lay_out() {
   }
   // Weights that serve one step are not worth a place in memory.
   const bool once = packed_.cell == nullptr && p.T == 1;
-  const bool converts =
-      shape_.edge_bytes != shape_.real_bytes || shape_.panel_bytes != shape_.real_bytes;
-  job_.single_row = once && p.B == 1 && !converts && shape_.norm_count == 0;
+  job_.single_row = once && reads_unpacked(shape_, p);
   const bool stream = once && !job_.single_row;
   memory_ = allocate([&](Arena& arena) {
     if (!job_.save) add_states(arena, shape_, p, false, job_.kept);
