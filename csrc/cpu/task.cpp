@@ -53,10 +53,11 @@ void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again,
   }
 }
 
-// Whether the only row of a call is multiplied with weights as they lie. Of rows as long as these
-// or longer the blocks that are transposed at a time push each other out of the caches.
+// Whether the only row of a call is multiplied with weights as they lie. Rows of about a KiB or
+// more share so few sets of a cache that the blocks which are transposed at a time push each other
+// out.
 bool reads_unpacked(const KernelShape& shape, const Problem& p) {
-  constexpr int64_t kLongRowBytes = 1024;
+  constexpr int64_t kLongRowBytes = 960;
   const int64_t row_bytes = std::max({p.I, p.H, p.P}) * static_cast<int64_t>(shape.edge_bytes);
   const bool converts =
       shape.edge_bytes != shape.real_bytes || shape.panel_bytes != shape.real_bytes;
