@@ -164,3 +164,33 @@ def test_random_configurations(
     single = dtype == "float32"
     problem, upstream = problem_of(cell, dtype, 0.5 if single else 1.0, **shape)
     check_function(cell, problem, upstream, together=single, reverse=reverse, **options)
+
+
+@variants
+@dtypes
+@pytest.mark.parametrize(("inputs", "units"), [(5, 3), (33, 50), (70, 128)])
+def test_a_single_row_has_the_bits_of_one_among_two(
+    cell: str, options: Arguments, dtype: str, inputs: int, units: int
+) -> None:
+    """Its products read weights that are not packed."""
+    problem, upstream = problem_of(
+        cell, dtype, steps=1, batch=2, input_size=inputs, hidden_size=units, seed=8
+    )
+
+    def first(arrays: Arguments) -> Arguments:
+        axes = {"x": 1, "dy": 1, "h0": 0, "c0": 0, "dh_n": 0, "dc_n": 0}
+        return {
+            name: array.take([0], axes[name]) if name in axes else array
+            for name, array in arrays.items()
+        }
+
+    results, tape = forward(cell, **problem, **options)
+    alone, its_tape = forward(cell, **first(problem), **options)
+    gradients, its_gradients = (
+        backward(cell, tape, **upstream),
+        backward(cell, its_tape, **first(upstream)),
+    )
+    assert np.array_equal(alone["y"][:, 0], results["y"][:, 0])
+    assert np.array_equal(its_gradients["dx"][:, 0], gradients["dx"][:, 0])
+    for name in ("dh0", *(["dc0"] if "c0" in problem else [])):
+        assert np.array_equal(its_gradients[name][0], gradients[name][0])

@@ -228,6 +228,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   const int64_t narrow = int64_t{shape.recurrent_panel} * shape.width;
   const int64_t wide = int64_t{shape.wide_panel} * shape.width;
   cut_blocks(p, shape.depth_unit, job);
+  job.single_row = p.T == 1 && p.B == 1 && p.heads == 1;
   const size_t row_bytes = static_cast<size_t>(job.ld_delta) * shape.row_bytes;
   // Of runs that add to one dx in turn, which do not walk the same way, all deltas exist at a time.
   const bool in_turn = job.links.steps == 0 && (job.links.own || job.links.dx_before);
@@ -256,7 +257,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),
             shape.real_bytes);
-  for (int i = 0; i < shape.stage_count; ++i) {
+  for (int i = 0; i < shape.stage_count && !job.single_row; ++i) {
     const ProductShape& product = shape.stages[i].product;
     const int64_t depth = heads_of(p, product) > 1
                               ? depth_of(p, product)
@@ -265,8 +266,8 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
               count(round_up(extent(p, product.depth), narrow), product.gates, depth),
               shape.panel_bytes);
   }
-  arena.add(job.input,
-            call.dx.data == nullptr ? 0 : count(round_up(p.I, wide), shape.gates, job.delta_block),
+  const bool packs_input = call.dx.data != nullptr && !job.single_row;
+  arena.add(job.input, packs_input ? count(round_up(p.I, wide), shape.gates, job.delta_block) : 0,
             shape.panel_bytes);
   // The blocks of the operands of weight gradients, which are rows.
   add_parts(arena, plan, count(job.block_room, job.block_columns + shape.copied_units),

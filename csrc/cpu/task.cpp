@@ -53,6 +53,17 @@ void prepare_again(const BackwardCall& call, Arena& reserve, ForwardCall& again,
   }
 }
 
+// Whether the only row of a call is multiplied with weights as they lie. Rows of about a KiB or
+// more share so few sets of a cache that the blocks which are transposed at a time push each other
+// out.
+bool reads_unpacked(const KernelShape& shape, const Problem& p) {
+  constexpr int64_t kLongRowBytes = 960;
+  const int64_t row_bytes = std::max({p.I, p.H, p.P}) * static_cast<int64_t>(shape.edge_bytes);
+  const bool converts =
+      shape.edge_bytes != shape.real_bytes || shape.panel_bytes != shape.real_bytes;
+  return p.B == 1 && !converts && shape.norm_count == 0 && row_bytes < kLongRowBytes;
+}
+
 // Whether gradients of states are wanted, limited or given where no step exists.
 bool reaches_padding(const BackwardCall& call, const SequenceOrder& order) {
   bool reaches = call.clip_dh > 0;
@@ -130,10 +141,12 @@ void Task<ForwardCall>::lay_out() {
     keep_resets(call(), shape_, job_.checkpoints);
   }
   // Weights that serve one step are not worth a place in memory.
-  const bool stream = packed_.cell == nullptr && p.T == 1;
+  const bool once = packed_.cell == nullptr && p.T == 1;
+  job_.single_row = once && reads_unpacked(shape_, p);
+  const bool stream = once && !job_.single_row;
   memory_ = allocate([&](Arena& arena) {
     if (!job_.save) add_states(arena, shape_, p, false, job_.kept);
-    if (packed_.cell == nullptr) add_packed(arena, shape_, p, !stream, job_.packed);
+    if (packed_.cell == nullptr) add_packed(arena, shape_, p, !once, job_.packed);
     add_scratch(arena, shape_, p, plan_, stream, job_);
   });
 }

@@ -7,6 +7,7 @@ an array has to be made for such a user, so that nobody who computes with PyTorc
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,12 @@ def for_numpy(array: Any) -> Any:
     ImportError
         Where it holds bfloat16 and the package ml_dtypes is missing.
     """
-    if array.dtype != BITS:
-        return array
+    dtype = array.dtype
+    return array.view(_dtype_of_users()) if dtype is BITS or dtype == BITS else array
+
+
+@functools.cache
+def _dtype_of_users() -> Any:
     try:
         import ml_dtypes  # noqa: PLC0415
     except ImportError as error:
@@ -36,7 +41,7 @@ def for_numpy(array: Any) -> Any:
             "bfloat16 in NumPy arrays needs the package ml_dtypes, which cannot be imported: "
             "pip install ml_dtypes"
         ) from error
-    return array.view(ml_dtypes.bfloat16)
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def from_file(value: Any) -> Any:

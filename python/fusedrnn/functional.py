@@ -26,7 +26,6 @@ written to in between. All else the tape owns; `y` and the states may be changed
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,7 +69,12 @@ class Tape(Generic[A]):
     core: _core.Tape = field(repr=False)
     to_kind: Callable[[Any], A] = field(repr=False)
     stamps: Mapping[str, stale.Stamp] = field(repr=False)
-    call: Call = field(repr=False)
+    given: tuple[Any, ...] = field(repr=False)
+
+    @property
+    def call(self) -> Call:
+        """What the forward function was given."""
+        return Call(*self.given)
 
     @property
     def reserve(self) -> Any:
@@ -145,9 +149,12 @@ def run(
             *given, return_cells, return_gates, constants, heads
         )
         return found
-    letters = options.STATES[: len(states)]
-    shown = letters[1:] if options.flag("return_cells", return_cells) else ()
-    shows_gates = options.flag("return_gates", return_gates)
+    y_out, states_out, cells_out = None, None, None
+    shown: tuple[str, ...] = ()
+    if return_cells is not False and options.flag("return_cells", return_cells):
+        shown = options.STATES[1 : len(states)]
+        cells_out = (None,) * len(shown)
+    shows_gates = return_gates is not False and options.flag("return_gates", return_gates)
     is_lean = options.is_lean(memory)
     if shows_gates and not _core.gate_names(cell):
         raise ValueError(
@@ -156,11 +163,9 @@ def run(
         )
     if shows_gates and is_lean:
         raise ValueError("return_gates: expected False with memory='lean', got True")
-    y_out, states_out, cells_out = (
-        (None, None, (None,) * len(shown) or None)
-        if out is None
-        else options.result_arrays(out, "y", tuple(f"{name}_n" for name in letters), shown)
-    )
+    if out is not None:
+        ends = tuple(f"{name}_n" for name in options.STATES[: len(states)])
+        y_out, states_out, cells_out = options.result_arrays(out, "y", ends, shown)
     backwards = options.flag("reverse", reverse)
     computed_in = None if compute_dtype is None else options.compute_dtype(compute_dtype)
     masked = options.masks(*masks)
@@ -190,14 +195,12 @@ def run(
         stamps = stale.stamps(
             lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
         )
-        about = (cell, x, parameters, states, masked, backwards, constants, operator.index(heads))
-        call = tuple.__new__(Call, about)  # Call(...) takes three times as long
         fields = {
             "function": function,
             "core": tape,
             "to_kind": kind,
             "stamps": stamps,
-            "call": call,
+            "given": (cell, x, parameters, states, masked, backwards, constants, heads),
         }
         saved = frozen_record(Tape, fields)
     if out is not None or kind is as_it_is:
@@ -211,7 +214,8 @@ def check_tape(function: str, tape: object) -> None:
         raise TypeError(f"tape: expected the tape of {function}, got {type(tape).__name__}")
     if tape.function != function:
         raise ValueError(f"tape: expected the tape of {function}, got that of {tape.function}")
-    stale.verify(tape.stamps)
+    if tape.stamps:
+        stale.verify(tape.stamps)
 
 
 _names: dict[str, tuple[tuple[str, ...], ...]] = {}
@@ -255,7 +259,8 @@ def gradients(
     Beside them the norms of the gradients of states at each step, where they are wanted.
     """
     check_tape(function, tape)
-    names, parameters, states, resets = _gradient_names(tape.call.cell, letters, tape.core)
+    cell = tape.given[0]
+    names, parameters, states, resets = _gradient_names(cell, letters, tape.core)
     given: Mapping[str, Any] = {}
     places: tuple[Any, Any, Any, Any] = (None, None, None, None)
     if out is not None:
@@ -274,11 +279,13 @@ def gradients(
         options.flag("return_flow", return_flow),
         options.clip_dh(clip_dh),
     )
+    found = (dx, *dparameters, *dstates, *dresets)
     to_kind = tape.to_kind
-    found = zip(names, (dx, *dparameters, *dstates, *dresets), strict=True)
-    by_name = {name: gradient for name, gradient in found if gradient is not None}
-    if to_kind is not as_it_is:
-        for name, gradient in by_name.items():
-            by_name[name] = gradient if name in given else to_kind(gradient)
+    stays = to_kind is as_it_is
+    by_name: dict[str, A] = {}
+    for i, name in enumerate(names):  # zip(..., strict=True) takes twice as long
+        gradient = found[i]
+        if gradient is not None:
+            by_name[name] = gradient if stays or name in given else to_kind(gradient)
     flow = {} if norms is None else {letter: norms[i] for i, letter in enumerate(letters)}
     return by_name, flow

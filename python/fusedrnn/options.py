@@ -197,12 +197,12 @@ def masks(
 
 def values(name: str, members: tuple[str, ...], value: object) -> tuple[Any, ...]:
     """As many values as there are members, in a tuple or a list."""
+    if isinstance(value, (tuple, list)) and len(value) == len(members):
+        return tuple(value)
     form = f"a {'pair' if len(members) == 2 else 'tuple'} ({', '.join(members)})"
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name}: expected {form}, got {type(value).__name__}")
-    if len(value) != len(members):
-        raise ValueError(f"{name}: expected {form}, got {len(value)} values")
-    return tuple(value)
+    raise ValueError(f"{name}: expected {form}, got {len(value)} values")
 
 
 def result_arrays(

@@ -81,9 +81,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/functional.py",
-        "by_name[name] = gradient if name in given else to_kind(gradient)",
-        "gradient if name in given else to_kind(gradient)",
-        "to_kind(gradient)",
+        "by_name[name] = gradient if stays or name in given else to_kind(gradient)",
+        "stays or name in given",
+        "stays",
         "a gradient of another kind than x is not the array that was given for it",
         "module_errors",
         "interop",

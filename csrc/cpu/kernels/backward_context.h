@@ -154,7 +154,8 @@ FUSEDRNN_INLINE void pack_gate(const BackwardContext<F>& context, const ProductS
 template <class F>
 FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
   const CellShape& shape = context.shape;
-  for (int i = 0; i < shape.stage_count; ++i) {
+  const bool packs = !context.job.single_row;
+  for (int i = 0; i < shape.stage_count && packs; ++i) {
     const ProductShape& product = shape.stages[i].product;
     for (int g = 0; g < product.gates; ++g) {
       pack_gate<kRecurrentPanel>(context, product, product.first + g, g,
@@ -163,10 +164,65 @@ FUSEDRNN_ONCE void pack_backward(const BackwardContext<F>& context) {
   }
   pack_vectors<F>(context.p, shape, context.call.parameters, context.share, context.job.vectors);
   if (context.p.lean) pack_cell<F>(context.job.again, context.share);
-  if (context.call.dx.data == nullptr) return;
+  if (context.call.dx.data == nullptr || !packs) return;
   for (int g = 0; g < shape.gates; ++g) {
     pack_gate<kWidePanel>(context, shape.input, shape.input.first + g, shape.input_delta[g],
                           context.delta_depth(shape.input), context.job.input);
+  }
+}
+
+// sums (+)= row x w[.., from `column` on], of N vectors, as run_tile() computes them from panels.
+template <class F, int N>
+FUSEDRNN_INLINE void multiply_row(const typename F::Row* row, const Matrix& w, int64_t depth,
+                                  const typename F::Edge* first, int64_t columns, bool add,
+                                  typename F::Real* sums) {
+  using V = typename F::V;
+  constexpr int W = V::width, D = F::Dot::kDepth;
+  typename F::Dot::Sum acc[N];
+  FUSEDRNN_UNROLL
+  for (int n = 0; n < N; ++n) acc[n] = add ? V::load(sums + n * W) : V::zero();
+  for (int64_t k = 0; k < F::padded(depth); k += D) {
+    const typename F::Edge* group[D];
+    FUSEDRNN_UNROLL
+    for (int d = 0; d < D; ++d) group[d] = k + d < depth ? first + (k + d) * w.stride : nullptr;
+    alignas(64) typename F::Panel weights[N * W * D];
+    pack_group<F, N>(group, 0, columns, weights);
+    const typename F::Dot::Operand x = F::Dot::broadcast(row + k);
+    FUSEDRNN_UNROLL
+    for (int n = 0; n < N; ++n) {
+      acc[n] = F::Dot::add(acc[n], x, F::Dot::load(weights + n * W * D));
+    }
+  }
+  FUSEDRNN_UNROLL
+  for (int n = 0; n < N; ++n) acc[n].store(sums + n * W);
+}
+
+// Of the only row there is, a tile's sums of panels of so many vectors: of the weights' rows of
+// each gate with the deltas of its block, `blocks` or in the order of the gates, block by block.
+// Packing what serves one row costs more than its products.
+template <class F>
+FUSEDRNN_ONCE void multiply_single_row(const BackwardContext<F>& context,
+                                       const ProductShape& product, const int* blocks,
+                                       const typename F::Row* deltas, int vectors, const Tile& tile,
+                                       typename F::Real* sums) {
+  constexpr int N = kWidePanel * tile_panels<F>(1, kWidePanel);
+  static_assert(N >= kRecurrentPanel * tile_panels<F>(1, kRecurrentPanel));
+  constexpr int64_t kWidth = int64_t{N} * F::V::width;
+  const Matrix& w = context.call.parameters[product.weights];
+  const int64_t units = extent(context.p, product.units), panel = int64_t{vectors} * F::V::width;
+  const int64_t column = tile.panel * panel, left = depth_of(context.p, product) - column;
+  const int64_t columns = left < tile.panels * panel ? left : tile.panels * panel;
+  for (int block = 0; block < product.gates; ++block) {
+    int gate = 0;
+    while ((blocks == nullptr ? gate : blocks[gate]) != block) ++gate;
+    const typename F::Row* const row = deltas + block * context.job.delta_block;
+    const auto* const first =
+        row_of<const typename F::Edge>(w, (product.first + gate) * units) + column;
+    if (columns == kWidth) {
+      multiply_row<F, N>(row, w, units, first, kWidth, block > 0, sums);
+    } else {
+      multiply_row<F, N>(row, w, units, first, columns, block > 0, sums);
+    }
   }
 }
 
@@ -228,7 +284,9 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
   Product<F> product;
   product.out_row = kPanel;
   product.out_panel = tile.rows * kPanel;
-  if (context.has_heads(stage.product)) {
+  if (context.job.single_row) {
+    multiply_single_row(context, stage.product, nullptr, deltas, kRecurrentPanel, tile, sums);
+  } else if (context.has_heads(stage.product)) {
     multiply_heads(context, stage.product, weights, deltas, tile, product, sums);
   } else {
     product.depth = depth;

@@ -169,7 +169,8 @@ class Forward {
     const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper};
     const int vectors = stage_vectors(context_.shape, context_.shape.stages[stage]);
     const int64_t together = panels_together(step.rows.size());
-    if (together > 0 && gathers(step.rows.size(), vectors, panels, together)) {
+    const bool unpacked = kUnpacked<F> && context_.job.single_row && panels.size() > 0;
+    if (unpacked || (together > 0 && gathers(step.rows.size(), vectors, panels, together))) {
       walk_groups(tiles, vectors, panels, together);
     } else {
       for_products<F>(registers_, context_.p.B, vectors, tiles, panels, step.rows, step.turned);
@@ -210,13 +211,36 @@ class Forward {
     for (int64_t i = 0; i < groups; ++i) {
       const Range some = group(i), next = group(i + 1 < groups ? i + 1 : i);
       const Tile all{some.begin, some.size(), rows.begin, rows.size(), 0, some.begin};
-      if (tiles.multiplies() && tiles.any_valid(all)) {
+      if (!tiles.multiplies() || !tiles.any_valid(all)) {
+        // The map has no use for sums.
+      } else if (kUnpacked<F> && context_.job.single_row) {
+        multiply_single_row(tiles, some, sums);
+      } else {
         for_products<F>(registers_, context_.p.B, vectors,
                         SumTiles<F>{tiles, sums, vectors * F::V::width, some,
                                     turned ? next.end - 1 : next.begin},
                         some, rows, turned);
       }
       tiles.mapper.run(all, tiles.map, sums);
+    }
+  }
+
+  // The sums of the only row there is, of some panels.
+  FUSEDRNN_MEMBER void multiply_single_row(const ForwardTiles<F>& tiles, Range panels,
+                                           Real* sums) const {
+    if constexpr (kUnpacked<F>) {
+      const ProductShape& product = context_.shape.stages[tiles.index].product;
+      const bool of_h = context_.shape.stages[tiles.index].operand == cells::Operand::h;
+      const int64_t slot = of_h ? tiles.step.entering : tiles.step.of_step;
+      const auto* const row = context_.operand_row(tiles.index, slot, 0);
+      const HeadPanels heads(context_.p, product, context_.panel_units);
+      const int64_t numbers =
+          stage_vectors(context_.shape, context_.shape.stages[tiles.index]) * int64_t{F::V::width};
+      for (int64_t panel = panels.begin; panel < panels.end; ++panel, sums += numbers) {
+        const int64_t column = heads.panels == 0 ? 0 : heads.first_column(panel);
+        multiply_unpacked(context_, product, context_.job.packed.stages[tiles.index], panel,
+                          row + column, sums);
+      }
     }
   }
 

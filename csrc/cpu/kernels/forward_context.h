@@ -118,4 +118,17 @@ struct ForwardContext : Context<F, ForwardJob> {
   float* const quantised_scales;
 };
 
+// The sums of a panel of the only row there is.
+template <class F>
+FUSEDRNN_INLINE void multiply_unpacked(const ForwardContext<F>& context,
+                                       const ProductShape& product, const PackedProduct& packed,
+                                       int64_t panel, const typename F::Row* row,
+                                       typename F::Real* sums) {
+  const int vectors = context.shape.unit_vectors;
+  const int64_t numbers = int64_t{product.gates} * vectors * F::V::width;
+  multiply_unpacked<F>(context.p, product, vectors, context.call.parameters[product.weights], panel,
+                       row, static_cast<const typename F::Real*>(packed.bias) + panel * numbers,
+                       sums);
+}
+
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA

@@ -23,23 +23,12 @@ struct InputTiles {
   void run(const Tile& tile) const {
     if (kAll && !any_exists(tile)) return;
     alignas(64) Real sums[kTileSums<F, kWidePanel>];
-    Product<F> product;
-    product.depth = context.delta_depth(context.shape.input);
-    product.set_weights(static_cast<const typename F::Panel*>(context.job.input), 0,
-                        product.depth * kWidth, tile);
-    product.out = sums;
-    product.out_row = kWidth;
-    product.out_panel = tile.rows * kWidth;
-    if constexpr (kAll) {
-      const int64_t row = block.all.begin + tile.first_row();
-      product.set_rows(context.delta_at_place(row / context.p.B, row % context.p.B),
-                       context.job.ld_delta);
+    if (context.job.single_row) {
+      multiply_single_row(context, context.shape.input, context.shape.input_delta,
+                          context.delta_at_place(0, 0), kWidePanel, tile, sums);
     } else {
-      for (int64_t m = 0; m < tile.rows; ++m) {
-        product.rows[m] = block.deltas[block.existing[tile.row + m]];
-      }
+      multiply(tile, sums);
     }
-    run_product_of_columns(product, kWidePanel, context.p.I, tile);
     const Real* sum = sums + tile.repeated * kWidth;
     for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
       for (int64_t row = tile.row; row < tile.row + tile.rows; ++row, sum += kWidth) {
@@ -67,6 +56,26 @@ struct InputTiles {
   }
 
  private:
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums) const {
+    Product<F> product;
+    product.depth = context.delta_depth(context.shape.input);
+    product.set_weights(static_cast<const typename F::Panel*>(context.job.input), 0,
+                        product.depth * kWidth, tile);
+    product.out = sums;
+    product.out_row = kWidth;
+    product.out_panel = tile.rows * kWidth;
+    if constexpr (kAll) {
+      const int64_t row = block.all.begin + tile.first_row();
+      product.set_rows(context.delta_at_place(row / context.p.B, row % context.p.B),
+                       context.job.ld_delta);
+    } else {
+      for (int64_t m = 0; m < tile.rows; ++m) {
+        product.rows[m] = block.deltas[block.existing[tile.row + m]];
+      }
+    }
+    run_product_of_columns(product, kWidePanel, context.p.I, tile);
+  }
+
   struct Site {
     int64_t t, b;
   };

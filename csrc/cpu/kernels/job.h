@@ -145,6 +145,7 @@ struct ForwardJob {
   Order order;
   bool save;           // every slot is kept
   bool frozen;         // the weights have been packed before
+  bool single_row;     // of one step of one sequence: nothing packs its weights before (kUnpacked)
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
   int64_t ld_state, ld_staged;
@@ -172,6 +173,7 @@ struct BackwardJob {
   Links links;
   Order order;
   bool all_rows;           // every step walks all sequences, those that do not live too
+  bool single_row;         // of one step of one sequence, whose products read weights in place
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider
   int64_t ld_state;
   int64_t delta_block;  // units, filled up to a multiple of Kp
@@ -195,7 +197,7 @@ struct BackwardJob {
   void* dpassed;
   void* vectors;  // as PackedCell's
   // Panel [panel of columns][gates*delta_block/K][recurrent_panel*W][K]: of a stage's weights, for
-  // the gradient of what it multiplied.
+  // the gradient of what it multiplied. Of a single row there are none, nor of the input's.
   void* transposed[kMaxStages];
   void* input;                 // Panel [panel of inputs][G*delta_block/K][wide_panel*W][K], for dx
   PerThread scratch;           // blocks of the weight gradients' operands

@@ -5,6 +5,11 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// Whether the products of a single row read weights that nothing has packed (job.h, single_row).
+template <class F>
+constexpr bool kUnpacked =
+    kSame<typename F::Edge, typename F::Real> && kSame<typename F::Panel, typename F::Real>;
+
 // The block of W x W numbers at `src`, transposed.
 template <class V, class Number>
 FUSEDRNN_INLINE void load_transposed(const Number* src, int64_t stride, V (&block)[V::width]) {
@@ -110,6 +115,47 @@ FUSEDRNN_ONCE void pack_weights(const Problem& p, const ProductShape& product, i
         const int64_t row = (product.first + g) * units + (lanes > 0 ? unit : 0);
         transpose_rows<F>(data + row * w.stride, w.stride, lanes, depth, dst, group);
       }
+    }
+  }
+}
+
+// out = bias + row x the weights of one panel, as run_tile() computes it from a packed one: a block
+// of W x W numbers at a time, transposed in registers. For formats that convert nothing.
+template <class F>
+FUSEDRNN_ONCE void multiply_unpacked(const Problem& p, const ProductShape& product,
+                                     int unit_vectors, const Matrix& w, int64_t panel,
+                                     const typename F::Row* row, const typename F::Real* bias,
+                                     typename F::Real* out) {
+  using V = typename F::V;
+  constexpr int W = V::width;
+  static_assert(kUnpacked<F> && F::kDepthUnit == 1);
+  const int64_t units = extent(p, product.units), depth = depth_of(p, product);
+  const int vectors = product.gates * unit_vectors;
+  for (int v = 0; v < vectors; ++v) V::load(bias + v * W).store(out + v * W);
+  // Sums of all vectors in turn: the additions to one of them wait for each other.
+  for (int64_t k = 0; k < depth; k += W) {
+    const int64_t held = depth - k < W ? depth - k : W;
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t unit = (panel * unit_vectors + v % unit_vectors) * W, lanes = units - unit;
+      if (lanes <= 0) continue;
+      const int64_t number = (product.first + v / unit_vectors) * units + unit;
+      const auto* const src = static_cast<const typename F::Edge*>(w.data) + number * w.stride + k;
+      V sum = V::load(out + v * W);
+      const auto add = [&](int64_t its_lanes, int64_t count) FUSEDRNN_LAMBDA {
+        alignas(64) typename F::Panel block[W * W];
+        transpose_rows<F>(src, w.stride, its_lanes, count, block, W);
+        FUSEDRNN_UNROLL
+        for (int i = 0; i < W; ++i) {
+          if (i >= count) break;
+          sum = F::Dot::add(sum, F::Dot::broadcast(row + k + i), F::Dot::load(block + i * W));
+        }
+      };
+      if (lanes >= W && held == W) {
+        add(W, W);
+      } else {
+        add(lanes, held);
+      }
+      sum.store(out + v * W);
     }
   }
 }

@@ -23,7 +23,7 @@ FUSEDRNN_ONCE void pack_product(const ForwardJob& job, const ProductShape& produ
   const Matrix& w = parameters[product.weights];
   if constexpr (F::kQuantised) {
     quantise_weights<F>(p, product, unit_vectors, w, panels, packed);
-  } else if (job.stream.data == nullptr) {
+  } else if (job.stream.data == nullptr && !job.single_row) {
     const int64_t panel =
         panel_size<F>(depth_of(p, product), int64_t{product.gates} * unit_vectors);
     pack_weights<F>(p, product, unit_vectors, w, panels,

@@ -119,6 +119,17 @@ template <class F>
 FUSEDRNN_ONCE InputChunk project_chunk(const ForwardContext<F>& context,
                                        typename F::MatrixUnit::Registers& registers, int64_t step) {
   const InputChunk chunk = find_inputs(context, step);
+  if constexpr (kUnpacked<F>) {
+    if (context.job.single_row) {
+      const Range panels = context.panels('H');
+      const int64_t numbers = context.projection_vectors() * F::V::width;
+      for (int64_t panel = panels.begin; panel < panels.end && chunk.rows > 0; ++panel) {
+        multiply_unpacked(context, context.shape.input, context.job.packed.input, panel,
+                          context.inputs[0], context.projection_at(panel, 0, numbers));
+      }
+      return chunk;
+    }
+  }
   for_packed(
       context, context.shape.input, context.projection_vectors(), context.job.packed.input.weights,
       [&](Range panels, Panels<F> weights)

@@ -18,13 +18,14 @@ from fusedrnn.options import Init, Memory, Padding
 # Those that have a plain cell.
 Nonlinearity = Literal["tanh", "relu", "sigmoid", "identity"]  # of the plain cells
 NONLINEARITIES: tuple[Nonlinearity, ...] = get_args(Nonlinearity)
+_PLAIN: dict[str, str] = {name: f"rnn_{name}" for name in NONLINEARITIES}
 
 
 def _variant(nonlinearity: object, clip: object) -> tuple[str, tuple[float, ...]]:
     """The cell and its constants."""
     full, limit = constants.activation("nonlinearity", nonlinearity), constants.limit("clip", clip)
-    if limit is None and full[0] in NONLINEARITIES:
-        return f"rnn_{full[0]}", ()
+    if limit is None and (plain := _PLAIN.get(full[0])) is not None:
+        return plain, ()
     return "rnn_general", constants.numbers((limit,), (full,))
 
 

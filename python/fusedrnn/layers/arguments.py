@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +13,12 @@ from fusedrnn.interop import A
 from fusedrnn.layers.devices import Array, Results, rank
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.layers.weights import LayerWeights
+
+
+@functools.cache
+def gradient_names(states: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of the gradients of initial states and of reset states."""
+    return tuple(f"{name}0" for name in states), tuple(f"reset_{name}" for name in states)
 
 
 class Arguments(LayerWeights):
@@ -118,8 +125,7 @@ class Arguments(LayerWeights):
         states = self._states
         if state is None:
             return (None,) * len(states)
-        sizes = self._stack.network.state_sizes
-        shapes = [(self._stack.num_runs, *batches, size) for size in sizes]
+        shapes = [(self._stack.num_runs, *batches, size) for size in self._stack.state_sizes]
         if len(states) == 1:
             return (self._device.read(name, state, shapes[0], self.dtype),)
         parts = options.values(name, states, state)

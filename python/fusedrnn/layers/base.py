@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
+from fusedrnn.functional import frozen_record
 from fusedrnn.interop import A, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.derivatives import Derivatives
@@ -444,12 +445,12 @@ class Layer(Fixed, DropoutMode, Derivatives):
             else options.result_arrays(out, "y", self._states, letters)
         )
         y, target = self._output("out[0]", y_out, results, (*axes, self._stack.width), swapped)
-        cells = [
-            self._output(f"out[{2 + i}]", given, results, (*axes, width), swapped)
-            for i, (given, width) in enumerate(
-                zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
-            )
-        ]
+        cells: list[tuple[Array | None, Array | None]] = []
+        if letters:
+            places = zip(cells_out or (None,) * len(letters), self._stack.cell_widths, strict=False)
+            for i, (given, width) in enumerate(places):
+                shape = (*axes, width)
+                cells.append(self._output(f"out[{2 + i}]", given, results, shape, swapped))
         run: Any = self._run if save or not shows_gates else self._stack.keeping_gates().forward
         y_n, state_n, cells_n, core = run(
             call.x,
@@ -466,11 +467,21 @@ class Layer(Fixed, DropoutMode, Derivatives):
             warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
         kind = results.hand_over if out is None else devices.as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
-        tape = LayerTape(self, self.batch_first, core, results, stamps, call)
-        shown = tuple(
-            kind(new if whole is None else whole)
-            for (whole, _), new in zip(cells, cells_n, strict=True)
-        )
+        fields = {
+            "layer": self,
+            "batch_first": self.batch_first,
+            "core": core,
+            "results": results,
+            "stamps": stamps,
+            "call": call,
+        }
+        tape = frozen_record(LayerTape, fields)
+        shown: tuple[Any, ...] = ()
+        if letters:
+            shown = tuple(
+                kind(new if whole is None else whole)
+                for (whole, _), new in zip(cells, cells_n, strict=True)
+            )
         if shows_gates:
             shown += (tape.gates(),)
         return kind(y_n if y is None else y), self._export_state(state_n, kind), shown, tape

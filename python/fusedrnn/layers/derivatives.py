@@ -9,7 +9,7 @@ from fusedrnn import options, stale
 from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
-from fusedrnn.layers.arguments import Arguments
+from fusedrnn.layers.arguments import Arguments, gradient_names
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.options import Padding
 
@@ -105,7 +105,8 @@ class Derivatives(Arguments):
         ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0', 'x', 'h0']
         """
         self._check_tape(tape)
-        stale.verify(tape.stamps)
+        if tape.stamps:
+            stale.verify(tape.stamps)
         steps, batch = tape.core.shape
         batches = () if tape.core.unbatched else (batch,)
         swapped = tape._swapped
@@ -118,39 +119,42 @@ class Derivatives(Arguments):
             return value.swapaxes(0, 1) if swapped else value
 
         dy = read("dy", dy, self._stack.width)
-        dcells_of = self._parts_of_cells("dcells", dcells)
-        dsequences = tuple(
-            read(name, value, width)
-            for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
-        )
+        dsequences = None
+        if dcells is not None:
+            dcells_of = self._parts_of_cells("dcells", dcells)
+            dsequences = tuple(
+                read(name, value, width)
+                for (name, value), width in zip(dcells_of, self._stack.cell_widths, strict=True)
+            )
         dstate_n = self._import_state("dstate", dstate, *batches)
-        states = tuple(f"{name}0" for name in self._states)
-        resets = tuple(f"reset_{name}" for name in self._states)
-        known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
-        given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+        states, resets = gradient_names(self._states)
+        given: Mapping[str, Any] = {}
+        places: tuple[Any, Any, Any] = (None, None, None)
+        if out is not None:
+            known = [name for name, there in zip(resets, tape.core.resets, strict=True) if there]
+            given = options.outputs(out, (*self._stack.parameters, "x", *states, *known))
+            of_states, of_resets = (tuple(map(given.get, names)) for names in (states, resets))
+            places = self._stack.ordered(given), of_states, of_resets
         dx, target = self._output(
             "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
         )
         new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
             dy,
             dstate_n,
-            None if dcells is None else dsequences,
+            dsequences,
             False,
             target,
-            self._stack.ordered(given),
-            tuple(given.get(name) for name in states),
-            tuple(given.get(name) for name in resets),
+            *places,
             options.flag("return_flow", return_flow),
             options.clip_dh(clip_dh),
         )
-        computed = self._stack.named(dparameters) | {"x": new_dx if dx is None else dx}
-        computed |= dict(zip((*states, *resets), (*dstates, *dresets), strict=True))
+        found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
-        grads = {
-            name: given[name] if name in given else hand_over(value)
-            for name, value in computed.items()
-            if value is not None
-        }
+        grads: dict[str, A] = {}
+        for i, name in enumerate((*self._stack.names, "x", *states, *resets)):
+            gradient = found[i]
+            if gradient is not None:
+                grads[name] = given[name] if name in given else hand_over(gradient)
         if norms is None:
             return grads
         count = len(self._states)  # norms come run by run

@@ -169,9 +169,12 @@ class Stack:
         self._plain_call: PlainCall | None = None
         self.width: int = network.output_size
         self.num_runs = num_runs
+        self.state_sizes = network.state_sizes
+        # Of all that a run may have, in the compiled module's order.
+        self.names = tuple(name for name, _, _ in self._described())
         # Of the states beyond h of the last layer, side by side.
         directions = self.description[-1]
-        self.cell_widths = tuple(directions * size for size in network.state_sizes[1:])
+        self.cell_widths = tuple(directions * size for size in self.state_sizes[1:])
 
     def layers_and_directions(self) -> tuple[int, bool]:
         """Their number, and whether they run in both directions."""
@@ -200,9 +203,7 @@ class Stack:
         """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
         if self._plain_call is None:
             steps = self.description[-1] == 1 and not self._types[2]
-            names = tuple(
-                name if name in self.parameters else None for name, _, _ in self._described()
-            )
+            names = tuple(name if name in self.parameters else None for name in self.names)
             self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
         return self._plain_call(self.parameters, x_t, state, 3, False, None, resets)
 
@@ -247,11 +248,9 @@ class Stack:
 
     def ordered(self, arrays: Mapping[str, Any]) -> tuple[Any, ...]:
         """Arrays by name in the compiled module's order; None for names without one."""
-        return tuple(arrays.get(name) for name, _, _ in self._described())
+        return tuple(map(arrays.get, self.names))
 
     def named(self, arrays: tuple[Any, ...]) -> dict[str, Any]:
         """And back, for the names of parameters that there are."""
-        names = (name for name, _, _ in self._described())
-        return {
-            name: array for name, array in zip(names, arrays, strict=True) if name in self._kinds
-        }
+        of_all = zip(self.names, arrays, strict=True)
+        return {name: array for name, array in of_all if name in self._kinds}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from fusedrnn import _core, stale
 from fusedrnn.functional import cut_gates
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from fusedrnn.layers.base import Layer
 
 
-@dataclass(frozen=True, eq=False)
-class LayerCall:
+class LayerCall(NamedTuple):
     """What a call of a layer runs over: arrays [T,B,n], as the compiled module takes them."""
 
     x: Any
