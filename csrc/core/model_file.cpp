@@ -277,6 +277,12 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     refuse_file(name, "expected zeros where version 1 says nothing, got more");
   }
   const size_t most = (size - sizeof header) / sizeof(RunRecord);
+  if (most == 0) {
+    refuse_file(name, expected("size",
+                               std::to_string(sizeof header + sizeof(RunRecord)) +
+                                   " bytes or more, for one run",
+                               std::to_string(size)));
+  }
   if (header.num_runs < 1 || static_cast<size_t>(header.num_runs) > most) {
     refuse_file(name, expected("num_runs", "1 to " + std::to_string(most) + ", as many as fit",
                                std::to_string(header.num_runs)));
