@@ -213,16 +213,12 @@ struct ForwardStage {
   void zone_out(const Site* sites, const X* prev, X* next) const {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
-      const Rows<const Real>& drawn = arrays.zoneout[s];
-      if (drawn.data != nullptr) {  // 0 or 1
-        const X stays = collect<X>(
-            sites, [&](const Site& site) { return V::load(drawn.at(site.row, site.unit)); });
-        next[s] = select(stays <= X::zero(), next[s], prev[s]);
-      } else {
-        using Number = typename PlainOf<Real>::type;
-        const X stays = X::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
-        next[s] = cells::zoned(stays, prev[s], next[s]);
-      }
+      const X stays = collect<X>(sites, [&](const Site& site) {
+        const Rows<const Real>& drawn = arrays.zoneout[s];
+        if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
+        return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
+      });
+      next[s] = cells::zoned(stays, prev[s], next[s]);
     }
   }
 
