@@ -82,6 +82,6 @@ if __name__ == "__main__":
     results = {way: train(way, dist.get_rank(), dist.get_world_size()) for way in ("ddp", "fsdp")}
     torch.save(results, f"{sys.argv[1]}/{dist.get_rank()}")
     dist.destroy_process_group()
-    # Not through the end of the interpreter, where PyTorch's process groups abort now and then: a
-    # thread of theirs is destroyed before it has been joined.
+    # Without Python's own end: a thread of gloo that asks for the GIL then, to let go of its last
+    # work, aborts the process (PyTorch 2.13, of its own modules as well).
     os._exit(0)
