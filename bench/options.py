@@ -381,7 +381,9 @@ def placed(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
     """A copy that begins so many bytes into a page."""
     memory = np.empty(array.nbytes + 2 * PAGE, np.uint8)
     begin = -memory.ctypes.data % PAGE + offset
-    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy: np.ndarray[Any, Any] = (
+        memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    )
     copy[...] = array
     return copy
 
