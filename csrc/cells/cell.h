@@ -321,16 +321,6 @@ consteval DeltaProduct delta_product(int delta) {
   }
 }
 
-// Whether a step needs numbers of other units of the step before: the threads that share them out
-// meet.
-template <class Cell>
-consteval bool is_recurrent() {
-  for (const Stage& stage : Cell::kStages) {
-    if (stage.operand != Operand::none) return true;
-  }
-  return false;
-}
-
 // The table of a cell with dense weights for x and h, and a bias each.
 template <int Gates>
 struct Dense {

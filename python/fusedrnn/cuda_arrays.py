@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from fusedrnn import _core, bf16
 
+__all__ = ["CudaKind", "lend_array", "register"]
+
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's numbers of the devices
 LEGACY_DEFAULT_STREAM = 1  # as DLPack and CUDA write it
 NO_ORDER = -1  # DLPack's: the consumer asks for none

@@ -34,6 +34,10 @@ def test_layers_are_torch_nns(name: str) -> None:
         theirs, ours = pair(name, 4, 3, **options)
         assert list(ours.state_dict()) == list(theirs.state_dict())
         check_same(list(ours.parameters()), list(theirs.parameters()), 0.0)
+        named = {id(parameter): name for name, parameter in ours.named_parameters()}
+        of_runs = [[named[id(parameter)] for parameter in run] for run in ours.all_weights]
+        assert of_runs == theirs._all_weights
+        ours.flatten_parameters()
         assert repr(ours) == repr(theirs)
         for shape in ((5, 2, 4), (5, 4)):
             x = torch.randn(shape, requires_grad=True)

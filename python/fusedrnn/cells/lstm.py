@@ -207,8 +207,8 @@ def lstm(
     activations : (f, g, h), optional
         In the place of ("sigmoid", "tanh", "tanh"): f makes i, f and o, g makes g, and h_t is
         ``o * h(c_t)``. Each is what `nonlinearity` of `rnn` is.
-    lengths, mask, resets, padding, reverse, compute_dtype
-        As in `rnn`; lengths and resets for h and c alike.
+    heads, lengths, mask, resets, padding, reverse, compute_dtype
+        As in `rnn`; lengths and resets for h and c alike, and 1 head with a projection.
     reset_h, reset_c : arrays [H], optional
         What takes the place of the state that a reset discards, as in `rnn`. With a projection
         reset_h is [P].

@@ -75,7 +75,7 @@ def rnn(
         reads h of the H/heads units of its own block, and of no others.
     lengths : integers [B], optional
         An array, or a sequence of ints such as a list: valid steps of each sequence, 0 to T. Beyond
-        them `y` is 0 and the state stands still; what `x` holds there is never used.
+        them the state stands still, and what `x` holds is never used; `padding` says what `y` is.
     mask : bool or uint8 array [T, B], optional
         False where a step does not exist, holes included: as beyond `lengths`, the state stands
         still and nothing is read of `x`. Results are those of the sequence without these steps.
@@ -240,7 +240,8 @@ def rnn_backward(
     tape : Tape
         From `rnn_forward`. It may be used any number of times.
     dy : array [T, B, H], optional
-        Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
+        Upstream gradient of `y`; zero where absent, and ignored at steps that do not exist, unless
+        ``padding="last"`` shows the state there.
     dh_n : array [B, H], optional
         Upstream gradient of `h_n`; zero where absent.
     out : mapping, optional
@@ -285,7 +286,7 @@ def rnn_backward(
 def rnn_jvp(tangents: Mapping[str, Any], *args: Any, **keywords: Any) -> tuple[Any, Any]:
     """Run `rnn` and its derivative along a direction: ``results, tangents``.
 
-    Forward mode: one walk over dual numbers, at about three times the cost of `rnn`.
+    Forward mode: one walk over dual numbers, at three to five times the cost of `rnn`.
 
     Parameters
     ----------

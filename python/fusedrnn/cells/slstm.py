@@ -117,7 +117,7 @@ def slstm(
     forget : {"sigmoid", "exp"}
         The forget gate; the paper has both, the authors' implementation the sigmoid. With
         exponentials m may grow with every step, and what is as large has few digits left of v_i.
-    lengths, mask, resets, padding, reverse, compute_dtype
+    heads, lengths, mask, resets, padding, reverse, compute_dtype
         As in `rnn`; lengths and resets for all states alike.
     reset_h, reset_c, reset_n, reset_m : arrays [H], optional
         As `reset_h` of `rnn`, each of its state.

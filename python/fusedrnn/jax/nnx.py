@@ -25,6 +25,8 @@ from fusedrnn.jax import flax_cells
 from fusedrnn.jax.call import array, check_shape
 from fusedrnn.options import positive
 
+__all__ = ["RNN", "from_flax", "to_flax"]
+
 
 class RNN(nnx.Module):
     """One of Flax's cells, or a layer of `fusedrnn.jax`, over sequences: called as `flax.nnx.RNN`.

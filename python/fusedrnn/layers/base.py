@@ -197,7 +197,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             absent. For an LSTM a pair (h, c) of them, for an sLSTM a tuple (h, c, n, m), each of
             which may be None.
         lengths : integers [B], optional
-            Valid steps of each sequence, 0 to T. Beyond them `y` is 0 and the state stands still.
+            Valid steps of each sequence, 0 to T. Beyond them the state stands still.
         resets : bool or uint8 array [T, B], or [B, T] with ``batch_first=True``, optional
             True where a step starts a new sequence: no state crosses to it from the step before,
             nor, in the reverse direction, from it to the step before.

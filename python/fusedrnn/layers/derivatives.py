@@ -63,7 +63,8 @@ class Derivatives(Arguments):
         tape : LayerTape
             From `forward` of this layer. It may be used any number of times.
         dy : array [T, B, D*H], or [B, T, D*H] with ``batch_first=True``, optional
-            Upstream gradient of `y`; zero where absent, ignored beyond `lengths`.
+            Upstream gradient of `y`; zero where absent, and ignored at steps that do not exist,
+            unless ``padding="last"`` shows the state there.
         dstate : array [L*D, B, H], optional
             Upstream gradient of the state after the last step; zero where absent. A pair
             or tuple where the state is one, each of which may be None.

@@ -99,8 +99,8 @@ class RecurrentLayer(Recurrent):
             The state before the first step, [L*D, H] of a single sequence; zero where absent. For
             an LSTM a pair (h, c), for an sLSTM a tuple (h, c, n, m).
         lengths : integers [B], optional; of a single sequence one
-            Valid steps of each sequence, in any order. Beyond them `y` is 0, the state stands still
-            and no gradient goes. With these, `resets` and `mask` a PackedSequence does not go.
+            Valid steps of each sequence, in any order. Beyond them the state stands still, and
+            nothing is read of `input`. A PackedSequence goes with none of these, `resets`, `mask`.
         resets : bool or uint8 tensor [T, B], or [B, T] with ``batch_first=True``, optional
             True where a step starts a new sequence, to which no state crosses.
         mask : bool or uint8 tensor [T, B], or [B, T], optional
