@@ -201,5 +201,6 @@ def test_a_link_leads_somewhere(link: str) -> None:
     if "://" in link:
         pytest.skip(f"{link}: tests ask nothing of the network")
     name, _, anchor = link.partition("#")
-    assert (ROOT / name).is_file()
-    assert not anchor or anchor in anchors(ROOT / name)
+    page = ROOT / (name or "README.md")
+    assert page.is_file()
+    assert not anchor or anchor in anchors(page)
