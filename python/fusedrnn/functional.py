@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
-class Elsewhere:
+class Delegated:
     """An x whose call another library runs: it takes the arguments of `run` but the function."""
 
     x: Any
@@ -143,7 +143,7 @@ def run(
     beyond h, where `return_cells` asks for them, and behind them the gates by letter, where
     `return_gates` does; the tape is there for a function's name. No constants are the usual ones.
     """
-    if isinstance(x, Elsewhere):
+    if isinstance(x, Delegated):
         given = (cell, x.x, parameters, states, masks, reverse, compute_dtype, out)
         found: tuple[Any, Any, Any, Any] = x.run(
             *given, return_cells, return_gates, constants, heads

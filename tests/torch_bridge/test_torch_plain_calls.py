@@ -40,21 +40,21 @@ def _inference() -> Iterator[None]:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each call so far, whether it went the plain way."""
     calls: list[bool] = []
-    plain = base.Recurrent._call_at_once
+    plain = base.Recurrent._plain_call
 
     def spy(self: Any, *arguments: Any) -> Any:
         done = plain(self, *arguments)
         calls.append(done is not None)
         return done
 
-    monkeypatch.setattr(base.Recurrent, "_call_at_once", spy)
+    monkeypatch.setattr(base.Recurrent, "_plain_call", spy)
     return calls
 
 
 def the_long_way(module: Any, *arguments: Any, **options: Any) -> Any:
     """The results without the plain way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base.Recurrent, "_call_at_once", lambda *_: None)
+        patch.setattr(base.Recurrent, "_plain_call", lambda *_: None)
         return module(*arguments, **options)
 
 
@@ -229,7 +229,7 @@ def trained(module: Any, x: Any, hx: Any, **options: Any) -> list[torch.Tensor]:
 def check_trained(module: Any, x: Any, hx: Any, **options: Any) -> None:
     found = trained(module, x, hx, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base.Recurrent, "_call_at_once", lambda *_: None)
+        patch.setattr(base.Recurrent, "_plain_call", lambda *_: None)
         expected = trained(module, x, hx, **options)
     assert len(found) == len(expected)
     for mine, yours in zip(found, expected, strict=True):

@@ -23,7 +23,7 @@ _NORMS = dict.fromkeys(("g_ih", "b_ih", "g_hh", "b_hh"), "G*H")
 
 
 @dataclass(frozen=True)
-class Own:
+class LayerSpec:
     """A layer's class, its blocks of weights, and its parameters' shapes."""
 
     layer: Any
@@ -41,24 +41,24 @@ class Own:
 _BIASED: dict[str, Any] = {"optional": frozenset({"b_ih"})}
 # By what `cell` is in `from_torch`, or by parameters that no other cell has.
 NAMED = {
-    "mingru": Own(MinGRU, 2, {"w_ih": "G*H,I", "b_ih": "G*H"}, told="candidate", **_BIASED),
-    "minlstm": Own(MinLSTM, 3, {"w_ih": "G*H,I", "b_ih": "G*H"}, told="candidate", **_BIASED),
-    "slstm": Own(SLSTM, 4, {**_WEIGHTS, "b_ih": "G*H"}, told="forget", **_BIASED),
+    "mingru": LayerSpec(MinGRU, 2, {"w_ih": "G*H,I", "b_ih": "G*H"}, told="candidate", **_BIASED),
+    "minlstm": LayerSpec(MinLSTM, 3, {"w_ih": "G*H,I", "b_ih": "G*H"}, told="candidate", **_BIASED),
+    "slstm": LayerSpec(SLSTM, 4, {**_WEIGHTS, "b_ih": "G*H"}, told="forget", **_BIASED),
 }
 _NORMED = {
-    "g_c": Own(LSTM, 4, {**_WEIGHTS, **_NORMS, "g_c": "H", "b_c": "H"}, {"layer_norm": True}),
-    "g_ih": Own(GRU, 3, {**_WEIGHTS, **_NORMS}, {"layer_norm": True}),
-    "g": Own(WorldModelGRU, 3, {**_WEIGHTS, "g": "G*H", "b": "G*H"}),
+    "g_c": LayerSpec(LSTM, 4, {**_WEIGHTS, **_NORMS, "g_c": "H", "b_c": "H"}, {"layer_norm": True}),
+    "g_ih": LayerSpec(GRU, 3, {**_WEIGHTS, **_NORMS}, {"layer_norm": True}),
+    "g": LayerSpec(WorldModelGRU, 3, {**_WEIGHTS, "g": "G*H", "b": "G*H"}),
 }
 
 
-def normed(shorts: set[str]) -> Own | None:
+def normed(shorts: set[str]) -> LayerSpec | None:
     """The layer with normalisation that has these parameters; None where there is no gain."""
     return next((own for short, own in _NORMED.items() if short in shorts), None)
 
 
 def own_layer(
-    own: Own,
+    own: LayerSpec,
     arrays: Mapping[str, Array],
     prefix: str,
     count: int,

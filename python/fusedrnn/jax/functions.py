@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import fusedrnn
 from fusedrnn import _core, options
-from fusedrnn.functional import Elsewhere
+from fusedrnn.functional import Delegated
 from fusedrnn.jax.call import array, call, check_shape, sequences
 from fusedrnn.jax.network import Plan
 
@@ -21,7 +21,7 @@ def _in_jax(function: F) -> F:
     @functools.wraps(function)
     def traced(x: Any, *arguments: Any, memory: str = "default", **others: Any) -> Any:
         run = functools.partial(_run, memory)
-        return function(Elsewhere(sequences(x), run), *arguments, **others)
+        return function(Delegated(sequences(x), run), *arguments, **others)
 
     traced.__doc__ = (
         f"`fusedrnn.{function.__name__}` for JAX: compiled, differentiated, batched.\n\n"

@@ -1,15 +1,15 @@
 """JAX's primitives of a network, and how they are differentiated and batched.
 
-==============  =================================================================
-network         the results and, for gradients, the reserve
-network_jvp     derivatives of the results along a direction: linear in it, and
-                transposed `network_backward`, which takes the reserve
-network_backward  gradients
-network_second  derivatives of results and gradients along a direction: linear in
-                it, and its own transpose
-network_bent    derivatives of `network_jvp` along another direction: there is only
-                its transpose, which is `network_second`
-==============  =================================================================
+==================  =============================================================
+network             the results and, for gradients, the reserve
+network_jvp         derivatives of the results along a direction: linear in it, and
+                    transposed `network_backward`, which takes the reserve
+network_backward    gradients
+network_second      derivatives of results and gradients along a direction: linear in
+                    it, and its own transpose
+network_second_jvp  derivatives of `network_jvp` along another direction: there is only
+                    its transpose, which is `network_second`
+==================  =============================================================
 
 So reverse mode never runs a forward pass twice, and derivatives of gradients, in either mode, are
 `network_second`. Third derivatives there are not, nor forward over forward mode.
@@ -246,10 +246,12 @@ def _jvp_jvp(
     if any(type(tangent) is not ad.Zero for tangent in moved):
         linear = [ad.instantiate_zeros(tangent) for tangent in moved]
         derivatives = jvp_p.bind(*given, reserve, *linear, **params)
-    turns, turned = _spread(there[: plan.num_differentiable], slopes)
-    if turned:
-        bent = bent_p.bind(*given, *along, *turned, turns=turns, **params)
-        derivatives = [ad.add_tangents(a, b) for a, b in zip(derivatives, bent, strict=True)]
+    second_directions, second_tangents = _spread(there[: plan.num_differentiable], slopes)
+    if second_tangents:
+        mixed = second_jvp_p.bind(
+            *given, *along, *second_tangents, second_directions=second_directions, **params
+        )
+        derivatives = [ad.add_tangents(a, b) for a, b in zip(derivatives, mixed, strict=True)]
     return results, derivatives
 
 
@@ -325,27 +327,29 @@ ad.primitive_jvps[backward_p] = _backward_jvp
 # --- second derivatives ---
 
 
-def _bent(*_: Any, **__: Any) -> list[Any]:
+def _second_jvp(*_: Any, **__: Any) -> list[Any]:
     raise NotImplementedError(_NO_THIRD + "derivatives in forward mode along a second direction")
 
 
-def _bent_shapes(x: Any, *_: Any, plan: Plan, there: str, **__: Any) -> list[Any]:
+def _second_jvp_shapes(x: Any, *_: Any, plan: Plan, there: str, **__: Any) -> list[Any]:
     return _network_shapes(x, plan=plan, there=there, saves=False)
 
 
 # What a second direction does to derivatives along a first one: never computed, but transposed.
-bent_p = _primitive("fusedrnn_network_bent", _bent, _bent_shapes)
+second_jvp_p = _primitive("fusedrnn_network_second_jvp", _second_jvp, _second_jvp_shapes)
 
 
-def _bent_transposed(
+def _second_jvp_transposed(
     cotangents: Sequence[Any],
     *arrays: Any,
     plan: Plan,
     there: str,
     directions: str,
-    turns: str,
+    second_directions: str,
 ) -> list[Any]:
-    given, along, linear = _cut(arrays, *(s.count("1") for s in (there, directions, turns)))
+    given, along, linear = _cut(
+        arrays, *(s.count("1") for s in (there, directions, second_directions))
+    )
     upstream, gradients = _given(cotangents)
     derivatives = second_p.bind(
         *given,
@@ -359,13 +363,13 @@ def _bent_transposed(
     )
     places = iter(derivatives[len(upstream) :])
     placed = [next(places) if c == "1" else None for c in there[: plan.num_differentiable]]
-    turned = [value for value, c in zip(placed, turns, strict=True) if c == "1"]
-    return [None] * (len(arrays) - len(linear)) + turned
+    found = [value for value, c in zip(placed, second_directions, strict=True) if c == "1"]
+    return [None] * (len(arrays) - len(linear)) + found
 
 
-ad.primitive_transposes[bent_p] = _bent_transposed
-ad.primitive_jvps[bent_p] = _linear_jvp(
-    bent_p,
+ad.primitive_transposes[second_jvp_p] = _second_jvp_transposed
+ad.primitive_jvps[second_jvp_p] = _linear_jvp(
+    second_jvp_p,
     "second derivatives",
     lambda there, directions, **_: there.count("1") + directions.count("1"),
 )

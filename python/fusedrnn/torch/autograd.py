@@ -169,7 +169,7 @@ def _gradients(
     return plan_of(structure).in_places(arrays, gradients, wants_dx)
 
 
-class _AtOnce(_Function):  # type: ignore[misc]
+class _PlainCall(_Function):  # type: ignore[misc]
     """A call that the compiled module has made (`plan.plain_call_of`)."""
 
     @staticmethod
@@ -226,7 +226,7 @@ def record(
 ) -> tuple[Tensor, ...]:
     """The results of a call, the reserve among them, as autograd is to know them."""
     if _watched(arrays):
-        return _AtOnce.apply(results, structure, axes, lengths, *arrays)  # type: ignore[no-any-return]
+        return _PlainCall.apply(results, structure, axes, lengths, *arrays)  # type: ignore[no-any-return]
     return results[:-1]
 
 

@@ -122,7 +122,7 @@ class Recurrent(nn.Module):
             for name, weight in zip(self._slots, found, strict=True)
         ]
 
-    def _call_at_once(self, x: Any, state: Any, axes: int, lengths: Tensor | None = None) -> Any:
+    def _plain_call(self, x: Any, state: Any, axes: int, lengths: Tensor | None = None) -> Any:
         """The results of a call with no option but lengths; None where it needs more than that.
 
         `axes`: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I].

@@ -70,7 +70,7 @@ class RecurrentCell(Recurrent):
             For shapes, types and devices that torch.nn's cells refuse, in its words.
         """
         if not (self.training and self._draws_noise):
-            done = self._call_at_once(input, hx, 2)
+            done = self._plain_call(input, hx, 2)
             if done is not None:
                 return done
         if isinstance(input, torch.fx.Proxy):

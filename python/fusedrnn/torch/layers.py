@@ -131,7 +131,7 @@ class RecurrentLayer(Recurrent):
         usual = usual and not return_cells
         usual = usual and not (self.training and (self.dropout > 0 or self._draws_noise))
         if usual and (lengths is None or type(lengths) is Tensor):
-            done = self._call_at_once(input, hx, 1 if self.batch_first else 0, lengths)
+            done = self._plain_call(input, hx, 1 if self.batch_first else 0, lengths)
             if done is not None:
                 return done  # type: ignore[no-any-return]
         if isinstance(input, torch.fx.Proxy):
@@ -210,7 +210,7 @@ class RecurrentLayer(Recurrent):
 
         count, sequences = len(self._states), []
         hx = None if all(state is None for state in states) else self._joined(states)
-        done = self._call_at_once(x, hx, 0, lengths) if usual else None
+        done = self._plain_call(x, hx, 0, lengths) if usual else None
         if done is not None:
             y, states_n = done[0], [done[1]] if count == 1 else done[1]
         else:
