@@ -1,6 +1,6 @@
 """A recurrent network of Keras, served by steps without Keras: the same numbers, from one file.
 
-    pip install 'fusedrnn[convert]' keras jax
+    pip install fusedrnn keras jax
     python examples/keras_to_fusedrnn.py
 
 The network tells at each step of a noisy wave how far its cycle is. Its two LSTM layers become one
