@@ -456,7 +456,7 @@ class LSTM(Noisy, Layer):
     ----------
     proj_size : int
         P, where it is not 0: the output and h are projected to P numbers by a parameter weight_hr
-        [P, H], as in PyTorch. It does not go with coupled gates.
+        [P, H], as in PyTorch. It goes neither with coupled gates nor with `heads`.
     peephole : bool
         Whether gates see the cell state, through a parameter weight_peephole [3H] (i, f, o).
     coupled : bool

@@ -364,8 +364,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
 
         Notes
         -----
-        The weights are packed in each step: that somebody wrote to a parameter could only be told
-        by reading all of them, which takes as long. `freeze` packs them once.
+        The weights are packed in each step (small ones of a single sequence are read as they lie):
+        that somebody wrote to a parameter could only be told by reading all of them, which takes as
+        long. `freeze` packs them once.
         """
         if reset_state is None:
             done = self._stack.step(x_t, state, resets)
