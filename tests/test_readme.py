@@ -1,4 +1,4 @@
-"""README keeps its word: its examples run, its commands and links exist."""
+"""README keeps its word: its examples run, commands and links exist, figures are measured ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
+from bench.records import load_runs
+from bench.summary import class_summaries, geometric_mean, tables
 from fusedrnn.__main__ import main
 from pages import Block, blocks
 
@@ -204,3 +206,52 @@ def test_a_link_leads_somewhere(link: str) -> None:
     page = ROOT / (name or "README.md")
     assert page.is_file()
     assert not anchor or anchor in anchors(page)
+
+
+# Figures
+
+RESULTS = ROOT / "bench" / "results"
+CLASSES = {
+    "inference, float32": "inference-f32",
+    "inference, bfloat16": "inference-bf16",
+    "training, float32": "training-f32",
+    "training, bfloat16": "training-bf16",
+    "one step, float32": "step",
+}
+
+
+def measured(folder: str, name: str) -> list[list[str]]:
+    """Return the cells of each row of a committed table."""
+    lines = (RESULTS / folder / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in rows if row[0] in {"RNN", "GRU", "LSTM"}]
+
+
+def test_ratios_are_those_of_the_committed_table() -> None:
+    groups = tables(load_runs([RESULTS / "epyc-turin-2-cores.json"])[0].rows)
+    known = {s.name: [f"{s.mean:.2f}", f"{s.lowest:.2f}"] for s in class_summaries(groups)}
+    shown = re.findall(r"^\| ([\w ]+, \w+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE)
+    assert {CLASSES[name]: ratios for name, *ratios in shown} == {
+        name: known[name] for name in CLASSES.values()
+    }
+    eager = {g.title: geometric_mean(g.ratios("pytorch").values()) for g in groups}
+    lowest, highest = eager["inference, float32, 1 thread"], eager["step, float32, 2 threads"]
+    said = rf"are {lowest:.1f} \(inference, one\s+thread\) to {highest:.1f} \(steps, two threads\)"
+    assert re.search(said, README), said
+
+
+def test_ratios_of_pytorch_and_jax_are_those_of_the_committed_tables() -> None:
+    said = []
+    for cell in ("LSTM", "RNN", "GRU"):
+        found = [
+            float(row[-1])
+            for row in measured("torch_bridge", "epyc-turin-2-cores")
+            if row[0] == cell
+        ]
+        said.append(rf"{min(found):.2g} to {max(found):.2g}\s+(times\s+)?\({cell}\)")
+    for name in ("epyc-turin-1-core", "epyc-turin-2-cores"):
+        rows = measured("jax_bridge", name)
+        least = {r[0]: min(map(float, r[3:])) for r in rows if r[1] == "128, 32, 128"}
+        said.append(rf"{least['RNN']:.1f}\s+\(RNN\)\s+to\s+{least['LSTM']:.1f}\s+times\s+\(LSTM\)")
+    for text in said:
+        assert re.search(text, README), text
