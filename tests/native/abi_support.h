@@ -273,6 +273,19 @@ static inline fusedrnn_run placed(fusedrnn_run run, int64_t read_offset, int64_t
   return run;
 }
 
+static inline fusedrnn_run with_rows(fusedrnn_run run, int32_t reads, int32_t writes) {
+  run.reads = reads;
+  run.writes = writes;
+  return run;
+}
+
+static inline fusedrnn_run with_constants(fusedrnn_run run, const double* constants,
+                                          int32_t count) {
+  run.constants = constants;
+  run.num_constants = count;
+  return run;
+}
+
 static inline fusedrnn_network* new_network(const fusedrnn_run* runs, int num_runs, DLDataType type,
                                             int32_t compute) {
   const fusedrnn_network_args args = {
