@@ -115,7 +115,7 @@ void gates(const GatesCall& call) {
   Arena memory(const_cast<void*>(call.reserve));  // only read
   add_states(memory, shape, call.problem, true, kept);
   SequenceOrder order(call.flags, call.problem.T, call.problem.B);
-  unit.gates(call, shape, order.dealt_to(1), kept.saved);
+  unit.gates(call, shape, order.round_robin(1), kept.saved);
 }
 
 void drop(const DropCall& call) {

@@ -47,7 +47,7 @@ SequenceOrder::SequenceOrder(const uint8_t* flags, int64_t T, int64_t B)
   shows_padding_ = (last[numbers_.back()] & kShown) != 0;
 }
 
-Order SequenceOrder::dealt_to(int groups) {
+Order SequenceOrder::round_robin(int groups) {
   if (order_.numbers == nullptr) return order_;
   std::vector<int32_t> rows;  // the sequence of each row, group by group
   for (int64_t group = 0; group < groups; ++group) {
@@ -55,12 +55,12 @@ Order SequenceOrder::dealt_to(int groups) {
       rows.push_back(numbers_[static_cast<size_t>(place)]);
     }
   }
-  dealt_flags_.resize(static_cast<size_t>(T_ * B_));
-  uint8_t* to = dealt_flags_.data();
+  flags_by_row_.resize(static_cast<size_t>(T_ * B_));
+  uint8_t* to = flags_by_row_.data();
   for (const uint8_t* from = flags_; from < flags_ + T_ * B_; from += B_) {
     for (const int32_t number : rows) *to++ = from[number];
   }
-  order_.flags = dealt_flags_.data();
+  order_.flags = flags_by_row_.data();
   return order_;
 }
 

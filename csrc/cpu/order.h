@@ -18,9 +18,9 @@ class SequenceOrder {
   SequenceOrder(const SequenceOrder&) = delete;
   SequenceOrder& operator=(const SequenceOrder&) = delete;
 
-  // The same for so many groups of threads, which take turns. Of no numbers, where all sequences
-  // exist to the last step.
-  Order dealt_to(int groups);
+  // The order, with flags for so many groups of threads, to which sequences go in turn. Of no
+  // numbers, where all sequences exist to the last step.
+  Order round_robin(int groups);
 
   // How many live when.
   Profile profile() const;
@@ -33,7 +33,7 @@ class SequenceOrder {
   const int64_t T_, B_;
   std::vector<int32_t> numbers_, places_;
   std::vector<int64_t> ends_;
-  std::vector<uint8_t> dealt_flags_;
+  std::vector<uint8_t> flags_by_row_;
   Order order_;
   bool shows_padding_ = false;
 };

@@ -121,7 +121,7 @@ void Task<Call>::prepare(const Links& links) {
   job_.shape = &shape_;
   job_.grid = barriers_.grid(plan_);
   job_.links = links;
-  job_.order = order_.dealt_to(plan_.row_groups);
+  job_.order = order_.round_robin(plan_.row_groups);
   job_.ld_state = state_stride(shape_, call().problem);
   lay_out();
 }
