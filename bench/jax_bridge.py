@@ -29,26 +29,12 @@ import numpy as np
 import fusedrnn as fr
 import fusedrnn.jax as bridge
 from bench import machine
-from bench.options import least as least_cpu_time
+from bench.timing import least
 
 SHAPES = ((128, 32, 128), (64, 1, 64), (64, 16, 256), (32, 64, 512))  # T, B, H = I
 LIMIT = 2e-5  # relative difference of results
 Step = Callable[[Any, Any], Any]
 Run = Callable[[], Any]
-
-
-def least(runs: dict[str, Run], rounds: int, budget: float, cores: int) -> dict[str, float]:
-    if cores == 1:
-        return least_cpu_time(runs, rounds, budget)
-    times = {name: float("inf") for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            run()
-            end = time.perf_counter() + budget
-            while (begin := time.perf_counter()) < end:
-                run()
-                times[name] = min(times[name], time.perf_counter() - begin)
-    return times
 
 
 def cell_lstm(a: Any, params: Any, state: Any) -> tuple[Any, Any]:
@@ -123,7 +109,8 @@ def measure(
     runs: dict[str, Run] = {
         kind: functools.partial(_finished, run, params, x, dy) for kind, run in compiled.items()
     }
-    times = least(runs, rounds, budget, cores)
+    clock = time.process_time if cores == 1 else time.perf_counter
+    times = least(runs, rounds, budget, clock=clock)
     return {
         "cell": name,
         "shape": shape,

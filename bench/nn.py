@@ -27,7 +27,7 @@ import torch.nn.functional as F  # noqa: N812
 
 import fusedrnn as fr
 from bench import machine
-from bench.options import least
+from bench.timing import least
 from fusedrnn import nn
 
 LIMIT = 2e-3  # relative difference of gradients: PyTorch sums CTC's logarithms in float32

@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ import torch
 
 import fusedrnn as fr
 from bench import machine
+from bench.timing import least
 
 SHAPES = ((128, 1, 64), (64, 4, 128), (128, 16, 256))  # T, B, H = I
 LIMIT = 3e-5  # relative difference of y
@@ -386,33 +386,6 @@ def placed(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
     )
     copy[...] = array
     return copy
-
-
-def least(
-    runs: Mapping[str, Run],
-    rounds: int,
-    budget: float,
-    before: Callable[[int], None] | None = None,
-) -> dict[str, float]:
-    """The least CPU time of a call of each, in turns, with some calls a round.
-
-    `before` is told the number of a round that begins.
-    """
-    times = {name: float("inf") for name in runs}
-    for number in range(rounds):
-        if before is not None:
-            before(number)
-        for run in runs.values():
-            run()
-        for name, run in runs.items():
-            end = time.perf_counter() + budget
-            while True:
-                begin = time.process_time()
-                run()
-                times[name] = min(times[name], time.process_time() - begin)
-                if time.perf_counter() >= end:
-                    break
-    return times
 
 
 def measure(rounds: int, budget: float, only: str) -> list[dict[str, Any]]:

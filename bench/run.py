@@ -100,7 +100,11 @@ def _measure(
     )
     if before is not None:
         before.merged(run)  # an error now rather than after the work
-    run = _with_ceilings(run, harness, options)
+    probes, why_not = _probes(options)
+    if why_not:
+        run = replace(run, skipped=run.skipped | {"probes": why_not})
+    if options.probes:
+        run = _with_ceilings(run, harness, options.threads, probes)
     saved = run
     started = time.monotonic()
     said: set[tuple[str, str]] = set()
@@ -124,7 +128,9 @@ def _measure(
                 if time.monotonic() - started > 60 * options.time_limit:
                     print(f"the time limit is over: {shape} and what follows did not run")
                     return run, saved
+                meeting = probes.meeting_ns() if probes and threads > 1 else None
                 rows = harness.run_case(scenario, shape, threads, dtype)
+                rows = [replace(row, meeting_ns=meeting) for row in rows]
                 run = replace(run, rows=(*run.rows, *rows))
                 saved = before.merged(run) if before else run
                 _write(saved, out)
@@ -133,27 +139,32 @@ def _measure(
     return run, saved
 
 
-def _with_ceilings(run: Run, harness: Harness, options: argparse.Namespace) -> Run:
-    """The run with its GEMM rates and, where they can be had, its probes."""
+def _probes(options: argparse.Namespace) -> tuple[Probes | None, str]:
+    """The probes, or None and why they cannot be had; neither where they are not wanted."""
     if not options.probes:
-        return run
-    gemm: dict[int, float] = {}
-    probes: dict[int, dict[str, float]] = {}
+        return None, ""
     try:
-        compiled = Probes()
+        return Probes(), ""
     except ProbeError as why:
-        compiled = None
-        run = replace(run, skipped=run.skipped | {"probes": str(why)})
         print(f"skipped probes: {why}")
+        return None, str(why)
+
+
+def _with_ceilings(
+    run: Run, harness: Harness, all_threads: Sequence[int], probes: Probes | None
+) -> Run:
+    """The run with its GEMM rates and, where they can be had, those of the probes."""
+    gemm: dict[int, float] = {}
+    found: dict[int, dict[str, float]] = {}
     sizes = machine.cache_bytes(run.machine)
-    for threads in options.threads:
+    for threads in all_threads:
         gemm[threads] = round(harness.gemm_gflops(threads), 1)
         rates = {"gemm_bf16_gflops": round(harness.gemm_gflops(threads, "bfloat16"), 1)}
-        rates |= compiled.measure(threads, sizes) if compiled else {}
-        probes[threads] = rates
+        rates |= probes.measure(threads, sizes) if probes else {}
+        found[threads] = rates
         facts = {"gemm_gflops": gemm[threads], **rates}
         print(f"threads {threads}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
-    return replace(run, gemm_gflops=gemm, probes=probes)
+    return replace(run, gemm_gflops=gemm, probes=found)
 
 
 def _write(run: Run, out: Path) -> None:

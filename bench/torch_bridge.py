@@ -33,7 +33,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import fusedrnn as fr
 import fusedrnn.torch as bridge
 from bench import machine
-from bench.options import least
+from bench.timing import least
 from fusedrnn.torch.autograd import call
 from fusedrnn.torch.plan import call_key, plan_of
 

@@ -190,6 +190,8 @@ class _Served:
         self.prepare("memory", replace(shape, steps=min(shape.steps, 2)), dtype, seed)
         self.run()
         self.prepare("memory", shape, dtype, seed)
+        # Nor is it free to use what the call before left behind.
+        self._made().release_memory()
         try:
             before = machine.start_peak()
         except OSError as why:

@@ -122,3 +122,9 @@ def test_machine_description() -> None:
     assert facts["cores"] >= 1
     assert facts["cpu"]
     json.dumps(facts)
+
+
+def test_threads_meet_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "TRIPS", 160)
+    if any(map(shutil.which, ("cc", "gcc", "clang"))):
+        assert 1 < probes.Probes().meeting_ns() < 1e9

@@ -70,6 +70,9 @@ class Peer(abc.ABC):
         """Calls of the library's own matrix products, for the ceiling; none by default."""
         return []
 
+    def release_memory(self) -> None:  # noqa: B027 (a default, not a forgotten method)
+        """Give back what the library keeps for later calls, where it can; nothing by default."""
+
     def close(self) -> None:  # noqa: B027 (a default, not a forgotten method)
         """Give back what outlives the object; nothing by default."""
 

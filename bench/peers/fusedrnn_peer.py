@@ -53,6 +53,9 @@ class FusedRnn(Peer):
             "memory": self._training,
         }[scenario](problem)
 
+    def release_memory(self) -> None:
+        self._fr.release_memory()
+
     def _arrays(self, problem: Problem) -> dict[str, Any]:
         """The problem's arrays in the dtype of the call."""
         if problem.dtype != "bfloat16" or self.compute_dtype:

@@ -1,12 +1,14 @@
 """Probes of the machine: probes.c, compiled on the fly and run in as many threads as a table has.
 
 The rates are sums over the threads: GFLOP/s from registers, GB/s of reads from each level of
-memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too.
+memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too. Beside them stands how
+long two threads take to meet.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
@@ -15,12 +17,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("probes.c")
 # A measurement takes at least so many seconds, and the best of so many counts.
 MIN_TIME = 0.02
 REPEATS = 7
+TRIPS = 16000  # of a number between two threads, a multiple of 16
 
 
 class ProbeError(Exception):
@@ -64,6 +68,8 @@ class Probes:
         library.probe_release.argtypes = [ctypes.c_void_p]
         library.probe_read.restype = ctypes.c_double
         library.probe_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
+        library.probe_meet.restype = ctypes.c_double
+        library.probe_meet.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long]
 
     def measure(self, threads: int, cache_bytes: dict[str, int]) -> dict[str, float]:
         """All rates; `cache_bytes` has the sizes of L1d, L2 and L3 as far as they are known.
@@ -79,6 +85,23 @@ class Probes:
         for name, (size, huge) in _buffers(cache_bytes, threads).items():
             rates[f"{name}_gbs"] = self._read_rate(size, huge, threads)
         return {name: float(f"{rate:.4g}") for name, rate in rates.items()}
+
+    def meeting_ns(self) -> float:
+        """Nanoseconds in which a number goes from one thread to another and back.
+
+        CPUs of one die do it in a fifth of the time that those of two dies take, and those of a
+        virtual machine move: it is worth measuring beside whatever threads do together.
+        """
+        memory = self._library.probe_allocate(4096, 0)
+        if memory is None:
+            raise ProbeError("no memory for 4096 bytes")
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                meet = functools.partial(self._library.probe_meet, memory)
+                first, second = threads.map(meet, (0, 1), (TRIPS, TRIPS))
+            return float(f"{min(first, second):.3g}")
+        finally:
+            self._library.probe_release(memory)
 
     def _read_rate(self, size: int, huge: bool, threads: int) -> float:
         library = self._library
