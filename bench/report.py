@@ -30,6 +30,8 @@ from bench.summary import (
     tables,
 )
 
+MOST_COMMANDS = 4  # that the page shows
+
 HEAD = """\
 <!-- Generated from the files of bench/results; edit bench/report.py instead. -->
 # Benchmarks
@@ -180,7 +182,7 @@ def _machine(run: Run) -> str:
             looser = run.settings.get("gradient_tolerances", {}).get(dtype)
             more = f", {looser:.0e} of gradients" if looser else ""
             lines[f"Largest relative error, {dtype}"] = f"{errors}; {allowed:.0e} allowed{more}"
-    lines["Run"] = "; ".join(f"`{command}`" for command in run.commands) + f", {run.created}"
+    lines["Run"] = f"{_commands(run)}, {run.created}"
     lines |= {f"Skipped {peer}": why for peer, why in run.skipped.items()}
     return "\n".join(f"- {name}: {text}" for name, text in lines.items()) + "\n"
 
@@ -194,6 +196,13 @@ def _versions(run: Run) -> str:
         known |= {facts["version"]: None} if any(not row.version for row in run.rows) else {}
         versions[library(peer)] |= known or {facts["version"]: None}
     return ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())
+
+
+def _commands(run: Run) -> str:
+    """What was typed; of a table that was measured in many parts, how many they were."""
+    if len(run.commands) > MOST_COMMANDS:
+        return f"in {len(run.commands)} parts, whose commands stand in the result file, the last"
+    return "; ".join(f"`{command}`" for command in run.commands)
 
 
 def _errors(run: Run, dtype: str) -> str:

@@ -106,6 +106,13 @@ def test_tables_say_the_cpu_and_when() -> None:
     assert "fusedrnn 0 and 2," in report.report({"a": replace(sample_run(), rows=tuple(rows))})
 
 
+def test_commands_are_shown_where_they_are_few() -> None:
+    commands = tuple(f"python bench/run.py --shapes rnn:1,1,{h}" for h in range(5))
+    few, many = (replace(sample_run(), commands=commands[:n]) for n in (2, 5))
+    assert f"- Run: `{commands[0]}`; `{commands[1]}`, " in report.report({"a": few})
+    assert "- Run: in 5 parts, whose commands stand in " in report.report({"a": many})
+
+
 def test_cpus_stand_side_by_side() -> None:
     run = sample_run()
     facts = {"vendor_id": "AuthenticAMD", "cpu family": "25", "model": "1"}
