@@ -159,6 +159,8 @@ def tbptt(
     if k2 < k1:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
     sequence = _Sequence(layer, x, lengths, {"resets": resets, "mask": mask}, reset_state)
+    if not sequence.steps:  # no chunk would see what is wrong with the arguments
+        sequence.run(0, 0, state, None, save=False)
     return _chunks(sequence, loss, k1, k2, state)
 
 

@@ -10,6 +10,7 @@ from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
 from fusedrnn.layers.arguments import Arguments, gradient_names
+from fusedrnn.layers.messages import in_words_of
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.options import Padding
 
@@ -136,18 +137,19 @@ class Derivatives(Arguments):
             of_states, of_resets = (tuple(map(given.get, names)) for names in (states, resets))
             places = self._stack.ordered(given), of_states, of_resets
         dx, target = self._output(
-            "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
+            "out['x']", given.get("x"), tape.results, (*axes, self.input_size), swapped
         )
-        new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
-            dy,
-            dstate_n,
-            dsequences,
-            False,
-            target,
-            *places,
-            options.flag("return_flow", return_flow),
-            options.clip_dh(clip_dh),
-        )
+        wants_flow, limit = options.flag("return_flow", return_flow), options.clip_dh(clip_dh)
+        try:
+            new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
+                dy, dstate_n, dsequences, False, target, *places, wants_flow, limit
+            )
+        except (TypeError, ValueError) as error:
+            if out is None:
+                raise
+            shapes = self._gradient_shapes(axes, batches)
+            arrays = ((f"out[{name!r}]", array, shapes[name]) for name, array in given.items())
+            raise in_words_of(self, error, arrays) from None
         found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
         grads: dict[str, A] = {}
