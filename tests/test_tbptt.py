@@ -241,7 +241,10 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=r"^k1: expected an int, got float$"):
         fr.tbptt(layer, x, k1=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64$"):
-        fr.tbptt(layer, x, k1=4, lengths=[1.0, 2.0, 3.0])
+        fr.tbptt(layer, x, k1=4, lengths=np.ones(3))
+    with pytest.raises(TypeError, match=r"^lengths\[1\]: expected an int, got float$"):
+        fr.tbptt(layer, x, k1=4, lengths=[1, 2.0, 3])
+    assert len(list(fr.tbptt(layer, x[:, :0], k1=4, lengths=[]))) == 6
     with pytest.raises(TypeError, match=r"^k2: expected an int, got bool$"):
         fr.tbptt(layer, x, k1=4, k2=False)
     assert next(fr.tbptt(layer, x, k1=4, k2=np.int64(0))).stop == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
@@ -152,6 +152,13 @@ def integer(name: str, value: object, wanted: str = "an int") -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:  # of an array too, which has an __index__ whatever it holds
         raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}") from None
+
+
+def integers(name: str, value: Any) -> Any:
+    """A sequence of ints, which may be empty, as a list of them; all else as it is."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)):
+        return value
+    return [size(f"{name}[{i}]", each, least=-(2**63)) for i, each in enumerate(value)]
 
 
 def real(name: str, value: object) -> float:

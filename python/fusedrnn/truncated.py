@@ -222,7 +222,8 @@ class _Sequence:
                 raise ValueError(f"{name}: expected shape {axes}, got {tuple(mask.shape)}")
 
     def _checked(self, lengths: Any, batches: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        values = np.asarray(lengths)
+        given = options.integers("lengths", lengths)
+        values = np.asarray(given, np.int64 if isinstance(given, list) else None)
         if values.dtype.kind not in "iu":
             raise TypeError(f"lengths: expected an integer dtype, got {values.dtype}")
         if values.shape != batches:
