@@ -245,6 +245,19 @@ def test_out_of_backward(batch_first: bool, layers: int) -> None:
         layer.backward(tape, out={"h0": np.zeros((layers, batch, 4))})
 
 
+@pytest.mark.parametrize("batch_first", BATCHES.values(), ids=BATCHES)
+def test_directions_of_states_that_were_not_given(batch_first: bool) -> None:
+    layer = fr.LSTM(3, 4, 2, batch_first=batch_first)
+    _, _, tape = layer.forward(X)
+    batch = 4 if batch_first else 2
+    for name, shape in {"h0": (2, batch, 4), "c0": (2, batch, 4), "reset_h": (2, 4)}.items():
+        message = rf"\['{name}'\]: expected shape {re.escape(str(shape))}, got \(3, 4\)$"
+        with pytest.raises(ValueError, match="^tangents" + message):
+            layer.jvp({name: zeros(3, 4)}, X)
+        with pytest.raises(ValueError, match="^directions" + message):
+            layer.double_backward(tape, {name: zeros(3, 4)})
+
+
 @cells
 def test_step(cell: str) -> None:
     layer = LAYERS[cell](3, 4)

@@ -79,6 +79,11 @@ class Arguments(LayerWeights):
     ) -> dict[str, tuple[int, ...]]:
         """The shape of each gradient by name."""
         shapes = self._stack.shapes() | {"x": (*axes, self.input_size)}
+        return shapes | self._state_shapes(batches)
+
+    def _state_shapes(self, batches: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Those of the states before the first step and of the reset states, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
         for letter, size in zip(self._states, self._stack.state_sizes, strict=True):
             shapes[f"{letter}0"] = (self._stack.num_runs, *batches, size)
             shapes[f"reset_{letter}"] = (self._stack.num_runs, size)

@@ -320,10 +320,13 @@ class Derivatives(Arguments):
         resets = tuple(f"reset_{name}" for name in self._states)
         check_names(label, along, (*call.weights, "x", *states, *resets))
 
-        def join(name: str, value: Any) -> Any:
-            return duals.join(name, value, along.get(name), f"{label}[{name!r}]")
-
         x = call.x
+        shapes = self._state_shapes(tuple(x.shape[1:-1]))
+
+        def join(name: str, value: Any) -> Any:
+            text = f"{label}[{name!r}]"
+            return duals.join(name, value, along.get(name), text, shapes.get(name))
+
         x = join("x", x.swapaxes(0, 1)).swapaxes(0, 1) if swapped else join("x", x)
         weights = {name: join(name, value) for name, value in call.weights.items()}
         return (
