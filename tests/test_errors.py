@@ -322,7 +322,9 @@ def test_lengths_in_a_list_out_of_range(cell: str) -> None:
     rejected(cell, ValueError, message, lengths=(0, -(2**70)))
 
 
-@pytest.mark.parametrize("bad", [True, 1.0, float("nan"), None, "1", [1], np.True_, np.float64(1)])
+@pytest.mark.parametrize(
+    "bad", [True, 1.0, float("nan"), None, "1", [1], np.True_, np.float64(1), np.array(1.0)]
+)
 def test_lengths_in_a_list_are_ints(bad: Any) -> None:
     message = f"lengths: expected an int, got {type(bad).__name__} at index 1"
     rejected("gru", TypeError, message, lengths=[1, bad])

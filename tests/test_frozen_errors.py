@@ -56,6 +56,15 @@ def test_weight_dtypes() -> None:
 
 
 @cells
+def test_return_cells_is_a_bool(cell: str) -> None:
+    frozen: Any = LAYERS[cell](3, 4).freeze()
+    for steps in (1, 2):  # a single one has a way of its own
+        for bad in (0, None, ""):
+            with pytest.raises(TypeError, match=r"^return_cells: expected a bool, got "):
+                frozen(np.zeros((steps, 2, 3), "float32"), return_cells=bad)
+
+
+@cells
 def test_a_bidirectional_layer_has_no_steps(cell: str) -> None:
     layer = LAYERS[cell](3, 4, bidirectional=True)
     message = f"step: expected a layer of one direction, got {layer!r}"

@@ -289,6 +289,8 @@ def test_errors() -> None:
         fr.GRU(3, 8, heads=0)
     with pytest.raises(TypeError, match=r"heads: expected an int, got float"):
         fr.gru(x, w_ih, w_hh, heads=2.0)
+    with pytest.raises(TypeError, match=r"^heads: expected an int, got ndarray$"):
+        fr.gru(x, w_ih, w_hh, heads=np.array(2.0))
     with pytest.raises(ValueError, match=r"heads: expected a divisor of hidden_size = 8, got 3"):
         fr.gru(x, w_ih, w_hh, heads=3)
     with pytest.raises(ValueError, match=r"w_hh: expected shape \(24, 4\), got \(24, 3\)"):

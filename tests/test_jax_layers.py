@@ -235,6 +235,12 @@ def test_errors_of_calls(changed: dict[str, Any], error: type[Exception], messag
     assert str(caught.value).startswith(message)
 
 
+def test_no_sequences_with_lengths() -> None:
+    layer = fj.GRU(I, H)
+    y, state = layer.apply(layer.init(jax.random.key(0)), np.zeros((T, 0, I), "f4"), lengths=[])
+    assert (y.shape, state.shape) == ((T, 0, H), (1, 0, H))
+
+
 def test_other_errors() -> None:
     layer = fj.LSTM(I, H)
     params = layer.init(jax.random.key(0)) | {"weight_hh_l0": jnp.zeros((1, 1))}
@@ -249,5 +255,13 @@ def test_other_errors() -> None:
     with pytest.raises(ValueError, match=r"return_cells: expected False for GRU\(4, 6\)"):
         fj.GRU(I, H).apply({}, None, return_cells=True)
     jax.config.update("jax_enable_x64", False)
+    gru, x = fj.GRU(I, H), random(1, T, B, I, dtype="float32")
+    params = gru.init(jax.random.key(0))
+    # Cut to 32 bits it would be 1.
+    too_large = r"lengths: expected values from 0 to T = 5, got 2147483647"
+    with pytest.raises((ValueError, RuntimeError), match=too_large):
+        jax.block_until_ready(gru.apply(params, x, lengths=np.array([2**32 + 1, 1, 1])))
+    with pytest.raises(ValueError, match=r"^lengths: .* out of bounds for int32"):
+        gru.apply(params, x, lengths=[2**32 + 1, 1, 1])
     with pytest.raises(ValueError, match="dtype: expected jax_enable_x64 for 'float64', got none"):
         fj.GRU(I, H, dtype="float64").init(jax.random.key(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,14 @@ def test_sizes(cell: str, name: str) -> None:
     for value in (0, -1):
         with pytest.raises(ValueError, match=f"^{name}: expected at least 1, got {value}$"):
             LAYERS[cell](**{"input_size": 3, "hidden_size": 4} | {name: value})
-    for bad in (True, 2.0, "2", None, np.True_):
+    for bad in (True, 2.0, "2", None, np.True_, np.array("a"), np.array(2.0), np.array([2, 3])):
         message = f"^{name}: expected an int, got {type(bad).__name__}$"
         with pytest.raises(TypeError, match=message):
             LAYERS[cell](**{"input_size": 3, "hidden_size": 4} | {name: bad})
+    most = 2**19 if name == "num_layers" else 2**63 - 1
+    for value in (2**63, 2**70, most + 1):  # without a list of them all
+        with pytest.raises(ValueError, match=f"^{name}: expected at most {most}, got {value}$"):
+            LAYERS[cell](**{"input_size": 3, "hidden_size": 4} | {name: value})
 
 
 @cells
@@ -174,6 +179,83 @@ def test_dy(cell: str) -> None:
     y, _, tape = layer.forward(X)
     with pytest.raises(ValueError, match=r"^dy: expected shape \(4, 2, 4\), got \(2, 4, 4\)"):
         layer.backward(tape, y.swapaxes(0, 1))
+
+
+def zeros(*shape: int) -> Any:
+    return np.zeros(shape, "float32")
+
+
+BATCHES = {"[T,B]": False, "[B,T]": True}
+
+
+@pytest.mark.parametrize("batch_first", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_out(batch_first: bool, frozen: bool) -> None:
+    """In the words of who gave it, not in those of the runs that the arrays are cut for."""
+    layer: Any = fr.LSTM(3, 4, 2, bidirectional=True, batch_first=batch_first)
+    batch = 4 if batch_first else 2
+    state = zeros(4, batch, 4), zeros(4, batch, 4)
+    wrong = {
+        "out[0]: expected shape (4, 2, 8), got (4, 2, 7)": ("y", zeros(4, 2, 7)),
+        "out[1][0]: expected shape (4, B, 4), got (4, B, 5)": ("h", zeros(4, batch, 5)),
+        "out[1][1]: expected shape (4, B, 4), got (3, B, 4)": ("c", zeros(3, batch, 4)),
+        "out[2]: expected shape (4, 2, 8), got (2, 4, 8)": ("cells", zeros(2, 4, 8)),
+        "out[1][0]: expected memory apart from state[1], got overlapping memory": ("h", state[1]),
+    }
+    for message, (which, array) in wrong.items():
+        out = {"y": zeros(4, 2, 8), "h": zeros(4, batch, 4), "c": zeros(4, batch, 4)}
+        out["cells"] = zeros(4, 2, 8)
+        out[which] = array
+        given = out["y"], (out["h"], out["c"]), out["cells"]
+        with pytest.raises(ValueError, match=f"^{re.escape(message.replace('B', str(batch)))}$"):
+            (layer.freeze() if frozen else layer)(X, state, return_cells=True, out=given)
+    parameters = {name: np.array(value) for name, value in layer.parameters().items()}
+    whole = zeros(64)
+    parameters["weight_hh_l1"] = whole.reshape(16, 4)
+    out = {"y": whole.reshape(4, 2, 8), "h": zeros(4, batch, 4), "c": zeros(4, batch, 4)}
+    message = "out[0]: expected memory apart from weight_hh_l1, got overlapping memory"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        layer(X, parameters=parameters, out=(out["y"], (out["h"], out["c"])))
+
+
+@pytest.mark.parametrize("batch_first", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_out_of_backward(batch_first: bool, layers: int) -> None:
+    layer = fr.GRU(3, 4, layers, batch_first=batch_first)
+    _, _, tape = layer.forward(X, resets=np.zeros((4, 2), bool), reset_state=zeros(layers, 4))
+    batch = 4 if batch_first else 2
+    last, same = f"weight_hh_l{layers - 1}", zeros(12, 4)
+    wrong: dict[str, dict[str, Any]] = {
+        f"out['{last}']: expected shape (12, 4), got (12, 5)": {last: zeros(12, 5)},
+        "out['x']: expected shape (4, 2, 3), got (4, 2, 4)": {"x": zeros(4, 2, 4)},
+        f"out['h0']: expected shape ({layers}, {batch}, 4), got (5, 5)": {"h0": zeros(5, 5)},
+        f"out['reset_h']: expected shape ({layers}, 4), got (4,)": {"reset_h": zeros(4)},
+        f"out['{last}']: expected memory apart from out['x'], got overlapping memory": {
+            last: same,
+            "x": same[:6].reshape(4, 2, 3),
+        },
+        f"out['{last}']: expected memory apart from {last}, got overlapping memory": {
+            last: layer.parameters()[last]
+        },
+    }
+    for message, out in wrong.items():
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            layer.backward(tape, out=out)
+    with pytest.raises(TypeError, match=r"^out\['h0'\]: expected dtype float32, got float64"):
+        layer.backward(tape, out={"h0": np.zeros((layers, batch, 4))})
+
+
+@pytest.mark.parametrize("batch_first", BATCHES.values(), ids=BATCHES)
+def test_directions_of_states_that_were_not_given(batch_first: bool) -> None:
+    layer = fr.LSTM(3, 4, 2, batch_first=batch_first)
+    _, _, tape = layer.forward(X)
+    batch = 4 if batch_first else 2
+    for name, shape in {"h0": (2, batch, 4), "c0": (2, batch, 4), "reset_h": (2, 4)}.items():
+        message = rf"\['{name}'\]: expected shape {re.escape(str(shape))}, got \(3, 4\)$"
+        with pytest.raises(ValueError, match="^tangents" + message):
+            layer.jvp({name: zeros(3, 4)}, X)
+        with pytest.raises(ValueError, match="^directions" + message):
+            layer.double_backward(tape, {name: zeros(3, 4)})
 
 
 @cells

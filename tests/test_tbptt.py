@@ -241,13 +241,25 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=r"^k1: expected an int, got float$"):
         fr.tbptt(layer, x, k1=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^lengths: expected an integer dtype, got float64$"):
-        fr.tbptt(layer, x, k1=4, lengths=[1.0, 2.0, 3.0])
+        fr.tbptt(layer, x, k1=4, lengths=np.ones(3))
+    with pytest.raises(TypeError, match=r"^lengths\[1\]: expected an int, got float$"):
+        fr.tbptt(layer, x, k1=4, lengths=[1, 2.0, 3])
+    assert len(list(fr.tbptt(layer, x[:, :0], k1=4, lengths=[]))) == 6
     with pytest.raises(TypeError, match=r"^k2: expected an int, got bool$"):
         fr.tbptt(layer, x, k1=4, k2=False)
     assert next(fr.tbptt(layer, x, k1=4, k2=np.int64(0))).stop == 4
     with pytest.raises(TypeError, match=r"^loss: expected a pair \(loss, dy\), got float$"):
         next(fr.tbptt(layer, x, lambda y, *_: float(y.sum()), k1=4))  # type: ignore[arg-type,return-value]
     assert list(fr.tbptt(layer, x[:0], k1=4)) == []
+    with pytest.raises(TypeError, match=r"^k2: expected an int, got ndarray$"):
+        fr.tbptt(layer, x, k1=4, k2=np.array("a"))  # type: ignore[arg-type]
+    # Where no chunk would say so.
+    with pytest.raises(ValueError, match=r"^state: expected shape "):
+        fr.tbptt(layer, x[:0], k1=4, state=np.zeros((1, 2, 3), x.dtype))
+    with pytest.raises(TypeError, match=r"^mask: expected dtype bool or uint8, got float64$"):
+        fr.tbptt(layer, x[:0], k1=4, mask=np.zeros((0, 3)))
+    with pytest.raises(TypeError, match=r"^x: expected dtype "):
+        fr.tbptt(layer, x[:0].astype(int), k1=4)
 
 
 # --- dropout ---

@@ -24,7 +24,11 @@ int64_t int_argument(const Name& name, py::handle object, const std::string& whe
     refuse_type(name, "an int", type_name(object) + where);
   }
   const auto integer = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
-  if (!integer) throw py::error_already_set();
+  if (!integer) {  // an array has an __index__ whatever it holds
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+    refuse_type(name, "an int", type_name(object) + where);
+  }
   int overflow = 0;
   const int64_t value = PyLong_AsLongLongAndOverflow(integer.ptr(), &overflow);
   if (overflow != 0) {

@@ -34,14 +34,24 @@ class Duals:
                 f"{_shown(self._dtype)}"
             )
 
-    def join(self, name: str, value: Any, tangent: Any, label: str) -> Any:
-        """Dual numbers; None stands for zeros, and two of them for no argument."""
+    def join(
+        self,
+        name: str,
+        value: Any,
+        tangent: Any,
+        label: str,
+        shape: tuple[int, ...] | None = None,
+    ) -> Any:
+        """Dual numbers; None stands for zeros, and two of them for no argument.
+
+        `shape` is that of a tangent without a value, where it is known.
+        """
         if value is None and tangent is None:
             return None
         if self._kind is not None:
-            return self._join_on_cuda(name, value, tangent, label)
+            return self._join_on_cuda(name, value, tangent, label, shape)
         whole = None if value is None else _core.as_array(name, value, None, self._dtype)
-        shape = None if whole is None else whole.shape
+        shape = shape if whole is None else whole.shape
         part = None if tangent is None else _core.as_array(label, tangent, shape, self._dtype)
         joined = np.zeros((whole if whole is not None else part).shape, _COMPLEX[self._dtype])  # type: ignore[union-attr]
         if whole is not None:
@@ -50,14 +60,17 @@ class Duals:
             joined.imag = part
         return joined
 
-    def _join_on_cuda(self, name: str, value: Any, tangent: Any, label: str) -> Any:
+    def _join_on_cuda(
+        self, name: str, value: Any, tangent: Any, label: str, shape: tuple[int, ...] | None
+    ) -> Any:
         join = getattr(self._kind, "join", None)
         if join is None:
             raise TypeError(
                 f"{name}: expected an array of PyTorch or CuPy (derivatives along a direction), "
                 f"got {type(self._like).__name__}"
             )
-        shape = tuple((tangent if value is None else value).shape)
+        if value is not None or shape is None:
+            shape = tuple((tangent if value is None else value).shape)
         index = self._like.__dlpack_device__()[1]
         for text, array in ((name, value), (label, tangent)):
             if array is not None:

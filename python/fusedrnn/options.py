@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
@@ -111,6 +111,14 @@ def positive(name: str, value: object) -> int:
     return _integer(name, value, 1)
 
 
+def size(name: str, value: object, *, least: int = 1, most: int = 2**63 - 1) -> int:
+    """The same of a size, which the compiled module takes as an int of 64 bits."""
+    number = _integer(name, value, least)
+    if number > most:
+        raise ValueError(f"{name}: expected at most {most}, got {number}")
+    return number
+
+
 def count(name: str, value: object) -> int:
     """An integer of at least 0; True is not one."""
     return _integer(name, value, 0)
@@ -130,12 +138,27 @@ def seed(value: object) -> int | None:
 
 
 def _integer(name: str, value: object, least: int, wanted: str = "an int") -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
-    number = operator.index(value)
+    number = integer(name, value, wanted)
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}")
     return number
+
+
+def integer(name: str, value: object, wanted: str = "an int") -> int:
+    """An integer of any sign; True is none."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:  # of an array too, which has an __index__ whatever it holds
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}") from None
+
+
+def integers(name: str, value: Any) -> Any:
+    """A sequence of ints, which may be empty, as a list of them; all else as it is."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)):
+        return value
+    return [size(f"{name}[{i}]", each, least=-(2**63)) for i, each in enumerate(value)]
 
 
 def real(name: str, value: object) -> float:

@@ -159,6 +159,8 @@ def tbptt(
     if k2 < k1:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
     sequence = _Sequence(layer, x, lengths, {"resets": resets, "mask": mask}, reset_state)
+    if not sequence.steps:  # no chunk would see what is wrong with the arguments
+        sequence.run(0, 0, state, None, save=False)
     return _chunks(sequence, loss, k1, k2, state)
 
 
@@ -220,7 +222,8 @@ class _Sequence:
                 raise ValueError(f"{name}: expected shape {axes}, got {tuple(mask.shape)}")
 
     def _checked(self, lengths: Any, batches: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        values = np.asarray(lengths)
+        given = options.integers("lengths", lengths)
+        values = np.asarray(given, np.int64 if isinstance(given, list) else None)
         if values.dtype.kind not in "iu":
             raise TypeError(f"lengths: expected an integer dtype, got {values.dtype}")
         if values.shape != batches:

@@ -345,6 +345,11 @@ def test_errors_of_cells_are_torchs(name: str, shape: Any, state: Any) -> None:
     _check_same_error(ours, theirs, torch.zeros(shape), hx)
 
 
+def test_no_sequences_with_lengths() -> None:
+    y, state = bridge.GRU(4, 3)(torch.zeros(5, 0, 4), lengths=[])
+    assert (y.shape, state.shape) == ((5, 0, 3), (1, 0, 3))
+
+
 def test_errors_of_our_own() -> None:
     gru, lstm = bridge.GRU(4, 3), bridge.LSTM(4, 3)
     x = torch.zeros(5, 2, 4)
@@ -362,6 +367,11 @@ def test_errors_of_our_own() -> None:
         gru(x, resets=[True])
     with pytest.raises(ValueError, match=r"^lengths"):
         gru(x, lengths=torch.tensor([5, 6]))
+    with pytest.raises(TypeError, match=r"^lengths\[1\]: expected an int, got float"):
+        gru(x, lengths=[5, 2.0])  # type: ignore[list-item]
+    for bad in ("ab", {1, 2}, object()):
+        with pytest.raises(TypeError, match=r"^lengths: expected a tensor or a sequence of ints"):
+            gru(x, lengths=bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^resets: expected shape"):
         gru(x, resets=torch.zeros(5, 3, dtype=torch.bool))
     with pytest.raises(RuntimeError, match="hidden tensors are not the same dtype"):

@@ -541,7 +541,7 @@ class LSTM(Noisy, Layer):
     ) -> None:
         self.peephole = options.flag("peephole", peephole)
         self.coupled = options.flag("coupled", coupled)
-        self.proj_size = options.count("proj_size", proj_size)
+        self.proj_size = options.size("proj_size", proj_size, least=0)
         if self.proj_size and self.coupled:
             raise ValueError(f"proj_size: expected 0 with coupled=True, got {proj_size}")
         if self.proj_size and heads != 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,6 +24,17 @@ def array(name: str, value: Any) -> Any:
         return jnp.asarray(value)
     except TypeError as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def integers(name: str, value: Any) -> Any:
+    """Lengths as an array of JAX, which cuts numbers of 64 bits to 32: too large ones stay so."""
+    if isinstance(value, (list, tuple)) and not value:
+        value = np.zeros(0, np.int32)  # no float32
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        value = value.astype(np.int64).clip(-(2**31), 2**31 - 1).astype(np.int32)
+    return array(name, value)
 
 
 def check_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import fusedrnn
 from fusedrnn import _core, options
 from fusedrnn.functional import Delegated
-from fusedrnn.jax.call import array, call, check_shape, sequences
+from fusedrnn.jax.call import array, call, check_shape, integers, sequences
 from fusedrnn.jax.network import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,7 +82,11 @@ def _run(
         check_shape(f"reset_{letter}", end, (size,))
         starts.append((f"{letter}0", start if start is None else start.reshape(1, -1, size)))
         ends.append((f"reset_{letter}", end if end is None else end[None]))
-    lengths, mask, resets = array("lengths", lengths), array("mask", mask), array("resets", resets)
+    lengths, mask, resets = (
+        integers("lengths", lengths),
+        array("mask", mask),
+        array("resets", resets),
+    )
     if unbatched:
         x = x[:, None]
         lengths = lengths if lengths is None else lengths.reshape(1)

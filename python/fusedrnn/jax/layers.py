@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 import fusedrnn
 from fusedrnn import options
-from fusedrnn.jax.call import array, call, check_shape, sequences
+from fusedrnn.jax.call import array, call, check_shape, integers, sequences
 from fusedrnn.jax.network import Plan
 from fusedrnn.layers.base import Layer
 from fusedrnn.layers.initial import Initial
@@ -186,10 +186,8 @@ class Recurrent:
         x = sequences(x, known.input_size)
         unbatched = x.ndim == 2
         swapped = known.batch_first and not unbatched
-        lengths, mask, resets = (
-            array(name, value)
-            for name, value in (("lengths", lengths), ("mask", mask), ("resets", resets))
-        )
+        lengths = integers("lengths", lengths)
+        mask, resets = array("mask", mask), array("resets", resets)
         states = self._parts("state", state)
         if unbatched:
             x = x[:, None]

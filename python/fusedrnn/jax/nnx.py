@@ -22,7 +22,7 @@ from fusedrnn.convert import from_flax as weights_of
 from fusedrnn.convert import to_flax as weights_for
 from fusedrnn.convert.flax import Form
 from fusedrnn.jax import flax_cells
-from fusedrnn.jax.call import array, check_shape
+from fusedrnn.jax.call import array, check_shape, integers
 from fusedrnn.options import positive
 
 __all__ = ["RNN", "from_flax", "to_flax"]
@@ -146,7 +146,7 @@ class RNN(nnx.Module):
             got = "None" if x is None else f"shape {x.shape}"
             raise ValueError(f"inputs: expected shape [..., {size}], got {got}")
         batch = x.shape[1:-1] if major else x.shape[:-2]
-        lengths = array("seq_lengths", seq_lengths)
+        lengths = integers("seq_lengths", seq_lengths)
         if lengths is not None:
             lengths = jnp.broadcast_to(lengths, batch)
 

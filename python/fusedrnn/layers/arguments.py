@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,7 +43,7 @@ class Arguments(LayerWeights):
         wanted = (None, self.input_size) if unbatched else (None, None, self.input_size)
         source = self._device.read("x", x, wanted, self.dtype)
         axes = tuple(source.shape[:-1])
-        batches = () if unbatched else axes[:1] if self.batch_first else axes[1:]
+        batches = self._batches(axes)
         source = source.swapaxes(0, 1) if swapped else source
         lengths, mask, resets, padding, reset_state = masks
         if swapped:
@@ -57,6 +57,37 @@ class Arguments(LayerWeights):
             lengths, mask, resets, padding, self._import_reset_state(reset_state)
         )
         return LayerCall(source, named, state_0, masked), axes
+
+    def _batches(self, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """The axis B of x, whose axes before its last one these are; none of a single sequence."""
+        return () if len(axes) == 1 else axes[:1] if self.batch_first else axes[1:]
+
+    def _results_given(
+        self, axes: tuple[int, ...], y: Any, states: tuple[Any, ...], cells: tuple[Any, ...]
+    ) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+        """Names, arrays and shapes of `out`."""
+        batches = self._batches(axes)
+        yield "out[0]", y, (*axes, self._stack.width)
+        for i, (array, size) in enumerate(zip(states, self._stack.state_sizes, strict=True)):
+            part = f"[{i}]" if len(states) > 1 else ""
+            yield f"out[1]{part}", array, (self._stack.num_runs, *batches, size)
+        for i, (array, width) in enumerate(zip(cells, self._stack.cell_widths, strict=False)):
+            yield f"out[{2 + i}]", array, (*axes, width)
+
+    def _gradient_shapes(
+        self, axes: tuple[int, ...], batches: tuple[int, ...]
+    ) -> dict[str, tuple[int, ...]]:
+        """The shape of each gradient by name."""
+        shapes = self._stack.shapes() | {"x": (*axes, self.input_size)}
+        return shapes | self._state_shapes(batches)
+
+    def _state_shapes(self, batches: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Those of the states before the first step and of the reset states, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for letter, size in zip(self._states, self._stack.state_sizes, strict=True):
+            shapes[f"{letter}0"] = (self._stack.num_runs, *batches, size)
+            shapes[f"reset_{letter}"] = (self._stack.num_runs, size)
+        return shapes
 
     def _check_one_direction(self, method: str) -> None:
         if self.bidirectional:

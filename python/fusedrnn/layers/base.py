@@ -15,7 +15,8 @@ from fusedrnn.layers.devices import Array, rank
 from fusedrnn.layers.dropout import Draws, Drop, DropoutMode
 from fusedrnn.layers.frozen import Frozen
 from fusedrnn.layers.initial import INITS
-from fusedrnn.layers.stack import Stack
+from fusedrnn.layers.messages import in_words_of
+from fusedrnn.layers.stack import MOST_LAYERS, Stack
 from fusedrnn.layers.tape import LayerTape
 from fusedrnn.options import Init, LayerOptions, Memory, Padding, WeightDtype
 
@@ -83,9 +84,9 @@ class Layer(Fixed, DropoutMode, Derivatives):
         seed: int | None = None,
         init: Init = "uniform",
     ) -> None:
-        self.input_size = options.positive("input_size", input_size)
-        self.hidden_size = options.positive("hidden_size", hidden_size)
-        self.num_layers = options.positive("num_layers", num_layers)
+        self.input_size = options.size("input_size", input_size)
+        self.hidden_size = options.size("hidden_size", hidden_size)
+        self.num_layers = options.size("num_layers", num_layers, most=MOST_LAYERS)
         self.heads = options.divisor("heads", heads, "hidden_size", self.hidden_size)
         self.bias = options.flag("bias", bias)
         self.batch_first = options.flag("batch_first", batch_first)
@@ -453,17 +454,23 @@ class Layer(Fixed, DropoutMode, Derivatives):
                 shape = (*axes, width)
                 cells.append(self._output(f"out[{2 + i}]", given, results, shape, swapped))
         run: Any = self._run if save or not shows_gates else self._stack.keeping_gates().forward
-        y_n, state_n, cells_n, core = run(
-            call.x,
-            weights,
-            call.state,
-            call.masks,
-            save or shows_gates,
-            target,
-            state_out,
-            tuple(target for _, target in cells) if letters else None,
-            drop,
-        )
+        try:
+            y_n, state_n, cells_n, core = run(
+                call.x,
+                weights,
+                call.state,
+                call.masks,
+                save or shows_gates,
+                target,
+                state_out,
+                tuple(target for _, target in cells) if letters else None,
+                drop,
+            )
+        except (TypeError, ValueError) as error:
+            if out is None:
+                raise
+            given = self._results_given(axes, y_out, state_out or (), cells_out or ())
+            raise in_words_of(self, error, given) from None
         if not save:
             warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
         kind = results.hand_over if out is None else devices.as_it_is

@@ -10,6 +10,7 @@ from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
 from fusedrnn.interop import A
 from fusedrnn.layers import devices
 from fusedrnn.layers.arguments import Arguments, gradient_names
+from fusedrnn.layers.messages import in_words_of
 from fusedrnn.layers.tape import LayerCall, LayerTape
 from fusedrnn.options import Padding
 
@@ -137,18 +138,19 @@ class Derivatives(Arguments):
             of_states, of_resets = (tuple(map(given.get, names)) for names in (states, resets))
             places = self._stack.ordered(given), of_states, of_resets
         dx, target = self._output(
-            "x", given.get("x"), tape.results, (*axes, self.input_size), swapped
+            "out['x']", given.get("x"), tape.results, (*axes, self.input_size), swapped
         )
-        new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
-            dy,
-            dstate_n,
-            dsequences,
-            False,
-            target,
-            *places,
-            options.flag("return_flow", return_flow),
-            options.clip_dh(clip_dh),
-        )
+        wants_flow, limit = options.flag("return_flow", return_flow), options.clip_dh(clip_dh)
+        try:
+            new_dx, dparameters, dstates, dresets, norms = tape.core.backward(
+                dy, dstate_n, dsequences, False, target, *places, wants_flow, limit
+            )
+        except (TypeError, ValueError) as error:
+            if out is None:
+                raise
+            shapes = self._gradient_shapes(axes, batches)
+            arrays = ((f"out[{name!r}]", array, shapes[name]) for name, array in given.items())
+            raise in_words_of(self, error, arrays) from None
         found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
         grads: dict[str, A] = {}
@@ -319,10 +321,13 @@ class Derivatives(Arguments):
         resets = tuple(f"reset_{name}" for name in self._states)
         check_names(label, along, (*call.weights, "x", *states, *resets))
 
-        def join(name: str, value: Any) -> Any:
-            return duals.join(name, value, along.get(name), f"{label}[{name!r}]")
-
         x = call.x
+        shapes = self._state_shapes(tuple(x.shape[1:-1]))
+
+        def join(name: str, value: Any) -> Any:
+            text = f"{label}[{name!r}]"
+            return duals.join(name, value, along.get(name), text, shapes.get(name))
+
         x = join("x", x.swapaxes(0, 1)).swapaxes(0, 1) if swapped else join("x", x)
         weights = {name: join(name, value) for name, value in call.weights.items()}
         return (

@@ -157,7 +157,7 @@ class Frozen(Fixed):
             )
         # Without masks there is no padding; a wrong word for it is still refused.
         plain = padding == "zero" and lengths is None and mask is None and resets is None
-        if plain and out is None and not return_cells and reset_state is None:
+        if plain and out is None and return_cells is False and reset_state is None:
             done = self._single_step(x, state)
             if done is not None:
                 return done

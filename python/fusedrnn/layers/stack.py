@@ -34,6 +34,9 @@ NAMES = {
     "b": "bias",
 }
 
+# In both directions, as many runs as the compiled module takes.
+MOST_LAYERS = 1 << 19
+
 # cell, input_size, hidden_size, projection_size, heads, num_layers, constants, noise, directions
 Description = tuple[str, int, int, int, int, int, tuple[float, ...], tuple[float, ...], int]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -55,13 +54,6 @@ def dense(array: Array, dtype: Any = None) -> Array:
     """The array as the compiled module reads it, or a copy."""
     found: Array = np.require(array, dtype, ["C", "A"])
     return found
-
-
-def integer(name: str, value: object) -> int:
-    """An integer of any sign; True is none."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    return operator.index(value)
 
 
 def integer_array(name: str, value: Any, shape: Sequence[int | None] | None) -> NDArray[Any]:

@@ -334,8 +334,8 @@ class Attention(AttentionBase):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.query_size = options.positive("query_size", query_size)
-        self.memory_size = options.positive("memory_size", memory_size)
+        self.query_size = options.size("query_size", query_size)
+        self.memory_size = options.size("memory_size", memory_size)
         self.output_size = self.memory_size
         self.score = options.choice("score", score, SCORES)
         self.dtype = arrays.dtype(dtype)
@@ -353,7 +353,7 @@ class Attention(AttentionBase):
                 )
             return
         size = self.memory_size if attention_size is None else attention_size
-        self.attention_size = options.positive("attention_size", size)
+        self.attention_size = options.size("attention_size", size)
         seeds = _seeds(seed, 3)
         self.query = Linear(query_size, size, bias=False, dtype=dtype, seed=seeds[0])
         self.memory = Linear(memory_size, size, dtype=dtype, seed=seeds[1])
@@ -456,15 +456,15 @@ class MultiHeadAttention(AttentionBase):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.query_size = options.positive("query_size", query_size)
-        self.memory_size = options.positive("memory_size", memory_size)
-        self.num_heads = options.positive("num_heads", num_heads)
+        self.query_size = options.size("query_size", query_size)
+        self.memory_size = options.size("memory_size", memory_size)
+        self.num_heads = options.size("num_heads", num_heads)
         if head_size is None:
             options.divisor("num_heads", num_heads, "query_size", self.query_size)
             head_size = self.query_size // self.num_heads
-        self.head_size = options.positive("head_size", head_size)
+        self.head_size = options.size("head_size", head_size)
         self._scale = self.head_size**-0.5
-        self.output_size = options.positive(
+        self.output_size = options.size(
             "output_size", query_size if output_size is None else output_size
         )
         self.dtype = arrays.dtype(dtype)

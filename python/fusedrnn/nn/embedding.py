@@ -78,8 +78,8 @@ class Embedding(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_embeddings = options.positive("num_embeddings", num_embeddings)
-        self.embedding_size = options.positive("embedding_size", embedding_size)
+        self.num_embeddings = options.size("num_embeddings", num_embeddings)
+        self.embedding_size = options.size("embedding_size", embedding_size)
         self.dtype = arrays.dtype(dtype)
         self.padding_index: int | None = None
         random = np.random.default_rng(options.seed(seed))

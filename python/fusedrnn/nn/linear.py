@@ -45,8 +45,8 @@ class Linear(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = options.positive("input_size", input_size)
-        self.output_size = options.positive("output_size", output_size)
+        self.input_size = options.size("input_size", input_size)
+        self.output_size = options.size("output_size", output_size)
         self.dtype = arrays.dtype(dtype)
         random = np.random.default_rng(options.seed(seed))
         bound = self.input_size**-0.5

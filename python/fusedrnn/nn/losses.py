@@ -112,7 +112,7 @@ def _cross_entropy(
             counts.reshape(counts.shape + (1,) * (len(shape) - counts.ndim)), shape
         )
     if ignore_index is not None:
-        others = right != arrays.integer("ignore_index", ignore_index)
+        others = right != options.integer("ignore_index", ignore_index)
         counts = others if counts is None else counts & others
     arrays.check_range("targets", right, classes, 0, counts)
     number = right.size if counts is None else int(counts.sum())

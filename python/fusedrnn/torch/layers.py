@@ -145,7 +145,7 @@ class RecurrentLayer(Recurrent):
         if return_cells and len(self._states) == 1:
             raise ValueError(f"return_cells: expected False for {self!r}, which has no state but h")
         if lengths is not None and not isinstance(lengths, Tensor):
-            lengths = torch.as_tensor(lengths)
+            lengths = _as_tensor(lengths)
         check_tensor("resets", resets)
         check_tensor("mask", mask)
         states, resets_to = self._parts("hx", hx), self._parts("reset_state", reset_state)
@@ -488,6 +488,19 @@ class GRU(RecurrentLayer):
             dtype=dtype,
             **options,
         )
+
+
+def _as_tensor(lengths: Any) -> Tensor:
+    """Lengths that are no tensor: integers of a sequence, or an array."""
+    given = checks.integers("lengths", lengths)
+    if isinstance(given, list):
+        return torch.tensor(given, dtype=torch.int64)
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"lengths: expected a tensor or a sequence of ints, got {type(lengths).__name__}"
+        ) from None
 
 
 def _refuse_projection(options: Any) -> None:
