@@ -16,7 +16,7 @@ constexpr double kWorthwhile = 0.95;
 
 // Steps of a chain after which the next run goes on: few beside all, and enough rows for the
 // products to be efficient.
-constexpr int64_t kFewestRows = 8, kParts = 16;
+constexpr int64_t kFewestRows = 4, kParts = 32;
 int64_t steps_of_chain(const Problem& p) {
   return std::min(p.T, std::max(divide_up(p.T, kParts), divide_up(kFewestRows, p.B)));
 }
