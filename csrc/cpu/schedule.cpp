@@ -1,6 +1,7 @@
 #include "cpu/schedule.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "cpu/plan_log.h"
@@ -53,18 +54,19 @@ Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
     of_lane[number++ % of_lane.size()] += work;
     longest = std::max(longest, work);
   }
-  const double side_by_side = *std::max_element(of_lane.begin(), of_lane.end()) + kTeamCycles;
+  double side_by_side = *std::max_element(of_lane.begin(), of_lane.end()) + kTeamCycles;
   if (bond != Bond::chain) return side_by_side < kWorthwhile * in_sequence ? lanes : Lanes{};
   const int64_t steps = steps_of_chain(tasks.front());
   const double lag = static_cast<double>(steps) / static_cast<double>(p.T) * longest;
-  const auto parts = static_cast<double>(divide_up(p.T, steps));
-  // Parts are handed on one by one. Between CPUs that are near that is little beside a part.
+  side_by_side += (lanes.count - 1) * lag;
+  if (side_by_side >= kWorthwhile * in_sequence) return {};
+  // Handing parts on must not cost what the other lanes take off one: each goes one way, which is
+  // half a meeting.
+  const double one_lane = std::accumulate(of_lane.begin(), of_lane.end(), 0.0);
   const auto pays = [&](double meeting) {
-    return side_by_side + (lanes.count - 1) * lag + parts * (meeting - kNearMeeting) <
-           kWorthwhile * in_sequence;
+    return side_by_side + static_cast<double>(divide_up(p.T, steps)) * meeting / 2 < one_lane;
   };
-  const bool pay = pays(kNearMeeting) && (pays(kFarMeeting) || pays(meeting_of_pool(lanes.count)));
-  return pay ? lanes : Lanes{};
+  return pays(kFarMeeting) || pays(meeting_of_pool(lanes.count)) ? lanes : Lanes{};
 }
 
 bool has_dx(const ForwardCall&) { return false; }
