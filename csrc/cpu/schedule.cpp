@@ -18,9 +18,10 @@ constexpr double kWorthwhile = 0.95;
 // Steps of a chain after which the next run goes on: few beside all, and enough rows for the
 // products to be efficient, of more rows where weights come from far for each of them.
 template <class Call>
-int64_t steps_of_chain(const Task<Call>& task) {
-  const Problem& p = task.call().problem;
-  const bool near = task.weights_stay_near();
+int64_t steps_of_chain(const std::list<Task<Call>>& tasks) {
+  const Problem& p = tasks.front().call().problem;
+  const bool near = std::all_of(tasks.begin(), tasks.end(),
+                                [](const Task<Call>& task) { return task.weights_stay_near(); });
   const int64_t parts = near ? 32 : 16, fewest_rows = near ? 4 : 8;
   return std::min(p.T, std::max(divide_up(p.T, parts), divide_up(fewest_rows, p.B)));
 }
@@ -56,7 +57,7 @@ Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
   }
   double side_by_side = *std::max_element(of_lane.begin(), of_lane.end()) + kTeamCycles;
   if (bond != Bond::chain) return side_by_side < kWorthwhile * in_sequence ? lanes : Lanes{};
-  const int64_t steps = steps_of_chain(tasks.front());
+  const int64_t steps = steps_of_chain(tasks);
   const double lag = static_cast<double>(steps) / static_cast<double>(p.T) * longest;
   side_by_side += (lanes.count - 1) * lag;
   if (side_by_side >= kWorthwhile * in_sequence) return {};
@@ -80,7 +81,7 @@ class SideBySide {
   SideBySide(std::list<Task<Call>>& tasks, Bond bond, const Lanes& lanes) : lanes_(lanes) {
     const Progress* before = nullptr;
     bool reverse = false;
-    const int64_t steps = bond == Bond::chain ? steps_of_chain(tasks.front()) : 0;
+    const int64_t steps = bond == Bond::chain ? steps_of_chain(tasks) : 0;
     size_t number = 0;
     for (Task<Call>& task : tasks) {
       const Call& call = task.call();
@@ -89,8 +90,9 @@ class SideBySide {
       if (bond == Bond::chain) {
         links.source = before;
         // The last run of a backward pass computes its dx while it waits for the one before, which
-        // began with it; else after the walk, in larger blocks.
-        const bool waits = number++ % static_cast<size_t>(lanes_.count) != 0;
+        // began with it and has no less to do; else after the walk, in larger blocks.
+        const bool waits = number++ % static_cast<size_t>(lanes_.count) != 0 &&
+                           call.problem.I <= tasks.front().call().problem.I;
         if (Task<Call>::kForward || &task != &tasks.back() || waits) links.steps = steps;
       } else if (adds) {
         if (before == nullptr) reverse = call.problem.reverse;
