@@ -129,6 +129,30 @@ def test_runs_side_by_side_are_printed() -> None:
     assert lanes(layers=2, bidirectional=True) == [(2, 1)] * 4
 
 
+HANDED_ON = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads(2)
+for units in (8, 16, 32, 48, 64, 96, 128, 256):
+    layer = fr.RNN(units, units, num_layers=2, seed=0)
+    y, state, tape = layer.forward(np.zeros((64, 1, units), "float32"))
+    layer.backward(tape, y)
+"""
+
+
+def layers_side_by_side(meeting: str) -> set[tuple[str, int]]:
+    """The passes whose two layers run at the same time."""
+    done = run("plan", HANDED_ON, meeting)
+    assert done.returncode == 0, done.stderr
+    together = r"(\w+) rnn_tanh .* H=(\d+), [^:]*: [^\n]*\n.*\nfusedrnn: these side by side"
+    return {(name, int(units)) for name, units in re.findall(together, done.stderr)}
+
+
+def test_layers_of_threads_that_are_far_hand_less_on() -> None:
+    near, far = layers_side_by_side("50"), layers_side_by_side("600")
+    assert far < near
+    assert far
+
+
 def test_runs_that_wait_for_each_other_or_have_no_threads_are_not() -> None:
     assert lanes(threads=1) == []
     assert lanes(layers=1) == []

@@ -228,9 +228,18 @@ Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& p,
     threads.meeting = kNearMeeting;
     return near;
   }
-  const double measured =
-      (meeting_nanoseconds(near.unit_groups) - kOwnNanoseconds) * kCyclesPerNanosecond;
-  return plan_with(std::clamp(measured, kNearMeeting, kFarMeeting));
+  return plan_with(meeting_of_pool(near.unit_groups));
+}
+
+double meeting_of_pool(int threads) {
+  const double measured = (meeting_nanoseconds(threads) - kOwnNanoseconds) * kCyclesPerNanosecond;
+  return std::clamp(measured, kNearMeeting, kFarMeeting);
+}
+
+bool weights_stay_near(const KernelShape& shape, const Problem& p) {
+  const int64_t depth = p.I + p.H / p.heads;
+  return shape.gates * p.H * depth * static_cast<int64_t>(shape.panel_bytes) <
+         kNearCacheBytes * 3 / 4;
 }
 
 }  // namespace fusedrnn::cpu

@@ -61,6 +61,12 @@ Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profi
 Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& problem,
                    const Profile& profile, Threads& threads);
 
+// What a meeting takes of so many threads of the pool, as measured, between the two above.
+double meeting_of_pool(int threads);
+
+// Whether the weights of a problem, those of its input too, stay in the cache of one core.
+bool weights_stay_near(const KernelShape& shape, const Problem& problem);
+
 // How many steps' inputs a forward pass on a grid of threads projects at a time.
 int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);
 

@@ -1,6 +1,7 @@
 #include "cpu/schedule.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "cpu/plan_log.h"
@@ -15,10 +16,14 @@ namespace {
 constexpr double kWorthwhile = 0.95;
 
 // Steps of a chain after which the next run goes on: few beside all, and enough rows for the
-// products to be efficient.
-constexpr int64_t kFewestRows = 8, kParts = 16;
-int64_t steps_of_chain(const Problem& p) {
-  return std::min(p.T, std::max(divide_up(p.T, kParts), divide_up(kFewestRows, p.B)));
+// products to be efficient, of more rows where weights come from far for each of them.
+template <class Call>
+int64_t steps_of_chain(const std::list<Task<Call>>& tasks) {
+  const Problem& p = tasks.front().call().problem;
+  const bool near = std::all_of(tasks.begin(), tasks.end(),
+                                [](const Task<Call>& task) { return task.weights_stay_near(); });
+  const int64_t parts = near ? 32 : 16, fewest_rows = near ? 4 : 8;
+  return std::min(p.T, std::max(divide_up(p.T, parts), divide_up(fewest_rows, p.B)));
 }
 
 // Lanes of equally many threads; the tasks are dealt to them in turn.
@@ -51,12 +56,18 @@ Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
     longest = std::max(longest, work);
   }
   double side_by_side = *std::max_element(of_lane.begin(), of_lane.end()) + kTeamCycles;
-  if (bond == Bond::chain) {
-    const double first_steps =
-        static_cast<double>(steps_of_chain(p)) / static_cast<double>(p.T) * longest;
-    side_by_side += (lanes.count - 1) * first_steps;
-  }
-  return side_by_side < kWorthwhile * in_sequence ? lanes : Lanes{};
+  if (bond != Bond::chain) return side_by_side < kWorthwhile * in_sequence ? lanes : Lanes{};
+  const int64_t steps = steps_of_chain(tasks);
+  const double lag = static_cast<double>(steps) / static_cast<double>(p.T) * longest;
+  side_by_side += (lanes.count - 1) * lag;
+  if (side_by_side >= kWorthwhile * in_sequence) return {};
+  // Handing parts on must not cost what the other lanes take off one: each goes one way, which is
+  // half a meeting.
+  const double one_lane = std::accumulate(of_lane.begin(), of_lane.end(), 0.0);
+  const auto pays = [&](double meeting) {
+    return side_by_side + static_cast<double>(divide_up(p.T, steps)) * meeting / 2 < one_lane;
+  };
+  return pays(kFarMeeting) || pays(meeting_of_pool(lanes.count)) ? lanes : Lanes{};
 }
 
 bool has_dx(const ForwardCall&) { return false; }
@@ -70,13 +81,19 @@ class SideBySide {
   SideBySide(std::list<Task<Call>>& tasks, Bond bond, const Lanes& lanes) : lanes_(lanes) {
     const Progress* before = nullptr;
     bool reverse = false;
+    const int64_t steps = bond == Bond::chain ? steps_of_chain(tasks) : 0;
+    size_t number = 0;
     for (Task<Call>& task : tasks) {
       const Call& call = task.call();
       Links links{};
       const bool adds = has_dx(call);  // to a dx that others add to as well
       if (bond == Bond::chain) {
-        links.steps = steps_of_chain(call.problem);
         links.source = before;
+        // The last run of a backward pass computes its dx while it waits for the one before, which
+        // began with it and has no less to do; else after the walk, in larger blocks.
+        const bool waits = number++ % static_cast<size_t>(lanes_.count) != 0 &&
+                           call.problem.I <= tasks.front().call().problem.I;
+        if (Task<Call>::kForward || &task != &tasks.back() || waits) links.steps = steps;
       } else if (adds) {
         if (before == nullptr) reverse = call.problem.reverse;
         links.dx_before = before;

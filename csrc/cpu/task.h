@@ -48,6 +48,7 @@ class Task {
   // Plans for at most so many threads.
   const Plan& plan(int threads);
   const Plan& plan() const { return plan_; }
+  bool weights_stay_near() const { return cpu::weights_stay_near(shape_, call().problem); }
   // Allocates what the threads of the plan need.
   void prepare(const Links& links);
   // Thread number `thread` of those that the plan was made for, all at the same time.

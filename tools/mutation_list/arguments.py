@@ -283,8 +283,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CPU}/plan.cpp",
-        "return plan_with(std::clamp(measured, kNearMeeting, kFarMeeting));",
-        "std::clamp(measured, kNearMeeting, kFarMeeting)",
+        "return plan_with(meeting_of_pool(near.unit_groups));",
+        "meeting_of_pool(near.unit_groups)",
         "kNearMeeting",
         "threads that are far from each other share the units of short steps",
         "plan_log",

@@ -60,7 +60,9 @@ FUSEDRNN_ONCE void walk_chunk(const BackwardContext<F>& context,
                               typename F::MatrixUnit::Registers& registers, int64_t first) {
   const Links& links = context.job.links;
   const int64_t last = first - context.chunk.steps(), most = links.steps;
-  if (links.own == nullptr || most == 0) return walk_steps(context, registers, first, last);
+  if (context.call.dx.data == nullptr || most == 0) {
+    return walk_steps(context, registers, first, last);
+  }
   while (first > last) {
     const int64_t end = first - last > most ? first - most : last;
     walk_steps(context, registers, first, end);

@@ -80,8 +80,9 @@ struct Grid {
 struct Links {
   Progress* own;           // what others wait for, or null
   const Progress* source;  // of the run that writes its x, or in backward its dy, in steps; or null
-  // Of runs that stand in a chain: others go on after each so many steps. Forward projects no more
-  // at a time; backward computes their dx in the walk. 0: backward's `own` counts blocks of dx.
+  // Of runs that stand in a chain, at least those that others wait for, which go on after each so
+  // many steps: forward projects no more at a time; backward computes dx in the walk. 0: backward's
+  // `own` counts blocks of dx.
   int64_t steps;
   // Backward: of the run whose dx this one adds to, in blocks; or null. All that add to the same dx
   // go through its blocks in the order of the first, which is in reverse or not.

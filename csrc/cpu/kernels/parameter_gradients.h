@@ -412,9 +412,8 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
   const ParameterGradients<F> gradients(context, registers);
   const CellShape& shape = context.shape;
   const Links& links = context.job.links;
-  const bool in_walk = links.own != nullptr && links.steps > 0;
   const bool with_blocks =
-      context.call.dx.data != nullptr && !in_walk && links.dx_before == nullptr;
+      context.call.dx.data != nullptr && links.steps == 0 && links.dx_before == nullptr;
   const int64_t ld = context.job.ld_state, slot = context.p.B * ld, begin = context.chunk.begin;
   for (int64_t i = 0; i < row_blocks(context); ++i) {
     const BlockRows<F> rows(context, i);
