@@ -47,6 +47,9 @@ py::tuple tuple_of(const Range& range, const Of& of) {
   return py::tuple(items);
 }
 
+// Whether it is of a type of a module, which may have to be imported.
+bool is_instance(py::handle object, const char* module, const char* type);
+
 // "list", "Tensor", ...: the name of an object's type, for messages.
 std::string type_name(py::handle object);
 

@@ -9,6 +9,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/array_arguments.h"
+#include "bindings/new_arrays.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "core/cuda_library.h"
@@ -52,7 +53,7 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape, 
   const std::string name = str_argument("name", name_object);
   const InputArray array(name.c_str(), object, ElementKind::any);
   check_array(name.c_str(), required(name.c_str(), array.tensor()), shape, dtype);
-  const py::handle type(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
+  const py::handle type(reinterpret_cast<PyObject*>(numpy().PyArray_Type_));
   py::array numpy = array.as_numpy();
   if (py::type::handle_of(numpy).is(type)) return numpy;
   return type.attr("view")(numpy, type);  // not the subclass's own view()

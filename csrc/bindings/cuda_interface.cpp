@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/array_arguments.h"
+#include "bindings/array_view.h"
 #include "bindings/numpy_types.h"
 #include "core/cuda_library.h"
 #include "core/error.h"

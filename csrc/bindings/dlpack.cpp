@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
-#include "bindings/array_arguments.h"
+#include "bindings/array_view.h"
 #include "bindings/gil.h"
 #include "bindings/place.h"
 #include "core/tensor.h"
@@ -55,10 +55,7 @@ py::object call_dlpack(const Name& name, py::handle object, DLDevice device, int
 template <class Managed>
 LentTensor take_as(const Name& name, PyObject* capsule) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, kNew<Managed>));
-  py::capsule owner(managed, [](void* memory) {
-    auto* ended = static_cast<Managed*>(memory);
-    if (ended->deleter != nullptr) ended->deleter(ended);
-  });
+  py::capsule owner = owner_of(managed);
   PyCapsule_SetName(capsule, kUsed<Managed>);
   bool read_only = true;  // the legacy protocol does not say: what it lends is not written to
   if constexpr (kVersioned<Managed>) {

@@ -21,6 +21,15 @@ struct LentTensor {
   py::object owner;
 };
 
+// What gives a tensor back to whom it belongs once nobody refers to it.
+template <class Managed>
+py::capsule owner_of(Managed* managed) {
+  return py::capsule(managed, [](void* memory) {
+    auto* ended = static_cast<Managed*>(memory);
+    if (ended->deleter != nullptr) ended->deleter(ended);
+  });
+}
+
 // Throws what a method of an array raised as what is wrong with that array, and at its end what to
 // do where fusedrnn._unreadable knows. Exceptions that do not speak of the array pass.
 [[noreturn]] void rethrow(py::error_already_set& error, const Name& name, const char* method,

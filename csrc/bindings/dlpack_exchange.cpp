@@ -1,11 +1,6 @@
 #include "bindings/dlpack_exchange.h"
 
-#include <algorithm>
 #include <cstring>
-#include <memory>
-#include <utility>
-
-#include "core/memory.h"
 
 namespace fusedrnn::bindings {
 namespace {
@@ -71,16 +66,6 @@ bool has_elements(const DLTensor& t) {
   return true;
 }
 
-// An array that a consumer holds until it calls the deleter, with its memory.
-struct Lease {
-  explicit Lease(size_t bytes) : block(bytes) {}
-
-  DLManagedTensorVersioned managed{};
-  int64_t shape[kMaxRank];
-  int64_t strides[kMaxRank];
-  Block block;
-};
-
 }  // namespace
 
 const ExchangeTable* exchange_table(PyTypeObject* type) {
@@ -112,39 +97,6 @@ bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
     lent->deleter(lent);
   }
   return usable;
-}
-
-py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
-                     bool swapped) {
-  auto lease = std::make_unique<Lease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
-  DLManagedTensorVersioned& managed = lease->managed;
-  managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
-  managed.manager_ctx = lease.get();
-  managed.deleter = [](DLManagedTensorVersioned* ended) {
-    delete static_cast<Lease*>(ended->manager_ctx);
-  };
-  DLTensor& t = managed.dl_tensor;
-  t.data = *data = lease->block.data();
-  t.device = {kDLCPU, 0};
-  t.dtype = dtype;
-  t.ndim = shape.rank();
-  t.shape = lease->shape;
-  t.strides = lease->strides;
-  std::copy(shape.begin(), shape.end(), lease->shape);
-  if (swapped) std::swap(lease->shape[0], lease->shape[1]);
-  int64_t stride = 1;
-  for (int i = t.ndim - 1; i >= 0; --i) {
-    t.strides[i] = stride;
-    stride *= t.shape[i];
-  }
-  if (swapped) {
-    std::swap(lease->shape[0], lease->shape[1]);
-    std::swap(lease->strides[0], lease->strides[1]);
-  }
-  void* array = nullptr;
-  // Its own to release from here on, whatever comes of it.
-  if (table.take(&lease.release()->managed, &array) != 0) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(array));
 }
 
 }  // namespace fusedrnn::bindings

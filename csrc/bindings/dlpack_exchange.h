@@ -24,9 +24,4 @@ const ExchangeTable* exchange_table(PyTypeObject* type);
 bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
              DLManagedTensorVersioned** managed);
 
-// A new array on the CPU, of the library whose table it is; `data`: where its elements are to be
-// written. Dense, or `swapped`: with its first two axes the other way round in memory.
-py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
-                     bool swapped = false);
-
 }  // namespace fusedrnn::bindings

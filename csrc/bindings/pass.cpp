@@ -10,6 +10,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/reserve.h"

@@ -1,4 +1,4 @@
-// Calls of layers and cells with arrays that can be used as they lie (bindings/plain_arrays.h): the
+// Calls of layers and cells with arrays that can be used as they lie (ArrayView::see): the
 // whole way in and out without a call of Python's.
 #include <memory>
 #include <optional>
@@ -8,8 +8,8 @@
 #include "bindings/arguments.h"
 #include "bindings/fast_function.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/pass.h"
-#include "bindings/plain_arrays.h"
 #include "bindings/register.h"
 #include "bindings/run_states.h"
 #include "core/error.h"
@@ -35,16 +35,21 @@ struct StateViews {
 
   // Whether the state's view is of all runs.
   bool cut(int state) {
-    const DLTensor& t = whole[state].tensor();
+    const DLTensor& t = whole[state].tensor;
     if (t.ndim != 3 || t.shape[0] != runs) return false;
     parts.cut_runs(state, t);
     return true;
   }
 
   const int64_t runs;
-  PlainArray whole[kMaxStates];
+  ArrayView whole[kMaxStates];
   RunStates parts;
 };
+
+// Whether Python is left to others meanwhile. `work`: multiply-adds of a step of one sequence.
+bool is_long(int64_t T, int64_t B, int64_t work) {
+  return T > kGilWork || B > kGilWork || T * B > kGilWork / work;
+}
 
 class PlainCall {
  public:
@@ -79,48 +84,47 @@ class PlainCall {
   py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
                  bool save, PyObject* lengths_object, PyObject* resets_object) const {
     const ResultsLike results(x_object);
-    if (!results || !PyDict_CheckExact(parameters)) return py::none();
+    if (!results || results.are_bits() || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
-    PlainArray x;
+    ArrayView x;
     if (!x.see(x_object, false)) return py::none();
     if (axes == Axes::step && wants_gradient(x_object)) return py::none();
     const int rank = one_step ? 2 : 3;
-    const bool batched = x.tensor().ndim == rank;
+    const bool batched = x.tensor.ndim == rank;
     const bool swapped = batched && axes == Axes::batch_first;
     const auto find_axes = [&] {
-      if (x.tensor().ndim != (batched ? rank : rank - 1)) return false;
+      if (x.tensor.ndim != (batched ? rank : rank - 1)) return false;
       if (!batched) x.insert_axis(rank - 2);
       if (one_step) x.insert_axis(0);
       if (swapped) x.swap_first_axes();
       return true;
     };
     if (!find_axes() || ((swapped || save) && !results.has_table())) return py::none();
-    const int64_t T = x.extent(0), B = x.extent(1);
+    const int64_t T = x.shape[0], B = x.shape[1];
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
-    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
+    if (!same_type(x.tensor.dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
       return py::none();
     }
 
     // Results first: to make an object of Python's may run any other code.
     const auto runs = static_cast<int64_t>(network_->runs.size());
     const int64_t width = network_->output_size();
-    PlainArray y;
-    py::object y_object;
+    ArrayView y;
+    py::object made[1 + kMaxStates + 1];  // y, states, the reserve
     Block scratch;
     if (axes == Axes::cell) {
       scratch = Block(static_cast<size_t>(B * width * dtype.bits / 8));
-      y.set(scratch.data(), dtype, {T, B, width});
+      y.view(scratch.data(), dtype, {T, B, width});
     } else {
       Shape shape{};
       if (!one_step) shape.add(swapped ? B : T);
       if (batched) shape.add(swapped ? T : B);
       shape.add(width);
       void* data = nullptr;
-      y_object = results.make(dtype, shape, &data, swapped);
-      y.set(data, dtype, {T, B, width});
+      made[0] = results.make(dtype, shape, &data, swapped);
+      y.view(data, dtype, {T, B, width});
     }
     StateViews after(*network_);
-    py::object states[kMaxStates];
     for (int s = 0; s < states_; ++s) {
       const int64_t n = network_->runs.front().state_size(s);
       Shape shape{};
@@ -128,26 +132,24 @@ class PlainCall {
       if (batched) shape.add(B);
       shape.add(n);
       void* data = nullptr;
-      states[s] = results.make(dtype, shape, &data);
-      after.whole[s].set(data, dtype, {runs, B, n});
+      made[1 + s] = results.make(dtype, shape, &data);
+      after.whole[s].view(data, dtype, {runs, B, n});
       after.cut(s);
     }
-    py::object reserve_object;
     void* reserve = nullptr;
     size_t reserve_size = 0;
     if (save) {
       reserve_size = reserve_bytes(*network_, {kDLCPU, 0}, T, B);
-      Shape shape{};
-      shape.add(static_cast<int64_t>(reserve_size));
-      reserve_object = results.make({kDLUInt, 8, 1}, shape, &reserve);
+      const Shape shape{static_cast<int64_t>(reserve_size)};
+      made[1 + states_] = results.make({kDLUInt, 8, 1}, shape, &reserve);
     }
 
     // Without the GIL somebody may put other parameters in the place of these.
-    const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
-    if (!x.see(x_object, long_work) || !find_axes() || x.extent(0) != T || x.extent(1) != B) {
+    const bool long_work = is_long(T, B, work_);
+    if (!x.see(x_object, long_work) || !find_axes() || x.shape[0] != T || x.shape[1] != B) {
       return py::none();
     }
-    std::vector<PlainArray> weights(names_.size());
+    std::vector<ArrayView> weights(names_.size());
     std::vector<const DLTensor*> weight_list(names_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const name = PyTuple_GET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i));
@@ -157,12 +159,12 @@ class PlainCall {
         PyErr_Clear();
         return py::none();
       }
-      weight_list[i] = &weights[i].tensor();
+      weight_list[i] = &weights[i].tensor;
     }
-    PlainArray resets;
+    ArrayView resets;
     if (resets_object != Py_None) {
       if (axes != Axes::step || !batched || !resets.see(resets_object, long_work) ||
-          resets.tensor().ndim != 1) {
+          resets.tensor.ndim != 1) {
         return py::none();
       }
       resets.insert_axis(0);
@@ -182,18 +184,18 @@ class PlainCall {
       }
     }
 
-    PlainArray lengths;
+    ArrayView lengths;
     if (lengths_object != Py_None && !lengths.see(lengths_object, long_work)) return py::none();
 
     fusedrnn_forward_args args{};
     args.size = sizeof args;
     args.network = network_.get();
-    args.x = &x.tensor();
+    args.x = &x.tensor;
     args.parameters = weight_list.data();
     if (state_objects != Py_None) args.states = before.parts.list();
-    if (lengths_object != Py_None) args.lengths = &lengths.tensor();
-    if (resets_object != Py_None) args.resets = &resets.tensor();
-    args.y = &y.tensor();
+    if (lengths_object != Py_None) args.lengths = &lengths.tensor;
+    if (resets_object != Py_None) args.resets = &resets.tensor;
+    args.y = &y.tensor;
     args.states_n = after.parts.list();
     args.reserve = reserve;
     args.reserve_bytes = reserve_size;
@@ -204,28 +206,10 @@ class PlainCall {
       status = fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
-    if (save) return saved(std::move(y_object), states, std::move(reserve_object));
-    py::object state = std::move(states[0]);
-    if (states_ > 1) {
-      py::tuple all(static_cast<size_t>(states_));
-      PyTuple_SET_ITEM(all.ptr(), 0, state.release().ptr());
-      for (int s = 1; s < states_; ++s) PyTuple_SET_ITEM(all.ptr(), s, states[s].release().ptr());
-      state = std::move(all);
-    }
-    if (axes == Axes::cell) return state;
-    return py::make_tuple(std::move(y_object), std::move(state));
-  }
-
-  py::tuple saved(py::object y, py::object* states, py::object reserve) const {
-    const int first = y ? 1 : 0;
-    py::tuple all(static_cast<size_t>(first + states_ + 1));
-    const auto set = [&](int i, py::object o) {
-      PyTuple_SET_ITEM(all.ptr(), i, o.release().ptr());
-    };
-    if (y) set(0, std::move(y));
-    for (int s = 0; s < states_; ++s) set(first + s, std::move(states[s]));
-    set(first + states_, std::move(reserve));
-    return all;
+    const bool cell = axes == Axes::cell;
+    if (save) return tuple_taking(made + (cell ? 1 : 0), states_ + (cell ? 1 : 2));
+    if (states_ > 1) made[1] = tuple_taking(made + 1, states_);
+    return cell ? std::move(made[1]) : py::object(tuple_taking(made, 2));
   }
 
   NetworkPointer network_;
@@ -273,18 +257,17 @@ class PlainBackward {
     }
     const auto saved_at = [&](Py_ssize_t i) { return PyTuple_GET_ITEM(saved, i); };
     const ResultsLike results(saved_at(0));
-    PlainArray x;
+    ArrayView x;
     if (!results || !results.has_table() || !see_steps(x, saved_at(0), axes)) return py::none();
-    const int64_t T = x.extent(0), B = x.extent(1);
+    const int64_t T = x.shape[0], B = x.shape[1];
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
-    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || T > kGilWork || B > kGilWork ||
-        T * B > kGilWork / work_) {
+    if (!same_type(x.tensor.dtype, dtype) || T == 0 || B == 0 || is_long(T, B, work_)) {
       return py::none();
     }
 
     // Results first: to make an object of Python's may run any other code.
     py::tuple gradients(static_cast<size_t>(given));
-    std::vector<PlainArray> made(static_cast<size_t>(given));
+    std::vector<ArrayView> made(static_cast<size_t>(given));
     const auto make = [&](Py_ssize_t place, const Shape& shape, bool swapped = false) {
       void* data = nullptr;
       py::object object = results.make(dtype, shape, &data, swapped);
@@ -298,7 +281,7 @@ class PlainBackward {
     if (wants_dx) {
       const bool swapped = axes == Axes::batch_first;
       const Shape shape = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
-      made[0].set(make(0, shape, swapped), dtype, {T, B, I});
+      made[0].view(make(0, shape, swapped), dtype, {T, B, I});
     } else {
       leave(0);
     }
@@ -309,9 +292,9 @@ class PlainBackward {
         continue;
       }
       const auto number = static_cast<size_t>(i);
-      PlainArray& gradient = made[1 + number];
-      gradient.set(make(1 + i, parameters_[number]), dtype, parameters_[number]);
-      dparameters[number] = &gradient.tensor();
+      ArrayView& gradient = made[1 + number];
+      gradient.view(make(1 + i, parameters_[number]), dtype, parameters_[number]);
+      dparameters[number] = &gradient.tensor;
     }
     const auto runs = static_cast<int64_t>(network_->runs.size());
     StateViews dstates(*network_);
@@ -322,20 +305,20 @@ class PlainBackward {
       }
       const int64_t n = network_->runs.front().state_size(s);
       const Shape shape = cell ? Shape{B, n} : Shape{runs, B, n};
-      dstates.whole[s].set(make(first_state + s, shape), dtype, {runs, B, n});
+      dstates.whole[s].view(make(first_state + s, shape), dtype, {runs, B, n});
       dstates.cut(s);
     }
 
-    if (!see_steps(x, saved_at(0), axes) || x.extent(0) != T || x.extent(1) != B) return py::none();
-    std::vector<PlainArray> weights(parameters_.size());
+    if (!see_steps(x, saved_at(0), axes) || x.shape[0] != T || x.shape[1] != B) return py::none();
+    std::vector<ArrayView> weights(parameters_.size());
     std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
       if (weight == Py_None) continue;
       if (!weights[i].see(weight, false)) return py::none();
-      weight_list[i] = &weights[i].tensor();
+      weight_list[i] = &weights[i].tensor;
     }
-    PlainArray lengths, reserve, dy;
+    ArrayView lengths, reserve, dy;
     if (saved_at(given) != Py_None && !lengths.see(saved_at(given), false)) return py::none();
     if (!reserve.see(saved_at(given + 1), false) || !is_bytes(reserve)) return py::none();
     PyObject* const dy_object = cell ? Py_None : PyTuple_GET_ITEM(upstream, 0);
@@ -352,14 +335,14 @@ class PlainBackward {
     fusedrnn_backward_args args{};
     args.size = sizeof args;
     args.network = network_.get();
-    args.x = &x.tensor();
+    args.x = &x.tensor;
     args.parameters = weight_list.data();
-    if (saved_at(given) != Py_None) args.lengths = &lengths.tensor();
-    args.reserve = reserve.tensor().data;
-    args.reserve_bytes = static_cast<size_t>(reserve.extent(0));
-    if (dy_object != Py_None) args.dy = &dy.tensor();
+    if (saved_at(given) != Py_None) args.lengths = &lengths.tensor;
+    args.reserve = reserve.tensor.data;
+    args.reserve_bytes = static_cast<size_t>(reserve.shape[0]);
+    if (dy_object != Py_None) args.dy = &dy.tensor;
     args.dstates_n = after.parts.list();
-    if (wants_dx) args.dx = &made[0].tensor();
+    if (wants_dx) args.dx = &made[0].tensor;
     args.dparameters = dparameters.data();
     args.dstates = dstates.parts.list();
     if (fusedrnn_backward(&args) != FUSEDRNN_OK) return py::none();
@@ -367,16 +350,16 @@ class PlainBackward {
   }
 
   // As x of a batch, [T,B,n].
-  static bool see_steps(PlainArray& array, PyObject* object, Axes axes) {
+  static bool see_steps(ArrayView& array, PyObject* object, Axes axes) {
     const bool cell = axes == Axes::cell;
-    if (!array.see(object, false) || array.tensor().ndim != (cell ? 2 : 3)) return false;
+    if (!array.see(object, false) || array.tensor.ndim != (cell ? 2 : 3)) return false;
     if (cell) array.insert_axis(0);
     if (axes == Axes::batch_first) array.swap_first_axes();
     return true;
   }
 
-  static bool is_bytes(const PlainArray& array) {
-    const DLTensor& t = array.tensor();
+  static bool is_bytes(const ArrayView& array) {
+    const DLTensor& t = array.tensor;
     return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense() &&
            reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
   }
