@@ -59,13 +59,16 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
   return {frozen, fusedrnn_frozen_free};
 }
 
+NetworkPointer network_of(const std::shared_ptr<Frozen>& frozen) {
+  return {frozen, &frozen->network};
+}
+
 py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
                          py::handle masks, py::handle y, py::handle states_n,
                          py::handle sequences) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
-  const NetworkPointer network(frozen, &frozen->network);
-  const py::tuple results = forward_pass(network, std::move(inputs), true, states, false, y,
-                                         states_n, sequences, frozen.get());
+  const py::tuple results = forward_pass(network_of(frozen), std::move(inputs), true, states, false,
+                                         y, states_n, sequences, frozen.get());
   return py::make_tuple(results[0], results[1], results[2]);
 }
 
@@ -135,8 +138,6 @@ struct StepArrays {
 class FastStep {
  public:
   static constexpr const char* kName = "fast_step";
-  static constexpr const char* kDoc =
-      "fast_step(x_t, state, out, resets=None): a step of plain arrays, or None.";
   static constexpr Py_ssize_t kFewestArguments = 3, kArguments = 4;
 
   explicit FastStep(std::shared_ptr<const Frozen> frozen)
@@ -357,10 +358,7 @@ void register_frozen(py::module_& m) {
       .def("save", &save, py::arg("path"), py::arg("batch_first"), "Writes a model file.")
       .def_property_readonly(
           "network",
-          [](const std::shared_ptr<Frozen>& frozen) {
-            // Nobody changes it: pybind11 knows no pointers to what is constant.
-            return std::shared_ptr<Network>(frozen, &frozen->network);
-          },
+          [](const std::shared_ptr<Frozen>& frozen) { return as_python(network_of(frozen)); },
           "The network that was frozen.")
       .def("make_step", &make_fast<FastStep, std::shared_ptr<Frozen>>,
            "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "

@@ -186,6 +186,7 @@ void register_network(py::module_& m) {
       .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
+      .def_readonly("lean", &Network::lean, "Whether gradients take the steps again.")
       .def_property_readonly(
           "compute_dtype", [](const Network& network) { return compute_name(network.compute); },
           "None: that of the arrays.")

@@ -251,7 +251,7 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   if (resets) args.reset_states = resets->tensors();
   args.padding = inputs->shows_padding ? FUSEDRNN_PADDING_LAST : FUSEDRNN_PADDING_ZERO;
   // A GPU's stream and allocator are named once core has accepted what they serve.
-  check_forward_inputs(*network, args, Layout::any, frozen != nullptr);
+  check_forward(*network, args, Layout::any, frozen != nullptr);
   inputs->make_readable();
   state_0.make_readable();
   if (resets) resets->make_readable();
@@ -316,7 +316,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   args.dstates_n = dstates_n.tensors();
   args.dstate_sequences = dstate_y.tensors();
   args.clip_dh = clip_dh;
-  check_backward_inputs(network, args, Layout::any);
+  check_backward(network, args, Layout::any);
   dy.make_readable();
   dstates_n.make_readable();
   dstate_y.make_readable();
@@ -396,18 +396,13 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   inputs->dropout = dropout_argument(dropout);
   check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
-  check_backward_inputs(*network, args, Layout::any);
+  check_backward(*network, args, Layout::any);
   inputs->make_readable();
   inputs->release_masks();
   std::vector<bool> resets = resets_of(*network, *inputs);
   auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
   return std::make_unique<Tape>(
       Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
-}
-
-const char* product_name(const Network& network) {
-  const char* const name = compute_name(network.compute);
-  return name == nullptr ? dtype_name(network.dtype) : name;
 }
 
 }  // namespace
@@ -429,23 +424,12 @@ void register_tape(py::module_& m) {
       .def("gates", &gates_of_run, py::arg("run"),
            "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
       .def_property_readonly(
-          "gate_names",
-          [](const Tape& tape) {
-            return tuple_of(tape.network->runs.front().cell->gates,
-                            [](const char* name) { return name; });
-          },
-          "Names of the gates of a run; none of a cell without gates.")
+          "network", [](const Tape& tape) { return as_python(tape.network); },
+          "That of the forward call.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
           "it was not given.")
-      .def_property_readonly(
-          "parameters",
-          [](const Tape& tape) {
-            return tuple_of(parameter_names(*tape.network),
-                            [](const Name& name) { return name.base; });
-          },
-          "Names of the parameters, run by run.")
       .def_property_readonly(
           "shape",
           [](const Tape& tape) {
@@ -465,16 +449,7 @@ void register_tape(py::module_& m) {
             const auto& [training, rate, seed, step] = tape.inputs->dropout;
             return training ? py::object(py::make_tuple(rate, seed, step)) : py::none();
           },
-          "(rate, seed, step) of what was drawn; None where nothing was.")
-      .def_property_readonly(
-          "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
-          "Name of the element type of x and of all else.")
-      .def_property_readonly(
-          "lean", [](const Tape& tape) { return tape.network->lean; },
-          "Whether backward takes steps again: it has no gates.")
-      .def_property_readonly(
-          "compute_dtype", [](const Tape& tape) { return product_name(*tape.network); },
-          "Name of the type that the products' operands are rounded to.");
+          "(rate, seed, step) of what was drawn; None where nothing was.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -23,6 +23,11 @@ namespace fusedrnn::bindings {
 
 using NetworkPointer = std::shared_ptr<const Network>;
 
+// Nobody changes it: pybind11 knows no pointers to what is constant.
+inline std::shared_ptr<Network> as_python(const NetworkPointer& network) {
+  return std::const_pointer_cast<Network>(network);
+}
+
 // A tuple of `count` objects, which whoever called keeps; None stands for as many of None.
 class Objects {
  public:

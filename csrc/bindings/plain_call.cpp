@@ -51,12 +51,16 @@ bool is_long(int64_t T, int64_t B, int64_t work) {
   return T > kGilWork || B > kGilWork || T * B > kGilWork / work;
 }
 
+// Whether an array is none or can be used as it lies; `tensor`: null where it is none.
+bool see_given(PyObject* object, bool keeps, ArrayView& view, const DLTensor*& tensor) {
+  if (object == Py_None) return true;
+  tensor = &view.tensor;
+  return view.see(object, keeps);
+}
+
 class PlainCall {
  public:
   static constexpr const char* kName = "plain_call";
-  static constexpr const char* kDoc =
-      "plain_call(parameters, x, state, axes, save, lengths=None, resets=None): a call of plain "
-      "arrays, or None.";
   static constexpr Py_ssize_t kFewestArguments = 5, kArguments = 7;
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
@@ -184,16 +188,14 @@ class PlainCall {
       }
     }
 
-    ArrayView lengths;
-    if (lengths_object != Py_None && !lengths.see(lengths_object, long_work)) return py::none();
-
     fusedrnn_forward_args args{};
+    ArrayView lengths;
+    if (!see_given(lengths_object, long_work, lengths, args.lengths)) return py::none();
     args.size = sizeof args;
     args.network = network_.get();
     args.x = &x.tensor;
     args.parameters = weight_list.data();
-    if (state_objects != Py_None) args.states = before.parts.list();
-    if (lengths_object != Py_None) args.lengths = &lengths.tensor;
+    args.states = before.parts.list();
     if (resets_object != Py_None) args.resets = &resets.tensor;
     args.y = &y.tensor;
     args.states_n = after.parts.list();
@@ -222,9 +224,6 @@ class PlainCall {
 class PlainBackward {
  public:
   static constexpr const char* kName = "plain_backward";
-  static constexpr const char* kDoc =
-      "plain_backward(saved, upstream, axes, wants_dx): gradients of a call of plain arrays, or "
-      "None.";
   static constexpr Py_ssize_t kFewestArguments = 4, kArguments = 4;
 
   explicit PlainBackward(NetworkPointer network)
@@ -265,64 +264,65 @@ class PlainBackward {
       return py::none();
     }
 
+    fusedrnn_backward_args args{};
+    args.size = sizeof args;
+    args.network = network_.get();
+
     // Results first: to make an object of Python's may run any other code.
     py::tuple gradients(static_cast<size_t>(given));
     std::vector<ArrayView> made(static_cast<size_t>(given));
-    const auto make = [&](Py_ssize_t place, const Shape& shape, bool swapped = false) {
-      void* data = nullptr;
-      py::object object = results.make(dtype, shape, &data, swapped);
+    // The gradient of a place, of a shape for others and here; null where it is not wanted.
+    const auto make = [&](Py_ssize_t place, bool wanted, const Shape& outside, const Shape& inside,
+                          bool swapped = false) -> DLTensor* {
+      ArrayView& view = made[static_cast<size_t>(place)];
+      py::object object = py::none();
+      if (wanted) {
+        void* data = nullptr;
+        object = results.make(dtype, outside, &data, swapped);
+        view.view(data, dtype, inside);
+      }
       PyTuple_SET_ITEM(gradients.ptr(), place, object.release().ptr());
-      return data;
+      return wanted ? &view.tensor : nullptr;
     };
-    const auto leave = [&](Py_ssize_t place) {
-      PyTuple_SET_ITEM(gradients.ptr(), place, Py_NewRef(Py_None));
-    };
+    const bool swapped = axes == Axes::batch_first;
     const int64_t I = network_->input_size();
-    if (wants_dx) {
-      const bool swapped = axes == Axes::batch_first;
-      const Shape shape = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
-      made[0].view(make(0, shape, swapped), dtype, {T, B, I});
-    } else {
-      leave(0);
+    const Shape shape_of_x = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
+    args.dx = make(0, wants_dx, shape_of_x, {T, B, I}, swapped);
+    std::vector<DLTensor*> dparameters;
+    for (const Shape& shape : parameters_) {
+      const auto place = static_cast<Py_ssize_t>(1 + dparameters.size());
+      dparameters.push_back(make(place, saved_at(place) != Py_None, shape, shape));
     }
-    std::vector<DLTensor*> dparameters(parameters_.size(), nullptr);
-    for (Py_ssize_t i = 0; i < num_parameters; ++i) {
-      if (saved_at(1 + i) == Py_None) {
-        leave(1 + i);
-        continue;
-      }
-      const auto number = static_cast<size_t>(i);
-      ArrayView& gradient = made[1 + number];
-      gradient.view(make(1 + i, parameters_[number]), dtype, parameters_[number]);
-      dparameters[number] = &gradient.tensor;
-    }
-    const auto runs = static_cast<int64_t>(network_->runs.size());
-    StateViews dstates(*network_);
+    args.dparameters = dparameters.data();
+    RunStates dstates(*network_);
     for (int s = 0; s < states_; ++s) {
-      if (saved_at(first_state + s) == Py_None) {
-        leave(first_state + s);
-        continue;
-      }
       const int64_t n = network_->runs.front().state_size(s);
-      const Shape shape = cell ? Shape{B, n} : Shape{runs, B, n};
-      dstates.whole[s].view(make(first_state + s, shape), dtype, {runs, B, n});
-      dstates.cut(s);
+      const Shape whole{static_cast<int64_t>(network_->runs.size()), B, n};
+      const DLTensor* const dstate = make(first_state + s, saved_at(first_state + s) != Py_None,
+                                          cell ? Shape{B, n} : whole, whole);
+      if (dstate != nullptr) dstates.cut_runs(s, *dstate);
     }
+    args.dstates = dstates.list();
 
     if (!see_steps(x, saved_at(0), axes) || x.shape[0] != T || x.shape[1] != B) return py::none();
+    args.x = &x.tensor;
     std::vector<ArrayView> weights(parameters_.size());
     std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
-      if (weight == Py_None) continue;
-      if (!weights[i].see(weight, false)) return py::none();
-      weight_list[i] = &weights[i].tensor;
+      if (!see_given(weight, false, weights[i], weight_list[i])) return py::none();
     }
+    args.parameters = weight_list.data();
     ArrayView lengths, reserve, dy;
-    if (saved_at(given) != Py_None && !lengths.see(saved_at(given), false)) return py::none();
+    if (!see_given(saved_at(given), false, lengths, args.lengths)) return py::none();
     if (!reserve.see(saved_at(given + 1), false) || !is_bytes(reserve)) return py::none();
+    args.reserve = reserve.tensor.data;
+    args.reserve_bytes = static_cast<size_t>(reserve.shape[0]);
     PyObject* const dy_object = cell ? Py_None : PyTuple_GET_ITEM(upstream, 0);
-    if (dy_object != Py_None && !see_steps(dy, dy_object, axes)) return py::none();
+    if (dy_object != Py_None) {
+      if (!see_steps(dy, dy_object, axes)) return py::none();
+      args.dy = &dy.tensor;
+    }
     StateViews after(*network_);
     for (int s = 0; s < states_; ++s) {
       PyObject* const gradient = PyTuple_GET_ITEM(upstream, s + (cell ? 0 : 1));
@@ -331,20 +331,7 @@ class PlainBackward {
       if (cell) after.whole[s].insert_axis(0);
       if (!after.cut(s)) return py::none();
     }
-
-    fusedrnn_backward_args args{};
-    args.size = sizeof args;
-    args.network = network_.get();
-    args.x = &x.tensor;
-    args.parameters = weight_list.data();
-    if (saved_at(given) != Py_None) args.lengths = &lengths.tensor;
-    args.reserve = reserve.tensor.data;
-    args.reserve_bytes = static_cast<size_t>(reserve.shape[0]);
-    if (dy_object != Py_None) args.dy = &dy.tensor;
     args.dstates_n = after.parts.list();
-    if (wants_dx) args.dx = &made[0].tensor;
-    args.dparameters = dparameters.data();
-    args.dstates = dstates.parts.list();
     if (fusedrnn_backward(&args) != FUSEDRNN_OK) return py::none();
     return gradients;
   }
