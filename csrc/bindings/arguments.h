@@ -21,6 +21,12 @@ std::string str_argument(const Name& name, py::handle object);
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const Name& name, py::handle object, const std::string& where = "");
 
+// In 32 bits, or refused with what was expected.
+inline int32_t narrowed(const Name& name, const char* wanted, int64_t value) {
+  if (value != static_cast<int32_t>(value)) refuse_value(name, wanted, value);
+  return static_cast<int32_t>(value);
+}
+
 // A tuple of Python floats.
 std::vector<double> constants_argument(const Name& name, py::handle object);
 
@@ -38,6 +44,8 @@ const char* compute_name(Compute compute);
 
 // Whether a compute_dtype asks for dual numbers, of the type that it stands beside.
 bool means_dual(py::handle compute_dtype);
+
+inline constexpr auto as_it_is = [](const auto& value) { return value; };
 
 // What `of` says of each.
 template <class Range, class Of>

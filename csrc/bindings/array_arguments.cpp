@@ -100,13 +100,13 @@ py::array InputArray::as_numpy() const {
 // --- outputs ---
 
 OutputArray::OutputArray(const Name& name, py::handle object, Dtype dtype, const Shape& shape,
-                         const Place* place)
+                         Place* place)
     : array_(py::reinterpret_borrow<py::object>(object)) {
   const bool given = !object.is_none();
   if (place != nullptr && place->on_cuda()) {
     const DLDevice device{kDLCUDA, place->device()};
     if (given) check_device(name, producer_device(name, array_), device, "x");
-    if (!given) array_ = place->empty(dtype, shape);
+    if (!given) keep_inputs(array_ = place->empty(dtype, shape), place->inputs());
     // New arrays were made on the place's own stream, and so were those that the layers give.
     view_.set(name, import_dlpack(name, array_, device));
     return;

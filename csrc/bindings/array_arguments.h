@@ -33,9 +33,6 @@ class InputArray {
   }
   bool has_inserted_axis() const { return inserted_ >= 0; }
 
-  // What holds the memory; None where there is none.
-  py::object owner() const { return view_.owner ? view_.owner : py::none(); }
-
   // As NumPy's, without a copy; read-only where the producer says so.
   py::array as_numpy() const;
 
@@ -57,7 +54,7 @@ class InputArray {
 class OutputArray {
  public:
   OutputArray(const Name& name, py::handle object, Dtype dtype, const Shape& shape,
-              const Place* place = nullptr);
+              Place* place = nullptr);
 
   DLTensor* tensor() { return &view_.tensor; }
   const py::object& array() const { return array_; }
@@ -69,8 +66,7 @@ class OutputArray {
   ArrayView view_;
 };
 
-// Of a call whose arrays belong to a library that does not know of the work that reads the inputs:
-// where `result` is memory of the CUDA library's pool they live as long as anybody holds it.
-void keep_inputs(const py::object& result, const py::tuple& inputs);
+// Where `result` is memory of the CUDA library's pool, a call's inputs live as long as it.
+void keep_inputs(const py::object& result, const py::list& inputs);
 
 }  // namespace fusedrnn::bindings

@@ -157,6 +157,7 @@ py::object ArrayView::read(const Name& name, py::handle object, ElementKind kind
     set(name, import_dlpack(name, source, device, stream));
   }
   read_only = read_only || negated;  // what is written to a copy would be lost
+  if (!is_host(tensor.device)) place->inputs().append(owner);
   return source;
 }
 

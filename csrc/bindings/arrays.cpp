@@ -83,20 +83,12 @@ void check_on_cuda(py::handle name_object, py::handle object, py::handle shape, 
   check_array(name.c_str(), lent.tensor, shape, dtype);
 }
 
-// Dense, and without memory as yet. Points into `shape`.
-DLTensor tensor_of(DLDevice device, Dtype dtype, const Shape& shape) {
-  DLTensor tensor{};
-  tensor.device = device;
-  tensor.dtype = dtype_info(dtype).dlpack;
-  tensor.ndim = shape.rank();
-  tensor.shape = const_cast<int64_t*>(shape.begin());
-  return tensor;
-}
-
 py::array empty(py::handle shape_object, py::handle dtype_object) {
   const Shape shape = shape_argument(shape_object, false);
   const Dtype dtype = dtype_argument(dtype_object);
-  check_bytes("shape", tensor_of({kDLCPU, 0}, dtype, shape));
+  TensorView view;
+  view.view(nullptr, dtype_info(dtype).dlpack, shape);
+  check_bytes("shape", view.tensor);
   return empty_array(numpy_dtype(dtype), shape);
 }
 
@@ -113,16 +105,19 @@ class LentArray {
             py::handle stream) {
     const Shape shape = shape_argument(shape_object, false);
     const Dtype dtype = dtype_argument(dtype_object);
-    const DLDevice device{kDLCUDA, static_cast<int32_t>(int_argument("device", device_object))};
+    const DLDevice device{
+        kDLCUDA, narrowed("device", "a device's number", int_argument("device", device_object))};
     stream_ = stream_argument(stream);
-    DLTensor tensor = tensor_of(device, dtype, shape);
-    const auto bytes = static_cast<size_t>(element_count(tensor) * item_size(tensor));
+    DLTensor& tensor = view_.tensor;
+    view_.view(nullptr, dtype_info(dtype).dlpack, shape);
+    check_bytes("shape", tensor);
+    tensor.device = device;
+    const auto bytes = static_cast<size_t>(shape.count() * item_size(dtype));
     const CudaPlugin& plugin = cuda_plugin();
     check_cuda(plugin, plugin.allocate(device.device_id, bytes, stream_, &tensor.data));
     memory_ = {tensor.data, [&plugin, device, stream = stream_](void* memory) {
                  plugin.release(device.device_id, memory, stream);
                }};
-    view_.set("array", {tensor, false, py::none()});
   }
 
   void keep(py::object inputs) { inputs_ = std::move(inputs); }
@@ -164,7 +159,7 @@ class LentArray {
 
 }  // namespace
 
-void keep_inputs(const py::object& result, const py::tuple& inputs) {
+void keep_inputs(const py::object& result, const py::list& inputs) {
   if (py::isinstance<LentArray>(result)) py::cast<LentArray&>(result).keep(inputs);
 }
 

@@ -131,6 +131,7 @@ void PassInputs::release_masks() {
     if (*given != nullptr) *given = &kGiven;
   }
   for (auto& array : masks) array.reset();
+  place.forget_inputs();
   if (kept) lengths = masks[0].emplace("lengths", *kept, ElementKind::integer, &place).tensor();
 }
 
@@ -210,17 +211,6 @@ void run_pass(Args& args, const Reserve* reserve, const Place& place, CudaMemory
   if (reserve != nullptr) reserve->leave(place);
 }
 
-// Of arrays, and tuples of them, whose library may not know of the work that reads the inputs.
-void keep_inputs_of_each(const py::tuple& results, const py::tuple& inputs) {
-  for (const py::handle result : results) {
-    if (py::isinstance<py::tuple>(result)) {
-      keep_inputs_of_each(py::reinterpret_borrow<py::tuple>(result), inputs);
-    } else if (!result.is_none()) {
-      keep_inputs(py::reinterpret_borrow<py::object>(result), inputs);
-    }
-  }
-}
-
 // What core would say of another shape than the user's.
 void check_inputs_of(const Network& network, const PassInputs& inputs) {
   if (!inputs.unbatched) return;
@@ -279,13 +269,6 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
   });
   py::tuple results = py::make_tuple(y.array(), state_n.objects(), state_y.objects(), py::none());
-  if (place.on_cuda()) {
-    keep_inputs_of_each(
-        results,
-        py::make_tuple(inputs->x.owner(), inputs->parameters.objects(), inputs->masks[0]->owner(),
-                       inputs->masks[1]->owner(), inputs->masks[2]->owner(), state_0.objects(),
-                       resets ? resets->objects() : py::tuple()));
-  }
   if (save) {
     inputs->release_masks();
     std::vector<bool> given_resets = resets_of(*network, *inputs);
@@ -305,6 +288,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
+  if (place.on_cuda()) place.inputs().append(self);
   const Form form = tape.form();
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
   if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
@@ -355,10 +339,6 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   py::tuple results =
       py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
                      dresets.objects(), flow ? flow->array() : py::none());
-  if (place.on_cuda()) {
-    keep_inputs_of_each(results,
-                        py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
-  }
   return results;
 }
 
@@ -370,6 +350,7 @@ py::object gates_of_run(const py::object& self, int32_t run) {
     refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
   }
   Place place = tape.inputs->place.now();
+  if (place.on_cuda()) place.inputs().append(self);
   const Form form = tape.form();
   const Run& its_run = network.runs[static_cast<size_t>(run)];
   const Shape whole =
@@ -384,7 +365,6 @@ py::object gates_of_run(const py::object& self, int32_t run) {
   args.gates = gates.tensor();
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, nullptr, fusedrnn_reserve_gates);
-  if (place.on_cuda()) keep_inputs(gates.array(), py::make_tuple(self));
   return gates.array();
 }
 
@@ -440,9 +420,7 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "unbatched", [](const Tape& tape) { return tape.inputs->unbatched; },
           "Whether x had no axis B.")
-      .def_property_readonly(
-          "resets", [](const Tape& tape) { return tape.resets; },
-          "Of which states there was a reset state.")
+      .def_readonly("resets", &Tape::resets, "Of which states there was a reset state.")
       .def_property_readonly(
           "dropout",
           [](const Tape& tape) {

@@ -65,18 +65,14 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
 }
 
 // A tensor for each parameter.
-class Parameters {
- public:
+struct Parameters {
   Parameters(const Network& network, xla::Places& places)
-      : tensors_(static_cast<size_t>(network.num_parameters)) {
-    for (DLTensor& tensor : tensors_) list_.push_back(places.next(tensor));
+      : tensors(static_cast<size_t>(network.num_parameters)) {
+    for (DLTensor& tensor : tensors) list.push_back(places.next(tensor));
   }
 
-  DLTensor* const* list() const { return list_.data(); }
-
- private:
-  std::vector<DLTensor> tensors_;
-  std::vector<DLTensor*> list_;
+  std::vector<DLTensor> tensors;
+  std::vector<DLTensor*> list;
 };
 
 // One for each state of the cell: arrays [runs,...].
@@ -151,7 +147,7 @@ struct Call {
     args.size = sizeof args;
     args.network = &network;
     args.x = given_x;
-    args.parameters = parameters.list();
+    args.parameters = parameters.list.data();
     args.lengths = given[0];
     args.mask = given[1];
     args.resets = given[2];
@@ -236,7 +232,7 @@ fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
   const RunStates dstates = states_of(network, call.results);
   const RunStates dresets = states_of(network, call.results);
   call.results.finish();
-  args.dparameters = dparameters.list();
+  args.dparameters = dparameters.list.data();
   args.dstates = dstates.list();
   args.dreset_states = dresets.list();
   return fusedrnn_backward(&args);
