@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "bindings/arguments.h"
-#include "bindings/array_view.h"
 #include "bindings/gil.h"
 #include "bindings/place.h"
 #include "core/tensor.h"
@@ -90,7 +89,7 @@ LentTensor take(const Name& name, const py::object& capsule) {
 template <class Managed>
 struct Lease {
   Managed managed{};
-  ArrayView view;
+  py::object owner;
 };
 
 // With the GIL held.
@@ -102,9 +101,9 @@ void delete_lease(Managed* managed) {
 template <class Managed>
 py::object lend_as(const LentTensor& lent) {
   auto lease = std::make_unique<Lease<Managed>>();
-  lease->view.set("array", lent);
+  lease->owner = lent.owner;
   Managed& managed = lease->managed;
-  managed.dl_tensor = lease->view.tensor;
+  managed.dl_tensor = lent.tensor;
   managed.manager_ctx = lease.get();
   // Of a consumer, on whatever thread. What outlives Python is not freed: it ends with the process.
   managed.deleter = [](Managed* ended) {
