@@ -154,21 +154,20 @@ struct Tape {
   NetworkPointer network;
   bool stacked;
   std::unique_ptr<PassInputs> inputs;
-  std::vector<bool> resets;  // of which states there is a reset state
   std::unique_ptr<Reserve> reserve;
 
+  // Of which states there is a reset state.
+  std::vector<bool> resets() const {
+    std::vector<bool> found(static_cast<size_t>(states_of_runs(*network)));
+    const Objects given("reset_states", inputs->reset_states, found.size());
+    for (size_t s = 0; s < found.size(); ++s) found[s] = !given[s].is_none();
+    return found;
+  }
   Form form() const {
     const int64_t* const shape = inputs->x.tensor()->shape;
     return {*network, stacked, inputs->unbatched, shape[0], shape[1]};
   }
 };
-
-std::vector<bool> resets_of(const Network& network, const PassInputs& inputs) {
-  std::vector<bool> resets(static_cast<size_t>(states_of_runs(network)));
-  const Objects given("reset_states", inputs.reset_states, resets.size());
-  for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
-  return resets;
-}
 
 // What the arguments of all passes have.
 template <class Args>
@@ -271,10 +270,8 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   py::tuple results = py::make_tuple(y.array(), state_n.objects(), state_y.objects(), py::none());
   if (save) {
     inputs->release_masks();
-    std::vector<bool> given_resets = resets_of(*network, *inputs);
-    results[3] =
-        py::cast(std::make_unique<Tape>(Tape{std::move(network), stacked, std::move(inputs),
-                                             std::move(given_resets), std::move(reserve)}));
+    results[3] = py::cast(std::make_unique<Tape>(
+        Tape{std::move(network), stacked, std::move(inputs), std::move(reserve)}));
   }
   return results;
 }
@@ -322,8 +319,9 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   });
   const States<OutputArray> dstates(form, Each::sequence, {"d", "0", "state", "d"}, dstates_object,
                                     &place);
+  const std::vector<bool> resets = tape.resets();
   const States<OutputArray> dresets(form, Each::run, {"dreset_", "", "reset_state", "d"},
-                                    dresets_object, &place, &tape.resets);
+                                    dresets_object, &place, &resets);
   if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
@@ -379,10 +377,8 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   check_backward(*network, args, Layout::any);
   inputs->make_readable();
   inputs->release_masks();
-  std::vector<bool> resets = resets_of(*network, *inputs);
   auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
-  return std::make_unique<Tape>(
-      Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
+  return std::make_unique<Tape>(Tape{network, true, std::move(inputs), std::move(kept)});
 }
 
 }  // namespace
@@ -420,7 +416,7 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "unbatched", [](const Tape& tape) { return tape.inputs->unbatched; },
           "Whether x had no axis B.")
-      .def_readonly("resets", &Tape::resets, "Of which states there was a reset state.")
+      .def_property_readonly("resets", &Tape::resets, "Of which states there was a reset state.")
       .def_property_readonly(
           "dropout",
           [](const Tape& tape) {

@@ -206,7 +206,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{BINDINGS}/numpy_types.cpp",
-        "if (proxy->byteorder != '=' && proxy->byteorder != '|' && proxy->kind != 'V') return false;",
+        "if (proxy->byteorder != '=' && proxy->byteorder != '|' && proxy->kind != 'V') "
+        "return false;",
         "proxy->byteorder != '='",
         "false",
         "a step reads numbers of the other byte order as its own",
