@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "bindings/array_view.h"
 #include "bindings/numpy_types.h"
-#include "bindings/tensor_view.h"
 #include "core/error.h"
 #include "core/memory.h"
 

@@ -3,7 +3,7 @@
 
 #include <pybind11/numpy.h>
 
-#include "bindings/dlpack_exchange.h"
+#include "bindings/dlpack.h"
 #include "core/tensor.h"
 #include "fusedrnn/fusedrnn.h"
 

@@ -2,6 +2,7 @@
 // whole way in and out without a call of Python's.
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,12 @@ enum class Axes {
   cell = 2,         // x [B,I] or [I], states [B,n] or [n], which are the result
   step = 3,         // of layers: x [B,I] or [I], states as of `steps`
 };
+
+Axes axes_argument(py::handle object, Axes last) {
+  const int64_t axes = int_argument("axes", object), most = static_cast<int64_t>(last);
+  if (axes < 0 || axes > most) refuse_value("axes", "0 to " + std::to_string(most), axes);
+  return static_cast<Axes>(axes);
+}
 
 // One array [R,B,n] for each state of the cell, and a part of it for each run.
 struct StateViews {
@@ -73,20 +80,15 @@ class PlainCall {
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
-  py::object call(PyObject* const* arguments) const {
-    const int64_t axes = int_argument("axes", arguments[3]);
-    if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    const bool save = bool_argument("save", arguments[4]);
-    return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), save,
-               arguments[5], arguments[6]);
-  }
-
- private:
   // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
-  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of.
-  // `resets_object`: of a step of a batch, where sequences begin, or None.
-  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
-                 bool save, PyObject* lengths_object, PyObject* resets_object) const {
+  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of. Resets:
+  // of a step of a batch, where sequences begin, or None.
+  py::object call(PyObject* const* arguments) const {
+    PyObject *const parameters = arguments[0], *const x_object = arguments[1],
+                    *const state_objects = arguments[2], *const lengths_object = arguments[5],
+                    *const resets_object = arguments[6];
+    const Axes axes = axes_argument(arguments[3], Axes::step);
+    const bool save = bool_argument("save", arguments[4]);
     const ResultsLike results(x_object);
     if (!results || results.are_bits() || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
@@ -214,6 +216,7 @@ class PlainCall {
     return cell ? std::move(made[1]) : py::object(tuple_taking(made, 2));
   }
 
+ private:
   NetworkPointer network_;
   py::tuple names_;
   int64_t work_;  // multiply-adds of a step of one sequence
@@ -236,17 +239,12 @@ class PlainBackward {
     });
   }
 
-  py::object call(PyObject* const* arguments) const {
-    const int64_t axes = int_argument("axes", arguments[2]);
-    if (axes < 0 || axes > 2) refuse_value("axes", "0 to 2", axes);
-    const bool wants_dx = bool_argument("wants_dx", arguments[3]);
-    return run(arguments[0], arguments[1], static_cast<Axes>(axes), wants_dx);
-  }
-
- private:
   // saved: (x, *parameters, *states, lengths, reserve); upstream: of (y, *states), of a cell
   // without y. What is returned has the places of `saved` but the last two.
-  py::object run(PyObject* saved, PyObject* upstream, Axes axes, bool wants_dx) const {
+  py::object call(PyObject* const* arguments) const {
+    PyObject *const saved = arguments[0], *const upstream = arguments[1];
+    const Axes axes = axes_argument(arguments[2], Axes::cell);
+    const bool wants_dx = bool_argument("wants_dx", arguments[3]);
     const auto num_parameters = static_cast<Py_ssize_t>(parameters_.size());
     const Py_ssize_t first_state = 1 + num_parameters, given = first_state + states_;
     const bool cell = axes == Axes::cell;
@@ -336,6 +334,7 @@ class PlainBackward {
     return gradients;
   }
 
+ private:
   // As x of a batch, [T,B,n].
   static bool see_steps(ArrayView& array, PyObject* object, Axes axes) {
     const bool cell = axes == Axes::cell;
@@ -347,8 +346,7 @@ class PlainBackward {
 
   static bool is_bytes(const ArrayView& array) {
     const DLTensor& t = array.tensor;
-    return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense() &&
-           reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+    return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense();
   }
 
   NetworkPointer network_;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "bindings/tensor_view.h"
+#include "bindings/array_view.h"
 #include "core/network.h"
 #include "core/tensor.h"
 
