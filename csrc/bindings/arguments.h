@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -50,9 +51,10 @@ inline constexpr auto as_it_is = [](const auto& value) { return value; };
 // What `of` says of each.
 template <class Range, class Of>
 py::tuple tuple_of(const Range& range, const Of& of) {
-  py::list items;
-  for (const auto& item : range) items.append(of(item));
-  return py::tuple(items);
+  py::tuple items(static_cast<size_t>(std::ranges::distance(range)));
+  size_t i = 0;
+  for (const auto& item : range) items[i++] = of(item);
+  return items;
 }
 
 // Whether it is of a type of a module, which may have to be imported.

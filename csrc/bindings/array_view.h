@@ -70,15 +70,18 @@ struct TensorView {
 
   // A new axis of one element before axis `axis`, and back.
   void insert_axis(int axis) {
-    std::copy_backward(shape + axis, shape + tensor.ndim, shape + tensor.ndim + 1);
-    std::copy_backward(strides + axis, strides + tensor.ndim, strides + tensor.ndim + 1);
+    for (int i = tensor.ndim++; i > axis; --i) {
+      shape[i] = shape[i - 1];
+      strides[i] = strides[i - 1];
+    }
     shape[axis] = strides[axis] = 1;
-    ++tensor.ndim;
   }
   void remove_axis(int axis) {
-    std::copy(shape + axis + 1, shape + tensor.ndim, shape + axis);
-    std::copy(strides + axis + 1, strides + tensor.ndim, strides + axis);
     --tensor.ndim;
+    for (int i = axis; i < tensor.ndim; ++i) {
+      shape[i] = shape[i + 1];
+      strides[i] = strides[i + 1];
+    }
   }
   void swap_first_axes() {
     std::swap(shape[0], shape[1]);

@@ -110,15 +110,29 @@ struct Bytes {
   }
 };
 
+// Those that are not NumPy's, as long as a step needs them: one that needs none pays for none.
+class KeptArrays {
+ public:
+  KeptArrays() {}
+  KeptArrays(const KeptArrays&) = delete;
+  KeptArrays& operator=(const KeptArrays&) = delete;
+  ~KeptArrays() { std::destroy_n(arrays_, count_); }
+  ArrayView& add() { return *std::construct_at(&arrays_[count_++]); }
+
+ private:
+  union {
+    ArrayView arrays_[3 + 2 * kMaxStates];
+  };
+  int count_ = 0;
+};
+
 // One [L,B,n] for each state of the cell; of `prev`, null: zero. `next` of a state may be its
 // `prev`. y gets the output last, and may share memory with what is read.
 struct StepArrays {
   int64_t B = 0;
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
+  KeptArrays kept;
   const TensorView* resets = nullptr;  // where sequences begin, bytes [B]; null: nowhere
-
-  // The next of the arrays that are kept as long as the step takes.
-  ArrayView& keep() { return kept_[count_++].emplace(); }
 
   // How many of the sequences begin.
   int64_t beginning() const {
@@ -129,10 +143,6 @@ struct StepArrays {
   bool begins(int64_t b) const {
     return static_cast<const uint8_t*>(resets->tensor.data)[b * resets->strides[0]] != 0;
   }
-
- private:
-  std::optional<ArrayView> kept_[3 + 2 * kMaxStates];
-  int count_ = 0;
 };
 
 class FastStep {
@@ -201,7 +211,7 @@ class FastStep {
       extents = array->dimensions;
       bytes.data = array->data;
     } else {
-      ArrayView& array = arrays.keep();
+      ArrayView& array = arrays.kept.add();
       if (!array.see(object, true) || !same_type(array.tensor.dtype, dtype_) ||
           array.tensor.ndim != rank || !array.is_dense() || !array.is_aligned() ||
           (use == Use::write && array.read_only) || wants_gradient(object)) {
@@ -239,7 +249,7 @@ class FastStep {
   }
 
   bool see_resets(PyObject* resets, StepArrays& arrays) const {
-    ArrayView& flags = arrays.keep();
+    ArrayView& flags = arrays.kept.add();
     arrays.resets = &flags;
     return flags.see(resets, true) && flags.is_flags() && flags.tensor.ndim == 1 &&
            flags.shape[0] == arrays.B;

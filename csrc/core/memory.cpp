@@ -302,16 +302,12 @@ Block& Block::operator=(Block&& other) noexcept {
   return *this;
 }
 
-size_t Arena::bytes_of(size_t count, size_t size) {
+size_t Arena::reserve(size_t count, size_t size) {
   size_t bytes = 0;
   if (__builtin_mul_overflow(count, size, &bytes)) throw OutOfMemory();
+  bytes = round_up(bytes, kAlignment);
+  if (__builtin_add_overflow(total_, bytes, &total_)) throw OutOfMemory();
   return bytes;
-}
-
-size_t Arena::take(size_t bytes) {
-  const size_t begin = total_;
-  if (__builtin_add_overflow(total_, round_up(bytes, alignment_), &total_)) throw OutOfMemory();
-  return begin;
 }
 
 }  // namespace fusedrnn

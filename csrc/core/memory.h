@@ -103,28 +103,25 @@ size_t release_memory();
 // counts how much they take.
 class Arena {
  public:
-  static constexpr size_t kAlignment = 64;  // of every piece within the memory, unless told
+  static constexpr size_t kAlignment = 64;  // of every piece within the memory
 
-  explicit Arena(void* memory = nullptr, size_t alignment = kAlignment)
-      : memory_(static_cast<char*>(memory)), alignment_(alignment) {}
+  Arena() = default;
+  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
 
   // `pointer` is to `count` elements of `size` bytes; to none it is null. Throws OutOfMemory where
   // the total overflows.
   template <class T>
   void add(T*& pointer, size_t count, size_t size) {
-    const size_t offset = take(bytes_of(count, size));
-    const bool empty = total_ == offset;
+    const size_t offset = total_;
+    const bool empty = reserve(count, size) == 0;
     pointer = empty || memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + offset);
   }
-  // Where the next `bytes` bytes begin. Throws likewise.
-  size_t take(size_t bytes);
   size_t total() const { return total_; }
 
  private:
-  static size_t bytes_of(size_t count, size_t size);
+  size_t reserve(size_t count, size_t size);  // adds to the total, returns by how much
 
-  char* memory_;
-  size_t alignment_;
+  char* memory_ = nullptr;
   size_t total_ = 0;
 };
 

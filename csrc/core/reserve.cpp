@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "core/cuda_library.h"
-#include "core/memory.h"
 #include "cpu/engine.h"
 #include "cpu/isa/detect.h"
 
@@ -16,7 +15,7 @@ namespace fusedrnn {
 namespace {
 
 constexpr uint64_t kMagic = 0x33'56'52'4e'4e'52'44'46;  // "FDRNNRV3"
-constexpr size_t kCudaAlignment = 256;
+constexpr size_t kLine = 64, kCudaAlignment = 256;
 
 // Throws OutOfMemory where it cannot be named.
 size_t product(std::initializer_list<int64_t> factors) {
@@ -30,6 +29,19 @@ size_t product(std::initializer_list<int64_t> factors) {
 size_t row_bytes(const Network& network, const Row& row, int64_t T, int64_t B) {
   return product({T, B, row.width, item_size(network.dtype)});
 }
+
+// Places of pieces of memory, one behind the other.
+struct Pieces {
+  size_t alignment;
+  size_t total = 0;
+
+  size_t take(size_t bytes) {
+    const size_t begin = total;
+    if (__builtin_add_overflow(total, bytes, &total) || total > SIZE_MAX / 2) throw OutOfMemory();
+    total = (total + alignment - 1) / alignment * alignment;
+    return begin;
+  }
+};
 
 // `sequence`: [T,B,n] of the call.
 template <class Args>
@@ -103,7 +115,7 @@ size_t bytes_of_cuda(const Run& run, const Problem& p) {
   const bool mixed = p.compute == Compute::bfloat16;
   const int64_t row = mixed ? 2 : edge;
   const int64_t real = std::max<int64_t>(edge, sizeof(float));
-  Arena pieces(nullptr, kCudaAlignment);
+  Pieces pieces{kCudaAlignment};
   // `steps` times B rows of n numbers, as cuda/rows.h has them.
   const auto add = [&](int64_t steps, int64_t n, int64_t item) {
     pieces.take(product({steps, B, (n + 7) / 8 * 8, item}));
@@ -125,7 +137,7 @@ size_t bytes_of_cuda(const Run& run, const Problem& p) {
   for (const int64_t numbers : {B, B, T + 1}) {  // order
     pieces.take(static_cast<size_t>(numbers) * sizeof(int64_t));
   }
-  return pieces.total();
+  return pieces.total;
 }
 
 }  // namespace
@@ -139,7 +151,7 @@ ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, 
 ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, BytesOfRun bytes,
                                        int64_t T, int64_t B) {
   ReserveLayout layout;
-  Arena pieces(nullptr, on_cuda ? kCudaAlignment : Arena::kAlignment);
+  Pieces pieces{on_cuda ? kCudaAlignment : kLine};
   layout.rows.reserve(network.rows.size());
   layout.runs.reserve(network.runs.size());
   if (!on_cuda) {
@@ -158,19 +170,19 @@ ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, Byt
     const Problem p = run.at(T, B);
     layout.runs.push_back(pieces.take(is_empty(p) ? 0 : bytes(run, p)));
   }
-  if (pieces.total() == 0) pieces.take(1);  // without an address it is inference
-  layout.total = pieces.total();
+  if (pieces.total == 0) pieces.take(1);  // without an address it is inference
+  layout.total = pieces.total;
   return layout;
 }
 
 ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t B, bool flags) {
   ReserveLayout layout;
-  Arena pieces(nullptr, kCudaAlignment);
+  Pieces pieces{kCudaAlignment};
   if (flags) {
     for (size_t& direction : layout.flags) direction = pieces.take(static_cast<size_t>(T * B));
   }
   layout.rows.resize(network.rows.size(), 0);
-  layout.total = pieces.total();
+  layout.total = pieces.total;
   if (network.rows.size() == 2) return layout;  // nothing lies between x and y
   // A row is needed from the runs that write it to those that read it, which write later rows: in
   // this order, or backward in the other. The same places serve both.
@@ -195,7 +207,7 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
   for (size_t row = 1; row + 1 < network.rows.size(); ++row) {
     layout.rows[row] = places[layout.rows[row]].begin;
   }
-  layout.total = pieces.total();
+  layout.total = pieces.total;
   return layout;
 }
 
