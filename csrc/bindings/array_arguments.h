@@ -17,7 +17,6 @@ class InputArray {
   // array decides).
   InputArray(const Name& name, py::handle object, ElementKind kind, Place* place = nullptr);
 
-  const Name& name() const { return name_; }
   // Null where the argument was not given.
   const DLTensor* tensor() const { return given_ ? &view_.tensor : nullptr; }
 
