@@ -310,7 +310,7 @@ def test_reserves_of_the_other_kind() -> None:
     x = np.zeros((3, 2, 4), "float32")
     layers = [layer_of("lstm", memory) for memory in ("lean", "default")]
     tapes = [layer.forward(x)[-1] for layer in layers]
-    assert [tape.core.lean for tape in tapes] == [True, False]
+    assert [tape.core.network.lean for tape in tapes] == [True, False]
     assert tapes[0].reserve.nbytes < tapes[1].reserve.nbytes
     network = layers[0]._stack.network
     weights = layers[0]._stack.ordered(layers[0].parameters())
@@ -354,6 +354,6 @@ def test_layers_keep_the_word() -> None:
     x = np.ones((5, 2, 4), "float32")
     copy = pickle.loads(pickle.dumps(layer))
     assert copy.memory == "lean"
-    assert copy.forward(x)[-1].core.lean
+    assert copy.forward(x)[-1].core.network.lean
     # Inference and frozen layers keep nothing either way.
     assert np.array_equal(layer.freeze()(x)[0], fr.GRU(4, 9, seed=0)(x)[0])

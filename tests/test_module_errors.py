@@ -351,6 +351,9 @@ def test_networks_that_are_none() -> None:
         ([run(reads=1)], r"runs\[0\].reads: expected a row that was written before, 0, got 1"),
         ([run(writes=0)], r"runs\[0\].writes: expected a row above .*, got 0"),
         ([run(writes=2)], r"runs\[0\].writes: expected a row above .*, got 2"),
+        ([run(reads=2**32)], f"runs: expected rows of 32 bits, got {2**32}"),
+        ([run(writes=2**32 + 1)], f"runs: expected rows of 32 bits, got {2**32 + 1}"),
+        ([run(writes=-(2**31) - 1)], f"runs: expected rows of 32 bits, got {-(2**31) - 1}"),
         ([run(inputs=0)], r"runs\[0\].input_size: expected at least 1, got 0"),
         ([run(heads=3, units=4)], r"runs\[0\].heads: expected a divisor of hidden_size = 4, got 3"),
         (
@@ -373,6 +376,11 @@ def test_networks_that_are_none() -> None:
     ]:
         with pytest.raises(ValueError, match=f"^{message}$"):
             _core.Network(runs, "float32")
+
+
+def test_numbers_of_devices() -> None:
+    with pytest.raises(ValueError, match=f"^device: expected a device's number, got {2**32}$"):
+        _core.LentArray((2,), "float32", 2**32, 1)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**20, 2**31, 2**40, -(2**31)])

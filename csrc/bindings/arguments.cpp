@@ -84,6 +84,10 @@ bool means_dual(py::handle compute_dtype) {
          py::cast<std::string>(compute_dtype) == "dual";
 }
 
+bool is_instance(py::handle object, const char* module, const char* type) {
+  return py::isinstance(object, py::module_::import(module).attr(type));
+}
+
 std::string type_name(py::handle object) {
   return py::cast<std::string>(py::type::handle_of(object).attr("__name__"));
 }

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,12 @@ std::string str_argument(const Name& name, py::handle object);
 
 // Anything with __index__ but bool; `where` ends the message, as in " at index 3".
 int64_t int_argument(const Name& name, py::handle object, const std::string& where = "");
+
+// In 32 bits, or refused with what was expected.
+inline int32_t narrowed(const Name& name, const char* wanted, int64_t value) {
+  if (value != static_cast<int32_t>(value)) refuse_value(name, wanted, value);
+  return static_cast<int32_t>(value);
+}
 
 // A tuple of Python floats.
 std::vector<double> constants_argument(const Name& name, py::handle object);
@@ -39,13 +46,19 @@ const char* compute_name(Compute compute);
 // Whether a compute_dtype asks for dual numbers, of the type that it stands beside.
 bool means_dual(py::handle compute_dtype);
 
+inline constexpr auto as_it_is = [](const auto& value) { return value; };
+
 // What `of` says of each.
 template <class Range, class Of>
 py::tuple tuple_of(const Range& range, const Of& of) {
-  py::list items;
-  for (const auto& item : range) items.append(of(item));
-  return py::tuple(items);
+  py::tuple items(static_cast<size_t>(std::ranges::distance(range)));
+  size_t i = 0;
+  for (const auto& item : range) items[i++] = of(item);
+  return items;
 }
+
+// Whether it is of a type of a module, which may have to be imported.
+bool is_instance(py::handle object, const char* module, const char* type);
 
 // "list", "Tensor", ...: the name of an object's type, for messages.
 std::string type_name(py::handle object);

@@ -9,6 +9,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/array_arguments.h"
+#include "bindings/new_arrays.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "core/cuda_library.h"
@@ -52,7 +53,7 @@ py::array as_array(py::handle name_object, py::handle object, py::handle shape, 
   const std::string name = str_argument("name", name_object);
   const InputArray array(name.c_str(), object, ElementKind::any);
   check_array(name.c_str(), required(name.c_str(), array.tensor()), shape, dtype);
-  const py::handle type(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
+  const py::handle type(reinterpret_cast<PyObject*>(numpy().PyArray_Type_));
   py::array numpy = array.as_numpy();
   if (py::type::handle_of(numpy).is(type)) return numpy;
   return type.attr("view")(numpy, type);  // not the subclass's own view()
@@ -82,20 +83,12 @@ void check_on_cuda(py::handle name_object, py::handle object, py::handle shape, 
   check_array(name.c_str(), lent.tensor, shape, dtype);
 }
 
-// Dense, and without memory as yet. Points into `shape`.
-DLTensor tensor_of(DLDevice device, Dtype dtype, const Shape& shape) {
-  DLTensor tensor{};
-  tensor.device = device;
-  tensor.dtype = dtype_info(dtype).dlpack;
-  tensor.ndim = shape.rank();
-  tensor.shape = const_cast<int64_t*>(shape.begin());
-  return tensor;
-}
-
 py::array empty(py::handle shape_object, py::handle dtype_object) {
   const Shape shape = shape_argument(shape_object, false);
   const Dtype dtype = dtype_argument(dtype_object);
-  check_bytes("shape", tensor_of({kDLCPU, 0}, dtype, shape));
+  TensorView view;
+  view.view(nullptr, dtype_info(dtype).dlpack, shape);
+  check_bytes("shape", view.tensor);
   return empty_array(numpy_dtype(dtype), shape);
 }
 
@@ -112,16 +105,19 @@ class LentArray {
             py::handle stream) {
     const Shape shape = shape_argument(shape_object, false);
     const Dtype dtype = dtype_argument(dtype_object);
-    const DLDevice device{kDLCUDA, static_cast<int32_t>(int_argument("device", device_object))};
+    const DLDevice device{
+        kDLCUDA, narrowed("device", "a device's number", int_argument("device", device_object))};
     stream_ = stream_argument(stream);
-    DLTensor tensor = tensor_of(device, dtype, shape);
-    const auto bytes = static_cast<size_t>(element_count(tensor) * item_size(tensor));
+    DLTensor& tensor = view_.tensor;
+    view_.view(nullptr, dtype_info(dtype).dlpack, shape);
+    check_bytes("shape", tensor);
+    tensor.device = device;
+    const auto bytes = static_cast<size_t>(shape.count() * item_size(dtype));
     const CudaPlugin& plugin = cuda_plugin();
     check_cuda(plugin, plugin.allocate(device.device_id, bytes, stream_, &tensor.data));
     memory_ = {tensor.data, [&plugin, device, stream = stream_](void* memory) {
                  plugin.release(device.device_id, memory, stream);
                }};
-    view_.set("array", {tensor, false, py::none()});
   }
 
   void keep(py::object inputs) { inputs_ = std::move(inputs); }
@@ -163,7 +159,7 @@ class LentArray {
 
 }  // namespace
 
-void keep_inputs(const py::object& result, const py::tuple& inputs) {
+void keep_inputs(const py::object& result, const py::list& inputs) {
   if (py::isinstance<LentArray>(result)) py::cast<LentArray&>(result).keep(inputs);
 }
 

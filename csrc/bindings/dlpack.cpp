@@ -1,13 +1,12 @@
 #include "bindings/dlpack.h"
 
-#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "bindings/arguments.h"
-#include "bindings/array_arguments.h"
 #include "bindings/gil.h"
 #include "bindings/place.h"
 #include "core/tensor.h"
@@ -55,10 +54,7 @@ py::object call_dlpack(const Name& name, py::handle object, DLDevice device, int
 template <class Managed>
 LentTensor take_as(const Name& name, PyObject* capsule) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, kNew<Managed>));
-  py::capsule owner(managed, [](void* memory) {
-    auto* ended = static_cast<Managed*>(memory);
-    if (ended->deleter != nullptr) ended->deleter(ended);
-  });
+  py::capsule owner = owner_of(managed);
   PyCapsule_SetName(capsule, kUsed<Managed>);
   bool read_only = true;  // the legacy protocol does not say: what it lends is not written to
   if constexpr (kVersioned<Managed>) {
@@ -93,7 +89,7 @@ LentTensor take(const Name& name, const py::object& capsule) {
 template <class Managed>
 struct Lease {
   Managed managed{};
-  ArrayView view;
+  py::object owner;
 };
 
 // With the GIL held.
@@ -105,9 +101,9 @@ void delete_lease(Managed* managed) {
 template <class Managed>
 py::object lend_as(const LentTensor& lent) {
   auto lease = std::make_unique<Lease<Managed>>();
-  lease->view.set("array", lent);
+  lease->owner = lent.owner;
   Managed& managed = lease->managed;
-  managed.dl_tensor = lease->view.tensor;
+  managed.dl_tensor = lent.tensor;
   managed.manager_ctx = lease.get();
   // Of a consumer, on whatever thread. What outlives Python is not freed: it ends with the process.
   managed.deleter = [](Managed* ended) {
@@ -178,7 +174,7 @@ LentTensor import_dlpack(const Name& name, py::handle object, DLDevice device, i
   LentTensor lent = take(name, call_dlpack(name, object, device, stream));
   const DLTensor& t = lent.tensor;
   check_header(name, t);
-  if (t.data == nullptr && std::count(t.shape, t.shape + t.ndim, 0) == 0) {
+  if (t.data == nullptr && element_count(t) != 0) {
     throw_type_error(unreadable(name, object, " with a null pointer"));
   }
   if (!same_place(t.device, device)) {
@@ -193,6 +189,97 @@ py::object lend(const LentTensor& lent, py::handle max_version) {
   const bool versioned =
       !max_version.is_none() && py::cast<py::tuple>(max_version)[0].cast<int64_t>() >= 1;
   return versioned ? lend_as<DLManagedTensorVersioned>(lent) : lend_as<DLManagedTensor>(lent);
+}
+
+// --- the table ---
+
+namespace {
+
+constexpr const char* kExchangeCapsule = "dlpack_exchange_api";
+
+// Names that are looked up often; they live as long as the process.
+struct KnownNames {
+  PyObject* table = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
+  PyObject* is_neg = PyUnicode_InternFromString("is_neg");
+  PyObject* is_conj = PyUnicode_InternFromString("is_conj");
+};
+
+const KnownNames& known_names() {
+  static const KnownNames made;
+  return made;
+}
+
+// That of the type itself, and not of a base; null without a Python error.
+const ExchangeTable* own_table(PyTypeObject* type) {
+  if (type->tp_dict == nullptr) return nullptr;
+  PyObject* capsule = PyDict_GetItemWithError(type->tp_dict, known_names().table);
+  if (capsule == nullptr || !PyCapsule_IsValid(capsule, kExchangeCapsule)) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  const void* header = PyCapsule_GetPointer(capsule, kExchangeCapsule);
+  for (auto* h = static_cast<const ExchangeTable::Header*>(header); h != nullptr; h = h->previous) {
+    if (h->version.major == DLPACK_MAJOR_VERSION) return reinterpret_cast<const ExchangeTable*>(h);
+  }
+  return nullptr;
+}
+
+bool is_parameter(PyTypeObject* type) {
+  static PyTypeObject* known = nullptr;  // a type that is not deleted any more
+  if (type == known) return true;
+  if (type->tp_dict == nullptr || std::strcmp(type->tp_name, "Parameter") != 0) return false;
+  PyObject* module = PyDict_GetItemString(type->tp_dict, "__module__");
+  if (module == nullptr || PyUnicode_Check(module) == 0 ||
+      PyUnicode_CompareWithASCIIString(module, "torch.nn.parameter") != 0) {
+    return false;
+  }
+  Py_INCREF(type);
+  known = type;
+  return true;
+}
+
+// Whether a method without arguments says yes. Of libraries that do not have it nothing is asked.
+bool says(PyObject* object, PyObject* method) {
+  PyObject* answer = PyObject_CallMethodNoArgs(object, method);
+  if (answer == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  Py_DECREF(answer);
+  return answer == Py_True;
+}
+
+}  // namespace
+
+const ExchangeTable* exchange_table(PyTypeObject* type) {
+  const ExchangeTable* table = own_table(type);
+  if (table != nullptr || type->tp_base == nullptr || !is_parameter(type)) return table;
+  return own_table(type->tp_base);
+}
+
+bool look_at(const ExchangeTable& table, PyObject* array, DLTensor& tensor,
+             DLManagedTensorVersioned** managed) {
+  const auto failed = [&] {
+    PyErr_Clear();
+    return false;
+  };
+  DLManagedTensorVersioned* lent = nullptr;
+  if (managed == nullptr) {
+    if (table.look(array, &tensor) != 0) return failed();
+  } else {
+    if (table.lend(array, &lent) != 0) return failed();
+    tensor = lent->dl_tensor;
+  }
+  const bool usable = tensor.device.device_type == kDLCPU && tensor.ndim <= kMaxRank - 2 &&
+                      (tensor.data != nullptr || element_count(tensor) == 0) &&
+                      !says(array, known_names().is_neg) &&
+                      !(tensor.dtype.code == kDLComplex && says(array, known_names().is_conj));
+  if (usable && managed != nullptr) {
+    *managed = lent;  // with the shape that `tensor` refers to
+  } else if (lent != nullptr && lent->deleter != nullptr) {
+    lent->deleter(lent);
+  }
+  return usable;
 }
 
 }  // namespace fusedrnn::bindings

@@ -15,7 +15,7 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
-// `Callee` has kName, kDoc, kFewestArguments, kArguments, and call(PyObject* const* arguments)
+// `Callee` has kName, kFewestArguments, kArguments, and call(PyObject* const* arguments)
 // const, which finds None where the last ones were left out.
 template <class Callee>
 PyObject* call_fast(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
@@ -41,7 +41,7 @@ py::object make_fast(Arguments... arguments) {
   static PyMethodDef method = {
       Callee::kName,
       reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_fast<Callee>)),
-      METH_FASTCALL, Callee::kDoc};
+      METH_FASTCALL, nullptr};
   auto callee = std::make_unique<Callee>(std::move(arguments)...);
   // Without a name, which every call would compare.
   const py::capsule self(callee.get(), [](void* p) { delete static_cast<Callee*>(p); });

@@ -13,9 +13,10 @@
 #include "bindings/arguments.h"
 #include "bindings/fast_function.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/numpy_types.h"
 #include "bindings/pass.h"
-#include "bindings/plain_arrays.h"
+
 #include "bindings/register.h"
 #include "core/error.h"
 #include "core/frozen.h"
@@ -58,13 +59,16 @@ std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle
   return {frozen, fusedrnn_frozen_free};
 }
 
+NetworkPointer network_of(const std::shared_ptr<Frozen>& frozen) {
+  return {frozen, &frozen->network};
+}
+
 py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py::handle states,
                          py::handle masks, py::handle y, py::handle states_n,
                          py::handle sequences) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
-  const NetworkPointer network(frozen, &frozen->network);
-  const py::tuple results = forward_pass(network, std::move(inputs), true, states, false, y,
-                                         states_n, sequences, frozen.get());
+  const py::tuple results = forward_pass(network_of(frozen), std::move(inputs), true, states, false,
+                                         y, states_n, sequences, frozen.get());
   return py::make_tuple(results[0], results[1], results[2]);
 }
 
@@ -88,15 +92,13 @@ py::tuple load(const py::bytes& path) {
 
 // --- steps of plain arrays ---
 //
-// A step reads NumPy's structs instead of asking for attributes, and does nothing but recognise
-// arrays that can be used as they lie, NumPy's and those of bindings/plain_arrays.h. For whatever
-// else comes the Python layer makes such arrays, and finds the words for wrong ones.
+// A step recognises arrays that can be used as they lie (ArrayView::see), and does nothing else.
+// For whatever else comes the Python layer makes such arrays, and finds the words for wrong ones.
 
 using NumPy = py::detail::npy_api;
 
 constexpr int kReadable = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_;
 constexpr int kWritable = kReadable | NumPy::NPY_ARRAY_WRITEABLE_;
-constexpr py::ssize_t kAnyBatch = -1;
 
 // The bytes of a dense array.
 struct Bytes {
@@ -111,66 +113,54 @@ struct Bytes {
 // Those that are not NumPy's, as long as a step needs them: one that needs none pays for none.
 class KeptArrays {
  public:
-  KeptArrays() = default;
+  KeptArrays() {}
   KeptArrays(const KeptArrays&) = delete;
   KeptArrays& operator=(const KeptArrays&) = delete;
-  ~KeptArrays() {
-    while (count_ > 0) std::destroy_at(&places_[--count_].array);
-  }
-  PlainArray& add() { return *std::construct_at(&places_[count_++].array); }
+  ~KeptArrays() { std::destroy_n(arrays_, count_); }
+  ArrayView& add() { return *std::construct_at(&arrays_[count_++]); }
 
  private:
-  union Place {
-    Place() {}
-    ~Place() {}
-    PlainArray array;
+  union {
+    ArrayView arrays_[3 + 2 * kMaxStates];
   };
-
-  Place places_[3 + 2 * kMaxStates];
   int count_ = 0;
 };
 
 // One [L,B,n] for each state of the cell; of `prev`, null: zero. `next` of a state may be its
 // `prev`. y gets the output last, and may share memory with what is read.
 struct StepArrays {
-  py::ssize_t B = 0;
+  int64_t B = 0;
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
   KeptArrays kept;
-  const PlainArray* resets = nullptr;  // where sequences begin, bytes [B]; null: nowhere
+  const TensorView* resets = nullptr;  // where sequences begin, bytes [B]; null: nowhere
 
   // How many of the sequences begin.
-  py::ssize_t beginning() const {
-    py::ssize_t count = 0;
-    for (py::ssize_t b = 0; resets != nullptr && b < B; ++b) count += begins(b) ? 1 : 0;
+  int64_t beginning() const {
+    int64_t count = 0;
+    for (int64_t b = 0; resets != nullptr && b < B; ++b) count += begins(b) ? 1 : 0;
     return count;
   }
-  bool begins(py::ssize_t b) const {
-    const DLTensor& t = resets->tensor();
-    return static_cast<const uint8_t*>(t.data)[b * t.strides[0]] != 0;
+  bool begins(int64_t b) const {
+    return static_cast<const uint8_t*>(resets->tensor.data)[b * resets->strides[0]] != 0;
   }
 };
 
 class FastStep {
  public:
   static constexpr const char* kName = "fast_step";
-  static constexpr const char* kDoc =
-      "fast_step(x_t, state, out, resets=None): a step of plain arrays, or None.";
   static constexpr Py_ssize_t kFewestArguments = 3, kArguments = 4;
 
   explicit FastStep(std::shared_ptr<const Frozen> frozen)
       : frozen_(std::move(frozen)),
         network_(frozen_->network),
-        numpy_(NumPy::get()),
-        dtype_(numpy_dtype(network_.dtype)),
-        type_num_(dtype_.num()),
-        is_number_(dtype_.kind() == 'f'),
-        dlpack_(dtype_info(network_.dtype).dlpack),
+        dtype_(dtype_info(network_.dtype).dlpack),
+        descr_(numpy_dtype(network_.dtype)),
         item_(item_size(network_.dtype)),
         work_(step_work(network_)),
         states_(states_of_runs(network_)),
         I_(network_.input_size()),
         width_(network_.output_size()),
-        L_(static_cast<py::ssize_t>(network_.runs.size())) {
+        L_(static_cast<int64_t>(network_.runs.size())) {
     for (int s = 0; s < states_; ++s) sizes_[s] = network_.runs.front().state_size(s);
   }
   ~FastStep() { delete spare_.load(std::memory_order_acquire); }
@@ -182,12 +172,12 @@ class FastStep {
     PyObject *const x = arguments[0], *const state = arguments[1], *const out = arguments[2],
                     *const resets = arguments[3];
     StepArrays arrays;
-    if (!read(x, kReadable, {kAnyBatch, I_}, arrays, arrays.x)) return py::none();
-    arrays.B = static_cast<py::ssize_t>(arrays.x.size) / (I_ * item_);
-    if (state != Py_None && !read_states(state, kReadable, arrays, arrays.prev)) return py::none();
-    if (resets != Py_None && !read_resets(resets, arrays)) return py::none();
+    if (!see(x, Use::read, {kAnyExtent, I_}, arrays, arrays.x)) return py::none();
+    arrays.B = static_cast<int64_t>(arrays.x.size) / (I_ * item_);
+    if (state != Py_None && !see_states(state, Use::read, arrays, arrays.prev)) return py::none();
+    if (resets != Py_None && !see_resets(resets, arrays)) return py::none();
     if (out == Py_None) return step_into_new_arrays(x, arrays);
-    if (!read_out(out, arrays) || !may_write(arrays)) return py::none();
+    if (!see_out(out, arrays) || !may_write(arrays)) return py::none();
     step(arrays);
     return py::reinterpret_borrow<py::object>(out);
   }
@@ -204,34 +194,35 @@ class FastStep {
     std::vector<void*> next;
   };
 
-  // Whether `object` is an array of our dtype with these flags and this shape. Exactly of NumPy's
-  // type, for a subclass may mean something else by its elements; or another plain array.
-  bool read(PyObject* object, int flags, std::initializer_list<py::ssize_t> shape,
-            StepArrays& arrays, Bytes& bytes) const {
-    const py::ssize_t* extents = nullptr;
-    if (Py_TYPE(object) == numpy_.PyArray_Type_) {
+  enum class Use { read, write };
+
+  // Whether `object` is an array of our dtype and of this shape that can be used so. NumPy's are
+  // not kept: who calls keeps them, and they lie where they lie.
+  bool see(PyObject* object, Use use, std::initializer_list<int64_t> shape, StepArrays& arrays,
+           Bytes& bytes) const {
+    const auto rank = static_cast<int>(shape.size());
+    const int64_t* extents = nullptr;
+    if (is_exactly_numpy(object)) {
       const auto* array = py::detail::array_proxy(object);
-      if (array->nd != static_cast<int>(shape.size()) || (array->flags & flags) != flags ||
-          !is_ours(array->descr)) {
+      const int needed = use == Use::write ? kWritable : kReadable;
+      if (array->nd != rank || (array->flags & needed) != needed || !is_ours(array->descr)) {
         return false;
       }
       extents = array->dimensions;
       bytes.data = array->data;
     } else {
-      PlainArray& other = arrays.kept.add();
-      if (!other.see(object, true) || wants_gradient(object)) return false;
-      const DLTensor& t = other.tensor();
-      if (t.ndim != static_cast<int>(shape.size()) || !same_type(t.dtype, dlpack_) ||
-          !other.is_dense() || reinterpret_cast<uintptr_t>(t.data) % size_t(item_) != 0 ||
-          (flags == kWritable && !other.is_writable())) {
+      ArrayView& array = arrays.kept.add();
+      if (!array.see(object, true) || !same_type(array.tensor.dtype, dtype_) ||
+          array.tensor.ndim != rank || !array.is_dense() || !array.is_aligned() ||
+          (use == Use::write && array.read_only) || wants_gradient(object)) {
         return false;
       }
-      extents = t.shape;
-      bytes.data = static_cast<char*>(t.data);
+      extents = array.shape;
+      bytes.data = static_cast<char*>(array.tensor.data);
     }
-    py::ssize_t size = item_;
-    for (const py::ssize_t wanted : shape) {
-      if (*extents != wanted && wanted != kAnyBatch) return false;
+    int64_t size = item_;
+    for (const int64_t wanted : shape) {
+      if (*extents != wanted && wanted != kAnyExtent) return false;
       size *= *extents++;
     }
     bytes.size = static_cast<size_t>(size);
@@ -239,38 +230,35 @@ class FastStep {
   }
 
   bool is_ours(PyObject* descr) const {
-    if (descr == dtype_.ptr()) return true;
-    const auto* dtype = py::detail::array_descriptor_proxy(descr);
-    if (is_number_) return dtype->type_num == type_num_ && dtype->byteorder == '=';
-    DLDataType other;
-    return plain_dtype(descr, other) && same_type(other, dlpack_);
+    DLDataType dtype;
+    return descr == descr_.ptr() || (plain_dtype(descr, dtype) && same_type(dtype, dtype_));
   }
 
   // Of what a user gives for all states: one array, or a tuple of as many. A tuple cannot change
   // while the GIL is released; a list would have to be copied. Where they are only read, None may
   // stand for each.
-  bool read_states(PyObject* states, int flags, StepArrays& arrays, Bytes* bytes) const {
+  bool see_states(PyObject* states, Use use, StepArrays& arrays, Bytes* bytes) const {
     const bool is_tuple = PyTuple_CheckExact(states) && PyTuple_GET_SIZE(states) == states_;
     if (states_ > 1 && !is_tuple) return false;
     for (int s = 0; s < states_; ++s) {
       PyObject* state = states_ == 1 ? states : PyTuple_GET_ITEM(states, s);
-      if (state == Py_None && flags == kReadable) continue;
-      if (!read(state, flags, {L_, arrays.B, sizes_[s]}, arrays, bytes[s])) return false;
+      if (state == Py_None && use == Use::read) continue;
+      if (!see(state, use, {L_, arrays.B, sizes_[s]}, arrays, bytes[s])) return false;
     }
     return true;
   }
 
-  bool read_resets(PyObject* resets, StepArrays& arrays) const {
-    PlainArray& flags = arrays.kept.add();
+  bool see_resets(PyObject* resets, StepArrays& arrays) const {
+    ArrayView& flags = arrays.kept.add();
     arrays.resets = &flags;
-    return flags.see(resets, true) && flags.is_flags() && flags.tensor().ndim == 1 &&
-           flags.extent(0) == arrays.B;
+    return flags.see(resets, true) && flags.is_flags() && flags.tensor.ndim == 1 &&
+           flags.shape[0] == arrays.B;
   }
 
-  bool read_out(PyObject* out, StepArrays& arrays) const {
+  bool see_out(PyObject* out, StepArrays& arrays) const {
     return PyTuple_CheckExact(out) && PyTuple_GET_SIZE(out) == 2 &&
-           read(PyTuple_GET_ITEM(out, 0), kWritable, {arrays.B, width_}, arrays, arrays.y) &&
-           read_states(PyTuple_GET_ITEM(out, 1), kWritable, arrays, arrays.next);
+           see(PyTuple_GET_ITEM(out, 0), Use::write, {arrays.B, width_}, arrays, arrays.y) &&
+           see_states(PyTuple_GET_ITEM(out, 1), Use::write, arrays, arrays.next);
   }
 
   bool may_write(const StepArrays& arrays) const {
@@ -289,31 +277,26 @@ class FastStep {
 
   // Of the kind of x.
   py::object step_into_new_arrays(PyObject* x, StepArrays& arrays) const {
-    const bool is_numpy = Py_TYPE(x) == numpy_.PyArray_Type_;
-    const ExchangeTable* const library = is_numpy ? nullptr : exchange_table(Py_TYPE(x));
-    // Of bfloat16 there are two types, the package's own and a registered one.
-    py::object descr = dtype_;
-    if (is_numpy && !is_number_)
-      descr = py::reinterpret_borrow<py::object>(py::detail::array_proxy(x)->descr);
+    const ResultsLike results(x);
     const auto make = [&](const Shape& shape, Bytes& bytes) {
       void* data = nullptr;
-      py::object array = library == nullptr ? new_numpy_array(descr.ptr(), shape, &data)
-                                            : new_array(*library, dlpack_, shape, &data);
+      py::object array = results.make(dtype_, shape, &data);
       bytes.data = static_cast<char*>(data);
       return array;
     };
-    py::object y = make({arrays.B, width_}, arrays.y), states[kMaxStates];
-    for (int s = 0; s < states_; ++s) states[s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
+    py::object made[1 + kMaxStates];
+    made[0] = make({arrays.B, width_}, arrays.y);
+    for (int s = 0; s < states_; ++s) {
+      made[1 + s] = make({L_, arrays.B, sizes_[s]}, arrays.next[s]);
+    }
     step(arrays);
-    if (states_ == 1) return py::make_tuple(std::move(y), std::move(states[0]));
-    py::tuple state(static_cast<size_t>(states_));
-    for (int s = 0; s < states_; ++s) PyTuple_SET_ITEM(state.ptr(), s, states[s].release().ptr());
-    return py::make_tuple(std::move(y), std::move(state));
+    if (states_ > 1) made[1] = tuple_taking(made + 1, states_);
+    return tuple_taking(made, 2);
   }
 
   // States with zeros in the place of those of sequences that begin; of all of them, none.
   Block discard(StepArrays& arrays) const {
-    const py::ssize_t beginning = arrays.beginning();
+    const int64_t beginning = arrays.beginning();
     if (beginning == 0) return {};
     size_t total = 0;
     for (int s = 0; s < states_; ++s) {
@@ -330,7 +313,7 @@ class FastStep {
       prev.data = to;
       to += prev.size;
       const auto row = static_cast<size_t>(sizes_[s] * item_);
-      for (py::ssize_t i = 0; i < L_ * arrays.B; ++i) {
+      for (int64_t i = 0; i < L_ * arrays.B; ++i) {
         const auto at = static_cast<size_t>(i) * row;
         if (arrays.begins(i % arrays.B)) std::memset(prev.data + at, 0, row);
       }
@@ -362,15 +345,12 @@ class FastStep {
 
   std::shared_ptr<const Frozen> frozen_;
   const Network& network_;
-  NumPy& numpy_;
-  py::dtype dtype_;
-  int type_num_;
-  bool is_number_;  // else a stand-in for bfloat16, which NumPy does not have
-  DLDataType dlpack_;
-  py::ssize_t item_;
+  DLDataType dtype_;
+  py::dtype descr_;
+  int64_t item_;
   int64_t work_;  // multiply-adds of one sequence
   int states_;
-  py::ssize_t I_, width_, L_, sizes_[kMaxStates] = {};
+  int64_t I_, width_, L_, sizes_[kMaxStates] = {};
   mutable std::atomic<Workspace*> spare_{nullptr};
 };
 
@@ -388,10 +368,7 @@ void register_frozen(py::module_& m) {
       .def("save", &save, py::arg("path"), py::arg("batch_first"), "Writes a model file.")
       .def_property_readonly(
           "network",
-          [](const std::shared_ptr<Frozen>& frozen) {
-            // Nobody changes it: pybind11 knows no pointers to what is constant.
-            return std::shared_ptr<Network>(frozen, &frozen->network);
-          },
+          [](const std::shared_ptr<Frozen>& frozen) { return as_python(network_of(frozen)); },
           "The network that was frozen.")
       .def("make_step", &make_fast<FastStep, std::shared_ptr<Frozen>>,
            "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "

@@ -1,13 +1,10 @@
 #include "bindings/gil.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <chrono>
 #include <thread>
-
-#if defined(__unix__) || defined(__APPLE__)
-#define FUSEDRNN_POSIX_FORK 1
-#include <pthread.h>
-#endif
 
 namespace fusedrnn::bindings {
 namespace {
@@ -17,11 +14,9 @@ constinit std::atomic<bool> python_ends{false};
 constinit std::atomic<int> inside{0};
 thread_local constinit int inside_here = 0;
 
-#ifdef FUSEDRNN_POSIX_FORK
 // The child of a fork has none of the other threads.
 [[maybe_unused]] const int fork_is_seen =
     pthread_atfork(nullptr, nullptr, [] { inside.store(inside_here); });
-#endif
 
 // Among the functions of atexit, when Python is still whole. With the GIL.
 void at_the_end_of_python() {

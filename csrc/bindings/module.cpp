@@ -39,9 +39,7 @@ py::dict info() {
 }
 
 void set_threads(py::handle object) {
-  const int64_t n = int_argument("n", object);
-  if (n != static_cast<int32_t>(n)) refuse_value("n", "a number of threads", n);
-  cpu::set_num_threads(static_cast<int>(n));
+  cpu::set_num_threads(narrowed("n", "a number of threads", int_argument("n", object)));
 }
 
 void set_library(py::handle path) { set_cuda_library(str_argument("path", path)); }

@@ -38,10 +38,10 @@ void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
 fusedrnn_run run_argument(py::handle object, std::vector<double>& constants) {
   const Objects fields("runs", object, 12);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
+  const auto row = [&](size_t i) { return narrowed("runs", "rows of 32 bits", number(i)); };
   fusedrnn_run run{};
   run.cell = cell_argument(fields[0]).name;
-  size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])},
-                                static_cast<int32_t>(number(2)), static_cast<int32_t>(number(3)),
+  size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])}, row(2), row(3),
                                 number(4), number(5), number(6), number(7), number(8), number(9));
   constants = constants_argument("runs", fields[10]);
   set_constants(constants, run);
@@ -78,9 +78,8 @@ py::list describe_parameters(const Network& network) {
   network.for_parameters([&](const Run& run, int i, int) {
     const cells::Parameter& parameter = run.parameter(i);
     const Shape shape = run.parameter_shape(i);
-    const std::vector<int64_t> extents(shape.begin(), shape.end());
-    result.append(py::make_tuple(network.number_of(run), parameter.name,
-                                 py::tuple(py::cast(extents)), parameter.optional));
+    result.append(py::make_tuple(network.number_of(run), parameter.name, tuple_of(shape, as_it_is),
+                                 parameter.optional));
   });
   return result;
 }
@@ -90,10 +89,10 @@ py::list describe_runs(const Network& network) {
   py::list result;
   for (const Run& run : network.runs) {
     const fusedrnn_run r = described(run);
-    const std::vector<double> constants(r.constants, r.constants + r.num_constants);
+    const std::span constants(r.constants, static_cast<size_t>(r.num_constants));
     result.append(py::make_tuple(r.cell, r.reverse != 0, r.reads, r.writes, r.read_offset,
                                  r.write_offset, r.input_size, r.hidden_size, r.projection_size,
-                                 r.heads, py::tuple(py::cast(constants)), noise_fields(r)));
+                                 r.heads, tuple_of(constants, as_it_is), noise_fields(r)));
   }
   return result;
 }
@@ -186,6 +185,7 @@ void register_network(py::module_& m) {
       .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
+      .def_readonly("lean", &Network::lean, "Whether gradients take the steps again.")
       .def_property_readonly(
           "compute_dtype", [](const Network& network) { return compute_name(network.compute); },
           "None: that of the arrays.")
@@ -228,10 +228,7 @@ void register_network(py::module_& m) {
       py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
   m.def(
-      "gate_names",
-      [](py::handle cell) {
-        return tuple_of(cell_argument(cell).gates, [](const char* name) { return name; });
-      },
+      "gate_names", [](py::handle cell) { return tuple_of(cell_argument(cell).gates, as_it_is); },
       py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }
 

@@ -9,8 +9,9 @@
 #include <string>
 
 #include "bindings/arguments.h"
-#include "bindings/array_arguments.h"
+#include "bindings/array_view.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/numpy_types.h"
 #include "bindings/register.h"
 #include "core/error.h"

@@ -16,12 +16,15 @@ namespace {
 // Of the types that packages register with NumPy, as ml_dtypes does its own.
 constexpr int kFirstRegistered = 256;
 
-// NPY_FLOAT, NPY_DOUBLE, NPY_HALF, NPY_BOOL, NPY_UBYTE.
-constexpr std::pair<int, DLDataType> kPlain[] = {{11, {kDLFloat, 32, 1}},
-                                                 {12, {kDLFloat, 64, 1}},
-                                                 {23, {kDLFloat, 16, 1}},
-                                                 {0, {kDLBool, 8, 1}},
-                                                 {2, {kDLUInt, 8, 1}}};
+using NumPy = py::detail::npy_api;
+constexpr int kNumPyHalf = 23;  // NPY_HALF, the only one that pybind11 does not name
+
+// Types that networks compute in and flags have, the likeliest first.
+constexpr std::pair<int, DLDataType> kPlain[] = {{NumPy::NPY_FLOAT_, {kDLFloat, 32, 1}},
+                                                 {NumPy::NPY_DOUBLE_, {kDLFloat, 64, 1}},
+                                                 {kNumPyHalf, {kDLFloat, 16, 1}},
+                                                 {NumPy::NPY_BOOL_, {kDLBool, 8, 1}},
+                                                 {NumPy::NPY_UBYTE_, {kDLUInt, 8, 1}}};
 
 // The number of the type of that name, once it has been seen: a type stays registered.
 constinit int registered_bfloat16 = -1;
@@ -90,8 +93,9 @@ py::dtype numpy_dtype(const Name& name, DLDataType dtype) {
 }
 
 py::dtype numpy_dtype(Dtype dtype) {
-  // NPY_FLOAT, ..., in the order of Dtype.
-  constexpr int kNumbers[] = {11, 12, 0, 23, 14, 15};
+  constexpr int kNumbers[] = {// in the order of Dtype
+                              NumPy::NPY_FLOAT_, NumPy::NPY_DOUBLE_, NumPy::NPY_VOID_,
+                              kNumPyHalf,        NumPy::NPY_CFLOAT_, NumPy::NPY_CDOUBLE_};
   if (dtype != Dtype::bfloat16) return py::dtype(kNumbers[static_cast<int>(dtype)]);
   PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::dtype> storage;
   return storage

@@ -11,6 +11,15 @@ namespace fusedrnn::bindings {
 
 namespace py = pybind11;
 
+// NumPy's functions and types, looked up once.
+inline py::detail::npy_api& numpy() {
+  static py::detail::npy_api& found = py::detail::npy_api::get();
+  return found;
+}
+
+// Of no derived type, which may mean something else by its elements.
+inline bool is_exactly_numpy(PyObject* object) { return Py_TYPE(object) == numpy().PyArray_Type_; }
+
 // DLPack's of a kind as NumPy writes it ('f', 'i', ...); -1 where it has none.
 int dlpack_code(char kind);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/array_view.h"
 #include "bindings/gil.h"
 #include "bindings/pass.h"
 #include "bindings/register.h"

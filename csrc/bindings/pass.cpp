@@ -10,6 +10,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/reserve.h"
@@ -130,6 +131,7 @@ void PassInputs::release_masks() {
     if (*given != nullptr) *given = &kGiven;
   }
   for (auto& array : masks) array.reset();
+  place.forget_inputs();
   if (kept) lengths = masks[0].emplace("lengths", *kept, ElementKind::integer, &place).tensor();
 }
 
@@ -152,21 +154,20 @@ struct Tape {
   NetworkPointer network;
   bool stacked;
   std::unique_ptr<PassInputs> inputs;
-  std::vector<bool> resets;  // of which states there is a reset state
   std::unique_ptr<Reserve> reserve;
 
+  // Of which states there is a reset state.
+  std::vector<bool> resets() const {
+    std::vector<bool> found(static_cast<size_t>(states_of_runs(*network)));
+    const Objects given("reset_states", inputs->reset_states, found.size());
+    for (size_t s = 0; s < found.size(); ++s) found[s] = !given[s].is_none();
+    return found;
+  }
   Form form() const {
     const int64_t* const shape = inputs->x.tensor()->shape;
     return {*network, stacked, inputs->unbatched, shape[0], shape[1]};
   }
 };
-
-std::vector<bool> resets_of(const Network& network, const PassInputs& inputs) {
-  std::vector<bool> resets(static_cast<size_t>(states_of_runs(network)));
-  const Objects given("reset_states", inputs.reset_states, resets.size());
-  for (size_t s = 0; s < resets.size(); ++s) resets[s] = !given[s].is_none();
-  return resets;
-}
 
 // What the arguments of all passes have.
 template <class Args>
@@ -209,17 +210,6 @@ void run_pass(Args& args, const Reserve* reserve, const Place& place, CudaMemory
   if (reserve != nullptr) reserve->leave(place);
 }
 
-// Of arrays, and tuples of them, whose library may not know of the work that reads the inputs.
-void keep_inputs_of_each(const py::tuple& results, const py::tuple& inputs) {
-  for (const py::handle result : results) {
-    if (py::isinstance<py::tuple>(result)) {
-      keep_inputs_of_each(py::reinterpret_borrow<py::tuple>(result), inputs);
-    } else if (!result.is_none()) {
-      keep_inputs(py::reinterpret_borrow<py::object>(result), inputs);
-    }
-  }
-}
-
 // What core would say of another shape than the user's.
 void check_inputs_of(const Network& network, const PassInputs& inputs) {
   if (!inputs.unbatched) return;
@@ -250,7 +240,7 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   if (resets) args.reset_states = resets->tensors();
   args.padding = inputs->shows_padding ? FUSEDRNN_PADDING_LAST : FUSEDRNN_PADDING_ZERO;
   // A GPU's stream and allocator are named once core has accepted what they serve.
-  check_forward_inputs(*network, args, Layout::any, frozen != nullptr);
+  check_forward(*network, args, Layout::any, frozen != nullptr);
   inputs->make_readable();
   state_0.make_readable();
   if (resets) resets->make_readable();
@@ -278,19 +268,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
   });
   py::tuple results = py::make_tuple(y.array(), state_n.objects(), state_y.objects(), py::none());
-  if (place.on_cuda()) {
-    keep_inputs_of_each(
-        results,
-        py::make_tuple(inputs->x.owner(), inputs->parameters.objects(), inputs->masks[0]->owner(),
-                       inputs->masks[1]->owner(), inputs->masks[2]->owner(), state_0.objects(),
-                       resets ? resets->objects() : py::tuple()));
-  }
   if (save) {
     inputs->release_masks();
-    std::vector<bool> given_resets = resets_of(*network, *inputs);
-    results[3] =
-        py::cast(std::make_unique<Tape>(Tape{std::move(network), stacked, std::move(inputs),
-                                             std::move(given_resets), std::move(reserve)}));
+    results[3] = py::cast(std::make_unique<Tape>(
+        Tape{std::move(network), stacked, std::move(inputs), std::move(reserve)}));
   }
   return results;
 }
@@ -304,6 +285,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
   Place place = tape.inputs->place.now();
+  if (place.on_cuda()) place.inputs().append(self);
   const Form form = tape.form();
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
   if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
@@ -315,7 +297,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   args.dstates_n = dstates_n.tensors();
   args.dstate_sequences = dstate_y.tensors();
   args.clip_dh = clip_dh;
-  check_backward_inputs(network, args, Layout::any);
+  check_backward(network, args, Layout::any);
   dy.make_readable();
   dstates_n.make_readable();
   dstate_y.make_readable();
@@ -337,8 +319,9 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   });
   const States<OutputArray> dstates(form, Each::sequence, {"d", "0", "state", "d"}, dstates_object,
                                     &place);
+  const std::vector<bool> resets = tape.resets();
   const States<OutputArray> dresets(form, Each::run, {"dreset_", "", "reset_state", "d"},
-                                    dresets_object, &place, &tape.resets);
+                                    dresets_object, &place, &resets);
   if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
@@ -354,10 +337,6 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   py::tuple results =
       py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
                      dresets.objects(), flow ? flow->array() : py::none());
-  if (place.on_cuda()) {
-    keep_inputs_of_each(results,
-                        py::make_tuple(self, dy.owner(), dstates_n.objects(), dstate_y.objects()));
-  }
   return results;
 }
 
@@ -369,6 +348,7 @@ py::object gates_of_run(const py::object& self, int32_t run) {
     refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
   }
   Place place = tape.inputs->place.now();
+  if (place.on_cuda()) place.inputs().append(self);
   const Form form = tape.form();
   const Run& its_run = network.runs[static_cast<size_t>(run)];
   const Shape whole =
@@ -383,7 +363,6 @@ py::object gates_of_run(const py::object& self, int32_t run) {
   args.gates = gates.tensor();
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, nullptr, fusedrnn_reserve_gates);
-  if (place.on_cuda()) keep_inputs(gates.array(), py::make_tuple(self));
   return gates.array();
 }
 
@@ -395,18 +374,11 @@ std::unique_ptr<Tape> tape_of(const std::shared_ptr<Network>& network, py::handl
   inputs->dropout = dropout_argument(dropout);
   check_inputs_of(*network, *inputs);
   const auto args = args_of<fusedrnn_backward_args>(network.get(), *inputs);
-  check_backward_inputs(*network, args, Layout::any);
+  check_backward(*network, args, Layout::any);
   inputs->make_readable();
   inputs->release_masks();
-  std::vector<bool> resets = resets_of(*network, *inputs);
   auto kept = std::make_unique<Reserve>(reserve, inputs->place, false);
-  return std::make_unique<Tape>(
-      Tape{network, true, std::move(inputs), std::move(resets), std::move(kept)});
-}
-
-const char* product_name(const Network& network) {
-  const char* const name = compute_name(network.compute);
-  return name == nullptr ? dtype_name(network.dtype) : name;
+  return std::make_unique<Tape>(Tape{network, true, std::move(inputs), std::move(kept)});
 }
 
 }  // namespace
@@ -428,23 +400,12 @@ void register_tape(py::module_& m) {
       .def("gates", &gates_of_run, py::arg("run"),
            "The gates of every step, [T, B, gates * H]; zero where a step does not exist.")
       .def_property_readonly(
-          "gate_names",
-          [](const Tape& tape) {
-            return tuple_of(tape.network->runs.front().cell->gates,
-                            [](const char* name) { return name; });
-          },
-          "Names of the gates of a run; none of a cell without gates.")
+          "network", [](const Tape& tape) { return as_python(tape.network); },
+          "That of the forward call.")
       .def_property_readonly(
           "reserve", [](const Tape& tape) { return tape.reserve->array(); },
           "All that the forward pass computed for backward, as bytes; None on a CUDA device, where "
           "it was not given.")
-      .def_property_readonly(
-          "parameters",
-          [](const Tape& tape) {
-            return tuple_of(parameter_names(*tape.network),
-                            [](const Name& name) { return name.base; });
-          },
-          "Names of the parameters, run by run.")
       .def_property_readonly(
           "shape",
           [](const Tape& tape) {
@@ -455,25 +416,14 @@ void register_tape(py::module_& m) {
       .def_property_readonly(
           "unbatched", [](const Tape& tape) { return tape.inputs->unbatched; },
           "Whether x had no axis B.")
-      .def_property_readonly(
-          "resets", [](const Tape& tape) { return tape.resets; },
-          "Of which states there was a reset state.")
+      .def_property_readonly("resets", &Tape::resets, "Of which states there was a reset state.")
       .def_property_readonly(
           "dropout",
           [](const Tape& tape) {
             const auto& [training, rate, seed, step] = tape.inputs->dropout;
             return training ? py::object(py::make_tuple(rate, seed, step)) : py::none();
           },
-          "(rate, seed, step) of what was drawn; None where nothing was.")
-      .def_property_readonly(
-          "dtype", [](const Tape& tape) { return dtype_name(tape.network->dtype); },
-          "Name of the element type of x and of all else.")
-      .def_property_readonly(
-          "lean", [](const Tape& tape) { return tape.network->lean; },
-          "Whether backward takes steps again: it has no gates.")
-      .def_property_readonly(
-          "compute_dtype", [](const Tape& tape) { return product_name(*tape.network); },
-          "Name of the type that the products' operands are rounded to.");
+          "(rate, seed, step) of what was drawn; None where nothing was.");
 }
 
 }  // namespace fusedrnn::bindings

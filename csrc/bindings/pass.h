@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/arguments.h"
 #include "bindings/array_arguments.h"
 #include "bindings/place.h"
 #include "core/frozen.h"
@@ -22,6 +23,11 @@
 namespace fusedrnn::bindings {
 
 using NetworkPointer = std::shared_ptr<const Network>;
+
+// Nobody changes it: pybind11 knows no pointers to what is constant.
+inline std::shared_ptr<Network> as_python(const NetworkPointer& network) {
+  return std::const_pointer_cast<Network>(network);
+}
 
 // A tuple of `count` objects, which whoever called keeps; None stands for as many of None.
 class Objects {
@@ -60,18 +66,12 @@ class Arrays {
     for (auto& array : arrays_) array->make_readable();
   }
 
-  // What holds the memory of each; None where there is none.
+  // Those that were written; None where there is none.
   py::tuple objects() const {
-    py::tuple objects(size());
-    for (size_t i = 0; i < size(); ++i)
-      objects[i] = arrays_[i] ? object_of(*arrays_[i]) : py::none();
-    return objects;
+    return tuple_of(arrays_, [](const auto& array) { return array ? array->array() : py::none(); });
   }
 
  private:
-  static py::object object_of(const InputArray& array) { return array.owner(); }
-  static py::object object_of(const OutputArray& array) { return array.array(); }
-
   std::vector<std::optional<Array>> arrays_;
   std::vector<Tensor> tensors_;
 };

@@ -29,14 +29,13 @@ void Place::read_stream() {
 
 Place Place::now() const {
   Place place = *this;
+  place.forget_inputs();
   if (on_cuda()) place.read_stream();
   return place;
 }
 
 py::object Place::empty(Dtype dtype, const Shape& shape) const {
-  py::tuple extents(shape.rank());
-  for (int i = 0; i < shape.rank(); ++i)
-    extents[static_cast<size_t>(i)] = py::int_(shape.begin()[i]);
+  const py::tuple extents = tuple_of(shape, as_it_is);
   return kind_.attr("empty")(extents, dtype_name(dtype), device());
 }
 

@@ -30,6 +30,16 @@ class Place {
   // The same device for a later call, on the stream that is current by then.
   Place now() const;
 
+  // What the work of a call on a device reads: a list that whoever holds results in memory of the
+  // CUDA library's pool keeps, because their library does not know of that work. Filled before and
+  // after results are made.
+  py::list inputs() {
+    if (!inputs_) inputs_ = py::list();
+    return py::reinterpret_borrow<py::list>(inputs_);
+  }
+  // The call is over.
+  void forget_inputs() { inputs_ = py::object(); }
+
   bool on_cuda() const { return !kind_.is_none(); }
 
   // These are for CUDA devices alone.
@@ -46,6 +56,7 @@ class Place {
   DLDevice device_{kDLCPU, 0};
   intptr_t stream_ = 0;
   py::object kind_ = py::none();
+  py::object inputs_;  // or null
 };
 
 // A stream as DLPack's protocol writes it; None is the default stream.

@@ -1,15 +1,16 @@
-// Calls of layers and cells with arrays that can be used as they lie (bindings/plain_arrays.h): the
+// Calls of layers and cells with arrays that can be used as they lie (ArrayView::see): the
 // whole way in and out without a call of Python's.
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arguments.h"
 #include "bindings/fast_function.h"
 #include "bindings/gil.h"
+#include "bindings/new_arrays.h"
 #include "bindings/pass.h"
-#include "bindings/plain_arrays.h"
 #include "bindings/register.h"
 #include "bindings/run_states.h"
 #include "core/error.h"
@@ -28,6 +29,12 @@ enum class Axes {
   step = 3,         // of layers: x [B,I] or [I], states as of `steps`
 };
 
+Axes axes_argument(py::handle object, Axes last) {
+  const int64_t axes = int_argument("axes", object), most = static_cast<int64_t>(last);
+  if (axes < 0 || axes > most) refuse_value("axes", "0 to " + std::to_string(most), axes);
+  return static_cast<Axes>(axes);
+}
+
 // One array [R,B,n] for each state of the cell, and a part of it for each run.
 struct StateViews {
   explicit StateViews(const Network& network)
@@ -35,23 +42,32 @@ struct StateViews {
 
   // Whether the state's view is of all runs.
   bool cut(int state) {
-    const DLTensor& t = whole[state].tensor();
+    const DLTensor& t = whole[state].tensor;
     if (t.ndim != 3 || t.shape[0] != runs) return false;
     parts.cut_runs(state, t);
     return true;
   }
 
   const int64_t runs;
-  PlainArray whole[kMaxStates];
+  ArrayView whole[kMaxStates];
   RunStates parts;
 };
+
+// Whether Python is left to others meanwhile. `work`: multiply-adds of a step of one sequence.
+bool is_long(int64_t T, int64_t B, int64_t work) {
+  return T > kGilWork || B > kGilWork || T * B > kGilWork / work;
+}
+
+// Whether an array is none or can be used as it lies; `tensor`: null where it is none.
+bool see_given(PyObject* object, bool keeps, ArrayView& view, const DLTensor*& tensor) {
+  if (object == Py_None) return true;
+  tensor = &view.tensor;
+  return view.see(object, keeps);
+}
 
 class PlainCall {
  public:
   static constexpr const char* kName = "plain_call";
-  static constexpr const char* kDoc =
-      "plain_call(parameters, x, state, axes, save, lengths=None, resets=None): a call of plain "
-      "arrays, or None.";
   static constexpr Py_ssize_t kFewestArguments = 5, kArguments = 7;
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
@@ -64,63 +80,57 @@ class PlainCall {
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
-  py::object call(PyObject* const* arguments) const {
-    const int64_t axes = int_argument("axes", arguments[3]);
-    if (axes < 0 || axes > 3) refuse_value("axes", "0 to 3", axes);
-    const bool save = bool_argument("save", arguments[4]);
-    return run(arguments[0], arguments[1], arguments[2], static_cast<Axes>(axes), save,
-               arguments[5], arguments[6]);
-  }
-
- private:
   // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
-  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of.
-  // `resets_object`: of a step of a batch, where sequences begin, or None.
-  py::object run(PyObject* parameters, PyObject* x_object, PyObject* state_objects, Axes axes,
-                 bool save, PyObject* lengths_object, PyObject* resets_object) const {
+  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of. Resets:
+  // of a step of a batch, where sequences begin, or None.
+  py::object call(PyObject* const* arguments) const {
+    PyObject *const parameters = arguments[0], *const x_object = arguments[1],
+                    *const state_objects = arguments[2], *const lengths_object = arguments[5],
+                    *const resets_object = arguments[6];
+    const Axes axes = axes_argument(arguments[3], Axes::step);
+    const bool save = bool_argument("save", arguments[4]);
     const ResultsLike results(x_object);
-    if (!results || !PyDict_CheckExact(parameters)) return py::none();
+    if (!results || results.are_bits() || !PyDict_CheckExact(parameters)) return py::none();
     const bool one_step = axes == Axes::cell || axes == Axes::step;
-    PlainArray x;
+    ArrayView x;
     if (!x.see(x_object, false)) return py::none();
     if (axes == Axes::step && wants_gradient(x_object)) return py::none();
     const int rank = one_step ? 2 : 3;
-    const bool batched = x.tensor().ndim == rank;
+    const bool batched = x.tensor.ndim == rank;
     const bool swapped = batched && axes == Axes::batch_first;
     const auto find_axes = [&] {
-      if (x.tensor().ndim != (batched ? rank : rank - 1)) return false;
+      if (x.tensor.ndim != (batched ? rank : rank - 1)) return false;
       if (!batched) x.insert_axis(rank - 2);
       if (one_step) x.insert_axis(0);
       if (swapped) x.swap_first_axes();
       return true;
     };
     if (!find_axes() || ((swapped || save) && !results.has_table())) return py::none();
-    const int64_t T = x.extent(0), B = x.extent(1);
+    const int64_t T = x.shape[0], B = x.shape[1];
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
-    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
+    if (!same_type(x.tensor.dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
       return py::none();
     }
 
     // Results first: to make an object of Python's may run any other code.
     const auto runs = static_cast<int64_t>(network_->runs.size());
     const int64_t width = network_->output_size();
-    PlainArray y;
-    py::object y_object;
+    ArrayView y;
+    py::object made[1 + kMaxStates + 1];  // y, states, the reserve
     Block scratch;
     if (axes == Axes::cell) {
       scratch = Block(static_cast<size_t>(B * width * dtype.bits / 8));
-      y.set(scratch.data(), dtype, {T, B, width});
+      y.view(scratch.data(), dtype, {T, B, width});
     } else {
       Shape shape{};
       if (!one_step) shape.add(swapped ? B : T);
       if (batched) shape.add(swapped ? T : B);
       shape.add(width);
       void* data = nullptr;
-      y_object = results.make(dtype, shape, &data, swapped);
-      y.set(data, dtype, {T, B, width});
+      made[0] = results.make(dtype, shape, &data, swapped);
+      y.view(data, dtype, {T, B, width});
     }
     StateViews after(*network_);
-    py::object states[kMaxStates];
     for (int s = 0; s < states_; ++s) {
       const int64_t n = network_->runs.front().state_size(s);
       Shape shape{};
@@ -128,26 +138,24 @@ class PlainCall {
       if (batched) shape.add(B);
       shape.add(n);
       void* data = nullptr;
-      states[s] = results.make(dtype, shape, &data);
-      after.whole[s].set(data, dtype, {runs, B, n});
+      made[1 + s] = results.make(dtype, shape, &data);
+      after.whole[s].view(data, dtype, {runs, B, n});
       after.cut(s);
     }
-    py::object reserve_object;
     void* reserve = nullptr;
     size_t reserve_size = 0;
     if (save) {
       reserve_size = reserve_bytes(*network_, {kDLCPU, 0}, T, B);
-      Shape shape{};
-      shape.add(static_cast<int64_t>(reserve_size));
-      reserve_object = results.make({kDLUInt, 8, 1}, shape, &reserve);
+      const Shape shape{static_cast<int64_t>(reserve_size)};
+      made[1 + states_] = results.make({kDLUInt, 8, 1}, shape, &reserve);
     }
 
     // Without the GIL somebody may put other parameters in the place of these.
-    const bool long_work = T > kGilWork || B > kGilWork || T * B > kGilWork / work_;
-    if (!x.see(x_object, long_work) || !find_axes() || x.extent(0) != T || x.extent(1) != B) {
+    const bool long_work = is_long(T, B, work_);
+    if (!x.see(x_object, long_work) || !find_axes() || x.shape[0] != T || x.shape[1] != B) {
       return py::none();
     }
-    std::vector<PlainArray> weights(names_.size());
+    std::vector<ArrayView> weights(names_.size());
     std::vector<const DLTensor*> weight_list(names_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const name = PyTuple_GET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i));
@@ -157,12 +165,12 @@ class PlainCall {
         PyErr_Clear();
         return py::none();
       }
-      weight_list[i] = &weights[i].tensor();
+      weight_list[i] = &weights[i].tensor;
     }
-    PlainArray resets;
+    ArrayView resets;
     if (resets_object != Py_None) {
       if (axes != Axes::step || !batched || !resets.see(resets_object, long_work) ||
-          resets.tensor().ndim != 1) {
+          resets.tensor.ndim != 1) {
         return py::none();
       }
       resets.insert_axis(0);
@@ -182,18 +190,16 @@ class PlainCall {
       }
     }
 
-    PlainArray lengths;
-    if (lengths_object != Py_None && !lengths.see(lengths_object, long_work)) return py::none();
-
     fusedrnn_forward_args args{};
+    ArrayView lengths;
+    if (!see_given(lengths_object, long_work, lengths, args.lengths)) return py::none();
     args.size = sizeof args;
     args.network = network_.get();
-    args.x = &x.tensor();
+    args.x = &x.tensor;
     args.parameters = weight_list.data();
-    if (state_objects != Py_None) args.states = before.parts.list();
-    if (lengths_object != Py_None) args.lengths = &lengths.tensor();
-    if (resets_object != Py_None) args.resets = &resets.tensor();
-    args.y = &y.tensor();
+    args.states = before.parts.list();
+    if (resets_object != Py_None) args.resets = &resets.tensor;
+    args.y = &y.tensor;
     args.states_n = after.parts.list();
     args.reserve = reserve;
     args.reserve_bytes = reserve_size;
@@ -204,30 +210,13 @@ class PlainCall {
       status = fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
-    if (save) return saved(std::move(y_object), states, std::move(reserve_object));
-    py::object state = std::move(states[0]);
-    if (states_ > 1) {
-      py::tuple all(static_cast<size_t>(states_));
-      PyTuple_SET_ITEM(all.ptr(), 0, state.release().ptr());
-      for (int s = 1; s < states_; ++s) PyTuple_SET_ITEM(all.ptr(), s, states[s].release().ptr());
-      state = std::move(all);
-    }
-    if (axes == Axes::cell) return state;
-    return py::make_tuple(std::move(y_object), std::move(state));
+    const bool cell = axes == Axes::cell;
+    if (save) return tuple_taking(made + (cell ? 1 : 0), states_ + (cell ? 1 : 2));
+    if (states_ > 1) made[1] = tuple_taking(made + 1, states_);
+    return cell ? std::move(made[1]) : py::object(tuple_taking(made, 2));
   }
 
-  py::tuple saved(py::object y, py::object* states, py::object reserve) const {
-    const int first = y ? 1 : 0;
-    py::tuple all(static_cast<size_t>(first + states_ + 1));
-    const auto set = [&](int i, py::object o) {
-      PyTuple_SET_ITEM(all.ptr(), i, o.release().ptr());
-    };
-    if (y) set(0, std::move(y));
-    for (int s = 0; s < states_; ++s) set(first + s, std::move(states[s]));
-    set(first + states_, std::move(reserve));
-    return all;
-  }
-
+ private:
   NetworkPointer network_;
   py::tuple names_;
   int64_t work_;  // multiply-adds of a step of one sequence
@@ -238,9 +227,6 @@ class PlainCall {
 class PlainBackward {
  public:
   static constexpr const char* kName = "plain_backward";
-  static constexpr const char* kDoc =
-      "plain_backward(saved, upstream, axes, wants_dx): gradients of a call of plain arrays, or "
-      "None.";
   static constexpr Py_ssize_t kFewestArguments = 4, kArguments = 4;
 
   explicit PlainBackward(NetworkPointer network)
@@ -253,17 +239,12 @@ class PlainBackward {
     });
   }
 
-  py::object call(PyObject* const* arguments) const {
-    const int64_t axes = int_argument("axes", arguments[2]);
-    if (axes < 0 || axes > 2) refuse_value("axes", "0 to 2", axes);
-    const bool wants_dx = bool_argument("wants_dx", arguments[3]);
-    return run(arguments[0], arguments[1], static_cast<Axes>(axes), wants_dx);
-  }
-
- private:
   // saved: (x, *parameters, *states, lengths, reserve); upstream: of (y, *states), of a cell
   // without y. What is returned has the places of `saved` but the last two.
-  py::object run(PyObject* saved, PyObject* upstream, Axes axes, bool wants_dx) const {
+  py::object call(PyObject* const* arguments) const {
+    PyObject *const saved = arguments[0], *const upstream = arguments[1];
+    const Axes axes = axes_argument(arguments[2], Axes::cell);
+    const bool wants_dx = bool_argument("wants_dx", arguments[3]);
     const auto num_parameters = static_cast<Py_ssize_t>(parameters_.size());
     const Py_ssize_t first_state = 1 + num_parameters, given = first_state + states_;
     const bool cell = axes == Axes::cell;
@@ -273,73 +254,73 @@ class PlainBackward {
     }
     const auto saved_at = [&](Py_ssize_t i) { return PyTuple_GET_ITEM(saved, i); };
     const ResultsLike results(saved_at(0));
-    PlainArray x;
+    ArrayView x;
     if (!results || !results.has_table() || !see_steps(x, saved_at(0), axes)) return py::none();
-    const int64_t T = x.extent(0), B = x.extent(1);
+    const int64_t T = x.shape[0], B = x.shape[1];
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
-    if (!same_type(x.tensor().dtype, dtype) || T == 0 || B == 0 || T > kGilWork || B > kGilWork ||
-        T * B > kGilWork / work_) {
+    if (!same_type(x.tensor.dtype, dtype) || T == 0 || B == 0 || is_long(T, B, work_)) {
       return py::none();
     }
 
+    fusedrnn_backward_args args{};
+    args.size = sizeof args;
+    args.network = network_.get();
+
     // Results first: to make an object of Python's may run any other code.
     py::tuple gradients(static_cast<size_t>(given));
-    std::vector<PlainArray> made(static_cast<size_t>(given));
-    const auto make = [&](Py_ssize_t place, const Shape& shape, bool swapped = false) {
-      void* data = nullptr;
-      py::object object = results.make(dtype, shape, &data, swapped);
+    std::vector<ArrayView> made(static_cast<size_t>(given));
+    // The gradient of a place, of a shape for others and here; null where it is not wanted.
+    const auto make = [&](Py_ssize_t place, bool wanted, const Shape& outside, const Shape& inside,
+                          bool swapped = false) -> DLTensor* {
+      ArrayView& view = made[static_cast<size_t>(place)];
+      py::object object = py::none();
+      if (wanted) {
+        void* data = nullptr;
+        object = results.make(dtype, outside, &data, swapped);
+        view.view(data, dtype, inside);
+      }
       PyTuple_SET_ITEM(gradients.ptr(), place, object.release().ptr());
-      return data;
+      return wanted ? &view.tensor : nullptr;
     };
-    const auto leave = [&](Py_ssize_t place) {
-      PyTuple_SET_ITEM(gradients.ptr(), place, Py_NewRef(Py_None));
-    };
+    const bool swapped = axes == Axes::batch_first;
     const int64_t I = network_->input_size();
-    if (wants_dx) {
-      const bool swapped = axes == Axes::batch_first;
-      const Shape shape = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
-      made[0].set(make(0, shape, swapped), dtype, {T, B, I});
-    } else {
-      leave(0);
+    const Shape shape_of_x = cell ? Shape{B, I} : swapped ? Shape{B, T, I} : Shape{T, B, I};
+    args.dx = make(0, wants_dx, shape_of_x, {T, B, I}, swapped);
+    std::vector<DLTensor*> dparameters;
+    for (const Shape& shape : parameters_) {
+      const auto place = static_cast<Py_ssize_t>(1 + dparameters.size());
+      dparameters.push_back(make(place, saved_at(place) != Py_None, shape, shape));
     }
-    std::vector<DLTensor*> dparameters(parameters_.size(), nullptr);
-    for (Py_ssize_t i = 0; i < num_parameters; ++i) {
-      if (saved_at(1 + i) == Py_None) {
-        leave(1 + i);
-        continue;
-      }
-      const auto number = static_cast<size_t>(i);
-      PlainArray& gradient = made[1 + number];
-      gradient.set(make(1 + i, parameters_[number]), dtype, parameters_[number]);
-      dparameters[number] = &gradient.tensor();
-    }
-    const auto runs = static_cast<int64_t>(network_->runs.size());
-    StateViews dstates(*network_);
+    args.dparameters = dparameters.data();
+    RunStates dstates(*network_);
     for (int s = 0; s < states_; ++s) {
-      if (saved_at(first_state + s) == Py_None) {
-        leave(first_state + s);
-        continue;
-      }
       const int64_t n = network_->runs.front().state_size(s);
-      const Shape shape = cell ? Shape{B, n} : Shape{runs, B, n};
-      dstates.whole[s].set(make(first_state + s, shape), dtype, {runs, B, n});
-      dstates.cut(s);
+      const Shape whole{static_cast<int64_t>(network_->runs.size()), B, n};
+      const DLTensor* const dstate = make(first_state + s, saved_at(first_state + s) != Py_None,
+                                          cell ? Shape{B, n} : whole, whole);
+      if (dstate != nullptr) dstates.cut_runs(s, *dstate);
     }
+    args.dstates = dstates.list();
 
-    if (!see_steps(x, saved_at(0), axes) || x.extent(0) != T || x.extent(1) != B) return py::none();
-    std::vector<PlainArray> weights(parameters_.size());
+    if (!see_steps(x, saved_at(0), axes) || x.shape[0] != T || x.shape[1] != B) return py::none();
+    args.x = &x.tensor;
+    std::vector<ArrayView> weights(parameters_.size());
     std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
-      if (weight == Py_None) continue;
-      if (!weights[i].see(weight, false)) return py::none();
-      weight_list[i] = &weights[i].tensor();
+      if (!see_given(weight, false, weights[i], weight_list[i])) return py::none();
     }
-    PlainArray lengths, reserve, dy;
-    if (saved_at(given) != Py_None && !lengths.see(saved_at(given), false)) return py::none();
+    args.parameters = weight_list.data();
+    ArrayView lengths, reserve, dy;
+    if (!see_given(saved_at(given), false, lengths, args.lengths)) return py::none();
     if (!reserve.see(saved_at(given + 1), false) || !is_bytes(reserve)) return py::none();
+    args.reserve = reserve.tensor.data;
+    args.reserve_bytes = static_cast<size_t>(reserve.shape[0]);
     PyObject* const dy_object = cell ? Py_None : PyTuple_GET_ITEM(upstream, 0);
-    if (dy_object != Py_None && !see_steps(dy, dy_object, axes)) return py::none();
+    if (dy_object != Py_None) {
+      if (!see_steps(dy, dy_object, axes)) return py::none();
+      args.dy = &dy.tensor;
+    }
     StateViews after(*network_);
     for (int s = 0; s < states_; ++s) {
       PyObject* const gradient = PyTuple_GET_ITEM(upstream, s + (cell ? 0 : 1));
@@ -348,37 +329,24 @@ class PlainBackward {
       if (cell) after.whole[s].insert_axis(0);
       if (!after.cut(s)) return py::none();
     }
-
-    fusedrnn_backward_args args{};
-    args.size = sizeof args;
-    args.network = network_.get();
-    args.x = &x.tensor();
-    args.parameters = weight_list.data();
-    if (saved_at(given) != Py_None) args.lengths = &lengths.tensor();
-    args.reserve = reserve.tensor().data;
-    args.reserve_bytes = static_cast<size_t>(reserve.extent(0));
-    if (dy_object != Py_None) args.dy = &dy.tensor();
     args.dstates_n = after.parts.list();
-    if (wants_dx) args.dx = &made[0].tensor();
-    args.dparameters = dparameters.data();
-    args.dstates = dstates.parts.list();
     if (fusedrnn_backward(&args) != FUSEDRNN_OK) return py::none();
     return gradients;
   }
 
+ private:
   // As x of a batch, [T,B,n].
-  static bool see_steps(PlainArray& array, PyObject* object, Axes axes) {
+  static bool see_steps(ArrayView& array, PyObject* object, Axes axes) {
     const bool cell = axes == Axes::cell;
-    if (!array.see(object, false) || array.tensor().ndim != (cell ? 2 : 3)) return false;
+    if (!array.see(object, false) || array.tensor.ndim != (cell ? 2 : 3)) return false;
     if (cell) array.insert_axis(0);
     if (axes == Axes::batch_first) array.swap_first_axes();
     return true;
   }
 
-  static bool is_bytes(const PlainArray& array) {
-    const DLTensor& t = array.tensor();
-    return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense() &&
-           reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+  static bool is_bytes(const ArrayView& array) {
+    const DLTensor& t = array.tensor;
+    return same_type(t.dtype, {kDLUInt, 8, 1}) && t.ndim == 1 && array.is_dense();
   }
 
   NetworkPointer network_;

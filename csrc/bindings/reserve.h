@@ -7,7 +7,8 @@
 #include <memory>
 #include <utility>
 
-#include "bindings/array_arguments.h"
+#include "bindings/array_view.h"
+#include "bindings/new_arrays.h"
 #include "bindings/place.h"
 #include "core/cuda_library.h"
 #include "core/error.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "bindings/array_view.h"
 #include "core/network.h"
 #include "core/tensor.h"
 
@@ -30,9 +31,7 @@ class RunStates {
   void cut_runs(int state, const DLTensor& whole) {
     for (const Run& run : network_.runs) {
       const int64_t before = network_.number_of(run) * stride_of(whole, 0);
-      Part& part = add(run, state, whole, before);
-      --part.tensor.ndim;
-      for (int i = 0; i < part.tensor.ndim; ++i) part.set_axis(i, whole, i + 1);
+      add(run, state, whole, before).remove_axis(0);
     }
   }
 
@@ -41,8 +40,7 @@ class RunStates {
     int64_t before = 0;
     for (const Run& run : network_.runs) {
       if (!writes_y(network_, run)) continue;
-      Part& part = add(run, state, whole, before * stride_of(whole, 2));
-      for (int i = 0; i < 3; ++i) part.set_axis(i, whole, i);
+      TensorView& part = add(run, state, whole, before * stride_of(whole, 2));
       before += part.shape[2] = run.state_size(state);
     }
   }
@@ -51,35 +49,25 @@ class RunStates {
   DLTensor* const* list() const { return list_.empty() ? nullptr : list_.data(); }
 
  private:
-  struct Part {
-    DLTensor tensor;
-    int64_t shape[kMaxRank], strides[kMaxRank];
-
-    void set_axis(int axis, const DLTensor& whole, int of_whole) {
-      shape[axis] = whole.shape[of_whole];
-      strides[axis] = stride_of(whole, of_whole);
-    }
-  };
-
   // `offset`: of its first element.
-  Part& add(const Run& run, int state, const DLTensor& whole, int64_t offset) {
-    const auto count = static_cast<size_t>(network_.num_states);
-    parts_.resize(count);
-    list_.resize(count, nullptr);
+  TensorView& add(const Run& run, int state, const DLTensor& whole, int64_t offset) {
+    if (list_.empty()) {
+      const auto count = static_cast<size_t>(network_.num_states);
+      parts_ = std::vector<TensorView>(count);
+      list_.resize(count, nullptr);
+    }
     const auto number = static_cast<size_t>(run.first_state + state);
-    Part& part = parts_[number];
-    part.tensor = whole;
-    part.tensor.shape = part.shape;
-    part.tensor.strides = part.strides;
-    if (whole.data != nullptr) {
-      part.tensor.data = static_cast<char*>(whole.data) + offset * item_size(whole);
+    TensorView& part = parts_[number];
+    part.view(whole);
+    if (part.tensor.data != nullptr) {
+      part.tensor.data = static_cast<char*>(part.tensor.data) + offset * item_size(whole);
     }
     list_[number] = &part.tensor;
     return part;
   }
 
   const Network& network_;
-  std::vector<Part> parts_;
+  std::vector<TensorView> parts_;
   std::vector<DLTensor*> list_;
 };
 

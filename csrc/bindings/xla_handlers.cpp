@@ -39,15 +39,7 @@ int32_t narrow(int64_t value) {
   return static_cast<int32_t>(value);
 }
 
-Dtype dtype_of(const xla::Buffers& arguments) {
-  if (arguments.size < 1 || arguments.types[0] != xla::kBuffer) {
-    throw_value_error("x: expected an array, got none");
-  }
-  const auto* x = static_cast<const xla::Buffer*>(arguments.items[0]);
-  return floating_dtype("x", xla::dlpack_type(x->dtype));
-}
-
-Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options) {
+Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options, Dtype dtype) {
   const std::string cell(xla::Attribute(frame.attributes, "cell").text());
   const xla::Attribute runs_attribute(frame.attributes, "runs");
   const std::span<const int64_t> numbers = runs_attribute.integers();
@@ -68,23 +60,19 @@ Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options
     if (noise.empty()) continue;
     noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
   }
-  return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())),
-                      dtype_of(frame.arguments), narrow(options[0]), narrow(options[1]));
+  return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())), dtype,
+                      narrow(options[0]), narrow(options[1]));
 }
 
 // A tensor for each parameter.
-class Parameters {
- public:
+struct Parameters {
   Parameters(const Network& network, xla::Places& places)
-      : tensors_(static_cast<size_t>(network.num_parameters)) {
-    for (DLTensor& tensor : tensors_) list_.push_back(places.next(tensor));
+      : tensors(static_cast<size_t>(network.num_parameters)) {
+    for (DLTensor& tensor : tensors) list.push_back(places.next(tensor));
   }
 
-  DLTensor* const* list() const { return list_.data(); }
-
- private:
-  std::vector<DLTensor> tensors_;
-  std::vector<DLTensor*> list_;
+  std::vector<DLTensor> tensors;
+  std::vector<DLTensor*> list;
 };
 
 // One for each state of the cell: arrays [runs,...].
@@ -141,10 +129,10 @@ struct Call {
   Call(const xla::CallFrame& frame, Device where)
       : device(where),
         options(options_of(frame)),
-        network(network_of(frame, options)),
         arguments("arguments", frame.arguments, frame.attributes, dlpack_device()),
         results("results", frame.results, frame.attributes, dlpack_device()),
         given_x(arguments.next(x)),
+        network(network_of(frame, options, floating_dtype("x", required("x", given_x).dtype))),
         parameters(network, arguments),
         states(states_of(network, arguments)),
         reset_states(states_of(network, arguments)),
@@ -159,7 +147,7 @@ struct Call {
     args.size = sizeof args;
     args.network = &network;
     args.x = given_x;
-    args.parameters = parameters.list();
+    args.parameters = parameters.list.data();
     args.lengths = given[0];
     args.mask = given[1];
     args.resets = given[2];
@@ -199,10 +187,10 @@ struct Call {
 
   Device device;
   std::span<const int64_t> options;
-  Network network;
   xla::Places arguments, results;
   DLTensor x{}, masks[3];
   const DLTensor *given_x, *given[3];
+  Network network;
   Parameters parameters;
   RunStates states, reset_states;
   double dropout;
@@ -244,7 +232,7 @@ fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
   const RunStates dstates = states_of(network, call.results);
   const RunStates dresets = states_of(network, call.results);
   call.results.finish();
-  args.dparameters = dparameters.list();
+  args.dparameters = dparameters.list.data();
   args.dstates = dstates.list();
   args.dreset_states = dresets.list();
   return fusedrnn_backward(&args);

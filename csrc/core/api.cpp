@@ -138,7 +138,7 @@ fusedrnn_status fusedrnn_reserve_bytes(const fusedrnn_network* network, DLDevice
 fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args) {
   return guarded([&] {
     const fusedrnn_network& network = not_null("network", not_null("args", args).network);
-    check_forward(network, *args);
+    check_forward(network, *args, Layout::dense);
     run_forward(network, *args, nullptr);
   });
 }
@@ -146,7 +146,7 @@ fusedrnn_status fusedrnn_forward(const fusedrnn_forward_args* args) {
 fusedrnn_status fusedrnn_backward(const fusedrnn_backward_args* args) {
   return guarded([&] {
     const fusedrnn_network& network = not_null("network", not_null("args", args).network);
-    check_backward(network, *args);
+    check_backward(network, *args, Layout::dense);
     run_backward(network, *args);
   });
 }
@@ -212,7 +212,7 @@ fusedrnn_status fusedrnn_frozen_forward(const fusedrnn_frozen* frozen,
                                         const fusedrnn_forward_args* args) {
   return guarded([&] {
     const Network& network = not_null("frozen", frozen).network;
-    check_forward(network, not_null("args", args), true);
+    check_forward(network, not_null("args", args), Layout::dense, true);
     run_forward(network, *args, frozen);
   });
 }

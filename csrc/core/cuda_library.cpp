@@ -17,17 +17,17 @@ namespace {
 constexpr const char* kVariable = "FUSEDRNN_CUDA_LIBRARY";
 constexpr const char* kFile = "libfusedrnn_cuda.so";
 
-// Where to look, and what came of it.
+// What came of looking somewhere.
 struct Search {
-  std::string given_path;
-  bool done = false;
+  const std::string* path = nullptr;   // as it was given
   const CudaPlugin* plugin = nullptr;  // once found it stays
   std::string why = {};                // there is none
   const Search* previous = nullptr;    // still in somebody's hands, perhaps
 };
 
-// An atomic rather than a lock, which a fork could copy while another thread is opening a library.
+// Atomics rather than a lock, which a fork could copy while another thread is opening a library.
 // Nothing is changed or destroyed: other threads may read it, also while the process exits.
+std::atomic<const std::string*> given{nullptr};
 std::atomic<const Search*> latest{nullptr};
 
 std::string beside_this_library() {
@@ -60,16 +60,17 @@ const CudaPlugin* open_plugin(const std::string& path, std::string& why) {
   return nullptr;
 }
 
-Search search(const std::string& given_path) {
-  Search result{given_path, true};
+Search search(const std::string* given_path) {
+  Search result{given_path};
   const char* named = std::getenv(kVariable);
   if (named != nullptr && named[0] != '\0') {
     result.plugin = open_plugin(named, result.why);
     if (result.plugin == nullptr) result.why = std::string(kVariable) + ": " + result.why;
     return result;
   }
-  const std::string path = given_path.empty() ? beside_this_library() : given_path;
-  if (given_path.empty() && access(path.c_str(), F_OK) != 0) {
+  const bool is_given = given_path != nullptr && !given_path->empty();
+  const std::string path = is_given ? *given_path : beside_this_library();
+  if (!is_given && access(path.c_str(), F_OK) != 0) {
     result.why = std::string(
                      "no CUDA library is installed: pip install 'fusedrnn[cuda13]', or "
                      "name one in ") +
@@ -80,22 +81,15 @@ Search search(const std::string& given_path) {
   return result;
 }
 
-// Puts `next` in the place of `known`, which otherwise becomes what is there.
-bool replace(const Search*& known, Search next) {
-  auto fresh = std::make_unique<Search>(std::move(next));
-  fresh->previous = known;
-  if (!latest.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) return false;
-  known = fresh.release();
-  return true;
-}
-
 // Of several threads that search at once, each opens the library: that is one library all the same.
 const Search& found() {
-  const Search* known = latest.load(std::memory_order_acquire);
-  while (known == nullptr || !known->done) {
-    replace(known, search(known == nullptr ? "" : known->given_path));
-  }
-  return *known;
+  const std::string* const path = given.load(std::memory_order_acquire);
+  const Search* const known = latest.load(std::memory_order_acquire);
+  if (known != nullptr && (known->plugin != nullptr || known->path == path)) return *known;
+  auto fresh = std::make_unique<Search>(search(path));
+  fresh->previous = known;
+  latest.store(fresh.get(), std::memory_order_release);
+  return *fresh.release();
 }
 
 // Devices that have been found usable, a bit each: they stay so, and calls are many.
@@ -140,9 +134,7 @@ const CudaPlugin& cuda_plugin() {
 }
 
 void set_cuda_library(const std::string& path) {
-  const Search* known = latest.load(std::memory_order_acquire);
-  while ((known == nullptr || known->plugin == nullptr) && !replace(known, {path})) {
-  }
+  given.store(new std::string(path), std::memory_order_release);
 }
 
 void check_cuda(const CudaPlugin& plugin, fusedrnn_status status) {

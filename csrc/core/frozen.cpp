@@ -16,11 +16,6 @@ constexpr int64_t kThreadedBytes = int64_t{3} << 18;
 
 constexpr size_t kSmallestWorkspace = 64;
 
-int64_t weight_bytes(const Problem& p) {
-  if (p.compute == Compute::int8) return 1;
-  return p.compute == Compute::bfloat16 ? 2 : item_size(p.dtype);
-}
-
 // Numbers of the matrices.
 int64_t weights_of(const Run& run) {
   int64_t sum = 0;

@@ -85,19 +85,6 @@ uint32_t checksum_of(const char* bytes, size_t size) {
 
 // --- where the arrays lie ---
 
-// How a matrix is kept: as it is multiplied.
-size_t matrix_item(const Network& network) {
-  if (network.compute == Compute::int8) return 1;
-  if (network.compute == Compute::bfloat16) return 2;
-  return static_cast<size_t>(item_size(network.dtype));
-}
-
-bool is_matrix(const Run& run, int i) { return run.parameter(i).columns.letter != 0; }
-int64_t rows_of(const Run& run, int i) { return run.extent(run.parameter(i).rows); }
-int64_t columns_of(const Run& run, int i) {
-  return is_matrix(run, i) ? run.parameter_shape(i).begin()[1] : 1;
-}
-
 size_t end_of_records(const Network& network) {
   return sizeof(Header) + network.runs.size() * sizeof(RunRecord);
 }
@@ -117,11 +104,10 @@ size_t for_arrays(const Network& network, const Visit& visit) {
     return Place{offset, bytes};
   };
   network.for_parameters([&](const Run& run, int i, int) {
-    const auto rows = static_cast<size_t>(rows_of(run, i));
-    const size_t item =
-        is_matrix(run, i) ? matrix_item(network) : static_cast<size_t>(item_size(network.dtype));
-    const Place array = place(rows * static_cast<size_t>(columns_of(run, i)) * item);
-    const bool scaled = is_matrix(run, i) && network.compute == Compute::int8;
+    const auto rows = static_cast<size_t>(run.rows(i));
+    const int64_t item = run.is_matrix(i) ? weight_bytes(run.problem) : item_size(network.dtype);
+    const Place array = place(rows * static_cast<size_t>(run.columns(i) * item));
+    const bool scaled = run.is_matrix(i) && network.compute == Compute::int8;
     visit(run, i, array, scaled ? place(rows * sizeof(float)) : Place{0, 0});
   });
   return end;
@@ -304,11 +290,11 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
   FreezeCall call;
   std::vector<Block> wide;  // of the run's matrices
   for_arrays(network, [&](const Run& run, int i, Place array, Place scales) {
-    const int64_t rows = rows_of(run, i), columns = columns_of(run, i);
+    const int64_t rows = run.rows(i), columns = run.columns(i);
     const char* const data = bytes + array.offset;
     Matrix& matrix = call.parameters[i];
     matrix = {const_cast<char*>(data), columns};
-    if (is_matrix(run, i) &&
+    if (run.is_matrix(i) &&
         (network.compute == Compute::int8 || network.compute == Compute::bfloat16)) {
       wide.emplace_back(static_cast<size_t>(rows * columns) * sizeof(float));
       auto* const values = static_cast<float*>(wide.back().data());

@@ -296,13 +296,14 @@ int number_of_w_hh(const CellTable& cell) {
   return -1;
 }
 
-Shape Run::parameter_shape(int i) const {
-  const auto& [name, rows, columns, optional] = parameter(i);
-  Shape shape{extent(rows)};
-  if (columns.letter != 0) {
-    shape.add(extent(columns) / (i == recurrent_weights() ? problem.heads : 1));
-  }
-  return shape;
+int64_t weight_bytes(const Problem& p) {
+  if (p.compute == Compute::int8) return 1;
+  return p.compute == Compute::bfloat16 ? 2 : item_size(p.dtype);
+}
+
+int64_t Run::columns(int i) const {
+  if (!is_matrix(i)) return 1;
+  return extent(parameter(i).columns) / (i == recurrent_weights() ? problem.heads : 1);
 }
 
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,

@@ -33,6 +33,9 @@ struct CellTable {
 const CellTable& known_cell(const char* name, int run = -1);
 int number_of_w_hh(const CellTable& cell);  // the matrix; -1 where there is none
 
+// Bytes of a number of a matrix as it is multiplied, and so kept.
+int64_t weight_bytes(const Problem& p);
+
 // What fusedrnn_run says, checked.
 struct Run {
   const CellTable* cell;
@@ -55,7 +58,12 @@ struct Run {
   int64_t state_size(int s) const { return extent(state(s).size); }
   // The number of the matrix w_hh; -1 where there is none.
   int recurrent_weights() const { return number_of_w_hh(*cell); }
-  Shape parameter_shape(int i) const;
+  bool is_matrix(int i) const { return parameter(i).columns.letter != 0; }
+  int64_t rows(int i) const { return extent(parameter(i).rows); }
+  int64_t columns(int i) const;  // 1 of a vector
+  Shape parameter_shape(int i) const {
+    return is_matrix(i) ? Shape{rows(i), columns(i)} : Shape{rows(i)};
+  }
   Problem at(int64_t T, int64_t B) const {
     Problem p = problem;
     p.T = T;

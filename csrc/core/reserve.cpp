@@ -98,28 +98,18 @@ void check_left_reserve(const Network& network, const Args& args, const DLTensor
 
 // --- what each engine leaves of a run ---
 
-size_t bytes_of_plugin(const Run& run, int64_t T, int64_t B) {
-  const CudaPlugin& cuda = cuda_plugin();
-  const Problem p = run.at(T, B);
+size_t bytes_of_plugin(const Run&, const Problem& p) {
   size_t bytes = 0;
-  check_cuda(cuda, cuda.reserve_bytes(&p, &bytes));
+  check_cuda(cuda_plugin(), cuda_plugin().reserve_bytes(&p, &bytes));
   return bytes;
 }
 
-size_t bytes_of_cpu(const Run& run, int64_t T, int64_t B) {
-  const Problem p = run.at(T, B);
-  return is_empty(p) ? 0 : cpu::reserve_bytes(p);
-}
-
-size_t bytes_of_any_cpu(const Run& run, int64_t T, int64_t B) {
-  const Problem p = run.at(T, B);
-  return is_empty(p) ? 0 : cpu::largest_reserve_bytes(p);
-}
+size_t bytes_of_cpu(const Run&, const Problem& p) { return cpu::reserve_bytes(p); }
+size_t bytes_of_any_cpu(const Run&, const Problem& p) { return cpu::largest_reserve_bytes(p); }
 
 // What cuda/general/states.h says, in its order; tests hold it against the library.
-size_t bytes_of_cuda(const Run& run, int64_t T, int64_t B) {
-  const Problem p = run.at(T, B);
-  if (is_empty(p)) return 0;
+size_t bytes_of_cuda(const Run& run, const Problem& p) {
+  const int64_t T = p.T, B = p.B;
   const CellTable& cell = *run.cell;
   const int64_t edge = item_size(p.dtype);
   const bool mixed = p.compute == Compute::bfloat16;
@@ -176,7 +166,10 @@ ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, Byt
     const bool between = &row != &network.rows.front() && &row != &network.rows.back();
     layout.rows.push_back(pieces.take(between ? row_bytes(network, row, T, B) : 0));
   }
-  for (const Run& run : network.runs) layout.runs.push_back(pieces.take(bytes(run, T, B)));
+  for (const Run& run : network.runs) {
+    const Problem p = run.at(T, B);
+    layout.runs.push_back(pieces.take(is_empty(p) ? 0 : bytes(run, p)));
+  }
   if (pieces.total == 0) pieces.take(1);  // without an address it is inference
   layout.total = pieces.total;
   return layout;
@@ -235,19 +228,12 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
   add(T);
   add(B);
   for (const Run& run : network.runs) {
-    const Problem& p = run.problem;
-    add_text(run.cell->name);
-    for (const size_t row : {run.reads, run.writes}) add(static_cast<int64_t>(row));
-    for (const int64_t n :
-         {int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P, p.heads}) {
-      add(n);
-    }
-    for (int i = 0; i < p.num_constants; ++i) add(std::bit_cast<int64_t>(p.constants[i]));
-    add(std::bit_cast<int64_t>(run.weight_dropout));
-    for (const double rate : p.noise.zoneout) add(std::bit_cast<int64_t>(rate));
-    for (const double rate : {p.noise.candidate, p.noise.state}) {
-      add(std::bit_cast<int64_t>(rate));
-    }
+    const fusedrnn_run d = described(run);
+    add_text(d.cell);
+    std::apply([&](auto... number) { (add(number), ...); }, size_fields(d));
+    const auto add_rate = [&](double rate) { add(std::bit_cast<int64_t>(rate)); };
+    std::for_each_n(d.constants, d.num_constants, add_rate);
+    std::apply([&](auto... rate) { (add_rate(rate), ...); }, noise_fields(d));
   }
   return {.magic = kMagic, .digest = digest, .bytes = bytes};
 }

@@ -34,8 +34,8 @@ struct ReserveLayout {
   size_t total = 0;
 
   static ReserveLayout of_device(const Network& network, DLDevice device, int64_t T, int64_t B);
-  // The same, of an engine that says how many bytes a run leaves.
-  using BytesOfRun = size_t (*)(const Run& run, int64_t T, int64_t B);
+  // The same, of an engine that says how many bytes a run of a problem with steps leaves.
+  using BytesOfRun = size_t (*)(const Run& run, const Problem& problem);
   static ReserveLayout of_engine(const Network& network, bool on_cuda, BytesOfRun bytes, int64_t T,
                                  int64_t B);
   // Rows, and on the CPU flags, that live only as long as others need them.

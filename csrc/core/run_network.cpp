@@ -66,9 +66,10 @@ void pass_states(const Run& run, const Problem& p, const Matrix* from, const Mat
 }
 void clear_gradients(const Run& run, const BackwardCall& call) {
   for (int i = 0; i < run.num_parameters(); ++i) {
-    const Shape shape = run.parameter_shape(i);
-    const int64_t rows = shape.rank() == 1 ? 1 : shape.begin()[0];
-    copy_rows(as_sequence(call.dparameters[i]), {}, 1, rows, shape.end()[-1], call.problem.dtype);
+    // A vector is one row here.
+    const int64_t rows = run.is_matrix(i) ? run.rows(i) : 1;
+    const int64_t columns = run.is_matrix(i) ? run.columns(i) : run.rows(i);
+    copy_rows(as_sequence(call.dparameters[i]), {}, 1, rows, columns, call.problem.dtype);
   }
   for (int s = 0; s < run.num_states(); ++s) {
     copy_rows(as_sequence(call.dreset_state[s]), {}, 1, 1, run.state_size(s), call.problem.dtype);
@@ -98,19 +99,13 @@ CudaMasks masks_of(const Args& args) {
   return masks;
 }
 
-// Bytes [T,B] that are zero or not, in any strides.
-class Bits {
- public:
-  explicit Bits(const DLTensor* t)
-      : data_(static_cast<const uint8_t*>(data_of(*t))),
-        t_stride_(stride_of(*t, 0)),
-        b_stride_(stride_of(*t, 1)) {}
-  bool at(int64_t t, int64_t b) const { return data_[t * t_stride_ + b * b_stride_] != 0; }
-
- private:
-  const uint8_t* const data_;
-  const int64_t t_stride_, b_stride_;
-};
+// Whether bytes [T,B], in any strides, are not zero.
+auto bits_of(const DLTensor& t) {
+  return [data = static_cast<const uint8_t*>(data_of(t)), t_stride = stride_of(t, 0),
+          b_stride = stride_of(t, 1)](int64_t step, int64_t b) {
+    return data[step * t_stride + b * b_stride] != 0;
+  };
+}
 
 // StepFlags [T,B] of runs in one direction, step by step as they are taken.
 void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uint8_t* flags) {
@@ -127,15 +122,15 @@ void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uin
     }
   }
   if (masks.mask != nullptr) {
-    const Bits mask(masks.mask);
+    const auto mask = bits_of(*masks.mask);
     for (int64_t t = 0; t < T; ++t) {
       for (int64_t b = 0; b < B; ++b) {
-        if (!mask.at(t, b)) flags[t * B + b] = missing;
+        if (!mask(t, b)) flags[t * B + b] = missing;
       }
     }
   }
   if (masks.resets == nullptr) return;
-  const Bits resets(masks.resets);
+  const auto resets = bits_of(*masks.resets);
   // A reset stands before its step: the state enters that step, or in reverse leaves it.
   std::vector<uint8_t> crossed(static_cast<size_t>(B), 0);
   for (int64_t i = 0; i < T; ++i) {
@@ -143,7 +138,7 @@ void write_flags(int64_t T, int64_t B, bool reverse, const CudaMasks& masks, uin
     for (int64_t b = 0; b < B; ++b) {
       uint8_t& flag = flags[t * B + b];
       if ((flag & kValid) == 0) continue;
-      const bool begins = resets.at(t, b);
+      const bool begins = resets(t, b);
       uint8_t& follows = crossed[static_cast<size_t>(b)];
       if (reverse ? follows != 0 : begins) flag |= kCut;
       follows = begins ? 1 : 0;
@@ -291,7 +286,7 @@ class DroppedWeights {
   void replace(const Engine& engine, const Run& run, Matrix* parameters) {
     if (!drops(run)) return;
     Matrix& weights = parameters[run.recurrent_weights()];
-    const Matrix own = std::exchange(weights, {memory_, columns(run)});
+    const Matrix own = std::exchange(weights, {memory_, run.columns(run.recurrent_weights())});
     memory_ += bytes_of(run);
     engine.run(call_of(run, own, weights));
   }
@@ -305,20 +300,17 @@ class DroppedWeights {
 
  private:
   bool drops(const Run& run) const { return args_.training != 0 && run.weight_dropout != 0; }
-  int64_t columns(const Run& run) const {
-    return run.parameter_shape(run.recurrent_weights()).begin()[1];
-  }
   size_t bytes_of(const Run& run) const {
     if (!drops(run)) return 0;
-    const int64_t rows = run.parameter_shape(run.recurrent_weights()).begin()[0];
-    return static_cast<size_t>(rows * columns(run) * item_size(network_.dtype));
+    const int64_t numbers = run.parameter_shape(run.recurrent_weights()).count();
+    return static_cast<size_t>(numbers * item_size(network_.dtype));
   }
   DropCall call_of(const Run& run, const Matrix& from, const Matrix& to) const {
     DropCall call;
     call.dtype = network_.dtype;
     call.T = 1;
-    call.B = run.parameter_shape(run.recurrent_weights()).begin()[0];
-    call.n = columns(run);
+    call.B = run.rows(run.recurrent_weights());
+    call.n = run.columns(run.recurrent_weights());
     call.from = as_sequence(from);
     call.to = as_sequence(to);
     call.row = cells::row_of_mask(cells::Mask::weights, network_.number_of(run));

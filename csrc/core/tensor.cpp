@@ -202,7 +202,7 @@ int64_t stride_of(const DLTensor& t, int axis) {
   return stride;
 }
 
-bool product_within(int64_t limit, std::initializer_list<int64_t> factors) {
+bool product_within(int64_t limit, std::span<const int64_t> factors) {
   for (const int64_t factor : factors) limit /= std::max<int64_t>(factor, 1);
   return limit >= 1;
 }
@@ -258,9 +258,7 @@ void check_shape(const Name& name, const DLTensor& t, const int64_t* shape, int 
 }
 
 void check_bytes(const Name& name, const DLTensor& t) {
-  int64_t limit = kMaxBytes / item_size(t);
-  for (int i = 0; i < t.ndim; ++i) limit /= std::max<int64_t>(t.shape[i], 1);
-  if (limit >= 1) return;
+  if (product_within(kMaxBytes / item_size(t), {t.shape, static_cast<size_t>(t.ndim)})) return;
   throw_value_error(name.text() + ": shape " + shape_text(t) + " is too large");
 }
 

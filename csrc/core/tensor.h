@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -105,7 +106,10 @@ int64_t element_count(const DLTensor& t);
 int64_t stride_of(const DLTensor& t, int axis);
 
 // True where the product of the factors, zeros counted as ones, is at most `limit`.
-bool product_within(int64_t limit, std::initializer_list<int64_t> factors);
+bool product_within(int64_t limit, std::span<const int64_t> factors);
+inline bool product_within(int64_t limit, std::initializer_list<int64_t> factors) {
+  return product_within(limit, std::span(factors.begin(), factors.size()));
+}
 
 // --- elements ---
 

@@ -215,51 +215,6 @@ void check_lengths(const DLTensor& t, int64_t T, int64_t B) {
   }
 }
 
-Tensors forward_inputs(const Network& network, const fusedrnn_forward_args& args, Layout layout,
-                       bool frozen) {
-  Tensors tensors = call_inputs("fusedrnn_forward_args", network, args, layout, frozen);
-  if (frozen) {
-    refuse_with_frozen("network", args.network != nullptr);
-    refuse_with_frozen("parameters", args.parameters != nullptr);
-    refuse_with_frozen("reserve", args.reserve != nullptr);
-    if (args.reserve_bytes != 0) {
-      refuse_value("reserve_bytes", "0 (the weights are frozen)", args.reserve_bytes);
-    }
-  }
-  const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  tensors.add_states(args.states, {B}, "", "0");
-  tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
-  if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
-  tensors.add_mask("mask", args.mask, ElementKind::boolean, {T, B});
-  tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
-  tensors.add_states(args.reset_states, {}, "reset_", "");
-  if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
-    refuse_value("padding", "a fusedrnn_padding", args.padding);
-  }
-  return tensors;
-}
-
-Tensors backward_inputs(const Network& network, const fusedrnn_backward_args& args, Layout layout) {
-  Tensors tensors = call_inputs("fusedrnn_backward_args", network, args, layout);
-  const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  tensors.add("dy", args.dy, {T, B, network.output_size()});
-  tensors.add_states(args.dstates_n, {B}, "d", "_n");
-  tensors.add_states(args.dstate_sequences, {T, B}, "d", "");
-  // Far above the least number of float32: a limit that became zero would be none.
-  if (args.clip_dh != 0 &&
-      !(args.clip_dh >= 1e-30 && args.clip_dh <= std::numeric_limits<double>::max())) {
-    refuse_value("clip_dh", "0, for none, or a finite number of at least 1e-30",
-                 number_text(args.clip_dh));
-  }
-  if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
-  // There they say which rows the reserve has.
-  if (is_cuda(args.x->device) && args.lengths != nullptr && is_host(args.lengths->device)) {
-    tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
-    if (layout == Layout::dense) check_lengths(*args.lengths, T, B);
-  }
-  return tensors;
-}
-
 // --- the sizes of a call that names none ---
 
 // What one axis of an array says of a letter's size; 0: it is no multiple of its blocks.
@@ -345,16 +300,6 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
   return run;
 }
 
-void check_forward_inputs(const Network& network, const fusedrnn_forward_args& args, Layout layout,
-                          bool frozen) {
-  forward_inputs(network, args, layout, frozen);
-}
-
-void check_backward_inputs(const Network& network, const fusedrnn_backward_args& args,
-                           Layout layout) {
-  backward_inputs(network, args, layout);
-}
-
 void check_parameters_to_freeze(const Network& network, const DLTensor* const* parameters,
                                 Layout layout) {
   if (network.compute == Compute::tfloat32) check_compute(network, {kDLCPU, 0}, true);
@@ -373,9 +318,28 @@ void check_parameters_to_freeze(const Network& network, const DLTensor* const* p
   Tensors(network, {kDLCPU, 0}, "the network", layout).add_parameters(parameters, "");
 }
 
-void check_forward(const Network& network, const fusedrnn_forward_args& args, bool frozen) {
-  Tensors tensors = forward_inputs(network, args, Layout::dense, frozen);
+void check_forward(const Network& network, const fusedrnn_forward_args& args, Layout layout,
+                   bool frozen) {
+  Tensors tensors = call_inputs("fusedrnn_forward_args", network, args, layout, frozen);
+  if (frozen) {
+    refuse_with_frozen("network", args.network != nullptr);
+    refuse_with_frozen("parameters", args.parameters != nullptr);
+    refuse_with_frozen("reserve", args.reserve != nullptr);
+    if (args.reserve_bytes != 0) {
+      refuse_value("reserve_bytes", "0 (the weights are frozen)", args.reserve_bytes);
+    }
+  }
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
+  tensors.add_states(args.states, {B}, "", "0");
+  tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
+  if (args.lengths != nullptr && layout == Layout::dense) check_lengths(*args.lengths, T, B);
+  tensors.add_mask("mask", args.mask, ElementKind::boolean, {T, B});
+  tensors.add_mask("resets", args.resets, ElementKind::boolean, {T, B});
+  tensors.add_states(args.reset_states, {}, "reset_", "");
+  if (args.padding != FUSEDRNN_PADDING_ZERO && args.padding != FUSEDRNN_PADDING_LAST) {
+    refuse_value("padding", "a fusedrnn_padding", args.padding);
+  }
+  if (layout == Layout::any) return;
   required("y", args.y);
   tensors.add("y", args.y, {T, B, network.output_size()});
   tensors.add_states(args.states_n, {B}, "", "_n");
@@ -386,9 +350,25 @@ void check_forward(const Network& network, const fusedrnn_forward_args& args, bo
   check_apart(tensors.outputs, tensors.inputs);
 }
 
-void check_backward(const Network& network, const fusedrnn_backward_args& args) {
-  Tensors tensors = backward_inputs(network, args, Layout::dense);
+void check_backward(const Network& network, const fusedrnn_backward_args& args, Layout layout) {
+  Tensors tensors = call_inputs("fusedrnn_backward_args", network, args, layout);
   const int64_t T = args.x->shape[0], B = args.x->shape[1];
+  tensors.add("dy", args.dy, {T, B, network.output_size()});
+  tensors.add_states(args.dstates_n, {B}, "d", "_n");
+  tensors.add_states(args.dstate_sequences, {T, B}, "d", "");
+  // Far above the least number of float32: a limit that became zero would be none.
+  if (args.clip_dh != 0 &&
+      !(args.clip_dh >= 1e-30 && args.clip_dh <= std::numeric_limits<double>::max())) {
+    refuse_value("clip_dh", "0, for none, or a finite number of at least 1e-30",
+                 number_text(args.clip_dh));
+  }
+  if (args.reserved != 0) refuse_value("reserved", "0", args.reserved);
+  // There they say which rows the reserve has.
+  if (is_cuda(args.x->device) && args.lengths != nullptr && is_host(args.lengths->device)) {
+    tensors.add_mask("lengths", args.lengths, ElementKind::integer, {B});
+    if (layout == Layout::dense) check_lengths(*args.lengths, T, B);
+  }
+  if (layout == Layout::any) return;
   tensors.add("dx", args.dx, {T, B, network.input_size()});
   tensors.add_parameters(args.dparameters, "d");
   tensors.add_states(args.dstates, {B}, "d", "0");

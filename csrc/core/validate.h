@@ -27,19 +27,15 @@ void check_size(const char* name, const Args& args) {
 fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor* const* parameters,
                        bool dual, int64_t heads);
 
-// x and the parameters, states and masks of a call; `frozen`: it has no parameters of its own.
-// Those that are written may be null.
-void check_forward_inputs(const Network& network, const fusedrnn_forward_args& args, Layout layout,
-                          bool frozen = false);
-void check_backward_inputs(const Network& network, const fusedrnn_backward_args& args,
-                           Layout layout);
 void check_parameters_to_freeze(const Network& network, const DLTensor* const* parameters,
                                 Layout layout);
 
-// Inputs, outputs and the reserve. Values of lengths are read where they lie in the CPU's memory; a
-// CUDA library limits the others.
-void check_forward(const Network& network, const fusedrnn_forward_args& args, bool frozen = false);
-void check_backward(const Network& network, const fusedrnn_backward_args& args);
+// All of a call; with Layout::any what it reads, and no outputs and no reserve, which the caller
+// makes once it knows the sizes. `frozen`: it has no parameters of its own. Values of lengths are
+// read where they lie in the CPU's memory; a CUDA library limits the others.
+void check_forward(const Network& network, const fusedrnn_forward_args& args, Layout layout,
+                   bool frozen = false);
+void check_backward(const Network& network, const fusedrnn_backward_args& args, Layout layout);
 
 void check_gates(const Network& network, const fusedrnn_gates_args& args);
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn import _core, cuda_arrays, options
-from fusedrnn.functional import Tape, check_tape
+from fusedrnn.functional import Tape, check_tape, parameter_names
 from fusedrnn.interop import A, converter_to_kind_of
 
 _COMPLEX = {"float32": "complex64", "float64": "complex128"}
@@ -142,7 +142,7 @@ def double_backward(
     """Gradients of the sum over names of directions times gradients, by argument."""
     check_tape(function, tape)
     call = tape.call
-    names = tape.core.parameters
+    names = parameter_names(tape.core)
     states = tuple(f"{letter}0" for letter in letters)
     resets = tuple(f"reset_{letter}" for letter in letters)
     check_names("directions", directions, ("x", *names, *states, *resets))
@@ -151,7 +151,8 @@ def double_backward(
     def join(name: str, value: Any) -> Any:
         return duals.join(name, value, directions.get(name), f"directions[{name!r}]")
 
-    check_compute(tape.core.compute_dtype)
+    network = tape.core.network
+    check_compute(network.compute_dtype or network.dtype)
     masks = with_resets(call.masks, resets, join)
     y, states_n, cells, dual_tape = _core.run(
         call.cell,
@@ -165,7 +166,7 @@ def double_backward(
         constants=call.constants,
         heads=call.heads,
         sequences=(None,) * (len(letters) - 1) or None,
-        lean=tape.core.lean,
+        lean=network.lean,
     )
     assert dual_tape is not None
 

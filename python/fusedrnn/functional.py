@@ -105,15 +105,20 @@ class Tape(Generic[A]):
         return cut_gates(self.core, 0, self.to_kind)
 
 
+def parameter_names(core: _core.Tape) -> tuple[str, ...]:
+    """Of the network, run by run."""
+    return tuple(name for _, name, _, _ in core.network.parameters)
+
+
 def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> dict[str, Any]:
     """The gates of a run by letter."""
-    names = core.gate_names
+    names = _core.gate_names(core.network.runs[0][0])
     if not names:
         raise ValueError(
             "gates: expected the tape of a cell with gates and the usual activations, without clip "
             "and without peepholes beside a projection or recurrent dropout of candidates"
         )
-    if core.lean:
+    if core.network.lean:
         raise ValueError("gates: expected a tape with memory='default', got one with 'lean'")
     whole = to_kind(core.gates(number))
     size = whole.shape[-1] // len(names)
@@ -193,7 +198,7 @@ def run(
     gates = (cut_gates(tape, 0, kind),) if shows_gates else ()
     if function:
         stamps = stale.stamps(
-            lambda: {"x": x} | dict(zip(tape.parameters, parameters, strict=True))
+            lambda: {"x": x} | dict(zip(parameter_names(tape), parameters, strict=True))
         )
         fields = {
             "function": function,
@@ -228,7 +233,7 @@ def _gradient_names(
     known = _names.get(cell)
     if known is None:
         parts = (
-            tuple(f"d{name}" for name in core.parameters),
+            tuple(f"d{name}" for name in parameter_names(core)),
             tuple(f"d{letter}0" for letter in letters),
             tuple(f"dreset_{letter}" for letter in letters),
         )

@@ -260,7 +260,7 @@ def test_autograd_tensors_are_read(kind: FakeKind) -> None:
 def test_compute_dtype(kind: FakeKind, name: str, number: int) -> None:
     *_, tape = fr.rnn_forward(**arrays(), compute_dtype=name)
     assert f" compute={number} " in journal()[1]
-    assert (tape.core.dtype, tape.core.compute_dtype) == ("float32", name)
+    assert (tape.core.network.dtype, tape.core.network.compute_dtype) == ("float32", name)
 
 
 def test_compute_dtypes_that_are_not_there(kind: FakeKind) -> None:

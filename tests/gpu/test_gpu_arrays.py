@@ -259,7 +259,7 @@ def test_tfloat32(cell: str, options: Arguments, reverse: bool) -> None:
     arguments, upstream = problem_of(cell, "float32", 0.5, batch=5, hidden_size=17, **HARD, seed=2)
     options = {**options, "reverse": reverse}
     got, tape = forward(cell, **arguments, **options, compute_dtype="tfloat32")
-    assert tape.core.compute_dtype == "tfloat32"
+    assert tape.core.network.compute_dtype == "tfloat32"
     grads = backward(cell, tape, **upstream)
     exactly = with_zero_biases(arguments)
     unit = 2.0**-10  # of an operand that is cut off

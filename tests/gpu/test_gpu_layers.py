@@ -149,4 +149,4 @@ def test_tfloat32(library: StreamLibrary, cell: str) -> None:
     layer = make(library, cell, 3, 4, compute_dtype="tfloat32")
     assert layer.compute_dtype == "tfloat32"
     *_, tape = layer.forward(library.array(np.ones((2, 1, 3), "float32")))
-    assert tape.core.compute_dtype == "tfloat32"
+    assert tape.core.network.compute_dtype == "tfloat32"

@@ -40,9 +40,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/reserve.cpp",
-        "{int64_t{p.reverse}, run.read_offset, run.write_offset, p.I, p.H, p.P, p.heads}) {",
-        "p.heads",
-        "int64_t{1}",
+        "std::apply([&](auto... number) { (add(number), ...); }, size_fields(d));",
+        "(add(number), ...)",
+        "(add(number * 0), ...)",
         "the reserve of another number of heads is taken",
         "heads",
         "module_errors",
