@@ -26,8 +26,8 @@ class Row:
     call of all, in seconds; `calls` counts the timed calls. `p50` and `p99` are percentiles over
     all calls of a step, None elsewhere. `peak` are the bytes of the memory scenario, where nothing
     is timed. `version` is the library's, `load` the machine's load average when the case began, at
-    `date`: rows of one file may come from several runs. `meeting_ns`, of cases with several
-    threads, are the nanoseconds that two threads took to meet then, where they are known.
+    `date`: rows of one file may come from several runs. `core_latency_ns`, of cases with several
+    threads, are those of a number from one thread to another and back, where they are known.
     """
 
     scenario: str
@@ -47,7 +47,7 @@ class Row:
     version: str = ""
     date: str = ""
     load: float | None = None
-    meeting_ns: float | None = None
+    core_latency_ns: float | None = None
 
     @property
     def key(self) -> tuple[str, str, int, str, Shape]:

@@ -155,10 +155,10 @@ def _caption(run: Run, table: Table) -> str:
         " to ".join(dict.fromkeys(map(str, (span[0], span[-1])))) if span else "unknown"
         for span in (dates, loads)
     )
-    meetings = sorted(row.meeting_ns for row in table.rows if row.meeting_ns is not None)
-    meet = f", threads met in {meetings[0]:.0f} to {meetings[-1]:.0f} ns" if meetings else ""
+    latencies = sorted(row.core_latency_ns for row in table.rows if row.core_latency_ns is not None)
+    apart = f", cores {latencies[0]:.0f} to {latencies[-1]:.0f} ns apart" if latencies else ""
     cpu = f"{machine.name(run.machine)}, {run.machine.get('cores')} cores"
-    return f"{cpu}; measured {when}, load average {load}{meet}"
+    return f"{cpu}; measured {when}, load average {load}{apart}"
 
 
 def _machine(run: Run) -> str:

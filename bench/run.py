@@ -128,9 +128,9 @@ def _measure(
                 if time.monotonic() - started > 60 * options.time_limit:
                     print(f"the time limit is over: {shape} and what follows did not run")
                     return run, saved
-                meeting = probes.meeting_ns() if probes and threads > 1 else None
+                latency = probes.core_latency_ns() if probes and threads > 1 else None
                 rows = harness.run_case(scenario, shape, threads, dtype)
-                rows = [replace(row, meeting_ns=meeting) for row in rows]
+                rows = [replace(row, core_latency_ns=latency) for row in rows]
                 run = replace(run, rows=(*run.rows, *rows))
                 saved = before.merged(run) if before else run
                 _write(saved, out)

@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Plans, and with them what tests of threads run, are those of CPUs that are near each other and
     # free, whatever this machine is.
-    os.environ.setdefault("FUSEDRNN_MEETING_NS", "50")
+    os.environ.setdefault("FUSEDRNN_CORE_LATENCY_NS", "50")
     config.addinivalue_line("markers", "gpu: runs on a GPU, or over the emulator")
     if config.getoption("--cuda") == "emulator":
         from emulated_library import find_or_build  # noqa: PLC0415

@@ -127,4 +127,4 @@ def test_machine_description() -> None:
 def test_threads_meet_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "TRIPS", 160)
     if any(map(shutil.which, ("cc", "gcc", "clang"))):
-        assert 1 < probes.Probes().meeting_ns() < 1e9
+        assert 1 < probes.Probes().core_latency_ns() < 1e9

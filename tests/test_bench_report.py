@@ -99,9 +99,9 @@ def test_tables_say_the_cpu_and_when() -> None:
     text = report.report({"a": replace(sample_run(), rows=tuple(rows))})
     assert "; measured 2026-11-30 to 2026-12-01, load average 0.2 to 0.5.\n" in text
     assert "fusedrnn 0, pytorch 1\n" in text
-    met = [replace(row, meeting_ns=100.0 + 50 * number) for number, row in enumerate(rows[:2])]
+    met = [replace(row, core_latency_ns=100.0 + 50 * number) for number, row in enumerate(rows[:2])]
     text = report.report({"a": replace(sample_run(), rows=(*met, *rows[2:]))})
-    assert "load average 0.2 to 0.5, threads met in 100 to 150 ns.\n" in text
+    assert "load average 0.2 to 0.5, cores 100 to 150 ns apart.\n" in text
     rows[2] = replace(rows[2], version="2")
     assert "fusedrnn 0 and 2," in report.report({"a": replace(sample_run(), rows=tuple(rows))})
 

@@ -20,9 +20,9 @@ fr.lstm_backward(tape, dy=y)
 
 
 def run(
-    log: str | None, script: str = SCRIPT, meeting: str | None = "50"
+    log: str | None, script: str = SCRIPT, latency: str | None = "50"
 ) -> subprocess.CompletedProcess[str]:
-    chosen = {"FUSEDRNN_LOG": log, "FUSEDRNN_MEETING_NS": meeting}
+    chosen = {"FUSEDRNN_LOG": log, "FUSEDRNN_CORE_LATENCY_NS": latency}
     env = {k: v for k, v in os.environ.items() if k not in chosen}
     env |= {k: v for k, v in chosen.items() if v is not None}
     command = [sys.executable, "-c", script]
@@ -65,9 +65,9 @@ for H in 16, 32, 64, 128, 512:
 """
 
 
-def units_shared(meeting: str | None) -> dict[tuple[str, int], bool]:
+def units_shared(latency: str | None) -> dict[tuple[str, int], bool]:
     """By pass and H, whether threads share the units of a single sequence."""
-    done = run("plan", STEPS, meeting)
+    done = run("plan", STEPS, latency)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"(\w+) lstm .* H=(\d+), .*: 1 parts of the batch x (\d) of", done.stderr)
     assert len(found) == 10
@@ -89,13 +89,12 @@ def test_how_far_threads_are_is_measured() -> None:
         assert value in (near[key], far[key])
 
 
-def test_a_meeting_that_is_no_number_is_an_error() -> None:
+def test_a_core_latency_that_is_no_number_is_an_error() -> None:
     for text in ("near", "-1", "10ns", "nan", "1e9"):
         done = run(None, STEPS, text)
         assert done.returncode != 0
-        assert f"FUSEDRNN_MEETING_NS: expected nanoseconds from 0 to 1000000, got '{text}'" in (
-            done.stderr
-        )
+        said = f"expected nanoseconds from 0 to 1000000, got '{text}'"
+        assert f"FUSEDRNN_CORE_LATENCY_NS: {said}" in done.stderr
 
 
 def test_another_value_is_an_error() -> None:
@@ -139,9 +138,9 @@ for units in (8, 16, 32, 48, 64, 96, 128, 256):
 """
 
 
-def layers_side_by_side(meeting: str) -> set[tuple[str, int]]:
+def layers_side_by_side(latency: str) -> set[tuple[str, int]]:
     """The passes whose two layers run at the same time."""
-    done = run("plan", HANDED_ON, meeting)
+    done = run("plan", HANDED_ON, latency)
     assert done.returncode == 0, done.stderr
     together = r"(\w+) rnn_tanh .* H=(\d+), [^:]*: [^\n]*\n.*\nfusedrnn: these side by side"
     return {(name, int(units)) for name, units in re.findall(together, done.stderr)}

@@ -1,8 +1,8 @@
 """Probes of the machine: probes.c, compiled on the fly and run in as many threads as a table has.
 
 The rates are sums over the threads: GFLOP/s from registers, GB/s of reads from each level of
-memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too. Beside them stands how
-long two threads take to meet.
+memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too. Beside them stands the
+latency between two cores.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Probes:
             rates[f"{name}_gbs"] = self._read_rate(size, huge, threads)
         return {name: float(f"{rate:.4g}") for name, rate in rates.items()}
 
-    def meeting_ns(self) -> float:
+    def core_latency_ns(self) -> float:
         """Nanoseconds in which a number goes from one thread to another and back.
 
         CPUs of one die do it in a fifth of the time that those of two dies take, and those of a

@@ -1,10 +1,10 @@
 // The cost model. Times are in cycles of a core with two vector multiply-adds a cycle; the figures
-// are those of server cores since 2017 and need not be exact: they weigh computing against meeting.
+// are those of server cores since 2017 and need not be exact: they weigh computing against waiting.
 #include "cpu/plan.h"
 
 #include <algorithm>
 
-#include "cpu/threads/meeting.h"
+#include "cpu/threads/core_latency.h"
 
 #if defined(__linux__)
 #include <unistd.h>
@@ -29,9 +29,9 @@ constexpr double kCellCycles = 35;         // of one gate of one vector of units
 // its other nanoseconds mean to a step, in which more than a barrier's word moves. As seen on a Zen
 // 5: trips of 85 ns where steps lost 150 to the barrier, of 245 where they lost 500.
 constexpr double kOwnNanoseconds = 30, kCyclesPerNanosecond = 13;
-// Cache lines that move between threads in as long as a meeting takes, and the most such times:
+// Cache lines that move between threads in as long as a barrier takes, and the most such times:
 // what more there is comes while the products run.
-constexpr double kLinesPerMeeting = 12, kMostExchanges = 2;
+constexpr double kLinesPerBarrier = 12, kMostExchanges = 2;
 constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
@@ -65,17 +65,17 @@ struct StageWork {
   int64_t made_bytes;  // of one row: what the next product reads of the threads together
 };
 
-// Meeting once a step, and reading what the others made of `rows` rows.
-double meeting_cycles(const StageWork& work, int64_t rows, int unit_groups, double meeting) {
+// A barrier a step, and reading what the others made of `rows` rows.
+double exchange_cycles(const StageWork& work, int64_t rows, int unit_groups, double barrier) {
   if (unit_groups == 1 || !work.meets) return 0;
   const double bytes =
       static_cast<double>(rows * work.made_bytes) * (unit_groups - 1) / unit_groups;
-  return meeting * (1 + std::min(bytes / kLineBytes / kLinesPerMeeting, kMostExchanges));
+  return barrier * (1 + std::min(bytes / kLineBytes / kLinesPerBarrier, kMostExchanges));
 }
 
 // Adds a stage to the estimate of a step, of which `part` of the steps are; returns its cycles.
 double add_stage(const StageWork& work, const Problem& p, const Profile::Part& part,
-                 const KernelShape& shape, double meeting, Estimate& sum) {
+                 const KernelShape& shape, double barrier, Estimate& sum) {
   const double weight = static_cast<double>(part.steps) / static_cast<double>(p.T);
   const int64_t rows = divide_up(part.sequences, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
@@ -96,12 +96,12 @@ double add_stage(const StageWork& work, const Problem& p, const Profile::Part& p
                             ? static_cast<double>(bytes) / kFarBytesPerCycle
                             : static_cast<double>(bytes * tiles) / kNearBytesPerCycle;
   const double cells = static_cast<double>(rows * panels) * work.cell_cycles;
-  const double barrier = meeting_cycles(work, rows, sum.unit_groups, meeting);
+  const double exchange = exchange_cycles(work, rows, sum.unit_groups, barrier);
   sum.products += weight * products;
   sum.weights += weight * stream;
   sum.cells += weight * cells;
-  sum.barrier += weight * barrier;
-  return std::max(products, stream) + cells + barrier;
+  sum.barrier += weight * exchange;
+  return std::max(products, stream) + cells + exchange;
 }
 
 // Whether the largest of `groups` parts is smaller than with one group less.
@@ -129,7 +129,7 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
         const Profile::Part& alike = profile.parts[part];
         for (int i = 0; i < count; ++i) {
           estimate.total += static_cast<double>(alike.steps) *
-                            add_stage(stages[i], p, alike, shape, threads.meeting, estimate);
+                            add_stage(stages[i], p, alike, shape, threads.barrier, estimate);
         }
       }
       if (considered != nullptr) considered->push_back(estimate);
@@ -217,23 +217,24 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& pr
 
 Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& p,
                    const Profile& profile, Threads& threads) {
-  const auto plan_with = [&](double meeting) {
-    threads.meeting = meeting;
+  const auto plan_with = [&](double barrier) {
+    threads.barrier = barrier;
     return planner(shape, p, profile, threads, nullptr);
   };
-  const Plan near = plan_with(kNearMeeting);
+  const Plan near = plan_with(kNearBarrier);
   if (near.unit_groups == 1) return near;  // which other figures only make look better
-  const Plan far = plan_with(kFarMeeting);
+  const Plan far = plan_with(kFarBarrier);
   if (near.unit_groups == far.unit_groups && near.row_groups == far.row_groups) {
-    threads.meeting = kNearMeeting;
+    threads.barrier = kNearBarrier;
     return near;
   }
-  return plan_with(meeting_of_pool(near.unit_groups));
+  return plan_with(barrier_of_pool(near.unit_groups));
 }
 
-double meeting_of_pool(int threads) {
-  const double measured = (meeting_nanoseconds(threads) - kOwnNanoseconds) * kCyclesPerNanosecond;
-  return std::clamp(measured, kNearMeeting, kFarMeeting);
+double barrier_of_pool(int threads) {
+  const double measured =
+      (core_latency_nanoseconds(threads) - kOwnNanoseconds) * kCyclesPerNanosecond;
+  return std::clamp(measured, kNearBarrier, kFarBarrier);
 }
 
 bool weights_stay_near(const KernelShape& shape, const Problem& p) {

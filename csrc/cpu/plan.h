@@ -41,11 +41,11 @@ struct Estimate {
 
 // Cycles in which two threads meet, the imbalance that it uncovers included: of cores that share a
 // cache, and of those of different sockets.
-constexpr double kNearMeeting = 700, kFarMeeting = 5000;
+constexpr double kNearBarrier = 700, kFarBarrier = 5000;
 
 struct Threads {
   int most;
-  double meeting = kNearMeeting;
+  double barrier = kNearBarrier;
 };
 
 // The cheapest plan of some threads. `considered` receives every grid's estimate.
@@ -61,8 +61,8 @@ Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profi
 Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& problem,
                    const Profile& profile, Threads& threads);
 
-// What a meeting takes of so many threads of the pool, as measured, between the two above.
-double meeting_of_pool(int threads);
+// What a barrier takes of so many threads of the pool, as measured, between the two above.
+double barrier_of_pool(int threads);
 
 // Whether the weights of a problem, those of its input too, stay in the cache of one core.
 bool weights_stay_near(const KernelShape& shape, const Problem& problem);

@@ -62,12 +62,12 @@ Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
   side_by_side += (lanes.count - 1) * lag;
   if (side_by_side >= kWorthwhile * in_sequence) return {};
   // Handing parts on must not cost what the other lanes take off one: each goes one way, which is
-  // half a meeting.
+  // half a barrier.
   const double one_lane = std::accumulate(of_lane.begin(), of_lane.end(), 0.0);
-  const auto pays = [&](double meeting) {
-    return side_by_side + static_cast<double>(divide_up(p.T, steps)) * meeting / 2 < one_lane;
+  const auto pays = [&](double barrier) {
+    return side_by_side + static_cast<double>(divide_up(p.T, steps)) * barrier / 2 < one_lane;
   };
-  return pays(kFarMeeting) || pays(meeting_of_pool(lanes.count)) ? lanes : Lanes{};
+  return pays(kFarBarrier) || pays(barrier_of_pool(lanes.count)) ? lanes : Lanes{};
 }
 
 bool has_dx(const ForwardCall&) { return false; }

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/threads/meeting.h"
+#include "cpu/threads/core_latency.h"
 
 // ThreadSanitizer does not support new threads in the child of a threaded process ("dup thread with
 // used id": the child reuses the ids of threads that it has not got), so the tests that fork are
@@ -50,7 +50,7 @@ extern "C" const char* __tsan_default_options() { return "atexit_sleep_ms=50"; }
 namespace {
 
 using fusedrnn::cpu::Barrier;
-using fusedrnn::cpu::meeting_nanoseconds;
+using fusedrnn::cpu::core_latency_nanoseconds;
 using fusedrnn::cpu::Team;
 
 // A time loop in small: in every step each thread adds up what all wrote in the step before. Plain
@@ -252,18 +252,18 @@ void test_taken_pool() {
 }
 
 // Known after it was measured once, whoever holds the pool; nothing before.
-void test_meeting() {
+void test_core_latency() {
   {
     Team team(3);
     CHECK_EQUAL(team.size(), 3);
-    CHECK(meeting_nanoseconds(2) == 0);
-    CHECK(meeting_nanoseconds(3) == 0);
+    CHECK(core_latency_nanoseconds(2) == 0);
+    CHECK(core_latency_nanoseconds(3) == 0);
   }
-  const double two = meeting_nanoseconds(2);
+  const double two = core_latency_nanoseconds(2);
   CHECK(two > 0 && two <= 1000);
   Team team(2);
-  CHECK(meeting_nanoseconds(2) == two);
-  CHECK(meeting_nanoseconds(3) == 0);
+  CHECK(core_latency_nanoseconds(2) == two);
+  CHECK(core_latency_nanoseconds(3) == 0);
 }
 
 void test_many_callers() {
@@ -446,7 +446,7 @@ int main(int argc, char** argv) {
 #endif
   test_more_threads_than_cpus();
   test_taken_pool();
-  test_meeting();
+  test_core_latency();
   test_many_callers();
   test_workers_block_signals();
 #ifdef FORK_TESTS

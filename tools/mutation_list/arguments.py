@@ -284,9 +284,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CPU}/plan.cpp",
-        "return plan_with(meeting_of_pool(near.unit_groups));",
-        "meeting_of_pool(near.unit_groups)",
-        "kNearMeeting",
+        "return plan_with(barrier_of_pool(near.unit_groups));",
+        "barrier_of_pool(near.unit_groups)",
+        "kNearBarrier",
         "threads that are far from each other share the units of short steps",
         "plan_log",
     ),

@@ -1,4 +1,4 @@
-#include "cpu/threads/meeting.h"
+#include "cpu/threads/core_latency.h"
 
 #include <algorithm>
 #include <atomic>
@@ -38,12 +38,12 @@ std::atomic<double> given_nanoseconds{0};
 std::atomic<bool> has_read_given{false};
 
 double read_given() {
-  const char* const text = std::getenv("FUSEDRNN_MEETING_NS");
+  const char* const text = std::getenv("FUSEDRNN_CORE_LATENCY_NS");
   if (text == nullptr || *text == '\0') return -1;
   char* end = nullptr;
   const double value = std::strtod(text, &end);
   if (end != text && *end == '\0' && value >= 0 && value <= 1e6) return value;
-  throw_value_error("FUSEDRNN_MEETING_NS: expected nanoseconds from 0 to 1000000, got '" +
+  throw_value_error("FUSEDRNN_CORE_LATENCY_NS: expected nanoseconds from 0 to 1000000, got '" +
                     std::string(text) + "'");
 }
 
@@ -127,7 +127,7 @@ double measure(int threads) {
 
 }  // namespace
 
-double meeting_nanoseconds(int threads) {
+double core_latency_nanoseconds(int threads) {
   if (!has_read_given.load(std::memory_order_acquire)) {
     given_nanoseconds.store(read_given(), std::memory_order_relaxed);
     has_read_given.store(true, std::memory_order_release);
