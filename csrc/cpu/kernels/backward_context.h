@@ -263,7 +263,7 @@ FUSEDRNN_ONCE void multiply_heads(const BackwardContext<F>& context, const Produ
       product.out = out + (panel - tile.panel) * product.out_panel;
       product.set_rows(deltas + g * context.job.delta_block + heads.first_column(panel),
                        context.delta_stride);
-      run_product(product, kRecurrentPanel, part);
+      run_product(product, kRecurrentPanel, kRecurrentPanel, part);
     }
     for (int64_t i = 0; g > 0 && i < numbers; i += V::width) {
       (V::load(sums + i) + V::load(of_gate + i)).store(sums + i);

@@ -54,7 +54,10 @@ class Forward {
 
   FUSEDRNN_MEMBER void take_steps() {
     const ForwardJob& job = context_.job;
-    for (int i = 0; i < context_.shape.stage_count; ++i) find_arrays(context_, i, arrays_[i]);
+    for (int i = 0; i < context_.shape.stage_count; ++i) {
+      find_arrays(context_, i, arrays_[i]);
+      products_[i].find(context_, i);
+    }
     draw_operand_mask(context_);
     if (job.masks_operand) {
       for (int64_t row = 0; row < context_.sequences.count; ++row) {
@@ -96,6 +99,7 @@ class Forward {
       const StageShape& stage = shape.stages[i];
       ForwardArrays<Real>& arrays = arrays_[i];
       move_arrays(context_, step, i, arrays);
+      products_[i].move(context_, step, i);
       if (shape.norm_count > 0) {
         take_normed_stage(i, step, arrays);
       } else if (stage.operand == cells::Operand::none) {
@@ -122,7 +126,7 @@ class Forward {
     const Range panels = context_.panels(stage.units), rows = step.rows;
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardMapper<F> mapper(context_, step, index, arrays);
-    StageProduct<F> product(context_, step, index, {nullptr, 0});
+    StageProduct<F>& product = products_[index];
     const ForwardTiles<F> tiles{context_, step, index, product, maps_[index], mapper};
     if (!stage.reads_row) {
       if constexpr (F::kQuantised) quantise_operands(index, step);
@@ -165,9 +169,10 @@ class Forward {
   FUSEDRNN_ONCE void walk_panels(int stage, const ForwardStep& step, ForwardArrays<Real>& arrays,
                                  Range panels, Panels<F> weights) {
     ForwardMapper<F> mapper(context_, step, stage, arrays);
-    StageProduct<F> product(context_, step, stage, weights);
+    StageProduct<F>& product = products_[stage];
+    product.set_weights(weights);
     const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper};
-    const int vectors = stage_vectors(context_.shape, context_.shape.stages[stage]);
+    const int vectors = product.vectors();
     const int64_t together = panels_together(step.rows.size());
     const bool unpacked = kUnpacked<F> && context_.job.single_row && panels.size() > 0;
     if (unpacked || (together > 0 && gathers(step.rows.size(), vectors, panels, together))) {
@@ -211,7 +216,7 @@ class Forward {
     for (int64_t i = 0; i < groups; ++i) {
       const Range some = group(i), next = group(i + 1 < groups ? i + 1 : i);
       const Tile all{some.begin, some.size(), rows.begin, rows.size(), 0, some.begin};
-      if (!tiles.multiplies() || !tiles.any_valid(all)) {
+      if (!tiles.product.multiplies() || !tiles.any_valid(all)) {
         // The map has no use for sums.
       } else if (kUnpacked<F> && context_.job.single_row) {
         multiply_single_row(tiles, some, sums);
@@ -260,11 +265,13 @@ class Forward {
       return Panels<F>{static_cast<const Panel*>(product.weights), 0};
     };
     ForwardMapper<F> mapper(context_, step, 0, arrays);
-    StageProduct<F> product(context_, step, 0, panels(packed.stages[0]));
+    StageProduct<F>& product = products_[0];
+    product.move(context_, step, 0);
+    product.set_weights(panels(packed.stages[0]));
     const SingleStepTiles<F> tiles{{context_, panels(packed.input)},
                                    {context_, step, 0, product, maps_[0], mapper}};
     const int of_input = context_.projection_vectors();
-    const int of_stage = stage_vectors(context_.shape, context_.shape.stages[0]);
+    const int of_stage = product.vectors();
     for_products<F>(registers_, context_.p.B, of_input > of_stage ? of_input : of_stage, tiles,
                     context_.panels('H'), step.rows, context_.job.turned);
   }
@@ -286,6 +293,7 @@ class Forward {
   const ForwardMap<Real>* const maps_;  // of the cell's stages
   Registers& registers_;
   ForwardArrays<Real> arrays_[kMaxStages];
+  StageProduct<F> products_[kMaxStages];
   int64_t rows_together_ = 0, panels_together_ = 0;
 };
 

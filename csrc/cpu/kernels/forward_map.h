@@ -23,8 +23,9 @@ struct ForwardStage {
 
   const ForwardArrays<Real>& arrays;
   const int64_t units;
-  const bool shows_states;  // whether a state is wanted of every step
-  const bool zones;         // whether states may stay as they were
+  // Whether all vectors of the tile are whole, and y and the next step all that sees the states,
+  // as they are: one question for a site instead of one for each flag and state.
+  const bool plain;
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -40,10 +41,11 @@ struct ForwardStage {
 
   FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
-    bool shows_states = false;
-    for (int s = 0; s < kStates; ++s) shows_states |= arrays.state_y[s].data != nullptr;
-    const ForwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states,
-                             zones_out(*arrays.problem)};
+    const int64_t units = extent(*arrays.problem, kStage.units);
+    bool plain = arrays.flags == nullptr && arrays.next_flags == nullptr &&
+                 (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem);
+    for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
+    const ForwardStage stage{arrays, units, plain};
     with_constants<Cell, Real>(*arrays.problem,
                                [&](const auto& constants) { stage.run(tile, sums, constants); });
   }
@@ -54,56 +56,70 @@ struct ForwardStage {
   void run(const Tile& tile, const Real* sum, const K& constants) const {
     using X = typename OneOrTwo<V, K::kUsual && kTwins>::type;
     Site sites[Bundle<X>::count];
-    int64_t panel = tile.panel, row = tile.row;
+    Site* const end = sites + Bundle<X>::count;
+    const int64_t end_panel = tile.panel + tile.panels, end_row = tile.row + tile.rows;
+    int64_t panel = tile.panel;
+    Site next = first_site(sum, panel, tile.row);
     int j = 0;
-    while (panel < tile.panel + tile.panels) {
-      int found = 0;
+    while (panel < end_panel) {
+      Site* found = sites;
       do {
-        Site& next = sites[found];
-        next = site(sum + j * W, panel, j, row);
-        if (++j == Cell::kUnitVectors) {
-          j = 0;
-          sum += N * W;
-          if (++row == tile.row + tile.rows) row = tile.row, ++panel;
-        }
-        if (next.left <= 0) continue;
-        if (is_valid(arrays.flags, next.row)) {
-          ++found;
+        // A copy of `site` would be read while it is on its way to memory.
+        const int64_t row = next.row, unit = next.unit;
+        Site& site = *found;
+        site = next;
+        if (++j < Cell::kUnitVectors) {
+          next.move(W, W, W);
         } else {
-          keep(next);
+          j = 0;
+          constexpr int kBack = (Cell::kUnitVectors - 1) * W;
+          next.move(N * W - kBack, arrays.projection_row - kBack, arrays.saved.stride - kBack);
+          next.unit -= Cell::kUnitVectors * W;
+          if (++next.row == end_row) next = first_site(next.u, ++panel, tile.row);
         }
-      } while (found < Bundle<X>::count && panel < tile.panel + tile.panels);
-      if (found == 0) break;
-      if (found < Bundle<X>::count) sites[Bundle<X>::count - 1] = sites[0];
+        if (plain || (left(unit) > 0 && is_valid(arrays.flags, row))) {
+          ++found;
+        } else if (left(unit) > 0) {
+          keep(site);
+        }
+      } while (found != end && panel < end_panel);
+      if (found == sites) break;
+      if (found != end) sites[Bundle<X>::count - 1] = sites[0];
       finish<X>(sites, constants);
     }
   }
 
   // A vector of units of one sequence: what its gate maths reads and writes. Blocks are U apart.
   struct Site {
-    const Real* u;        // the stage's product
-    const Real* a;        // the input projection
-    const Real* vectors;  // the vector parameters
-    Real* saved;          // null where nothing is kept
-    int64_t row, unit;    // from the arrays' first unit
-    int64_t left;         // units from this one on
+    const Real* u;      // the stage's product
+    const Real* a;      // the input projection
+    int64_t saved;      // from where the arrays have it
+    int64_t row, unit;  // from the arrays' first unit
+
+    // To the next vector of units, by so many numbers of each.
+    void move(int64_t of_u, int64_t of_a, int64_t of_saved) {
+      u += of_u;
+      unit += W;
+      if constexpr (kHidden) a += of_a;
+      saved += of_saved;
+    }
   };
 
-  Site site(const Real* sum, int64_t panel, int j, int64_t row) const {
-    Site site{sum, nullptr, nullptr, nullptr, row, 0, 0};
-    site.left = units - (panel * U + j * W);
-    site.unit = units - site.left - arrays.unit;
+  // That of a panel's first vector.
+  Site first_site(const Real* sum, int64_t panel, int64_t row) const {
+    Site site{sum, nullptr, 0, row, panel * U - arrays.unit};
     if constexpr (kHidden) {
-      const int64_t block = panel - arrays.unit / U;
-      site.a = arrays.projection + block * arrays.projection_panel +
-               site.row * arrays.projection_row + j * W;
-      site.vectors = arrays.vectors + block * kVectors * U + j * W;
-      if (arrays.saved.data != nullptr) {
-        site.saved = arrays.saved.at(site.row, block * S * U + j * W);
-        if constexpr (kNormedInputs >= 0) site.a = site.saved + kNormedInputs * U;
-      }
+      const int64_t block = site.unit / U;
+      site.a = arrays.projection + block * arrays.projection_panel + row * arrays.projection_row;
+      site.saved = block * S * U + row * arrays.saved.stride;
     }
     return site;
+  }
+  // Units from this one on.
+  int64_t left(int64_t unit) const { return units - arrays.unit - unit; }
+
+  Real* saved_at(const Site& site, int block) const {
+    return arrays.saved.data + site.saved + block * U;
   }
 
   template <class X, class K>
@@ -111,8 +127,15 @@ struct ForwardStage {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next, constants);
-    if (zones) zone_out(sites, prev, next);
-    leave(sites, next);
+    if (plain) {
+      if (sets(0) && arrays.y.data != nullptr) put(arrays.y, sites, next[0]);
+      for (int s = 0; s < kStates; ++s) {
+        if (sets(s)) put(arrays.next[s], sites, next[s]);
+      }
+    } else {
+      if (zones_out(*arrays.problem)) zone_out(sites, next);
+      leave(sites, next);
+    }
   }
 
   // A site whose states stay as they are.
@@ -132,13 +155,22 @@ struct ForwardStage {
     Bundle<X>::each(x, [&](int i, V v) { put(sites[i], v); });
   }
 
+  // Whole vectors.
+  template <class X, class Number>
+  static X get(const Rows<Number>& rows, const Site* sites) {
+    return collect<X>(sites,
+                      [&](const Site& site) { return V::load(rows.at(site.row, site.unit)); });
+  }
+  template <class X>
+  static void put(const Rows<Real>& rows, const Site* sites, X x) {
+    each(sites, x, [&](const Site& site, V v) { v.store(rows.at(site.row, site.unit)); });
+  }
+
   template <class X>
   void load_states(const Site* sites, X* prev) const {
     FUSEDRNN_UNROLL
     for (int s = 0; s < kStates; ++s) {
-      if (!walks(s)) continue;
-      prev[s] = collect<X>(
-          sites, [&](const Site& site) { return V::load(arrays.prev[s].at(site.row, site.unit)); });
+      if (walks(s)) prev[s] = get<X>(arrays.prev[s], sites);
     }
   }
 
@@ -148,30 +180,32 @@ struct ForwardStage {
                [[maybe_unused]] const K& constants) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();
-    const auto load = [&](const Real* Site::* blocks, int block) {
-      return collect<X>(sites, [&](const Site& site) { return V::load(site.*blocks + block * U); });
-    };
     FUSEDRNN_UNROLL
-    for (int g = 0; g < kGates; ++g) u[kFirst + g] = load(&Site::u, g);
-    if constexpr (kStage.reads_row) {
-      u[0] = collect<X>(
-          sites, [&](const Site& site) { return V::load(arrays.passed.at(site.row, site.unit)); });
+    for (int g = 0; g < kGates; ++g) {
+      u[kFirst + g] = collect<X>(sites, [&](const Site& site) { return V::load(site.u + g * U); });
+    }
+    if constexpr (kStage.reads_row) u[0] = get<X>(arrays.passed, sites);
+    FUSEDRNN_UNROLL
+    for (int g = 0; g < G && kHidden; ++g) {
+      a[g] = collect<X>(sites, [&](const Site& site) {
+        const bool normed = kNormedInputs >= 0 && arrays.saved.data != nullptr;
+        return V::load(normed ? saved_at(site, kNormedInputs + g) : site.a + g * U);
+      });
     }
     FUSEDRNN_UNROLL
-    for (int g = 0; g < G && kHidden; ++g) a[g] = load(&Site::a, g);
-    FUSEDRNN_UNROLL
-    for (int k = 0; k < kVectors && kHidden; ++k) w[k] = load(&Site::vectors, k);
+    for (int k = 0; k < kVectors && kHidden; ++k) {
+      w[k] = collect<X>(sites, [&](const Site& site) {
+        const int64_t j = site.unit % U;  // of the panel's vectors, which lie block after block
+        return V::load(arrays.vectors + (site.unit - j) * kVectors + k * U + j);
+      });
+    }
     FUSEDRNN_UNROLL
     for (int s = 0; s < S && kHidden && Index > 0; ++s) {
-      saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(site.saved + s * U); });
+      saved[s] = collect<X>(sites, [&](const Site& site) { return V::load(saved_at(site, s)); });
     }
     if constexpr (cells::masks_candidate<Cell>()) {
       cells::Masked<K, X> masked{constants, arrays.candidate.data != nullptr, X::set(1)};
-      if (masked.masks) {
-        masked.candidate = collect<X>(sites, [&](const Site& site) {
-          return V::load(arrays.candidate.at(site.row, site.unit));
-        });
-      }
+      if (masked.masks) masked.candidate = get<X>(arrays.candidate, sites);
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, masked);
     } else if constexpr (cells::kConstantCount<Cell> > 0) {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed, constants);
@@ -196,21 +230,18 @@ struct ForwardStage {
     } else {
       Cell::template forward<Index>(a, u, w, prev, saved, next, &passed);
     }
-    if (sites[0].saved != nullptr) {
+    if (arrays.saved.data != nullptr) {
       FUSEDRNN_UNROLL
       for (int s = 0; s < S; ++s) {
         if (!saves(s)) continue;
-        each(sites, saved[s], [&](const Site& site, V v) { v.store(site.saved + s * U); });
+        each(sites, saved[s], [&](const Site& site, V v) { v.store(saved_at(site, s)); });
       }
     }
-    if constexpr (kStage.passes || kStage.passes_row) {
-      each(sites, passed,
-           [&](const Site& site, V v) { v.store(arrays.passed.at(site.row, site.unit)); });
-    }
+    if constexpr (kStage.passes || kStage.passes_row) put(arrays.passed, sites, passed);
   }
 
   template <class X>
-  void zone_out(const Site* sites, const X* prev, X* next) const {
+  void zone_out(const Site* sites, X* next) const {
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
       const X stays = collect<X>(sites, [&](const Site& site) {
@@ -218,7 +249,7 @@ struct ForwardStage {
         if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
         return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
       });
-      next[s] = cells::zoned(stays, prev[s], next[s]);
+      next[s] = cells::zoned(stays, get<X>(arrays.prev[s], sites), next[s]);
     }
   }
 
@@ -226,8 +257,8 @@ struct ForwardStage {
   template <class X>
   void leave(const Site* sites, const X* next) const {
     if constexpr (sets(0)) show(arrays.y, sites, next[0]);
-    for (int s = 0; s < kStates && shows_states; ++s) {
-      if (sets(s) && arrays.state_y[s].data != nullptr) show(arrays.state_y[s], sites, next[s]);
+    for (int s = 0; s < kStates; ++s) {
+      if (sets(s)) show(arrays.state_y[s], sites, next[s]);
     }
     for (int s = 0; s < kStates; ++s) {
       if (!sets(s)) continue;
@@ -240,13 +271,14 @@ struct ForwardStage {
 
   template <class X>
   void show(const Rows<Real>& y, const Site* sites, X x) const {
+    if (y.data == nullptr) return;
     each(sites, x, [&](const Site& site, V v) {
       if (!is_shown(arrays.flags, site.row)) v = V::zero();
       Real* const dst = y.at(site.row, site.unit);
-      if (site.left >= W) {
+      if (left(site.unit) >= W) {
         v.store(dst);
       } else {
-        v.store(dst, static_cast<int>(site.left));
+        v.store(dst, static_cast<int>(left(site.unit)));
       }
     });
   }
@@ -254,7 +286,8 @@ struct ForwardStage {
   V reset_state(int s, const Site& site) const {
     if (arrays.reset[s] == nullptr) return V::zero();
     const Real* const src = arrays.reset[s] + site.unit;
-    return site.left >= W ? V::load(src) : V::load(src, static_cast<int>(site.left));
+    const int64_t held = left(site.unit);
+    return held >= W ? V::load(src) : V::load(src, static_cast<int>(held));
   }
 };
 

@@ -104,39 +104,44 @@ FUSEDRNN_ONCE void mask_operand(const ForwardContext<F>& context, int index, Ran
   }
 }
 
-// The product of a stage in a step, tile by tile: what is the same for all of them is found once.
+// The product of a stage, tile by tile: what is the same in every step is found once a pass.
 template <class F>
 class StageProduct {
  public:
   using Real = typename F::Real;
   using Row = typename F::Row;
 
-  FUSEDRNN_MEMBER StageProduct(const ForwardContext<F>& context, const ForwardStep& step, int index,
-                               Panels<F> weights)
-      : weights_(weights),
-        packed_(context.job.packed.stages[index]),
-        gates_(context.shape.stages[index].product.gates),
-        vectors_(stage_vectors(context.shape, context.shape.stages[index])),
-        units_(extent(context.p, context.shape.stages[index].units)),
-        numbers_(vectors_ * F::V::width),
-        heads_(context.p, context.shape.stages[index].product, context.panel_units),
-        panel_size_(panel_size<F>(heads_.depth, vectors_)) {
-    const cells::Operand operand = context.shape.stages[index].operand;
-    if constexpr (F::kQuantised) {
-      rows_ = context.quantised;
-      row_stride_ = context.job.ld_state;
-      row_scales_ = context.quantised_scales;
-    } else if (operand != cells::Operand::none) {
-      const int64_t slot = operand == cells::Operand::h ? step.entering : step.of_step;
-      rows_ = context.operand_row(index, slot, 0);
-      row_stride_ = context.row_stride;
-    }
+  FUSEDRNN_ONCE void find(const ForwardContext<F>& context, int index) {
+    const StageShape& stage = context.shape.stages[index];
+    packed_ = &context.job.packed.stages[index];
+    operand_ = stage.operand;
+    gates_ = stage.product.gates;
+    vectors_ = stage_vectors(context.shape, stage);
+    numbers_ = vectors_ * F::V::width;
+    units_ = extent(context.p, stage.units);
+    heads_ = HeadPanels(context.p, stage.product, context.panel_units);
+    panel_size_ = panel_size<F>(heads_.depth, vectors_);
+    row_stride_ = F::kQuantised ? context.job.ld_state : context.row_stride;
     product_.rows[0] = nullptr;
     product_.depth = F::padded(heads_.depth);
     product_.out_row = numbers_;
   }
 
+  // Where a step's operands are.
+  FUSEDRNN_MEMBER void move(const ForwardContext<F>& context, const ForwardStep& step, int index) {
+    if constexpr (F::kQuantised) {
+      rows_ = context.quantised;
+      row_scales_ = context.quantised_scales;
+    } else if (multiplies()) {
+      const int64_t slot = operand_ == cells::Operand::h ? step.entering : step.of_step;
+      rows_ = context.operand_row(index, slot, 0);
+    }
+  }
   FUSEDRNN_MEMBER void set_weights(Panels<F> weights) { weights_ = weights; }
+
+  FUSEDRNN_MEMBER bool multiplies() const { return operand_ != cells::Operand::none; }
+  FUSEDRNN_MEMBER int vectors() const { return vectors_; }  // in a panel
+  FUSEDRNN_MEMBER int64_t numbers() const { return numbers_; }
 
   // `panel_numbers`: from the sums of a panel to those of the next one.
   FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums, int64_t panel_numbers) {
@@ -152,7 +157,7 @@ class StageProduct {
  private:
   FUSEDRNN_MEMBER void multiply_part(const Tile& tile, int64_t column, Real* out) {
     product_.set_weights(weights_.data, weights_.first, panel_size_, tile);
-    product_.set_columns(packed_, tile.panel, numbers_);
+    product_.set_columns(*packed_, tile.panel, numbers_);
     product_.out = out;
     const Row* const first = rows_ + tile.first_row() * row_stride_ + column;
     // Most often they are those of the tile before, which was of other panels.
@@ -161,14 +166,15 @@ class StageProduct {
     run_product_of_units(product_, gates_, vectors_, units_, tile);
   }
 
-  Panels<F> weights_;
-  const PackedProduct& packed_;
-  const int gates_;
-  const int vectors_;
-  const int64_t units_;
-  const int64_t numbers_;
-  const HeadPanels heads_;
-  const int64_t panel_size_;
+  Panels<F> weights_{};
+  const PackedProduct* packed_ = nullptr;
+  cells::Operand operand_{};
+  int gates_ = 0;
+  int vectors_ = 0;
+  int64_t units_ = 0;
+  int64_t numbers_ = 0;
+  HeadPanels heads_;
+  int64_t panel_size_ = 0;
   const Row* rows_ = nullptr;
   int64_t row_stride_ = 0;
   const float* row_scales_ = nullptr;
@@ -188,17 +194,11 @@ struct ForwardTiles {
 
   void run(const Tile& tile) const {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
-    const StageShape& stage = context.shape.stages[index];
-    const int64_t numbers = stage_vectors(context.shape, stage) * F::V::width;
-    if (multiplies() && any_valid(tile)) {
+    if (product.multiplies() && any_valid(tile)) {
       if (context.job.save) fetch_results(tile);
-      product.multiply(tile, sums, tile.rows * numbers);
+      product.multiply(tile, sums, tile.rows * product.numbers());
     }
-    mapper.run(tile, map, sums + tile.repeated * numbers);
-  }
-
-  FUSEDRNN_MEMBER bool multiplies() const {
-    return context.shape.stages[index].operand != cells::Operand::none;
+    mapper.run(tile, map, sums + tile.repeated * product.numbers());
   }
 
   // What is kept is written to memory that no cache holds: at this step, or where the product is

@@ -52,8 +52,8 @@ struct ForwardArrays {
   Rows<Real> next[kMaxStates];
   Rows<Real> passed;                // to the next stage, or to this one, of a row that it reads
   Rows<const RowNorm<Real>> norms;  // [row][norms of the cell]
-  Rows<Real> y;
-  Rows<Real> state_y[kMaxStates];  // where they are wanted of every step
+  Rows<Real> y;                     // null: what `next` has of h says it all
+  Rows<Real> state_y[kMaxStates];   // where they are wanted of every step
   const Real* reset[kMaxStates];
   Rows<const Real> zoneout[kMaxStates];  // 1 where a state stays as it was; null: problem->noise
   Rows<const Real> candidate;            // what it is multiplied by; null: 1

@@ -186,6 +186,7 @@ class NarrowForward {
         sets_h_(has_h_ && context.shape.states[0].last_stage == index),
         reads_h_(reads_h(context, step)),
         shows_h_(!kSameOutside && sets_h_ && step.flags == nullptr),
+        sees_states_(!kSameOutside && (step.shows_states || step.next_flags != nullptr)),
         saves_(stage_.units == 'H' && context.job.kept.saved != nullptr &&
                context.shape.saved_bytes != sizeof(Real)) {}
 
@@ -198,7 +199,7 @@ class NarrowForward {
       map(arrays_, tile, sums);
     }
     if (sets_h_) store_h(tile, units);
-    if (!kSameOutside && step_.shows_states) store_state_y(tile, units);
+    if (sees_states_) store_state_y(tile, units);
     if (stage_.passes) store_passed(tile, units);
     if (saves_) store_saved(tile, units);
   }
@@ -212,27 +213,32 @@ class NarrowForward {
     if constexpr (!kSamePassed) {
       if (stage_.passes) arrays_.passed = placed(passed_, padded, row, unit);
     }
-    Rows<Real> next = arrays_.next[0];
     if constexpr (!kSameState) {
       if (has_h_) {
-        next = placed(next_, padded, row, unit);
         if (reads_h_) widen_h(context_, step_.entering, tile, units, prev_);
         arrays_.prev[0] = {placed(prev_, padded, row, unit).data, padded};
-        arrays_.next[0] = next;
+        arrays_.next[0] = placed(next_, padded, row, unit);
       }
     }
     if constexpr (!kSameOutside) {
-      if (has_h_) arrays_.y = shows_h_ ? next : placed(y_, padded, row, unit);
-      for (int s = 0; s < shape.state_count && step_.shows_states; ++s) {
-        if (context_.call.state_y[s].data == nullptr) continue;
-        arrays_.state_y[s] = placed(state_y_[s], padded, row, unit);
+      if (has_h_ && !shows_h_) arrays_.y = placed(y_, padded, row, unit);
+      if (sees_states_) prepare_states(tile, units);
+    }
+  }
+
+  // What is wanted of states, and what they are reset to.
+  FUSEDRNN_ONCE void prepare_states(const Tile& tile, const TileUnits& units) {
+    const KernelShape& shape = context_.shape;
+    const int64_t unit = units.first - arrays_.unit;
+    for (int s = 0; s < shape.state_count; ++s) {
+      if (context_.call.state_y[s].data != nullptr) {
+        arrays_.state_y[s] = placed(state_y_[s], units.padded, tile.row, unit);
       }
-      for (int s = 0; s < shape.state_count && step_.next_flags != nullptr; ++s) {
-        const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
-        if (reset == nullptr || shape.states[s].size != stage_.units) continue;
-        widen<V>(reset + units.first, units.count, reset_[s]);
-        arrays_.reset[s] = placed(reset_[s], padded, 0, unit).data;
-      }
+      const auto* const reset = static_cast<const Edge*>(context_.call.reset_state[s].data);
+      if (reset == nullptr || shape.states[s].size != stage_.units) continue;
+      if (step_.next_flags == nullptr) continue;
+      widen<V>(reset + units.first, units.count, reset_[s]);
+      arrays_.reset[s] = placed(reset_[s], units.padded, 0, unit).data;
     }
   }
 
@@ -247,10 +253,10 @@ class NarrowForward {
     // Nothing is to be filled up: most tiles.
     const bool whole = !F::kMixed && units.count == units.padded &&
                        (F::kDepthUnit <= V::width || units.first + units.padded < all);
-    typename F::State* h = context_.h_row(step_.leaving, tile.row) + units.first;
-    for (int64_t m = 0; m < tile.rows; ++m, src += next.stride) {
-      Edge* const y = kSameOutside ? nullptr : rows.at(tile.row + m, 0);
-      if (whole && shows_h_) {
+    if (whole && shows_h_) {
+      typename F::State* h = context_.h_row(step_.leaving, tile.row) + units.first;
+      for (int64_t m = 0; m < tile.rows; ++m, src += next.stride, h += context_.row_stride) {
+        Edge* const y = rows.at(tile.row + m, 0);
         for (int64_t i = 0; i < units.padded; i += V::width) {
           Edge rounded[V::width];
           V::load(src + i).store(rounded);
@@ -261,15 +267,17 @@ class NarrowForward {
             V::load(rounded).store(h + i);
           }
         }
-      } else {
-        for (int64_t i = 0; i < units.count; i += V::width) {
-          const V rounded = F::round_state(V::load(src + i));
-          if (shows_h_) rounded.store(y + i, lanes_at<V>(i, units.count));
-          context_.store_state(0, step_.leaving, tile.row + m, units.first + i, rounded,
-                               context_.shape.h_stage, all);
-        }
       }
-      h += context_.row_stride;
+      return;
+    }
+    for (int64_t m = 0; m < tile.rows; ++m, src += next.stride) {
+      Edge* const y = kSameOutside ? nullptr : rows.at(tile.row + m, 0);
+      for (int64_t i = 0; i < units.count; i += V::width) {
+        const V rounded = F::round_state(V::load(src + i));
+        if (shows_h_) rounded.store(y + i, lanes_at<V>(i, units.count));
+        context_.store_state(0, step_.leaving, tile.row + m, units.first + i, rounded,
+                             context_.shape.h_stage, all);
+      }
       if (!kSameOutside && !shows_h_) narrow<V>(y_ + m * units.padded, units.count, y);
     }
   }
@@ -316,8 +324,9 @@ class NarrowForward {
   const StageShape& stage_;
   const int64_t units_;
   const bool has_h_, sets_h_, reads_h_;
-  const bool shows_h_;  // y and the next h are the same numbers: there are no masks
-  const bool saves_;    // other numbers than the map computes with
+  const bool shows_h_;      // y and the next h are the same numbers: there are no masks
+  const bool sees_states_;  // whether one is wanted of every step, or reset
+  const bool saves_;        // other numbers than the map computes with
   alignas(64) Real prev_[kSameState ? 1 : kNumbers], next_[kSameState ? 1 : kNumbers];
   alignas(64) Real passed_[kSamePassed ? 1 : kNumbers], saved_[kNumbers * kMaxSaved];
   alignas(64) Real y_[kSameOutside ? 1 : kNumbers];

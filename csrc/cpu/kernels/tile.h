@@ -97,9 +97,8 @@ struct Product {
   int64_t rows_stride;  // between rows that lie evenly; a matrix unit takes no others
   const typename F::Panel* weights;
   int64_t weights_stride;  // from panel to panel
-  // Vectors of a panel as it lies in memory, where fewer of them are multiplied; 0: the same.
-  int panel_vectors = 0;
-  const char* ahead;  // weights that later tiles will read
+  int64_t step;            // of a panel, from one k or group of them to the next
+  const char* ahead;       // weights that later tiles will read
   int64_t depth;
   // [panel][Vectors*W], what the sums begin with; null: zeros.
   const typename F::Real* bias = nullptr;
@@ -145,9 +144,10 @@ struct Product {
 // Which columns of its operand a product with w_hh reads: those of the head that a panel is of. A
 // head has whole panels.
 struct HeadPanels {
-  int64_t depth;   // of a head
-  int64_t panels;  // of a head; 0: all are of one
+  int64_t depth = 0;   // of a head
+  int64_t panels = 0;  // of a head; 0: all are of one
 
+  HeadPanels() = default;
   FUSEDRNN_MEMBER HeadPanels(const Problem& p, const ProductShape& product, int64_t panel_units)
       : depth(depth_of(p, product)), panels(heads_of(p, product) > 1 ? depth / panel_units : 0) {}
 
@@ -183,10 +183,8 @@ FUSEDRNN_ONCE void run_tile(const Product<F>& product) {
       for (int m = 0; m < M; ++m) acc[m][p * Vectors + n] = first;
     }
   }
-  const int64_t vectors = product.panel_vectors == 0 ? Vectors : product.panel_vectors;
   multiply<typename F::Dot, Panels>(acc, product.rows, product.weights, product.weights_stride,
-                                    vectors * V::width * F::Dot::kDepth, product.depth,
-                                    product.ahead);
+                                    product.step, product.depth, product.ahead);
   FUSEDRNN_UNROLL
   for (int p = 0; p < Panels; ++p) {
     FUSEDRNN_UNROLL
@@ -245,9 +243,11 @@ constexpr bool has_product(int vectors) {
   return vectors >= 1 && vectors <= kMostVectors && vectors != 5;
 }
 
+// `held`: of a panel's vectors those that are multiplied, the first ones.
 template <class F>
-FUSEDRNN_ONCE void run_product(const Product<F>& product, int vectors, const Tile& tile) {
-  switch (vectors) {
+FUSEDRNN_ONCE void run_product(Product<F>& product, int vectors, int held, const Tile& tile) {
+  product.step = vectors * int64_t{F::V::width * F::Dot::kDepth};
+  switch (held) {
     case 1:
       return run_product_of<1>(product, tile);
     case 2:
@@ -268,8 +268,7 @@ FUSEDRNN_INLINE void run_product_of_columns(Product<F>& product, int vectors, in
                                             const Tile& tile) {
   const int64_t held = blocks_of(columns, F::V::width) - tile.panel * vectors;
   const bool narrow = tile.panels == 1 && held < vectors && !tile.by_matrix_unit;
-  product.panel_vectors = vectors;
-  run_product(product, narrow ? static_cast<int>(held) : vectors, tile);
+  run_product(product, vectors, narrow ? static_cast<int>(held) : vectors, tile);
 }
 
 // The same of panels of the gates of units: of several gates those of the last panel lie between
@@ -280,7 +279,7 @@ FUSEDRNN_INLINE void run_product_of_units(Product<F>& product, int gates, int ve
   if (gates == 1) {
     run_product_of_columns(product, vectors, units, tile);
   } else {
-    run_product(product, vectors, tile);
+    run_product(product, vectors, vectors, tile);
   }
 }
 
