@@ -24,13 +24,13 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
   const Range flow_rows = context.share.of_group(context.sequences.count);
   BackwardArrays<Real> arrays[kMaxStages];
   for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
-  const StepMasks masks(context);
+  StepMasks masks(context, -1, end);
   int64_t first_of_flow = first;
   for (int64_t number = first; number > end; --number) {
     context.wait_for_other(context.job.links.source, context.p.T - number);
     const BackwardStep step(context, number);
     if (step.rows.size() == 0) continue;
-    masks.draw(number, step.rows);
+    masks.enter(number, arrays);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       move_arrays(context, step, i, arrays[i]);

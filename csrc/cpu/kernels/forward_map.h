@@ -212,13 +212,18 @@ struct ForwardStage {
   template <class X>
   void zone_out(const Site* sites, const X* prev, X* next) const {
     for (int s = 0; s < kStates; ++s) {
-      if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
-      const X stays = collect<X>(sites, [&](const Site& site) {
-        const Rows<const Real>& drawn = arrays.zoneout[s];
-        if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
-        return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
-      });
-      next[s] = cells::zoned(stays, prev[s], next[s]);
+      if (!sets(s)) continue;
+      const Rows<const Real>& drawn = arrays.zoneout[s];
+      if (drawn.data != nullptr) {  // 0 or 1
+        const X stays = collect<X>(
+            sites, [&](const Site& site) { return V::load(drawn.at(site.row, site.unit)); });
+        next[s] = select(stays <= X::zero(), next[s], prev[s]);
+      } else if (arrays.problem->noise.zoneout[s] != 0) {
+        using Number = typename PlainOf<Real>::type;
+        const V stays = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
+        next[s] = cells::zoned(collect<X>(sites, [&](const Site&) { return stays; }), prev[s],
+                               next[s]);
+      }
     }
   }
 
