@@ -47,8 +47,8 @@ int64_t flow_steps(const Problem& p, int64_t ld_state) {
   return steps;
 }
 
-// Steps whose masks are drawn at once: as many as leave a first-level cache to the walk, but enough
-// rows for draws that do not wait for each other.
+// Steps whose masks are drawn at once, as draws of one wait for each other: until they are of so
+// many rows, or so many numbers.
 int64_t mask_steps(const Problem& p, int64_t ld_state) {
   constexpr int64_t kMostSteps = 12, kNumbers = 1536, kFewestRows = 6;
   const int64_t steps = std::max(kNumbers / ld_state, kFewestRows) / p.B;
@@ -263,8 +263,7 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
     const bool wanted = call.dreset_state[s].data != nullptr;
     arena.add(job.resets[s], wanted ? count(p.B, job.ld_state) : 0, shape.real_bytes);
     const bool flows = call.flow[s] != nullptr;
-    arena.add(job.flow[s], flows ? count(job.flow_slots, p.B, job.ld_state) : 0,
-              shape.real_bytes);
+    arena.add(job.flow[s], flows ? count(job.flow_slots, p.B, job.ld_state) : 0, shape.real_bytes);
     arena.add(job.row_norms[s], flows ? count(p.T, p.B) : 0, sizeof(double));
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),

@@ -7,15 +7,15 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Numbers that are drawn at a time, and for how many steps and sequences in a row.
-constexpr int kUnitsTogether = 64, kPlacesTogether = 24;
-// Of how many of these side by side: each waits for ten rounds one after another, and where words
-// fill few registers there is room for more than one.
+// Numbers that are drawn at a time, and at how many places in a row.
+constexpr int kUnitsTogether = 64, kPlacesTogether = 12;
+// How many of these side by side: each waits for the products of one round after another, and where
+// words fill few registers there is room for more than one.
 constexpr int kDrawsAtOnce = sizeof(Words) == 64 ? 3 : 1;
 static_assert(kPlacesTogether % kDrawsAtOnce == 0);
 
 // What all masks of a kind have in common: `dropped` in the place of the numbers that are, else
-// `kept`; and the words of the keys of all rounds, which cost nothing where they come from memory.
+// `kept`; and the keys of all rounds, which cost nothing where they come from memory.
 template <class Real>
 struct MaskValues {
   Real dropped, kept;
@@ -46,9 +46,11 @@ FUSEDRNN_INLINE Words alternate(Words a, Words b, LaneNumbers<I...>) {
   return __builtin_shufflevector(a, b, (kFirst + I / 2 * 2 + I % 2 * int{sizeof...(I)})...);
 }
 
-// What a mask has for a vector of random numbers of 32 bits.
+// What a mask has for a vector of random numbers of 32 bits. By value: what is written here could
+// be the mask.
 template <class Real>
-FUSEDRNN_INLINE void choose(uint32_t last_dropped, Real dropped_value, Real kept_value, Words numbers, Real* to) {
+FUSEDRNN_INLINE void choose(uint32_t last_dropped, Real dropped_value, Real kept_value,
+                            Words numbers, Real* to) {
   typedef uint32_t Numbers __attribute__((vector_size(sizeof(Words))));
   constexpr int kCount = sizeof(Words) / sizeof(uint32_t);
   const auto drawn = reinterpret_cast<Numbers>(numbers);
@@ -63,8 +65,8 @@ FUSEDRNN_INLINE void choose(uint32_t last_dropped, Real dropped_value, Real kept
 }
 
 // The masks of kUnitsTogether units from those of a block on, at some places: of each counter the
-// numbers of cells::philox(). Units differ in a counter's first word and places in two others, so
-// much of two rounds is the same for all places, or for all units.
+// numbers of cells::philox(). Units differ in a counter's first word alone and places in the two
+// behind it, so much of the first two rounds is the same at all places, or for all units.
 template <class Real>
 FUSEDRNN_ONCE void draw(const MaskValues<Real>& mask, int64_t block, const Place* places,
                         int64_t count, Real* values) {
@@ -80,10 +82,9 @@ FUSEDRNN_ONCE void draw(const MaskValues<Real>& mask, int64_t block, const Place
   for (int i = 0; i < kLanes; ++i) {
     order[i] = static_cast<uint64_t>(i / 2 + i % 2 * (kLanes / 2));
   }
-  // Words of counters: block, sequence, step, row of masks. Products of the first, and in the
-  // second round of what came of the last.
   const Real kept = mask.kept, dropped = mask.dropped;
   const uint32_t last_dropped = mask.last_dropped;
+  // The product of the first word, and in the second round of the third.
   const uint64_t last = cells::counter_of(mask.row, 0, 0, 0).words[3] ^ mask.odd_keys[0];
   Words of_first[kVectors], of_third[kVectors];
   FUSEDRNN_UNROLL
@@ -117,12 +118,13 @@ FUSEDRNN_ONCE void draw(const MaskValues<Real>& mask, int64_t block, const Place
       FUSEDRNN_UNROLL
       for (int v = 0; v < kDrawsAtOnce * kVectors; ++v) {
         cells::philox_round(mask.even_keys[round], mask.odd_keys[round], words[0][v], words[1][v],
-                            words[2][v], words[3][v],
-                            [](Words a, uint32_t word)
-                                FUSEDRNN_LAMBDA { return multiply_words(a, word); });
+                            words[2][v], words[3][v], [](Words a, uint32_t word) FUSEDRNN_LAMBDA {
+                              return multiply_words(a, word);
+                            });
       }
     }
-    // The last round, of which the two halves of a product change places.
+    // The last one, and of each counter the numbers side by side: the two halves of a product are
+    // such a pair, in each other's place.
     constexpr uint64_t kLow = 0xffffffffu;
     FUSEDRNN_UNROLL
     for (int n = 0; n < kDrawsAtOnce; ++n) {
@@ -137,8 +139,10 @@ FUSEDRNN_ONCE void draw(const MaskValues<Real>& mask, int64_t block, const Place
         const Words upper =
             (first >> 32 | first << 32) ^ ((words[3][k] & kLow) ^ mask.odd_keys[kLast]);
         constexpr typename FirstLanes<kLanes>::type kAll{};
-        choose(last_dropped, dropped, kept, alternate<0>(lower, upper, kAll), to + 2 * v * kNumbers);
-        choose(last_dropped, dropped, kept, alternate<1>(lower, upper, kAll), to + (2 * v + 1) * kNumbers);
+        choose(last_dropped, dropped, kept, alternate<0>(lower, upper, kAll),
+               to + 2 * v * kNumbers);
+        choose(last_dropped, dropped, kept, alternate<1>(lower, upper, kAll),
+               to + (2 * v + 1) * kNumbers);
       }
     }
   }

@@ -221,8 +221,8 @@ struct ForwardStage {
       } else if (arrays.problem->noise.zoneout[s] != 0) {
         using Number = typename PlainOf<Real>::type;
         const V stays = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
-        next[s] = cells::zoned(collect<X>(sites, [&](const Site&) { return stays; }), prev[s],
-                               next[s]);
+        next[s] =
+            cells::zoned(collect<X>(sites, [&](const Site&) { return stays; }), prev[s], next[s]);
       }
     }
   }
