@@ -282,14 +282,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "gradient_flow",
     ),
     expression(
-        f"{KERNELS}/map_support.h",
-        "if (unit + i >= units) break;",
-        "unit + i >= units",
-        "false",
-        "lanes beyond the last unit count in the norm of a single sequence's gradient",
-        "gradient_flow",
-    ),
-    expression(
         f"{KERNELS}/dropout.h",
         "const int64_t t = context_.p.noise.first_step + context_.slots.time(step);",
         "slots.time(step)",
