@@ -274,3 +274,27 @@ def test_errors() -> None:
         fr.rnn_backward(tape, y, return_flow=wrong_type)
     record = fr.rnn_backward(tape, y)
     assert "flow" not in {field.name for field in dataclasses.fields(record)}
+
+
+@pytest.mark.parametrize("hidden_size", [8, 40, 64, 72, 128])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@directions
+def test_a_single_sequence(cell: str, hidden_size: int, reverse: bool) -> None:
+    """Whose squares may be summed where they are computed: beside the same sequence twice."""
+    given, upstream = masked(
+        cell, "float32", steps=37, batch=1, input_size=3, hidden_size=hidden_size
+    )  # no number of steps whose norms are taken together
+    given["w_hh"] = (given["w_hh"] / np.sqrt(hidden_size)).astype(np.float32)
+    flows = []
+    for batch in (1, 2):
+        axes = dict.fromkeys(("x", "mask", "resets", "dy"), 1)
+        axes |= dict.fromkeys(("lengths", "h0", "c0", "dh_n", "dc_n"), 0)
+        arguments, gradients = (
+            {k: np.repeat(v, batch, axes[k]) if k in axes else v for k, v in values.items()}
+            for values in (given, upstream)
+        )
+        _, tape = forward(cell, **arguments, reverse=reverse)
+        _, flow = with_flow(cell, tape, **gradients, clip_dh=0.5 if reverse else None)
+        flows.append(flow)
+    for name, norms in flows[0].items():
+        np.testing.assert_allclose(np.sqrt(2) * norms, flows[1][name], rtol=1e-14)

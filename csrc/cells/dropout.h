@@ -19,14 +19,15 @@ struct Philox {
 constexpr uint32_t kPhiloxFirst = 0xD2511F53u, kPhiloxSecond = 0xCD9E8D57u;
 
 // One of its rounds, of the words of a counter, or of some counters side by side: Word has 64 bits
-// of each, of which the lower 32 count. multiply(word, constant) is the product of these alone.
+// of each, of which the lower 32 count. multiply(word, constant) is the product of these alone. The
+// two words of the key are numbers of 64 bits for their sake.
 template <class Word, class Multiply>
-FUSEDRNN_CELL_FN void philox_round(uint64_t key, Word& a, Word& b, Word& c, Word& d,
-                                   const Multiply& multiply) {
+FUSEDRNN_CELL_FN void philox_round(uint64_t even_key, uint64_t odd_key, Word& a, Word& b, Word& c,
+                                   Word& d, const Multiply& multiply) {
   const Word first = multiply(a, kPhiloxFirst), second = multiply(c, kPhiloxSecond);
-  a = (second >> 32) ^ b ^ (key & 0xffffffffu);
+  a = (second >> 32) ^ b ^ even_key;
   b = second;
-  c = (first >> 32) ^ d ^ (key >> 32);
+  c = (first >> 32) ^ d ^ odd_key;
   d = first;
 }
 
@@ -44,7 +45,7 @@ FUSEDRNN_CELL_FN Philox philox(uint64_t key, Philox counter) {
   uint64_t words[4];
   for (int k = 0; k < 4; ++k) words[k] = counter.words[k];
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    philox_round(key, words[0], words[1], words[2], words[3],
+    philox_round(key & 0xffffffffu, key >> 32, words[0], words[1], words[2], words[3],
                  [](uint64_t a, uint32_t b) { return uint64_t{static_cast<uint32_t>(a)} * b; });
     key = next_philox_key(key);
   }

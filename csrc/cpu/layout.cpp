@@ -47,6 +47,14 @@ int64_t flow_steps(const Problem& p, int64_t ld_state) {
   return steps;
 }
 
+// Steps whose masks are drawn at once, as draws of one wait for each other: until they are of so
+// many rows, or so many numbers.
+int64_t mask_steps(const Problem& p, int64_t ld_state) {
+  constexpr int64_t kMostSteps = 12, kNumbers = 1536, kFewestRows = 6;
+  const int64_t steps = std::max(kNumbers / ld_state, kFewestRows) / p.B;
+  return std::min(std::clamp<int64_t>(steps, 1, kMostSteps), p.T);
+}
+
 // Of the gates of so many steps.
 size_t saved_numbers(const KernelShape& shape, const Problem& p, int64_t steps) {
   const int64_t units = round_up(p.H, panel_units(shape));
@@ -171,13 +179,16 @@ namespace {
 
 template <class Job>
 void add_masks(Arena& arena, const KernelShape& shape, const Problem& p, Job& job) {
-  const auto add = [&](double rate, void*& mask) {
+  const auto add = [&](double rate, int64_t steps, void*& mask) {
     const bool drawn = p.noise.training && rate != 0;
-    arena.add(mask, drawn ? count(p.B, job.ld_state) : 0, shape.real_bytes);
+    arena.add(mask, drawn ? count(steps, p.B, job.ld_state) : 0, shape.real_bytes);
   };
-  for (int s = 0; s < shape.state_count; ++s) add(p.noise.zoneout[s], job.noise.zoneout[s]);
-  add(p.noise.candidate, job.noise.candidate);
-  add(p.noise.state, job.noise.operand);
+  job.noise.steps = mask_steps(p, job.ld_state);
+  for (int s = 0; s < shape.state_count; ++s) {
+    add(p.noise.zoneout[s], job.noise.steps, job.noise.zoneout[s]);
+  }
+  add(p.noise.candidate, job.noise.steps, job.noise.candidate);
+  add(p.noise.state, 1, job.noise.operand);
 }
 
 }  // namespace
@@ -246,13 +257,13 @@ void add_scratch(Arena& arena, const Plan& plan, BackwardJob& job) {
             shape.real_bytes);
   arena.add(job.dpassed, norms ? count(p.B, job.ld_state) : 0, shape.real_bytes);
   job.flow_steps = flow_steps(p, job.ld_state);
+  job.flow_slots = job.flow_steps * (plan.unit_groups > 1 ? 2 : 1);
   for (int s = 0; s < shape.state_count; ++s) {
     arena.add(job.carry[s], count(p.B, job.ld_state), shape.real_bytes);
     const bool wanted = call.dreset_state[s].data != nullptr;
     arena.add(job.resets[s], wanted ? count(p.B, job.ld_state) : 0, shape.real_bytes);
     const bool flows = call.flow[s] != nullptr;
-    arena.add(job.flow[s], flows ? count(2 * job.flow_steps, p.B, job.ld_state) : 0,
-              shape.real_bytes);
+    arena.add(job.flow[s], flows ? count(job.flow_slots, p.B, job.ld_state) : 0, shape.real_bytes);
     arena.add(job.row_norms[s], flows ? count(p.T, p.B) : 0, sizeof(double));
   }
   arena.add(job.vectors, count(round_up(p.H, panel_units(shape)), shape.vector_count),

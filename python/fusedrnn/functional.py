@@ -292,5 +292,8 @@ def gradients(
         gradient = found[i]
         if gradient is not None:
             by_name[name] = gradient if stays or name in given else to_kind(gradient)
-    flow = {} if norms is None else {letter: norms[i] for i, letter in enumerate(letters)}
+    flow: dict[str, Any] = {}
+    if norms is not None:
+        for i, letter in enumerate(letters):  # a comprehension takes twice as long
+            flow[letter] = norms[i]
     return by_name, flow

@@ -292,6 +292,22 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/gradient_flow.h",
+        "const auto* const row = reinterpret_cast<const double*>(context.flow_row(s, step, 0));",
+        "s, step, 0",
+        "s, step + 1, 0",
+        "the flow of a single sequence is that of another step",
+        "gradient_flow",
+    ),
+    expression(
+        f"{KERNELS}/dropout.h",
+        "const int64_t t = context_.p.noise.first_step + context_.slots.time(step);",
+        "slots.time(step)",
+        "slots.time(first_)",
+        "steps whose masks are drawn together have the same ones",
+        "noise",
+    ),
+    expression(
+        f"{KERNELS}/gradient_flow.h",
         "if (kSame<Real, float> || (total >= 0x1p-900 && total <= 0x1p+1000)) {",
         "total >= 0x1p-900",
         "true",

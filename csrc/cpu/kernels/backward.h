@@ -23,14 +23,18 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
   const bool has_flow = flows(context.job);
   const Range flow_rows = context.share.of_group(context.sequences.count);
   BackwardArrays<Real> arrays[kMaxStages];
-  for (int i = 0; i < context.shape.stage_count; ++i) find_arrays(context, i, arrays[i]);
-  const StepMasks masks(context);
+  const bool maps_sum = has_flow && maps_sum_flow(context);
+  for (int i = 0; i < context.shape.stage_count; ++i) {
+    find_arrays(context, i, arrays[i]);
+    arrays[i].sums_flow = maps_sum;
+  }
+  StepMasks masks(context, -1, end);
   int64_t first_of_flow = first;
   for (int64_t number = first; number > end; --number) {
     context.wait_for_other(context.job.links.source, context.p.T - number);
     const BackwardStep step(context, number);
     if (step.rows.size() == 0) continue;
-    masks.draw(number, step.rows);
+    masks.enter(number, arrays);
     for (int i = context.shape.stage_count - 1; i >= 0; --i) {
       const StageShape& stage = context.shape.stages[i];
       move_arrays(context, step, i, arrays[i]);
@@ -48,7 +52,11 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
     }
     if (has_flow && (number == end + 1 || (number & (context.job.flow_steps - 1)) == 0)) {
       if (!context.shape.stages[0].meets_backward) context.wait_for_group();
-      norms_of_rows(context, first_of_flow, number, flow_rows);
+      if (maps_sum) {
+        norms_of_sums(context, first_of_flow, number);
+      } else {
+        norms_of_rows(context, first_of_flow, number, flow_rows);
+      }
       first_of_flow = number - 1;
     }
   }

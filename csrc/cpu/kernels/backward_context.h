@@ -75,8 +75,7 @@ struct BackwardContext : Context<F, BackwardJob> {
     return static_cast<Real*>(job.resets[s]) + this->state_offset(0, row);
   }
   FUSEDRNN_MEMBER Real* flow_row(int s, int64_t step, int64_t row) const {
-    return static_cast<Real*>(job.flow[s]) +
-           this->state_offset(step & (2 * job.flow_steps - 1), row);
+    return static_cast<Real*>(job.flow[s]) + this->state_offset(step & (job.flow_slots - 1), row);
   }
   // A state that was cut: its gradient is that of the reset state.
   FUSEDRNN_MEMBER void add_to_reset(int s, int64_t row, int64_t unit, V gradient) const {

@@ -77,6 +77,12 @@ struct BackwardStage {
       }
       for (int s = 0; s < kStates; ++s) {
         if (!set(s) || arrays.flow[s] == nullptr) continue;
+        if constexpr (kAddsSquares<V>) {
+          if (arrays.sums_flow) {
+            add_squares(dnext[s], at.unit, units, reinterpret_cast<double*>(arrays.flow[s]));
+            continue;
+          }
+        }
         dnext[s].store(arrays.flow[s] + at.row * arrays.carry[s].stride + at.unit);
       }
     }

@@ -70,7 +70,7 @@ class Forward {
     if (job.frozen && context_.p.T == 1 && single) {
       take_single_step();
     } else {
-      const StepMasks masks(context_);
+      StepMasks masks(context_, 1, context_.p.T);
       InputChunk chunk;
       int64_t chunk_row = 0;
       for (int64_t number = 0; number < context_.p.T; ++number) {
@@ -87,7 +87,7 @@ class Forward {
         leave_checkpoint(context_, number);
         if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);
         if (step.rows.size() == 0) continue;
-        masks.draw(number, step.rows);
+        masks.enter(number, arrays_);
         take_step(step);
       }
     }

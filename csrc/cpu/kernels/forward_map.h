@@ -243,13 +243,17 @@ struct ForwardStage {
   template <class X>
   void zone_out(const Site* sites, X* next) const {
     for (int s = 0; s < kStates; ++s) {
-      if (!sets(s) || arrays.problem->noise.zoneout[s] == 0) continue;
-      const X stays = collect<X>(sites, [&](const Site& site) {
-        const Rows<const Real>& drawn = arrays.zoneout[s];
-        if (drawn.data != nullptr) return V::load(drawn.at(site.row, site.unit));
-        return V::set(static_cast<typename PlainOf<Real>::type>(arrays.problem->noise.zoneout[s]));
-      });
-      next[s] = cells::zoned(stays, get<X>(arrays.prev[s], sites), next[s]);
+      if (!sets(s)) continue;
+      const Rows<const Real>& drawn = arrays.zoneout[s];
+      if (drawn.data != nullptr) {  // 0 or 1
+        const X stays = get<X>(drawn, sites);
+        next[s] = select(stays <= X::zero(), next[s], get<X>(arrays.prev[s], sites));
+      } else if (arrays.problem->noise.zoneout[s] != 0) {
+        using Number = typename PlainOf<Real>::type;
+        const V number = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
+        const X stays = collect<X>(sites, [&](const Site&) { return number; });
+        next[s] = cells::zoned(stays, get<X>(arrays.prev[s], sites), next[s]);
+      }
     }
   }
 

@@ -123,11 +123,12 @@ struct States {
   void* norms;  // [slot][B][norms]: a RowNorm each
 };
 
-// The masks of a step that are drawn, Real [B][ld_state]; null: it is not.
+// The masks of some steps that are drawn, Real [steps][B][ld_state]; null: it is not.
 struct Masks {
+  int64_t steps;              // drawn at once
   void* zoneout[kMaxStates];  // 1 where a state stays
   void* candidate;            // what it is multiplied by
-  void* operand;              // what h is, of all steps, where w_hh multiplies it
+  void* operand;              // what h is where w_hh multiplies it, [B][ld_state] of all steps
 };
 
 // The reserve of a lean problem: what backward takes steps again from. Checkpoint k has the states
@@ -187,9 +188,9 @@ struct BackwardJob {
   // Real [B][ld_state]: of the reset states, the sums of each sequence; null where not wanted.
   void* resets[kMaxStates];
   // Where norms of the gradients of the states that leave each step are wanted, else null: those
-  // gradients, Real [2 * flow_steps][B][ld_state], of twice so many steps in turn, and the norms of
-  // their rows, [T][B].
-  int64_t flow_steps;
+  // gradients, Real [flow_slots][B][ld_state], of so many steps in turn, and the norms of their
+  // rows, [T][B]. Threads that share sequences write the next flow_steps while others still read.
+  int64_t flow_steps, flow_slots;
   void* flow[kMaxStates];
   double* row_norms[kMaxStates];
   // Of cells with norms, Real: the gradients of normalised numbers of a stage, [B][normed

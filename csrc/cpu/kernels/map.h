@@ -82,6 +82,7 @@ struct BackwardArrays {
   Rows<const Real> candidate;
   // Gradients of the states that leave the step, where they are wanted; they lie as `carry` does.
   Real* flow[kMaxStates];
+  bool sums_flow;  // of the only row: the partial sums of their squares lie there instead
   typename PlainOf<Real>::type clip_dh;  // limit of the elements of h's; 0: none
 };
 

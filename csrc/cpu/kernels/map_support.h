@@ -33,6 +33,38 @@ FUSEDRNN_INLINE bool zones_out(const Problem& p) {
   return any;
 }
 
+// Partial sums of the squares of a row, in float64: so many in every set, so the same bits.
+constexpr int kSquareSums = 8;
+
+// The next vector of units, of a multiple of kSquareSums, is added to them; the first begins them.
+template <class V>
+FUSEDRNN_INLINE void add_squares(V v, int64_t unit, int64_t units, double* sums) {
+  using Wide = Vec<double>;
+  constexpr int kParts = kSquareSums / Wide::width;
+  static_assert(V::width % kSquareSums == 0);
+  alignas(64) typename V::real numbers[V::width];
+  v.store(numbers);
+  Wide part[kParts];
+  FUSEDRNN_UNROLL
+  for (int k = 0; k < kParts; ++k) {
+    part[k] = unit == 0 ? Wide::zero() : Wide::load(sums + k * Wide::width);
+  }
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < V::width; i += kSquareSums) {
+    if (unit + i >= units) break;
+    FUSEDRNN_UNROLL
+    for (int k = 0; k < kParts; ++k) {
+      const Wide d = Wide::load(numbers + i + k * Wide::width);
+      part[k] = fma(d, d, part[k]);
+    }
+  }
+  FUSEDRNN_UNROLL
+  for (int k = 0; k < kParts; ++k) part[k].store(sums + k * Wide::width);
+}
+// Of which vectors it does so.
+template <class V>
+constexpr bool kAddsSquares = kSame<typename V::real, float> && V::width % kSquareSums == 0;
+
 // Units that a vector from `unit` on holds; the last panel may have vectors without any.
 template <class V>
 FUSEDRNN_INLINE int lanes_at(int64_t unit, int64_t units) {

@@ -160,8 +160,11 @@ class Derivatives(Arguments):
                 grads[name] = given[name] if name in given else hand_over(gradient)
         if norms is None:
             return grads
+        flow: dict[str, Any] = {}
         count = len(self._states)  # norms come run by run
-        return grads, {letter: norms[s::count] for s, letter in enumerate(self._states)}
+        for s, letter in enumerate(self._states):
+            flow[letter] = norms if count == 1 else norms[s::count]
+        return grads, flow
 
     def jvp(
         self,
