@@ -82,14 +82,18 @@ Search search(const std::string* given_path) {
 }
 
 // Of several threads that search at once, each opens the library: that is one library all the same.
+// What the first of them found stays.
 const Search& found() {
-  const std::string* const path = given.load(std::memory_order_acquire);
-  const Search* const known = latest.load(std::memory_order_acquire);
-  if (known != nullptr && (known->plugin != nullptr || known->path == path)) return *known;
-  auto fresh = std::make_unique<Search>(search(path));
-  fresh->previous = known;
-  latest.store(fresh.get(), std::memory_order_release);
-  return *fresh.release();
+  const Search* known = latest.load(std::memory_order_acquire);
+  for (;;) {
+    const std::string* const path = given.load(std::memory_order_acquire);
+    if (known != nullptr && (known->plugin != nullptr || known->path == path)) return *known;
+    auto fresh = std::make_unique<Search>(search(path));
+    fresh->previous = known;
+    if (latest.compare_exchange_strong(known, fresh.get(), std::memory_order_acq_rel)) {
+      return *fresh.release();
+    }
+  }
 }
 
 // Devices that have been found usable, a bit each: they stay so, and calls are many.
