@@ -51,7 +51,8 @@ int64_t flow_steps(const Problem& p, int64_t ld_state) {
 // many rows, or so many numbers.
 int64_t mask_steps(const Problem& p, int64_t ld_state) {
   constexpr int64_t kMostSteps = 12, kNumbers = 1536, kFewestRows = 6;
-  const int64_t steps = std::max(kNumbers / ld_state, kFewestRows) / p.B;
+  // A workspace may be asked for of a batch of none.
+  const int64_t steps = std::max(kNumbers / ld_state, kFewestRows) / std::max<int64_t>(p.B, 1);
   return std::min(std::clamp<int64_t>(steps, 1, kMostSteps), p.T);
 }
 
