@@ -103,9 +103,9 @@ struct ArrayView : TensorView {
   // Without a call of Python's: an array on the CPU that can be used as it lies, of exactly NumPy's
   // type or of one with DLPack's table, in a type that networks compute in or bytes. False, without
   // a Python error, where it is none: whatever else comes takes the long way, which also finds the
-  // words for what is wrong. Without `keeps` the caller keeps the array, and the GIL as long as this
-  // is used. Who gives a tensor other memory in the meantime (`tensor.data = ...`) takes it from
-  // this as from PyTorch's own operators.
+  // words for what is wrong. Without `keeps` the caller keeps the array, and the GIL as long as
+  // this is used. Who gives a tensor other memory in the meantime (`tensor.data = ...`) takes it
+  // from this as from PyTorch's own operators.
   bool see(PyObject* object, bool keeps);
 
   // Of any library; `place` as for InputArray. Returns the array whose memory it is, which is not
