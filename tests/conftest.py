@@ -92,14 +92,21 @@ def runs_on_device(config: pytest.Config) -> bool:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """A single thread, for trainings whose arrays are too small to be shared."""
+def keeps_threads() -> Iterator[None]:
+    """The number of threads is afterwards what it was before."""
     import fusedrnn  # noqa: PLC0415
 
     before = fusedrnn.get_num_threads()
-    fusedrnn.set_num_threads(1)
     yield
     fusedrnn.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(keeps_threads: None) -> None:
+    """A single thread, for trainings whose arrays are too small to be shared."""
+    import fusedrnn  # noqa: PLC0415
+
+    fusedrnn.set_num_threads(1)
 
 
 @pytest.fixture

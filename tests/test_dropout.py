@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes  # noqa: F401  # NumPy knows the name "bfloat16" from here on
@@ -26,11 +25,7 @@ T, B, I, H, L = 7, 3, 5, 11, 3  # noqa: E741
 RATE = 0.375
 
 
-@pytest.fixture(autouse=True)
-def _number_of_threads() -> Iterator[None]:
-    before = fr.get_num_threads()
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keeps_threads")
 
 
 def inside(layer: Any) -> Any:

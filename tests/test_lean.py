@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes  # noqa: F401  # NumPy knows the name "bfloat16" from here on
@@ -45,11 +44,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 DTYPES = ("float32", "float64", "bfloat16", "float16", "mixed")
 
 
-@pytest.fixture(autouse=True)
-def _number_of_threads() -> Iterator[None]:
-    before = fr.get_num_threads()
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keeps_threads")
 
 
 def layer_of(cell: str, memory: str, **options: Any) -> Any:

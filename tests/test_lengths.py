@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,11 +46,7 @@ ORDERS: dict[str, Callable[[int, int], NDArray[np.int64]]] = {
 orders = pytest.mark.parametrize("order", ORDERS)
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = fr.get_num_threads()
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keeps_threads")
 
 
 def layer_of(name: str, size: int, hidden: int, *, num_layers: int = 1, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes  # noqa: F401  # NumPy knows the name "bfloat16" from here on
@@ -20,11 +19,7 @@ stacks = pytest.mark.parametrize(
 SHAPES = [(300, 1, 12, 40), (70, 5, 30, 100), (9, 300, 20, 24)]
 
 
-@pytest.fixture(autouse=True)
-def _number_of_threads() -> Iterator[None]:
-    before = fr.get_num_threads()
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keeps_threads")
 
 
 def results_of(layer: Any, x: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,11 +45,7 @@ MANY: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _number_of_threads() -> Iterator[None]:
-    before = fr.get_num_threads()
-    yield
-    fr.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keeps_threads")
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -68,8 +68,8 @@ class Probes:
         library.probe_release.argtypes = [ctypes.c_void_p]
         library.probe_read.restype = ctypes.c_double
         library.probe_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
-        library.probe_meet.restype = ctypes.c_double
-        library.probe_meet.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long]
+        library.probe_core_latency.restype = ctypes.c_double
+        library.probe_core_latency.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long]
 
     def measure(self, threads: int, cache_bytes: dict[str, int]) -> dict[str, float]:
         """All rates; `cache_bytes` has the sizes of L1d, L2 and L3 as far as they are known.
@@ -97,8 +97,8 @@ class Probes:
             raise ProbeError("no memory for 4096 bytes")
         try:
             with ThreadPoolExecutor(2) as threads:
-                meet = functools.partial(self._library.probe_meet, memory)
-                first, second = threads.map(meet, (0, 1), (TRIPS, TRIPS))
+                trips = functools.partial(self._library.probe_core_latency, memory)
+                first, second = threads.map(trips, (0, 1), (TRIPS, TRIPS))
             return float(f"{min(first, second):.3g}")
         finally:
             self._library.probe_release(memory)

@@ -184,7 +184,7 @@ double probe_read(const void* memory, size_t bytes, long rounds) {
 
 /* Hands a number to the thread of the other side, 0 or 1, and waits for it to come back, so many
  * times. Returns the nanoseconds of a trip in the quickest row of 16: others were disturbed. */
-double probe_meet(void* memory, int side, long trips) {
+double probe_core_latency(void* memory, int side, long trips) {
   uint32_t* const word = memory;
   struct timespec begin = {0}, end;
   double least = 1e18;
