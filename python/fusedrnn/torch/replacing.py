@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from fusedrnn import _core
 from fusedrnn.torch.base import Recurrent
 from fusedrnn.torch.cells import GRUCell, LSTMCell, RNNCell
-from fusedrnn.torch.layers import GRU, LSTM, RNN, RecurrentLayer
+from fusedrnn.torch.layers import GRU, LSTM, RNN
+from fusedrnn.torch.recurrent_layer import RecurrentLayer
 
 _OURS: dict[type[nn.Module], type[Recurrent]] = {
     nn.RNN: RNN,
