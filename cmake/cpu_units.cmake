@@ -109,7 +109,8 @@ function(_fusedrnn_add_units isa)
     endif()
     foreach(real IN LISTS reals)
       _fusedrnn_add_object(fusedrnn_maps.${isa}.${real} ${isa} csrc/cpu/kernels/maps.cpp
-                           FUSEDRNN_MAPS=${real}_maps "FUSEDRNN_MAPS_REAL=${FUSEDRNN_REAL_${real}}")
+                           FUSEDRNN_MAPS=${real}_maps FUSEDRNN_ROWS=${real}_rows
+                           "FUSEDRNN_MAPS_REAL=${FUSEDRNN_REAL_${real}}")
     endforeach()
     if(FUSEDRNN_PYTHON OR FUSEDRNN_TESTS)
       add_library(fusedrnn_nn.${isa} OBJECT csrc/nn/kernels/unit.cpp)

@@ -328,7 +328,7 @@ struct InitialState {
   int state;
   bool multiplied;  // whether the rows are multiplied by the first step
 
-  void run(const Tile& tile) const {
+  FUSEDRNN_ONCE void run(const Tile& tile) const {
     using V = typename F::V;
     const uint8_t* flags = context.flags_at(0);
     const int64_t units = extent(context.p, context.shape.states[state].size);

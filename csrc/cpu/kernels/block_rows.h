@@ -60,7 +60,7 @@ struct BlockRows {
   uint16_t existing[kBlockRows];
 
  private:
-  FUSEDRNN_MEMBER void find(const BackwardContext<F>& context, const uint8_t* flags) {
+  FUSEDRNN_ONCE void find(const BackwardContext<F>& context, const uint8_t* flags) {
     const int64_t B = context.p.B;
     const Sequence &x_rows = context.call.x, &dx_rows = context.call.dx;
     const Row* const first_delta = context.delta_at_place(context.chunk.begin, 0);

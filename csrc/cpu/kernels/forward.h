@@ -29,7 +29,7 @@ class Forward {
  public:
   using Registers = typename F::MatrixUnit::Registers;
 
-  FUSEDRNN_MEMBER Forward(const ForwardJob& job, int thread, Registers& registers)
+  FUSEDRNN_ONCE Forward(const ForwardJob& job, int thread, Registers& registers)
       : context_(job, thread),
         maps_(maps_of<typename F::Real>(context_.p.cell).forward),
         registers_(registers) {}
@@ -52,7 +52,7 @@ class Forward {
   using Panel = typename F::Panel;
   using Real = typename F::Real;
 
-  FUSEDRNN_MEMBER void take_steps() {
+  FUSEDRNN_ONCE void take_steps() {
     const ForwardJob& job = context_.job;
     for (int i = 0; i < context_.shape.stage_count; ++i) {
       find_arrays(context_, i, arrays_[i]);

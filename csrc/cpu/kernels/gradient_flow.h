@@ -3,57 +3,9 @@
 #pragma once
 
 #include "cpu/kernels/backward_context.h"
-#include "cpu/kernels/normalise.h"
+#include "cpu/kernels/row_kernels.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
-
-FUSEDRNN_INLINE double total_of(Vec<double>* sums) {
-  FUSEDRNN_UNROLL
-  for (int half = kSquareSums / Vec<double>::width / 2; half > 0; half /= 2) {
-    FUSEDRNN_UNROLL
-    for (int k = 0; k < half; ++k) sums[k] = sums[k] + sums[k + half];
-  }
-  return first_lane(sum_of_lanes(sums[0]));
-}
-
-// Times a power of two, in float64, and in one order whatever the threads.
-template <class Real>
-FUSEDRNN_INLINE double sum_of_squares(const Real* numbers, int64_t n, double scale) {
-  using Wide = Vec<double>;
-  constexpr int kParts = kSquareSums / Wide::width;
-  Wide sums[kParts];
-  FUSEDRNN_UNROLL
-  for (Wide& sum : sums) sum = Wide::zero();
-  int64_t i = 0;
-  if constexpr (kSame<Real, typename PlainOf<Real>::type>) {
-#pragma GCC unroll 4
-    for (; i + kSquareSums <= n; i += kSquareSums) {
-      FUSEDRNN_UNROLL
-      for (int k = 0; k < kParts; ++k) {
-        const Wide d = Wide::load(numbers + i + k * Wide::width) * Wide::set(scale);
-        sums[k] = fma(d, d, sums[k]);
-      }
-    }
-  }
-  double total = total_of(sums);
-  for (; i < n; ++i) {
-    const double d = static_cast<double>(numbers[i]) * scale;
-    total += d * d;
-  }
-  return total;
-}
-
-// Squares of float32 stay within the range of float64. Those of float64 that leave it are those of
-// scaled numbers: gradients that explode or vanish are what norms are for.
-template <class Real>
-FUSEDRNN_INLINE double norm_of(const Real* numbers, int64_t n) {
-  const double total = sum_of_squares(numbers, n, 1);
-  if (kSame<Real, float> || (total >= 0x1p-900 && total <= 0x1p+1000)) {
-    return __builtin_sqrt(total);
-  }
-  const double scale = total < 1 ? 0x1p+600 : 0x1p-600;
-  return __builtin_sqrt(sum_of_squares(numbers, n, scale)) / scale;
-}
 
 FUSEDRNN_INLINE bool flows(const BackwardJob& job) {
   bool any = false;
@@ -83,17 +35,13 @@ FUSEDRNN_INLINE bool maps_sum_flow(const BackwardContext<F>& context) {
 // From the partial sums that maps have left of steps `last` to `first` to the norms of the row.
 template <class F>
 FUSEDRNN_ONCE void norms_of_sums(const BackwardContext<F>& context, int64_t first, int64_t last) {
-  using Wide = Vec<double>;
-  constexpr int kParts = kSquareSums / Wide::width;
   for (int s = 0; s < context.shape.state_count; ++s) {
     if (context.job.flow[s] == nullptr) continue;
     double* const norms = context.job.row_norms[s] + context.sequences.number(0);
     for (int64_t step = first; step >= last; --step) {
       const auto* const row = reinterpret_cast<const double*>(context.flow_row(s, step, 0));
-      Wide sums[kParts];
-      FUSEDRNN_UNROLL
-      for (int k = 0; k < kParts; ++k) sums[k] = Wide::load(row + k * Wide::width);
-      norms[context.slots.time(step) * context.p.B] = __builtin_sqrt(total_of(sums));
+      norms[context.slots.time(step) * context.p.B] =
+          row_kernels<typename F::Real>().length_of_sums(row);
     }
   }
 }
@@ -110,7 +58,8 @@ FUSEDRNN_ONCE void norms_of_rows(const BackwardContext<F>& context, int64_t firs
     for (int64_t step = first; step >= last; --step) {
       double* const norms = context.job.row_norms[s] + context.slots.time(step) * context.p.B;
       for (int64_t row = some.begin; row < some.end; ++row) {
-        norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step, row), units);
+        norms[context.sequences.number(row)] =
+            row_kernels<typename F::Real>().length(context.flow_row(s, step, row), units);
       }
     }
   }
@@ -125,7 +74,7 @@ FUSEDRNN_ONCE void norms_of_steps(const BackwardContext<F>& context) {
     if (context.call.flow[s] == nullptr) continue;
     for (int64_t time = steps.begin; time < steps.end; ++time) {
       const double* const rows = context.job.row_norms[s] + time * B;
-      context.call.flow[s][time] = B == 1 ? *rows : norm_of(rows, B);
+      context.call.flow[s][time] = B == 1 ? *rows : row_kernels<double>().length(rows, B);
     }
   }
 }

@@ -22,28 +22,13 @@ FUSEDRNN_INLINE void load_transposed(const Number* src, int64_t stride, V (&bloc
   }
 }
 
-// W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
-// dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
-// registers.
+// Of what follows, the blocks from number k on that are not whole.
 template <class F>
-FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_stride, int64_t lanes,
-                                    int64_t depth, typename F::Panel* dst, int64_t dst_stride) {
+FUSEDRNN_ONCE void transpose_rest(const typename F::Edge* src, int64_t src_stride, int64_t lanes,
+                                  int64_t k, int64_t depth, typename F::Panel* dst,
+                                  int64_t dst_stride) {
   using V = typename F::V;
   constexpr int W = V::width, D = F::Dot::kDepth;
-  static_assert(W % D == 0);
-  int64_t k = 0;
-  // Numbers that are packed as they are need not become vectors of Real.
-  if constexpr (requires { F::Dot::pack_transposed(src, src_stride, dst, dst_stride); }) {
-    for (; lanes >= W && k + W * D <= depth; k += W * D) {
-      F::Dot::pack_transposed(src + k, src_stride, dst + k / D * dst_stride, dst_stride);
-    }
-  }
-  for (; lanes >= W && k + W <= depth; k += W) {
-    V block[W];
-    load_transposed(src + k, src_stride, block);
-    FUSEDRNN_UNROLL
-    for (int i = 0; i < W; i += D) F::Dot::pack(block + i, dst + (k + i) / D * dst_stride);
-  }
   for (; k < depth; k += W) {
     const int n = static_cast<int>(depth - k < W ? depth - k : W);
     V block[W];
@@ -69,6 +54,31 @@ FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_str
       }
     }
   }
+}
+
+// W rows of a matrix, transposed: the vector of k's of group k / D goes to dst + k / D *
+// dst_stride, one lane a row; rows beyond `lanes` count as zero. Blocks of W x W go through
+// registers.
+template <class F>
+FUSEDRNN_INLINE void transpose_rows(const typename F::Edge* src, int64_t src_stride, int64_t lanes,
+                                    int64_t depth, typename F::Panel* dst, int64_t dst_stride) {
+  using V = typename F::V;
+  constexpr int W = V::width, D = F::Dot::kDepth;
+  static_assert(W % D == 0);
+  int64_t k = 0;
+  // Numbers that are packed as they are need not become vectors of Real.
+  if constexpr (requires { F::Dot::pack_transposed(src, src_stride, dst, dst_stride); }) {
+    for (; lanes >= W && k + W * D <= depth; k += W * D) {
+      F::Dot::pack_transposed(src + k, src_stride, dst + k / D * dst_stride, dst_stride);
+    }
+  }
+  for (; lanes >= W && k + W <= depth; k += W) {
+    V block[W];
+    load_transposed(src + k, src_stride, block);
+    FUSEDRNN_UNROLL
+    for (int i = 0; i < W; i += D) F::Dot::pack(block + i, dst + (k + i) / D * dst_stride);
+  }
+  if (k < depth) transpose_rest<F>(src, src_stride, lanes, k, depth, dst, dst_stride);
 }
 
 // Numbers in a panel of `vectors` vectors and `depth` k.

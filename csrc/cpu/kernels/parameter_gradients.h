@@ -49,15 +49,14 @@ struct ParameterGradients {
   const Problem& p = context.p;
   // dw[(first + i)*units + u, :] (+)= sum over rows of delta[row][blocks[i]][u] * inputs[row, :],
   // for the gates of a product; of several heads, inputs are those of the head of u. A thread
-  // computes its share of every gate's units. `input_of(k)`: of the block's row k.
-  template <class InputOf>
-  FUSEDRNN_MEMBER void outer(const BlockRows<F>& rows, const InputOf& input_of,
+  // computes its share of every gate's units. `inputs`: of each of the block's rows.
+  template <class Number>
+  FUSEDRNN_MEMBER void outer(const BlockRows<F>& rows, const Number* const* inputs,
                              const ProductShape& product, const int* blocks) const {
     // Where sums wait elsewhere, the last block rounds them, be it empty.
     if (rows.count == 0 && !rows.begins && !(rows.ends && !kSame<Edge, Real>)) return;
-    for_heads(product, [&](const Head& head) FUSEDRNN_LAMBDA {
-      outer_of_head(rows, input_of, product, blocks, head);
-    });
+    for_heads(product, [&](const Head& head)
+                           FUSEDRNN_LAMBDA { outer_of_head(rows, inputs, product, blocks, head); });
   }
 
   // The gradients of vector parameters: sums over rows of blocks of deltas.
@@ -138,8 +137,8 @@ struct ParameterGradients {
     }
   };
 
-  template <class InputOf>
-  FUSEDRNN_ONCE void outer_of_head(const BlockRows<F>& rows, const InputOf& input_of,
+  template <class Number>
+  FUSEDRNN_ONCE void outer_of_head(const BlockRows<F>& rows, const Number* const* inputs,
                                    const ProductShape& product, const int* blocks,
                                    const Head& head) const {
     const int64_t all_units = extent(p, product.units), units = all_units / head.count;
@@ -156,7 +155,7 @@ struct ParameterGradients {
     for (int64_t column = 0; column < columns; column += job.block_columns) {
       const int64_t left = columns - column;
       const int64_t width = left < job.block_columns ? left : job.block_columns;
-      pack_inputs(input_of, rows, first_column + column, width, packed_inputs);
+      pack_inputs(inputs, rows, first_column + column, width, packed_inputs);
       for (int g = 0; g < product.gates; ++g) {
         const int64_t first_delta = blocks[g] * job.delta_block + first_unit;
         const int64_t first_row = (product.first + g) * all_units + first_unit;
@@ -275,15 +274,15 @@ struct ParameterGradients {
 
   // A block's rows, columns [column, column + width), into panels [panel][k / K][kWidth][K]; rows
   // that do not exist or fill up the last group of k are zero.
-  template <class InputOf>
-  void pack_inputs(const InputOf& input_of, const BlockRows<F>& rows, int64_t column, int64_t width,
-                   Packed* packed) const {
+  template <class Number>
+  void pack_inputs(const Number* const* inputs, const BlockRows<F>& rows, int64_t column,
+                   int64_t width, Packed* packed) const {
     for (int64_t k = 0; k < round_up(rows.count, BlockRows<F>::kTogether); k += K) {
-      decltype(input_of(0)) group[K];
+      const Number* group[K];
       for (int i = 0; i < K; ++i) {
         const bool read =
             BlockRows<F>::kTogether == 1 || (k + i < rows.count && rows.deltas[k + i] != nullptr);
-        group[i] = read ? input_of(k + i) + column : nullptr;
+        group[i] = read ? inputs[k + i] + column : nullptr;
       }
       for (int64_t n = 0; n < width; n += kWidth) {
         pack_input_group(group, n, width, packed + n * job.block_room + k * kWidth);
@@ -421,8 +420,7 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
       input_gradient(context, registers, rows);
       context.report_done(i + 1);
     }
-    gradients.outer(
-        rows, [&](int64_t k) FUSEDRNN_LAMBDA { return rows.x[k]; }, shape.input, shape.input_delta);
+    gradients.outer(rows, rows.x, shape.input, shape.input_delta);
     for (int stage = 0; stage < shape.stage_count; ++stage) {
       const ProductShape& product = shape.stages[stage].product;
       const cells::Operand operand = shape.stages[stage].operand;
@@ -434,9 +432,9 @@ FUSEDRNN_ONCE void add_parameter_gradients(const BackwardContext<F>& context,
       const int64_t first = context.kept_slot(of_h ? begin + context.p.reverse : begin);
       const Row* const operands =
           static_cast<const Row*>(context.job.kept.operands[stage]) + first * slot;
-      gradients.outer(
-          rows, [&](int64_t k) FUSEDRNN_LAMBDA { return operands + rows.places[k] * ld; }, product,
-          blocks);
+      const Row* inputs[kBlockRows];
+      for (int64_t k = 0; k < rows.count; ++k) inputs[k] = operands + rows.places[k] * ld;
+      gradients.outer(rows, inputs, product, blocks);
     }
     gradients.sums(rows);
   }
