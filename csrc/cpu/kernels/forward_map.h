@@ -105,8 +105,8 @@ struct ForwardStage {
                  (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem);
     for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
     const ForwardStage stage{arrays, units, plain};
-    with_constants<Cell, Real>(*arrays.problem,
-                               [&](const auto& constants) { stage.run(tile, sums, constants); });
+    with_constants<Cell, Real, kHidden>(
+        *arrays.problem, [&](const auto& constants) { stage.run(tile, sums, constants); });
     if (kLeaving != 0 && !plain) leave(arrays, tile, U, units, kLeaving);
   }
 
