@@ -5,6 +5,119 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// What is not a cell's: a tile's gradients before the equations, where they are more than those of
+// the next step, the stage's product and dy, and after them. Compiled once, for all stages.
+struct BackwardRole {
+  unsigned sets, ends;  // states that the stage sets, and those that no stage before it reads
+  unsigned deltas;      // blocks that it writes
+  bool first;           // going backward
+  bool takes_product;   // of what h is multiplied by
+};
+
+template <class Real>
+struct Around {
+  using V = Vec<Real>;
+  static constexpr int W = V::width;
+
+  const BackwardArrays<Real>& arrays;
+  const Tile& tile;
+  const int64_t units;
+  const BackwardRole role;
+
+  // The gradients of the states that leave the step, in the carry: shown, limited, and as they are
+  // wanted themselves.
+  FUSEDRNN_ONCE void enter(const Real* sums) const {
+    for (int s = 0; s < kMaxStates; ++s) {
+      if ((role.sets >> s & 1) == 0) continue;
+      const bool of_h = s == 0 && role.first, limits = s == 0 && arrays.clip_dh > 0;
+      const V limit = V::set(arrays.clip_dh);
+      for_units([&](int64_t row, int64_t unit, int lanes, int64_t place) FUSEDRNN_LAMBDA {
+        const bool shown = is_shown(arrays.flags, row);
+        Real* const carry = arrays.carry[s].at(row, unit);
+        V d = V::load(carry);
+        if (of_h && role.takes_product) {
+          const V product = V::load(sums + place);
+          if (is_multiplied(arrays.following_flags, row)) {
+            d = d + product;
+          } else if (is_cut(arrays.following_flags, row)) {
+            add_to(arrays.resets[0], row, unit, product);
+          }
+        }
+        if (of_h && shown) d = plus(d, arrays.dy, row, unit, lanes);
+        if (shown) d = plus(d, arrays.dstate_y[s], row, unit, lanes);
+        if (limits) d = max(-limit, min(limit, d));
+        if (arrays.flow[s] != nullptr) keep_flow(d, s, row, unit);
+        d.store(carry);
+      });
+    }
+  }
+
+  // Behind the equations, which passed over steps that do not exist.
+  FUSEDRNN_ONCE void leave() const {
+    for_units([&](int64_t row, int64_t unit, int lanes, int64_t) FUSEDRNN_LAMBDA {
+      const bool valid = is_valid(arrays.flags, row);
+      for (int s = 0; s < kMaxStates && valid && is_cut(arrays.flags, row); ++s) {
+        if ((role.ends >> s & 1) == 0) continue;
+        Real* const carry = arrays.carry[s].at(row, unit);
+        add_to(arrays.resets[s], row, unit, V::load(carry));
+        V::zero().store(carry);
+      }
+      for (unsigned d = 0; !valid && role.deltas >> d != 0; ++d) {
+        if ((role.deltas >> d & 1) == 0) continue;
+        store(V::zero(), arrays.delta.at(row, unit) + d * arrays.delta_block, lanes);
+      }
+    });
+  }
+
+  static FUSEDRNN_MEMBER void store(V v, Real* to, int lanes) {
+    if (lanes == W) {
+      v.store(to);
+    } else {
+      v.store(to, lanes);
+    }
+  }
+
+  static FUSEDRNN_MEMBER V plus(V d, const Rows<const Real>& rows, int64_t row, int64_t unit,
+                                int lanes) {
+    if (rows.data == nullptr) return d;
+    const Real* const src = rows.at(row, unit);
+    return d + (lanes == W ? V::load(src) : V::load(src, lanes));
+  }
+
+ private:
+  // visit(row, unit, lanes, place of its sums)
+  template <class Visit>
+  FUSEDRNN_MEMBER void for_units(const Visit& visit) const {
+    int64_t place = 0;
+    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
+      for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
+        for (int n = 0; n < kRecurrentPanel; ++n, place += W) {
+          const int64_t unit = (panel * kRecurrentPanel + n) * W;
+          const int lanes = lanes_at<V>(unit, units);
+          if (lanes > 0) visit(row, unit, lanes, place);
+        }
+      }
+    }
+  }
+
+  FUSEDRNN_MEMBER void keep_flow(V d, int s, int64_t row, int64_t unit) const {
+    if constexpr (kAddsSquares<V>) {
+      if (arrays.sums_flow) {
+        add_squares(d, unit, units, reinterpret_cast<double*>(arrays.flow[s]));
+        return;
+      }
+    }
+    d.store(arrays.flow[s] + row * arrays.carry[s].stride + unit);
+  }
+
+  // Where anyone asks for the sum.
+  static FUSEDRNN_MEMBER void add_to(const Rows<Real>& sums, int64_t row, int64_t unit, V gradient) {
+    if (sums.data == nullptr) return;
+    Real* const sum = sums.at(row, unit);
+    (V::load(sum) + gradient).store(sum);
+  }
+};
+
 template <class Cell, class Real, int Index>
 struct BackwardStage {
   using V = Vec<Real>;
@@ -18,31 +131,46 @@ struct BackwardStage {
 
   const BackwardArrays<Real>& arrays;
   const int64_t units;
-  const bool shows_states;  // whether there are gradients of every step's states beside dy
-  const bool inspects;      // whether gradients of states are wanted or limited
-  const bool zones;         // whether states may have stayed as they were
+  const bool plain;  // whether the product and dy are to be added, which enter() else has done
+  const bool zones;  // whether states may have stayed as they were
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   // Whether it is the stage that set state `s`, and the last one backward that reads it.
   static constexpr bool set(int s) { return kCell.states[s].last_stage == Index && walks(s); }
   static constexpr bool ends(int s) { return kCell.states[s].first_stage == Index && walks(s); }
 
+  static constexpr bool kTakesProduct = kFirst && kCell.h_stage >= 0;
+  static_assert(!kFirst || set(0));
+
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
-    bool shows_states = false;
-    bool inspects = arrays.clip_dh > 0;
+    const bool masks = arrays.flags != nullptr;
+    bool plain = !masks && arrays.following_flags == nullptr && !(arrays.clip_dh > 0);
     for (int s = 0; s < kStates; ++s) {
-      shows_states |= arrays.dstate_y[s].data != nullptr;
-      inspects |= arrays.flow[s] != nullptr;
+      plain &= arrays.dstate_y[s].data == nullptr && arrays.flow[s] == nullptr;
     }
-    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), shows_states, inspects,
+    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), plain,
                               zones_out(*arrays.problem)};
-    with_constants<Cell, Real>(*arrays.problem, [&](const auto& constants) {
+    if (!plain) Around<Real>{arrays, tile, stage.units, stage.role()}.enter(sums);
+    with_constants<Cell, Real, kHidden>(*arrays.problem, [&](const auto& constants) {
       for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
         const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0) stage.finish(product, {row, unit}, lanes, constants);
+        if (lanes > 0 && is_valid(arrays.flags, row)) {
+          stage.finish(product, {row, unit}, lanes, constants);
+        }
       });
     });
+    if (masks) Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
+  }
+
+  BackwardRole role() const {
+    BackwardRole role{0, 0, 0, kFirst, kTakesProduct};
+    for (int s = 0; s < kStates; ++s) {
+      role.sets |= set(s) ? 1u << s : 0u;
+      role.ends |= ends(s) ? 1u << s : 0u;
+    }
+    for (int d = 0; d < kCell.deltas; ++d) role.deltas |= writes(d) ? 1u << d : 0u;
+    return role;
   }
 
   struct Site {
@@ -51,63 +179,26 @@ struct BackwardStage {
 
   template <class K>
   void finish(V product, Site at, int lanes, const K& constants) const {
-    const bool shown = is_shown(arrays.flags, at.row);
     V delta[D], dnext[kStates], dprev[kStates];
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dnext[s] = V::load(arrays.carry[s].at(at.row, at.unit));
     }
-    if constexpr (kFirst && kCell.h_stage >= 0) {
-      if (is_multiplied(arrays.following_flags, at.row)) {
-        dnext[0] = dnext[0] + product;
-      } else if (is_cut(arrays.following_flags, at.row)) {
-        add_to(arrays.resets[0], at, product);
-      }
+    if (kFirst && plain) {
+      if constexpr (kTakesProduct) dnext[0] = dnext[0] + product;
+      dnext[0] = Around<Real>::plus(dnext[0], arrays.dy, at.row, at.unit, lanes);
     }
-    if (kFirst && arrays.dy.data != nullptr && shown) {
-      dnext[0] = dnext[0] + load(arrays.dy, at, lanes);
-    }
-    for (int s = 0; s < kStates && shows_states && shown; ++s) {
-      if (!set(s) || arrays.dstate_y[s].data == nullptr) continue;
-      dnext[s] = dnext[s] + load(arrays.dstate_y[s], at, lanes);
-    }
-    if (inspects) {
-      if (set(0) && arrays.clip_dh > 0) {
-        const V limit = V::set(arrays.clip_dh);
-        dnext[0] = max(-limit, min(limit, dnext[0]));
-      }
-      for (int s = 0; s < kStates; ++s) {
-        if (!set(s) || arrays.flow[s] == nullptr) continue;
-        if constexpr (kAddsSquares<V>) {
-          if (arrays.sums_flow) {
-            add_squares(dnext[s], at.unit, units, reinterpret_cast<double*>(arrays.flow[s]));
-            continue;
-          }
-        }
-        dnext[s].store(arrays.flow[s] + at.row * arrays.carry[s].stride + at.unit);
-      }
-    }
-    if (zones && is_valid(arrays.flags, at.row)) zone_out(at, dnext);
+    if (zones) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s] = dnext[s];
     }
-    if (is_valid(arrays.flags, at.row)) {
-      compute(at, dnext, product, delta, dprev, constants);
-    } else {
-      FUSEDRNN_UNROLL
-      for (int d = 0; d < D; ++d) delta[d] = V::zero();
-    }
+    compute(at, dnext, product, delta, dprev, constants);
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) dprev[s].store(arrays.carry[s].at(at.row, at.unit));
     }
     Real* dst = arrays.delta.at(at.row, at.unit);
     FUSEDRNN_UNROLL
     for (int d = 0; d < kCell.deltas; ++d, dst += arrays.delta_block) {
-      if (Cell::delta_stage(d) != Index || !is_wanted(d)) continue;
-      if (lanes == W) {
-        delta[d].store(dst);
-      } else {
-        delta[d].store(dst, lanes);
-      }
+      if (writes(d)) Around<Real>::store(delta[d], dst, lanes);
     }
   }
 
@@ -148,11 +239,6 @@ struct BackwardStage {
     for (int s = 0; s < kStates && zones; ++s) {
       if (set(s)) dprev[s] = dprev[s] + V::load(arrays.carry[s].at(at.row, at.unit));
     }
-    for (int s = 0; s < kStates && is_cut(arrays.flags, at.row); ++s) {
-      if (!ends(s)) continue;
-      add_to(arrays.resets[s], at, dprev[s]);
-      dprev[s] = V::zero();
-    }
   }
 
   // From the gradients of the states that leave the step to those of what the cell computed, and of
@@ -177,22 +263,11 @@ struct BackwardStage {
     }
   }
 
-  // Whether anything reads block d.
-  bool is_wanted(int d) const {
+  // Whether the stage makes block d, and anything reads it.
+  bool writes(int d) const {
+    if (Cell::delta_stage(d) != Index) return false;
     const int parameter = kCell.delta_only_for[d];
     return parameter < 0 || arrays.dparameters[parameter].data != nullptr;
-  }
-
-  static V load(const Rows<const Real>& rows, Site at, int lanes) {
-    const Real* const src = rows.at(at.row, at.unit);
-    return lanes == W ? V::load(src) : V::load(src, lanes);
-  }
-
-  // Where anyone asks for the sum.
-  static void add_to(const Rows<Real>& sums, Site at, V gradient) {
-    if (sums.data == nullptr) return;
-    Real* const sum = sums.at(at.row, at.unit);
-    (V::load(sum) + gradient).store(sum);
   }
 };
 

@@ -6,6 +6,59 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// The states of a set as they leave the step, in a tile where it is more than a map has left in
+// `next`: zone-out, steps that do not exist, to whom states are shown, vectors that are cut off and
+// states that the next step resets. No cell has a say in it, so it is compiled once.
+template <class Real>
+FUSEDRNN_ONCE static void leave(const ForwardArrays<Real>& arrays, const Tile& tile,
+                                int64_t panel_units, int64_t units, unsigned states) {
+  using V = Vec<Real>;
+  using Number = typename PlainOf<Real>::type;
+  const int64_t begin = tile.panel * panel_units - arrays.unit;
+  const int64_t padded = begin + tile.panels * panel_units, held = units - arrays.unit;
+  const int64_t end = padded < held ? padded : held;
+  const auto show = [](Real* y, V v, int64_t left) FUSEDRNN_LAMBDA {
+    if (left >= V::width) {
+      v.store(y);
+    } else {
+      v.store(y, static_cast<int>(left));
+    }
+  };
+  for (int s = 0; s < kMaxStates; ++s) {
+    if ((states >> s & 1) == 0) continue;
+    const Rows<Real> y = s == 0 ? arrays.y : Rows<Real>{}, state_y = arrays.state_y[s];
+    const Rows<const Real> drawn = arrays.zoneout[s];
+    const double rate = arrays.problem->noise.zoneout[s];
+    const V stays = V::set(static_cast<Number>(rate));
+    for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
+      const bool valid = is_valid(arrays.flags, row), shown = is_shown(arrays.flags, row);
+      const bool draws = valid && drawn.data != nullptr, zones = valid && rate != 0;
+      const bool cut = is_cut(arrays.next_flags, row);
+      const Real* const reset = arrays.reset[s];
+      for (int64_t unit = begin; unit < end; unit += V::width) {
+        const int64_t left = held - unit;
+        Real* const next = arrays.next[s].at(row, unit);
+        const Real* const prev = arrays.prev[s].at(row, unit);
+        V v = V::load(valid ? next : prev);
+        if (draws) {  // 0 or 1
+          v = select(V::load(drawn.at(row, unit)) <= V::zero(), v, V::load(prev));
+        } else if (zones) {
+          v = cells::zoned(stays, V::load(prev), v);
+        }
+        const V shows = shown ? v : V::zero();
+        if (y.data != nullptr) show(y.at(row, unit), shows, left);
+        if (state_y.data != nullptr) show(state_y.at(row, unit), shows, left);
+        if (cut) {
+          v = reset == nullptr       ? V::zero()
+              : left >= V::width ? V::load(reset + unit)
+                                 : V::load(reset + unit, static_cast<int>(left));
+        }
+        v.store(next);
+      }
+    }
+  }
+}
+
 template <class Cell, class Real, int Index>
 struct ForwardStage {
   using V = Vec<Real>;
@@ -19,7 +72,8 @@ struct ForwardStage {
   static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
   static constexpr int N = stage_vectors(kCell, kStage);
   // A dual number's two halves are chains enough; the portable set has few registers.
-  static constexpr bool kTwins = kFusedMultiplyAdd && kSame<Real, typename PlainOf<Real>::type>;
+  static constexpr bool kTwins = kFusedMultiplyAdd && kSame<Real, typename PlainOf<Real>::type> &&
+                                 cells::kConstantCount<Cell> == 0;
 
   const ForwardArrays<Real>& arrays;
   const int64_t units;
@@ -30,6 +84,11 @@ struct ForwardStage {
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
   static constexpr bool sets(int s) { return kCell.states[s].last_stage == Index && walks(s); }
+  static constexpr unsigned kLeaving = [] {
+    unsigned states = 0;
+    for (int s = 0; s < kStates; ++s) states |= sets(s) ? 1u << s : 0u;
+    return states;
+  }();
 
   // Where vectors are saved, normalised inputs come from there: normalise_inputs() has left them.
   static constexpr int kNormedInputs = kCell.normed_inputs;
@@ -46,8 +105,9 @@ struct ForwardStage {
                  (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem);
     for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
     const ForwardStage stage{arrays, units, plain};
-    with_constants<Cell, Real>(*arrays.problem,
-                               [&](const auto& constants) { stage.run(tile, sums, constants); });
+    with_constants<Cell, Real, kHidden>(
+        *arrays.problem, [&](const auto& constants) { stage.run(tile, sums, constants); });
+    if (kLeaving != 0 && !plain) leave(arrays, tile, U, units, kLeaving);
   }
 
   // Sites that a step computes, as many at once as their gate maths is compiled for; one that is
@@ -77,11 +137,7 @@ struct ForwardStage {
           next.unit -= Cell::kUnitVectors * W;
           if (++next.row == end_row) next = first_site(next.u, ++panel, tile.row);
         }
-        if (plain || (left(unit) > 0 && is_valid(arrays.flags, row))) {
-          ++found;
-        } else if (left(unit) > 0) {
-          keep(site);
-        }
+        if (plain || (left(unit) > 0 && is_valid(arrays.flags, row))) ++found;
       } while (found != end && panel < end_panel);
       if (found == sites) break;
       if (found != end) sites[Bundle<X>::count - 1] = sites[0];
@@ -127,22 +183,10 @@ struct ForwardStage {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next, constants);
-    if (plain) {
-      if (sets(0) && arrays.y.data != nullptr) put(arrays.y, sites, next[0]);
-      for (int s = 0; s < kStates; ++s) {
-        if (sets(s)) put(arrays.next[s], sites, next[s]);
-      }
-    } else {
-      if (zones_out(*arrays.problem)) zone_out(sites, next);
-      leave(sites, next);
+    if (sets(0) && plain && arrays.y.data != nullptr) put(arrays.y, sites, next[0]);
+    for (int s = 0; s < kStates; ++s) {
+      if (sets(s)) put(arrays.next[s], sites, next[s]);
     }
-  }
-
-  // A site whose states stay as they are.
-  void keep(const Site& site) const {
-    V states[kStates];
-    load_states(&site, states);
-    leave(&site, states);
   }
 
   // What get(site) returns for one or two sites.
@@ -238,60 +282,6 @@ struct ForwardStage {
       }
     }
     if constexpr (kStage.passes || kStage.passes_row) put(arrays.passed, sites, passed);
-  }
-
-  template <class X>
-  void zone_out(const Site* sites, X* next) const {
-    for (int s = 0; s < kStates; ++s) {
-      if (!sets(s)) continue;
-      const Rows<const Real>& drawn = arrays.zoneout[s];
-      if (drawn.data != nullptr) {  // 0 or 1
-        const X stays = get<X>(drawn, sites);
-        next[s] = select(stays <= X::zero(), next[s], get<X>(arrays.prev[s], sites));
-      } else if (arrays.problem->noise.zoneout[s] != 0) {
-        using Number = typename PlainOf<Real>::type;
-        const V number = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
-        const X stays = collect<X>(sites, [&](const Site&) { return number; });
-        next[s] = cells::zoned(stays, get<X>(arrays.prev[s], sites), next[s]);
-      }
-    }
-  }
-
-  // The states as they leave the step: to whom they are shown, and to the next step.
-  template <class X>
-  void leave(const Site* sites, const X* next) const {
-    if constexpr (sets(0)) show(arrays.y, sites, next[0]);
-    for (int s = 0; s < kStates; ++s) {
-      if (sets(s)) show(arrays.state_y[s], sites, next[s]);
-    }
-    for (int s = 0; s < kStates; ++s) {
-      if (!sets(s)) continue;
-      each(sites, next[s], [&](const Site& site, V v) {
-        if (is_cut(arrays.next_flags, site.row)) v = reset_state(s, site);
-        v.store(arrays.next[s].at(site.row, site.unit));
-      });
-    }
-  }
-
-  template <class X>
-  void show(const Rows<Real>& y, const Site* sites, X x) const {
-    if (y.data == nullptr) return;
-    each(sites, x, [&](const Site& site, V v) {
-      if (!is_shown(arrays.flags, site.row)) v = V::zero();
-      Real* const dst = y.at(site.row, site.unit);
-      if (left(site.unit) >= W) {
-        v.store(dst);
-      } else {
-        v.store(dst, static_cast<int>(left(site.unit)));
-      }
-    });
-  }
-
-  V reset_state(int s, const Site& site) const {
-    if (arrays.reset[s] == nullptr) return V::zero();
-    const Real* const src = arrays.reset[s] + site.unit;
-    const int64_t held = left(site.unit);
-    return held >= W ? V::load(src) : V::load(src, static_cast<int>(held));
   }
 };
 

@@ -9,8 +9,8 @@
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 // Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
-// once for any.
-template <class Cell, class Real, class Run>
+// and where the stage has gates, which are of hidden units, once for any.
+template <class Cell, class Real, bool kHasGates, class Run>
 FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
   if constexpr (cells::kConstantCount<Cell> == 0) {
     run(cells::NoConstants{});
@@ -18,9 +18,9 @@ FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
     using Number = typename PlainOf<Real>::type;
     using K = cells::ConstantsOf<Cell, Number>;
     const K k = cells::constants_of<Cell, Number>(p.constants);
-    if (k.usual) {
+    if (!kHasGates || k.usual) {
       run(cells::Known<K, true>{k});
-    } else {
+    } else if constexpr (kHasGates) {
       run(cells::Known<K, false>{k});
     }
   }
