@@ -97,15 +97,7 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
                 std::string("0 (") + run.cell->name + " has no projection)", given.projection_size);
   }
   p.heads = given.heads == 0 ? 1 : given.heads;
-  if (p.heads != 1 && (run.recurrent_weights() < 0 || run.cell->projects)) {
-    throw_field(number, "heads",
-                std::string("0 or 1 (") + run.cell->name +
-                    (run.cell->projects ? " has a projection" : " has no matrix w_hh") + ")",
-                given.heads);
-  }
-  if (p.heads < 1 || p.H % p.heads != 0) {
-    throw_field(number, "heads", "a divisor of hidden_size = " + std::to_string(p.H), given.heads);
-  }
+  check_heads({"", "heads", "", number}, *run.cell, p.H, given.heads);
   const auto padded = [&](cells::Extent e) {
     return e.letter == 0 ? 1 : std::min(kMaxBytes, run.extent(e.letter)) + kPad;
   };
@@ -116,8 +108,9 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
                        {rows.times, padded(rows), padded(columns), largest_item(dtype)})) {
       continue;
     }
+    const std::string projected = run.cell->projects ? ", P = " + std::to_string(p.P) : "";
     throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +
-                      ", H = " + std::to_string(p.H) + " are too large");
+                      ", H = " + std::to_string(p.H) + projected + " are too large");
   }
 }
 
@@ -294,6 +287,17 @@ int number_of_w_hh(const CellTable& cell) {
     if (name == std::string_view("w_hh") && columns.letter != 0) return static_cast<int>(i);
   }
   return -1;
+}
+
+void check_heads(const Name& name, const CellTable& cell, int64_t H, int64_t heads) {
+  if (heads == 0 || heads == 1) return;
+  if (cell.projects || number_of_w_hh(cell) < 0) {
+    const char* const why = cell.projects ? " has a projection)" : " has no matrix w_hh)";
+    refuse_value(name, std::string("0 or 1 (") + cell.name + why, heads);
+  }
+  if (heads < 1 || H % heads != 0) {
+    refuse_value(name, "a divisor of hidden_size = " + std::to_string(H), heads);
+  }
 }
 
 int64_t weight_bytes(const Problem& p) {

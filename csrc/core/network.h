@@ -32,6 +32,8 @@ struct CellTable {
 // Throws where there is no such cell. `run`: the one that a message names, or -1.
 const CellTable& known_cell(const char* name, int run = -1);
 int number_of_w_hh(const CellTable& cell);  // the matrix; -1 where there is none
+// Throws where its w_hh has no so many blocks.
+void check_heads(const Name& name, const CellTable& cell, int64_t H, int64_t heads);
 
 // Bytes of a number of a matrix as it is multiplied, and so kept.
 int64_t weight_bytes(const Problem& p);
