@@ -297,7 +297,7 @@ def test_errors() -> None:
         fr.gru(x, w_ih, w_hh, heads=2)
     with pytest.raises(ValueError, match=r"w_hh: expected shape \(24, 8\), got \(24, 4\)"):
         fr.gru(x, w_ih, np.zeros((24, 4), "float32"))
-    with pytest.raises(ValueError, match="^heads: expected 1 with a projection, got 2"):
+    with pytest.raises(ValueError, match=r"^heads: expected 1 with a projection, got 2"):
         fr.LSTM(3, 8, heads=2, proj_size=4)
     weights = [np.zeros(s, "float32") for s in ((32, 3), (32, 4))]
     with pytest.raises(ValueError, match=r"^heads: expected 0 or 1 \(lstm_projection has"):

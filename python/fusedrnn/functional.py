@@ -174,7 +174,7 @@ def run(
     backwards = options.flag("reverse", reverse)
     computed_in = None if compute_dtype is None else options.compute_dtype(compute_dtype)
     masked = options.masks(*masks)
-    results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any]
+    results: Any
     try:
         results = _core.run(
             cell,
