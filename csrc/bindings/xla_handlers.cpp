@@ -2,10 +2,7 @@
 // hold no lock of Python's and no state; the network comes with each call, as attributes, so that a
 // compiled or exported program needs nothing else to run.
 //
-//   cell         its name, that of all runs
-//   runs         for each run reverse, reads, writes, read_offset, write_offset, input_size,
-//                hidden_size, projection_size, heads; int64
-//   constants, noise    of all runs, as _core.Network takes them; float64
+//   runs         the records of its runs (core/network.h), as int64
 //   options      compute, memory, padding, training; int64
 //   dropout      float64
 //   arguments, results  a character a place, '1' where there is an array
@@ -32,36 +29,18 @@ namespace fusedrnn::bindings {
 
 namespace {
 
-constexpr size_t kRunFields = 9, kNoiseFields = 5;
-
 int32_t narrow(int64_t value) {
-  if (value != static_cast<int32_t>(value)) throw_value_error("attribute runs: out of range");
+  if (value != static_cast<int32_t>(value)) throw_value_error("attribute options: out of range");
   return static_cast<int32_t>(value);
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options, Dtype dtype) {
-  const std::string cell(xla::Attribute(frame.attributes, "cell").text());
-  const xla::Attribute runs_attribute(frame.attributes, "runs");
-  const std::span<const int64_t> numbers = runs_attribute.integers();
-  const std::span<const double> constants = xla::Attribute(frame.attributes, "constants").doubles();
-  const xla::Attribute noise_attribute(frame.attributes, "noise");
-  const std::span<const double> noise = noise_attribute.doubles();
-  if (numbers.size() % kRunFields != 0) runs_attribute.refuse("9 numbers a run");
-  if (!noise.empty() && noise.size() != kNoiseFields) noise_attribute.refuse("5 numbers");
-  std::vector<fusedrnn_run> runs(numbers.size() / kRunFields);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const int64_t* n = numbers.data() + i * kRunFields;
-    fusedrnn_run& run = runs[i];
-    run.cell = cell.c_str();
-    size_fields(run) = std::tuple(int32_t{n[0] != 0}, narrow(n[1]), narrow(n[2]), n[3], n[4], n[5],
-                                  n[6], n[7], n[8]);
-    if (!constants.empty()) run.constants = constants.data();
-    run.num_constants = narrow(static_cast<int64_t>(constants.size()));
-    if (noise.empty()) continue;
-    noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
-  }
-  return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())), dtype,
-                      narrow(options[0]), narrow(options[1]));
+  const xla::Attribute attribute(frame.attributes, "runs");
+  const std::span<const std::byte> bytes = std::as_bytes(attribute.integers());
+  if (bytes.size() % sizeof(RunRecord) != 0) attribute.refuse("whole records");
+  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
+  return make_network(records, dtype, narrow(options[0]), narrow(options[1]));
 }
 
 // A tensor for each parameter.

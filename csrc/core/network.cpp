@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <compare>
-#include <cstdio>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -341,19 +341,44 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   return network;
 }
 
-fusedrnn_run described(const Run& run) {
+RunRecord record_of(const Run& run) {
   const Problem& p = run.problem;
-  fusedrnn_run description{};
-  description.cell = run.cell->name;
-  size_fields(description) = std::tuple(
+  RunRecord record{};
+  std::strncpy(record.cell, run.cell->name, sizeof record.cell - 1);
+  size_fields(record) = std::tuple(
       int32_t{p.reverse}, static_cast<int32_t>(run.reads), static_cast<int32_t>(run.writes),
       run.read_offset, run.write_offset, p.I, p.H, run.cell->projects ? p.P : 0, p.heads);
-  description.num_constants = p.num_constants;
-  description.constants = p.constants;
+  record.num_constants = p.num_constants;
   const double zoneout_c = run.num_states() > 1 ? p.noise.zoneout[1] : 0;
-  noise_fields(description) = std::tuple(run.weight_dropout, p.noise.zoneout[0], zoneout_c,
-                                         p.noise.candidate, p.noise.state);
-  return description;
+  noise_fields(record) = std::tuple(run.weight_dropout, p.noise.zoneout[0], zoneout_c,
+                                    p.noise.candidate, p.noise.state);
+  std::copy_n(p.constants, p.num_constants, record.constants);
+  return record;
+}
+
+Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+                     int32_t memory) {
+  std::vector<fusedrnn_run> runs;
+  runs.reserve(records.size());
+  for (const RunRecord& record : records) {
+    const auto number = static_cast<int>(runs.size());
+    const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };  // that a message may show
+    const char* const end = std::ranges::find_if_not(record.cell, is_text);
+    if (end == std::end(record.cell) || *end != '\0') {
+      refuse_value({"", "cell", "", number}, "a name of at most 31 letters", "other bytes");
+    }
+    if (record.num_constants < 0 || record.num_constants > kMaxConstants) {
+      throw_field(number, "num_constants", "0 to " + std::to_string(kMaxConstants),
+                  record.num_constants);
+    }
+    fusedrnn_run& run = runs.emplace_back();
+    run.cell = record.cell;
+    size_fields(run) = size_fields(record);
+    run.num_constants = record.num_constants;
+    run.constants = record.num_constants == 0 ? nullptr : record.constants;
+    noise_fields(run) = noise_fields(record);
+  }
+  return make_network(runs.data(), static_cast<int>(runs.size()), dtype, compute, memory);
 }
 
 bool is_plain_stack(const Network& network) {

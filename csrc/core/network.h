@@ -139,8 +139,21 @@ auto noise_fields(Description& run) {
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
                      int32_t memory);
 
-// What make_network() was given, with all constants. Refers to the run.
-fusedrnn_run described(const Run& run);
+// fusedrnn_run as bytes: what model files, reserves and programs of XLA have of a network.
+struct RunRecord {
+  char cell[32];  // filled up with zeros
+  int32_t reverse, reads, writes, num_constants;
+  int64_t read_offset, write_offset, input_size, hidden_size, projection_size, heads;
+  double weight_dropout, zoneout_h, zoneout_c, candidate_dropout, recurrent_dropout;
+  double constants[kMaxConstants];
+};
+static_assert(sizeof(RunRecord) == 264);
+
+// What make_network() was given of a run, with all constants.
+RunRecord record_of(const Run& run);
+// Of whatever bytes; none of them needs to be right.
+Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+                     int32_t memory);
 
 // Whether layers follow one another, each in the forward direction: what can take a step.
 bool is_plain_stack(const Network& network);
