@@ -201,8 +201,7 @@ void widen(const uint16_t* numbers, int64_t count, float* values) {
 }
 
 // `bytes`: aligned to kAlignment.
-std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size,
-                                       bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size) {
   Header header{};
   std::memcpy(&header, bytes, std::min(size, sizeof header));
   check_header(name, header, size);
@@ -233,6 +232,7 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     refuse_file(name, error.what());
   }
   frozen->takes_steps = is_plain_stack(network);
+  frozen->batch_first = (header.flags & kBatchFirst) != 0;
   const size_t wanted = for_arrays(network, [](const Run&, int, Place, Place) {});
   if (wanted != size) {
     refuse_file(name, expected("size", std::to_string(wanted) + " bytes for its network",
@@ -267,19 +267,18 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     call = {};
     wide.clear();
   });
-  batch_first = (header.flags & kBatchFirst) != 0;
   return frozen;
 }
 
 }  // namespace
 
-void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& path) {
+void save(const fusedrnn_frozen& frozen, const std::string& path) {
   const Network& network = frozen.network;
   const size_t size = for_arrays(network, [](const Run&, int, Place, Place) {});
   const Block block(size);
   char* const bytes = static_cast<char*>(block.data());
   std::memset(bytes, 0, size);
-  Header header = header_of(network, batch_first, size);
+  Header header = header_of(network, frozen.batch_first, size);
   for (const Run& run : network.runs) {
     const RunRecord record = record_of(run);
     std::memcpy(bytes + sizeof header + static_cast<size_t>(network.number_of(run)) * sizeof record,
@@ -299,17 +298,16 @@ void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& pa
   write_file(path, bytes, size);
 }
 
-std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
-                                      bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
-    return parse(name, static_cast<const char*>(bytes), size, batch_first);
+    return parse(name, static_cast<const char*>(bytes), size);
   }
   const Block block(size);
   std::memcpy(block.data(), bytes, size);
-  return parse(name, static_cast<const char*>(block.data()), size, batch_first);
+  return parse(name, static_cast<const char*>(block.data()), size);
 }
 
-std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path) {
   FileReader file(path);
   Header header{};
   const size_t first = file.read(&header, sizeof header);
@@ -318,7 +316,7 @@ std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first
   char* const bytes = static_cast<char*>(block.data());
   std::memcpy(bytes, &header, first);
   const size_t size = first + file.read(bytes + first, file.size() - first);
-  return parse(path.c_str(), bytes, size, batch_first);
+  return parse(path.c_str(), bytes, size);
 }
 
 }  // namespace fusedrnn::model_file
