@@ -49,10 +49,9 @@ void check_array(const Name& name, const DLTensor& t, py::handle shape_object,
   check_tensor(name, t, dtype ? dtype->c_str() : nullptr, shape ? &*shape : nullptr);
 }
 
-py::array as_array(py::handle name_object, py::handle object, py::handle shape, py::handle dtype) {
-  const std::string name = str_argument("name", name_object);
-  const InputArray array(name.c_str(), object, ElementKind::any);
-  check_array(name.c_str(), required(name.c_str(), array.tensor()), shape, dtype);
+py::array as_array(const char* name, py::handle object, py::handle shape, py::handle dtype) {
+  const InputArray array(name, object, ElementKind::any);
+  check_array(name, required(name, array.tensor()), shape, dtype);
   const py::handle type(reinterpret_cast<PyObject*>(numpy().PyArray_Type_));
   py::array numpy = array.as_numpy();
   if (py::type::handle_of(numpy).is(type)) return numpy;
@@ -73,14 +72,12 @@ void check_outputs(const py::dict& arrays) {
 }
 
 // Nothing is ordered: no element is read.
-void check_on_cuda(py::handle name_object, py::handle object, py::handle shape, py::handle dtype,
+void check_on_cuda(const char* name, py::handle object, py::handle shape, py::handle dtype,
                    int32_t device) {
-  const std::string name = str_argument("name", name_object);
-  const DLDevice found = producer_device(name.c_str(), object);
-  check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
-  const py::object array = without_gradient(name.c_str(), object);
-  const LentTensor lent = import_dlpack(name.c_str(), array, found);
-  check_array(name.c_str(), lent.tensor, shape, dtype);
+  const DLDevice found = producer_device(name, object);
+  check_device(name, found, {kDLCUDA, device}, "the layer");
+  const LentTensor lent = import_dlpack(name, without_gradient(name, object), found);
+  check_array(name, lent.tensor, shape, dtype);
 }
 
 py::array empty(py::handle shape_object, py::handle dtype_object) {
@@ -164,12 +161,12 @@ void keep_inputs(const py::object& result, const py::list& inputs) {
 }
 
 void register_arrays(py::module_& m) {
-  m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
-        py::arg("dtype") = py::none(),
+  m.def("as_array", &as_array, py::arg("name").none(false), py::arg("obj"),
+        py::arg("shape") = py::none(), py::arg("dtype") = py::none(),
         "obj as a NumPy array, without a copy; read-only where its owner lends it so. Of a tensor "
         "that PyTorch negates as it is read, a copy.");
-  m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
-        py::arg("dtype"), py::arg("device"),
+  m.def("check_on_cuda", &check_on_cuda, py::arg("name").none(false), py::arg("obj"),
+        py::arg("shape"), py::arg("dtype"), py::arg("device"),
         "Throws where obj is no such array on that CUDA device, the device of a layer.");
   m.def("check_outputs", &check_outputs, py::arg("arrays"),
         "Throws where arrays, by name, cannot be written to or share memory with one another.");

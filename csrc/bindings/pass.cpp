@@ -165,6 +165,12 @@ struct Tape {
     return found;
   }
   Form form() const { return {*network, stacked, *inputs}; }
+  // Of a call over it, on the stream that is current now; `self`: this tape.
+  Place place(const py::object& self) const {
+    Place now = inputs->place.now();
+    if (now.on_cuda()) now.inputs().append(self);
+    return now;
+  }
 };
 
 // What the arguments of all passes have.
@@ -276,8 +282,7 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
                         py::handle dresets_object, bool wants_flow, double clip_dh, bool wants_dx) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
-  Place place = tape.inputs->place.now();
-  if (place.on_cuda()) place.inputs().append(self);
+  Place place = tape.place(self);
   const Form form = tape.form();
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
   if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
@@ -324,10 +329,8 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results =
-      py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
-                     dresets.objects(), flow ? flow->array() : py::none());
-  return results;
+  return py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
+                        dresets.objects(), flow ? flow->array() : py::none());
 }
 
 // The gates of a run, [T,B,number of gates * H].
@@ -337,8 +340,7 @@ py::object gates_of_run(const py::object& self, int32_t run) {
   if (run < 0 || static_cast<size_t>(run) >= network.runs.size()) {
     refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
   }
-  Place place = tape.inputs->place.now();
-  if (place.on_cuda()) place.inputs().append(self);
+  Place place = tape.place(self);
   const Form form = tape.form();
   const Run& its_run = network.runs[static_cast<size_t>(run)];
   const Shape whole =

@@ -176,7 +176,7 @@ struct Call {
   uint64_t seed = 0;
 };
 
-fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
+void forward(const xla::CallFrame& frame, Device device) {
   Call call(frame, device);
   call.arguments.finish();
   auto args = call.args<fusedrnn_forward_args>();
@@ -191,10 +191,10 @@ fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
   call.results.finish();
   args.states_n = states_n.list();
   args.state_sequences = sequences.list();
-  return fusedrnn_forward(&args);
+  throw_on_failure(fusedrnn_forward(&args));
 }
 
-fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
+void backward(const xla::CallFrame& frame, Device device) {
   Call call(frame, device);
   auto args = call.args<fusedrnn_backward_args>();
   DLTensor reserve{}, dy{}, dx{};
@@ -214,13 +214,12 @@ fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
   args.dparameters = dparameters.list.data();
   args.dstates = dstates.list();
   args.dreset_states = dresets.list();
-  return fusedrnn_backward(&args);
+  throw_on_failure(fusedrnn_backward(&args));
 }
 
-using Pass = fusedrnn_status (*)(const xla::CallFrame&, Device);
 enum class Platform { cpu, cuda };
 
-template <Pass pass, Platform platform>
+template <auto pass, Platform platform>
 xla::Error* handle(xla::CallFrame* frame) {
   for (xla::Extension* e = frame->extensions; e != nullptr; e = e->next) {
     if (e->type != xla::kMetadataExtension) continue;
@@ -231,17 +230,11 @@ xla::Error* handle(xla::CallFrame* frame) {
     return nullptr;
   }
   if (frame->stage != xla::kExecute) return nullptr;
-  fusedrnn_status status = FUSEDRNN_OK;
-  // What throws here has set the message, as what fails in the pass has.
-  const fusedrnn_status thrown = guarded([&] {
-    if constexpr (platform == Platform::cuda) {
-      const xla::CudaDevice device(*frame);
-      status = pass(*frame, &device);
-    } else {
-      status = pass(*frame, nullptr);
-    }
+  const fusedrnn_status status = guarded([&] {
+    if constexpr (platform == Platform::cpu) return pass(*frame, nullptr);
+    const xla::CudaDevice device(*frame);
+    pass(*frame, &device);
   });
-  if (thrown != FUSEDRNN_OK) status = thrown;
   if (status == FUSEDRNN_OK) return nullptr;
   return xla::make_error(*frame->api, status, fusedrnn_last_error());
 }
@@ -251,8 +244,8 @@ py::dict handlers_of() {
   const auto capsule = [](auto* handler) {
     return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
   };
-  return py::dict(py::arg("fusedrnn_forward") = capsule(&handle<forward, platform>),
-                  py::arg("fusedrnn_backward") = capsule(&handle<backward, platform>));
+  return py::dict(py::arg("fusedrnn_forward") = capsule(&handle<&forward, platform>),
+                  py::arg("fusedrnn_backward") = capsule(&handle<&backward, platform>));
 }
 
 py::dict handlers() {
