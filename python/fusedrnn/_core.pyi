@@ -136,6 +136,19 @@ class LentArray:
     def __init__(self, array: _FloatArray) -> None: ...
     @overload
     def __init__(self, shape: tuple[int, ...], dtype: str, device: int, stream: int) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        address: int,
+        shape: list[int],
+        strides: list[int],
+        dtype: np.dtype[Any],
+        read_only: bool,
+        stream: int | None,
+        device: int,
+        owner: object,
+    ) -> None: ...
     def __dlpack__(
         self,
         *,

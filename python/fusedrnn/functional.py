@@ -196,7 +196,7 @@ def run(
         if out is None:
             raise
         names = options.result_names(options.STATES[: len(states)], shown)
-        raise options.renamed(error, names) from None
+        raise options.renamed(error, names) from error.__cause__
     y, states_n, cells, tape = results
     if not function and "torch" in sys.modules:
         warn_of_lost_gradients(x, *parameters, *states, *masks[4])
@@ -295,7 +295,8 @@ def gradients(
     except (TypeError, ValueError) as error:
         if out is None:
             raise
-        raise options.renamed(error, {name: f"out[{name!r}]" for name in given}) from None
+        named = {name: f"out[{name!r}]" for name in given}
+        raise options.renamed(error, named) from error.__cause__
     found = (dx, *dparameters, *dstates, *dresets)
     to_kind = tape.to_kind
     stays = to_kind is as_it_is
