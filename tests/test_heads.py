@@ -283,24 +283,24 @@ def test_a_reserve_belongs_to_its_heads() -> None:
 def test_errors() -> None:
     x, w_ih = np.zeros((2, 1, 3), "float32"), np.zeros((24, 3), "float32")
     w_hh = np.zeros((24, 3), "float32")
-    with pytest.raises(ValueError, match=r"heads: expected a divisor of hidden_size = 8, got 3"):
+    with pytest.raises(ValueError, match=r"^heads: expected a divisor of hidden_size = 8, got 3"):
         fr.GRU(3, 8, heads=3)
-    with pytest.raises(ValueError, match=r"heads: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^heads: expected at least 1, got 0"):
         fr.GRU(3, 8, heads=0)
-    with pytest.raises(TypeError, match=r"heads: expected an int, got float"):
+    with pytest.raises(TypeError, match=r"^heads: expected an int, got float"):
         fr.gru(x, w_ih, w_hh, heads=2.0)
     with pytest.raises(TypeError, match=r"^heads: expected an int, got ndarray$"):
         fr.gru(x, w_ih, w_hh, heads=np.array(2.0))
-    with pytest.raises(ValueError, match=r"heads: expected a divisor of hidden_size = 8, got 3"):
+    with pytest.raises(ValueError, match=r"^heads: expected a divisor of hidden_size = 8, got 3"):
         fr.gru(x, w_ih, w_hh, heads=3)
     with pytest.raises(ValueError, match=r"w_hh: expected shape \(24, 4\), got \(24, 3\)"):
         fr.gru(x, w_ih, w_hh, heads=2)
     with pytest.raises(ValueError, match=r"w_hh: expected shape \(24, 8\), got \(24, 4\)"):
         fr.gru(x, w_ih, np.zeros((24, 4), "float32"))
-    with pytest.raises(ValueError, match="heads: expected 1 with a projection, got 2"):
+    with pytest.raises(ValueError, match=r"^heads: expected 1 with a projection, got 2"):
         fr.LSTM(3, 8, heads=2, proj_size=4)
     weights = [np.zeros(s, "float32") for s in ((32, 3), (32, 4))]
-    with pytest.raises(ValueError, match=r"heads: expected 0 or 1 \(lstm_projection has"):
+    with pytest.raises(ValueError, match=r"^heads: expected 0 or 1 \(lstm_projection has"):
         fr.lstm(x, *weights, w_hr=np.zeros((4, 8), "float32"), heads=2)
     with pytest.raises(TypeError, match="heads"):
         fr.IndRNN(3, 8, heads=2)  # type: ignore[call-arg]

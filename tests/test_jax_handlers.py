@@ -51,26 +51,46 @@ def raw(given_arrays: list[Any], *sizes: tuple[int, ...], **changed: Any) -> Any
     )
 
 
-RUN = [0, 0, 1, 0, 0, I, H, 0, 1]
+RECORD = np.dtype(
+    [
+        ("cell", "S32"),
+        *((name, "i4") for name in ("reverse", "reads", "writes", "num_constants")),
+        *((name, "i8") for name in ("read_offset", "write_offset", "input_size", "hidden_size")),
+        *((name, "i8") for name in ("projection_size", "heads")),
+        *(("noise", "f8", 5), ("constants", "f8", 16)),
+    ]
+)
+
+
+def runs(**changed: Any) -> Any:
+    record = np.frombuffer(PLAN.records, RECORD).copy()
+    for name, value in changed.items():
+        record[name] = value
+    return np.frombuffer(record.tobytes(), np.int64)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"cell": "elman"}, "'elman'"),
-        ({"cell": None}, "attribute cell: expected one, got none"),
-        ({"cell": np.array([1])}, "attribute cell: expected a string, got another"),
-        ({"runs": np.array([], np.int64)}, "runs"),
-        ({"runs": np.array(RUN[:-1], np.int64)}, "attribute runs: expected 9 numbers a run"),
-        ({"runs": np.array([0, 2**40, *RUN[2:]], np.int64)}, "attribute runs: out of range"),
-        ({"runs": np.array([*RUN[:5], I, H + 1, 0, 1], np.int64)}, "w_ih: expected shape"),
-        ({"runs": np.array([*RUN[:5], I, 2**62, 0, 1], np.int64)}, "too large"),
-        ({"runs": np.array(RUN, np.float64)}, "attribute runs: expected int64 numbers"),
-        ({"constants": np.array([1.0])}, "constants"),
-        ({"noise": np.array([1.0])}, "attribute noise: expected 5 numbers"),
+        ({"runs": runs(cell=b"elman")}, "'elman'"),
+        ({"runs": runs(cell=b"x" * 32)}, "cell: expected a name of at most 31 letters"),
+        ({"runs": runs(cell=b"gr\xfc")}, "cell: expected a name of at most 31 letters"),
+        ({"runs": None}, "attribute runs: expected one, got none"),
+        ({"runs": "lstm"}, "attribute runs: expected int64 numbers, got another"),
+        ({"runs": np.array([], np.int64)}, "num_runs"),
+        ({"runs": runs()[:-1]}, "attribute runs: expected whole records"),
+        ({"runs": runs(reads=1)}, "reads: expected a row"),
+        ({"runs": runs(hidden_size=H + 1)}, "w_ih: expected shape"),
+        ({"runs": runs(hidden_size=2**62)}, "too large"),
+        ({"runs": runs().view(np.float64)}, "attribute runs: expected int64 numbers"),
+        ({"runs": runs(num_constants=1)}, "num_constants: expected 0 (lstm has no constants)"),
+        ({"runs": runs(num_constants=17)}, "num_constants: expected 0 to 16, got 17"),
+        ({"runs": runs(noise=[0, 2, 0, 0, 0])}, "zoneout_h: expected at least 0 and at most 1"),
+        ({"options": np.array([2**40, 0, 0, 0], np.int64)}, "attribute options: out of range"),
         ({"options": np.array([0], np.int64)}, "attribute options: expected 4 numbers"),
         ({"options": np.array([9, 0, 0, 0], np.int64)}, "compute"),
         ({"options": np.array([0, 0, 9, 0], np.int64)}, "padding"),
+        ({"arguments": np.array([1])}, "attribute arguments: expected a string, got another"),
         ({"dropout": np.float32(0.5)}, "attribute dropout: expected a float64"),
         ({"arguments": "111"}, "attribute arguments: expected a character for each array"),
         ({"arguments": "1" * len(THERE)}, "arguments: expected a buffer"),

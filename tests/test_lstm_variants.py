@@ -347,6 +347,9 @@ def test_wrong_options() -> None:
     del given["w_peephole"]
     with pytest.raises(ValueError, match=r"^w_hr: expected none with coupled=True$"):
         fr.lstm(**given, w_hr=w, coupled=True)
+    message = f"w_ih: I = 3, H = 4, P = {2**62} are too large"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fr.LSTM(3, 4, proj_size=2**62)
 
 
 @variants

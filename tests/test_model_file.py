@@ -235,7 +235,7 @@ def test_a_network_that_is_no_stack_is_not_for_layers(tmp_path: Path) -> None:
     network = _core.Network([one, other], "float32")
     weights = tuple(np.zeros(shape, "float32") for _, _, shape, _ in network.parameters)
     path = tmp_path / "model"
-    _core.Frozen(network, weights).save(os.fsencode(path), False)
+    _core.Frozen(network, weights).save(os.fsencode(path))
     message = rf"^{path}: expected layers of one cell and size, .* another network of 2 runs$"
     with pytest.raises(ValueError, match=message):
         fr.load_frozen(path)

@@ -17,6 +17,7 @@ from error_support import B, H, I, T, problem
 from fusedrnn import _core
 
 OUTPUTS = {"y": (T, B, H), "h_n": (B, H), "c_n": (B, H)}
+IN_OUT = {"y": "out[0]", "h_n": "out[1][0]", "c_n": "out[1][1]"}  # as messages name them
 
 
 def out_of(**given: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -55,8 +56,15 @@ def test_outputs_to_write_to(name: str, shape: tuple[int, ...]) -> None:
             "expected rows that do not overlap, got strides that make them overlap",
         ),
     ]:
-        with pytest.raises(error, match=f"^{name}: {re.escape(message)}"):
+        with pytest.raises(error, match=f"^{re.escape(f'{IN_OUT[name]}: {message}')}"):
             lstm_into(**{name: bad})
+
+
+def test_cells_to_write_to() -> None:
+    out = *out_of(), nans(T, B, H + 1)
+    message = f"out[2]: expected shape {T, B, H}, got {T, B, H + 1}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        fr.lstm(**problem("lstm"), return_cells=True, out=out)
 
 
 def test_outputs_of_other_libraries() -> None:
@@ -94,7 +102,9 @@ def test_outputs_that_lie_backwards() -> None:
     assert np.array_equal(y, expected)
     for last in (0, T - 1):
         y = memory[last : last + T][::-1, :, :H]
-        with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
+        with pytest.raises(
+            ValueError, match=r"^out\[0\]: expected memory apart from x, got overlapping"
+        ):
             lstm_into(x=x, y=y)
 
 
@@ -121,11 +131,16 @@ def test_forms_of_out() -> None:
 
 def test_outputs_that_share_memory() -> None:
     both = nans(B, H + 1)
-    with pytest.raises(ValueError, match=r"^c_n: expected memory apart from h_n, got overlapping"):
+    with pytest.raises(
+        ValueError,
+        match=r"^out\[1\]\[1\]: expected memory apart from out\[1\]\[0\], got overlapping",
+    ):
         lstm_into(h_n=both[:, :H], c_n=both[:, 1:])
     x = problem("lstm")["x"]
     wide = nans(T, B, H)
-    with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\[0\]: expected memory apart from x, got overlapping"
+    ):
         lstm_into(x=wide[..., :I], y=wide)
     # Halves of one array share none.
     halves, states = nans(T, B, I + H), nans(B, 2 * H)
@@ -158,14 +173,17 @@ def test_no_output_lies_over_what_is_read(output: str, read: str) -> None:
         source = memory[: array.size].reshape(array.shape)
         source[...] = array
         target = memory[begin : begin + int(np.prod(shape))].reshape(shape)
-        with pytest.raises(ValueError, match=f"^{output}: expected memory apart from {read}, got"):
+        message = f"{IN_OUT[output]}: expected memory apart from {read}, got"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             lstm_into(**{read: source, output: target})
         assert np.array_equal(source, array)
 
 
 def test_y_that_begins_before_x_and_runs_into_it() -> None:
     memory = nans(T, B, 16)
-    with pytest.raises(ValueError, match=r"^y: expected memory apart from x, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\[0\]: expected memory apart from x, got overlapping"
+    ):
         lstm_into(x=memory[..., 3 : 3 + I], y=memory[..., :H])
 
 
@@ -181,9 +199,13 @@ def test_states_may_be_updated_in_place() -> None:
     # Not shifted, and not another one's.
     memory = nans(B + 1, H)
     memory[:B] = 0
-    with pytest.raises(ValueError, match=r"^h_n: expected memory apart from h0, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\[1\]\[0\]: expected memory apart from h0, got overlapping"
+    ):
         lstm_into(h0=memory[:B], h_n=memory[1:])
-    with pytest.raises(ValueError, match=r"^c_n: expected memory apart from h0, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\[1\]\[1\]: expected memory apart from h0, got overlapping"
+    ):
         lstm_into(h0=memory[:B], c_n=memory[:B])
 
 
@@ -193,18 +215,26 @@ def test_gradients_that_share_memory() -> None:
     dy_wide = np.zeros((T, B, H + I), "float32")
     x = problem("lstm")["x"]
     *_, tape_of_x = fr.lstm_forward(**problem("lstm") | {"x": x})
-    with pytest.raises(ValueError, match=r"^dx: expected memory apart from x, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\['dx'\]: expected memory apart from x, got overlapping"
+    ):
         fr.lstm_backward(tape_of_x, out={"dx": x})
-    with pytest.raises(ValueError, match=r"^dx: expected memory apart from dy, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\['dx'\]: expected memory apart from dy, got overlapping"
+    ):
         fr.lstm_backward(tape, dy_wide[..., :H], out={"dx": dy_wide[..., H - 1 : H - 1 + I]})
     both = nans(4 * H, H)
-    with pytest.raises(ValueError, match=r"^dw_hh: expected memory apart from dw_ih, got"):
+    with pytest.raises(
+        ValueError, match=r"^out\['dw_hh'\]: expected memory apart from out\['dw_ih'\], got"
+    ):
         fr.lstm_backward(tape, dy, out={"dw_ih": both[:, :I], "dw_hh": both})
     long = np.zeros((300, B, I), "float32")
     _, _, tape_of_long = fr.lstm_forward(
         **problem("lstm") | {"x": long, "lengths": None, "resets": None}
     )
-    with pytest.raises(ValueError, match=r"^dw_ih: expected memory apart from x, got overlapping"):
+    with pytest.raises(
+        ValueError, match=r"^out\['dw_ih'\]: expected memory apart from x, got overlapping"
+    ):
         fr.lstm_backward(
             tape_of_long, out={"dw_ih": long.reshape(-1)[: 4 * H * I].reshape(4 * H, I)}
         )

@@ -235,7 +235,7 @@ def test_truncated() -> None:
         ({"lengths": -1}, r"lengths: expected values from 0 to T = 7, got -1 at index 0"),
         (
             {"out": (np.zeros((7, 1, 3), "f4"), (np.zeros(3, "f4"), np.zeros(3, "f4")))},
-            r"y: expected shape \(7, 3\), got \(7, 1, 3\)",
+            r"out\[0\]: expected shape \(7, 3\), got \(7, 1, 3\)",
         ),
     ],
     ids=str,

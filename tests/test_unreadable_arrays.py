@@ -168,8 +168,8 @@ def doors() -> dict[str, Callable[[], Any]]:
     y, h = np.empty((T, B, H), "float32"), np.empty((1, B, H), "float32")
     return {
         "dh_n": lambda: fr.gru_backward(tape, dh_n=no_memory),
-        "dh0": lambda: fr.gru_backward(tape, out={"dh0": no_memory}),
-        "y": lambda: fr.gru(**problem("gru"), out=(no_memory, h[0])),
+        "out['dh0']": lambda: fr.gru_backward(tape, out={"dh0": no_memory}),
+        "out[1][0]": lambda: fr.lstm(**problem("lstm"), out=(y, (no_memory, h[0]))),
         "x": lambda: layer(no_memory),
         "state": lambda: layer(x, no_memory),
         "lengths": lambda: layer(x, lengths=no_memory),

@@ -30,7 +30,6 @@ class InputArray {
     view_.insert_axis(axis);
     inserted_ = axis;
   }
-  bool has_inserted_axis() const { return inserted_ >= 0; }
 
   // As NumPy's, without a copy; read-only where the producer says so.
   py::array as_numpy() const;

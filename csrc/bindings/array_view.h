@@ -122,8 +122,6 @@ struct ArrayView : TensorView {
 
  private:
   bool see_numpy(PyObject* object, bool keeps);
-  // What CUDA arrays without __dlpack__ have. False where `object` does not have it either.
-  bool read_cuda_interface(const Name& name, py::handle object, Place& place);
   void give_back();
 
   DLManagedTensorVersioned* managed_ = nullptr;  // that was seen

@@ -1,5 +1,6 @@
 // Arrays for the Python layer: as_array, empty, LentArray.
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <memory>
 #include <optional>
@@ -49,10 +50,9 @@ void check_array(const Name& name, const DLTensor& t, py::handle shape_object,
   check_tensor(name, t, dtype ? dtype->c_str() : nullptr, shape ? &*shape : nullptr);
 }
 
-py::array as_array(py::handle name_object, py::handle object, py::handle shape, py::handle dtype) {
-  const std::string name = str_argument("name", name_object);
-  const InputArray array(name.c_str(), object, ElementKind::any);
-  check_array(name.c_str(), required(name.c_str(), array.tensor()), shape, dtype);
+py::array as_array(const char* name, py::handle object, py::handle shape, py::handle dtype) {
+  const InputArray array(name, object, ElementKind::any);
+  check_array(name, required(name, array.tensor()), shape, dtype);
   const py::handle type(reinterpret_cast<PyObject*>(numpy().PyArray_Type_));
   py::array numpy = array.as_numpy();
   if (py::type::handle_of(numpy).is(type)) return numpy;
@@ -73,14 +73,12 @@ void check_outputs(const py::dict& arrays) {
 }
 
 // Nothing is ordered: no element is read.
-void check_on_cuda(py::handle name_object, py::handle object, py::handle shape, py::handle dtype,
+void check_on_cuda(const char* name, py::handle object, py::handle shape, py::handle dtype,
                    int32_t device) {
-  const std::string name = str_argument("name", name_object);
-  const DLDevice found = producer_device(name.c_str(), object);
-  check_device(name.c_str(), found, {kDLCUDA, device}, "the layer");
-  const py::object array = without_gradient(name.c_str(), object);
-  const LentTensor lent = import_dlpack(name.c_str(), array, found);
-  check_array(name.c_str(), lent.tensor, shape, dtype);
+  const DLDevice found = producer_device(name, object);
+  check_device(name, found, {kDLCUDA, device}, "the layer");
+  const LentTensor lent = import_dlpack(name, without_gradient(name, object), found);
+  check_array(name, lent.tensor, shape, dtype);
 }
 
 py::array empty(py::handle shape_object, py::handle dtype_object) {
@@ -120,6 +118,25 @@ class LentArray {
                }};
   }
 
+  // What fusedrnn._cuda_interface found of another library's memory on `device`, unless it has an
+  // address that says where it is; strides in elements. Nobody waits for a stream that is None.
+  LentArray(const std::string& name, uintptr_t address, std::vector<int64_t> shape,
+            std::vector<int64_t> strides, const py::dtype& dtype, bool read_only, py::handle stream,
+            int32_t device, py::object owner) {
+    DLTensor tensor{};
+    tensor.data = reinterpret_cast<void*>(address);
+    tensor.ndim = static_cast<int32_t>(shape.size());
+    tensor.dtype = dlpack_dtype("typestr", dtype, ElementKind::any);
+    tensor.shape = shape.data();
+    tensor.strides = strides.data();
+    const CudaPlugin& plugin = cuda_plugin();
+    if (address != 0) check_cuda(plugin, plugin.device_of(tensor.data, &device));
+    tensor.device = device < 0 ? DLDevice{kDLCPU, 0} : DLDevice{kDLCUDA, device};
+    view_.set(name.c_str(), {tensor, read_only, std::move(owner)});
+    if (!stream.is_none()) stream_ = stream_argument(stream);
+    is_ordered_ = !stream.is_none();
+  }
+
   void keep(py::object inputs) { inputs_ = std::move(inputs); }
 
   // Arguments as the array API standard has them: the consumer's stream is made to wait, and
@@ -138,7 +155,7 @@ class LentArray {
     }
     if (copy.ptr() == Py_True) throw py::buffer_error("copy: expected None or False");
     void* consumer = stream_argument(stream);
-    if (on_cuda && reinterpret_cast<intptr_t>(consumer) != kNoOrder) {
+    if (on_cuda && array.is_ordered_ && reinterpret_cast<intptr_t>(consumer) != kNoOrder) {
       const CudaPlugin& plugin = cuda_plugin();
       check_cuda(plugin, plugin.order(tensor.device.device_id, array.stream_, consumer));
     }
@@ -154,6 +171,7 @@ class LentArray {
   ArrayView view_;
   std::shared_ptr<void> memory_;  // of a CUDA device
   void* stream_ = nullptr;
+  bool is_ordered_ = true;  // whether consumers wait for that stream
   py::object inputs_ = py::none();
 };
 
@@ -164,12 +182,12 @@ void keep_inputs(const py::object& result, const py::list& inputs) {
 }
 
 void register_arrays(py::module_& m) {
-  m.def("as_array", &as_array, py::arg("name"), py::arg("obj"), py::arg("shape") = py::none(),
-        py::arg("dtype") = py::none(),
+  m.def("as_array", &as_array, py::arg("name").none(false), py::arg("obj"),
+        py::arg("shape") = py::none(), py::arg("dtype") = py::none(),
         "obj as a NumPy array, without a copy; read-only where its owner lends it so. Of a tensor "
         "that PyTorch negates as it is read, a copy.");
-  m.def("check_on_cuda", &check_on_cuda, py::arg("name"), py::arg("obj"), py::arg("shape"),
-        py::arg("dtype"), py::arg("device"),
+  m.def("check_on_cuda", &check_on_cuda, py::arg("name").none(false), py::arg("obj"),
+        py::arg("shape"), py::arg("dtype"), py::arg("device"),
         "Throws where obj is no such array on that CUDA device, the device of a layer.");
   m.def("check_outputs", &check_outputs, py::arg("arrays"),
         "Throws where arrays, by name, cannot be written to or share memory with one another.");
@@ -181,6 +199,11 @@ void register_arrays(py::module_& m) {
       .def(py::init<const py::array&>(), py::arg("array"))
       .def(py::init<py::handle, py::handle, py::handle, py::handle>(), py::arg("shape"),
            py::arg("dtype"), py::arg("device"), py::arg("stream"))
+      .def(py::init<const std::string&, uintptr_t, std::vector<int64_t>, std::vector<int64_t>,
+                    const py::dtype&, bool, py::handle, int32_t, py::object>(),
+           py::arg("name"), py::arg("address"), py::arg("shape"), py::arg("strides"),
+           py::arg("dtype"), py::arg("read_only"), py::arg("stream"), py::arg("device"),
+           py::arg("owner"))
       .def("__dlpack__", &LentArray::dlpack, py::kw_only(), py::arg("stream") = py::none(),
            py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
            py::arg("copy") = py::none())

@@ -44,19 +44,16 @@ NetworkPointer with_weight_dtype(const NetworkPointer& network, py::handle weigh
 }
 
 std::shared_ptr<Frozen> freeze(const std::shared_ptr<Network>& given, py::handle parameters,
-                               py::handle weight_dtype) {
+                               py::handle weight_dtype, bool batch_first) {
   const NetworkPointer network = with_weight_dtype(given, weight_dtype);
   Arrays<InputArray> arrays = read_parameters(parameters, parameter_names(*network), nullptr);
   check_parameters_to_freeze(*network, arrays.tensors(), Layout::any);
   arrays.make_readable();
-  Frozen* frozen = nullptr;
-  fusedrnn_status status = FUSEDRNN_OK;
-  {
-    const ReleasedGil no_gil;
-    status = fusedrnn_freeze(network.get(), arrays.tensors(), &frozen);
-  }
-  throw_on_failure(status);
-  return {frozen, fusedrnn_frozen_free};
+  const ReleasedGil no_gil;
+  check_parameters_to_freeze(*network, arrays.tensors(), Layout::dense);
+  std::unique_ptr<Frozen> frozen = fusedrnn::freeze(*network, arrays.tensors());
+  frozen->batch_first = batch_first;
+  return frozen;
 }
 
 NetworkPointer network_of(const std::shared_ptr<Frozen>& frozen) {
@@ -67,27 +64,21 @@ py::tuple forward_frozen(const std::shared_ptr<Frozen>& frozen, py::handle x, py
                          py::handle masks, py::handle y, py::handle states_n,
                          py::handle sequences) {
   auto inputs = std::make_unique<PassInputs>(x, py::none(), std::vector<Name>(), masks);
-  const py::tuple results = forward_pass(network_of(frozen), std::move(inputs), true, states, false,
-                                         y, states_n, sequences, frozen.get());
-  return py::make_tuple(results[0], results[1], results[2]);
+  return forward_pass(network_of(frozen), std::move(inputs), true, states, false, y, states_n,
+                      sequences, frozen.get());
 }
 
 // Paths are bytes, as the system has them.
-void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path, bool batch_first) {
+void save(const std::shared_ptr<Frozen>& frozen, const py::bytes& path) {
   const std::string name = path;
   const ReleasedGil no_gil;
-  model_file::save(*frozen, batch_first, name);
+  model_file::save(*frozen, name);
 }
 
-py::tuple load(const py::bytes& path) {
+std::shared_ptr<Frozen> load(const py::bytes& path) {
   const std::string name = path;
-  bool batch_first = false;
-  std::unique_ptr<Frozen> frozen;
-  {
-    const ReleasedGil no_gil;
-    frozen = model_file::load(name, batch_first);
-  }
-  return py::make_tuple(std::shared_ptr<Frozen>(std::move(frozen)), batch_first);
+  const ReleasedGil no_gil;
+  return model_file::load(name);
 }
 
 // --- steps of plain arrays ---
@@ -360,21 +351,22 @@ void register_frozen(py::module_& m) {
   py::class_<Frozen, std::shared_ptr<Frozen>>(m, "Frozen", py::is_final(),
                                               "A network with packed weights; immutable.")
       .def(py::init(&freeze), py::arg("network"), py::arg("parameters"),
-           py::arg("weight_dtype") = py::none())
+           py::arg("weight_dtype") = py::none(), py::arg("batch_first") = false)
       .def("forward", &forward_frozen, py::arg("x"), py::arg("states") = py::none(),
            py::arg("masks") = py::none(), py::arg("y") = py::none(),
            py::arg("states_n") = py::none(), py::arg("sequences") = py::none(),
-           "Runs over a sequence: (y, states, states of every step).")
-      .def("save", &save, py::arg("path"), py::arg("batch_first"), "Writes a model file.")
+           "Runs over a sequence: (y, states, states of every step, None).")
+      .def("save", &save, py::arg("path"), "Writes a model file.")
       .def_property_readonly(
           "network",
           [](const std::shared_ptr<Frozen>& frozen) { return as_python(network_of(frozen)); },
           "The network that was frozen.")
+      .def_readonly("batch_first", &Frozen::batch_first,
+                    "That of the layer, which a model file notes.")
       .def("make_step", &make_fast<FastStep, std::shared_ptr<Frozen>>,
            "A function of (x_t, state, out, resets=None), a step of plain arrays; None where they "
            "are not.");
-  m.def("load_frozen", &load, py::arg("path"),
-        "Reads a model file: (Frozen, whether its layer's arrays are batch first).");
+  m.def("load_frozen", &load, py::arg("path"), "Reads a model file.");
 }
 
 }  // namespace fusedrnn::bindings

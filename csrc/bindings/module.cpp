@@ -42,15 +42,13 @@ void set_threads(py::handle object) {
   cpu::set_num_threads(narrowed("n", "a number of threads", int_argument("n", object)));
 }
 
-void set_library(py::handle path) { set_cuda_library(str_argument("path", path)); }
-
 size_t free_kept() {
   const ReleasedGil released;
   return release_memory();
 }
 
-void require_device(py::handle name, int32_t device) {
-  require_cuda_device(str_argument("name", name).c_str(), {kDLCUDA, device});
+void require_device(const char* name, int32_t device) {
+  require_cuda_device(name, {kDLCUDA, device});
 }
 
 }  // namespace
@@ -89,10 +87,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("release_memory", &free_kept,
         "Gives kept memory back to the system; returns how many bytes.");
   m.def(
-      "environment_variable", [](const char* name) { return std::getenv(name); }, py::arg("name"),
-      "Its value as it is now, or None.");
-  m.def("set_cuda_library", &set_library, py::arg("path"),
+      "environment_variable", [](const char* name) { return std::getenv(name); },
+      py::arg("name").none(false), "Its value as it is now, or None.");
+  m.def("set_cuda_library", &fusedrnn::set_cuda_library, py::arg("path"),
         "Where the CUDA library is, unless the environment says otherwise.");
-  m.def("require_cuda_device", &require_device, py::arg("name"), py::arg("device"),
+  m.def("require_cuda_device", &require_device, py::arg("name").none(false), py::arg("device"),
         "Throws where the CUDA device cannot be used.");
 }

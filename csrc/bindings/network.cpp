@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -25,26 +26,21 @@ const CellTable& cell_argument(py::handle object) {
   return known_cell(str_argument("cell", object).c_str());
 }
 
-// Of none there is no address.
-void set_constants(const std::vector<double>& constants, fusedrnn_run& run) {
-  if (constants.empty()) return;
-  run.constants = constants.data();
-  run.num_constants = static_cast<int32_t>(constants.size());
-}
-
 // (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size, heads, constants, noise), of which the constants are kept in `constants`. Noise:
-// nothing, or (weight_dropout, zoneout_h, zoneout_c, candidate_dropout, recurrent_dropout).
-fusedrnn_run run_argument(py::handle object, std::vector<double>& constants) {
+// projection_size, heads, constants, noise). Noise: nothing, or (weight_dropout, zoneout_h,
+// zoneout_c, candidate_dropout, recurrent_dropout).
+RunRecord run_argument(py::handle object) {
   const Objects fields("runs", object, 12);
   const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
   const auto row = [&](size_t i) { return narrowed("runs", "rows of 32 bits", number(i)); };
-  fusedrnn_run run{};
-  run.cell = cell_argument(fields[0]).name;
+  RunRecord run{};
+  std::strncpy(run.cell, cell_argument(fields[0]).name, sizeof run.cell - 1);
   size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])}, row(2), row(3),
                                 number(4), number(5), number(6), number(7), number(8), number(9));
-  constants = constants_argument("runs", fields[10]);
-  set_constants(constants, run);
+  const std::vector<double> constants = constants_argument("runs", fields[10]);
+  if (constants.size() > kMaxConstants) refuse_value("runs", "fewer constants", constants.size());
+  run.num_constants = static_cast<int32_t>(constants.size());
+  std::ranges::copy(constants, run.constants);
   const std::vector<double> noise = constants_argument("runs", fields[11]);
   if (noise.empty()) return run;
   if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
@@ -63,14 +59,9 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
   } else {
     compute = compute_argument(compute_dtype, dtype, on_cuda);
   }
-  std::vector<fusedrnn_run> given;
-  std::vector<std::vector<double>> constants(runs.size());
-  for (const py::handle run : runs) {
-    std::vector<double>& own = constants[given.size()];
-    given.push_back(run_argument(run, own));
-  }
-  return std::make_shared<Network>(make_network(given.data(), static_cast<int>(given.size()), dtype,
-                                                compute, memory_argument(lean)));
+  std::vector<RunRecord> records;
+  for (const py::handle run : runs) records.push_back(run_argument(run));
+  return std::make_shared<Network>(make_network(records, dtype, compute, memory_argument(lean)));
 }
 
 py::list describe_parameters(const Network& network) {
@@ -88,13 +79,19 @@ py::list describe_parameters(const Network& network) {
 py::list describe_runs(const Network& network) {
   py::list result;
   for (const Run& run : network.runs) {
-    const fusedrnn_run r = described(run);
+    const RunRecord r = record_of(run);
     const std::span constants(r.constants, static_cast<size_t>(r.num_constants));
-    result.append(py::make_tuple(r.cell, r.reverse != 0, r.reads, r.writes, r.read_offset,
+    result.append(py::make_tuple(run.cell->name, r.reverse != 0, r.reads, r.writes, r.read_offset,
                                  r.write_offset, r.input_size, r.hidden_size, r.projection_size,
                                  r.heads, tuple_of(constants, as_it_is), noise_fields(r)));
   }
   return result;
+}
+
+py::bytes records_of(const Network& network) {
+  std::vector<RunRecord> records;
+  for (const Run& run : network.runs) records.push_back(record_of(run));
+  return {reinterpret_cast<const char*>(records.data()), records.size() * sizeof(RunRecord)};
 }
 
 size_t reserve_bytes_of(const Network& network, int64_t T, int64_t B,
@@ -125,8 +122,9 @@ py::tuple forward_layers(const std::shared_ptr<Network>& network, py::handle x,
 constinit NetworkPointer last_network;
 
 bool is_of(const Network& network, const fusedrnn_run& run) {
-  const fusedrnn_run own = described(network.runs.front());
-  return run.cell == own.cell && size_fields(run) == size_fields(own) &&
+  const Run& first = network.runs.front();
+  const RunRecord own = record_of(first);
+  return run.cell == first.cell->name && size_fields(run) == size_fields(own) &&
          std::equal(own.constants, own.constants + own.num_constants, run.constants,
                     run.constants + run.num_constants);
 }
@@ -159,7 +157,8 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
       infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
   given.reverse = reversed ? 1 : 0;
   const std::vector<double> numbers = constants_argument("constants", constants);
-  set_constants(numbers, given);
+  given.num_constants = static_cast<int32_t>(numbers.size());
+  if (!numbers.empty()) given.constants = numbers.data();
   const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
   const int32_t compute =
       compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
@@ -183,6 +182,7 @@ void register_network(py::module_& m) {
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
       .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
+      .def_property_readonly("records", &records_of, "The same as bytes, for XLA's programs.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
       .def_readonly("lean", &Network::lean, "Whether gradients take the steps again.")

@@ -71,8 +71,9 @@ bool is_unbatched(InputArray& x) {
   if (t.ndim != 2 && t.ndim != 3) {
     refuse_value("x", "a 3-dimensional array [T, B, I], or [T, I]", "shape " + shape_text(t));
   }
-  if (t.ndim == 2) x.insert_axis(1);
-  return t.ndim == 3 && x.has_inserted_axis();
+  const bool unbatched = t.ndim == 2;
+  if (unbatched) x.insert_axis(1);
+  return unbatched;
 }
 
 // The length of a call without an axis B: a number becomes a list of one; anything else is an
@@ -163,9 +164,12 @@ struct Tape {
     for (size_t s = 0; s < found.size(); ++s) found[s] = !given[s].is_none();
     return found;
   }
-  Form form() const {
-    const int64_t* const shape = inputs->x.tensor()->shape;
-    return {*network, stacked, inputs->unbatched, shape[0], shape[1]};
+  Form form() const { return {*network, stacked, *inputs}; }
+  // Of a call over it, on the stream that is current now; `self`: this tape.
+  Place place(const py::object& self) const {
+    Place now = inputs->place.now();
+    if (now.on_cuda()) now.inputs().append(self);
+    return now;
   }
 };
 
@@ -226,14 +230,12 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
                        py::handle states_n_object, py::handle sequences,
                        const fusedrnn_frozen* frozen, py::handle reserve_object) {
   Place& place = inputs->place;
-  const bool unbatched = inputs->unbatched;
   check_inputs_of(*network, *inputs);
-  Form form{*network, stacked, unbatched};
-  States<InputArray> state_0(form, Each::sequence, {"", "0", "state", ""}, states, &place);
+  const Form form(*network, stacked, *inputs);
+  States<InputArray> state_0(form, Each::sequence, "", "0", states, &place);
   std::optional<States<InputArray>> resets;
   if (!inputs->reset_states.is_none()) {
-    resets.emplace(form, Each::run, StateNames{"reset_", "", "reset_state", ""},
-                   inputs->reset_states, &place);
+    resets.emplace(form, Each::run, "reset_", "", inputs->reset_states, &place);
   }
   auto args = args_of<fusedrnn_forward_args>(frozen == nullptr ? network.get() : nullptr, *inputs);
   args.states = state_0.tensors();
@@ -245,15 +247,10 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   state_0.make_readable();
   if (resets) resets->make_readable();
 
-  const int64_t T = args.x->shape[0], B = args.x->shape[1];
-  form.T = T;
-  form.B = B;
-  const Name y_name = stacked ? "out[0]" : "y";
-  OutputArray y(y_name, y_object, network->dtype, form.sequence(network->output_size()), &place);
-  if (unbatched) add_batch(y, y_name, form.sequence(network->output_size()), 1);
-  const States<OutputArray> state_n(form, Each::sequence, {"", "_n", "out[1]", ""}, states_n_object,
-                                    &place);
-  const States<OutputArray> state_y(form, Each::step, {"", "", "out[2]", ""}, sequences, &place);
+  OutputArray y("y", y_object, network->dtype, form.sequence(network->output_size()), &place);
+  if (form.unbatched) add_batch(y, "y", form.sequence(network->output_size()), 1);
+  const States<OutputArray> state_n(form, Each::sequence, "", "_n", states_n_object, &place);
+  const States<OutputArray> state_y(form, Each::step, "", "", sequences, &place);
   args.y = y.tensor();
   args.state_sequences = state_y.tensors();
   args.states_n = state_n.tensors();
@@ -261,8 +258,9 @@ py::tuple forward_pass(NetworkPointer network, std::unique_ptr<PassInputs> input
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   std::unique_ptr<Reserve> reserve;
   if (save) {
-    reserve = reserve_object.is_none() ? std::make_unique<Reserve>(*network, T, B, place, memory)
-                                       : std::make_unique<Reserve>(reserve_object, place, true);
+    reserve = reserve_object.is_none()
+                  ? std::make_unique<Reserve>(*network, form.T, form.B, place, memory)
+                  : std::make_unique<Reserve>(reserve_object, place, true);
   }
   run_pass(args, reserve.get(), place, memory.get(), [&](const fusedrnn_forward_args* a) {
     return frozen == nullptr ? fusedrnn_forward(a) : fusedrnn_frozen_forward(frozen, a);
@@ -284,14 +282,12 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
                         py::handle dresets_object, bool wants_flow, double clip_dh, bool wants_dx) {
   const Tape& tape = *py::cast<Tape*>(self);
   const Network& network = *tape.network;
-  Place place = tape.inputs->place.now();
-  if (place.on_cuda()) place.inputs().append(self);
+  Place place = tape.place(self);
   const Form form = tape.form();
   InputArray dy("dy", dy_object, ElementKind::floating, &place);
   if (form.unbatched) add_batch(dy, "dy", form.sequence(network.output_size()), 1);
-  States<InputArray> dstates_n(form, Each::sequence, {"d", "_n", "state", "d"}, dstates_n_object,
-                               &place);
-  States<InputArray> dstate_y(form, Each::step, {"d", "", "cells", "d"}, dsequences, &place);
+  States<InputArray> dstates_n(form, Each::sequence, "d", "_n", dstates_n_object, &place);
+  States<InputArray> dstate_y(form, Each::step, "d", "", dsequences, &place);
   auto args = args_of<fusedrnn_backward_args>(&network, *tape.inputs);
   args.dy = dy.tensor();
   args.dstates_n = dstates_n.tensors();
@@ -317,11 +313,10 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
     const Name name{"d", run.parameter(i).name, "", network.named(run)};
     dparameters.set(n, name, given[n], network.dtype, run.parameter_shape(i), &place);
   });
-  const States<OutputArray> dstates(form, Each::sequence, {"d", "0", "state", "d"}, dstates_object,
-                                    &place);
+  const States<OutputArray> dstates(form, Each::sequence, "d", "0", dstates_object, &place);
   const std::vector<bool> resets = tape.resets();
-  const States<OutputArray> dresets(form, Each::run, {"dreset_", "", "reset_state", "d"},
-                                    dresets_object, &place, &resets);
+  const States<OutputArray> dresets(form, Each::run, "dreset_", "", dresets_object, &place,
+                                    &resets);
   if (dx) args.dx = dx->tensor();
   args.dparameters = dparameters.tensors();
   args.dstates = dstates.tensors();
@@ -334,10 +329,8 @@ py::tuple backward_pass(py::object self, py::handle dy_object, py::handle dstate
   const std::shared_ptr<CudaMemory> memory = memory_of(place);
   tape.reserve->enter(place);
   run_pass(args, tape.reserve.get(), place, memory.get(), fusedrnn_backward);
-  py::tuple results =
-      py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
-                     dresets.objects(), flow ? flow->array() : py::none());
-  return results;
+  return py::make_tuple(dx ? dx->array() : py::none(), dparameters.objects(), dstates.objects(),
+                        dresets.objects(), flow ? flow->array() : py::none());
 }
 
 // The gates of a run, [T,B,number of gates * H].
@@ -347,8 +340,7 @@ py::object gates_of_run(const py::object& self, int32_t run) {
   if (run < 0 || static_cast<size_t>(run) >= network.runs.size()) {
     refuse_value("run", "0 to " + std::to_string(network.runs.size() - 1), run);
   }
-  Place place = tape.inputs->place.now();
-  if (place.on_cuda()) place.inputs().append(self);
+  Place place = tape.place(self);
   const Form form = tape.form();
   const Run& its_run = network.runs[static_cast<size_t>(run)];
   const Shape whole =

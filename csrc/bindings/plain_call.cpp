@@ -29,6 +29,8 @@ enum class Axes {
   step = 3,         // of layers: x [B,I] or [I], states as of `steps`
 };
 
+bool is_one_step(Axes axes) { return axes == Axes::cell || axes == Axes::step; }
+
 Axes axes_argument(py::handle object, Axes last) {
   const int64_t axes = int_argument("axes", object), most = static_cast<int64_t>(last);
   if (axes < 0 || axes > most) refuse_value("axes", "0 to " + std::to_string(most), axes);
@@ -40,11 +42,15 @@ struct StateViews {
   explicit StateViews(const Network& network)
       : runs(static_cast<int64_t>(network.runs.size())), parts(network) {}
 
-  // Whether the state's view is of all runs.
-  bool cut(int state) {
-    const DLTensor& t = whole[state].tensor;
-    if (t.ndim != 3 || t.shape[0] != runs) return false;
-    parts.cut_runs(state, t);
+  // Whether there is none, or it can be used as it lies.
+  bool see(int state, PyObject* object, bool keeps, Axes axes, bool batched) {
+    if (object == Py_None) return true;
+    ArrayView& view = whole[state];
+    if (!view.see(object, keeps)) return false;
+    if (axes == Axes::cell) view.insert_axis(0);
+    if (!batched) view.insert_axis(1);
+    if (view.tensor.ndim != 3 || view.shape[0] != runs) return false;
+    parts.cut_runs(state, view.tensor);
     return true;
   }
 
@@ -56,6 +62,15 @@ struct StateViews {
 // Whether Python is left to others meanwhile. `work`: multiply-adds of a step of one sequence.
 bool is_long(int64_t T, int64_t B, int64_t work) {
   return T > kGilWork || B > kGilWork || T * B > kGilWork / work;
+}
+
+// Whether what has been seen is a sequence, batched or not: as [T,B,n], then.
+bool take_steps(ArrayView& view, Axes axes, bool batched) {
+  if (view.tensor.ndim != (is_one_step(axes) ? 1 : 2) + (batched ? 1 : 0)) return false;
+  if (!batched) view.insert_axis(view.tensor.ndim - 1);
+  if (is_one_step(axes)) view.insert_axis(0);
+  if (batched && axes == Axes::batch_first) view.swap_first_axes();
+  return true;
 }
 
 // Whether an array is none or can be used as it lies; `tensor`: null where it is none.
@@ -91,21 +106,15 @@ class PlainCall {
     const bool save = bool_argument("save", arguments[4]);
     const ResultsLike results(x_object);
     if (!results || results.are_bits() || !PyDict_CheckExact(parameters)) return py::none();
-    const bool one_step = axes == Axes::cell || axes == Axes::step;
+    const bool cell = axes == Axes::cell, one_step = is_one_step(axes);
     ArrayView x;
     if (!x.see(x_object, false)) return py::none();
     if (axes == Axes::step && wants_gradient(x_object)) return py::none();
-    const int rank = one_step ? 2 : 3;
-    const bool batched = x.tensor.ndim == rank;
+    const bool batched = x.tensor.ndim == (one_step ? 2 : 3);
     const bool swapped = batched && axes == Axes::batch_first;
-    const auto find_axes = [&] {
-      if (x.tensor.ndim != (batched ? rank : rank - 1)) return false;
-      if (!batched) x.insert_axis(rank - 2);
-      if (one_step) x.insert_axis(0);
-      if (swapped) x.swap_first_axes();
-      return true;
-    };
-    if (!find_axes() || ((swapped || save) && !results.has_table())) return py::none();
+    if (!take_steps(x, axes, batched) || ((swapped || save) && !results.has_table())) {
+      return py::none();
+    }
     const int64_t T = x.shape[0], B = x.shape[1];
     const DLDataType dtype = dtype_info(network_->dtype).dlpack;
     if (!same_type(x.tensor.dtype, dtype) || T == 0 || B == 0 || !steps_fit(*network_, T, B)) {
@@ -118,7 +127,7 @@ class PlainCall {
     ArrayView y;
     py::object made[1 + kMaxStates + 1];  // y, states, the reserve
     Block scratch;
-    if (axes == Axes::cell) {
+    if (cell) {
       scratch = Block(static_cast<size_t>(B * width * dtype.bits / 8));
       y.view(scratch.data(), dtype, {T, B, width});
     } else {
@@ -134,13 +143,13 @@ class PlainCall {
     for (int s = 0; s < states_; ++s) {
       const int64_t n = network_->runs.front().state_size(s);
       Shape shape{};
-      if (axes != Axes::cell) shape.add(runs);
+      if (!cell) shape.add(runs);
       if (batched) shape.add(B);
       shape.add(n);
       void* data = nullptr;
       made[1 + s] = results.make(dtype, shape, &data);
       after.whole[s].view(data, dtype, {runs, B, n});
-      after.cut(s);
+      after.parts.cut_runs(s, after.whole[s].tensor);
     }
     void* reserve = nullptr;
     size_t reserve_size = 0;
@@ -152,7 +161,8 @@ class PlainCall {
 
     // Without the GIL somebody may put other parameters in the place of these.
     const bool long_work = is_long(T, B, work_);
-    if (!x.see(x_object, long_work) || !find_axes() || x.shape[0] != T || x.shape[1] != B) {
+    if (!x.see(x_object, long_work) || !take_steps(x, axes, batched) || x.shape[0] != T ||
+        x.shape[1] != B) {
       return py::none();
     }
     std::vector<ArrayView> weights(names_.size());
@@ -167,12 +177,14 @@ class PlainCall {
       }
       weight_list[i] = &weights[i].tensor;
     }
-    ArrayView resets;
-    if (resets_object != Py_None) {
-      if (axes != Axes::step || !batched || !resets.see(resets_object, long_work) ||
-          resets.tensor.ndim != 1) {
-        return py::none();
-      }
+    fusedrnn_forward_args args{};
+    ArrayView lengths, resets;
+    if (!see_given(lengths_object, long_work, lengths, args.lengths) ||
+        !see_given(resets_object, long_work, resets, args.resets)) {
+      return py::none();
+    }
+    if (args.resets != nullptr) {
+      if (axes != Axes::step || !batched || resets.tensor.ndim != 1) return py::none();
       resets.insert_axis(0);
     }
     StateViews before(*network_);
@@ -181,24 +193,17 @@ class PlainCall {
       if (many ? PyTuple_GET_SIZE(state_objects) != states_ : states_ != 1) return py::none();
       for (int s = 0; s < states_; ++s) {
         PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
-        if (state == Py_None && states_ > 1) continue;
-        if (!before.whole[s].see(state, long_work)) return py::none();
-        if (axes == Axes::step && wants_gradient(state)) return py::none();
-        if (axes == Axes::cell) before.whole[s].insert_axis(0);
-        if (!batched) before.whole[s].insert_axis(1);
-        if (!before.cut(s)) return py::none();
+        if (state == Py_None && states_ == 1) return py::none();
+        if (!before.see(s, state, long_work, axes, batched)) return py::none();
+        if (axes == Axes::step && state != Py_None && wants_gradient(state)) return py::none();
       }
     }
 
-    fusedrnn_forward_args args{};
-    ArrayView lengths;
-    if (!see_given(lengths_object, long_work, lengths, args.lengths)) return py::none();
     args.size = sizeof args;
     args.network = network_.get();
     args.x = &x.tensor;
     args.parameters = weight_list.data();
     args.states = before.parts.list();
-    if (resets_object != Py_None) args.resets = &resets.tensor;
     args.y = &y.tensor;
     args.states_n = after.parts.list();
     args.reserve = reserve;
@@ -210,7 +215,6 @@ class PlainCall {
       status = fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
-    const bool cell = axes == Axes::cell;
     if (save) return tuple_taking(made + (cell ? 1 : 0), states_ + (cell ? 1 : 2));
     if (states_ > 1) made[1] = tuple_taking(made + 1, states_);
     return cell ? std::move(made[1]) : py::object(tuple_taking(made, 2));
@@ -324,10 +328,7 @@ class PlainBackward {
     StateViews after(*network_);
     for (int s = 0; s < states_; ++s) {
       PyObject* const gradient = PyTuple_GET_ITEM(upstream, s + (cell ? 0 : 1));
-      if (gradient == Py_None) continue;
-      if (!after.whole[s].see(gradient, false)) return py::none();
-      if (cell) after.whole[s].insert_axis(0);
-      if (!after.cut(s)) return py::none();
+      if (!after.see(s, gradient, false, axes, true)) return py::none();
     }
     args.dstates_n = after.parts.list();
     if (fusedrnn_backward(&args) != FUSEDRNN_OK) return py::none();
@@ -335,13 +336,8 @@ class PlainBackward {
   }
 
  private:
-  // As x of a batch, [T,B,n].
   static bool see_steps(ArrayView& array, PyObject* object, Axes axes) {
-    const bool cell = axes == Axes::cell;
-    if (!array.see(object, false) || array.tensor.ndim != (cell ? 2 : 3)) return false;
-    if (cell) array.insert_axis(0);
-    if (axes == Axes::batch_first) array.swap_first_axes();
-    return true;
+    return array.see(object, false) && take_steps(array, axes, true);
   }
 
   static bool is_bytes(const ArrayView& array) {

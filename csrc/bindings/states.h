@@ -21,26 +21,18 @@ void add_batch(Array& array, const Name& name, const Shape& shape, int axis) {
   array.insert_axis(axis);
 }
 
-// How messages speak of states: "h0" of a function's, "state[0]" of a stack's.
-struct StateNames {
-  const char* prefix;       // "", "d", "reset_" or "dreset_"
-  const char* time;         // "0" or "_n", or ""
-  const char* word;         // "state" or "out[1]"
-  const char* word_prefix;  // "" or "d"
-
-  Name of(const Network& network, bool stacked, int state, int first, int count) const {
-    const char* letter = network.runs.front().state(state).name;
-    if (!stacked) return {prefix, letter, time, -1};
-    static constexpr const char* kNumbers[kMaxStates] = {"[0]", "[1]", "[2]", "[3]"};
-    return {word_prefix, word, count == 1 ? "" : kNumbers[state - first], -1};
-  }
-};
-
 // How the arrays of a call lie.
 struct Form {
+  Form(const Network& its_network, bool is_stacked, const PassInputs& inputs)
+      : network(its_network),
+        stacked(is_stacked),
+        unbatched(inputs.unbatched),
+        T(inputs.x.tensor()->shape[0]),
+        B(inputs.x.tensor()->shape[1]) {}
+
   const Network& network;
-  bool stacked, unbatched;
-  int64_t T = 0, B = 0;  // of sequences and of arrays that are new
+  const bool stacked, unbatched;
+  const int64_t T, B;
 
   Shape sequence(int64_t width) const { return unbatched ? Shape{T, width} : Shape{T, B, width}; }
 };
@@ -57,9 +49,10 @@ template <class Array>
 class States {
  public:
   // New or given arrays to write to, or arrays to read; of each step none where `tuple` is None.
-  // `wanted`: which of those that are written are made where none is given; null: all.
-  States(const Form& form, Each each, const StateNames& names, py::handle tuple, Place* place,
-         const std::vector<bool>* wanted = nullptr)
+  // Messages speak of them as "h0", between `prefix` and `suffix`. `wanted`: which of those that
+  // are written are made where none is given; null: all.
+  States(const Form& form, Each each, const char* prefix, const char* suffix, py::handle tuple,
+         Place* place, const std::vector<bool>* wanted = nullptr)
       : network_(form.network),
         each_(each),
         first_(each == Each::step ? 1 : 0),
@@ -71,13 +64,12 @@ class States {
     const Objects objects(each == Each::step ? "sequences" : "states", tuple, arrays_.size());
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const int s = first_ + static_cast<int>(i);
-      const Name name =
-          names.of(network_, form.stacked, s, first_, static_cast<int>(arrays_.size()));
+      const Name name(prefix, network_.runs.front().state(s).name, suffix, -1);
       if constexpr (std::is_same_v<Array, InputArray>) {
         arrays_.set(i, name, objects[i], ElementKind::floating, place);
       } else {
         if (objects[i].is_none() && wanted != nullptr && !(*wanted)[i]) continue;
-        arrays_.set(i, name, objects[i], network_.dtype, shape_of(form, s, form.B), place);
+        arrays_.set(i, name, objects[i], network_.dtype, shape_of(form, s), place);
       }
       if (arrays_.tensors()[i] != nullptr) check(form, name, s, arrays_.array(i));
     }
@@ -96,26 +88,23 @@ class States {
   }
 
  private:
-  Shape shape_of(const Form& form, int s, int64_t B) const {
+  Shape shape_of(const Form& form, int s) const {
     const int64_t n = network_.runs.front().state_size(s);
     if (each_ == Each::step) return form.sequence(form.stacked ? n * count_writing_y(network_) : n);
     Shape shape{};
     if (form.stacked) shape.add(static_cast<int64_t>(network_.runs.size()));
-    if (each_ == Each::sequence && !form.unbatched) shape.add(B);
+    if (each_ == Each::sequence && !form.unbatched) shape.add(form.B);
     shape.add(n);
     return shape;
   }
 
-  // What must hold before it is cut; of the parts core checks the rest.
+  // What must hold before it is cut or gets an axis B; all else core checks.
   void check(const Form& form, const Name& name, int s, Array& array) const {
     const bool lacks_batch = form.unbatched && each_ != Each::run;
-    if (!cuts_ && !lacks_batch) return;
-    const Shape shape = shape_of(form, s, kAnyExtent);
-    if (lacks_batch) return add_batch(array, name, shape, cuts_ ? 1 : 0);
-    const DLTensor& t = *array.tensor();
-    check_header(name, t);
-    const bool cuts_well = t.ndim == shape.rank() && t.shape[0] == shape.begin()[0];
-    if (each_ == Each::step || !cuts_well) check_shape(name, t, shape);
+    if (lacks_batch) return add_batch(array, name, shape_of(form, s), cuts_ ? 1 : 0);
+    if (!cuts_) return;
+    check_header(name, *array.tensor());
+    check_shape(name, *array.tensor(), shape_of(form, s));
   }
 
   void cut() {

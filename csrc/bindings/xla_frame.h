@@ -51,8 +51,11 @@ class Attribute {
     std::memcpy(&value, scalar->value, sizeof value);
     return value;
   }
-  std::span<const int64_t> integers() const { return numbers<int64_t>(kS64, "int64 numbers"); }
-  std::span<const double> doubles() const { return numbers<double>(kF64, "float64 numbers"); }
+  std::span<const int64_t> integers() const {
+    const auto* array = static_cast<const Array*>(expect(kArray, "int64 numbers"));
+    if (array->dtype != kS64) refuse("int64 numbers");
+    return {static_cast<const int64_t*>(array->data), array->size};
+  }
 
   [[noreturn]] void refuse(const char* wanted) const {
     throw_value_error("attribute " + name_ + ": expected " + wanted + ", got another");
@@ -62,12 +65,6 @@ class Attribute {
   const void* expect(AttributeType type, const char* wanted) const {
     if (type_ != type) refuse(wanted);
     return item_;
-  }
-  template <class T>
-  std::span<const T> numbers(DataType dtype, const char* wanted) const {
-    const auto* array = static_cast<const Array*>(expect(kArray, wanted));
-    if (array->dtype != dtype) refuse(wanted);
-    return {static_cast<const T*>(array->data), array->size};
   }
 
   std::string name_;

@@ -2,10 +2,7 @@
 // hold no lock of Python's and no state; the network comes with each call, as attributes, so that a
 // compiled or exported program needs nothing else to run.
 //
-//   cell         its name, that of all runs
-//   runs         for each run reverse, reads, writes, read_offset, write_offset, input_size,
-//                hidden_size, projection_size, heads; int64
-//   constants, noise    of all runs, as _core.Network takes them; float64
+//   runs         the records of its runs (core/network.h), as int64
 //   options      compute, memory, padding, training; int64
 //   dropout      float64
 //   arguments, results  a character a place, '1' where there is an array
@@ -32,36 +29,18 @@ namespace fusedrnn::bindings {
 
 namespace {
 
-constexpr size_t kRunFields = 9, kNoiseFields = 5;
-
 int32_t narrow(int64_t value) {
-  if (value != static_cast<int32_t>(value)) throw_value_error("attribute runs: out of range");
+  if (value != static_cast<int32_t>(value)) throw_value_error("attribute options: out of range");
   return static_cast<int32_t>(value);
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options, Dtype dtype) {
-  const std::string cell(xla::Attribute(frame.attributes, "cell").text());
-  const xla::Attribute runs_attribute(frame.attributes, "runs");
-  const std::span<const int64_t> numbers = runs_attribute.integers();
-  const std::span<const double> constants = xla::Attribute(frame.attributes, "constants").doubles();
-  const xla::Attribute noise_attribute(frame.attributes, "noise");
-  const std::span<const double> noise = noise_attribute.doubles();
-  if (numbers.size() % kRunFields != 0) runs_attribute.refuse("9 numbers a run");
-  if (!noise.empty() && noise.size() != kNoiseFields) noise_attribute.refuse("5 numbers");
-  std::vector<fusedrnn_run> runs(numbers.size() / kRunFields);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const int64_t* n = numbers.data() + i * kRunFields;
-    fusedrnn_run& run = runs[i];
-    run.cell = cell.c_str();
-    size_fields(run) = std::tuple(int32_t{n[0] != 0}, narrow(n[1]), narrow(n[2]), n[3], n[4], n[5],
-                                  n[6], n[7], n[8]);
-    if (!constants.empty()) run.constants = constants.data();
-    run.num_constants = narrow(static_cast<int64_t>(constants.size()));
-    if (noise.empty()) continue;
-    noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
-  }
-  return make_network(runs.data(), narrow(static_cast<int64_t>(runs.size())), dtype,
-                      narrow(options[0]), narrow(options[1]));
+  const xla::Attribute attribute(frame.attributes, "runs");
+  const std::span<const std::byte> bytes = std::as_bytes(attribute.integers());
+  if (bytes.size() % sizeof(RunRecord) != 0) attribute.refuse("whole records");
+  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
+  return make_network(records, dtype, narrow(options[0]), narrow(options[1]));
 }
 
 // A tensor for each parameter.
@@ -197,7 +176,7 @@ struct Call {
   uint64_t seed = 0;
 };
 
-fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
+void forward(const xla::CallFrame& frame, Device device) {
   Call call(frame, device);
   call.arguments.finish();
   auto args = call.args<fusedrnn_forward_args>();
@@ -212,10 +191,10 @@ fusedrnn_status forward(const xla::CallFrame& frame, Device device) {
   call.results.finish();
   args.states_n = states_n.list();
   args.state_sequences = sequences.list();
-  return fusedrnn_forward(&args);
+  throw_on_failure(fusedrnn_forward(&args));
 }
 
-fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
+void backward(const xla::CallFrame& frame, Device device) {
   Call call(frame, device);
   auto args = call.args<fusedrnn_backward_args>();
   DLTensor reserve{}, dy{}, dx{};
@@ -235,13 +214,12 @@ fusedrnn_status backward(const xla::CallFrame& frame, Device device) {
   args.dparameters = dparameters.list.data();
   args.dstates = dstates.list();
   args.dreset_states = dresets.list();
-  return fusedrnn_backward(&args);
+  throw_on_failure(fusedrnn_backward(&args));
 }
 
-using Pass = fusedrnn_status (*)(const xla::CallFrame&, Device);
 enum class Platform { cpu, cuda };
 
-template <Pass pass, Platform platform>
+template <auto pass, Platform platform>
 xla::Error* handle(xla::CallFrame* frame) {
   for (xla::Extension* e = frame->extensions; e != nullptr; e = e->next) {
     if (e->type != xla::kMetadataExtension) continue;
@@ -252,17 +230,11 @@ xla::Error* handle(xla::CallFrame* frame) {
     return nullptr;
   }
   if (frame->stage != xla::kExecute) return nullptr;
-  fusedrnn_status status = FUSEDRNN_OK;
-  // What throws here has set the message, as what fails in the pass has.
-  const fusedrnn_status thrown = guarded([&] {
-    if constexpr (platform == Platform::cuda) {
-      const xla::CudaDevice device(*frame);
-      status = pass(*frame, &device);
-    } else {
-      status = pass(*frame, nullptr);
-    }
+  const fusedrnn_status status = guarded([&] {
+    if constexpr (platform == Platform::cpu) return pass(*frame, nullptr);
+    const xla::CudaDevice device(*frame);
+    pass(*frame, &device);
   });
-  if (thrown != FUSEDRNN_OK) status = thrown;
   if (status == FUSEDRNN_OK) return nullptr;
   return xla::make_error(*frame->api, status, fusedrnn_last_error());
 }
@@ -272,8 +244,8 @@ py::dict handlers_of() {
   const auto capsule = [](auto* handler) {
     return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
   };
-  return py::dict(py::arg("fusedrnn_forward") = capsule(&handle<forward, platform>),
-                  py::arg("fusedrnn_backward") = capsule(&handle<backward, platform>));
+  return py::dict(py::arg("fusedrnn_forward") = capsule(&handle<&forward, platform>),
+                  py::arg("fusedrnn_backward") = capsule(&handle<&backward, platform>));
 }
 
 py::dict handlers() {

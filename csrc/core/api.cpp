@@ -186,7 +186,7 @@ fusedrnn_status fusedrnn_frozen_save(const fusedrnn_frozen* frozen, const char* 
   return guarded([&] {
     not_null("frozen", frozen);
     not_null("path", path);
-    model_file::save(*frozen, false, path);
+    model_file::save(*frozen, path);
   });
 }
 
@@ -194,8 +194,7 @@ fusedrnn_status fusedrnn_frozen_load(const char* path, fusedrnn_frozen** frozen)
   return guarded([&] {
     not_null("path", path);
     not_null("frozen", frozen);
-    bool batch_first = false;
-    *frozen = model_file::load(path, batch_first).release();
+    *frozen = model_file::load(path).release();
   });
 }
 
@@ -203,8 +202,7 @@ fusedrnn_status fusedrnn_frozen_read(const void* bytes, size_t size, fusedrnn_fr
   return guarded([&] {
     check_address("bytes", bytes);
     not_null("frozen", frozen);
-    bool batch_first = false;
-    *frozen = model_file::read("bytes", bytes, size, batch_first).release();
+    *frozen = model_file::read("bytes", bytes, size).release();
   });
 }
 

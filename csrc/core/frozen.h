@@ -14,6 +14,7 @@ struct fusedrnn_frozen {
   fusedrnn::Network network;
   std::vector<fusedrnn::cpu::PackedPointer> packed;  // of each run
   bool takes_steps = false;                          // is_plain_stack(network)
+  bool batch_first = false;  // that arrays of Python's layer are [B,T,I]: a model file's to keep
 };
 
 namespace fusedrnn {

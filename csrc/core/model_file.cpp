@@ -41,15 +41,6 @@ struct Header {
 static_assert(sizeof(Header) == 64);
 constexpr size_t kChecked = offsetof(Header, size);  // where the checksum begins
 
-struct RunRecord {
-  char cell[32];  // filled up with zeros
-  int32_t reverse, reads, writes, num_constants;
-  int64_t read_offset, write_offset, input_size, hidden_size, projection_size, heads;
-  double weight_dropout, zoneout_h, zoneout_c, candidate_dropout, recurrent_dropout;
-  double constants[kMaxConstants];
-};
-static_assert(sizeof(RunRecord) == 264);
-
 // CRC-32 as in zlib and PNG, four bytes at a time.
 constexpr std::array<std::array<uint32_t, 256>, 4> make_crc_tables() {
   std::array<std::array<uint32_t, 256>, 4> tables{};
@@ -115,17 +106,6 @@ size_t for_arrays(const Network& network, const Visit& visit) {
 
 // --- writing ---
 
-RunRecord record_of(const Run& run) {
-  const fusedrnn_run description = described(run);
-  RunRecord record{};
-  std::strncpy(record.cell, description.cell, sizeof record.cell - 1);
-  size_fields(record) = size_fields(description);
-  record.num_constants = description.num_constants;
-  noise_fields(record) = noise_fields(description);
-  std::copy_n(description.constants, description.num_constants, record.constants);
-  return record;
-}
-
 Header header_of(const Network& network, bool batch_first, size_t size) {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
@@ -165,36 +145,9 @@ void check_header(const char* name, const Header& header, uint64_t size) {
   throw_value_error(std::string(name) + ": " + what);
 }
 
-// What a message may show.
-bool is_text(const char* bytes) {
-  for (; *bytes != '\0'; ++bytes) {
-    if (*bytes < ' ' || *bytes > '~') return false;
-  }
-  return true;
-}
-
 Network network_of(const Header& header, const char* bytes) {
   std::vector<RunRecord> records(static_cast<size_t>(header.num_runs));
   std::memcpy(records.data(), bytes + sizeof header, records.size() * sizeof(RunRecord));
-  std::vector<fusedrnn_run> runs;
-  runs.reserve(records.size());
-  for (const RunRecord& record : records) {
-    const std::string where = "runs[" + std::to_string(runs.size()) + "].";
-    if (record.cell[sizeof record.cell - 1] != '\0' || !is_text(record.cell)) {
-      throw_value_error(where + "cell: expected a name of at most 31 letters, got other bytes");
-    }
-    if (record.num_constants < 0 || record.num_constants > kMaxConstants) {
-      refuse_value((where + "num_constants").c_str(), "0 to " + std::to_string(kMaxConstants),
-                   record.num_constants);
-    }
-    fusedrnn_run run{};
-    run.cell = record.cell;
-    size_fields(run) = size_fields(record);
-    run.num_constants = record.num_constants;
-    run.constants = record.num_constants == 0 ? nullptr : record.constants;
-    noise_fields(run) = noise_fields(record);
-    runs.push_back(run);
-  }
   const DLDataType type{header.code, header.bits, header.lanes};
   const DtypeInfo* const dtype = find_dtype(type);
   if (dtype == nullptr) {
@@ -203,8 +156,7 @@ Network network_of(const Header& header, const char* bytes) {
   if (header.compute == FUSEDRNN_COMPUTE_TFLOAT32) {
     refuse_value("compute", "what frozen weights have", header.compute);
   }
-  return make_network(runs.data(), header.num_runs, dtype->dtype, header.compute,
-                      FUSEDRNN_MEMORY_DEFAULT);
+  return make_network(records, dtype->dtype, header.compute, FUSEDRNN_MEMORY_DEFAULT);
 }
 
 // The magnitude whose scale (kernels/quantised.h) is this one; 0 where there is none. If a number's
@@ -249,8 +201,7 @@ void widen(const uint16_t* numbers, int64_t count, float* values) {
 }
 
 // `bytes`: aligned to kAlignment.
-std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size,
-                                       bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size_t size) {
   Header header{};
   std::memcpy(&header, bytes, std::min(size, sizeof header));
   check_header(name, header, size);
@@ -281,6 +232,7 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     refuse_file(name, error.what());
   }
   frozen->takes_steps = is_plain_stack(network);
+  frozen->batch_first = (header.flags & kBatchFirst) != 0;
   const size_t wanted = for_arrays(network, [](const Run&, int, Place, Place) {});
   if (wanted != size) {
     refuse_file(name, expected("size", std::to_string(wanted) + " bytes for its network",
@@ -315,19 +267,18 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
     call = {};
     wide.clear();
   });
-  batch_first = (header.flags & kBatchFirst) != 0;
   return frozen;
 }
 
 }  // namespace
 
-void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& path) {
+void save(const fusedrnn_frozen& frozen, const std::string& path) {
   const Network& network = frozen.network;
   const size_t size = for_arrays(network, [](const Run&, int, Place, Place) {});
   const Block block(size);
   char* const bytes = static_cast<char*>(block.data());
   std::memset(bytes, 0, size);
-  Header header = header_of(network, batch_first, size);
+  Header header = header_of(network, frozen.batch_first, size);
   for (const Run& run : network.runs) {
     const RunRecord record = record_of(run);
     std::memcpy(bytes + sizeof header + static_cast<size_t>(network.number_of(run)) * sizeof record,
@@ -347,17 +298,16 @@ void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& pa
   write_file(path, bytes, size);
 }
 
-std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
-                                      bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
-    return parse(name, static_cast<const char*>(bytes), size, batch_first);
+    return parse(name, static_cast<const char*>(bytes), size);
   }
   const Block block(size);
   std::memcpy(block.data(), bytes, size);
-  return parse(name, static_cast<const char*>(block.data()), size, batch_first);
+  return parse(name, static_cast<const char*>(block.data()), size);
 }
 
-std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first) {
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path) {
   FileReader file(path);
   Header header{};
   const size_t first = file.read(&header, sizeof header);
@@ -366,7 +316,7 @@ std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first
   char* const bytes = static_cast<char*>(block.data());
   std::memcpy(bytes, &header, first);
   const size_t size = first + file.read(bytes + first, file.size() - first);
-  return parse(path.c_str(), bytes, size, batch_first);
+  return parse(path.c_str(), bytes, size);
 }
 
 }  // namespace fusedrnn::model_file

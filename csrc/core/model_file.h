@@ -9,13 +9,11 @@
 
 namespace fusedrnn::model_file {
 
-// Throws FileError; the network's bytes are written all or not at all. `batch_first`: that arrays
-// of Python's layer are [B,T,I], which a file notes for whom it may concern.
-void save(const fusedrnn_frozen& frozen, bool batch_first, const std::string& path);
+// Throws FileError; the network's bytes are written all or not at all.
+void save(const fusedrnn_frozen& frozen, const std::string& path);
 
 // Throw where it is no model file: messages begin with the path, or with `name`.
-std::unique_ptr<fusedrnn_frozen> load(const std::string& path, bool& batch_first);
-std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size,
-                                      bool& batch_first);
+std::unique_ptr<fusedrnn_frozen> load(const std::string& path);
+std::unique_ptr<fusedrnn_frozen> read(const char* name, const void* bytes, size_t size);
 
 }  // namespace fusedrnn::model_file

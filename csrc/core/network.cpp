@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <compare>
-#include <cstdio>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -97,15 +97,7 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
                 std::string("0 (") + run.cell->name + " has no projection)", given.projection_size);
   }
   p.heads = given.heads == 0 ? 1 : given.heads;
-  if (p.heads != 1 && (run.recurrent_weights() < 0 || run.cell->projects)) {
-    throw_field(number, "heads",
-                std::string("0 or 1 (") + run.cell->name +
-                    (run.cell->projects ? " has a projection" : " has no matrix w_hh") + ")",
-                given.heads);
-  }
-  if (p.heads < 1 || p.H % p.heads != 0) {
-    throw_field(number, "heads", "a divisor of hidden_size = " + std::to_string(p.H), given.heads);
-  }
+  check_heads({"", "heads", "", number}, *run.cell, p.H, given.heads);
   const auto padded = [&](cells::Extent e) {
     return e.letter == 0 ? 1 : std::min(kMaxBytes, run.extent(e.letter)) + kPad;
   };
@@ -116,8 +108,9 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
                        {rows.times, padded(rows), padded(columns), largest_item(dtype)})) {
       continue;
     }
+    const std::string projected = run.cell->projects ? ", P = " + std::to_string(p.P) : "";
     throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +
-                      ", H = " + std::to_string(p.H) + " are too large");
+                      ", H = " + std::to_string(p.H) + projected + " are too large");
   }
 }
 
@@ -296,6 +289,17 @@ int number_of_w_hh(const CellTable& cell) {
   return -1;
 }
 
+void check_heads(const Name& name, const CellTable& cell, int64_t H, int64_t heads) {
+  if (heads == 0 || heads == 1) return;
+  if (cell.projects || number_of_w_hh(cell) < 0) {
+    const char* const why = cell.projects ? " has a projection)" : " has no matrix w_hh)";
+    refuse_value(name, std::string("0 or 1 (") + cell.name + why, heads);
+  }
+  if (heads < 1 || H % heads != 0) {
+    refuse_value(name, "a divisor of hidden_size = " + std::to_string(H), heads);
+  }
+}
+
 int64_t weight_bytes(const Problem& p) {
   if (p.compute == Compute::int8) return 1;
   return p.compute == Compute::bfloat16 ? 2 : item_size(p.dtype);
@@ -337,19 +341,44 @@ Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t c
   return network;
 }
 
-fusedrnn_run described(const Run& run) {
+RunRecord record_of(const Run& run) {
   const Problem& p = run.problem;
-  fusedrnn_run description{};
-  description.cell = run.cell->name;
-  size_fields(description) = std::tuple(
+  RunRecord record{};
+  std::strncpy(record.cell, run.cell->name, sizeof record.cell - 1);
+  size_fields(record) = std::tuple(
       int32_t{p.reverse}, static_cast<int32_t>(run.reads), static_cast<int32_t>(run.writes),
       run.read_offset, run.write_offset, p.I, p.H, run.cell->projects ? p.P : 0, p.heads);
-  description.num_constants = p.num_constants;
-  description.constants = p.constants;
+  record.num_constants = p.num_constants;
   const double zoneout_c = run.num_states() > 1 ? p.noise.zoneout[1] : 0;
-  noise_fields(description) = std::tuple(run.weight_dropout, p.noise.zoneout[0], zoneout_c,
-                                         p.noise.candidate, p.noise.state);
-  return description;
+  noise_fields(record) = std::tuple(run.weight_dropout, p.noise.zoneout[0], zoneout_c,
+                                    p.noise.candidate, p.noise.state);
+  std::copy_n(p.constants, p.num_constants, record.constants);
+  return record;
+}
+
+Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+                     int32_t memory) {
+  std::vector<fusedrnn_run> runs;
+  runs.reserve(records.size());
+  for (const RunRecord& record : records) {
+    const auto number = static_cast<int>(runs.size());
+    const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };  // that a message may show
+    const char* const end = std::ranges::find_if_not(record.cell, is_text);
+    if (end == std::end(record.cell) || *end != '\0') {
+      refuse_value({"", "cell", "", number}, "a name of at most 31 letters", "other bytes");
+    }
+    if (record.num_constants < 0 || record.num_constants > kMaxConstants) {
+      throw_field(number, "num_constants", "0 to " + std::to_string(kMaxConstants),
+                  record.num_constants);
+    }
+    fusedrnn_run& run = runs.emplace_back();
+    run.cell = record.cell;
+    size_fields(run) = size_fields(record);
+    run.num_constants = record.num_constants;
+    run.constants = record.num_constants == 0 ? nullptr : record.constants;
+    noise_fields(run) = noise_fields(record);
+  }
+  return make_network(runs.data(), static_cast<int>(runs.size()), dtype, compute, memory);
 }
 
 bool is_plain_stack(const Network& network) {

@@ -32,6 +32,8 @@ struct CellTable {
 // Throws where there is no such cell. `run`: the one that a message names, or -1.
 const CellTable& known_cell(const char* name, int run = -1);
 int number_of_w_hh(const CellTable& cell);  // the matrix; -1 where there is none
+// Throws where its w_hh has no so many blocks.
+void check_heads(const Name& name, const CellTable& cell, int64_t H, int64_t heads);
 
 // Bytes of a number of a matrix as it is multiplied, and so kept.
 int64_t weight_bytes(const Problem& p);
@@ -137,8 +139,21 @@ auto noise_fields(Description& run) {
 Network make_network(const fusedrnn_run* runs, int count, Dtype dtype, int32_t compute,
                      int32_t memory);
 
-// What make_network() was given, with all constants. Refers to the run.
-fusedrnn_run described(const Run& run);
+// fusedrnn_run as bytes: what model files, reserves and programs of XLA have of a network.
+struct RunRecord {
+  char cell[32];  // filled up with zeros
+  int32_t reverse, reads, writes, num_constants;
+  int64_t read_offset, write_offset, input_size, hidden_size, projection_size, heads;
+  double weight_dropout, zoneout_h, zoneout_c, candidate_dropout, recurrent_dropout;
+  double constants[kMaxConstants];
+};
+static_assert(sizeof(RunRecord) == 264);
+
+// What make_network() was given of a run, with all constants.
+RunRecord record_of(const Run& run);
+// Of whatever bytes; none of them needs to be right.
+Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+                     int32_t memory);
 
 // Whether layers follow one another, each in the forward direction: what can take a step.
 bool is_plain_stack(const Network& network);

@@ -1,6 +1,7 @@
 #include "core/reserve.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <initializer_list>
@@ -228,12 +229,9 @@ ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t byt
   add(T);
   add(B);
   for (const Run& run : network.runs) {
-    const fusedrnn_run d = described(run);
-    add_text(d.cell);
-    std::apply([&](auto... number) { (add(number), ...); }, size_fields(d));
-    const auto add_rate = [&](double rate) { add(std::bit_cast<int64_t>(rate)); };
-    std::for_each_n(d.constants, d.num_constants, add_rate);
-    std::apply([&](auto... rate) { (add_rate(rate), ...); }, noise_fields(d));
+    const auto numbers =
+        std::bit_cast<std::array<int64_t, sizeof(RunRecord) / sizeof(int64_t)>>(record_of(run));
+    for (const int64_t number : numbers) add(number);
   }
   return {.magic = kMagic, .digest = digest, .bytes = bytes};
 }

@@ -295,6 +295,7 @@ fusedrnn_run infer_run(const CellTable& cell, const DLTensor* x, const DLTensor*
   run.heads = heads;
   uint32_t wrong = 0;
   run.hidden_size = likeliest('H', axes, wrong);
+  check_heads("heads", cell, run.hidden_size, heads);
   if (cell.projects) run.projection_size = likeliest('P', axes, wrong);
   run.input_size = likeliest('I', axes, wrong);
   return run;

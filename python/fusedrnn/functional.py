@@ -174,22 +174,29 @@ def run(
     backwards = options.flag("reverse", reverse)
     computed_in = None if compute_dtype is None else options.compute_dtype(compute_dtype)
     masked = options.masks(*masks)
-    results: tuple[Any, tuple[Any, ...], tuple[Any, ...], Any] = _core.run(
-        cell,
-        x,
-        parameters,
-        states,
-        masked,
-        backwards,
-        computed_in,
-        function != "" or shows_gates,
-        y_out,
-        states_out,
-        cells_out,
-        constants,
-        is_lean,
-        heads,
-    )
+    results: Any
+    try:
+        results = _core.run(
+            cell,
+            x,
+            parameters,
+            states,
+            masked,
+            backwards,
+            computed_in,
+            function != "" or shows_gates,
+            y_out,
+            states_out,
+            cells_out,
+            constants,
+            is_lean,
+            heads,
+        )
+    except (TypeError, ValueError) as error:
+        if out is None:
+            raise
+        names = options.result_names(options.STATES[: len(states)], shown)
+        raise options.renamed(error, names) from error.__cause__
     y, states_n, cells, tape = results
     if not function and "torch" in sys.modules:
         warn_of_lost_gradients(x, *parameters, *states, *masks[4])
@@ -275,15 +282,21 @@ def gradients(
             tuple(map(given.get, part)) for part in (parameters, states, resets)
         )
         places = given.get("dx"), of_parameters, of_states, of_resets
-    dx, dparameters, dstates, dresets, norms = tape.core.backward(
-        dy,
-        dstates_n,
-        None if not dcells or all(gradient is None for gradient in dcells) else dcells,
-        True,
-        *places,
-        options.flag("return_flow", return_flow),
-        options.clip_dh(clip_dh),
-    )
+    try:
+        dx, dparameters, dstates, dresets, norms = tape.core.backward(
+            dy,
+            dstates_n,
+            None if not dcells or all(gradient is None for gradient in dcells) else dcells,
+            True,
+            *places,
+            options.flag("return_flow", return_flow),
+            options.clip_dh(clip_dh),
+        )
+    except (TypeError, ValueError) as error:
+        if out is None:
+            raise
+        named = {name: f"out[{name!r}]" for name in given}
+        raise options.renamed(error, named) from error.__cause__
     found = (dx, *dparameters, *dstates, *dresets)
     to_kind = tape.to_kind
     stays = to_kind is as_it_is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
@@ -243,6 +244,25 @@ def result_arrays(
         if array is None:
             raise ValueError(f"{name}: expected an array, got none")
     return first, parts, tuple(last) or None
+
+
+def result_names(states: Iterable[str], cells: Iterable[str] = ()) -> dict[str, str]:
+    """What the compiled module calls the results of a call, and what the user of `out` does."""
+    ends = tuple(states)
+    parts = {
+        f"{name}_n": f"out[1][{i}]" if len(ends) > 1 else "out[1]" for i, name in enumerate(ends)
+    }
+    return {"y": "out[0]"} | parts | {name: f"out[{2 + i}]" for i, name in enumerate(cells)}
+
+
+# What a message is about, and what that overlaps: "dw_hh", "runs[2].c_n".
+_SUBJECT = re.compile(r"(?:^|(?<=apart from ))(?:runs\[\d+\]\.)?\w+(?=: |,)")
+
+
+def renamed(error: TypeError | ValueError, names: Mapping[str, str]) -> TypeError | ValueError:
+    """An error of the compiled module about arrays that its user knows by other names."""
+    text = _SUBJECT.sub(lambda found: names.get(found[0], found[0]), str(error))
+    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
 
 def outputs(value: object, names: Iterable[str]) -> dict[str, Any]:

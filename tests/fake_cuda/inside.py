@@ -341,7 +341,9 @@ def test_the_cuda_array_interface(kind: FakeKind) -> None:
         ({"strides": (16, 3)}, "strides of whole elements, got others"),
         ({"strides": (16,)}, "a stride an axis, got other strides"),
         ({"shape": [5, 4]}, "tuples of ints, got list"),
+        ({"shape": (5, "4")}, "tuples of ints, got tuple"),
         ({"data": None}, "data, got NoneType"),
+        ({"data": ("0", False)}, "data, got tuple"),
         ({"mask": 3}, "no mask, got int"),
         ({"stream": 0}, "a stream that is not 0, which could be either default, got 0"),
     ],
@@ -349,6 +351,15 @@ def test_the_cuda_array_interface(kind: FakeKind) -> None:
 def test_wrong_interfaces(kind: FakeKind, changed: dict[str, Any], wanted: str) -> None:
     given = InterfaceArray(values()["w_ih"], **changed)
     rejected(TypeError, f"w_ih: expected a __cuda_array_interface__ with {wanted}", w_ih=given)
+
+
+def test_interfaces_of_no_array(kind: FakeKind) -> None:
+    given = InterfaceArray(values()["w_ih"], shape=(-1, 4))
+    message = "w_ih: expected dimensions of at least 0, got shape (-1, 4)"
+    rejected(ValueError, message, w_ih=given)
+    given.interface = None  # type: ignore[assignment]
+    wanted = "w_ih: expected a __cuda_array_interface__ with a dict, got NoneType"
+    rejected(TypeError, wanted, w_ih=given)
 
 
 def test_results_of_fewer_bits(kind: FakeKind) -> None:

@@ -40,9 +40,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CORE}/reserve.cpp",
-        "std::apply([&](auto... number) { (add(number), ...); }, size_fields(d));",
-        "(add(number), ...)",
-        "(add(number * 0), ...)",
+        "for (const int64_t number : numbers) add(number);",
+        "add(number)",
+        "add(number * 0)",
         "the reserve of another number of heads is taken",
         "heads",
         "module_errors",

@@ -45,14 +45,10 @@ class Plan(plans.Plan):
         return network.reserve_bytes_anywhere(T, B)[0]
 
     def attributes(self, dtype: str, training: bool) -> dict[str, Any]:
-        cell, *_, constants, noise, _ = self.description
         narrows = dtype == "float32" and self.compute_dtype == "bfloat16"
         options = [_COMPUTE_BFLOAT16 if narrows else 0, self.lean, self.shows_last, training]
         return {
-            "cell": cell,
-            "runs": np.array([run[1:-2] for run in self.runs], np.int64).reshape(-1),
-            "constants": np.array(constants, np.float64),
-            "noise": np.array(noise, np.float64),
+            "runs": np.frombuffer(self.records, np.int64),
             "options": np.array(options, np.int64),
             "dropout": np.float64(self.dropout if training else 0.0),
         }

@@ -470,7 +470,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             if out is None:
                 raise
             given = self._results_given(axes, y_out, state_out or (), cells_out or ())
-            raise in_words_of(self, error, given) from None
+            raise in_words_of(self, error, given) from error.__cause__
         if not save:
             warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
         kind = results.hand_over if out is None else devices.as_it_is

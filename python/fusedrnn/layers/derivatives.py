@@ -150,7 +150,7 @@ class Derivatives(Arguments):
                 raise
             shapes = self._gradient_shapes(axes, batches)
             arrays = ((f"out[{name!r}]", array, shapes[name]) for name, array in given.items())
-            raise in_words_of(self, error, arrays) from None
+            raise in_words_of(self, error, arrays) from error.__cause__
         found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
         grads: dict[str, A] = {}

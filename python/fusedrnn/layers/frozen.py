@@ -49,7 +49,8 @@ class Frozen(Fixed):
             if layer.dtype != "float32":
                 raise ValueError(f"weight_dtype: expected None for {layer!r}, got {weight_dtype!r}")
         stack = layer._stack
-        core = _core.Frozen(stack.network, stack.ordered(stack.parameters), weight_dtype)
+        weights = stack.ordered(stack.parameters)
+        core = _core.Frozen(stack.network, weights, weight_dtype, layer.batch_first)
         self._hold(core, copy.copy(layer), weight_dtype or layer.compute_dtype or layer.dtype)
 
     def _hold(self, core: _core.Frozen, layer: Layer, weight_dtype: str) -> None:
@@ -105,7 +106,7 @@ class Frozen(Fixed):
         ValueError
             Where something that is no file, such as a folder or a device, is at the path.
         """
-        self._core.save(path_argument(path), self.batch_first)
+        self._core.save(path_argument(path))
 
     @overload
     def __call__(
@@ -345,7 +346,7 @@ def _run_packed(
     drop: None,
 ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...], Any]:
     """In the place of the layer's own run: the weights are packed, nothing is saved or dropped."""
-    return *core.forward(x, state, masks, y, state_n, cells), None
+    return core.forward(x, state, masks, y, state_n, cells)
 
 
 def _knows_nothing(*_: Any) -> None:

@@ -42,8 +42,8 @@ def load_frozen(path: str | os.PathLike[str]) -> Frozen:
     >>> y.shape
     (5, 2, 256)
     """
-    core, batch_first = _core.load_frozen(path_argument(path))
-    layer = Loaded(os.fspath(path), core.network, batch_first)
+    core = _core.load_frozen(path_argument(path))
+    layer = Loaded(os.fspath(path), core.network, core.batch_first)
     frozen = Frozen.__new__(Frozen)
     frozen._hold(core, layer, core.network.compute_dtype or core.network.dtype)
     return frozen

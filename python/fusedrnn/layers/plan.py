@@ -54,6 +54,11 @@ class Plan:
         return self.network("float32", dual=True)  # whatever the dtype: it refuses none
 
     @functools.cached_property
+    def records(self) -> bytes:
+        """What a program of XLA holds of the runs."""
+        return self._sizes.records
+
+    @functools.cached_property
     def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]:
         return self._sizes.parameters
 
