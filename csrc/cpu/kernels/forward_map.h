@@ -140,8 +140,7 @@ struct ForwardStage {
         if (plain || (left(unit) > 0 && is_valid(arrays.flags, row))) ++found;
       } while (found != end && panel < end_panel);
       if (found == sites) break;
-      if (found != end) sites[Bundle<X>::count - 1] = sites[0];
-      finish<X>(sites, constants);
+      finish<X>(Sites{sites, found == end ? end - 1 : sites}, constants);
     }
   }
 
@@ -159,6 +158,14 @@ struct ForwardStage {
       if constexpr (kHidden) a += of_a;
       saved += of_saved;
     }
+  };
+
+  // One or two of them. One that is left is both: a copy would wait for memory as well.
+  struct Sites {
+    const Site* first;
+    const Site* last;
+
+    const Site& operator[](int i) const { return i == 0 ? *first : *last; }
   };
 
   // That of a panel's first vector.
@@ -179,7 +186,7 @@ struct ForwardStage {
   }
 
   template <class X, class K>
-  void finish(const Site* sites, const K& constants) const {
+  void finish(const Sites& sites, const K& constants) const {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next, constants);
@@ -191,27 +198,27 @@ struct ForwardStage {
 
   // What get(site) returns for one or two sites.
   template <class X, class Get>
-  static X collect(const Site* sites, const Get& get) {
+  static X collect(const Sites& sites, const Get& get) {
     return Bundle<X>::collect([&](int i) { return get(sites[i]); });
   }
   template <class X, class Put>
-  static void each(const Site* sites, X x, const Put& put) {
+  static void each(const Sites& sites, X x, const Put& put) {
     Bundle<X>::each(x, [&](int i, V v) { put(sites[i], v); });
   }
 
   // Whole vectors.
   template <class X, class Number>
-  static X get(const Rows<Number>& rows, const Site* sites) {
+  static X get(const Rows<Number>& rows, const Sites& sites) {
     return collect<X>(sites,
                       [&](const Site& site) { return V::load(rows.at(site.row, site.unit)); });
   }
   template <class X>
-  static void put(const Rows<Real>& rows, const Site* sites, X x) {
+  static void put(const Rows<Real>& rows, const Sites& sites, X x) {
     each(sites, x, [&](const Site& site, V v) { v.store(rows.at(site.row, site.unit)); });
   }
 
   template <class X>
-  void load_states(const Site* sites, X* prev) const {
+  void load_states(const Sites& sites, X* prev) const {
     FUSEDRNN_UNROLL
     for (int s = 0; s < kStates; ++s) {
       if (walks(s)) prev[s] = get<X>(arrays.prev[s], sites);
@@ -220,7 +227,7 @@ struct ForwardStage {
 
   // The stage's equations; its gates and the next stage's operand are stored.
   template <class X, class K>
-  void compute(const Site* sites, const X* prev, X* next,
+  void compute(const Sites& sites, const X* prev, X* next,
                [[maybe_unused]] const K& constants) const {
     // What a stage does not use is not loaded.
     X a[G], u[G], w[kVectors + 1], saved[S]{}, passed = X::zero();

@@ -184,6 +184,7 @@ class StageProduct {
 template <class F>
 struct ForwardTiles {
   using Real = typename F::Real;
+  using Edge = typename F::Edge;
 
   const ForwardContext<F>& context;
   const ForwardStep& step;
@@ -191,11 +192,13 @@ struct ForwardTiles {
   StageProduct<F>& product;
   ForwardMap<Real> map;
   ForwardMapper<F>& mapper;
+  Rows<const Edge> fetched_y = find_fetched_y();
 
   void run(const Tile& tile) const {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     if (product.multiplies() && any_valid(tile)) {
       if (context.job.save) fetch_results(tile);
+      if (fetched_y.data != nullptr) fetch_y(tile);
       product.multiply(tile, sums, tile.rows * product.numbers());
     }
     mapper.run(tile, map, sums + tile.repeated * product.numbers());
@@ -224,6 +227,24 @@ struct ForwardTiles {
                  : context.state_row(s, step.leaving + ahead, tile.row) + unit;
       fetch_rows(first, context.row_stride * bytes, tile.rows, units * bytes);
     }
+  }
+
+  // Inference writes y alone to memory that no cache holds. Stores leave in order, and where those
+  // of other states queue up behind y's there is no room for what the next product begins with.
+  FUSEDRNN_MEMBER Rows<const Edge> find_fetched_y() const {
+    const KernelShape& shape = context.shape;
+    const bool waits = !context.job.save && shape.state_count > 1 &&
+                       shape.states[0].last_stage == index && step.rows.size() > kFetchingRows &&
+                       context.sequences.order.numbers == nullptr;
+    if (!waits) return {};
+    return context.template plain_rows<const Edge>(context.call.y, step.time, 0);
+  }
+
+  FUSEDRNN_MEMBER void fetch_y(const Tile& tile) const {
+    constexpr int64_t kBytes = sizeof(Edge);
+    const int64_t units = context.panel_units;
+    fetch_rows(fetched_y.at(tile.row, tile.panel * units), fetched_y.stride * kBytes, tile.rows,
+               tile.panels * units * kBytes);
   }
 
   FUSEDRNN_MEMBER bool any_valid(const Tile& tile) const {
