@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t kSmallBytes = 4096;
 
 // An array that a consumer holds until it calls the deleter, with its memory.
-struct Lease {
-  explicit Lease(size_t bytes) : block(bytes) {}
+struct BlockLease {
+  explicit BlockLease(size_t bytes) : block(bytes) {}
 
   DLManagedTensorVersioned managed{};
   TensorView view;
@@ -27,7 +27,7 @@ struct Lease {
 
 py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
                      bool swapped) {
-  auto lease = std::make_unique<Lease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
+  auto lease = std::make_unique<BlockLease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
   *data = lease->block.data();
   TensorView& view = lease->view;
   view.view(*data, dtype, shape);
@@ -35,13 +35,14 @@ py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& 
     view.strides[0] = view.strides[1];
     view.strides[1] *= view.shape[0];
   }
-  lease->managed = {
-      .version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION},
-      .manager_ctx = lease.get(),
-      .deleter =
-          [](DLManagedTensorVersioned* ended) { delete static_cast<Lease*>(ended->manager_ctx); },
-      .flags = 0,
-      .dl_tensor = view.tensor};
+  lease->managed = {.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION},
+                    .manager_ctx = lease.get(),
+                    .deleter =
+                        [](DLManagedTensorVersioned* ended) {
+                          delete static_cast<BlockLease*>(ended->manager_ctx);
+                        },
+                    .flags = 0,
+                    .dl_tensor = view.tensor};
   void* array = nullptr;
   // Its own to release from here on, whatever comes of it.
   if (table.take(&lease.release()->managed, &array) != 0) throw py::error_already_set();

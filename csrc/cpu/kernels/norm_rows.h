@@ -70,34 +70,45 @@ FUSEDRNN_INLINE Dual<R> inverse_sqrt(Dual<R> x) {
   return y;
 }
 
+// Calls run(Gates<row.gates>{}), so that loops over the gates of a norm are of known length: small
+// rows notice it.
+template <int N>
+struct Gates {};
+template <class Run>
+FUSEDRNN_INLINE void with_gates(const NormedRow& row, const Run& run) {
+  static_assert(kMaxNormGates == 4);
+  switch (row.gates) {
+    case 1:
+      return run(Gates<1>{});
+    case 2:
+      return run(Gates<2>{});
+    case 3:
+      return run(Gates<3>{});
+    default:
+      return run(Gates<4>{});
+  }
+}
+
 // The mean of of(panel, gate), a vector or two each, over gates and the units of a row, in each
 // lane. Four sums side by side, so that additions need not wait for each other.
-template <class V, class X, class Of>
-FUSEDRNN_INLINE X mean_over(const NormedRow& row, const Of& of) {
+template <class V, class X, int N, class Of>
+FUSEDRNN_INLINE X mean_over(Gates<N>, int64_t units, const Of& of) {
   constexpr int W = V::width;
-  const int gates = row.gates;
-  const int64_t units = row.units;
   X sums[4] = {X::zero(), X::zero(), X::zero(), X::zero()};
   int64_t panel = 0;
   for (; (panel + 2) * W <= units; panel += 2) {
-    int g = 0;
-    for (; g + 2 <= gates; g += 2) {
-      sums[0] = sums[0] + of(panel, g);
-      sums[1] = sums[1] + of(panel, g + 1);
-      sums[2] = sums[2] + of(panel + 1, g);
-      sums[3] = sums[3] + of(panel + 1, g + 1);
-    }
-    if (g < gates) {
-      sums[0] = sums[0] + of(panel, g);
-      sums[2] = sums[2] + of(panel + 1, g);
+    FUSEDRNN_UNROLL
+    for (int g = 0; g < N; ++g) {
+      sums[g % 2] = sums[g % 2] + of(panel, g);
+      sums[2 + g % 2] = sums[2 + g % 2] + of(panel + 1, g);
     }
   }
   for (; panel * W < units; ++panel) {
     const int lanes = lanes_at<V>(panel * W, units);
-    for (int g = 0; g < gates; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));
+    for (int g = 0; g < N; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));
   }
   using Number = typename PlainOf<typename V::real>::type;
-  const X share = X::set(Number(1) / static_cast<Number>(gates * units));
+  const X share = X::set(Number(1) / static_cast<Number>(N * units));
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
 }
 
@@ -106,11 +117,12 @@ FUSEDRNN_INLINE Vec<Real> vector_at(const GateVectors<const Real>& a, int64_t pa
   return Vec<Real>::load(a.data + panel * a.panel + gate * a.gate);
 }
 
-template <class V, class At>
-FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(const NormedRow& row, const At& at) {
+template <class V, int N, class At>
+FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(Gates<N> gates, const NormedRow& row,
+                                                      const At& at) {
   using Number = typename PlainOf<typename V::real>::type;
-  const V mean = mean_over<V, V>(row, at);
-  const V variance = mean_over<V, V>(row, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+  const V mean = mean_over<V, V>(gates, row.units, at);
+  const V variance = mean_over<V, V>(gates, row.units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
     const V centred = at(panel, g) - mean;
     return centred * centred;
   });
@@ -118,16 +130,24 @@ FUSEDRNN_INLINE RowNorm<typename V::real> norm_of_row(const NormedRow& row, cons
   return {first_lane(mean), inverse_sqrt(first_lane(spread))};
 }
 
+template <class Real, class At>
+FUSEDRNN_INLINE RowNorm<Real> norm_of(const NormedRow& row, const At& at) {
+  RowNorm<Real> found;
+  with_gates(row, [&]<int N>(Gates<N> gates)
+                      FUSEDRNN_LAMBDA { found = norm_of_row<Vec<Real>>(gates, row, at); });
+  return found;
+}
+
 template <class Real>
 FUSEDRNN_ONCE RowNorm<Real> find_norm(const NormedRow& row, const GateVectors<const Real>& a) {
-  return norm_of_row<Vec<Real>>(
+  return norm_of<Real>(
       row, [&](int64_t panel, int g) FUSEDRNN_LAMBDA { return vector_at(a, panel, g); });
 }
 
 template <class Real>
 FUSEDRNN_ONCE RowNorm<Real> find_norm_of_sum(const NormedRow& row, const GateVectors<const Real>& a,
                                              const GateVectors<const Real>& b) {
-  return norm_of_row<Vec<Real>>(row, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+  return norm_of<Real>(row, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
     return vector_at(a, panel, g) + vector_at(b, panel, g);
   });
 }
@@ -149,27 +169,31 @@ FUSEDRNN_ONCE void through_norm(const NormedRow& row, const GateVectors<const Re
                                 const GateVectors<const Real>& normed, const Real& norm_scale,
                                 const Real* beside, const GateVectors<Real>& to, bool whole) {
   using V = Vec<Real>;
-  // Of dx^, and of dx^ * x^.
-  const Twin<V> means = mean_over<V, Twin<V>>(row, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
-    const V dx = vector_at(dnormed, panel, g);
-    return Twin<V>{dx, dx * vector_at(normed, panel, g)};
-  });
   const V scale = V::set(norm_scale);
-  for (int64_t panel = 0; panel * V::width < row.units; ++panel) {
-    const int64_t unit = panel * V::width;
-    const int lanes = lanes_at<V>(unit, row.units);
-    for (int g = 0; g < row.gates; ++g) {
-      const V x = vector_at(normed, panel, g);
-      V dx = scale * (vector_at(dnormed, panel, g) - means.first - x * means.second);
-      if (beside != nullptr) dx = dx + V::load(beside + unit);
-      Real* const dst = to.data + panel * to.panel + g * to.gate;
-      if (whole || lanes == V::width) {
-        dx.store(dst);
-      } else {
-        dx.store(dst, lanes);
+  with_gates(row, [&]<int N>(Gates<N> gates) FUSEDRNN_LAMBDA {
+    // Of dx^, and of dx^ * x^.
+    const Twin<V> means =
+        mean_over<V, Twin<V>>(gates, row.units, [&](int64_t panel, int g) FUSEDRNN_LAMBDA {
+          const V dx = vector_at(dnormed, panel, g);
+          return Twin<V>{dx, dx * vector_at(normed, panel, g)};
+        });
+    for (int64_t panel = 0; panel * V::width < row.units; ++panel) {
+      const int64_t unit = panel * V::width;
+      const int lanes = lanes_at<V>(unit, row.units);
+      FUSEDRNN_UNROLL
+      for (int g = 0; g < N; ++g) {
+        const V x = vector_at(normed, panel, g);
+        V dx = scale * (vector_at(dnormed, panel, g) - means.first - x * means.second);
+        if (beside != nullptr) dx = dx + V::load(beside + unit);
+        Real* const dst = to.data + panel * to.panel + g * to.gate;
+        if (whole || lanes == V::width) {
+          dx.store(dst);
+        } else {
+          dx.store(dst, lanes);
+        }
       }
     }
-  }
+  });
 }
 
 // The sum of kSquareSums of them.

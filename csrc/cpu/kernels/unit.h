@@ -67,22 +67,21 @@ constexpr auto backward_of() -> void (*)(const BackwardJob&, int) {
   }
 }
 
+#define FUSEDRNN_UNIT_CELL(name, ...) kernel_shape_of<__VA_ARGS__, F>(),
+
+template <class F>
+constexpr KernelShape kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_CELL)};
+
+template <class F>
+consteval Unit unit_of() {
+  return {kCells<F>, run_pack<F>, run_forward<F>, backward_of<F>(), run_gates<F>, run_drop<F>};
+}
+
 }  // namespace fusedrnn::cpu::FUSEDRNN_ISA
 
 // Defines fusedrnn::cpu::<isa>::<name>; the arguments after the name are those of Format.
-#define FUSEDRNN_DEFINE_UNIT(name, ...)                                          \
-  namespace fusedrnn::cpu::FUSEDRNN_ISA {                                        \
-  namespace {                                                                    \
-  using UnitFormat = Format<__VA_ARGS__>;                                        \
-  constexpr KernelShape kCells[] = {FUSEDRNN_FOR_EACH_CELL(FUSEDRNN_UNIT_CELL)}; \
-  }                                                                              \
-  extern const Unit name;                                                        \
-  const Unit name = {kCells,                                                     \
-                     run_pack<UnitFormat>,                                       \
-                     run_forward<UnitFormat>,                                    \
-                     backward_of<UnitFormat>(),                                  \
-                     run_gates<UnitFormat>,                                      \
-                     run_drop<UnitFormat>};                                      \
+#define FUSEDRNN_DEFINE_UNIT(name, ...)             \
+  namespace fusedrnn::cpu::FUSEDRNN_ISA {           \
+  extern const Unit name;                           \
+  const Unit name = unit_of<Format<__VA_ARGS__>>(); \
   }
-
-#define FUSEDRNN_UNIT_CELL(name, ...) kernel_shape_of<__VA_ARGS__, UnitFormat>(),
