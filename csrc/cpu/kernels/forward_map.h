@@ -101,8 +101,9 @@ struct ForwardStage {
   FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
     const int64_t units = extent(*arrays.problem, kStage.units);
-    bool plain = arrays.flags == nullptr && arrays.next_flags == nullptr &&
-                 (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem);
+    bool plain = (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem) &&
+                 all_are(arrays.flags, tile, kValid | kShown, kValid | kShown) &&
+                 all_are(arrays.next_flags, tile, kCut, 0);
     for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
     const ForwardStage stage{arrays, units, plain};
     with_constants<Cell, Real, kHidden>(

@@ -33,6 +33,20 @@ FUSEDRNN_INLINE bool zones_out(const Problem& p) {
   return any;
 }
 
+// Whether those of a step's flags that are asked for are `expected` in all rows of a tile.
+template <class Flag>
+FUSEDRNN_ONCE static bool all_rows_are(const Flag* flags, const Tile& tile, int asked,
+                                       int expected) {
+  for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
+    if ((flags[row] & asked) != expected) return false;
+  }
+  return true;
+}
+// No flags are those of a call without masks.
+FUSEDRNN_INLINE bool all_are(const uint8_t* flags, const Tile& tile, int asked, int expected) {
+  return flags == nullptr || all_rows_are(flags, tile, asked, expected);
+}
+
 // Partial sums of the squares of a row, in float64: so many in every set, so the same bits.
 constexpr int kSquareSums = 8;
 
