@@ -81,7 +81,6 @@ struct Around {
     const Rows<const Real> dstate_y = shown ? arrays.dstate_y[s] : none;
     const bool limits = s == 0 && arrays.clip_dh > 0;
     const V limit = V::set(arrays.clip_dh);
-    Real* const flow = arrays.flow[s];
     for_units(row, [&](int64_t unit, int lanes, int64_t place) FUSEDRNN_LAMBDA {
       Real* const carry = arrays.carry[s].at(row, unit);
       V d = V::load(carry);
@@ -94,8 +93,8 @@ struct Around {
       d = plus(d, dstate_y, row, unit, lanes);
       if (limits) d = max(-limit, min(limit, d));
       d.store(carry);
-      if (flow != nullptr) keep_flow(d, flow, arrays.carry[s].stride, row, unit);
     });
+    if (arrays.flow[s] != nullptr) keep_flow(arrays.carry[s], row, arrays.flow[s]);
   }
 
   // visit(unit, lanes, place of its sums)
@@ -111,14 +110,18 @@ struct Around {
     }
   }
 
-  FUSEDRNN_MEMBER void keep_flow(V d, Real* flow, int64_t stride, int64_t row, int64_t unit) const {
+  FUSEDRNN_MEMBER void keep_flow(const Rows<Real>& carry, int64_t row, Real* flow) const {
     if constexpr (kAddsSquares<V>) {
       if (arrays.sums_flow) {
-        add_squares(d, unit, units, reinterpret_cast<double*>(flow));
-        return;
+        constexpr int64_t kNumbers = kRecurrentPanel * W;
+        const int64_t padded = (tile.panel + tile.panels) * kNumbers;
+        return add_squares(carry.at(row, 0), tile.panel * kNumbers, padded < units ? padded : units,
+                           reinterpret_cast<double*>(flow));
       }
     }
-    d.store(flow + row * stride + unit);
+    for_units(row, [&](int64_t unit, int, int64_t) FUSEDRNN_LAMBDA {
+      V::load(carry.at(row, unit)).store(flow + row * carry.stride + unit);
+    });
   }
 
   // Where anyone asks for the sum.

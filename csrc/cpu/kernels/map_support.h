@@ -50,25 +50,21 @@ FUSEDRNN_INLINE bool all_are(const uint8_t* flags, const Tile& tile, int asked, 
 // Partial sums of the squares of a row, in float64: so many in every set, so the same bits.
 constexpr int kSquareSums = 8;
 
-// The next vector of units, of a multiple of kSquareSums, is added to them; the first begins them.
-template <class V>
-FUSEDRNN_INLINE void add_squares(V v, int64_t unit, int64_t units, double* sums) {
+// Those of a row's numbers from `begin` on, a multiple of kSquareSums, are added to them; the first
+// ones begin them.
+template <class Number>
+FUSEDRNN_INLINE void add_squares(const Number* row, int64_t begin, int64_t end, double* sums) {
   using Wide = Vec<double>;
   constexpr int kParts = kSquareSums / Wide::width;
-  static_assert(V::width % kSquareSums == 0);
-  alignas(64) typename V::real numbers[V::width];
-  v.store(numbers);
   Wide part[kParts];
   FUSEDRNN_UNROLL
   for (int k = 0; k < kParts; ++k) {
-    part[k] = unit == 0 ? Wide::zero() : Wide::load(sums + k * Wide::width);
+    part[k] = begin == 0 ? Wide::zero() : Wide::load(sums + k * Wide::width);
   }
-  FUSEDRNN_UNROLL
-  for (int i = 0; i < V::width; i += kSquareSums) {
-    if (unit + i >= units) break;
+  for (int64_t i = begin; i < end; i += kSquareSums) {
     FUSEDRNN_UNROLL
     for (int k = 0; k < kParts; ++k) {
-      const Wide d = Wide::load(numbers + i + k * Wide::width);
+      const Wide d = Wide::load(row + i + k * Wide::width);
       part[k] = fma(d, d, part[k]);
     }
   }
