@@ -125,7 +125,8 @@ struct Around {
   }
 
   // Where anyone asks for the sum.
-  static FUSEDRNN_MEMBER void add_to(const Rows<Real>& sums, int64_t row, int64_t unit, V gradient) {
+  static FUSEDRNN_MEMBER void add_to(const Rows<Real>& sums, int64_t row, int64_t unit,
+                                     V gradient) {
     if (sums.data == nullptr) return;
     Real* const sum = sums.at(row, unit);
     (V::load(sum) + gradient).store(sum);
@@ -158,7 +159,8 @@ struct BackwardStage {
 
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
-    bool plain = !(arrays.clip_dh > 0) && all_are(arrays.flags, tile, kValid | kShown | kCut, kValid | kShown) &&
+    bool plain = !(arrays.clip_dh > 0) &&
+                 all_are(arrays.flags, tile, kValid | kShown | kCut, kValid | kShown) &&
                  all_are(arrays.following_flags, tile, kValid | kCut, kValid);
     for (int s = 0; s < kStates; ++s) {
       plain &= arrays.dstate_y[s].data == nullptr && arrays.flow[s] == nullptr;
@@ -166,15 +168,15 @@ struct BackwardStage {
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), plain,
                               zones_out(*arrays.problem)};
     if (!plain) Around<Real>{arrays, tile, stage.units, stage.role()}.enter(sums);
-    with_constants<Cell, Real, kHidden>(*arrays.problem, [&](const auto& constants) {
-      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
-        const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0 && (plain || is_valid(arrays.flags, row))) {
-          stage.finish(product, {row, unit}, lanes, constants);
-        }
-      });
+    const auto constants = constants_of<Cell, Real>(*arrays.problem);
+    for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
+      const int lanes = lanes_at<V>(unit, stage.units);
+      if (lanes > 0 && (plain || is_valid(arrays.flags, row))) {
+        stage.finish(product, {row, unit}, lanes, constants);
+      }
     });
-    if (!plain && arrays.flags != nullptr) Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
+    if (!plain && arrays.flags != nullptr)
+      Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
   }
 
   BackwardRole role() const {

@@ -8,22 +8,11 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
-// and where the stage has gates, which are of hidden units, once for any.
-template <class Cell, class Real, bool kHasGates, class Run>
-FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
-  if constexpr (cells::kConstantCount<Cell> == 0) {
-    run(cells::NoConstants{});
-  } else {
-    using Number = typename PlainOf<Real>::type;
-    using K = cells::ConstantsOf<Cell, Number>;
-    const K k = cells::constants_of<Cell, Number>(p.constants);
-    if (!kHasGates || k.usual) {
-      run(cells::Known<K, true>{k});
-    } else if constexpr (kHasGates) {
-      run(cells::Known<K, false>{k});
-    }
-  }
+// What a cell's maps take as constants. Whether activations are the usual ones is asked at each
+// gate: cells with constants are six of all, and a body more for each is a third of a unit.
+template <class Cell, class Real>
+FUSEDRNN_INLINE auto constants_of(const Problem& p) {
+  return cells::constants_of<Cell, typename PlainOf<Real>::type>(p.constants);
 }
 
 // Whether states stay as they were, some or in part.
