@@ -29,44 +29,31 @@ struct Around {
   FUSEDRNN_ONCE void enter(const Real* sums) const {
     for (int s = 0; s < kMaxStates; ++s) {
       if ((role.sets >> s & 1) == 0) continue;
-      const bool of_h = s == 0 && role.first, limits = s == 0 && arrays.clip_dh > 0;
-      const V limit = V::set(arrays.clip_dh);
-      for_units([&](int64_t row, int64_t unit, int lanes, int64_t place) FUSEDRNN_LAMBDA {
-        const bool shown = is_shown(arrays.flags, row);
-        Real* const carry = arrays.carry[s].at(row, unit);
-        V d = V::load(carry);
-        if (of_h && role.takes_product) {
-          const V product = V::load(sums + place);
-          if (is_multiplied(arrays.following_flags, row)) {
-            d = d + product;
-          } else if (is_cut(arrays.following_flags, row)) {
-            add_to(arrays.resets[0], row, unit, product);
-          }
-        }
-        if (of_h && shown) d = plus(d, arrays.dy, row, unit, lanes);
-        if (shown) d = plus(d, arrays.dstate_y[s], row, unit, lanes);
-        if (limits) d = max(-limit, min(limit, d));
-        if (arrays.flow[s] != nullptr) keep_flow(d, s, row, unit);
-        d.store(carry);
-      });
+      for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) enter(sums, s, row);
     }
   }
 
   // Behind the equations, which passed over steps that do not exist.
   FUSEDRNN_ONCE void leave() const {
-    for_units([&](int64_t row, int64_t unit, int lanes, int64_t) FUSEDRNN_LAMBDA {
-      const bool valid = is_valid(arrays.flags, row);
-      for (int s = 0; s < kMaxStates && valid && is_cut(arrays.flags, row); ++s) {
-        if ((role.ends >> s & 1) == 0) continue;
-        Real* const carry = arrays.carry[s].at(row, unit);
-        add_to(arrays.resets[s], row, unit, V::load(carry));
-        V::zero().store(carry);
+    for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
+      if (!is_valid(arrays.flags, row)) {
+        for (unsigned d = 0; role.deltas >> d != 0; ++d) {
+          if ((role.deltas >> d & 1) == 0) continue;
+          for_units(row, [&](int64_t unit, int lanes, int64_t) FUSEDRNN_LAMBDA {
+            store(V::zero(), arrays.delta.at(row, unit) + d * arrays.delta_block, lanes);
+          });
+        }
+      } else if (is_cut(arrays.flags, row)) {
+        for (int s = 0; s < kMaxStates; ++s) {
+          if ((role.ends >> s & 1) == 0) continue;
+          for_units(row, [&](int64_t unit, int, int64_t) FUSEDRNN_LAMBDA {
+            Real* const carry = arrays.carry[s].at(row, unit);
+            add_to(arrays.resets[s], row, unit, V::load(carry));
+            V::zero().store(carry);
+          });
+        }
       }
-      for (unsigned d = 0; !valid && role.deltas >> d != 0; ++d) {
-        if ((role.deltas >> d & 1) == 0) continue;
-        store(V::zero(), arrays.delta.at(row, unit) + d * arrays.delta_block, lanes);
-      }
-    });
+    }
   }
 
   static FUSEDRNN_MEMBER void store(V v, Real* to, int lanes) {
@@ -85,33 +72,61 @@ struct Around {
   }
 
  private:
-  // visit(row, unit, lanes, place of its sums)
+  FUSEDRNN_MEMBER void enter(const Real* sums, int s, int64_t row) const {
+    const bool of_h = s == 0 && role.first, shown = is_shown(arrays.flags, row);
+    const bool product = of_h && role.takes_product;
+    const bool multiplied = product && is_multiplied(arrays.following_flags, row);
+    const bool cut = product && is_cut(arrays.following_flags, row);
+    const Rows<const Real> none, dy = of_h && shown ? arrays.dy : none;
+    const Rows<const Real> dstate_y = shown ? arrays.dstate_y[s] : none;
+    const bool limits = s == 0 && arrays.clip_dh > 0;
+    const V limit = V::set(arrays.clip_dh);
+    for_units(row, [&](int64_t unit, int lanes, int64_t place) FUSEDRNN_LAMBDA {
+      Real* const carry = arrays.carry[s].at(row, unit);
+      V d = V::load(carry);
+      if (multiplied) {
+        d = d + V::load(sums + place);
+      } else if (cut) {
+        add_to(arrays.resets[0], row, unit, V::load(sums + place));
+      }
+      d = plus(d, dy, row, unit, lanes);
+      d = plus(d, dstate_y, row, unit, lanes);
+      if (limits) d = max(-limit, min(limit, d));
+      d.store(carry);
+    });
+    if (arrays.flow[s] != nullptr) keep_flow(arrays.carry[s], row, arrays.flow[s]);
+  }
+
+  // visit(unit, lanes, place of its sums)
   template <class Visit>
-  FUSEDRNN_MEMBER void for_units(const Visit& visit) const {
-    int64_t place = 0;
-    for (int64_t panel = tile.panel; panel < tile.panel + tile.panels; ++panel) {
-      for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
-        for (int n = 0; n < kRecurrentPanel; ++n, place += W) {
-          const int64_t unit = (panel * kRecurrentPanel + n) * W;
-          const int lanes = lanes_at<V>(unit, units);
-          if (lanes > 0) visit(row, unit, lanes, place);
-        }
+  FUSEDRNN_MEMBER void for_units(int64_t row, const Visit& visit) const {
+    const int64_t end = tile.panel + tile.panels, numbers = kRecurrentPanel * W;
+    int64_t place = (row - tile.row) * numbers, unit = tile.panel * numbers;
+    for (int64_t panel = tile.panel; panel < end; ++panel, place += tile.rows * numbers) {
+      for (int n = 0; n < kRecurrentPanel; ++n, unit += W) {
+        const int lanes = lanes_at<V>(unit, units);
+        if (lanes > 0) visit(unit, lanes, place + n * W);
       }
     }
   }
 
-  FUSEDRNN_MEMBER void keep_flow(V d, int s, int64_t row, int64_t unit) const {
+  FUSEDRNN_MEMBER void keep_flow(const Rows<Real>& carry, int64_t row, Real* flow) const {
     if constexpr (kAddsSquares<V>) {
       if (arrays.sums_flow) {
-        add_squares(d, unit, units, reinterpret_cast<double*>(arrays.flow[s]));
-        return;
+        constexpr int64_t kNumbers = kRecurrentPanel * W;
+        const int64_t padded = (tile.panel + tile.panels) * kNumbers;
+        return add_squares(carry.at(row, 0), tile.panel * kNumbers, padded < units ? padded : units,
+                           reinterpret_cast<double*>(flow));
       }
     }
-    d.store(arrays.flow[s] + row * arrays.carry[s].stride + unit);
+    for_units(row, [&](int64_t unit, int, int64_t) FUSEDRNN_LAMBDA {
+      V::load(carry.at(row, unit)).store(flow + row * carry.stride + unit);
+    });
   }
 
   // Where anyone asks for the sum.
-  static FUSEDRNN_MEMBER void add_to(const Rows<Real>& sums, int64_t row, int64_t unit, V gradient) {
+  static FUSEDRNN_MEMBER void add_to(const Rows<Real>& sums, int64_t row, int64_t unit,
+                                     V gradient) {
     if (sums.data == nullptr) return;
     Real* const sum = sums.at(row, unit);
     (V::load(sum) + gradient).store(sum);
@@ -144,23 +159,24 @@ struct BackwardStage {
 
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
-    const bool masks = arrays.flags != nullptr;
-    bool plain = !masks && arrays.following_flags == nullptr && !(arrays.clip_dh > 0);
+    bool plain = !(arrays.clip_dh > 0) &&
+                 all_are(arrays.flags, tile, kValid | kShown | kCut, kValid | kShown) &&
+                 all_are(arrays.following_flags, tile, kValid | kCut, kValid);
     for (int s = 0; s < kStates; ++s) {
       plain &= arrays.dstate_y[s].data == nullptr && arrays.flow[s] == nullptr;
     }
     const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), plain,
                               zones_out(*arrays.problem)};
     if (!plain) Around<Real>{arrays, tile, stage.units, stage.role()}.enter(sums);
-    with_constants<Cell, Real, kHidden>(*arrays.problem, [&](const auto& constants) {
-      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
-        const int lanes = lanes_at<V>(unit, stage.units);
-        if (lanes > 0 && is_valid(arrays.flags, row)) {
-          stage.finish(product, {row, unit}, lanes, constants);
-        }
-      });
+    const auto constants = constants_of<Cell, Real>(*arrays.problem);
+    for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
+      const int lanes = lanes_at<V>(unit, stage.units);
+      if (lanes > 0 && (plain || is_valid(arrays.flags, row))) {
+        stage.finish(product, {row, unit}, lanes, constants);
+      }
     });
-    if (masks) Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
+    if (!plain && arrays.flags != nullptr)
+      Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
   }
 
   BackwardRole role() const {

@@ -49,7 +49,7 @@ FUSEDRNN_ONCE static void leave(const ForwardArrays<Real>& arrays, const Tile& t
         if (y.data != nullptr) show(y.at(row, unit), shows, left);
         if (state_y.data != nullptr) show(state_y.at(row, unit), shows, left);
         if (cut) {
-          v = reset == nullptr       ? V::zero()
+          v = reset == nullptr   ? V::zero()
               : left >= V::width ? V::load(reset + unit)
                                  : V::load(reset + unit, static_cast<int>(left));
         }
@@ -101,12 +101,12 @@ struct ForwardStage {
   FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
     const int64_t units = extent(*arrays.problem, kStage.units);
-    bool plain = arrays.flags == nullptr && arrays.next_flags == nullptr &&
-                 (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem);
+    bool plain = (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem) &&
+                 all_are(arrays.flags, tile, kValid | kShown, kValid | kShown) &&
+                 all_are(arrays.next_flags, tile, kCut, 0);
     for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
     const ForwardStage stage{arrays, units, plain};
-    with_constants<Cell, Real, kHidden>(
-        *arrays.problem, [&](const auto& constants) { stage.run(tile, sums, constants); });
+    stage.run(tile, sums, constants_of<Cell, Real>(*arrays.problem));
     if (kLeaving != 0 && !plain) leave(arrays, tile, U, units, kLeaving);
   }
 
@@ -114,7 +114,7 @@ struct ForwardStage {
   // left goes through it as two.
   template <class K>
   void run(const Tile& tile, const Real* sum, const K& constants) const {
-    using X = typename OneOrTwo<V, K::kUsual && kTwins>::type;
+    using X = typename OneOrTwo<V, kTwins>::type;
     Site sites[Bundle<X>::count];
     Site* const end = sites + Bundle<X>::count;
     const int64_t end_panel = tile.panel + tile.panels, end_row = tile.row + tile.rows;
