@@ -7,7 +7,9 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,31 +28,9 @@ const CellTable& cell_argument(py::handle object) {
   return known_cell(str_argument("cell", object).c_str());
 }
 
-// (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size, heads, constants, noise). Noise: nothing, or (weight_dropout, zoneout_h,
-// zoneout_c, candidate_dropout, recurrent_dropout).
-RunRecord run_argument(py::handle object) {
-  const Objects fields("runs", object, 12);
-  const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
-  const auto row = [&](size_t i) { return narrowed("runs", "rows of 32 bits", number(i)); };
-  RunRecord run{};
-  std::strncpy(run.cell, cell_argument(fields[0]).name, sizeof run.cell - 1);
-  size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])}, row(2), row(3),
-                                number(4), number(5), number(6), number(7), number(8), number(9));
-  const std::vector<double> constants = constants_argument("runs", fields[10]);
-  if (constants.size() > kMaxConstants) refuse_value("runs", "fewer constants", constants.size());
-  run.num_constants = static_cast<int32_t>(constants.size());
-  std::ranges::copy(constants, run.constants);
-  const std::vector<double> noise = constants_argument("runs", fields[11]);
-  if (noise.empty()) return run;
-  if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
-  noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
-  return run;
-}
-
 int32_t memory_argument(bool lean) { return lean ? FUSEDRNN_MEMORY_LEAN : FUSEDRNN_MEMORY_DEFAULT; }
 
-std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
+std::shared_ptr<Network> make(const py::bytes& runs, py::handle dtype_object,
                               py::handle compute_dtype, bool on_cuda, bool lean) {
   Dtype dtype = dtype_argument(dtype_object);
   int32_t compute = FUSEDRNN_COMPUTE_SAME;
@@ -59,8 +39,7 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
   } else {
     compute = compute_argument(compute_dtype, dtype, on_cuda);
   }
-  std::vector<RunRecord> records;
-  for (const py::handle run : runs) records.push_back(run_argument(run));
+  const auto records = std::as_bytes(std::span(std::string_view(runs)));
   return std::make_shared<Network>(make_network(records, dtype, compute, memory_argument(lean)));
 }
 
@@ -75,19 +54,7 @@ py::list describe_parameters(const Network& network) {
   return result;
 }
 
-// What make() was given.
-py::list describe_runs(const Network& network) {
-  py::list result;
-  for (const Run& run : network.runs) {
-    const RunRecord r = record_of(run);
-    const std::span constants(r.constants, static_cast<size_t>(r.num_constants));
-    result.append(py::make_tuple(run.cell->name, r.reverse != 0, r.reads, r.writes, r.read_offset,
-                                 r.write_offset, r.input_size, r.hidden_size, r.projection_size,
-                                 r.heads, tuple_of(constants, as_it_is), noise_fields(r)));
-  }
-  return result;
-}
-
+// What make() was given, with all constants.
 py::bytes records_of(const Network& network) {
   std::vector<RunRecord> records;
   for (const Run& run : network.runs) records.push_back(record_of(run));
@@ -174,15 +141,11 @@ void register_network(py::module_& m) {
       .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
            py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
            py::arg("lean") = false,
-           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-           "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
-           "are the usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
-           "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+           "runs: their records (fusedrnn.runs). compute_dtype \"dual\": of dual numbers of the "
            "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
-      .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
-      .def_property_readonly("records", &records_of, "The same as bytes, for XLA's programs.")
+      .def_property_readonly("runs", &records_of, "Records, with all constants.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
       .def_readonly("lean", &Network::lean, "Whether gradients take the steps again.")

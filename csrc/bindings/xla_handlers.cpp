@@ -35,11 +35,7 @@ int32_t narrow(int64_t value) {
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options, Dtype dtype) {
-  const xla::Attribute attribute(frame.attributes, "runs");
-  const std::span<const std::byte> bytes = std::as_bytes(attribute.integers());
-  if (bytes.size() % sizeof(RunRecord) != 0) attribute.refuse("whole records");
-  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
-  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
+  const auto records = std::as_bytes(xla::Attribute(frame.attributes, "runs").integers());
   return make_network(records, dtype, narrow(options[0]), narrow(options[1]));
 }
 

@@ -356,8 +356,14 @@ RunRecord record_of(const Run& run) {
   return record;
 }
 
-Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+Network make_network(std::span<const std::byte> bytes, Dtype dtype, int32_t compute,
                      int32_t memory) {
+  if (bytes.size() % sizeof(RunRecord) != 0) {
+    refuse_value("runs", "records of " + std::to_string(sizeof(RunRecord)) + " bytes each",
+                 bytes.size());
+  }
+  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
   std::vector<fusedrnn_run> runs;
   runs.reserve(records.size());
   for (const RunRecord& record : records) {
