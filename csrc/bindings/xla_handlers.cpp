@@ -21,7 +21,6 @@
 #include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/run_states.h"
-#include "bindings/xla_device.h"
 #include "bindings/xla_frame.h"
 #include "core/network.h"
 
