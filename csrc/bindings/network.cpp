@@ -24,10 +24,6 @@
 namespace fusedrnn::bindings {
 namespace {
 
-const CellTable& cell_argument(py::handle object) {
-  return known_cell(str_argument("cell", object).c_str());
-}
-
 int32_t memory_argument(bool lean) { return lean ? FUSEDRNN_MEMORY_LEAN : FUSEDRNN_MEMORY_DEFAULT; }
 
 std::shared_ptr<Network> make(const py::bytes& runs, py::handle dtype_object,
@@ -107,12 +103,11 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute,
   return last_network;
 }
 
-py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
-              py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
-              py::handle y, py::handle states_n, py::handle sequences, py::handle constants,
+py::tuple run(const char* cell_name, py::handle x, py::handle parameters, py::handle states,
+              py::handle masks, bool reverse, py::handle compute_dtype, bool save, py::handle y,
+              py::handle states_n, py::handle sequences, const std::vector<double>& constants,
               bool lean, py::handle heads_object) {
-  const CellTable& cell = cell_argument(cell_object);
-  const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
+  const CellTable& cell = known_cell(cell_name);
   std::vector<Name> names;
   names.reserve(cell.parameters.size());
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
@@ -122,15 +117,14 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   if (heads < 1) refuse_value("heads", "at least 1", heads);
   fusedrnn_run given =
       infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
-  given.reverse = reversed ? 1 : 0;
-  const std::vector<double> numbers = constants_argument("constants", constants);
-  given.num_constants = static_cast<int32_t>(numbers.size());
-  if (!numbers.empty()) given.constants = numbers.data();
+  given.reverse = reverse ? 1 : 0;
+  given.num_constants = static_cast<int32_t>(constants.size());
+  if (!constants.empty()) given.constants = constants.data();
   const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
   const int32_t compute =
       compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
   return forward_pass(network_of(given, dtype, compute, lean), std::move(inputs), false, states,
-                      saved, y, states_n, sequences);
+                      save, y, states_n, sequences);
 }
 
 }  // namespace
@@ -191,7 +185,7 @@ void register_network(py::module_& m) {
       py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
   m.def(
-      "gate_names", [](py::handle cell) { return tuple_of(cell_argument(cell).gates, as_it_is); },
+      "gate_names", [](const char* cell) { return tuple_of(known_cell(cell).gates, as_it_is); },
       py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }
 
