@@ -255,8 +255,7 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
         widen(reinterpret_cast<const uint16_t*>(data), rows * columns, values);
       } else {
         const std::string parameter =
-            std::string(name) + ": " +
-            Name("", run.parameter(i).name, "", network.named(run)).text();
+            std::string(name) + ": " + Name(run.parameter(i).name, network.named(run)).text();
         dequantise(parameter, reinterpret_cast<const int8_t*>(data),
                    reinterpret_cast<const float*>(bytes + scales.offset), rows, columns, values);
       }
