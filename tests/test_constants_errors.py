@@ -10,6 +10,7 @@ import pytest
 import fusedrnn as fr
 from fusedrnn import _core
 from fusedrnn.cells import constants
+from fusedrnn.runs import Run
 
 
 def test_wrong_limits() -> None:
@@ -69,7 +70,7 @@ def test_wrong_activations() -> None:
 
 def test_the_module_checks_constants() -> None:
     def network(cell: str, numbers: tuple[float, ...]) -> _core.Network:
-        return _core.Network([(cell, False, 0, 1, 0, 0, 3, 4, 0, 1, numbers, ())], "float32")
+        return _core.Network(Run(cell, False, 0, 1, 0, 0, 3, 4, 0, 1, numbers).record(), "float32")
 
     count = r"^runs\[0\].num_constants: expected"
     with pytest.raises(ValueError, match=rf"{count} 0 \(gru has no constants\), got 1$"):
@@ -91,17 +92,16 @@ def test_the_module_checks_constants() -> None:
             ValueError, match=rf"^runs\[0\].constants\[{index}\]: expected {message}$"
         ):
             network("gru_general", numbers)
-    with pytest.raises(TypeError, match=r"^runs: expected floats, got int at index 1$"):
-        network("gru_general", (1.0, 1))
-    with pytest.raises(TypeError, match=r"^runs: expected a tuple of floats, got list$"):
-        network("gru_general", [1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^runs: expected what a record can hold, got Run"):
+        network("gru_general", (1.0,) * 17)
 
 
 def test_a_reserve_belongs_to_its_constants() -> None:
     x = np.zeros((2, 1, 3), "float32")
     networks = [
         _core.Network(
-            [("rnn_general", False, 0, 1, 0, 0, 3, 4, 0, 1, (clip, 1.0, 0.0, 0.0), ())], "float32"
+            Run("rnn_general", False, 0, 1, 0, 0, 3, 4, 0, 1, (clip, 1.0, 0.0, 0.0)).record(),
+            "float32",
         )
         for clip in (0.5, 0.25)
     ]

@@ -11,6 +11,7 @@ import fusedrnn as fr
 import oracle
 import reference
 from fusedrnn import _core
+from fusedrnn.runs import Run
 from half_support import Precision, check_rounded, precisions
 from reference import NORMED_VARIANTS, VARIANTS
 from reference.problems import ids_of
@@ -267,7 +268,7 @@ def test_orthogonal_blocks() -> None:
 def test_a_reserve_belongs_to_its_heads() -> None:
     x = np.zeros((2, 1, 3), "float32")
     one, two = (
-        _core.Network([("rnn_tanh", False, 0, 1, 0, 0, 3, 4, 0, heads, (), ())], "float32")
+        _core.Network(Run("rnn_tanh", False, 0, 1, 0, 0, 3, 4, 0, heads).record(), "float32")
         for heads in (1, 2)
     )
     weights = [tuple(np.ones(s, "float32") for s in ((4, 3), (4, n))) for n in (4, 2)]

@@ -78,7 +78,7 @@ def runs(**changed: Any) -> Any:
         ({"runs": None}, "attribute runs: expected one, got none"),
         ({"runs": "lstm"}, "attribute runs: expected int64 numbers, got another"),
         ({"runs": np.array([], np.int64)}, "num_runs"),
-        ({"runs": runs()[:-1]}, "attribute runs: expected whole records"),
+        ({"runs": runs()[:-1]}, "runs: expected records of 264 bytes each, got 256"),
         ({"runs": runs(reads=1)}, "reads: expected a row"),
         ({"runs": runs(hidden_size=H + 1)}, "w_ih: expected shape"),
         ({"runs": runs(hidden_size=2**62)}, "too large"),

@@ -18,6 +18,7 @@ import pytest
 
 import fusedrnn as fr
 from fusedrnn import _core
+from fusedrnn.runs import Run, to_records
 
 I, H, L, T, B = 5, 19, 2, 4, 3  # noqa: E741
 
@@ -230,9 +231,9 @@ def test_rows_of_eight_bits_at_the_ends_of_their_range(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_no_stack_is_not_for_layers(tmp_path: Path) -> None:
-    one: Any = ("gru", False, 0, 1, 0, 0, I, H, 0, 1, (), ())
-    other: Any = ("lstm", False, 1, 2, 0, 0, H, 3, 0, 1, (), ())
-    network = _core.Network([one, other], "float32")
+    one = Run("gru", False, 0, 1, 0, 0, I, H, 0, 1)
+    other = Run("lstm", False, 1, 2, 0, 0, H, 3, 0, 1)
+    network = _core.Network(to_records([one, other]), "float32")
     weights = tuple(np.zeros(shape, "float32") for _, _, shape, _ in network.parameters)
     path = tmp_path / "model"
     _core.Frozen(network, weights).save(os.fsencode(path))

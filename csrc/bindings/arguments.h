@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <ranges>
 #include <string>
-#include <vector>
 
 #include "core/error.h"
 #include "core/problem.h"
@@ -27,9 +26,6 @@ inline int32_t narrowed(const Name& name, const char* wanted, int64_t value) {
   if (value != static_cast<int32_t>(value)) refuse_value(name, wanted, value);
   return static_cast<int32_t>(value);
 }
-
-// A tuple of Python floats.
-std::vector<double> constants_argument(const Name& name, py::handle object);
 
 // From the name of a type that arrays of a call may have.
 Dtype dtype_argument(py::handle object);

@@ -101,28 +101,13 @@ struct Bytes {
   }
 };
 
-// Those that are not NumPy's, as long as a step needs them: one that needs none pays for none.
-class KeptArrays {
- public:
-  KeptArrays() {}
-  KeptArrays(const KeptArrays&) = delete;
-  KeptArrays& operator=(const KeptArrays&) = delete;
-  ~KeptArrays() { std::destroy_n(arrays_, count_); }
-  ArrayView& add() { return *std::construct_at(&arrays_[count_++]); }
-
- private:
-  union {
-    ArrayView arrays_[3 + 2 * kMaxStates];
-  };
-  int count_ = 0;
-};
-
 // One [L,B,n] for each state of the cell; of `prev`, null: zero. `next` of a state may be its
 // `prev`. y gets the output last, and may share memory with what is read.
 struct StepArrays {
   int64_t B = 0;
   Bytes x, y, prev[kMaxStates], next[kMaxStates];
-  KeptArrays kept;
+  std::optional<ArrayView> kept[3 + 2 * kMaxStates];  // those that are not NumPy's, and resets
+  int num_kept = 0;
   const TensorView* resets = nullptr;  // where sequences begin, bytes [B]; null: nowhere
 
   // How many of the sequences begin.
@@ -202,7 +187,7 @@ class FastStep {
       extents = array->dimensions;
       bytes.data = array->data;
     } else {
-      ArrayView& array = arrays.kept.add();
+      ArrayView& array = arrays.kept[arrays.num_kept++].emplace();
       if (!array.see(object, true) || !same_type(array.tensor.dtype, dtype_) ||
           array.tensor.ndim != rank || !array.is_dense() || !array.is_aligned() ||
           (use == Use::write && array.read_only) || wants_gradient(object)) {
@@ -240,7 +225,7 @@ class FastStep {
   }
 
   bool see_resets(PyObject* resets, StepArrays& arrays) const {
-    ArrayView& flags = arrays.kept.add();
+    ArrayView& flags = arrays.kept[arrays.num_kept++].emplace();
     arrays.resets = &flags;
     return flags.see(resets, true) && flags.is_flags() && flags.tensor.ndim == 1 &&
            flags.shape[0] == arrays.B;

@@ -7,7 +7,9 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,35 +24,9 @@
 namespace fusedrnn::bindings {
 namespace {
 
-const CellTable& cell_argument(py::handle object) {
-  return known_cell(str_argument("cell", object).c_str());
-}
-
-// (cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size,
-// projection_size, heads, constants, noise). Noise: nothing, or (weight_dropout, zoneout_h,
-// zoneout_c, candidate_dropout, recurrent_dropout).
-RunRecord run_argument(py::handle object) {
-  const Objects fields("runs", object, 12);
-  const auto number = [&](size_t i) { return int_argument("runs", fields[i]); };
-  const auto row = [&](size_t i) { return narrowed("runs", "rows of 32 bits", number(i)); };
-  RunRecord run{};
-  std::strncpy(run.cell, cell_argument(fields[0]).name, sizeof run.cell - 1);
-  size_fields(run) = std::tuple(int32_t{bool_argument("runs", fields[1])}, row(2), row(3),
-                                number(4), number(5), number(6), number(7), number(8), number(9));
-  const std::vector<double> constants = constants_argument("runs", fields[10]);
-  if (constants.size() > kMaxConstants) refuse_value("runs", "fewer constants", constants.size());
-  run.num_constants = static_cast<int32_t>(constants.size());
-  std::ranges::copy(constants, run.constants);
-  const std::vector<double> noise = constants_argument("runs", fields[11]);
-  if (noise.empty()) return run;
-  if (noise.size() != 5) refuse_value("runs", "noise of 5 numbers", noise.size());
-  noise_fields(run) = std::tuple(noise[0], noise[1], noise[2], noise[3], noise[4]);
-  return run;
-}
-
 int32_t memory_argument(bool lean) { return lean ? FUSEDRNN_MEMORY_LEAN : FUSEDRNN_MEMORY_DEFAULT; }
 
-std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
+std::shared_ptr<Network> make(const py::bytes& runs, py::handle dtype_object,
                               py::handle compute_dtype, bool on_cuda, bool lean) {
   Dtype dtype = dtype_argument(dtype_object);
   int32_t compute = FUSEDRNN_COMPUTE_SAME;
@@ -59,8 +35,7 @@ std::shared_ptr<Network> make(const py::list& runs, py::handle dtype_object,
   } else {
     compute = compute_argument(compute_dtype, dtype, on_cuda);
   }
-  std::vector<RunRecord> records;
-  for (const py::handle run : runs) records.push_back(run_argument(run));
+  const auto records = std::as_bytes(std::span(std::string_view(runs)));
   return std::make_shared<Network>(make_network(records, dtype, compute, memory_argument(lean)));
 }
 
@@ -75,19 +50,7 @@ py::list describe_parameters(const Network& network) {
   return result;
 }
 
-// What make() was given.
-py::list describe_runs(const Network& network) {
-  py::list result;
-  for (const Run& run : network.runs) {
-    const RunRecord r = record_of(run);
-    const std::span constants(r.constants, static_cast<size_t>(r.num_constants));
-    result.append(py::make_tuple(run.cell->name, r.reverse != 0, r.reads, r.writes, r.read_offset,
-                                 r.write_offset, r.input_size, r.hidden_size, r.projection_size,
-                                 r.heads, tuple_of(constants, as_it_is), noise_fields(r)));
-  }
-  return result;
-}
-
+// What make() was given, with all constants.
 py::bytes records_of(const Network& network) {
   std::vector<RunRecord> records;
   for (const Run& run : network.runs) records.push_back(record_of(run));
@@ -140,12 +103,11 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute,
   return last_network;
 }
 
-py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::handle states,
-              py::handle masks, py::handle reverse, py::handle compute_dtype, py::handle save,
-              py::handle y, py::handle states_n, py::handle sequences, py::handle constants,
+py::tuple run(const char* cell_name, py::handle x, py::handle parameters, py::handle states,
+              py::handle masks, bool reverse, py::handle compute_dtype, bool save, py::handle y,
+              py::handle states_n, py::handle sequences, const std::vector<double>& constants,
               bool lean, py::handle heads_object) {
-  const CellTable& cell = cell_argument(cell_object);
-  const bool reversed = bool_argument("reverse", reverse), saved = bool_argument("save", save);
+  const CellTable& cell = known_cell(cell_name);
   std::vector<Name> names;
   names.reserve(cell.parameters.size());
   for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
@@ -155,15 +117,14 @@ py::tuple run(py::handle cell_object, py::handle x, py::handle parameters, py::h
   if (heads < 1) refuse_value("heads", "at least 1", heads);
   fusedrnn_run given =
       infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
-  given.reverse = reversed ? 1 : 0;
-  const std::vector<double> numbers = constants_argument("constants", constants);
-  given.num_constants = static_cast<int32_t>(numbers.size());
-  if (!numbers.empty()) given.constants = numbers.data();
+  given.reverse = reverse ? 1 : 0;
+  given.num_constants = static_cast<int32_t>(constants.size());
+  if (!constants.empty()) given.constants = constants.data();
   const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
   const int32_t compute =
       compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
   return forward_pass(network_of(given, dtype, compute, lean), std::move(inputs), false, states,
-                      saved, y, states_n, sequences);
+                      save, y, states_n, sequences);
 }
 
 }  // namespace
@@ -174,15 +135,11 @@ void register_network(py::module_& m) {
       .def(py::init(&make), py::arg("runs"), py::arg("dtype"),
            py::arg("compute_dtype") = py::none(), py::arg("on_cuda") = false,
            py::arg("lean") = false,
-           "runs: tuples of (cell, reverse, reads, writes, read_offset, write_offset, input_size, "
-           "hidden_size, projection_size, heads, constants, noise), as in fusedrnn.h; no constants "
-           "are the usual ones. noise: (), or (weight_dropout, zoneout_h, zoneout_c, "
-           "candidate_dropout, recurrent_dropout). compute_dtype \"dual\": of dual numbers of the "
+           "runs: their records (fusedrnn.runs). compute_dtype \"dual\": of dual numbers of the "
            "dtype, as complex ones.")
       .def_property_readonly("parameters", &describe_parameters,
                              "(run, name, shape, optional) of each.")
-      .def_property_readonly("runs", &describe_runs, "As they were given, constants and noise too.")
-      .def_property_readonly("records", &records_of, "The same as bytes, for XLA's programs.")
+      .def_property_readonly("runs", &records_of, "Records, with all constants.")
       .def_property_readonly("dtype",
                              [](const Network& network) { return dtype_name(network.dtype); })
       .def_readonly("lean", &Network::lean, "Whether gradients take the steps again.")
@@ -228,7 +185,7 @@ void register_network(py::module_& m) {
       py::arg("lean") = false, py::arg("heads") = 1,
       "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
   m.def(
-      "gate_names", [](py::handle cell) { return tuple_of(cell_argument(cell).gates, as_it_is); },
+      "gate_names", [](const char* cell) { return tuple_of(known_cell(cell).gates, as_it_is); },
       py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");
 }
 

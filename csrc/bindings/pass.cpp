@@ -33,7 +33,7 @@ std::vector<Name> parameter_names(const Network& network) {
   std::vector<Name> names;
   names.reserve(static_cast<size_t>(network.num_parameters));
   network.for_parameters([&](const Run& run, int i, int) {
-    names.emplace_back("", run.parameter(i).name, "", network.named(run));
+    names.emplace_back(run.parameter(i).name, network.named(run));
   });
   return names;
 }

@@ -95,9 +95,6 @@ class PlainCall {
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
-  // (y, state), of a cell the state alone; None where the arguments are not what this knows. With
-  // `save` all in one tuple, y, states, and the reserve, bytes of the library that x is of. Resets:
-  // of a step of a batch, where sequences begin, or None.
   py::object call(PyObject* const* arguments) const {
     PyObject *const parameters = arguments[0], *const x_object = arguments[1],
                     *const state_objects = arguments[2], *const lengths_object = arguments[5],
@@ -243,8 +240,6 @@ class PlainBackward {
     });
   }
 
-  // saved: (x, *parameters, *states, lengths, reserve); upstream: of (y, *states), of a cell
-  // without y. What is returned has the places of `saved` but the last two.
   py::object call(PyObject* const* arguments) const {
     PyObject *const saved = arguments[0], *const upstream = arguments[1];
     const Axes axes = axes_argument(arguments[2], Axes::cell);
@@ -354,19 +349,22 @@ class PlainBackward {
 }  // namespace
 
 void register_plain_calls(py::module_& m) {
-  m.def("make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple>,
-        py::arg("network"), py::arg("names"),
-        "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
-        "plain arrays on the CPU and parameters found in a dict by these names, None where they "
-        "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
-        "layers, which alone takes resets [B]. save: False for (y, state), True for (y, *states, "
-        "reserve), of a cell without y.");
-  m.def("make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
-        py::arg("network"),
-        "A function of (saved, upstream, axes, wants_dx): gradients of such a call, of a batch, "
-        "that saved its reserve, where it is small and the arrays are plain; else None. saved: (x, "
-        "*parameters, *states, lengths, reserve), each None where it was not there; upstream: "
-        "gradients of what the call returned, or None. Gradients are in the places of saved.");
+  m.def(
+      "make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple>,
+      py::arg("network"), py::arg("names"),
+      "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
+      "plain arrays on the CPU and parameters found in a dict by these names, None where they "
+      "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
+      "layers, which alone takes resets [B], where sequences begin. save: False for (y, state), of "
+      "a cell the state alone, True for (y, *states, reserve), of a cell without y.");
+  m.def(
+      "make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
+      py::arg("network"),
+      "A function of (saved, upstream, axes, wants_dx): gradients of such a call, of a batch, "
+      "that saved its reserve, where it is small and the arrays are plain; else None. saved: (x, "
+      "*parameters, *states, lengths, reserve), each None where it was not there; upstream: "
+      "gradients of what the call returned, or None. Gradients are in the places of saved but the "
+      "last two.");
 }
 
 }  // namespace fusedrnn::bindings

@@ -21,7 +21,6 @@
 #include "bindings/place.h"
 #include "bindings/register.h"
 #include "bindings/run_states.h"
-#include "bindings/xla_device.h"
 #include "bindings/xla_frame.h"
 #include "core/network.h"
 
@@ -35,11 +34,7 @@ int32_t narrow(int64_t value) {
 }
 
 Network network_of(const xla::CallFrame& frame, std::span<const int64_t> options, Dtype dtype) {
-  const xla::Attribute attribute(frame.attributes, "runs");
-  const std::span<const std::byte> bytes = std::as_bytes(attribute.integers());
-  if (bytes.size() % sizeof(RunRecord) != 0) attribute.refuse("whole records");
-  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
-  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
+  const auto records = std::as_bytes(xla::Attribute(frame.attributes, "runs").integers());
   return make_network(records, dtype, narrow(options[0]), narrow(options[1]));
 }
 

@@ -69,7 +69,8 @@ struct Name {
   const char* after = "";
   int run = -1;  // negative: of a call that has one
 
-  Name(const char* name) : base(name) {}  // NOLINT: most arguments have one word
+  Name(const char* name, int number = -1)  // NOLINT: most arguments have one word
+      : base(name), run(number) {}
   Name(const char* prefix, const char* name, const char* suffix, int number)
       : base(name), before(prefix), after(suffix), run(number) {}
 

@@ -146,8 +146,8 @@ void check_header(const char* name, const Header& header, uint64_t size) {
 }
 
 Network network_of(const Header& header, const char* bytes) {
-  std::vector<RunRecord> records(static_cast<size_t>(header.num_runs));
-  std::memcpy(records.data(), bytes + sizeof header, records.size() * sizeof(RunRecord));
+  const auto size = static_cast<size_t>(header.num_runs) * sizeof(RunRecord);
+  const auto records = std::as_bytes(std::span(bytes + sizeof header, size));
   const DLDataType type{header.code, header.bits, header.lanes};
   const DtypeInfo* const dtype = find_dtype(type);
   if (dtype == nullptr) {
@@ -255,8 +255,7 @@ std::unique_ptr<fusedrnn_frozen> parse(const char* name, const char* bytes, size
         widen(reinterpret_cast<const uint16_t*>(data), rows * columns, values);
       } else {
         const std::string parameter =
-            std::string(name) + ": " +
-            Name("", run.parameter(i).name, "", network.named(run)).text();
+            std::string(name) + ": " + Name(run.parameter(i).name, network.named(run)).text();
         dequantise(parameter, reinterpret_cast<const int8_t*>(data),
                    reinterpret_cast<const float*>(bytes + scales.offset), rows, columns, values);
       }

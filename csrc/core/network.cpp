@@ -81,7 +81,7 @@ std::string range_text(int64_t first, int64_t last) {
 
 // An error of one field of a run.
 [[noreturn]] void throw_field(int run, const char* field, const std::string& wanted, int64_t got) {
-  refuse_value({"", field, "", run}, wanted, got);
+  refuse_value({field, run}, wanted, got);
 }
 
 void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Run& run) {
@@ -97,7 +97,7 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
                 std::string("0 (") + run.cell->name + " has no projection)", given.projection_size);
   }
   p.heads = given.heads == 0 ? 1 : given.heads;
-  check_heads({"", "heads", "", number}, *run.cell, p.H, given.heads);
+  check_heads({"heads", number}, *run.cell, p.H, given.heads);
   const auto padded = [&](cells::Extent e) {
     return e.letter == 0 ? 1 : std::min(kMaxBytes, run.extent(e.letter)) + kPad;
   };
@@ -109,7 +109,7 @@ void set_sizes(const fusedrnn_run& given, int number, int named, Dtype dtype, Ru
       continue;
     }
     const std::string projected = run.cell->projects ? ", P = " + std::to_string(p.P) : "";
-    throw_value_error(Name("", name, "", named).text() + ": I = " + std::to_string(p.I) +
+    throw_value_error(Name(name, named).text() + ": I = " + std::to_string(p.I) +
                       ", H = " + std::to_string(p.H) + projected + " are too large");
   }
 }
@@ -155,8 +155,7 @@ void set_constants(const fusedrnn_run& given, int number, Run& run) {
     const std::string what = expected_of(range, p.constants[i], p.dtype);
     if (what.empty()) continue;
     const std::string field = "constants[" + std::to_string(i) + "]";
-    refuse_value({"", field.c_str(), "", number}, what + " (" + name + ")",
-                 number_text(p.constants[i]));
+    refuse_value({field.c_str(), number}, what + " (" + name + ")", number_text(p.constants[i]));
   }
 }
 
@@ -185,7 +184,7 @@ void set_noise(const fusedrnn_run& given, int number, Run& run) {
     } else if (!(rate >= 0 && (may_be_1 ? rate <= 1 : rate < 1))) {
       wanted = may_be_1 ? "at least 0 and at most 1" : "at least 0 and below 1";
     }
-    if (!wanted.empty()) refuse_value({"", field, "", number}, wanted, number_text(rate));
+    if (!wanted.empty()) refuse_value({field, number}, wanted, number_text(rate));
     checked = rate + 0.0;  // 0 has no sign
   }
   for (int s = 2; s < run.num_states(); ++s) noise.zoneout[s] = noise.zoneout[1];
@@ -277,7 +276,7 @@ const CellTable& known_cell(const char* name, int run) {
   }
   std::string names = kCells[0].name;
   for (const CellTable& cell : std::span(kCells).subspan(1)) names += std::string(", ") + cell.name;
-  refuse_value({"", "cell", "", run}, "one of " + names,
+  refuse_value({"cell", run}, "one of " + names,
                name == nullptr ? "null" : "'" + std::string(name) + "'");
 }
 
@@ -356,8 +355,14 @@ RunRecord record_of(const Run& run) {
   return record;
 }
 
-Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+Network make_network(std::span<const std::byte> bytes, Dtype dtype, int32_t compute,
                      int32_t memory) {
+  if (bytes.size() % sizeof(RunRecord) != 0) {
+    refuse_value("runs", "records of " + std::to_string(sizeof(RunRecord)) + " bytes each",
+                 bytes.size());
+  }
+  std::vector<RunRecord> records(bytes.size() / sizeof(RunRecord));
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(records)).begin());
   std::vector<fusedrnn_run> runs;
   runs.reserve(records.size());
   for (const RunRecord& record : records) {
@@ -365,7 +370,7 @@ Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t
     const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };  // that a message may show
     const char* const end = std::ranges::find_if_not(record.cell, is_text);
     if (end == std::end(record.cell) || *end != '\0') {
-      refuse_value({"", "cell", "", number}, "a name of at most 31 letters", "other bytes");
+      refuse_value({"cell", number}, "a name of at most 31 letters", "other bytes");
     }
     if (record.num_constants < 0 || record.num_constants > kMaxConstants) {
       throw_field(number, "num_constants", "0 to " + std::to_string(kMaxConstants),

@@ -2,6 +2,7 @@
 // description: made once, it serves any number of calls and threads.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -151,8 +152,8 @@ static_assert(sizeof(RunRecord) == 264);
 
 // What make_network() was given of a run, with all constants.
 RunRecord record_of(const Run& run);
-// Of whatever bytes; none of them needs to be right.
-Network make_network(const std::vector<RunRecord>& records, Dtype dtype, int32_t compute,
+// Of records one behind the other; none of the bytes needs to be right.
+Network make_network(std::span<const std::byte> records, Dtype dtype, int32_t compute,
                      int32_t memory);
 
 // Whether layers follow one another, each in the forward direction: what can take a step.

@@ -44,6 +44,51 @@ struct Pieces {
   }
 };
 
+struct ReserveHeader {
+  uint64_t magic = 0;
+  uint64_t digest = 0;  // of the network, the sizes and the instruction set
+  uint64_t bytes = 0;
+  uint64_t has_flags = 0;
+  uint64_t training = 0;  // 1: noise was drawn
+  double dropout = 0;
+  uint64_t dropout_seed = 0;  // 0 where nothing was drawn, and so is the step
+  int64_t dropout_step = 0;
+};
+
+ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes) {
+  uint64_t digest = 0xcbf29ce484222325u;  // FNV-1a, of numbers
+  const auto add = [&](int64_t n) {
+    digest = (digest ^ static_cast<uint64_t>(n)) * 0x100000001b3u;
+  };
+  const auto add_text = [&](std::string_view text) {
+    for (const char c : text) add(c);
+    add(static_cast<int64_t>(text.size()));
+  };
+  add_text(FUSEDRNN_VERSION);
+  add_text(cpu::isa_name(cpu::selected_isa()));
+  add(static_cast<int64_t>(network.dtype));
+  add(static_cast<int64_t>(network.compute));
+  add(int64_t{network.lean});
+  add(T);
+  add(B);
+  for (const Run& run : network.runs) {
+    const auto numbers =
+        std::bit_cast<std::array<int64_t, sizeof(RunRecord) / sizeof(int64_t)>>(record_of(run));
+    for (const int64_t number : numbers) add(number);
+  }
+  return {.magic = kMagic, .digest = digest, .bytes = bytes};
+}
+
+// What a call's arguments say of dropout and noise; without them no seed counts, and 0 has no sign.
+template <class Args>
+void note_dropout(const Args& args, ReserveHeader& header) {
+  header.training = args.training != 0 ? 1 : 0;
+  if (args.dropout == 0 && args.training == 0) return;
+  header.dropout = args.dropout + 0.0;
+  header.dropout_seed = args.dropout_seed;
+  header.dropout_step = args.dropout_step;
+}
+
 // `sequence`: [T,B,n] of the call.
 template <class Args>
 void check_place_of_reserve(const Network& network, const Args& args, const DLTensor& sequence) {
@@ -141,16 +186,10 @@ size_t bytes_of_cuda(const Run& run, const Problem& p) {
   return pieces.total;
 }
 
-}  // namespace
-
-ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, int64_t T,
-                                       int64_t B) {
-  return of_engine(network, is_cuda(device), is_cuda(device) ? bytes_of_plugin : bytes_of_cpu, T,
-                   B);
-}
-
-ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, BytesOfRun bytes,
-                                       int64_t T, int64_t B) {
+// Of an engine that says how many bytes a run of a problem with steps leaves.
+ReserveLayout layout_of(const Network& network, bool on_cuda,
+                        size_t (*bytes)(const Run& run, const Problem& problem), int64_t T,
+                        int64_t B) {
   ReserveLayout layout;
   Pieces pieces{on_cuda ? kCudaAlignment : kLine};
   layout.rows.reserve(network.rows.size());
@@ -174,6 +213,14 @@ ReserveLayout ReserveLayout::of_engine(const Network& network, bool on_cuda, Byt
   if (pieces.total == 0) pieces.take(1);  // without an address it is inference
   layout.total = pieces.total;
   return layout;
+}
+
+}  // namespace
+
+ReserveLayout ReserveLayout::of_device(const Network& network, DLDevice device, int64_t T,
+                                       int64_t B) {
+  return layout_of(network, is_cuda(device), is_cuda(device) ? bytes_of_plugin : bytes_of_cpu, T,
+                   B);
 }
 
 ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t B, bool flags) {
@@ -212,28 +259,11 @@ ReserveLayout ReserveLayout::of_call(const Network& network, int64_t T, int64_t 
   return layout;
 }
 
-ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes) {
-  uint64_t digest = 0xcbf29ce484222325u;  // FNV-1a, of numbers
-  const auto add = [&](int64_t n) {
-    digest = (digest ^ static_cast<uint64_t>(n)) * 0x100000001b3u;
-  };
-  const auto add_text = [&](std::string_view text) {
-    for (const char c : text) add(c);
-    add(static_cast<int64_t>(text.size()));
-  };
-  add_text(FUSEDRNN_VERSION);
-  add_text(cpu::isa_name(cpu::selected_isa()));
-  add(static_cast<int64_t>(network.dtype));
-  add(static_cast<int64_t>(network.compute));
-  add(int64_t{network.lean});
-  add(T);
-  add(B);
-  for (const Run& run : network.runs) {
-    const auto numbers =
-        std::bit_cast<std::array<int64_t, sizeof(RunRecord) / sizeof(int64_t)>>(record_of(run));
-    for (const int64_t number : numbers) add(number);
-  }
-  return {.magic = kMagic, .digest = digest, .bytes = bytes};
+void write_header(const Network& network, const fusedrnn_forward_args& args) {
+  ReserveHeader header = header_of(network, args.x->shape[0], args.x->shape[1], args.reserve_bytes);
+  header.has_flags = has_masks(args) ? 1 : 0;
+  note_dropout(args, header);
+  std::memcpy(args.reserve, &header, sizeof header);
 }
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B) {
@@ -241,11 +271,11 @@ size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t
 }
 
 size_t cuda_reserve_bytes(const Network& network, int64_t T, int64_t B) {
-  return ReserveLayout::of_engine(network, true, bytes_of_cuda, T, B).total;
+  return layout_of(network, true, bytes_of_cuda, T, B).total;
 }
 
 size_t reserve_bytes_anywhere(const Network& network, int64_t T, int64_t B) {
-  const size_t cpu = ReserveLayout::of_engine(network, false, bytes_of_any_cpu, T, B).total;
+  const size_t cpu = layout_of(network, false, bytes_of_any_cpu, T, B).total;
   return std::max(cpu, cuda_reserve_bytes(network, T, B));
 }
 

@@ -17,27 +17,12 @@
 
 namespace fusedrnn {
 
-struct ReserveHeader {
-  uint64_t magic = 0;
-  uint64_t digest = 0;  // of the network, the sizes and the instruction set
-  uint64_t bytes = 0;
-  uint64_t has_flags = 0;
-  uint64_t training = 0;  // 1: noise was drawn
-  double dropout = 0;
-  uint64_t dropout_seed = 0;  // 0 where nothing was drawn, and so is the step
-  int64_t dropout_step = 0;
-};
-
 struct ReserveLayout {
   std::vector<size_t> rows, runs;  // where each begins; those of x and y are not there
   size_t flags[2] = {};            // forward, reverse
   size_t total = 0;
 
   static ReserveLayout of_device(const Network& network, DLDevice device, int64_t T, int64_t B);
-  // The same, of an engine that says how many bytes a run of a problem with steps leaves.
-  using BytesOfRun = size_t (*)(const Run& run, const Problem& problem);
-  static ReserveLayout of_engine(const Network& network, bool on_cuda, BytesOfRun bytes, int64_t T,
-                                 int64_t B);
   // Rows, and on the CPU flags, that live only as long as others need them.
   static ReserveLayout of_call(const Network& network, int64_t T, int64_t B, bool flags);
 };
@@ -51,17 +36,8 @@ bool has_masks(const Args& args) {
   return args.lengths != nullptr || args.mask != nullptr || args.resets != nullptr;
 }
 
-ReserveHeader header_of(const Network& network, int64_t T, int64_t B, size_t bytes);
-
-// What a call's arguments say of dropout and noise; without them no seed counts, and 0 has no sign.
-template <class Args>
-void note_dropout(const Args& args, ReserveHeader& header) {
-  header.training = args.training != 0 ? 1 : 0;
-  if (args.dropout == 0 && args.training == 0) return;
-  header.dropout = args.dropout + 0.0;
-  header.dropout_seed = args.dropout_seed;
-  header.dropout_step = args.dropout_step;
-}
+// On the CPU, what begins the block that a forward call leaves.
+void write_header(const Network& network, const fusedrnn_forward_args& args);
 
 size_t reserve_bytes(const Network& network, DLDevice device, int64_t T, int64_t B);
 

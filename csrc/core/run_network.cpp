@@ -366,11 +366,7 @@ void forward_by(Engine&& engine, const Network& network, const fusedrnn_forward_
     if (complete) drop(engine, network, args, run.writes, rows[run.writes]);
   }
   engine.finish();
-  if (!save || !Engine::kReadsFlags) return;
-  ReserveHeader header = header_of(network, T, B, layout.total);
-  header.has_flags = flagged ? 1 : 0;
-  note_dropout(args, header);
-  std::memcpy(args.reserve, &header, sizeof header);
+  if (save && Engine::kReadsFlags) write_header(network, args);
 }
 
 // From the last row to the first; runs side by side in their order.

@@ -307,7 +307,7 @@ void check_parameters_to_freeze(const Network& network, const DLTensor* const* p
   network.for_parameters([&](const Run& run, int i, int number) {
     const DLTensor* t = at(parameters, number);
     if (t == nullptr) return;
-    const Name name("", run.parameter(i).name, "", network.named(run));
+    const Name name(run.parameter(i).name, network.named(run));
     check_header(name, *t);
     if (is_host(t->device)) return;
     // A GPU reads weights as they lie.

@@ -23,11 +23,6 @@ class _Info(TypedDict):
     cuda: str
     cuda_plain_products: int
 
-# cell, reverse, reads, writes, read_offset, write_offset, input_size, hidden_size, projection_size,
-# heads, constants, noise
-_Run = tuple[
-    str, bool, int, int, int, int, int, int, int, int, tuple[float, ...], tuple[float, ...]
-]
 _States = tuple[_Array | None, ...] | None
 # lengths, mask, resets, whether y shows the state where a step does not exist, the reset states
 _Masks = (
@@ -40,7 +35,7 @@ _Dropout = tuple[float, int, int]  # a rate, a seed, what step 0 counts as
 class Network:
     def __init__(
         self,
-        runs: list[_Run],
+        runs: bytes,  # records (fusedrnn.runs)
         dtype: str,
         compute_dtype: str | None = None,
         on_cuda: bool = False,
@@ -49,9 +44,7 @@ class Network:
     @property
     def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]: ...
     @property
-    def runs(self) -> list[Any]: ...
-    @property
-    def records(self) -> bytes: ...
+    def runs(self) -> bytes: ...
     @property
     def dtype(self) -> str: ...
     @property

@@ -33,6 +33,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fusedrnn import _core, options, stale
 from fusedrnn.interop import A, as_it_is, converter_to_kind_of, warn_of_lost_gradients
+from fusedrnn.runs import of_records
 
 R = TypeVar("R")
 
@@ -112,7 +113,7 @@ def parameter_names(core: _core.Tape) -> tuple[str, ...]:
 
 def cut_gates(core: _core.Tape, number: int, to_kind: Callable[[Any], Any]) -> dict[str, Any]:
     """The gates of a run by letter."""
-    names = _core.gate_names(core.network.runs[0][0])
+    names = _core.gate_names(of_records(core.network.runs)[0].cell)
     if not names:
         raise ValueError(
             "gates: expected the tape of a cell with gates and the usual activations, without clip "

@@ -18,6 +18,7 @@ import fusedrnn as fr
 from fake_cuda.arrays import FakeArray, FakeKind, InterfaceArray, Lender, OlderArray
 from fake_dlpack import Producer
 from fusedrnn import _core, cuda_arrays
+from fusedrnn.runs import Run, to_records
 
 T, B, I, H = 3, 2, 4, 5  # noqa: E741
 STREAM, OTHER = 4096, 8192
@@ -131,11 +132,11 @@ def test_a_tape(kind: FakeKind) -> None:
 def test_dropout_is_between_the_runs(kind: FakeKind) -> None:
     """The row before it is read, and its gradient before it goes on."""
     kind.stream = STREAM
-    runs: Any = [
-        ("rnn_tanh", False, 0, 1, 0, 0, I, H, 0, 1, (), ()),
-        ("rnn_tanh", False, 1, 2, 0, 0, H, H, 0, 1, (), ()),
+    runs = [
+        Run("rnn_tanh", False, 0, 1, 0, 0, I, H, 0, 1),
+        Run("rnn_tanh", False, 1, 2, 0, 0, H, H, 0, 1),
     ]
-    network = _core.Network(runs, "float32", None, True)
+    network = _core.Network(to_records(runs), "float32", None, True)
     given = arrays()
     weights = tuple(given[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     upper = (FakeArray(np.ones((H, H), "float32")), *weights[1:])

@@ -9,14 +9,15 @@ import pytest
 from gpu_libraries import StreamLibrary
 
 from fusedrnn import _core
+from fusedrnn.runs import Run, to_records
 
 T, B, I, H = 7, 3, 4, 5  # noqa: E741
 
 
 @pytest.fixture
 def network() -> Any:
-    runs = [("gru", d == 1, 0, 1, 0, d * H, I, H, 0, 1, (), ()) for d in (0, 1)]
-    return _core.Network(runs, "float32", None, True)
+    runs = [Run("gru", d == 1, 0, 1, 0, d * H, I, H, 0, 1) for d in (0, 1)]
+    return _core.Network(to_records(runs), "float32", None, True)
 
 
 def test_a_reserve_of_the_callers(library: Any, network: Any) -> None:

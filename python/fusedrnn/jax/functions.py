@@ -11,6 +11,7 @@ from fusedrnn import _core, options
 from fusedrnn.functional import Delegated
 from fusedrnn.jax.call import array, call, check_shape, integers, sequences
 from fusedrnn.jax.network import Plan
+from fusedrnn.runs import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,8 +105,8 @@ def _run(
 @functools.lru_cache(maxsize=256)
 def _shapes(cell: str, constants: tuple[float, ...]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters that a run of the cell may have, where all sizes are 1."""
-    run = (cell, False, 0, 1, 0, 0, 1, 1, 1 if "projection" in cell else 0, 1, constants, ())
-    return {name: shape for _, name, shape, _ in _core.Network([run], "float32").parameters}
+    run = Run(cell, False, 0, 1, 0, 0, 1, 1, 1 if "projection" in cell else 0, 1, constants, ())
+    return {name: shape for _, name, shape, _ in _core.Network(run.record(), "float32").parameters}
 
 
 def _sizes(

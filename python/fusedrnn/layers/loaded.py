@@ -11,6 +11,7 @@ from fusedrnn.layers.base import Layer
 from fusedrnn.layers.dropout import Draws
 from fusedrnn.layers.frozen import Frozen, path_argument
 from fusedrnn.layers.stack import Stack
+from fusedrnn.runs import of_records
 
 
 def load_frozen(path: str | os.PathLike[str]) -> Frozen:
@@ -61,13 +62,14 @@ class Loaded(Layer):
             self._stack = Stack.of_network(network)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        self._cell: str = network.runs[0][0]
+        first = of_records(network.runs)[0]
+        self._cell: str = first.cell
         self._states = network.states  # type: ignore[misc]  # those of a class, of other layers
         self._device = devices.find("cpu", None)
         self._draws = Draws(0.0, 1, None, False)
         self._training = False
         self.input_size = network.input_size
-        self.hidden_size, self.heads = network.runs[0][7], network.runs[0][9]
+        self.hidden_size, self.heads = first.hidden_size, first.heads
         self.num_layers, self.bidirectional = self._stack.layers_and_directions()
         self.batch_first = batch_first
         self.dtype = network.dtype

@@ -14,6 +14,7 @@ from typing import Any
 
 from fusedrnn import _core
 from fusedrnn.layers.stack import Description, runs_of
+from fusedrnn.runs import Run, to_records
 
 # lengths, mask, resets, seed
 NUM_UNDIFFERENTIABLE = 4
@@ -32,9 +33,14 @@ class Plan:
     dropout: float = 0.0
 
     @functools.cached_property
-    def runs(self) -> list[Any]:
+    def runs(self) -> list[Run]:
         runs = runs_of(self.description)
-        return [(run[0], True, *run[2:]) for run in runs] if self.reverse else runs
+        return [run._replace(reverse=True) for run in runs] if self.reverse else runs
+
+    @functools.cached_property
+    def records(self) -> bytes:
+        """What a program of XLA holds of them."""
+        return to_records(self.runs)
 
     @functools.cached_property
     def _networks(self) -> dict[tuple[str, bool, bool], _core.Network]:
@@ -45,18 +51,13 @@ class Plan:
         found = self._networks.get((dtype, on_cuda, dual))
         if found is None:
             compute_dtype = "dual" if dual else self.compute_dtype
-            found = _core.Network(self.runs, dtype, compute_dtype, on_cuda, self.lean)
+            found = _core.Network(self.records, dtype, compute_dtype, on_cuda, self.lean)
             self._networks[dtype, on_cuda, dual] = found
         return found
 
     @functools.cached_property
     def _sizes(self) -> _core.Network:
         return self.network("float32", dual=True)  # whatever the dtype: it refuses none
-
-    @functools.cached_property
-    def records(self) -> bytes:
-        """What a program of XLA holds of the runs."""
-        return self._sizes.records
 
     @functools.cached_property
     def parameters(self) -> list[tuple[int, str, tuple[int, ...], bool]]:

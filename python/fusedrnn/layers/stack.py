@@ -17,6 +17,7 @@ from fusedrnn import _core
 from fusedrnn.bf16 import cast
 from fusedrnn.layers.devices import Array, Device
 from fusedrnn.layers.initial import Initial
+from fusedrnn.runs import Run, of_records, to_records
 
 # The compiled module's names of a run's parameters, and the layers': PyTorch's, where it has them.
 NAMES = {
@@ -41,8 +42,8 @@ MOST_LAYERS = 1 << 19
 Description = tuple[str, int, int, int, int, int, tuple[float, ...], tuple[float, ...], int]
 
 
-def runs_of(description: Description) -> list[Any]:
-    """What the compiled module takes of the runs of such layers."""
+def runs_of(description: Description) -> list[Run]:
+    """The runs of such layers."""
     (
         cell,
         input_size,
@@ -57,7 +58,7 @@ def runs_of(description: Description) -> list[Any]:
     size = projection_size or hidden_size
     width = directions * size
     return [
-        (
+        Run(
             cell,
             direction == 1,
             layer,
@@ -146,14 +147,14 @@ class Stack:
         ValueError
             Where it is no stack of one cell and size, in one direction or in both.
         """
-        runs = network.runs
-        cell, _, _, _, _, _, input_size, hidden_size, projection_size, heads, *others = runs[0]
-        directions = 2 if len(runs) > 1 and runs[1][1] else 1
+        runs = of_records(network.runs)
+        first = runs[0]
+        directions = 2 if len(runs) > 1 and runs[1].reverse else 1
         num_layers = len(runs) // directions
         stack = cls.__new__(cls)
         stack.description = (
-            *(cell, input_size, hidden_size, projection_size, heads),
-            *(num_layers, *others, directions),
+            *(first.cell, first.input_size, first.hidden_size, first.projection_size, first.heads),
+            *(num_layers, first.constants, first.noise, directions),
         )
         if runs_of(stack.description) != runs:
             raise ValueError(
@@ -197,9 +198,7 @@ class Stack:
         """The same layers over dual numbers (`fusedrnn.forward_mode`)."""
         if self._dual_network is None:
             dtype, _, on_cuda, lean = self._types
-            self._dual_network = _core.Network(
-                runs_of(self.description), dtype, "dual", on_cuda, lean
-            )
+            self._dual_network = _core.Network(self._records(), dtype, "dual", on_cuda, lean)
         return self._dual_network
 
     def step(self, x_t: Any, state: Any, resets: Any = None) -> Any:
@@ -222,13 +221,16 @@ class Stack:
             return self.network
         if self._gates_network is None:
             self._gates_network = _core.Network(
-                runs_of(self.description), dtype, compute_dtype, on_cuda, False
+                self._records(), dtype, compute_dtype, on_cuda, False
             )
         return self._gates_network
 
+    def _records(self) -> bytes:
+        return to_records(runs_of(self.description))
+
     def _make_network(self) -> _core.Network:
         dtype, compute_dtype, on_cuda, lean = self._types
-        return _core.Network(runs_of(self.description), dtype, compute_dtype, on_cuda, lean)
+        return _core.Network(self._records(), dtype, compute_dtype, on_cuda, lean)
 
     @property
     def ends(self) -> list[str]:
