@@ -16,9 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What a unit may need from outside; maps and rows are its set's, or those of the set whose vectors it has.
+# What a unit may need from outside; maps and rows are its set's, or those of the set whose
+# vectors it has.
 ALLOWED = re.compile(
-    r"^(fusedrnn::cpu::(?:wait_at|wait_for|report)\(|fusedrnn::cpu::\w+::(?:float|dual)(?:32|64)_(?:maps|rows)$"
+    r"^(fusedrnn::cpu::(?:wait_at|wait_for|report)\("
+    r"|fusedrnn::cpu::\w+::(?:float|dual)(?:32|64)_(?:maps|rows)$"
     r"|memset$|memcpy$|memmove$|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$|__asan_|__ubsan_|__tsan_)"
 )
 

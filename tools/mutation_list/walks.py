@@ -234,15 +234,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         "layer_norm_layers",
     ),
     expression(
-        f"{KERNELS}/normalise.h",
-        "return scale * (d(panel, g) - means.first - x(panel, g) * means.second);",
-        "(d(panel, g) - means.first - x(panel, g) * means.second)",
-        "(d(panel, g) - means.first)",
+        f"{KERNELS}/norm_rows.h",
+        "V dx = scale * (vector_at(dnormed, panel, g) - means.first - x * means.second);",
+        "x * means.second",
+        "x * V::zero()",
         "the gradient of a norm takes the variance for a constant",
         "layer_norm",
     ),
     expression(
-        f"{KERNELS}/normalise.h",
+        f"{KERNELS}/norm_rows.h",
         "for (int g = 0; g < N; ++g) sums[0] = sums[0] + only(lanes, of(panel, g));",
         "only(lanes, of(panel, g))",
         "of(panel, g)",
@@ -284,7 +284,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/gradient_flow.h",
-        "norms[context.sequences.number(row)] = norm_of(context.flow_row(s, step, row), units);",
+        "row_kernels<typename F::Real>().length(context.flow_row(s, step, row), units);",
         "s, step, row",
         "s, step + 1, row",
         "the flow of a step is that of another",
@@ -307,7 +307,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "noise",
     ),
     expression(
-        f"{KERNELS}/gradient_flow.h",
+        f"{KERNELS}/norm_rows.h",
         "if (kSame<Real, float> || (total >= 0x1p-900 && total <= 0x1p+1000)) {",
         "total >= 0x1p-900",
         "true",
