@@ -232,9 +232,10 @@ struct ForwardTiles {
   // Inference writes y alone to memory that no cache holds. Stores leave in order, and where those
   // of other states queue up behind y's there is no room for what the next product begins with.
   FUSEDRNN_MEMBER Rows<const Edge> find_fetched_y() const {
+    if (step.rows.size() <= kFetchingRows) return {};  // small steps notice a question
     const KernelShape& shape = context.shape;
     const bool waits = !context.job.save && shape.state_count > 1 &&
-                       shape.states[0].last_stage == index && step.rows.size() > kFetchingRows &&
+                       shape.states[0].last_stage == index &&
                        context.sequences.order.numbers == nullptr;
     if (!waits) return {};
     return context.template plain_rows<const Edge>(context.call.y, step.time, 0);
