@@ -156,6 +156,7 @@ struct BackwardStage {
 
   static constexpr bool kTakesProduct = kFirst && kCell.h_stage >= 0;
   static_assert(!kFirst || set(0));
+  static_assert(kCell.deltas < 32);  // bits of a role
 
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
@@ -175,8 +176,9 @@ struct BackwardStage {
         stage.finish(product, {row, unit}, lanes, constants);
       }
     });
-    if (!plain && arrays.flags != nullptr)
+    if (!plain && arrays.flags != nullptr) {
       Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
+    }
   }
 
   BackwardRole role() const {
