@@ -126,33 +126,33 @@ FUSEDRNN_CELL_FN V along(V slope, V dy) {
   return select(abs(slope) <= V::zero(), V::zero(), dy * slope);
 }
 
-// A gate, from its pre-activation x. `k.usual` says whether all activations of the cell are the
-// usual ones.
-template <Activation kUsualKind, class V, class Real, class K>
-FUSEDRNN_CELL_FN V gate(const K& k, Act<Real> act, V x, V& saved) {
-  if (!k.usual) [[unlikely]] {
+// A gate, from its pre-activation x. `kUsual`: all activations of the cell are the usual ones.
+template <Activation kUsualKind, bool kUsual, class V, class Real>
+FUSEDRNN_CELL_FN V gate(Act<Real> act, Real clip, V x, V& saved) {
+  if constexpr (!kUsual) {
     saved = x;
-    return other_value(act, k.clip, x);
-  }
-  const auto reached = V::set(k.clip) <= abs(x);
-  const V within = limited(x, k.clip);
-  if constexpr (kUsualKind == Activation::sigmoid) {
-    const V y = sigmoid(within);
-    saved = select(reached, -y, y);
-    return y;
+    return other_value(act, clip, x);
   } else {
-    const V y = tanh(within);
-    saved = select(reached, y * V::set(Real(kMark)), y);
-    return y;
+    const auto reached = V::set(clip) <= abs(x);
+    const V within = limited(x, clip);
+    if constexpr (kUsualKind == Activation::sigmoid) {
+      const V y = sigmoid(within);
+      saved = select(reached, -y, y);
+      return y;
+    } else {
+      const V y = tanh(within);
+      saved = select(reached, y * V::set(Real(kMark)), y);
+      return y;
+    }
   }
 }
 
 // What came out of gate(), from what it saved.
-template <Activation kUsualKind, class V, class Real, class K>
-FUSEDRNN_CELL_FN V gate_value(const K& k, Act<Real> act, V saved) {
-  if (!k.usual) [[unlikely]]
-    return other_value(act, k.clip, saved);
-  if constexpr (kUsualKind == Activation::sigmoid) {
+template <Activation kUsualKind, bool kUsual, class V, class Real>
+FUSEDRNN_CELL_FN V gate_value(Act<Real> act, Real clip, V saved) {
+  if constexpr (!kUsual) {
+    return other_value(act, clip, saved);
+  } else if constexpr (kUsualKind == Activation::sigmoid) {
     return abs(saved);
   } else {
     return select(V::set(2) <= abs(saved), saved * V::set(Real(1 / kMark)), saved);
@@ -161,22 +161,33 @@ FUSEDRNN_CELL_FN V gate_value(const K& k, Act<Real> act, V saved) {
 
 // The same in backward, with the slope at x. The marks make it 0 by themselves: the negated value
 // of a sigmoid is below 0, the square of what tanh left is beyond 1.
-template <Activation kUsualKind, class V, class Real, class K>
-FUSEDRNN_CELL_FN Slope<V> gate_slope(const K& k, Act<Real> act, V saved) {
-  if (!k.usual) [[unlikely]]
-    return other_slope(act, k.clip, saved);
-  const V y = gate_value<kUsualKind>(k, act, saved), one = V::set(1), zero = V::zero();
-  if constexpr (kUsualKind == Activation::sigmoid) {
-    return {y, max(zero, saved) * (one - saved)};
+template <bool kUsual, class V>
+struct GateSlope {
+  V value, slope;
+};
+template <Activation kUsualKind, bool kUsual, class V, class Real>
+FUSEDRNN_CELL_FN GateSlope<kUsual, V> gate_slope(Act<Real> act, Real clip, V saved) {
+  if constexpr (!kUsual) {
+    const Slope<V> both = other_slope(act, clip, saved);
+    return {both.value, both.slope};
   } else {
-    return {y, max(zero, fnma(saved, saved, one))};
+    const V y = gate_value<kUsualKind, true>(act, clip, saved), one = V::set(1), zero = V::zero();
+    if constexpr (kUsualKind == Activation::sigmoid) {
+      return {y, max(zero, saved) * (one - saved)};
+    } else {
+      return {y, max(zero, fnma(saved, saved, one))};
+    }
   }
 }
 
 // The gradient of a gate's pre-activation, from that of its value.
-template <class V, class K>
-FUSEDRNN_CELL_FN V gradient(const K& k, const Slope<V>& gate, V dy) {
-  return k.usual ? dy * gate.slope : along(gate.slope, dy);
+template <bool kUsual, class V>
+FUSEDRNN_CELL_FN V gradient(const GateSlope<kUsual, V>& gate, V dy) {
+  if constexpr (kUsual) {
+    return dy * gate.slope;
+  } else {
+    return along(gate.slope, dy);
+  }
 }
 
 }  // namespace fusedrnn::cells

@@ -55,9 +55,9 @@
 // through them, reaches the blocks input_delta and recurrent_delta, which no backward<i> writes
 // (delta_stage -1), or `dpassed` of the stage that passed the row on.
 //
-// The maps of a cell with constants take one argument more, `k`: a Cell::Constants<number of V> or
-// the Known of one, which is made of the constants in the order of the table and has a member
-// `usual`, outside of the loops. Those of a cell that kMasksCandidate see in it what the
+// The maps of a cell with constants take one argument more, `k`: the Known of a
+// Cell::Constants<number of V>, which is made of the constants in the order of the table and has a
+// member `usual`, outside of the loops. Those of a cell that kMasksCandidate see in it what the
 // candidate is multiplied by (Masked).
 #pragma once
 
@@ -245,13 +245,15 @@ consteval int count_vectors() {
 template <class Cell>
 inline constexpr int kVectorCount = count_vectors<Cell>();
 
-struct NoConstants {};
+struct NoConstants {
+  static constexpr bool kUsual = true;
+};
 
 // Constants of which it is known, where maps are compiled, whether all activations are the usual
 // ones.
 template <class Constants, bool kAreUsual>
 struct Known : Constants {
-  static constexpr bool usual = kAreUsual;
+  static constexpr bool kUsual = kAreUsual;
 };
 
 template <class Cell>

@@ -37,14 +37,14 @@ struct GeneralRnn : OneStage<1> {
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V*, V* saved, V* next, V*,
                                 const K& k) {
     const V x = a[0] + u[0];
-    next[0] = gate<Activation::tanh>(k, k.f, x, saved[0]);
+    next[0] = gate<Activation::tanh, K::kUsual>(k.f, k.clip, x, saved[0]);
   }
 
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V*, const V* dnext, V, V* delta,
                                  V* dprev, const K& k) {
-    const auto h = gate_slope<Activation::tanh>(k, k.f, saved[0]);
-    delta[0] = gradient(k, h, dnext[0]);
+    const auto h = gate_slope<Activation::tanh, K::kUsual>(k.f, k.clip, saved[0]);
+    delta[0] = gradient(h, dnext[0]);
     dprev[0] = V::zero();
   }
 };
@@ -78,10 +78,10 @@ struct GeneralGruConstants {
   template <class V, class K>
   FUSEDRNN_CELL_FN void blend_gradient(V saved_z, V saved_n, V h_prev, V dh, V& dz, V& dn,
                                        V& dh_prev, const K& k) {
-    const auto z = gate_slope<kF>(k, k.f, saved_z);
-    const auto n = gate_slope<kG>(k, k.g, saved_n);
-    dz = gradient(k, z, dh * (h_prev - masked(n.value, k)));
-    dn = gradient(k, n, masked(dh * (V::set(1) - z.value), k));
+    const auto z = gate_slope<kF, K::kUsual>(k.f, k.clip, saved_z);
+    const auto n = gate_slope<kG, K::kUsual>(k.g, k.clip, saved_n);
+    dz = gradient(z, dh * (h_prev - masked(n.value, k)));
+    dn = gradient(n, masked(dh * (V::set(1) - z.value), k));
     dh_prev = dh * z.value;
   }
 };
@@ -90,9 +90,10 @@ struct GeneralGru : Gru, GeneralGruConstants {
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
                                 V*, const K& k) {
-    const V r = gate<kF>(k, k.f, a[gru::R] + u[gru::R], saved[0]);
-    const V z = gate<kF>(k, k.f, a[gru::Z] + u[gru::Z], saved[1]);
-    const V n = gate<kG>(k, k.g, fma(r, u[gru::N], a[gru::N]), saved[2]);
+    constexpr bool kUsual = K::kUsual;
+    const V r = gate<kF, kUsual>(k.f, k.clip, a[gru::R] + u[gru::R], saved[0]);
+    const V z = gate<kF, kUsual>(k.f, k.clip, a[gru::Z] + u[gru::Z], saved[1]);
+    const V n = gate<kG, kUsual>(k.g, k.clip, fma(r, u[gru::N], a[gru::N]), saved[2]);
     next[0] = gru::blend(z, masked(n, k), prev[0]);
     saved[3] = u[gru::N];
   }
@@ -100,10 +101,10 @@ struct GeneralGru : Gru, GeneralGruConstants {
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void backward(const V* saved, const V*, const V* prev, const V* dnext, V,
                                  V* delta, V* dprev, const K& k) {
-    const auto r = gate_slope<kF>(k, k.f, saved[0]);
+    const auto r = gate_slope<kF, K::kUsual>(k.f, k.clip, saved[0]);
     blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[kZ], delta[kInputN], dprev[0], k);
     delta[kRecurrentN] = delta[kInputN] * r.value;
-    delta[kR] = gradient(k, r, delta[kInputN] * saved[3]);
+    delta[kR] = gradient(r, delta[kInputN] * saved[3]);
   }
 };
 
@@ -111,13 +112,14 @@ struct GeneralGruResetBefore : GruResetBefore, GeneralGruConstants {
   template <int Index, class V, class K>
   FUSEDRNN_CELL_FN void forward(const V* a, const V* u, const V*, const V* prev, V* saved, V* next,
                                 V* passed, const K& k) {
+    constexpr bool kUsual = K::kUsual;
     if constexpr (Index == 0) {
-      const V r = gate<kF>(k, k.f, a[gru::R] + u[gru::R], saved[0]);
-      gate<kF>(k, k.f, a[gru::Z] + u[gru::Z], saved[1]);
+      const V r = gate<kF, kUsual>(k.f, k.clip, a[gru::R] + u[gru::R], saved[0]);
+      gate<kF, kUsual>(k.f, k.clip, a[gru::Z] + u[gru::Z], saved[1]);
       *passed = r * prev[0];
     } else {
-      const V z = gate_value<kF>(k, k.f, saved[1]);
-      const V n = gate<kG>(k, k.g, a[gru::N] + u[gru::N], saved[2]);
+      const V z = gate_value<kF, kUsual>(k.f, k.clip, saved[1]);
+      const V n = gate<kG, kUsual>(k.g, k.clip, a[gru::N] + u[gru::N], saved[2]);
       next[0] = gru::blend(z, masked(n, k), prev[0]);
     }
   }
@@ -129,8 +131,8 @@ struct GeneralGruResetBefore : GruResetBefore, GeneralGruConstants {
       blend_gradient(saved[1], saved[2], prev[0], dnext[0], delta[gru::Z], delta[gru::N], dprev[0],
                      k);
     } else {
-      const auto r = gate_slope<kF>(k, k.f, saved[0]);
-      delta[gru::R] = gradient(k, r, dpassed * prev[0]);
+      const auto r = gate_slope<kF, K::kUsual>(k.f, k.clip, saved[0]);
+      delta[gru::R] = gradient(r, dpassed * prev[0]);
       dprev[0] = fma(dpassed, r.value, dprev[0]);
     }
   }
@@ -249,49 +251,52 @@ struct GeneralLstm : Table, GeneralLstmConstants {
   template <class V, class K>
   FUSEDRNN_CELL_FN V step(const V* a, const V* u, const V* w, V c_prev, V* saved, V& c,
                           const K& k) {
-    const V i = gate<kF>(k, k.f, fma(w[PI], c_prev, a[I] + u[I]), saved[I]);
+    constexpr bool kUsual = K::kUsual;
+    const V i = gate<kF, kUsual>(k.f, k.clip, fma(w[PI], c_prev, a[I] + u[I]), saved[I]);
     V f = i;
     if constexpr (!kCoupled) {
-      f = gate<kF>(k, k.f, fma(w[PF], c_prev, a[F] + u[F]), saved[F]);
+      f = gate<kF, kUsual>(k.f, k.clip, fma(w[PF], c_prev, a[F] + u[F]), saved[F]);
     }
-    const V g = gate<kG>(k, k.g, a[G] + u[G], saved[G]);
+    const V g = gate<kG, kUsual>(k.g, k.clip, a[G] + u[G], saved[G]);
     c = limited_cell(cell_state(i, f, masked(g, k), c_prev), k);
-    const V o = gate<kF>(k, k.f, fma(w[PO], c, a[O] + u[O]), saved[O]);
-    if (!k.usual) [[unlikely]] {
+    const V o = gate<kF, kUsual>(k.f, k.clip, fma(w[PO], c, a[O] + u[O]), saved[O]);
+    if constexpr (kUsual) {
+      return o * tanh(c);
+    } else {
       return o * other_value(k.h, static_cast<decltype(k.clip)>(kNoLimit), c);
     }
-    return o * tanh(c);
   }
 
   template <class V, class K>
   FUSEDRNN_CELL_FN void step_back(const V* saved, const V* w, V c_prev, V dm, V dc_next, V* delta,
                                   V& dc_prev, const K& k) {
+    constexpr bool kUsual = K::kUsual;
     const V one = V::set(1);
-    const auto i = gate_slope<kF>(k, k.f, saved[I]);
-    const auto o = gate_slope<kF>(k, k.f, saved[O]);
+    const auto i = gate_slope<kF, kUsual>(k.f, k.clip, saved[I]);
+    const auto o = gate_slope<kF, kUsual>(k.f, k.clip, saved[O]);
     auto f = i;
-    if constexpr (!kCoupled) f = gate_slope<kF>(k, k.f, saved[F]);
-    const auto g = gate_slope<kG>(k, k.g, saved[G]);
+    if constexpr (!kCoupled) f = gate_slope<kF, kUsual>(k.f, k.clip, saved[F]);
+    const auto g = gate_slope<kG, kUsual>(k.g, k.clip, saved[G]);
     const V added = masked(g.value, k), unlimited = cell_state(i.value, f.value, added, c_prev);
     const V c = limited_cell(unlimited, k);
     V dc = dc_next;
-    if (k.usual) [[likely]] {
+    if constexpr (kUsual) {
       const V h = tanh(c);
-      delta[O] = gradient(k, o, dm * h);
+      delta[O] = gradient(o, dm * h);
       dc = fma(dm * o.value, fnma(h, h, one), dc);
     } else {
       const Slope<V> h = other_slope(k.h, static_cast<decltype(k.clip)>(kNoLimit), c);
-      delta[O] = gradient(k, o, dm * h.value);
+      delta[O] = gradient(o, dm * h.value);
       dc = dc + along(h.slope, dm * o.value);
     }
     dc = fma(delta[O], w[PO], dc);
-    delta[G] = gradient(k, g, masked(dc * i.value, k));
+    delta[G] = gradient(g, masked(dc * i.value, k));
     if constexpr (kCoupled) {
-      delta[I] = gradient(k, i, dc * (added - c_prev));
+      delta[I] = gradient(i, dc * (added - c_prev));
       dc_prev = dc * (one - i.value);
     } else {
-      delta[I] = gradient(k, i, dc * added);
-      delta[F] = gradient(k, f, dc * c_prev);
+      delta[I] = gradient(i, dc * added);
+      delta[F] = gradient(f, dc * c_prev);
       dc_prev = dc * f.value;
     }
     if (k.limits_cell) {

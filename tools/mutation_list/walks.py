@@ -60,7 +60,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{KERNELS}/forward_map.h",
-        "bool plain = (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem) &&",
+        "bool plain = (tile.panel + tile.panels) * U <= units &&",
         "(tile.panel + tile.panels) * U <= units",
         "true",
         "tiles with a vector that is cut off pass for whole ones",

@@ -71,6 +71,17 @@ struct Around {
     return d + (lanes == W ? V::load(src) : V::load(src, lanes));
   }
 
+  // A gradient of state `s`, to where it is wanted.
+  static FUSEDRNN_MEMBER void keep_flow(const BackwardArrays<Real>& arrays, int64_t units, V d,
+                                        int s, int64_t row, int64_t unit) {
+    if constexpr (kAddsSquares<V>) {
+      if (arrays.sums_flow) {
+        return add_squares(d, unit, units, reinterpret_cast<double*>(arrays.flow[s]));
+      }
+    }
+    d.store(arrays.flow[s] + row * arrays.carry[s].stride + unit);
+  }
+
  private:
   FUSEDRNN_MEMBER void enter(const Real* sums, int s, int64_t row) const {
     const bool of_h = s == 0 && role.first, shown = is_shown(arrays.flags, row);
@@ -93,8 +104,8 @@ struct Around {
       d = plus(d, dstate_y, row, unit, lanes);
       if (limits) d = max(-limit, min(limit, d));
       d.store(carry);
+      if (arrays.flow[s] != nullptr) keep_flow(arrays, units, d, s, row, unit);
     });
-    if (arrays.flow[s] != nullptr) keep_flow(arrays.carry[s], row, arrays.flow[s]);
   }
 
   // visit(unit, lanes, place of its sums)
@@ -108,20 +119,6 @@ struct Around {
         if (lanes > 0) visit(unit, lanes, place + n * W);
       }
     }
-  }
-
-  FUSEDRNN_MEMBER void keep_flow(const Rows<Real>& carry, int64_t row, Real* flow) const {
-    if constexpr (kAddsSquares<V>) {
-      if (arrays.sums_flow) {
-        constexpr int64_t kNumbers = kRecurrentPanel * W;
-        const int64_t padded = (tile.panel + tile.panels) * kNumbers;
-        return add_squares(carry.at(row, 0), tile.panel * kNumbers, padded < units ? padded : units,
-                           reinterpret_cast<double*>(flow));
-      }
-    }
-    for_units(row, [&](int64_t unit, int, int64_t) FUSEDRNN_LAMBDA {
-      V::load(carry.at(row, unit)).store(flow + row * carry.stride + unit);
-    });
   }
 
   // Where anyone asks for the sum.
@@ -146,7 +143,9 @@ struct BackwardStage {
 
   const BackwardArrays<Real>& arrays;
   const int64_t units;
-  const bool plain;  // whether the product and dy are to be added, which enter() else has done
+  // Whether the product and dy are to be added, and whether gradients of states are wanted, which
+  // enter() else has done.
+  const bool plain, flows;
   const bool zones;  // whether states may have stayed as they were
 
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -160,21 +159,24 @@ struct BackwardStage {
 
   FUSEDRNN_FLAT static void map(const BackwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
+    bool flows = false;
     bool plain = !(arrays.clip_dh > 0) &&
                  all_are(arrays.flags, tile, kValid | kShown | kCut, kValid | kShown) &&
                  all_are(arrays.following_flags, tile, kValid | kCut, kValid);
     for (int s = 0; s < kStates; ++s) {
-      plain &= arrays.dstate_y[s].data == nullptr && arrays.flow[s] == nullptr;
+      plain &= arrays.dstate_y[s].data == nullptr;
+      flows |= arrays.flow[s] != nullptr;
     }
-    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), plain,
+    const BackwardStage stage{arrays, extent(*arrays.problem, kStage.units), plain, plain && flows,
                               zones_out(*arrays.problem)};
     if (!plain) Around<Real>{arrays, tile, stage.units, stage.role()}.enter(sums);
-    const auto constants = constants_of<Cell, Real>(*arrays.problem);
-    for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
-      const int lanes = lanes_at<V>(unit, stage.units);
-      if (lanes > 0 && (plain || is_valid(arrays.flags, row))) {
-        stage.finish(product, {row, unit}, lanes, constants);
-      }
+    with_constants<Cell, Real, kHidden>(*arrays.problem, [&](const auto& constants) {
+      for_vectors<V>(tile, sums, [&](V product, int64_t unit, int64_t row) {
+        const int lanes = lanes_at<V>(unit, stage.units);
+        if (lanes > 0 && (plain || is_valid(arrays.flags, row))) {
+          stage.finish(product, {row, unit}, lanes, constants);
+        }
+      });
     });
     if (!plain && arrays.flags != nullptr) {
       Around<Real>{arrays, tile, stage.units, stage.role()}.leave();
@@ -204,6 +206,10 @@ struct BackwardStage {
     if (kFirst && plain) {
       if constexpr (kTakesProduct) dnext[0] = dnext[0] + product;
       dnext[0] = Around<Real>::plus(dnext[0], arrays.dy, at.row, at.unit, lanes);
+    }
+    for (int s = 0; s < kStates && flows; ++s) {
+      if (!set(s) || arrays.flow[s] == nullptr) continue;
+      Around<Real>::keep_flow(arrays, units, dnext[s], s, at.row, at.unit);
     }
     if (zones) zone_out(at, dnext);
     for (int s = 0; s < kStates; ++s) {

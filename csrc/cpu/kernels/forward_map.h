@@ -7,13 +7,12 @@
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
 // The states of a set as they leave the step, in a tile where it is more than a map has left in
-// `next`: zone-out, steps that do not exist, to whom states are shown, vectors that are cut off and
+// `next`: steps that do not exist, to whom states are shown, vectors that are cut off and
 // states that the next step resets. No cell has a say in it, so it is compiled once.
 template <class Real>
 FUSEDRNN_ONCE static void leave(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 int64_t panel_units, int64_t units, unsigned states) {
   using V = Vec<Real>;
-  using Number = typename PlainOf<Real>::type;
   const int64_t begin = tile.panel * panel_units - arrays.unit;
   const int64_t padded = begin + tile.panels * panel_units, held = units - arrays.unit;
   const int64_t end = padded < held ? padded : held;
@@ -27,24 +26,14 @@ FUSEDRNN_ONCE static void leave(const ForwardArrays<Real>& arrays, const Tile& t
   for (int s = 0; s < kMaxStates; ++s) {
     if ((states >> s & 1) == 0) continue;
     const Rows<Real> y = s == 0 ? arrays.y : Rows<Real>{}, state_y = arrays.state_y[s];
-    const Rows<const Real> drawn = arrays.zoneout[s];
-    const double rate = arrays.problem->noise.zoneout[s];
-    const V stays = V::set(static_cast<Number>(rate));
     for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
       const bool valid = is_valid(arrays.flags, row), shown = is_shown(arrays.flags, row);
-      const bool draws = valid && drawn.data != nullptr, zones = valid && rate != 0;
       const bool cut = is_cut(arrays.next_flags, row);
       const Real* const reset = arrays.reset[s];
       for (int64_t unit = begin; unit < end; unit += V::width) {
         const int64_t left = held - unit;
         Real* const next = arrays.next[s].at(row, unit);
-        const Real* const prev = arrays.prev[s].at(row, unit);
-        V v = V::load(valid ? next : prev);
-        if (draws) {  // 0 or 1
-          v = select(V::load(drawn.at(row, unit)) <= V::zero(), v, V::load(prev));
-        } else if (zones) {
-          v = cells::zoned(stays, V::load(prev), v);
-        }
+        V v = V::load(valid ? next : arrays.prev[s].at(row, unit));
         const V shows = shown ? v : V::zero();
         if (y.data != nullptr) show(y.at(row, unit), shows, left);
         if (state_y.data != nullptr) show(state_y.at(row, unit), shows, left);
@@ -72,14 +61,14 @@ struct ForwardStage {
   static constexpr int kFirst = kStage.product.first, kGates = kStage.product.gates;
   static constexpr int N = stage_vectors(kCell, kStage);
   // A dual number's two halves are chains enough; the portable set has few registers.
-  static constexpr bool kTwins = kFusedMultiplyAdd && kSame<Real, typename PlainOf<Real>::type> &&
-                                 cells::kConstantCount<Cell> == 0;
+  static constexpr bool kTwins = kFusedMultiplyAdd && kSame<Real, typename PlainOf<Real>::type>;
 
   const ForwardArrays<Real>& arrays;
   const int64_t units;
   // Whether all vectors of the tile are whole, and y and the next step all that sees the states,
   // as they are: one question for a site instead of one for each flag and state.
   const bool plain;
+  const bool zones;  // whether states may stay as they were
 
   // Whether the stage walks the units of state `s`, and whether it is the one that sets it.
   static constexpr bool walks(int s) { return kCell.states[s].size == kStage.units; }
@@ -101,12 +90,13 @@ struct ForwardStage {
   FUSEDRNN_FLAT static void map(const ForwardArrays<Real>& arrays, const Tile& tile,
                                 const Real* sums) {
     const int64_t units = extent(*arrays.problem, kStage.units);
-    bool plain = (tile.panel + tile.panels) * U <= units && !zones_out(*arrays.problem) &&
+    bool plain = (tile.panel + tile.panels) * U <= units &&
                  all_are(arrays.flags, tile, kValid | kShown, kValid | kShown) &&
                  all_are(arrays.next_flags, tile, kCut, 0);
     for (int s = 0; s < kStates; ++s) plain &= arrays.state_y[s].data == nullptr;
-    const ForwardStage stage{arrays, units, plain};
-    stage.run(tile, sums, constants_of<Cell, Real>(*arrays.problem));
+    const ForwardStage stage{arrays, units, plain, zones_out(*arrays.problem)};
+    with_constants<Cell, Real, kHidden>(
+        *arrays.problem, [&](const auto& constants) { stage.run(tile, sums, constants); });
     if (kLeaving != 0 && !plain) leave(arrays, tile, U, units, kLeaving);
   }
 
@@ -114,7 +104,7 @@ struct ForwardStage {
   // left goes through it as two.
   template <class K>
   void run(const Tile& tile, const Real* sum, const K& constants) const {
-    using X = typename OneOrTwo<V, kTwins>::type;
+    using X = typename OneOrTwo<V, K::kUsual && kTwins>::type;
     Site sites[Bundle<X>::count];
     Site* const end = sites + Bundle<X>::count;
     const int64_t end_panel = tile.panel + tile.panels, end_row = tile.row + tile.rows;
@@ -190,6 +180,7 @@ struct ForwardStage {
     X prev[kStates], next[kStates];
     load_states(sites, prev);
     compute(sites, prev, next, constants);
+    if (zones) zone_out(sites, next);
     if (sets(0) && plain && arrays.y.data != nullptr) put(arrays.y, sites, next[0]);
     for (int s = 0; s < kStates; ++s) {
       if (sets(s)) put(arrays.next[s], sites, next[s]);
@@ -289,6 +280,23 @@ struct ForwardStage {
       }
     }
     if constexpr (kStage.passes || kStage.passes_row) put(arrays.passed, sites, passed);
+  }
+
+  template <class X>
+  void zone_out(const Sites& sites, X* next) const {
+    for (int s = 0; s < kStates; ++s) {
+      if (!sets(s)) continue;
+      const Rows<const Real>& drawn = arrays.zoneout[s];
+      if (drawn.data != nullptr) {  // 0 or 1
+        const X stays = get<X>(drawn, sites);
+        next[s] = select(stays <= X::zero(), next[s], get<X>(arrays.prev[s], sites));
+      } else if (arrays.problem->noise.zoneout[s] != 0) {
+        using Number = typename PlainOf<Real>::type;
+        const V number = V::set(static_cast<Number>(arrays.problem->noise.zoneout[s]));
+        const X stays = collect<X>(sites, [&](const Site&) { return number; });
+        next[s] = cells::zoned(stays, get<X>(arrays.prev[s], sites), next[s]);
+      }
+    }
   }
 };
 

@@ -8,11 +8,22 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// What a cell's maps take as constants. Whether activations are the usual ones is asked at each
-// gate: cells with constants are six of all, and a body more for each is a third of a unit.
-template <class Cell, class Real>
-FUSEDRNN_INLINE auto constants_of(const Problem& p) {
-  return cells::constants_of<Cell, typename PlainOf<Real>::type>(p.constants);
+// Calls run(k) with what a cell's maps take as constants: once compiled for the usual activations,
+// and where the stage has gates, which are of hidden units, once for any.
+template <class Cell, class Real, bool kHasGates, class Run>
+FUSEDRNN_INLINE void with_constants(const Problem& p, const Run& run) {
+  if constexpr (cells::kConstantCount<Cell> == 0) {
+    run(cells::NoConstants{});
+  } else {
+    using Number = typename PlainOf<Real>::type;
+    using K = cells::ConstantsOf<Cell, Number>;
+    const K k = cells::constants_of<Cell, Number>(p.constants);
+    if (!kHasGates || k.usual) {
+      run(cells::Known<K, true>{k});
+    } else if constexpr (kHasGates) {
+      run(cells::Known<K, false>{k});
+    }
+  }
 }
 
 // Whether states stay as they were, some or in part.
@@ -39,21 +50,25 @@ FUSEDRNN_INLINE bool all_are(const uint8_t* flags, const Tile& tile, int asked, 
 // Partial sums of the squares of a row, in float64: so many in every set, so the same bits.
 constexpr int kSquareSums = 8;
 
-// Those of a row's numbers from `begin` on, a multiple of kSquareSums, are added to them; the first
-// ones begin them.
-template <class Number>
-FUSEDRNN_INLINE void add_squares(const Number* row, int64_t begin, int64_t end, double* sums) {
+// The next vector of units, of a multiple of kSquareSums, is added to them; the first begins them.
+template <class V>
+FUSEDRNN_INLINE void add_squares(V v, int64_t unit, int64_t units, double* sums) {
   using Wide = Vec<double>;
   constexpr int kParts = kSquareSums / Wide::width;
+  static_assert(V::width % kSquareSums == 0);
+  alignas(64) typename V::real numbers[V::width];
+  v.store(numbers);
   Wide part[kParts];
   FUSEDRNN_UNROLL
   for (int k = 0; k < kParts; ++k) {
-    part[k] = begin == 0 ? Wide::zero() : Wide::load(sums + k * Wide::width);
+    part[k] = unit == 0 ? Wide::zero() : Wide::load(sums + k * Wide::width);
   }
-  for (int64_t i = begin; i < end; i += kSquareSums) {
+  FUSEDRNN_UNROLL
+  for (int i = 0; i < V::width; i += kSquareSums) {
+    if (unit + i >= units) break;
     FUSEDRNN_UNROLL
     for (int k = 0; k < kParts; ++k) {
-      const Wide d = Wide::load(row + i + k * Wide::width);
+      const Wide d = Wide::load(numbers + i + k * Wide::width);
       part[k] = fma(d, d, part[k]);
     }
   }
