@@ -105,6 +105,44 @@ def test_large_steps(cell: str, options: Arguments, threads: int) -> None:
 
 
 @variants
+@pytest.mark.parametrize("weight_dtype", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize(("batch", "size"), [(1, 600), (3, 260)])
+def test_steps_on_a_team_give_the_bits_of_one_thread(
+    cell: str, options: Arguments, weight_dtype: str | None, batch: int, size: int
+) -> None:
+    """Of many steps some are timed alone and some as a team's, and decide of the rest."""
+    frozen = LAYERS[cell](size, size, 2, seed=0, **options).freeze(weight_dtype)
+    x = normal((100, batch, size))
+    results = []
+    before = fr.get_num_threads()
+    try:
+        for threads in (1, 2):
+            fr.set_num_threads(threads)
+            out = frozen.step(x[0])
+            results.append([copy.deepcopy(out)])
+            for x_t in x[1:]:
+                results[-1].append(copy.deepcopy(frozen.step(x_t, out[1], out=out)))
+    finally:
+        fr.set_num_threads(before)
+    for alone, together in zip(*results, strict=True):
+        same_step(alone, together)
+
+
+def test_steps_follow_the_number_of_threads() -> None:
+    frozen = fr.LSTM(600, 600, seed=0).freeze()
+    x = normal((1, 600))
+    expected = frozen.step(x)
+    before = fr.get_num_threads()
+    try:
+        for threads in (2, 1, 3, 2):
+            fr.set_num_threads(threads)
+            for _ in range(60):
+                same_step(frozen.step(x), expected)
+    finally:
+        fr.set_num_threads(before)
+
+
+@variants
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_a_sequence_of_one_step_keeps_to_its_masks(
     cell: str, options: Arguments, batch: int

@@ -55,6 +55,22 @@ def test_every_pass_is_printed_with_its_candidates() -> None:
         assert f"{chosen[0][1]} parts of the batch x {chosen[0][2]} of the units" in part
 
 
+STEP = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads(2)
+frozen = fr.LSTM(512, 512).freeze()
+for _ in range(3):
+    frozen.step(np.zeros((1, 512), "float32"))
+"""
+
+
+def test_a_step_is_planned_once() -> None:
+    done = run("plan", STEP)
+    assert done.returncode == 0, done.stderr
+    headers = re.findall(r"^fusedrnn: (.*) T=1 B=1 I=512 H=512, .*: (.*)$", done.stderr, re.M)
+    assert headers == [("step lstm float32", "1 parts of the batch x 2 of the units")]
+
+
 STEPS = """
 import numpy as np, fusedrnn as fr
 fr.set_num_threads(2)

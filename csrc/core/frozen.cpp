@@ -1,7 +1,6 @@
 #include "core/frozen.h"
 
 #include <algorithm>
-#include <span>
 #include <string>
 
 #include "core/tensor.h"
@@ -10,9 +9,9 @@
 namespace fusedrnn {
 namespace {
 
-// Weights that are larger do not stay in the cache of one core from step to step; a second core
-// brings its own cache and its own share of the memory's bandwidth.
-constexpr int64_t kThreadedBytes = int64_t{3} << 18;
+// Steps that read fewer bytes of weights for all their sequences are over in 1 or 2 microseconds,
+// in which nothing can be shared out.
+constexpr int64_t kThreadedBytes = int64_t{1} << 18;
 
 constexpr size_t kSmallestWorkspace = 64;
 
@@ -25,9 +24,9 @@ int64_t weights_of(const Run& run) {
   return sum;
 }
 
-// Whether the layer's steps are worth a team, where there is one.
-bool is_large(const Run& run) {
-  return weights_of(run) * weight_bytes(run.problem) > kThreadedBytes;
+// Whether the layer's steps may be worth a team, where there is one.
+bool is_large(const Run& run, int64_t B) {
+  return weights_of(run) * weight_bytes(run.problem) * B > kThreadedBytes;
 }
 
 // Calls take_one(layer number, its step) from the first to the last.
@@ -45,20 +44,6 @@ void for_layers(const fusedrnn_frozen& frozen, const NetworkStep& step, const Ta
     take_one(k, call);
     call.x = call.next[0];
   }
-}
-
-// `y`: apart from all that `step` refers to; holds the output as well.
-void run_on_team(const Run& run, const cpu::Packed& packed, const StepCall& step, void* y) {
-  cpu::NetworkRun<ForwardCall> whole{0, 1, &packed, {}};
-  ForwardCall& call = whole.call;
-  call.problem = run.at(1, step.B);
-  call.x = {const_cast<void*>(step.x), 0, run.problem.I};
-  call.y = {y, 0, run.problem.P};
-  for (int s = 0; s < run.num_states(); ++s) {
-    call.state_0[s] = {const_cast<void*>(step.prev[s]), run.state_size(s)};
-    call.state_n[s] = {step.next[s], run.state_size(s)};
-  }
-  cpu::run(std::span<const cpu::NetworkRun<ForwardCall>>(&whole, 1));
 }
 
 }  // namespace
@@ -90,10 +75,8 @@ size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B) {
         "frozen: expected layers in the forward direction, each on the one before, to take a step");
   }
   size_t bytes = kSmallestWorkspace;
-  for (size_t k = 0; k < frozen.packed.size(); ++k) {
-    const Problem& p = frozen.network.runs[k].problem;
-    const auto output = static_cast<size_t>(B * p.P * item_size(p.dtype));
-    bytes = std::max({bytes, cpu::step_workspace(*frozen.packed[k], B), output});
+  for (const cpu::PackedPointer& packed : frozen.packed) {
+    bytes = std::max(bytes, cpu::step_workspace(*packed, B));
   }
   return bytes;
 }
@@ -106,17 +89,19 @@ void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* wo
 
 FrozenSteps::FrozenSteps(const fusedrnn_frozen& frozen, int64_t B)
     : frozen_(frozen), batch_(B), workspace_(step_workspace(frozen, B)) {
-  for (const cpu::PackedPointer& packed : frozen.packed) {
-    layers_.push_back(cpu::prepare_step(*packed, B, workspace_.data()));
+  for (size_t k = 0; k < frozen.packed.size(); ++k) {
+    const cpu::Packed& packed = *frozen.packed[k];
+    layers_.push_back(cpu::prepare_step(packed, B, workspace_.data()));
+    teams_.push_back(is_large(frozen.network.runs[k], B) ? cpu::prepare_team_steps(packed, B)
+                                                         : nullptr);
   }
 }
 
 void FrozenSteps::take(const NetworkStep& step) const {
   const bool teams = cpu::get_num_threads() > 1;
   for_layers(frozen_, step, [&](size_t k, const StepCall& call) {
-    const Run& run = frozen_.network.runs[k];
-    if (teams && is_large(run)) {
-      run_on_team(run, *frozen_.packed[k], call, workspace_.data());
+    if (teams && teams_[k] != nullptr) {
+      cpu::take(*teams_[k], call, *layers_[k]);
     } else {
       cpu::take(*layers_[k], call);
     }

@@ -57,6 +57,7 @@ class FrozenSteps {
   const int64_t batch_;
   const Block workspace_;
   std::vector<cpu::StepPointer> layers_;
+  std::vector<cpu::TeamStepsPointer> teams_;  // null where the weights are small
 };
 
 }  // namespace fusedrnn

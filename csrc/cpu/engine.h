@@ -69,4 +69,14 @@ using StepPointer = std::unique_ptr<Step, FreeStep>;
 StepPointer prepare_step(const Packed& packed, int64_t B, void* workspace);
 void take(Step& step, const StepCall& call) noexcept;
 
+// Steps one after the other, each on a team of threads or on the calling one, whichever is quicker.
+// Of one call at a time. Throws before anything is written, or not at all.
+struct TeamSteps;
+struct FreeTeamSteps {
+  void operator()(const TeamSteps* steps) const noexcept;
+};
+using TeamStepsPointer = std::unique_ptr<TeamSteps, FreeTeamSteps>;
+TeamStepsPointer prepare_team_steps(const Packed& packed, int64_t B);
+void take(TeamSteps& steps, const StepCall& call, Step& alone);
+
 }  // namespace fusedrnn::cpu

@@ -124,7 +124,7 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
       Estimate estimate{};
       estimate.row_groups = row_groups;
       estimate.unit_groups = unit_groups;
-      estimate.total = parallel / used + (used > 1 ? kTeamCycles : 0);
+      estimate.total = parallel / used + (used > 1 ? threads.team_cycles() : 0);
       for (int part = 0; part < profile.count; ++part) {
         const Profile::Part& alike = profile.parts[part];
         for (int i = 0; i < count; ++i) {
@@ -152,22 +152,25 @@ double product_cycles(double rows, double columns, double depth, const KernelSha
   return rows * columns * depth / (shape.width * shape.depth) / rate;
 }
 
+StageWork forward_stage(const KernelShape& shape, const Problem& p, const StageShape& stage) {
+  const bool multiplies = stage.operand != cells::Operand::none;
+  const int vectors = (multiplies ? stage.product.gates : shape.gates) * shape.unit_vectors;
+  return {panels_of(shape, extent(p, stage.units)),
+          vectors,
+          multiplies ? depth_of(p, stage.product) : 0,
+          shape.tile_rows,
+          kCellCycles * (vectors + shape.state_count * shape.unit_vectors),
+          stage.meets,
+          extent(p, stage.units) * static_cast<int64_t>(shape.row_bytes)};
+}
+
 }  // namespace
 
 Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& profile,
                   const Threads& threads, std::vector<Estimate>* considered) {
   StageWork stages[kMaxStages];
   for (int i = 0; i < shape.stage_count; ++i) {
-    const StageShape& stage = shape.stages[i];
-    const bool multiplies = stage.operand != cells::Operand::none;
-    const int vectors = (multiplies ? stage.product.gates : shape.gates) * shape.unit_vectors;
-    stages[i] = {panels_of(shape, extent(p, stage.units)),
-                 vectors,
-                 multiplies ? depth_of(p, stage.product) : 0,
-                 shape.tile_rows,
-                 kCellCycles * (vectors + shape.state_count * shape.unit_vectors),
-                 stage.meets,
-                 extent(p, stage.units) * static_cast<int64_t>(shape.row_bytes)};
+    stages[i] = forward_stage(shape, p, shape.stages[i]);
   }
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
@@ -178,6 +181,17 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& pro
 
   plan.chunk_steps = projected_steps(shape, p, plan);
   return plan;
+}
+
+Plan plan_step(const KernelShape& shape, const Problem& p, const Profile& profile,
+               const Threads& threads, std::vector<Estimate>* considered) {
+  // The product of the inputs reads its weights as the others do, and has no gate maths.
+  StageWork stages[1 + kMaxStages] = {
+      {panels_of(shape, p.H), shape.gates * shape.unit_vectors, p.I, shape.tile_rows, 0, false, 0}};
+  for (int i = 0; i < shape.stage_count; ++i) {
+    stages[1 + i] = forward_stage(shape, p, shape.stages[i]);
+  }
+  return cheapest(stages, 1 + shape.stage_count, 0, shape, p, profile, threads, considered);
 }
 
 int64_t projected_steps(const KernelShape& shape, const Problem& p, const Plan& grid) {

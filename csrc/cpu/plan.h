@@ -46,6 +46,9 @@ constexpr double kNearBarrier = 700, kFarBarrier = 5000;
 struct Threads {
   int most;
   double barrier = kNearBarrier;
+  bool awake = false;  // still looking for work after the last call, so that a team starts at once
+
+  double team_cycles() const;
 };
 
 // The cheapest plan of some threads. `considered` receives every grid's estimate.
@@ -55,6 +58,9 @@ Plan plan_forward(const KernelShape& shape, const Problem& problem, const Profil
                   const Threads& threads, std::vector<Estimate>* considered);
 Plan plan_backward(const KernelShape& shape, const Problem& problem, const Profile& profile,
                    const Threads& threads, std::vector<Estimate>* considered);
+// Of a single step with packed weights.
+Plan plan_step(const KernelShape& shape, const Problem& problem, const Profile& profile,
+               const Threads& threads, std::vector<Estimate>* considered);
 
 // That of threads of the pool: where it depends on how far they are from each other, that is found
 // out. `threads` becomes what the plan was made with.
@@ -71,8 +77,9 @@ bool weights_stay_near(const KernelShape& shape, const Problem& problem);
 int64_t projected_steps(const KernelShape& shape, const Problem& problem, const Plan& grid);
 
 // To wake a team of threads, which may be parked, and wait for its end: part of what a plan of
-// several threads costs.
+// several threads costs. Of one that is awake it is a word to each thread and one back.
 constexpr double kTeamCycles = 50000;
+inline double Threads::team_cycles() const { return awake ? 2 * barrier : kTeamCycles; }
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t n, int64_t unit) { return divide_up(n, unit) * unit; }
