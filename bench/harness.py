@@ -210,6 +210,10 @@ class Harness:
             self._sleep(peer.settle_s)
         return best
 
+    def settle(self) -> None:
+        """Sleep until no peer's worker threads spin any more."""
+        self._sleep(max((peer.settle_s for peer in self._peers), default=0.0))
+
     def close(self) -> None:
         for peer in self._peers:
             peer.close()

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .scenarios import Shape, flops
 
 SCHEMA = 3
 R = TypeVar("R")
+# Threads are misplaced that together reach less than this share of their number of one thread's
+# rate, or that are more than so many times as far apart as the nearest of the run.
+ENOUGH_CORES = 0.85
+FAR = 3.0
+
+
+class Cores(NamedTuple):
+    """What several threads have to run on, as `Row` has it."""
+
+    number: float
+    latency_ns: float
+
+    def misplaced(self, threads: int, least_latency_ns: float) -> bool:
+        """Whether that is less than so many threads need, `least_latency_ns` being near."""
+        few = self.number < ENOUGH_CORES * threads
+        return few or self.latency_ns > FAR * least_latency_ns
 
 
 @dataclass(frozen=True)
@@ -26,8 +44,10 @@ class Row:
     call of all, in seconds; `calls` counts the timed calls. `p50` and `p99` are percentiles over
     all calls of a step, None elsewhere. `peak` are the bytes of the memory scenario, where nothing
     is timed. `version` is the library's, `load` the machine's load average when the case began, at
-    `date`: rows of one file may come from several runs. `core_latency_ns`, of cases with several
-    threads, are those of a number from one thread to another and back, where they are known.
+    `date`: rows of one file may come from several runs. Of cases with
+    several threads `cores` is how many times one thread's rate the threads reached together, the
+    lower of before and after the case, and `core_latency_ns` the time of a number from one thread
+    to another and back, the higher one, where they are known.
     """
 
     scenario: str
@@ -48,6 +68,7 @@ class Row:
     date: str = ""
     load: float | None = None
     core_latency_ns: float | None = None
+    cores: float | None = None
 
     @property
     def key(self) -> tuple[str, str, int, str, Shape]:
@@ -142,10 +163,32 @@ class Run:
             rows=(*kept, *later.rows),
         )
 
-    def holds(self, scenario: str, dtype: str, threads: int, shape: Shape) -> bool:
-        """Whether the case has rows."""
+    def holds(
+        self, scenario: str, dtype: str, threads: int, shape: Shape, *, well_placed: bool = False
+    ) -> bool:
+        """Whether the case has rows, none of them misplaced where `well_placed` is asked for."""
         case = scenario, dtype, threads, shape
-        return any((row.scenario, row.dtype, row.threads, row.shape) == case for row in self.rows)
+        rows = [r for r in self.rows if (r.scenario, r.dtype, r.threads, r.shape) == case]
+        return bool(rows) and not (well_placed and any(map(self.misplaced, rows)))
+
+    @functools.cached_property
+    def least_latency_ns(self) -> float:
+        """The least core latency of all rows, infinite where none has one."""
+        known = (row.core_latency_ns for row in self.rows if row.core_latency_ns is not None)
+        return min(known, default=math.inf)
+
+    def misplaced(self, row: Row) -> bool:
+        """Whether the row's threads shared cores, or ran far apart.
+
+        A virtual machine's CPUs move from core to core: two may be hardware threads of one, or of
+        two dies. What is far is told by the nearest that this run has seen.
+        """
+        found = Cores(row.cores or math.inf, row.core_latency_ns or 0.0)
+        return found.misplaced(row.threads, self.least_latency_ns)
+
+    def mark(self, row: Row) -> str:
+        """What tables put behind a misplaced case."""
+        return " †" if self.misplaced(row) else ""
 
     def _marked(self, row: Row) -> Row:
         """The row with what this run, not a later one, says of it; files once lacked it in rows."""

@@ -16,8 +16,8 @@ from bench.gpu import records as gpu_records
 from bench.gpu import report as gpu_report
 from bench.limits import Ceilings
 from bench.peers import OURS, UnavailableError, library
-from bench.records import Run, load_runs
-from bench.scenarios import SCENARIOS
+from bench.records import ENOUGH_CORES, FAR, Run, load_runs
+from bench.scenarios import SCENARIOS, Shape
 from bench.summary import (
     NOISY,
     Table,
@@ -45,6 +45,11 @@ HEAD = """\
 - The peers take turns in one run, with the same number of threads and the same random inputs;
   times are milliseconds a call, the median over the rounds of each round's median. `~` marks
   noise: rounds that lie more than {noisy:.0%} apart, or a median so far above the shortest call.
+- `†` marks cases whose threads were misplaced, by probes before and after: together they were less
+  than {enough:g} times their number as fast as one (older rows do not know), or a number took more
+  than {far:g} times the file's shortest way from one to another and back. A virtual machine's CPUs
+  move from core to core: for seconds or minutes two are hardware threads of one, or stand on two
+  dies. Small cells, whose threads meet at every step, then take up to twice as long.
 - A ratio is the best peer's time over ours: above 1, fusedrnn is faster. The best peer is the
   fastest of all other libraries' columns, whichever it is for that line; ours is the fastest of
   ours. `fusedrnn` runs a frozen layer for inference and steps (weights packed once, as ONNX
@@ -119,7 +124,10 @@ def report(
     """The page as Markdown; runs by the names of their files, `images` in plots/ beside it."""
     overheads = [run.machine.get("timer_overhead_s", 0.0) for run in runs.values()]
     overhead = f"{max(overheads) * 1e9:.0f} ns" if any(overheads) else "time"
-    parts = [HEAD.format(noisy=NOISY, overhead=overhead), *_side_by_side(runs)]
+    parts = [
+        HEAD.format(noisy=NOISY, overhead=overhead, enough=ENOUGH_CORES, far=FAR),
+        *_side_by_side(runs),
+    ]
     for name, run in runs.items():
         groups, limits = tables(run.rows), ceilings(run)
         parts += [f"## {name}\n", _machine(run), *_overview(groups), *_probes(run)]
@@ -155,10 +163,18 @@ def _caption(run: Run, table: Table) -> str:
         " to ".join(dict.fromkeys(map(str, (span[0], span[-1])))) if span else "unknown"
         for span in (dates, loads)
     )
-    latencies = sorted(row.core_latency_ns for row in table.rows if row.core_latency_ns is not None)
-    apart = f", cores {latencies[0]:.0f} to {latencies[-1]:.0f} ns apart" if latencies else ""
+    apart = _span([row.core_latency_ns for row in table.rows], ", cores {:.0f} to {:.0f} ns apart")
+    count = _span(
+        [row.cores for row in table.rows], ", all threads {:.3g} to {:.3g} times as fast as one"
+    )
     cpu = f"{machine.name(run.machine)}, {run.machine.get('cores')} cores"
-    return f"{cpu}; measured {when}, load average {load}{apart}"
+    return f"{cpu}; measured {when}, load average {load}{apart}{count}"
+
+
+def _span(values: Iterable[float | None], text: str) -> str:
+    """The text with the least and the largest of what is known, empty where nothing is."""
+    known = [value for value in values if value is not None]
+    return text.format(min(known), max(known)) if known else ""
 
 
 def _machine(run: Run) -> str:
@@ -265,7 +281,8 @@ def _section(run: Run, table: Table, limits: dict[int, Ceilings]) -> str:
     lines = []
     for shape in table.shapes:
         row, best = table.ours(shape), table.best(shape)
-        line = [shape.label, *(amount(table.row(shape, peer)) for peer in peers)]
+        line = [_label(run, table, shape)]
+        line += [amount(table.row(shape, peer)) for peer in peers]
         if compared:
             line += [best.peer if best else "-", digits(table.best_ratios().get(shape))]
         if compared and step:
@@ -281,13 +298,20 @@ def _section(run: Run, table: Table, limits: dict[int, Ceilings]) -> str:
     text += f"{_caption(run, table)}.\n\n"
     text += _grid(head, lines)
     if table.extras:
-        text += "\n" + _grid(*_extras(table, limits))
+        text += "\n" + _grid(*_extras(run, table, limits))
     if notes := _notes(table):
         text += "\n" + "\n".join(notes) + "\n"
     return text
 
 
-def _extras(table: Table, limits: dict[int, Ceilings]) -> tuple[list[str], list[list[str]]]:
+def _label(run: Run, table: Table, shape: Shape) -> str:
+    """The shape, marked where its threads were misplaced, which all rows of a case have alike."""
+    return shape.label + run.mark(next(row for row in table.rows if row.shape == shape))
+
+
+def _extras(
+    run: Run, table: Table, limits: dict[int, Ceilings]
+) -> tuple[list[str], list[list[str]]]:
     """Variants of ours beside ours: compared with nobody, because their precision is another."""
     names, memory = [OURS, *table.extras], table.scenario == "memory"
     head = ["cell T, B, H"]
@@ -295,7 +319,7 @@ def _extras(table: Table, limits: dict[int, Ceilings]) -> tuple[list[str], list[
         head += [f"{name} MB"] if memory else [f"{name} ms", "share of ceiling"]
     lines = []
     for shape in table.shapes:
-        line = [shape.label]
+        line = [_label(run, table, shape)]
         for name in names:
             row = table.row(shape, name)
             line += [amount(row)] if memory else [amount(row), share_text(row, limits)]

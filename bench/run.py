@@ -19,7 +19,7 @@ from bench.harness import Harness, Settings
 from bench.limits import Ceilings
 from bench.peers import OURS, PEERS, Peer, UnavailableError
 from bench.probes import ProbeError, Probes
-from bench.records import Row, Run, load_runs
+from bench.records import Cores, Row, Run, load_runs
 from bench.scenarios import (
     CLASSES,
     GATES,
@@ -42,11 +42,19 @@ from bench.worker import load_peer
 RESULTS = Path(__file__).resolve().parent / "results"
 # A load average above this share of the cores is worth a warning.
 BUSY = 0.5
+# Seconds to wait for well placed threads before a case, and between two looks.
+WAIT_S = 60.0
+POLL_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write; 1 where a result was wrong or a peer failed, else 0."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.missing and not options.merge:
+        parser.error("argument --missing: expected --merge beside it")
+    if options.again_misplaced and not options.missing:
+        parser.error("argument --again-misplaced: expected --missing beside it")
     if options.list:
         _print_list()
         return 0
@@ -123,18 +131,25 @@ def _measure(
         for shape in scenario_shapes(scenario, shapes):
             # Bytes hardly depend on threads.
             for threads in options.threads[:1] if scenario == "memory" else options.threads:
-                if options.missing and before and before.holds(scenario, dtype, threads, shape):
-                    continue
+                if options.missing and before:
+                    again = options.again_misplaced
+                    if before.holds(scenario, dtype, threads, shape, well_placed=again):
+                        continue
                 if time.monotonic() - started > 60 * options.time_limit:
                     print(f"the time limit is over: {shape} and what follows did not run")
                     return run, saved
-                latency = probes.core_latency_ns() if probes and threads > 1 else None
+                cores = None
+                if probes and threads > 1 and scenario != "memory":
+                    least, limit = saved.least_latency_ns, options.wait_for_cores
+                    cores = _wait(probes, threads, least, limit)
                 rows = harness.run_case(scenario, shape, threads, dtype)
-                rows = [replace(row, core_latency_ns=latency) for row in rows]
+                if probes and cores:
+                    harness.settle()
+                    rows = _with_cores(rows, cores, _cores(probes, threads))
                 run = replace(run, rows=(*run.rows, *rows))
                 saved = before.merged(run) if before else run
                 _write(saved, out)
-                _print_case(rows, ceilings(run), said)
+                _print_case(rows, ceilings(run), said, saved.mark(rows[0]))
         print(f"{time.monotonic() - started:.0f} s", flush=True)
     return run, saved
 
@@ -148,6 +163,32 @@ def _probes(options: argparse.Namespace) -> tuple[Probes | None, str]:
     except ProbeError as why:
         print(f"skipped probes: {why}")
         return None, str(why)
+
+
+def _cores(probes: Probes, threads: int) -> Cores:
+    return Cores(probes.cores(threads), probes.core_latency_ns())
+
+
+def _wait(probes: Probes, threads: int, least_latency_ns: float, limit: float) -> Cores:
+    """The cores of so many threads, once these are well placed or `limit` seconds are over."""
+    end = time.monotonic() + limit
+    waits = False
+    while True:
+        found = _cores(probes, threads)
+        least_latency_ns = min(least_latency_ns, found.latency_ns)
+        if not found.misplaced(threads, least_latency_ns) or time.monotonic() >= end:
+            return found
+        if not waits:
+            print(f"waiting: {found.number:g} cores, {found.latency_ns:g} ns apart", flush=True)
+            waits = True
+        time.sleep(POLL_S)
+
+
+def _with_cores(rows: list[Row], before: Cores, after: Cores) -> list[Row]:
+    """The rows of a case with the worse of what was found before and after it."""
+    number = min(before.number, after.number)
+    latency = max(before.latency_ns, after.latency_ns)
+    return [replace(row, cores=number, core_latency_ns=latency) for row in rows]
 
 
 def _with_ceilings(
@@ -175,7 +216,9 @@ def _write(run: Run, out: Path) -> None:
     partial.replace(out)
 
 
-def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[str, str]]) -> None:
+def _print_case(
+    rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[str, str]], mark: str
+) -> None:
     (table,) = tables(rows)
     shape = rows[0].shape
     ours, best = table.ours(shape), table.best(shape)
@@ -188,7 +231,7 @@ def _print_case(rows: list[Row], limits: dict[int, Ceilings], said: set[tuple[st
         digits(ratio),
         share_text(ours, limits),
     ]
-    print(_line(shape.label, cells), flush=True)
+    print(_line(shape.label + mark, cells), flush=True)
     for name in table.extras:
         row = table.row(shape, name)
         cells = [str(table.threads), amount(row), "", "", share_text(row, limits)]
@@ -293,7 +336,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIN",
         help="begin no case after so many minutes",
     )
+    add(
+        "--wait-for-cores",
+        type=_positive(float, or_zero=True),
+        default=WAIT_S,
+        metavar="S",
+        help="before a case with several threads, wait so many seconds at most while their CPUs"
+        " share a core or are far apart; then it runs, and is marked; default %(default)s",
+    )
     add("--missing", action="store_true", help="with --merge, run what the file lacks")
+    add(
+        "--again-misplaced",
+        action="store_true",
+        help="with --missing, also run again what tables mark for shared or far cores",
+    )
     add("--merge", action="store_true", help="keep the cases of that file that do not run now")
     add("--isolate", action="store_true", help="every peer in a process of its own")
     add("--no-probes", dest="probes", action="store_false", help="measure no ceilings")
@@ -314,13 +370,14 @@ def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     return parse
 
 
-def _positive(number: Callable[[str], float]) -> Callable[[str], float]:
-    """An argparse type: a finite number above 0."""
+def _positive(number: Callable[[str], float], *, or_zero: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number above 0, or 0 as well."""
 
     def parse(text: str) -> float:
         value = number(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        if not (0 < value < float("inf") or (or_zero and value == 0)):
+            least = "of at least" if or_zero else "above"
+            raise argparse.ArgumentTypeError(f"expected a number {least} 0, got {text!r}")
         return value
 
     return parse
@@ -360,7 +417,10 @@ def _command(options: argparse.Namespace) -> str:
     words.append(f"--threads {','.join(map(str, options.threads))}")
     words += [f"--shapes {' '.join(options.shapes)}"] if options.shapes else []
     words.append(f"--rounds {options.rounds} --min-time {options.min_time}")
-    words += [f"--{name}" for name in ("merge", "missing", "isolate") if getattr(options, name)]
+    if options.wait_for_cores != WAIT_S:
+        words.append(f"--wait-for-cores {options.wait_for_cores:g}")
+    switches = ("merge", "missing", "again_misplaced", "isolate")
+    words += [f"--{name.replace('_', '-')}" for name in switches if getattr(options, name)]
     return " ".join(words)
 
 

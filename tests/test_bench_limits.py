@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +124,31 @@ def test_machine_description() -> None:
     assert facts["cores"] >= 1
     assert facts["cpu"]
     json.dumps(facts)
+
+
+def test_cores_are_what_all_threads_do_of_ones_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {1: iter([3.0, 2.0, 4.0]), 2: iter([6.0, 5.0, 4.0])}
+    monkeypatch.setattr(probes, "REPEATS", 3)
+    monkeypatch.setattr(probes, "_together", lambda run, rounds, threads: next(seconds[threads]))
+    made = object.__new__(probes.Probes)  # without a compiler
+    made._library = SimpleNamespace(probe_fma=None)  # type: ignore[assignment]
+    assert made.cores(2) == 1.0
+    seconds = {1: iter([3.0] * 3), 4: iter([4.0] * 3)}
+    assert made.cores(4) == 3.0
+
+
+def test_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "FMA_ROUNDS", 100)
+    if any(map(shutil.which, ("cc", "gcc", "clang"))):
+        assert probes.Probes().cores(2) > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system ties no thread")
+def test_each_thread_has_a_cpu_of_its_own() -> None:
+    mine, taken = os.sched_getaffinity(0), []
+    probes._together(lambda rounds: taken.append(os.sched_getaffinity(0)), 5, len(mine))
+    assert sorted(map(sorted, taken)) == sorted([cpu] for cpu in mine for _ in range(2))
+    assert os.sched_getaffinity(0) == mine
 
 
 def test_threads_meet_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,38 @@ def test_tables_say_the_cpu_and_when() -> None:
     met = [replace(row, core_latency_ns=100.0 + 50 * number) for number, row in enumerate(rows[:2])]
     text = report.report({"a": replace(sample_run(), rows=(*met, *rows[2:]))})
     assert "load average 0.2 to 0.5, cores 100 to 150 ns apart.\n" in text
+    met = [replace(row, cores=1.2 + 0.7 * number) for number, row in enumerate(met)]
+    text = report.report({"a": replace(sample_run(), rows=(*met, *rows[2:]))})
+    assert "100 to 150 ns apart, all threads 1.2 to 1.9 times as fast as one.\n" in text
     rows[2] = replace(rows[2], version="2")
     assert "fusedrnn 0 and 2," in report.report({"a": replace(sample_run(), rows=tuple(rows))})
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "latency", "marked"),
+    [
+        (2, 1.69, 60.0, True),
+        (2, 1.71, 60.0, False),
+        (4, 3.3, 60.0, True),
+        (2, 1.9, 181.0, True),
+        (2, 1.9, 179.0, False),
+        (2, None, 181.0, True),  # as files once were
+        (2, None, None, False),
+    ],
+)
+def test_misplaced_threads_are_marked_against_the_nearest_of_the_file(
+    threads: int, cores: float | None, latency: float | None, marked: bool
+) -> None:
+    rows = [
+        Row("step", TINY, "float32", threads, peer, "ok", "", 1e-7, (1e-3,), 1e-3, 1)
+        for peer in (OURS, "fusedrnn-int8-weights", "pytorch")
+    ]
+    rows = [replace(row, cores=cores, core_latency_ns=latency) for row in rows]
+    near = Row("step", TINY, "bfloat16", 2, OURS, "ok", core_latency_ns=60.0)
+    text = report.report({"a": replace(sample_run(), rows=(near, *rows))})
+    table = text.partition(f"### Step, float32, {threads} threads\n")[2].partition("\n### ")[0]
+    assert table.count("| LSTM 2, 2, 3 † |") == 2 * marked
+    assert table.count("| LSTM 2, 2, 3 |") == 2 * (not marked)
 
 
 def test_commands_are_shown_where_they_are_few() -> None:

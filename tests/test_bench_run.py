@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.harness import (
     Harness,
 )
 from bench.peers import PEERS, Peer, UnavailableError
-from bench.records import Row, load_runs
+from bench.records import Cores, Row, Run, load_runs
 from bench.scenarios import (
     CLASSES,
     SHAPE_SETS,
@@ -172,9 +173,118 @@ def test_classes_have_shapes_of_their_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert [s for scenario, s, _ in seen if scenario == "memory"] == of["memory"]
 
 
+class FakeCores:
+    """Probes with the next of these cores at every look; it stands for the clock as well."""
+
+    def __init__(self, *found: Cores) -> None:
+        self.found = list(found)
+        self.now = 0.0
+        self.asked: list[object] = []
+
+    def __call__(self) -> FakeCores:
+        return self
+
+    def measure(self, threads: int, cache_bytes: dict[str, int]) -> dict[str, float]:
+        return {}
+
+    def cores(self, threads: int) -> float:
+        self.asked.append(threads)
+        return self.found[0].number
+
+    def core_latency_ns(self) -> float:
+        return self.found.pop(0).latency_ns
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+NEAR, SHARED, DISTANT = Cores(1.98, 65.0), Cores(1.02, 42.0), Cores(1.97, 290.0)
+
+
+@pytest.fixture
+def run_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Run, FakeCores]]:
+    """Runs a step on two threads, with more words, while the machine has these cores."""
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(Harness, "gemm_gflops", lambda *_: 1.0)
+    monkeypatch.setattr(
+        Harness,
+        "run_case",
+        lambda self, scenario, shape, threads, dtype: [
+            Row(scenario, shape, dtype, threads, "fusedrnn", "ok", "", 0.0, (1e-3,), 1e-3, 1)
+        ],
+    )
+
+    def main(words: str, *found: Cores) -> tuple[Run, FakeCores]:
+        fake, out = FakeCores(*found), tmp_path / "a.json"
+        monkeypatch.setattr(run, "Probes", fake)
+        monkeypatch.setattr(run, "time", fake)
+        monkeypatch.setattr(Harness, "settle", lambda _: fake.asked.append("settle"))
+        always = "--peers fusedrnn --classes step --threads 2 --shapes rnn:1,1,4"
+        assert run.main(f"{always} --out {out} {words}".split()) == 0
+        assert not fake.found
+        return load_runs([out])[0], fake
+
+    return main
+
+
+def test_a_case_waits_for_its_cores_and_keeps_the_worse_of_before_and_after(
+    run_on: Callable[..., tuple[Run, FakeCores]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, fake = run_on("", SHARED, SHARED, NEAR, Cores(1.9, 80.0))
+    assert [(row.cores, row.core_latency_ns) for row in found.rows] == [(1.9, 80.0)]
+    assert fake.now == 2 * run.POLL_S
+    assert fake.asked == [2, 2, 2, "settle", 2]
+    text = capsys.readouterr().out
+    assert text.count("waiting: 1.02 cores, 42 ns apart\n") == 1
+    assert "RNN 1, 1, 4   " in text
+    # What is far is told by the nearest so far: of another case, or of a look while it waits.
+    words = "--shapes rnn:1,1,4 gru:1,1,4"
+    found, fake = run_on(words, DISTANT, DISTANT, NEAR, NEAR)
+    assert [row.core_latency_ns for row in found.rows] == [290.0, 65.0]
+    found, fake = run_on(words, NEAR, NEAR, DISTANT, NEAR, NEAR)
+    assert fake.now == run.POLL_S
+    found, fake = run_on("", Cores(1.0, 65.0), DISTANT, NEAR, NEAR)
+    assert fake.now == 2 * run.POLL_S
+
+
+def test_misplaced_cases_are_marked_and_can_be_run_again(
+    run_on: Callable[..., tuple[Run, FakeCores]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, fake = run_on("--wait-for-cores 2.5", *[SHARED] * 4, NEAR)
+    assert [(row.cores, row.core_latency_ns) for row in found.rows] == [(1.02, 65.0)]
+    assert fake.now == 3 * run.POLL_S
+    assert "--wait-for-cores 2.5" in found.commands[0]
+    assert "RNN 1, 1, 4 †" in capsys.readouterr().out
+    assert "RNN 1, 1, 4 †" in report.report({"a": found})
+    found, fake = run_on("--wait-for-cores 0", NEAR, SHARED)
+    assert [row.cores for row in found.rows] == [1.02]
+    assert run_on("--merge --missing")[0].rows == found.rows
+    found, fake = run_on("--merge --missing --again-misplaced", NEAR, NEAR)
+    assert [row.cores for row in found.rows] == [1.98]
+    assert "†" not in report.report({"a": found}).partition("## a\n")[2]
+    assert found.commands[-1].endswith("--merge --missing --again-misplaced")
+    assert run_on("--merge --missing --again-misplaced")[0].rows == found.rows
+
+
+def test_one_thread_and_memory_need_no_cores(
+    run_on: Callable[..., tuple[Run, FakeCores]],
+) -> None:
+    for words in ("--threads 1", "--classes memory", "--no-probes"):
+        found, fake = run_on(words)
+        assert [(row.cores, row.core_latency_ns) for row in found.rows] == [(None, None)]
+        assert not fake.asked
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        "--missing --shapes core",
+        "--again-misplaced --merge",
+        "--wait-for-cores -1",
+        "--wait-for-cores inf",
         "--peers keras",
         "--classes sleeping",
         "--cells mlp",

@@ -32,6 +32,15 @@ from bench.summary import digits, geometric_mean, milliseconds
 from bench_support import TINY, FakeClock, FakePeer, run_fakes
 
 
+def test_settling_waits_for_the_slowest_to_sleep() -> None:
+    slept: list[float] = []
+    clock = FakeClock()
+    peers = [FakePeer(name, clock, [0.01]) for name in ("one", "two")]
+    peers[0].settle_s = 0.5
+    Harness(peers, Settings(), clock=clock, sleep=slept.append).settle()
+    assert slept == [0.5]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -1,14 +1,17 @@
 """Probes of the machine: probes.c, compiled on the fly and run in as many threads as a table has.
 
 The rates are sums over the threads: GFLOP/s from registers, GB/s of reads from each level of
-memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too. Beside them stands the
-latency between two cores.
+memory, on 2 MB pages and, for the second-level cache, on 4 KB pages too. Beside them stand how many
+cores the threads have, and the latency between two of them.
+
+Each thread is tied to a CPU of its own: where the system puts new threads, at times two on one CPU,
+is no fact of the machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
 import os
 import platform
 import shutil
@@ -24,6 +27,7 @@ SOURCE = Path(__file__).with_name("probes.c")
 # A measurement takes at least so many seconds, and the best of so many counts.
 MIN_TIME = 0.02
 REPEATS = 7
+FMA_ROUNDS = 2_000_000  # of the count of cores: some milliseconds, before and after every case
 TRIPS = 16000  # of a number between two threads, a multiple of 16
 
 
@@ -86,6 +90,18 @@ class Probes:
             rates[f"{name}_gbs"] = self._read_rate(size, huge, threads)
         return {name: float(f"{rate:.4g}") for name, rate in rates.items()}
 
+    def cores(self, threads: int) -> float:
+        """How many times one thread's rate of arithmetic so many threads reach together.
+
+        Less than their number where two CPUs are hardware threads of one core, as those of a
+        virtual machine are at times.
+        """
+        alone, together = (
+            min(_together(self._library.probe_fma, FMA_ROUNDS, count) for _ in range(REPEATS))
+            for count in (1, threads)
+        )
+        return float(f"{threads * alone / together:.3g}")
+
     def core_latency_ns(self) -> float:
         """Nanoseconds in which a number goes from one thread to another and back.
 
@@ -95,10 +111,14 @@ class Probes:
         memory = self._library.probe_allocate(4096, 0)
         if memory is None:
             raise ProbeError("no memory for 4096 bytes")
+
+        def trips(side: int) -> float:
+            _take_cpu(side)
+            return float(self._library.probe_core_latency(memory, side, TRIPS))
+
         try:
             with ThreadPoolExecutor(2) as threads:
-                trips = functools.partial(self._library.probe_core_latency, memory)
-                first, second = threads.map(trips, (0, 1), (TRIPS, TRIPS))
+                first, second = threads.map(trips, (0, 1))
             return float(f"{min(first, second):.3g}")
         finally:
             self._library.probe_release(memory)
@@ -149,19 +169,28 @@ def _together(run: Callable[[int], object], rounds: int, threads: int) -> float:
     start = threading.Barrier(threads)
     spans: list[tuple[float, float]] = []
 
-    def body() -> None:
+    def body(number: int) -> None:
+        _take_cpu(number)
         run(1)  # brings this thread's memory into its caches
         start.wait()
         began = time.perf_counter()
         run(rounds)
         spans.append((began, time.perf_counter()))
 
-    workers = [threading.Thread(target=body) for _ in range(threads)]
+    workers = [threading.Thread(target=body, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     return max(end for _, end in spans) - min(began for began, _ in spans)
+
+
+def _take_cpu(number: int) -> None:
+    """Tie this thread to that one of the CPUs it may use, where the system allows it."""
+    if hasattr(os, "sched_setaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, {cpus[number % len(cpus)]})
 
 
 def _buffers(cache_bytes: dict[str, int], threads: int) -> dict[str, tuple[int, bool]]:
