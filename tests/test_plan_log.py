@@ -99,6 +99,21 @@ def test_threads_that_are_far_from_each_other_share_less() -> None:
         assert far[name, 512]  # whose steps are long
 
 
+SHORT_ROWS = """
+import numpy as np, fusedrnn as fr
+fr.set_num_threads(2)
+fr.RNN(64, 64).freeze()(np.zeros((1000, 4, 64), "float32"))
+"""
+
+
+def test_sequences_whose_rows_share_pages_stay_on_one_of_two_far_threads() -> None:
+    for latency, parts in (("60", "2"), ("300", "1")):
+        done = run("plan", SHORT_ROWS, latency)
+        assert done.returncode == 0, done.stderr
+        found = re.findall(r" T=1000 B=4 .*: (\d) parts of the batch x 1 of", done.stderr)
+        assert found == [parts]
+
+
 def test_how_far_threads_are_is_measured() -> None:
     shared, near, far = units_shared(None), units_shared("0"), units_shared("1000")
     for key, value in shared.items():

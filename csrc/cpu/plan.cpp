@@ -33,6 +33,11 @@ constexpr double kOwnNanoseconds = 30, kCyclesPerNanosecond = 13;
 // what more there is comes while the products run.
 constexpr double kLinesPerBarrier = 12, kMostExchanges = 2;
 constexpr int64_t kLineBytes = 64;
+// Of threads with sequences of their own, whose rows of a step lie side by side in y and in states:
+// each core's hardware asks for the lines that come after its own, up to the end of a page, and
+// takes them from the thread that is to write them.
+constexpr int64_t kPageBytes = 4096;
+constexpr double kNeighbouringLinesPerBarrier = 24, kMostNeighbouring = 1.2;
 
 constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
 constexpr int64_t kChunkRows = 24;          // at least: full tiles for the projection
@@ -104,6 +109,14 @@ double add_stage(const StageWork& work, const Problem& p, const Profile::Part& p
   return std::max(products, stream) + cells + exchange;
 }
 
+// What rows of `row_bytes` lose to those of another thread in the same page, in each step.
+double neighbour_cycles(int64_t rows, int64_t row_bytes, int row_groups, double barrier) {
+  const int64_t bytes = rows * row_bytes;
+  if (row_groups == 1 || bytes >= kPageBytes) return 0;
+  const double lines = static_cast<double>(bytes) / kLineBytes;
+  return barrier * std::min(lines / kNeighbouringLinesPerBarrier, kMostNeighbouring);
+}
+
 // Whether the largest of `groups` parts is smaller than with one group less.
 bool worth_cutting(int64_t total, int groups) {
   return groups == 1 || divide_up(total, groups) < divide_up(total, groups - 1);
@@ -127,9 +140,15 @@ Plan cheapest(const StageWork* stages, int count, double parallel, const KernelS
       estimate.total = parallel / used + (used > 1 ? threads.team_cycles() : 0);
       for (int part = 0; part < profile.count; ++part) {
         const Profile::Part& alike = profile.parts[part];
+        const auto steps = static_cast<double>(alike.steps);
+        const double neighbours = neighbour_cycles(divide_up(alike.sequences, row_groups),
+                                                   p.P * static_cast<int64_t>(shape.edge_bytes),
+                                                   row_groups, threads.barrier);
+        estimate.barrier += neighbours * steps / static_cast<double>(p.T);
+        estimate.total += neighbours * steps;
         for (int i = 0; i < count; ++i) {
-          estimate.total += static_cast<double>(alike.steps) *
-                            add_stage(stages[i], p, alike, shape, threads.barrier, estimate);
+          estimate.total +=
+              steps * add_stage(stages[i], p, alike, shape, threads.barrier, estimate);
         }
       }
       if (considered != nullptr) considered->push_back(estimate);
@@ -236,13 +255,13 @@ Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& p,
     return planner(shape, p, profile, threads, nullptr);
   };
   const Plan near = plan_with(kNearBarrier);
-  if (near.unit_groups == 1) return near;  // which other figures only make look better
+  if (near.threads() == 1) return near;  // which other figures only make look better
   const Plan far = plan_with(kFarBarrier);
   if (near.unit_groups == far.unit_groups && near.row_groups == far.row_groups) {
     threads.barrier = kNearBarrier;
     return near;
   }
-  return plan_with(barrier_of_pool(near.unit_groups));
+  return plan_with(barrier_of_pool(near.threads()));
 }
 
 double barrier_of_pool(int threads) {

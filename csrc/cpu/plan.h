@@ -35,7 +35,7 @@ struct Estimate {
   double products;  // multiply-adds
   double weights;   // reading the packed weights; hidden behind the products, or hiding them
   double cells;     // gate maths
-  double barrier;   // and what threads that meet have written for each other
+  double barrier;   // and cache lines that move between threads
   double total;
 };
 
