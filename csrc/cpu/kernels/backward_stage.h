@@ -114,8 +114,8 @@ struct BackwardTiles {
     mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
   }
 
-  // Of a single row the hardware asks for the next step by itself, as far as that begins in the same
-  // page. A small step notices when it is asked for twice.
+  // Of a single row the hardware asks for the next step by itself, as far as that begins in the
+  // same page. A small step notices when it is asked for twice.
   FUSEDRNN_MEMBER bool foresees_saved() const {
     constexpr int64_t kPageBytes = 4096;
     const auto bytes = static_cast<int64_t>(context.shape.saved_bytes);
