@@ -254,6 +254,12 @@ class Layer(Fixed, DropoutMode, Derivatives):
         >>> y.shape, h.shape
         ((5, 2, 8), (4, 2, 4))
         """
+        unmasked = lengths is None and mask is None and resets is None and reset_state is None
+        plain = return_cells is False and return_gates is False and padding == "zero"
+        if unmasked and plain and parameters is None and out is None:
+            done = self._stack.call(x, state, 1 if self.batch_first else 0)
+            if done is not None:
+                return done
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
             x, state, masks, return_cells, parameters, out, return_gates=return_gates, save=False
@@ -369,8 +375,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         that somebody wrote to a parameter could only be told by reading all of them, which takes as
         long. `freeze` packs them once.
         """
-        if reset_state is None:
-            done = self._stack.step(x_t, state, resets)
+        if reset_state is None and not self.bidirectional:
+            done = self._stack.call(x_t, state, 3, resets)
             if done is not None:
                 return done  # type: ignore[no-any-return]
         self._check_one_direction("step")
