@@ -17,6 +17,7 @@
 #include "bindings/array_arguments.h"
 #include "bindings/place.h"
 #include "core/frozen.h"
+#include "core/memory.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -72,7 +73,7 @@ class Arrays {
   }
 
  private:
-  std::vector<std::optional<Array>> arrays_;
+  SmallVector<std::optional<Array>> arrays_;
   std::vector<Tensor> tensors_;
 };
 

@@ -170,7 +170,7 @@ class PlainCall {
         x.shape[1] != B) {
       return py::none();
     }
-    std::vector<ArrayView> weights(names_.size());
+    SmallVector<ArrayView> weights(names_.size());
     std::vector<const DLTensor*> weight_list(names_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const name = PyTuple_GET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i));
@@ -280,7 +280,7 @@ class PlainBackward {
 
     // Results first: to make an object of Python's may run any other code.
     py::tuple gradients(static_cast<size_t>(given));
-    std::vector<ArrayView> made(static_cast<size_t>(given));
+    SmallVector<ArrayView> made(static_cast<size_t>(given));
     // The gradient of a place, of a shape for others and here; null where it is not wanted.
     const auto make = [&](Py_ssize_t place, bool wanted, const Shape& outside, const Shape& inside,
                           bool swapped = false) -> DLTensor* {
@@ -316,7 +316,7 @@ class PlainBackward {
 
     if (!see_steps(x, saved_at(0), axes) || x.shape[0] != T || x.shape[1] != B) return py::none();
     args.x = &x.tensor;
-    std::vector<ArrayView> weights(parameters_.size());
+    SmallVector<ArrayView> weights(parameters_.size());
     std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
