@@ -308,6 +308,8 @@ def same_names(
 
 def is_lean(memory: object) -> bool:
     """Whether a tape keeps no gates."""
+    if type(memory) is str and memory == "default":
+        return False
     return choice("memory", memory, MEMORIES) == "lean"
 
 
