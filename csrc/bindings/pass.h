@@ -106,6 +106,10 @@ struct PassInputs {
   // the host of a call on a CUDA device. Those are kept as they are.
   void release_masks();
 
+  // One comes with every call.
+  static void* operator new(size_t bytes) { return allocate_small(bytes); }
+  static void operator delete(void* memory, size_t bytes) { release_small(memory, bytes); }
+
   Place place;  // x decides it
   InputArray x;
   const bool unbatched;
