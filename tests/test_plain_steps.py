@@ -1,4 +1,4 @@
-"""Steps of arrays that can be used as they lie: NumPy's and PyTorch's, of every dtype."""
+"""Calls and steps of arrays that can be used as they lie: NumPy's and PyTorch's, every dtype."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_they_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: 
     x = array(library, dtype, B, INPUT)
     for state in (None, states_of(layer, library)):
         expected = frozen._step(x, state, None, None, None)
-        known, of_layer = frozen._fast_step(x, state, None), layer._stack.step(x, state)
+        known, of_layer = frozen._fast_step(x, state, None), layer._stack.call(x, state, 3)
         assert known is not None
         for found in (known, of_layer, frozen.step(x, state), layer.step(x, state)):
             check_same(found, expected, x)
@@ -72,6 +72,69 @@ def test_they_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: 
             part[...] = 0
         assert frozen._fast_step(x, state, out) is out
         check_same(out, expected, x)
+
+
+def usual_call(layer: Any, x: Any, state: Any) -> Any:
+    """The way of calls that have options."""
+    y, state, _, _ = layer._forward(
+        x, state, (None,) * 3 + ("zero", None), False, None, None, save=False
+    )
+    return y, state
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_calls_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: str) -> None:
+    if library == "torch" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this PyTorch has no table")
+    for batch_first, bidirectional in ((False, True), (True, False)):
+        layer = cell(
+            INPUT, H, L, dtype=dtype, seed=0, batch_first=batch_first, bidirectional=bidirectional
+        )
+        runs = 2 * L if bidirectional else L
+        given = [abs(array(library, dtype, runs, B, H, seed=i)) for i in range(len(layer._states))]
+        x = array(library, dtype, *((B, 4) if batch_first else (4, B)), INPUT)
+        ones = [part[:, 1] for part in given]
+        for of, states in ((x, None), (x, given), (x[:, 1] if not batch_first else x[1], ones)):
+            state = states and (tuple(states) if len(states) > 1 else states[0])
+            known = layer._stack.call(of, state, int(batch_first))
+            expected = usual_call(layer, of, state)
+            assert known is not None
+            for found in (known, layer(of, state)):
+                check_same(found, expected, x)
+                assert [a.strides if library == "numpy" else a.stride() for a in parts(found)] == [
+                    a.strides if library == "numpy" else a.stride() for a in parts(expected)
+                ]
+
+
+def test_calls_that_are_left_to_the_usual_way() -> None:
+    layer = fr.RNN(INPUT, H, L, seed=0)
+    x, h = array("numpy", "float32", 4, B, INPUT), states_of(layer, "numpy")
+    for of, state in (
+        (x.astype(">f4"), None),  # in the other order of bytes
+        (x[:0], None),
+        (x.astype("float64"), None),
+        (x, (h,)),
+        (x, [h]),
+        (x[0, 0], None),
+        (torch.from_numpy(x).requires_grad_(), None),
+        (x, torch.from_numpy(h).requires_grad_()),
+    ):
+        assert layer._stack.call(of, state, 0) is None
+    with pytest.raises(TypeError, match="state: expected an array"):
+        layer(x, (h,))
+    with pytest.raises(ValueError, match=r"x: expected shape \(\*, \*, 5\), got \(4, 3, 4\)"):
+        layer(x[..., 1:])
+    with pytest.raises(ValueError, match=r"state: expected shape \(2, 3, 6\), got \(1, 3, 6\)"):
+        layer(x, h[:1])
+    with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
+        layer(x.astype("float64"))
+    with pytest.raises(ValueError, match="padding: expected"):
+        layer(x, padding="zeros")
+    assert layer(x[:0])[0].shape == (0, B, H)
+    wide = np.repeat(x, 2, axis=1)[:, ::2]  # with a stride
+    check_same(layer(wide, h), layer(x, h), x)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -92,7 +155,7 @@ def test_resets_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library
                 one = torch.from_numpy(mask) if library == "torch" else mask
                 known = frozen._fast_step(x, state, None, one)
                 assert known is not None
-                for found in (known, layer._stack.step(x, state, one)):
+                for found in (known, layer._stack.call(x, state, 3, one)):
                     check_same(found, expected, x)
                 check_same(frozen.step(x, None, resets=one), frozen.step(x), x)
                 out = copy.deepcopy(expected[0]), copy.deepcopy(state)  # in place

@@ -111,7 +111,12 @@ OutputArray::OutputArray(const Name& name, py::handle object, Dtype dtype, const
     view_.set(name, import_dlpack(name, array_, device));
     return;
   }
-  if (!given) array_ = empty_array(numpy_dtype(dtype), shape);
+  if (!given) {
+    py::array array = empty_array(numpy_dtype(dtype), shape);
+    view_.view(array.mutable_data(), dtype_info(dtype).dlpack, shape);
+    array_ = std::move(array);
+    return;
+  }
   view_.read(name, array_, ElementKind::floating, nullptr);
   if (view_.read_only) {
     refuse_value(name, "an array to write to", "a read-only one");

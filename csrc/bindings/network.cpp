@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/fast_function.h"
 #include "bindings/pass.h"
 #include "bindings/register.h"
 #include "core/error.h"
@@ -103,29 +104,37 @@ NetworkPointer network_of(const fusedrnn_run& run, Dtype dtype, int32_t compute,
   return last_network;
 }
 
-py::tuple run(const char* cell_name, py::handle x, py::handle parameters, py::handle states,
-              py::handle masks, bool reverse, py::handle compute_dtype, bool save, py::handle y,
-              py::handle states_n, py::handle sequences, const std::vector<double>& constants,
-              bool lean, py::handle heads_object) {
-  const CellTable& cell = known_cell(cell_name);
-  std::vector<Name> names;
-  names.reserve(cell.parameters.size());
-  for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
-  auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
-  const bool dual = means_dual(compute_dtype);
-  const int64_t heads = int_argument("heads", heads_object);
-  if (heads < 1) refuse_value("heads", "at least 1", heads);
-  fusedrnn_run given =
-      infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
-  given.reverse = reverse ? 1 : 0;
-  given.num_constants = static_cast<int32_t>(constants.size());
-  if (!constants.empty()) given.constants = constants.data();
-  const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
-  const int32_t compute =
-      compute_argument(dual ? py::none() : compute_dtype, dtype, inputs->place.on_cuda());
-  return forward_pass(network_of(given, dtype, compute, lean), std::move(inputs), false, states,
-                      save, y, states_n, sequences);
-}
+// One run whose sizes are those of the arrays: what functions call.
+struct FunctionCall {
+  static constexpr const char* kName = "run";
+  static constexpr Py_ssize_t kFewestArguments = 14, kArguments = 14;
+
+  py::object call(PyObject* const* arguments) const {
+    const auto& [cell_name, x, parameters, states, masks, reverse, compute_dtype, save, y, states_n,
+                 sequences, constants, lean, heads_object] =
+        reinterpret_cast<PyObject* const(&)[kArguments]>(*arguments);
+    const CellTable& cell = known_cell(str_argument("cell", cell_name).c_str());
+    std::vector<Name> names;
+    names.reserve(cell.parameters.size());
+    for (const cells::Parameter& parameter : cell.parameters) names.emplace_back(parameter.name);
+    auto inputs = std::make_unique<PassInputs>(x, parameters, names, masks);
+    const bool dual = means_dual(compute_dtype);
+    const int64_t heads = int_argument("heads", heads_object);
+    if (heads < 1) refuse_value("heads", "at least 1", heads);
+    fusedrnn_run given =
+        infer_run(cell, inputs->x.tensor(), inputs->parameters.tensors(), dual, heads);
+    given.reverse = bool_argument("reverse", reverse) ? 1 : 0;
+    const auto numbers = py::cast<std::vector<double>>(py::handle(constants));
+    given.num_constants = static_cast<int32_t>(numbers.size());
+    if (!numbers.empty()) given.constants = numbers.data();
+    const Dtype dtype = floating_dtype("x", inputs->x.tensor()->dtype);
+    const int32_t compute = compute_argument(dual ? py::none() : py::handle(compute_dtype), dtype,
+                                             inputs->place.on_cuda());
+    return forward_pass(network_of(given, dtype, compute, bool_argument("lean", lean)),
+                        std::move(inputs), false, states, bool_argument("save", save), y, states_n,
+                        sequences);
+  }
+};
 
 }  // namespace
 
@@ -177,13 +186,10 @@ void register_network(py::module_& m) {
           "for each state of the cell. dropout: (rate of what is dropped between runs, seed, step) "
           "of a call that draws, the noise of its runs too. reserve: a vector of uint8, of "
           "reserve_bytes, which takes what is saved.");
-  m.def(
-      "run", &run, py::arg("cell"), py::arg("x"), py::arg("parameters"), py::arg("states"),
-      py::arg("masks"), py::arg("reverse"), py::arg("compute_dtype"), py::arg("save"),
-      py::arg("y") = py::none(), py::arg("states_n") = py::none(),
-      py::arg("sequences") = py::none(), py::arg("constants") = py::tuple(),
-      py::arg("lean") = false, py::arg("heads") = 1,
-      "The same of a network of one run, whose sizes are those of the arrays; states are [B, n].");
+  // (cell, x, parameters, states, masks, reverse, compute_dtype, save, y, states_n, sequences,
+  // constants, lean, heads): the same of a network of one run, whose sizes are those of the arrays;
+  // states are [B,n].
+  m.attr(FunctionCall::kName) = make_fast<FunctionCall>();
   m.def(
       "gate_names", [](const char* cell) { return tuple_of(known_cell(cell).gates, as_it_is); },
       py::arg("cell"), "Names of the gates that a tape of the cell has; none of some cells.");

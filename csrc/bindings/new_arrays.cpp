@@ -13,6 +13,8 @@
 namespace fusedrnn::bindings {
 namespace {
 
+using NumPy = py::detail::npy_api;
+
 // NumPy's own allocator is faster below; above, memory that was used before is.
 constexpr int64_t kSmallBytes = 4096;
 
@@ -49,17 +51,19 @@ py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& 
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(array));
 }
 
-// By NumPy's own allocator: small arrays come faster than we could wrap memory of ours.
-py::object new_numpy_array(PyObject* descr, const Shape& shape, void** data) {
+// Dense, over `memory`, or where that is null in memory of NumPy's own.
+py::object new_numpy_array(PyObject* descr, const Shape& shape, void* memory = nullptr) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
   Py_INCREF(descr);  // the call takes it
   auto array = py::reinterpret_steal<py::object>(numpy().PyArray_NewFromDescr_(
       numpy().PyArray_Type_, descr, shape.rank(),
-      reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, nullptr, 0, nullptr));
+      reinterpret_cast<const Py_intptr_t*>(shape.begin()), nullptr, memory,
+      memory == nullptr ? 0 : int{NumPy::NPY_ARRAY_WRITEABLE_}, nullptr));
   if (!array) throw py::error_already_set();
-  *data = py::detail::array_proxy(array.ptr())->data;
   return array;
 }
+
+void* data_of(const py::object& array) { return py::detail::array_proxy(array.ptr())->data; }
 
 }  // namespace
 
@@ -72,10 +76,14 @@ py::array empty_array(const py::dtype& dtype, const Shape& shape) {
     throw Error(FUSEDRNN_OUT_OF_MEMORY,
                 "out of memory: cannot allocate " + std::to_string(bytes) + " bytes for an array");
   }
-  const void* memory = block->data();
-  const py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
+  void* const memory = block->data();
+  py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
   block.release();
-  return py::array(dtype, py::array::ShapeContainer(shape.begin(), shape.end()), memory, owner);
+  const py::object array = new_numpy_array(dtype.ptr(), shape, memory);
+  if (numpy().PyArray_SetBaseObject_(array.ptr(), owner.release().ptr()) != 0) {
+    throw py::error_already_set();
+  }
+  return py::reinterpret_borrow<py::array>(array);
 }
 
 py::tuple tuple_taking(py::object* objects, int count) {
@@ -101,10 +109,11 @@ bool ResultsLike::are_bits() const {
 py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
                              bool swapped) const {
   if (table_ != nullptr) return new_array(*table_, dtype, shape, data, swapped);
-  if (shape.count() * dtype.bits / 8 <= kSmallBytes)
-    return new_numpy_array(descr_.ptr(), shape, data);
-  py::object array = empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
-  *data = py::detail::array_proxy(array.ptr())->data;
+  // Small ones come faster by NumPy's own allocator than we could wrap memory of ours.
+  const bool small = shape.count() * dtype.bits / 8 <= kSmallBytes;
+  py::object array = small ? new_numpy_array(descr_.ptr(), shape)
+                           : empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
+  *data = data_of(array);
   return array;
 }
 

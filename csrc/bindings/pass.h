@@ -17,6 +17,7 @@
 #include "bindings/array_arguments.h"
 #include "bindings/place.h"
 #include "core/frozen.h"
+#include "core/memory.h"
 #include "core/network.h"
 #include "fusedrnn/fusedrnn.h"
 
@@ -72,7 +73,7 @@ class Arrays {
   }
 
  private:
-  std::vector<std::optional<Array>> arrays_;
+  SmallVector<std::optional<Array>> arrays_;
   std::vector<Tensor> tensors_;
 };
 
@@ -104,6 +105,10 @@ struct PassInputs {
   // After the forward pass: backward asks whether there were masks, and reads none but lengths on
   // the host of a call on a CUDA device. Those are kept as they are.
   void release_masks();
+
+  // One comes with every call.
+  static void* operator new(size_t bytes) { return allocate_small(bytes); }
+  static void operator delete(void* memory, size_t bytes) { release_small(memory, bytes); }
 
   Place place;  // x decides it
   InputArray x;

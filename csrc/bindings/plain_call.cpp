@@ -86,9 +86,12 @@ class PlainCall {
   static constexpr Py_ssize_t kFewestArguments = 5, kArguments = 7;
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
-  PlainCall(NetworkPointer network, py::tuple names)
+  // `of_modules`: of fusedrnn.torch's modules, which see to gradients themselves, and whose y lies
+  // in memory as torch.nn's; of layers that is dense.
+  PlainCall(NetworkPointer network, py::tuple names, bool of_modules)
       : network_(std::move(network)),
         names_(std::move(names)),
+        of_modules_(of_modules),
         work_(step_work(*network_)),
         states_(states_of_runs(*network_)) {
     const auto count = static_cast<size_t>(network_->num_parameters);
@@ -106,10 +109,10 @@ class PlainCall {
     const bool cell = axes == Axes::cell, one_step = is_one_step(axes);
     ArrayView x;
     if (!x.see(x_object, false)) return py::none();
-    if (axes == Axes::step && wants_gradient(x_object)) return py::none();
+    if (loses_gradient(x_object)) return py::none();
     const bool batched = x.tensor.ndim == (one_step ? 2 : 3);
     const bool swapped = batched && axes == Axes::batch_first;
-    if (!take_steps(x, axes, batched) || ((swapped || save) && !results.has_table())) {
+    if (!take_steps(x, axes, batched) || ((save || of_modules_) && !results.has_table())) {
       return py::none();
     }
     const int64_t T = x.shape[0], B = x.shape[1];
@@ -133,8 +136,13 @@ class PlainCall {
       if (batched) shape.add(swapped ? T : B);
       shape.add(width);
       void* data = nullptr;
-      made[0] = results.make(dtype, shape, &data, swapped);
-      y.view(data, dtype, {T, B, width});
+      made[0] = results.make(dtype, shape, &data, swapped && of_modules_);
+      if (swapped && !of_modules_) {
+        y.view(data, dtype, {B, T, width});
+        y.swap_first_axes();
+      } else {
+        y.view(data, dtype, {T, B, width});
+      }
     }
     StateViews after(*network_);
     for (int s = 0; s < states_; ++s) {
@@ -162,7 +170,7 @@ class PlainCall {
         x.shape[1] != B) {
       return py::none();
     }
-    std::vector<ArrayView> weights(names_.size());
+    SmallVector<ArrayView> weights(names_.size());
     std::vector<const DLTensor*> weight_list(names_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const name = PyTuple_GET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i));
@@ -188,11 +196,12 @@ class PlainCall {
     if (state_objects != Py_None) {
       const bool many = PyTuple_CheckExact(state_objects);
       if (many ? PyTuple_GET_SIZE(state_objects) != states_ : states_ != 1) return py::none();
+      if (many && states_ == 1 && axes != Axes::step) return py::none();
       for (int s = 0; s < states_; ++s) {
         PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
         if (state == Py_None && states_ == 1) return py::none();
         if (!before.see(s, state, long_work, axes, batched)) return py::none();
-        if (axes == Axes::step && state != Py_None && wants_gradient(state)) return py::none();
+        if (state != Py_None && loses_gradient(state)) return py::none();
       }
     }
 
@@ -218,8 +227,12 @@ class PlainCall {
   }
 
  private:
+  // Whether somebody has to be warned.
+  bool loses_gradient(PyObject* array) const { return !of_modules_ && wants_gradient(array); }
+
   NetworkPointer network_;
   py::tuple names_;
+  bool of_modules_;
   int64_t work_;  // multiply-adds of a step of one sequence
   int states_;
 };
@@ -267,7 +280,7 @@ class PlainBackward {
 
     // Results first: to make an object of Python's may run any other code.
     py::tuple gradients(static_cast<size_t>(given));
-    std::vector<ArrayView> made(static_cast<size_t>(given));
+    SmallVector<ArrayView> made(static_cast<size_t>(given));
     // The gradient of a place, of a shape for others and here; null where it is not wanted.
     const auto make = [&](Py_ssize_t place, bool wanted, const Shape& outside, const Shape& inside,
                           bool swapped = false) -> DLTensor* {
@@ -303,7 +316,7 @@ class PlainBackward {
 
     if (!see_steps(x, saved_at(0), axes) || x.shape[0] != T || x.shape[1] != B) return py::none();
     args.x = &x.tensor;
-    std::vector<ArrayView> weights(parameters_.size());
+    SmallVector<ArrayView> weights(parameters_.size());
     std::vector<const DLTensor*> weight_list(parameters_.size(), nullptr);
     for (size_t i = 0; i < weights.size(); ++i) {
       PyObject* const weight = saved_at(1 + static_cast<Py_ssize_t>(i));
@@ -350,13 +363,15 @@ class PlainBackward {
 
 void register_plain_calls(py::module_& m) {
   m.def(
-      "make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple>,
-      py::arg("network"), py::arg("names"),
+      "make_plain_call", &make_fast<PlainCall, std::shared_ptr<Network>, py::tuple, bool>,
+      py::arg("network"), py::arg("names"), py::arg("of_modules"),
       "A function of (parameters, x, state, axes, save, lengths=None, resets=None): a call with "
       "plain arrays on the CPU and parameters found in a dict by these names, None where they "
       "are not. axes: 0 of x [T, B, I], 1 of [B, T, I], 2 of a cell's [B, I], 3 of a step of "
       "layers, which alone takes resets [B], where sequences begin. save: False for (y, state), of "
-      "a cell the state alone, True for (y, *states, reserve), of a cell without y.");
+      "a cell the state alone, True for (y, *states, reserve), of a cell without y. "
+      "of_modules: of fusedrnn.torch's; those of layers leave tensors alone that require a "
+      "gradient.");
   m.def(
       "make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
       py::arg("network"),

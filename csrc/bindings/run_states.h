@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/array_view.h"
+#include "core/memory.h"
 #include "core/network.h"
 #include "core/tensor.h"
 
@@ -53,7 +54,7 @@ class RunStates {
   TensorView& add(const Run& run, int state, const DLTensor& whole, int64_t offset) {
     if (list_.empty()) {
       const auto count = static_cast<size_t>(network_.num_states);
-      parts_ = std::vector<TensorView>(count);
+      parts_ = SmallVector<TensorView>(count);
       list_.resize(count, nullptr);
     }
     const auto number = static_cast<size_t>(run.first_state + state);
@@ -67,7 +68,7 @@ class RunStates {
   }
 
   const Network& network_;
-  std::vector<TensorView> parts_;
+  SmallVector<TensorView> parts_;
   std::vector<DLTensor*> list_;
 };
 

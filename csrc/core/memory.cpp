@@ -273,19 +273,30 @@ void let_go_after_fork() { process_cache.after_fork(); }
 Block::Block(size_t bytes) : bytes_(allocated_size(bytes)) {
   if (bytes_ >= kCacheThreshold) {
     data_ = process_cache.acquire(&bytes_);
-    return;
+  } else {
+    data_ = allocate_small(bytes_);
   }
-  if (!kSanitized) data_ = small_blocks.take(bytes_);
-  if (data_ == nullptr) data_ = aligned_allocate(bytes_);
 }
 
 Block::~Block() {
   if (data_ == nullptr) return;
   if (bytes_ >= kCacheThreshold) {
     process_cache.release(data_, bytes_);
-  } else if (kSanitized || !small_blocks.keep(data_, bytes_)) {
-    aligned_release(data_);
+  } else {
+    release_small(data_, bytes_);
   }
+}
+
+void* allocate_small(size_t bytes) {
+  const size_t size = allocated_size(bytes);
+  void* const kept = size < kCacheThreshold && !kSanitized ? small_blocks.take(size) : nullptr;
+  return kept == nullptr ? aligned_allocate(size) : kept;
+}
+
+void release_small(void* memory, size_t bytes) noexcept {
+  const size_t size = allocated_size(bytes);
+  const bool may_keep = size < kCacheThreshold && !kSanitized;
+  if (!may_keep || !small_blocks.keep(memory, size)) aligned_release(memory);
 }
 
 size_t release_memory() {

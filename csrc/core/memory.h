@@ -95,6 +95,27 @@ class Block {
   size_t bytes_ = 0;  // what was allocated, at least what was asked for
 };
 
+// The same for memory of a few KiB that comes and goes with every call, which the C library
+// searches its heap for.
+void* allocate_small(size_t bytes);
+void release_small(void* memory, size_t bytes) noexcept;
+
+// Of what a call keeps in containers of the standard library.
+template <class T>
+struct SmallAllocator {
+  using value_type = T;
+
+  SmallAllocator() = default;
+  template <class Other>
+  SmallAllocator(const SmallAllocator<Other>&) {}  // containers make theirs of it
+
+  T* allocate(size_t count) { return static_cast<T*>(allocate_small(count * sizeof(T))); }
+  void deallocate(T* memory, size_t count) noexcept { release_small(memory, count * sizeof(T)); }
+  bool operator==(const SmallAllocator&) const { return true; }
+};
+template <class T>
+using SmallVector = std::vector<T, SmallAllocator<T>>;
+
 // Gives what the process's cache keeps back to the system; returns how many bytes. Threads keep
 // their small blocks, at most 256 KiB each.
 size_t release_memory();

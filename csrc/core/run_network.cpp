@@ -181,7 +181,7 @@ class CpuEngine {
 
  private:
   template <class Run>
-  void take(std::vector<Run>& held, const Run& run) const {
+  void take(SmallVector<Run>& held, const Run& run) const {
     if (runs_ == 1) return cpu::run(std::span<const Run>(&run, 1));
     held.reserve(runs_);
     held.push_back(run);
@@ -190,8 +190,8 @@ class CpuEngine {
   const fusedrnn_frozen* const frozen_;
   const size_t runs_;
   Block block_;
-  std::vector<cpu::NetworkRun<ForwardCall>> forward_;
-  std::vector<cpu::NetworkRun<BackwardCall>> backward_;
+  SmallVector<cpu::NetworkRun<ForwardCall>> forward_;
+  SmallVector<cpu::NetworkRun<BackwardCall>> backward_;
 };
 
 // The same on a CUDA device. Masks are its library's to read.

@@ -333,7 +333,7 @@ Footprint::Footprint(const Name& what, const DLTensor& t) : Footprint(what, data
   }
 }
 
-void check_apart(const std::vector<Footprint>& outputs, const std::vector<Footprint>& inputs) {
+void check_apart(std::span<const Footprint> outputs, std::span<const Footprint> inputs) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Footprint& output = outputs[i];
     if (output.overlaps_itself) {

@@ -166,6 +166,6 @@ struct Footprint {
 // in_place is that of an input, the two may be the same elements. Memory is apart where ranges are,
 // or where rows interleave (as the two halves of [T,B,2*H] do); rarer ways to interleave count as
 // overlap.
-void check_apart(const std::vector<Footprint>& outputs, const std::vector<Footprint>& inputs);
+void check_apart(std::span<const Footprint> outputs, std::span<const Footprint> inputs);
 
 }  // namespace fusedrnn

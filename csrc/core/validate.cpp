@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/memory.h"
 #include "core/reserve.h"
 #include "core/tensor.h"
 
@@ -100,7 +101,7 @@ class Tensors {
     outputs.emplace_back(name, *t);
   }
 
-  std::vector<Footprint> inputs, outputs;
+  SmallVector<Footprint> inputs, outputs;
 
  private:
   // What nearly every tensor is: as expected, dense throughout, aligned. A fraction of the cost of

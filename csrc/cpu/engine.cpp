@@ -45,7 +45,7 @@ void run_all(std::span<const NetworkRun<Call>> runs) {
         run_alone(task);
       });
     } else {
-      std::list<Task<Call>> tasks;
+      Tasks<Call> tasks;
       for (const NetworkRun<Call>& run : runs.first(count)) {
         with_parts(run, [&](const auto&... parts) { tasks.emplace_back(parts...); });
       }

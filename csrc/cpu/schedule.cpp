@@ -18,7 +18,7 @@ constexpr double kWorthwhile = 0.95;
 // Steps of a chain after which the next run goes on: few beside all, and enough rows for the
 // products to be efficient, of more rows where weights come from far for each of them.
 template <class Call>
-int64_t steps_of_chain(const std::list<Task<Call>>& tasks) {
+int64_t steps_of_chain(const Tasks<Call>& tasks) {
   const Problem& p = tasks.front().call().problem;
   const bool near = std::all_of(tasks.begin(), tasks.end(),
                                 [](const Task<Call>& task) { return task.weights_stay_near(); });
@@ -37,7 +37,7 @@ double work_of(const Plan& plan) { return plan.cycles - (plan.threads() > 1 ? kT
 
 // Plans the tasks for lanes, where that is worthwhile; else one lane is the answer.
 template <class Call>
-Lanes find_lanes(std::list<Task<Call>>& tasks, Bond bond) {
+Lanes find_lanes(Tasks<Call>& tasks, Bond bond) {
   const int threads = get_num_threads();
   const Problem& p = tasks.front().call().problem;
   // A lean problem's dx comes chunk by chunk, in the order of its own walk.
@@ -78,7 +78,7 @@ template <class Call>
 class SideBySide {
  public:
   // Of tasks that are planned for the lanes.
-  SideBySide(std::list<Task<Call>>& tasks, Bond bond, const Lanes& lanes) : lanes_(lanes) {
+  SideBySide(Tasks<Call>& tasks, Bond bond, const Lanes& lanes) : lanes_(lanes) {
     const Progress* before = nullptr;
     bool reverse = false;
     const int64_t steps = bond == Bond::chain ? steps_of_chain(tasks) : 0;
@@ -134,7 +134,7 @@ void run_alone(Task<Call>& task) {
 }
 
 template <class Call>
-void run_together(std::list<Task<Call>>& tasks, Bond bond) {
+void run_together(Tasks<Call>& tasks, Bond bond) {
   const Lanes lanes = find_lanes(tasks, bond);
   if (lanes.count > 1) {
     Team team(lanes.count * lanes.threads);
@@ -153,7 +153,7 @@ void run_together(std::list<Task<Call>>& tasks, Bond bond) {
 
 template void run_alone(Task<ForwardCall>& task);
 template void run_alone(Task<BackwardCall>& task);
-template void run_together(std::list<Task<ForwardCall>>& tasks, Bond bond);
-template void run_together(std::list<Task<BackwardCall>>& tasks, Bond bond);
+template void run_together(Tasks<ForwardCall>& tasks, Bond bond);
+template void run_together(Tasks<BackwardCall>& tasks, Bond bond);
 
 }  // namespace fusedrnn::cpu

@@ -1,7 +1,6 @@
 // The runs of a call: one after the other on all threads, or side by side on some each.
 #pragma once
 
-#include <list>
 #include <span>
 
 #include "cpu/engine.h"
@@ -21,7 +20,7 @@ void run_alone(Task<Call>& task);
 
 // Carries tasks out that stand together, and leaves none.
 template <class Call>
-void run_together(std::list<Task<Call>>& tasks, Bond bond);
+void run_together(Tasks<Call>& tasks, Bond bond);
 
 struct Together {
   size_t count;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <forward_list>
+#include <list>
 #include <type_traits>
 #include <vector>
 
@@ -71,5 +72,8 @@ class Task {
   ForwardCall again_;  // of a lean problem's backward
   Job job_{};
 };
+
+template <class Call>
+using Tasks = std::list<Task<Call>, SmallAllocator<Task<Call>>>;
 
 }  // namespace fusedrnn::cpu

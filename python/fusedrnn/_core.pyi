@@ -75,7 +75,9 @@ class Network:
         reserve: _Array | None = None,
     ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 
-def make_plain_call(network: Network, names: tuple[str | None, ...]) -> Callable[..., Any]: ...
+def make_plain_call(
+    network: Network, names: tuple[str | None, ...], of_modules: bool
+) -> Callable[..., Any]: ...
 def make_plain_backward(network: Network) -> Callable[..., Any]: ...
 
 @final
@@ -190,12 +192,13 @@ def run(
     reverse: bool,
     compute_dtype: str | None,
     save: bool,
-    y: _Array | None = None,
-    states_n: _States = None,
-    sequences: _States = None,
-    constants: tuple[float, ...] = (),
-    lean: bool = False,
-    heads: int = 1,
+    y: _Array | None,
+    states_n: _States,
+    sequences: _States,
+    constants: tuple[float, ...],
+    lean: bool,
+    heads: int,
+    /,
 ) -> tuple[_FloatArray, tuple[_FloatArray, ...], tuple[_FloatArray, ...], Tape | None]: ...
 def gate_names(cell: str) -> tuple[str, ...]: ...
 def as_array(

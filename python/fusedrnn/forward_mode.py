@@ -163,10 +163,12 @@ def double_backward(
         call.reverse,
         "dual",
         True,
-        constants=call.constants,
-        heads=call.heads,
-        sequences=(None,) * (len(letters) - 1) or None,
-        lean=network.lean,
+        None,
+        None,
+        (None,) * (len(letters) - 1) or None,
+        call.constants,
+        network.lean,
+        call.heads,
     )
     assert dual_tape is not None
 

@@ -201,6 +201,11 @@ def forget_bias(value: object, bias: bool) -> float | None:
     return number("forget_bias", value)
 
 
+def is_zero(padding: object) -> bool:
+    """Whether it is the usual one; a wrong one is not."""
+    return type(padding) is str and padding == "zero"
+
+
 def masks(
     lengths: Any,
     mask: Any,
@@ -209,7 +214,7 @@ def masks(
     reset_states: tuple[Any, ...],
 ) -> tuple[Any, Any, Any, bool, tuple[Any, ...] | None] | None:
     """What the compiled module takes of the masks of a call."""
-    shows_last = choice("padding", padding, PADDINGS) == "last"
+    shows_last = not is_zero(padding) and choice("padding", padding, PADDINGS) == "last"
     reset = None
     for state in reset_states:
         if state is not None:
@@ -303,6 +308,8 @@ def same_names(
 
 def is_lean(memory: object) -> bool:
     """Whether a tape keeps no gates."""
+    if type(memory) is str and memory == "default":
+        return False
     return choice("memory", memory, MEMORIES) == "lean"
 
 

@@ -147,8 +147,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/layers/base.py",
-        "kind = results.hand_over if out is None else devices.as_it_is",
-        "results.hand_over if out is None else devices.as_it_is",
+        "kind = results.hand_over if out is None else as_it_is",
+        "results.hand_over if out is None else as_it_is",
         "results.hand_over",
         "a layer's outputs of another kind than x are not those that were given",
         "layers",

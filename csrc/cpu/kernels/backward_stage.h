@@ -103,7 +103,7 @@ struct BackwardTiles {
       const int64_t time = last ? context.slots.time(step.number + 1) : step.time;
       if (tile.rows > kFetchingRows) {
         fetch_of_step(tile, step.time);
-      } else {  // whose product is too short
+      } else if (tile.rows > 1 || !foresees_saved()) {  // whose product is too short
         const int64_t next = step.time + (context.p.reverse ? 1 : -1);
         if (next >= context.chunk.begin && next < context.chunk.end) fetch_of_step(tile, next);
       }
@@ -112,6 +112,14 @@ struct BackwardTiles {
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
     }
     mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
+  }
+
+  // Of a single row the hardware asks for the next step by itself, as far as that begins in the
+  // same page. A small step notices when it is asked for twice.
+  FUSEDRNN_MEMBER bool foresees_saved() const {
+    constexpr int64_t kPageBytes = 4096;
+    const auto bytes = static_cast<int64_t>(context.shape.saved_bytes);
+    return context.saved_stride() * bytes < kPageBytes;
   }
 
   // What the map reads and writes of a step lies in memory that no cache holds.

@@ -197,7 +197,7 @@ struct ForwardTiles {
   void run(const Tile& tile) const {
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     if (product.multiplies() && any_valid(tile)) {
-      if (context.job.save) fetch_results(tile);
+      if (context.job.save && tile.rows > 1) fetch_results(tile);
       if (fetched_y.data != nullptr) fetch_y(tile);
       product.multiply(tile, sums, tile.rows * product.numbers());
     }
@@ -205,7 +205,7 @@ struct ForwardTiles {
   }
 
   // What is kept is written to memory that no cache holds: at this step, or where the product is
-  // too short for that at the next one.
+  // too short for that at the next one. Of a single row the hardware foresees it.
   FUSEDRNN_MEMBER void fetch_results(const Tile& tile) const {
     const int64_t ahead = tile.rows > kFetchingRows ? 0 : context.p.reverse ? -1 : 1;
     if (step.time + ahead < 0 || step.time + ahead >= context.p.T) return;

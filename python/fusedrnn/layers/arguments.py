@@ -53,9 +53,8 @@ class Arguments(LayerWeights):
             )
         state_0 = self._import_state("state", state, *batches)
         named = self._import_parameters(parameters)
-        masked = options.masks(
-            lengths, mask, resets, padding, self._import_reset_state(reset_state)
-        )
+        reset = () if reset_state is None else self._import_reset_state(reset_state)
+        masked = options.masks(lengths, mask, resets, padding, reset)
         return LayerCall(source, named, state_0, masked), axes
 
     def _batches(self, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -166,8 +165,7 @@ class Arguments(LayerWeights):
         )
 
     def _export_state(self, states: tuple[Array, ...], kind: Callable[[Any], A]) -> Any:
-        exported = tuple(map(kind, states))
-        return exported if len(exported) > 1 else exported[0]
+        return tuple(map(kind, states)) if len(states) > 1 else kind(states[0])
 
     def _check_tape(self, tape: object) -> None:
         if not isinstance(tape, LayerTape):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 from fusedrnn import options, stale
 from fusedrnn.fixed import Fixed
 from fusedrnn.functional import frozen_record
-from fusedrnn.interop import A, warn_of_lost_gradients
+from fusedrnn.interop import A, as_it_is, warn_of_lost_gradients
 from fusedrnn.layers import devices
 from fusedrnn.layers.derivatives import Derivatives
 from fusedrnn.layers.devices import Array, rank
@@ -254,6 +254,12 @@ class Layer(Fixed, DropoutMode, Derivatives):
         >>> y.shape, h.shape
         ((5, 2, 8), (4, 2, 4))
         """
+        unmasked = lengths is None and mask is None and resets is None and reset_state is None
+        plain = return_cells is False and return_gates is False and options.is_zero(padding)
+        if unmasked and plain and parameters is None and out is None:
+            done = self._stack.call(x, state, 1 if self.batch_first else 0)
+            if done is not None:
+                return done
         masks = (lengths, mask, resets, padding, reset_state)
         y, state, cells, _ = self._forward(
             x, state, masks, return_cells, parameters, out, return_gates=return_gates, save=False
@@ -369,8 +375,8 @@ class Layer(Fixed, DropoutMode, Derivatives):
         that somebody wrote to a parameter could only be told by reading all of them, which takes as
         long. `freeze` packs them once.
         """
-        if reset_state is None:
-            done = self._stack.step(x_t, state, resets)
+        if reset_state is None and not self.bidirectional:
+            done = self._stack.call(x_t, state, 3, resets)
             if done is not None:
                 return done  # type: ignore[no-any-return]
         self._check_one_direction("step")
@@ -435,17 +441,15 @@ class Layer(Fixed, DropoutMode, Derivatives):
         return_gates: object = False,
         drop: Drop | None = None,
     ) -> tuple[A, Any, tuple[Any, ...], LayerTape[A]]:
-        shows_gates = self._shows_gates(return_gates, save)
+        shows_gates = return_gates is not False and self._shows_gates(return_gates, save)
         call, axes = self._read_call(x, state, masks, parameters)
         swapped = self.batch_first and len(axes) == 2
         weights = self._stack.ordered(call.weights)
         results = self._device.results_like(x)
-        letters = self._cells_to_return(return_cells)
-        y_out, state_out, cells_out = (
-            (None, None, None)
-            if out is None
-            else options.result_arrays(out, "y", self._states, letters)
-        )
+        letters = () if return_cells is False else self._cells_to_return(return_cells)
+        y_out, state_out, cells_out = None, None, None
+        if out is not None:
+            y_out, state_out, cells_out = options.result_arrays(out, "y", self._states, letters)
         y, target = self._output("out[0]", y_out, results, (*axes, self._stack.width), swapped)
         cells: list[tuple[Array | None, Array | None]] = []
         if letters:
@@ -473,7 +477,7 @@ class Layer(Fixed, DropoutMode, Derivatives):
             raise in_words_of(self, error, given) from error.__cause__
         if not save:
             warn_of_lost_gradients(x, state, masks[4], *(parameters or {}).values())
-        kind = results.hand_over if out is None else devices.as_it_is
+        kind = results.hand_over if out is None else as_it_is
         stamps = stale.stamps(lambda: {"x": call.x, **call.weights}) if save else {}
         fields = {
             "layer": self,

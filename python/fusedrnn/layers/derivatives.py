@@ -7,8 +7,7 @@ from typing import Any, Literal, overload
 
 from fusedrnn import options, stale
 from fusedrnn.forward_mode import Duals, check_compute, check_names, with_resets
-from fusedrnn.interop import A
-from fusedrnn.layers import devices
+from fusedrnn.interop import A, as_it_is
 from fusedrnn.layers.arguments import Arguments, gradient_names
 from fusedrnn.layers.messages import in_words_of
 from fusedrnn.layers.tape import LayerCall, LayerTape
@@ -110,8 +109,9 @@ class Derivatives(Arguments):
         if tape.stamps:
             stale.verify(tape.stamps)
         steps, batch = tape.core.shape
-        batches = () if tape.core.unbatched else (batch,)
-        swapped = tape._swapped
+        unbatched = tape.core.unbatched
+        batches = () if unbatched else (batch,)
+        swapped = tape.batch_first and not unbatched
         axes = (*batches, steps) if swapped else (steps, *batches)
 
         def read(name: str, value: Any, width: int) -> Any:
@@ -153,11 +153,14 @@ class Derivatives(Arguments):
             raise in_words_of(self, error, arrays) from error.__cause__
         found = (*dparameters, new_dx if dx is None else dx, *dstates, *dresets)
         hand_over = tape.results.hand_over
+        stays = out is None and hand_over is as_it_is
         grads: dict[str, A] = {}
         for i, name in enumerate((*self._stack.names, "x", *states, *resets)):
             gradient = found[i]
             if gradient is not None:
-                grads[name] = given[name] if name in given else hand_over(gradient)
+                if not stays:
+                    gradient = given[name] if name in given else hand_over(gradient)
+                grads[name] = gradient
         if norms is None:
             return grads
         flow: dict[str, Any] = {}
@@ -220,7 +223,7 @@ class Derivatives(Arguments):
         values, derivatives = (
             (
                 whole[i],
-                self._export_state(tuple(part[i] for part in each), devices.as_it_is),
+                self._export_state(tuple(part[i] for part in each), as_it_is),
                 *(part[i] for part in shown),
             )
             for i in range(2)
@@ -302,12 +305,10 @@ class Derivatives(Arguments):
             name: duals.tangent(value) for name, value in second.items() if value is not None
         }
         results["dy"] = duals.tangent(y.swapaxes(0, 1) if swapped else y)
-        results["dstate"] = self._export_state(tuple(map(duals.tangent, states)), devices.as_it_is)
+        results["dstate"] = self._export_state(tuple(map(duals.tangent, states)), as_it_is)
         if letters:
             shown = [part.swapaxes(0, 1) if swapped else part for part in cells]
-            results["dcells"] = self._export_state(
-                tuple(map(duals.tangent, shown)), devices.as_it_is
-            )
+            results["dcells"] = self._export_state(tuple(map(duals.tangent, shown)), as_it_is)
         return results
 
     def _over_duals(

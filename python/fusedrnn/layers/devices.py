@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedrnn import _core, bf16, cuda_arrays
-from fusedrnn.interop import A, converter_to_kind_of
+from fusedrnn.interop import A, as_it_is, converter_to_kind_of
 
 # NumPy's on the CPU, a library's own on a CUDA device; with slices that are views.
 Array = Any
@@ -162,7 +162,3 @@ def on_host(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if cuda_arrays.is_on_cuda(value):
         value = cuda_arrays.kind_of(value).read(value)
     return _core.as_array(name, bf16.from_file(value), shape)
-
-
-def as_it_is(array: Any) -> Any:
-    return array

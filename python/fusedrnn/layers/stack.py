@@ -81,7 +81,7 @@ PlainCall = Callable[..., Any]  # of parameters, x, state, axes, save, lengths a
 
 
 def _none(*_: Any) -> None:
-    """The call of those that take no steps, or none on the CPU."""
+    """The plain call on a CUDA device."""
 
 
 class Stack:
@@ -201,13 +201,17 @@ class Stack:
             self._dual_network = _core.Network(self._records(), dtype, "dual", on_cuda, lean)
         return self._dual_network
 
-    def step(self, x_t: Any, state: Any, resets: Any = None) -> Any:
-        """``y_t, state`` of a step, of arrays that can be used as they lie; None of others."""
+    def call(self, x: Any, state: Any, axes: int, resets: Any = None) -> Any:
+        """``y, state`` of arrays that can be used as they lie; None of others.
+
+        `axes`: 0 of x [T, B, I], 1 of [B, T, I], 3 of a step's [B, I], which alone takes resets.
+        """
         if self._plain_call is None:
-            steps = self.description[-1] == 1 and not self._types[2]
             names = tuple(name if name in self.parameters else None for name in self.names)
-            self._plain_call = _core.make_plain_call(self.network, names) if steps else _none
-        return self._plain_call(self.parameters, x_t, state, 3, False, None, resets)
+            self._plain_call = (
+                _none if self._types[2] else _core.make_plain_call(self.network, names, False)
+            )
+        return self._plain_call(self.parameters, x, state, axes, False, None, resets)
 
     @property
     def has_gates(self) -> bool:

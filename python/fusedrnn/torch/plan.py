@@ -189,7 +189,7 @@ def plain_call_of(
     """
     plan = plan_of(call_key(network, False, False, 0.0))
     try:
-        return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots)
+        return _core.make_plain_call(plan.network(DTYPE_NAMES[dtype], False), slots, True)
     except (KeyError, TypeError, ValueError):  # which a call the usual way words
         return lambda *_: None
 
