@@ -284,8 +284,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{CPU}/plan.cpp",
-        "return plan_with(barrier_of_pool(near.unit_groups));",
-        "barrier_of_pool(near.unit_groups)",
+        "return plan_with(barrier_of_pool(near.threads()));",
+        "barrier_of_pool(near.threads())",
         "kNearBarrier",
         "threads that are far from each other share the units of short steps",
         "plan_log",
