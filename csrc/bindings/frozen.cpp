@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -139,7 +140,9 @@ class FastStep {
         L_(static_cast<int64_t>(network_.runs.size())) {
     for (int s = 0; s < states_; ++s) sizes_[s] = network_.runs.front().state_size(s);
   }
-  ~FastStep() { delete spare_.load(std::memory_order_acquire); }
+  ~FastStep() {
+    for (const auto& spare : spares_) delete spare.load(std::memory_order_acquire);
+  }
   FastStep(const FastStep&) = delete;
   FastStep& operator=(const FastStep&) = delete;
 
@@ -303,7 +306,8 @@ class FastStep {
     std::optional<ReleasedGil> no_gil;
     if (work_ * arrays.B >= kGilWork) no_gil.emplace();
     // That of the last step, by an exchange, so that nobody waits: who finds none makes its own.
-    std::unique_ptr<Workspace> space(spare_.exchange(nullptr, std::memory_order_acquire));
+    std::atomic<Workspace*>& spare = spares_[static_cast<size_t>(arrays.B) % std::size(spares_)];
+    std::unique_ptr<Workspace> space(spare.exchange(nullptr, std::memory_order_acquire));
     if (space == nullptr || space->steps.batch() != arrays.B)
       space = std::make_unique<Workspace>(*frozen_, arrays.B);
     network_.for_states([&](const Run& run, int s, int number) {
@@ -316,7 +320,7 @@ class FastStep {
     space->steps.take({arrays.B, arrays.x.data, space->prev.data(), space->next.data()});
     const auto last = static_cast<size_t>(network_.runs.back().first_state);
     std::memcpy(arrays.y.data, space->next[last], static_cast<size_t>(arrays.B * width_ * item_));
-    delete spare_.exchange(space.release(), std::memory_order_acq_rel);
+    delete spare.exchange(space.release(), std::memory_order_acq_rel);
   }
 
   std::shared_ptr<const Frozen> frozen_;
@@ -327,7 +331,7 @@ class FastStep {
   int64_t work_;  // multiply-adds of one sequence
   int states_;
   int64_t I_, width_, L_, sizes_[kMaxStates] = {};
-  mutable std::atomic<Workspace*> spare_{nullptr};
+  mutable std::atomic<Workspace*> spares_[4] = {};  // by the number of sequences
 };
 
 }  // namespace

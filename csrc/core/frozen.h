@@ -43,7 +43,7 @@ size_t step_workspace(const fusedrnn_frozen& frozen, int64_t B);
 void step_alone(const fusedrnn_frozen& frozen, const NetworkStep& step, void* workspace) noexcept;
 
 // The same bits, step after step of B sequences: what is the same in each is found once, and layers
-// with large weights run on a team of threads. Of one call at a time.
+// with much to do run on a team of threads where that is quicker. Of one call at a time.
 class FrozenSteps {
  public:
   FrozenSteps(const fusedrnn_frozen& frozen, int64_t B);
@@ -57,7 +57,7 @@ class FrozenSteps {
   const int64_t batch_;
   const Block workspace_;
   std::vector<cpu::StepPointer> layers_;
-  std::vector<cpu::TeamStepsPointer> teams_;  // null where the weights are small
+  std::vector<cpu::TeamStepsPointer> teams_;  // null where there is little to do
 };
 
 }  // namespace fusedrnn

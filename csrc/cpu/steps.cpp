@@ -75,6 +75,9 @@ void step(const Packed& packed, const StepCall& call, void* workspace) noexcept 
   take(step, call);
 }
 
+// Which way is quicker depends on the time between steps, in which other threads fall asleep, on
+// what else the machine does, and where it is virtual on which CPUs it has. No model knows that: of
+// many steps a few are timed, each way, and decide of the rest.
 struct TeamSteps {
   TeamSteps(const Packed& weights, int64_t B) : packed(weights), batch(B) {}
   TeamSteps(const TeamSteps&) = delete;
@@ -83,80 +86,88 @@ struct TeamSteps {
   void take(const StepCall& call, Step& alone) {
     if (most != get_num_threads()) make_plan();
     if (plan.threads() == 1) return cpu::take(alone, call);
-    const Clock::time_point now = Clock::now();
-    close = now - last < kClose ? std::min(close + 1, kCloseSteps) : 0;
-    last = now;
-    if (!worth_waking && close < kCloseSteps) return cpu::take(alone, call);
-    const uint32_t trial = number++ % kStepsOfChoice;
-    const bool as_team = trial < kTrialSteps ? trial >= kTimed : quicker;
-    if (!as_team || !take_together(call)) cpu::take(alone, call);
-    if (trial < kTrialSteps) time(trial, Clock::now() - now);
+    if (number < kTrialSteps) return try_out(call, alone);
+    if (++number == next_trial) number = 0;
+    if (!quicker || !take_together(call)) cpu::take(alone, call);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  // Steps that begin within this time of each other find the threads of the last one awake, which
-  // look for work for longer. A few are waited for, as to wake them costs more than a step may.
-  static constexpr auto kClose = std::chrono::microseconds(40);
-  static constexpr int kCloseSteps = 16;
-  // Which way is quicker depends on what else the machine does, and where it is virtual on which
-  // CPUs it has: of so many steps some are timed, each way, and decide of the rest. Medians count,
-  // as any step may be disturbed; threads that have slept are slow at first.
-  static constexpr uint32_t kStepsOfChoice = 4096, kTimed = 7, kWarmUp = 32;
-  static constexpr uint32_t kTrialSteps = kTimed + kWarmUp + kTimed;
+  // Of a trial the first are taken alone, then some as a team, of which the last are timed: threads
+  // that have slept are slow at first. Medians count, as any step may be disturbed. Few steps that
+  // are far too slow end it: threads wait for a CPU that others have.
+  static constexpr int kTimed = 7, kWarmUp = 32, kTrialSteps = kTimed + kWarmUp + kTimed;
+  static constexpr int kTooSlow = 8, kMostTooSlow = 3;
+  // From one trial to the next; after each that the team has lost twice as many.
+  static constexpr int kFewestSteps = 4096, kMostSteps = 65536;
 
+  // As if threads were near each other, which the trial decides.
   void make_plan() {
-    const int threads = get_num_threads();
+    most = get_num_threads();
     Problem problem = packed.problem;
     problem.B = batch;
     const KernelShape& shape = shape_for(packed.isa, problem);
     const Profile profile{1, {{1, batch}}};
-    const auto plan_with = [&](const Threads& some) {
-      return plan_step(shape, problem, profile, some, nullptr);
-    };
-    const Threads awake{threads, kNearBarrier, true};
-    const Plan best = plan_with(awake);
-    if (logs_plans()) log_plan("step", plan_step, shape, problem, profile, awake, best);
-    plan = {};  // should there be no memory
-    memory = allocate([&](Arena& arena) { together.emplace(packed, batch, best, arena); });
-    plan = best;
-    worth_waking = plan_with({threads, kFarBarrier, false}).threads() > 1;
+    const Threads awake{most, kNearBarrier, true};
+    plan = plan_step(shape, problem, profile, awake, nullptr);
+    if (logs_plans()) log_plan("step", plan_step, shape, problem, profile, awake, plan);
+    prepared = false;
     number = 0;
-    most = threads;
+    next_trial = kFewestSteps;
   }
 
   // Whether the team could be had.
   bool take_together(const StepCall& call) {
     Team team(plan.threads());
     if (team.size() < plan.threads()) return false;
+    if (!prepared) {
+      memory = allocate([&](Arena& arena) { together.emplace(packed, batch, plan, arena); });
+      prepared = true;
+    }
     together->begin(call);
     team.run([](void* context, int thread) { static_cast<const Step*>(context)->run(thread); },
              &*together);
     return true;
   }
 
-  void time(uint32_t trial, Clock::duration duration) {
-    if (trial < kTimed) spent[0][trial] = duration;
-    if (trial >= kTimed + kWarmUp) spent[1][trial - kTimed - kWarmUp] = duration;
-    if (trial + 1 < kTrialSteps) return;
-    const auto median = [](Clock::duration* times) {
-      std::nth_element(times, times + kTimed / 2, times + kTimed);
-      return times[kTimed / 2];
-    };
-    quicker = median(spent[1]) < median(spent[0]);
+  void try_out(const StepCall& call, Step& alone) {
+    const int timed = number < kTimed ? number : number - kTimed - kWarmUp;
+    const Clock::time_point begin = Clock::now();
+    if (number < kTimed || !take_together(call)) cpu::take(alone, call);
+    const Clock::duration duration = Clock::now() - begin;
+    if (timed >= 0) spent[timed] = duration;
+    if (++number == kTimed) {
+      of_one = median();
+      too_slow = 0;
+    } else if (number > kTimed && duration > kTooSlow * of_one && ++too_slow == kMostTooSlow) {
+      decide(false);
+    } else if (number == kTrialSteps) {
+      decide(median() < of_one);
+    }
+  }
+
+  void decide(bool for_team) {
+    quicker = for_team;
+    next_trial = for_team ? kFewestSteps : std::min(2 * next_trial, kMostSteps);
+    number = kTrialSteps;
+  }
+
+  Clock::duration median() {
+    std::nth_element(spent, spent + kTimed / 2, spent + kTimed);
+    return spent[kTimed / 2];
   }
 
   const Packed& packed;
   const int64_t batch;
   int most = 0;  // threads that the plan was made for
   Plan plan;
-  bool worth_waking = false;  // even threads that sleep
-  Clock::time_point last{};
-  int close = 0;                     // steps that began soon after the one before
-  uint32_t number = 0;               // of steps that may be a team's
-  Clock::duration spent[2][kTimed];  // alone, and as a team
-  bool quicker = false;              // as a team
+  int number = 0;  // of steps since the last trial began
+  int next_trial = kFewestSteps;
+  Clock::duration spent[kTimed], of_one;
+  int too_slow = 0;
+  bool quicker = false;  // as a team
+  bool prepared = false;
   Block memory;
   std::optional<Step> together;
 };
