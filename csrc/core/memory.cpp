@@ -13,6 +13,7 @@
 #include <bit>
 #include <cstdlib>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "core/error.h"
@@ -36,50 +37,72 @@ constexpr size_t kCacheThreshold = kSanitized ? SIZE_MAX : size_t{64} << 10;
 
 // Of blocks below kCacheThreshold the last few of each size that a thread has released: the C
 // library searches its heap for aligned memory, which takes longer than a small call's products.
+// Without a destructor, so that it can be used until the thread's very end.
 class SmallBlocks {
  public:
-  ~SmallBlocks() {
-    for (List& list : lists_) {
-      while (list.count > 0) aligned_release(list.blocks[--list.count]);
-    }
-    most_ = 0;  // what the thread releases from now on is not kept
-  }
-
   // Sizes are multiples of 64 bytes, or of a quarter of the power of two below them.
   static size_t step(size_t bytes) {
     return bytes <= 4 * kAlignment ? kAlignment : std::bit_floor(bytes - 1) / 4;
   }
   void* take(size_t size) {
     List& list = lists_[index(size)];
-    if (list.count == 0) return nullptr;
-    held_ -= size;
+    if (list.count == 0) {
+      if (!begun_) begin();
+      return nullptr;
+    }
+    room_ += size;
     return list.blocks[--list.count];
   }
   bool keep(void* block, size_t size) {
     List& list = lists_[index(size)];
-    if (list.count == kEach || held_ + size > most_) return false;
-    held_ += size;
+    if (list.count == kEach || size > room_) return false;
+    room_ -= size;
     list.blocks[list.count++] = block;
     return true;
   }
 
  private:
   static constexpr size_t kSizes = 36, kEach = 4;  // sizes up to kCacheThreshold
+  static constexpr size_t kMost = size_t{256} << 10;
   struct List {
     void* blocks[kEach];
-    size_t count = 0;
+    size_t count;
   };
+
+  void begin();
+  void end();
 
   static size_t index(size_t size) {
     const size_t unit = step(size);
     return size / unit - 1 + 4 * static_cast<size_t>(std::countr_zero(unit / kAlignment));
   }
 
-  List lists_[kSizes];
-  size_t held_ = 0, most_ = size_t{256} << 10;
+  List lists_[kSizes] = {};
+  size_t room_ = 0;  // how much more may be kept
+  bool begun_ = false;
 };
+static_assert(std::is_trivially_destructible_v<SmallBlocks>);
 
-thread_local SmallBlocks small_blocks;
+thread_local constinit SmallBlocks small_blocks;
+
+// When the thread first allocates. One that only releases need not keep anything, and may do so
+// when it is too late to have a destructor called.
+void SmallBlocks::begin() {
+  struct AtEnd {
+    ~AtEnd() { small_blocks.end(); }
+  };
+  thread_local const AtEnd at_end;
+  begun_ = true;
+  room_ = kMost;
+}
+
+// Others' destructors may follow; what they release is not kept, and nothing begins again.
+void SmallBlocks::end() {
+  room_ = 0;
+  for (List& list : lists_) {
+    while (list.count > 0) aligned_release(list.blocks[--list.count]);
+  }
+}
 
 size_t round_up(size_t bytes, size_t unit) {
   if (bytes > SIZE_MAX - unit) throw OutOfMemory();

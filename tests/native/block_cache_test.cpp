@@ -1,4 +1,7 @@
-// What a cache of released blocks keeps, for how long, and that its memory can be used.
+// What a cache of released blocks keeps, for how long, and that its memory can be used; and what
+// threads keep of small ones.
+#include <pthread.h>
+
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -9,6 +12,9 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 #include "check.h"
@@ -251,6 +257,92 @@ void test_threads() {
   CHECK(cache.held() <= kMost);
 }
 
+// Bytes of the C library's heap in use; 0 where it does not say.
+size_t heap_in_use() {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+#else
+  return 0;
+#endif
+}
+
+// Whether it counts: sanitizers have heaps of their own.
+bool heap_counts() {
+  const size_t before = heap_in_use();
+  void* const block = fusedrnn::aligned_allocate(kMiB / 32);
+  const bool counts = heap_in_use() >= before + kMiB / 32;
+  fusedrnn::aligned_release(block);
+  return counts;
+}
+
+constexpr size_t kSmall = kMiB / 32;
+
+// How much of the heap is in use after a hundred threads that each run `body` and have come to
+// their ends, beyond what was before. The first one is to make what stays.
+template <class Body>
+size_t left_by_threads(Body body) {
+  std::thread(body).join();
+  const size_t before = heap_in_use();
+  for (int i = 0; i < 100; ++i) std::thread(body).join();
+  const size_t after = heap_in_use();
+  return after > before ? after - before : 0;
+}
+
+void test_threads_keep_small_blocks_until_they_end() {
+  CHECK(left_by_threads([] {
+          void* const block = fusedrnn::allocate_small(kSmall);
+          const size_t used = heap_in_use();
+          fusedrnn::release_small(block, kSmall);
+          CHECK_EQUAL(heap_in_use(), used);  // kept
+          void* const again = fusedrnn::allocate_small(kSmall);
+          CHECK(!heap_counts() || again == block);
+          fusedrnn::release_small(again, kSmall);
+        }) < kMiB);
+}
+
+pthread_key_t released_at_end;
+void release_at_end(void* block) { fusedrnn::release_small(block, kSmall); }
+
+// Keys' destructors come after those of all that is thread_local.
+void test_the_last_that_a_thread_releases_is_not_kept() {
+  CHECK_EQUAL(pthread_key_create(&released_at_end, release_at_end), 0);
+  CHECK(left_by_threads([] {
+          fusedrnn::release_small(fusedrnn::allocate_small(64), 64);
+          pthread_setspecific(released_at_end, fusedrnn::allocate_small(kSmall));
+        }) < kMiB);
+  CHECK(left_by_threads(
+            [] { pthread_setspecific(released_at_end, fusedrnn::allocate_small(kSmall)); }) < kMiB);
+  // A thread that has none of its own.
+  std::vector<void*> blocks;
+  for (int i = 0; i < 101; ++i) blocks.push_back(fusedrnn::allocate_small(kSmall));
+  const size_t before = heap_in_use();
+  for (void* const block : blocks) {
+    std::thread([block] { pthread_setspecific(released_at_end, block); }).join();
+  }
+  CHECK(!heap_counts() || heap_in_use() + 100 * kSmall < before + kMiB);
+  pthread_key_delete(released_at_end);
+}
+
+// Releases at a thread's end what it was given, and uses what is kept once more.
+struct Holder {
+  void* block = nullptr;
+  ~Holder() {
+    if (block == nullptr) return;
+    fusedrnn::release_small(block, kSmall);
+    fusedrnn::release_small(fusedrnn::allocate_small(kSmall), kSmall);
+  }
+};
+thread_local Holder holder;
+
+// Destructors of what is thread_local come in the opposite order of the constructors.
+void test_what_is_older_than_the_small_blocks_may_release() {
+  CHECK(left_by_threads([] {
+          holder.block = nullptr;  // makes it
+          holder.block = fusedrnn::allocate_small(kSmall);
+        }) < kMiB);
+}
+
 }  // namespace
 
 int main() {
@@ -265,5 +357,8 @@ int main() {
   test_many_small_blocks();
   test_messages();
   test_threads();
+  test_threads_keep_small_blocks_until_they_end();
+  test_the_last_that_a_thread_releases_is_not_kept();
+  test_what_is_older_than_the_small_blocks_may_release();
   return check::result();
 }
