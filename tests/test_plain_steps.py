@@ -365,3 +365,16 @@ def test_errors_stay() -> None:
     both = fr.GRU(INPUT, H, bidirectional=True)
     with pytest.raises(ValueError, match="bidirectional"):
         both.step(x)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_more_memory_than_there_is(library: str) -> None:
+    layer = fr.GRU(INPUT, H, seed=0)
+    shape = (2**24, 2**20, INPUT)  # within int64, beyond any address space
+    x: Any = np.broadcast_to(np.float32(0), shape)
+    if library == "torch":
+        x = torch.zeros(1).expand(shape)
+    message = r"^out of memory: cannot allocate [0-9]{15} bytes for an array$"
+    for run in (layer, layer.freeze()):
+        with pytest.raises(MemoryError, match=message):
+            run(x)
