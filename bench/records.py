@@ -44,10 +44,10 @@ class Row:
     call of all, in seconds; `calls` counts the timed calls. `p50` and `p99` are percentiles over
     all calls of a step, None elsewhere. `peak` are the bytes of the memory scenario, where nothing
     is timed. `version` is the library's, `load` the machine's load average when the case began, at
-    `date`: rows of one file may come from several runs. Of cases with
-    several threads `cores` is how many times one thread's rate the threads reached together, the
-    lower of before and after the case, and `core_latency_ns` the time of a number from one thread
-    to another and back, the higher one, where they are known.
+    `date`: rows of one file may come from several runs. Of cases with several threads `cores` is
+    how many times one thread's rate the threads reached together, the lower of before and after
+    the case, and `core_latency_ns` the time of a number from one thread to another and back, the
+    higher one, where they are known.
     """
 
     scenario: str
@@ -183,7 +183,10 @@ class Run:
         A virtual machine's CPUs move from core to core: two may be hardware threads of one, or of
         two dies. What is far is told by the nearest that this run has seen.
         """
-        found = Cores(row.cores or math.inf, row.core_latency_ns or 0.0)
+        found = Cores(
+            math.inf if row.cores is None else row.cores,
+            0.0 if row.core_latency_ns is None else row.core_latency_ns,
+        )
         return found.misplaced(row.threads, self.least_latency_ns)
 
     def mark(self, row: Row) -> str:

@@ -113,6 +113,7 @@ def test_tables_say_the_cpu_and_when() -> None:
     ("threads", "cores", "latency", "marked"),
     [
         (2, 1.69, 60.0, True),
+        (2, 0.0, 60.0, True),
         (2, 1.71, 60.0, False),
         (4, 3.3, 60.0, True),
         (2, 1.9, 181.0, True),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
+from fusedrnn import _core
 from support import Arguments, backward, forward, problem_of
 
 FUNCTIONS = ["rnn", "gru", "lstm", "rnn_forward", "gru_forward", "lstm_forward"]
@@ -77,3 +78,11 @@ def test_only_an_lstm_has_a_cell_state(cell: str) -> None:
     _, tape = forward(cell, **problem)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dc_n'"):
         backward(cell, tape, dc_n=None)
+
+
+def test_the_compiled_function_counts_its_arguments() -> None:
+    with pytest.raises(TypeError, match=r"^run: expected 14 arguments, got 0$"):
+        _core.run()  # type: ignore[call-arg]
+    layer = fr.GRU(2, 3, seed=0)
+    with pytest.raises(TypeError, match=r"^fast_step: expected 3 to 4 arguments, got 0$"):
+        layer.freeze()._fast_step()

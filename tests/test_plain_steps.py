@@ -74,6 +74,11 @@ def test_they_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library: 
         check_same(out, expected, x)
 
 
+def plain_call(frozen: Any, x: Any, state: Any) -> Any:
+    """The quick way of a frozen layer's calls, or None."""
+    return frozen._plain_call(None, x, state, int(frozen.batch_first), False)
+
+
 def usual_call(layer: Any, x: Any, state: Any) -> Any:
     """The way of calls that have options."""
     y, state, _, _ = layer._forward(
@@ -92,6 +97,7 @@ def test_calls_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library:
         layer = cell(
             INPUT, H, L, dtype=dtype, seed=0, batch_first=batch_first, bidirectional=bidirectional
         )
+        frozen = layer.freeze()
         runs = 2 * L if bidirectional else L
         given = [abs(array(library, dtype, runs, B, H, seed=i)) for i in range(len(layer._states))]
         x = array(library, dtype, *((B, 4) if batch_first else (4, B)), INPUT)
@@ -99,17 +105,66 @@ def test_calls_are_known_and_give_the_usual_bits(cell: Any, dtype: str, library:
         for of, states in ((x, None), (x, given), (x[:, 1] if not batch_first else x[1], ones)):
             state = states and (tuple(states) if len(states) > 1 else states[0])
             known = layer._stack.call(of, state, int(batch_first))
+            packed = plain_call(frozen, of, state)
             expected = usual_call(layer, of, state)
             assert known is not None
-            for found in (known, layer(of, state)):
+            assert packed is not None
+            for found in (known, layer(of, state), packed, frozen(of, state)):
                 check_same(found, expected, x)
                 assert [a.strides if library == "numpy" else a.stride() for a in parts(found)] == [
                     a.strides if library == "numpy" else a.stride() for a in parts(expected)
                 ]
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("weight_dtype", ["bfloat16", "int8"])
+def test_calls_with_smaller_weights_give_the_usual_bits(weight_dtype: Any, library: str) -> None:
+    if library == "torch" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this PyTorch has no table")
+    for bidirectional in (False, True):
+        layer = fr.LSTM(INPUT, H, L, bidirectional=bidirectional, seed=0)
+        frozen = layer.freeze(weight_dtype)
+        for T in (1, 4):
+            x = array(library, "float32", T, B, INPUT)
+            packed, expected = plain_call(frozen, x, None), usual_call(frozen._layer, x, None)
+            assert packed is not None
+            assert bits(packed[0]) != bits(layer(x)[0])
+            for found in (packed, frozen(x)):
+                check_same(found, expected, x)
+
+
+def test_calls_without_options_go_past_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = fr.GRU(INPUT, H, L, seed=0)
+    x, h = array("numpy", "float32", 4, B, INPUT), states_of(layer, "numpy")
+    runs = (layer, layer.freeze())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the usual way")
+
+    monkeypatch.setattr(fr.GRU, "_forward", refuse)
+    out = (np.zeros((4, B, H), "float32"), np.zeros_like(h))
+    for run in runs:
+        check_same(run(x, h), runs[0](x, h), x)
+        assert run(x[:1], h)[0].shape == (1, B, H)
+        options: Any
+        for options in (
+            {"lengths": [4, 2, 1]},
+            {"mask": np.ones((4, B), bool)},
+            {"resets": np.zeros((4, B), bool)},
+            {"reset_state": h[:, 0]},
+            {"padding": "last"},
+            {"padding": np.str_("zero")},
+            {"return_cells": True},
+            {"return_cells": 0},
+            {"out": out},
+        ):
+            with pytest.raises(AssertionError, match="the usual way"):
+                run(x, h, **options)
+
+
 def test_calls_that_are_left_to_the_usual_way() -> None:
     layer = fr.RNN(INPUT, H, L, seed=0)
+    frozen = layer.freeze()
     x, h = array("numpy", "float32", 4, B, INPUT), states_of(layer, "numpy")
     for of, state in (
         (x.astype(">f4"), None),  # in the other order of bytes
@@ -122,19 +177,71 @@ def test_calls_that_are_left_to_the_usual_way() -> None:
         (x, torch.from_numpy(h).requires_grad_()),
     ):
         assert layer._stack.call(of, state, 0) is None
-    with pytest.raises(TypeError, match="state: expected an array"):
-        layer(x, (h,))
-    with pytest.raises(ValueError, match=r"x: expected shape \(\*, \*, 5\), got \(4, 3, 4\)"):
-        layer(x[..., 1:])
-    with pytest.raises(ValueError, match=r"state: expected shape \(2, 3, 6\), got \(1, 3, 6\)"):
-        layer(x, h[:1])
-    with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
-        layer(x.astype("float64"))
-    with pytest.raises(ValueError, match="padding: expected"):
-        layer(x, padding="zeros")
-    assert layer(x[:0])[0].shape == (0, B, H)
-    wide = np.repeat(x, 2, axis=1)[:, ::2]  # with a stride
-    check_same(layer(wide, h), layer(x, h), x)
+        assert plain_call(frozen, of, state) is None
+    assert frozen._plain_call(None, x, h, 0, True) is None
+    run: Any
+    for run in (layer, frozen):
+        with pytest.raises(TypeError, match="state: expected an array"):
+            run(x, (h,))
+        with pytest.raises(ValueError, match=r"x: expected shape \(\*, \*, 5\), got \(4, 3, 4\)"):
+            run(x[..., 1:])
+        with pytest.raises(ValueError, match=r"state: expected shape \(2, 3, 6\), got \(1, 3, 6\)"):
+            run(x, h[:1])
+        with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
+            run(x.astype("float64"))
+        with pytest.raises(ValueError, match="padding: expected"):
+            run(x, padding="zeros")
+        for of, state in (
+            (torch.from_numpy(x).requires_grad_(), None),
+            (x, torch.from_numpy(h).requires_grad_()),
+        ):
+            with pytest.warns(UserWarning, match="requires a gradient"):
+                run(of, state)
+        assert run(x[:0])[0].shape == (0, B, H)
+        wide = np.repeat(x, 2, axis=1)[:, ::2]  # with a stride
+        check_same(run(wide, h), layer(x, h), x)
+
+
+@pytest.mark.parametrize("of", ["h", "c"])
+def test_what_runs_as_a_state_is_asked_for_its_gradient(of: str) -> None:
+    """Such code may give x other memory, which is what is read then."""
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this PyTorch has no table")
+    layer = fr.LSTM(INPUT, H, L, seed=0)
+    old = array("torch", "float32", 4, B, INPUT)
+    state = states_of(layer, "torch")
+    asked = state["hc".index(of)]
+
+    class Moves(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+            if name == "requires_grad" and args[0] is asked:
+                self.x.data = -old
+            return func(*args, **(kwargs or {}))
+
+    run: Any
+    for run in (layer, layer.freeze()):
+        expected = run(-old, state)
+        moves = Moves()
+        moves.x = old.detach()  # old keeps the memory that this has at first
+        with moves:
+            found = run(moves.x, state)
+        assert bits(moves.x) == bits(-old)
+        check_same(found, expected, old)
+
+
+def test_results_have_no_metadata() -> None:
+    layer = fr.LSTM(INPUT, H, L, seed=0)
+    frozen = layer.freeze()
+    noted = np.dtype("float32", metadata={"unit": "m"})
+    for T in (4, 400):  # small results are NumPy's own memory
+        x = array("numpy", "float32", T, B, INPUT).astype(noted)
+        assert x.dtype.metadata
+        run: Any
+        for run, of in ((layer, x), (frozen, x), (layer.step, x[0]), (frozen.step, x[0])):
+            assert all(part.dtype.metadata is None for part in parts(run(of)))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -258,3 +365,16 @@ def test_errors_stay() -> None:
     both = fr.GRU(INPUT, H, bidirectional=True)
     with pytest.raises(ValueError, match="bidirectional"):
         both.step(x)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_more_memory_than_there_is(library: str) -> None:
+    layer = fr.GRU(INPUT, H, seed=0)
+    shape = (2**24, 2**20, INPUT)  # within int64, beyond any address space
+    x: Any = np.broadcast_to(np.float32(0), shape)
+    if library == "torch":
+        x = torch.zeros(1).expand(shape)
+    message = r"^out of memory: cannot allocate [0-9]{15} bytes for an array$"
+    for run in (layer, layer.freeze()):
+        with pytest.raises(MemoryError, match=message):
+            run(x)

@@ -22,8 +22,10 @@ PyObject* call_fast(PyObject* self, PyObject* const* arguments, Py_ssize_t count
   try {
     constexpr Py_ssize_t kFewest = Callee::kFewestArguments, kMost = Callee::kArguments;
     if (count < kFewest || count > kMost) {
-      throw_type_error(std::string(Callee::kName) + ": expected " + std::to_string(kFewest) +
-                       " to " + std::to_string(kMost) + " arguments, got " + std::to_string(count));
+      std::string wanted = std::to_string(kFewest);
+      if (kMost > kFewest) wanted += " to " + std::to_string(kMost);
+      throw_type_error(std::string(Callee::kName) + ": expected " + wanted + " arguments, got " +
+                       std::to_string(count));
     }
     PyObject* all[kMost];
     for (Py_ssize_t i = 0; i < kMost; ++i) all[i] = i < count ? arguments[i] : Py_None;

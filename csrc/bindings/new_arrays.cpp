@@ -27,9 +27,20 @@ struct BlockLease {
   Block block;
 };
 
+// What has a block of so many bytes for an array.
+template <class T>
+std::unique_ptr<T> allocate(size_t bytes) {
+  try {
+    return std::make_unique<T>(bytes);
+  } catch (const std::bad_alloc&) {
+    throw Error(FUSEDRNN_OUT_OF_MEMORY,
+                "out of memory: cannot allocate " + std::to_string(bytes) + " bytes for an array");
+  }
+}
+
 py::object new_array(const ExchangeTable& table, DLDataType dtype, const Shape& shape, void** data,
                      bool swapped) {
-  auto lease = std::make_unique<BlockLease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
+  auto lease = allocate<BlockLease>(static_cast<size_t>(shape.count() * dtype.bits / 8));
   *data = lease->block.data();
   TensorView& view = lease->view;
   view.view(*data, dtype, shape);
@@ -69,13 +80,7 @@ void* data_of(const py::object& array) { return py::detail::array_proxy(array.pt
 
 py::array empty_array(const py::dtype& dtype, const Shape& shape) {
   const auto bytes = static_cast<size_t>(shape.count() * dtype.itemsize());
-  std::unique_ptr<Block> block;
-  try {
-    block = std::make_unique<Block>(bytes);
-  } catch (const std::bad_alloc&) {
-    throw Error(FUSEDRNN_OUT_OF_MEMORY,
-                "out of memory: cannot allocate " + std::to_string(bytes) + " bytes for an array");
-  }
+  std::unique_ptr<Block> block = allocate<Block>(bytes);
   void* const memory = block->data();
   py::capsule owner(block.get(), [](void* p) { delete static_cast<Block*>(p); });
   block.release();
@@ -111,8 +116,11 @@ py::object ResultsLike::make(DLDataType dtype, const Shape& shape, void** data,
   if (table_ != nullptr) return new_array(*table_, dtype, shape, data, swapped);
   // Small ones come faster by NumPy's own allocator than we could wrap memory of ours.
   const bool small = shape.count() * dtype.bits / 8 <= kSmallBytes;
-  py::object array = small ? new_numpy_array(descr_.ptr(), shape)
-                           : empty_array(py::reinterpret_borrow<py::dtype>(descr_), shape);
+  // The type itself: that of x may have metadata, which is none of its results'.
+  const py::dtype descr =
+      are_bits() ? py::reinterpret_borrow<py::dtype>(descr_)
+                 : py::dtype(py::detail::array_descriptor_proxy(descr_.ptr())->type_num);
+  py::object array = small ? new_numpy_array(descr.ptr(), shape) : empty_array(descr, shape);
   *data = data_of(array);
   return array;
 }

@@ -87,14 +87,17 @@ class PlainCall {
 
   // `names`: of each parameter of the network in a module's dict; None of one that is not there.
   // `of_modules`: of fusedrnn.torch's modules, which see to gradients themselves, and whose y lies
-  // in memory as torch.nn's; of layers that is dense.
-  PlainCall(NetworkPointer network, py::tuple names, bool of_modules)
+  // in memory as torch.nn's; of layers that is dense. `frozen`: packed weights in the place of
+  // parameters, or null.
+  PlainCall(NetworkPointer network, py::tuple names, bool of_modules,
+            std::shared_ptr<const fusedrnn_frozen> frozen = nullptr)
       : network_(std::move(network)),
+        frozen_(std::move(frozen)),
         names_(std::move(names)),
         of_modules_(of_modules),
         work_(step_work(*network_)),
         states_(states_of_runs(*network_)) {
-    const auto count = static_cast<size_t>(network_->num_parameters);
+    const auto count = frozen_ ? size_t{0} : static_cast<size_t>(network_->num_parameters);
     if (names_.size() != count) refuse_value("names", std::to_string(count), names_.size());
   }
 
@@ -105,11 +108,14 @@ class PlainCall {
     const Axes axes = axes_argument(arguments[3], Axes::step);
     const bool save = bool_argument("save", arguments[4]);
     const ResultsLike results(x_object);
-    if (!results || results.are_bits() || !PyDict_CheckExact(parameters)) return py::none();
+    if (!results || results.are_bits() || (save && frozen_) ||
+        (!frozen_ && !PyDict_CheckExact(parameters))) {
+      return py::none();
+    }
     const bool cell = axes == Axes::cell, one_step = is_one_step(axes);
     ArrayView x;
     if (!x.see(x_object, false)) return py::none();
-    if (loses_gradient(x_object)) return py::none();
+    if (loses_gradient(x_object) || state_loses_gradient(state_objects)) return py::none();
     const bool batched = x.tensor.ndim == (one_step ? 2 : 3);
     const bool swapped = batched && axes == Axes::batch_first;
     if (!take_steps(x, axes, batched) || ((save || of_modules_) && !results.has_table())) {
@@ -121,7 +127,8 @@ class PlainCall {
       return py::none();
     }
 
-    // Results first: to make an object of Python's may run any other code.
+    // Results first: to make an object of Python's may run any other code, as may the question for
+    // gradients above.
     const auto runs = static_cast<int64_t>(network_->runs.size());
     const int64_t width = network_->output_size();
     ArrayView y;
@@ -201,14 +208,13 @@ class PlainCall {
         PyObject* const state = many ? PyTuple_GET_ITEM(state_objects, s) : state_objects;
         if (state == Py_None && states_ == 1) return py::none();
         if (!before.see(s, state, long_work, axes, batched)) return py::none();
-        if (state != Py_None && loses_gradient(state)) return py::none();
       }
     }
 
     args.size = sizeof args;
-    args.network = network_.get();
+    args.network = frozen_ ? nullptr : network_.get();
     args.x = &x.tensor;
-    args.parameters = weight_list.data();
+    args.parameters = frozen_ ? nullptr : weight_list.data();
     args.states = before.parts.list();
     args.y = &y.tensor;
     args.states_n = after.parts.list();
@@ -218,7 +224,7 @@ class PlainCall {
     {
       std::optional<ReleasedGil> no_gil;
       if (long_work) no_gil.emplace();
-      status = fusedrnn_forward(&args);
+      status = frozen_ ? fusedrnn_frozen_forward(frozen_.get(), &args) : fusedrnn_forward(&args);
     }
     if (status != FUSEDRNN_OK) return py::none();
     if (save) return tuple_taking(made + (cell ? 1 : 0), states_ + (cell ? 1 : 2));
@@ -229,8 +235,20 @@ class PlainCall {
  private:
   // Whether somebody has to be warned.
   bool loses_gradient(PyObject* array) const { return !of_modules_ && wants_gradient(array); }
+  // Of one array or a tuple of them; others are left to the usual way.
+  bool state_loses_gradient(PyObject* state) const {
+    if (state == Py_None) return false;
+    if (!PyTuple_CheckExact(state)) return loses_gradient(state);
+    const Py_ssize_t count = PyTuple_GET_SIZE(state);
+    for (Py_ssize_t s = 0; s < count; ++s) {
+      PyObject* const part = PyTuple_GET_ITEM(state, s);
+      if (part != Py_None && loses_gradient(part)) return true;
+    }
+    return false;
+  }
 
   NetworkPointer network_;
+  std::shared_ptr<const fusedrnn_frozen> frozen_;
   py::tuple names_;
   bool of_modules_;
   int64_t work_;  // multiply-adds of a step of one sequence
@@ -372,6 +390,13 @@ void register_plain_calls(py::module_& m) {
       "a cell the state alone, True for (y, *states, reserve), of a cell without y. "
       "of_modules: of fusedrnn.torch's; those of layers leave tensors alone that require a "
       "gradient.");
+  m.def(
+      "make_frozen_call",
+      [](const std::shared_ptr<fusedrnn_frozen>& frozen) {
+        return make_fast<PlainCall>(NetworkPointer(frozen, &frozen->network), py::tuple(), false,
+                                    frozen);
+      },
+      py::arg("frozen"), "The same over packed weights: parameters are None, and save is False.");
   m.def(
       "make_plain_backward", &make_fast<PlainBackward, std::shared_ptr<Network>>,
       py::arg("network"),

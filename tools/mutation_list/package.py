@@ -156,7 +156,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     expression(
         f"{PYTHON}/layers/frozen.py",
-        'plain = padding == "zero" and lengths is None and mask is None and resets is None',
+        "unmasked = lengths is None and mask is None and resets is None and reset_state is None",
         "mask is None and resets is None",
         "mask is None",
         "a frozen layer forgets resets in a sequence of one step",

@@ -68,6 +68,7 @@ class Frozen(Fixed):
         self._fast_step: Callable[..., tuple[Any, Any] | None] = (
             _knows_nothing if self.bidirectional else self._core.make_step()
         )
+        self._plain_call = _core.make_frozen_call(self._core)
         self._fix()
 
     def __repr__(self) -> str:
@@ -157,9 +158,11 @@ class Frozen(Fixed):
                 "the layer itself"
             )
         # Without masks there is no padding; a wrong word for it is still refused.
-        plain = padding == "zero" and lengths is None and mask is None and resets is None
-        if plain and out is None and return_cells is False and reset_state is None:
+        unmasked = lengths is None and mask is None and resets is None and reset_state is None
+        if unmasked and out is None and return_cells is False and options.is_zero(padding):
             done = self._single_step(x, state)
+            if done is None:
+                done = self._plain_call(None, x, state, 1 if self.batch_first else 0, False)
             if done is not None:
                 return done
         masks = (lengths, mask, resets, padding, reset_state)
