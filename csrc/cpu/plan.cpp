@@ -35,9 +35,10 @@ constexpr double kLinesPerBarrier = 12, kMostExchanges = 2;
 constexpr int64_t kLineBytes = 64;
 // Of threads with sequences of their own, whose rows of a step lie side by side in y and in states:
 // each core's hardware asks for the lines that come after its own, up to the end of a page, and
-// takes them from the thread that is to write them.
+// takes them from the thread that is to write them. Near threads do not notice; of far ones it is
+// this part of what a barrier takes more than between those.
 constexpr int64_t kPageBytes = 4096;
-constexpr double kNeighbouringLinesPerBarrier = 24, kMostNeighbouring = 1.2;
+constexpr double kNeighbouringLinesPerBarrier = 20, kMostNeighbouring = 1.4;
 
 constexpr int64_t kChunkBytes = 256 << 10;  // of projected inputs a thread: stays in its cache
 constexpr int64_t kChunkRows = 24;          // at least: full tiles for the projection
@@ -114,7 +115,8 @@ double neighbour_cycles(int64_t rows, int64_t row_bytes, int row_groups, double 
   const int64_t bytes = rows * row_bytes;
   if (row_groups == 1 || bytes >= kPageBytes) return 0;
   const double lines = static_cast<double>(bytes) / kLineBytes;
-  return barrier * std::min(lines / kNeighbouringLinesPerBarrier, kMostNeighbouring);
+  return (barrier - kNearBarrier) *
+         std::min(lines / kNeighbouringLinesPerBarrier, kMostNeighbouring);
 }
 
 // Whether the largest of `groups` parts is smaller than with one group less.
