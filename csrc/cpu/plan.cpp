@@ -55,9 +55,9 @@ int64_t near_cache_bytes() {
 // while it is held.
 const int64_t kNearCacheBytes = near_cache_bytes();
 
-// Whether products of `rows` rows in all go to a matrix unit.
-bool uses_matrix_unit(const KernelShape& shape, int64_t rows) {
-  return shape.matrix_rows > 0 && rows >= shape.matrix_fewest_rows;
+// Whether products go to a matrix unit.
+bool uses_matrix_unit(const KernelShape& shape, const Problem& p) {
+  return shape.matrix_rows > 0 && p.T * p.B >= shape.matrix_fewest_rows;
 }
 
 // A stage's product and its gate maths, as a thread sees it in one step.
@@ -85,7 +85,7 @@ double add_stage(const StageWork& work, const Problem& p, const Profile::Part& p
   const double weight = static_cast<double>(part.steps) / static_cast<double>(p.T);
   const int64_t rows = divide_up(part.sequences, sum.row_groups);
   const int64_t panels = divide_up(work.panels, sum.unit_groups);
-  const bool by_matrix_unit = uses_matrix_unit(shape, p.B);
+  const bool by_matrix_unit = uses_matrix_unit(shape, p);
   const int64_t tiles = divide_up(rows, by_matrix_unit ? shape.matrix_rows : work.tile_rows);
   const double chains = static_cast<double>(std::min(rows, work.tile_rows) * work.vectors *
                                             (tiles == 1 ? std::min<int64_t>(panels, 2) : 1));
@@ -196,7 +196,7 @@ Plan plan_forward(const KernelShape& shape, const Problem& p, const Profile& pro
   const double inputs = static_cast<double>(p.I), units = static_cast<double>(p.H);
   const double depth = units / static_cast<double>(p.heads);
   const double parallel = product_cycles(rows_of(profile), shape.gates * units, inputs, shape,
-                                         uses_matrix_unit(shape, p.B)) +
+                                         uses_matrix_unit(shape, p)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;  // packing
   Plan plan = cheapest(stages, shape.stage_count, parallel, shape, p, profile, threads, considered);
 
@@ -245,7 +245,7 @@ Plan plan_backward(const KernelShape& shape, const Problem& p, const Profile& pr
   // Forward's products once more, those of its steps by their size alone.
   const double again = p.lean ? inputs + depth : 0;
   const double parallel = product_cycles(rows, shape.gates * units, 2 * inputs + depth + again,
-                                         shape, uses_matrix_unit(shape, p.T * p.B)) +
+                                         shape, uses_matrix_unit(shape, p)) +
                           shape.gates * units * (depth + inputs) / shape.width * 4;
   return cheapest(stages, shape.stage_count, parallel, shape, p, profile, threads, considered);
 }

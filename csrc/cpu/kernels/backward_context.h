@@ -177,23 +177,26 @@ FUSEDRNN_INLINE void multiply_row(const typename F::Row* row, const Matrix& w, i
                                   typename F::Real* sums) {
   using V = typename F::V;
   constexpr int W = V::width, D = F::Dot::kDepth;
-  typename F::Dot::Sum acc[N];
+  typename F::Dot::Sum acc[1][N];
   FUSEDRNN_UNROLL
-  for (int n = 0; n < N; ++n) acc[n] = add ? V::load(sums + n * W) : V::zero();
-  for (int64_t k = 0; k < F::padded(depth); k += D) {
-    const typename F::Edge* group[D];
-    FUSEDRNN_UNROLL
-    for (int d = 0; d < D; ++d) group[d] = k + d < depth ? first + (k + d) * w.stride : nullptr;
-    alignas(64) typename F::Panel weights[N * W * D];
-    pack_group<F, N>(group, 0, columns, weights);
-    const typename F::Dot::Operand x = F::Dot::broadcast(row + k);
-    FUSEDRNN_UNROLL
-    for (int n = 0; n < N; ++n) {
-      acc[n] = F::Dot::add(acc[n], x, F::Dot::load(weights + n * W * D));
+  for (int n = 0; n < N; ++n) acc[0][n] = add ? V::load(sums + n * W) : V::zero();
+  const auto add_rows = [&](auto& its_sums, int64_t begin, int64_t end) FUSEDRNN_LAMBDA {
+    for (int64_t k = begin; k < end; k += D) {
+      const typename F::Edge* group[D];
+      FUSEDRNN_UNROLL
+      for (int d = 0; d < D; ++d) group[d] = k + d < depth ? first + (k + d) * w.stride : nullptr;
+      alignas(64) typename F::Panel weights[N * W * D];
+      pack_group<F, N>(group, 0, columns, weights);
+      const typename F::Dot::Operand x = F::Dot::broadcast(row + k);
+      FUSEDRNN_UNROLL
+      for (int n = 0; n < N; ++n) {
+        its_sums[0][n] = F::Dot::add(its_sums[0][n], x, F::Dot::load(weights + n * W * D));
+      }
     }
-  }
+  };
+  for_groups<typename F::Dot>(acc, F::padded(depth), add_rows);
   FUSEDRNN_UNROLL
-  for (int n = 0; n < N; ++n) acc[n].store(sums + n * W);
+  for (int n = 0; n < N; ++n) acc[0][n].store(sums + n * W);
 }
 
 // Of the only row there is, a tile's sums of panels of so many vectors: of the weights' rows of
@@ -362,9 +365,9 @@ FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
     const bool multiplied = s == 0 && context.shape.h_stage >= 0;
     const Range living = multiplied ? context.walked(0) : Range{0, 0};
     const Range panels = context.panels(context.shape.states[s].size);
-    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s, true},
+    for_products<F>(registers, context.p, kRecurrentPanel, InitialState<F>{context, s, true},
                     panels, living);
-    for_products<F>(registers, context.p.B, kRecurrentPanel, InitialState<F>{context, s, false},
+    for_products<F>(registers, context.p, kRecurrentPanel, InitialState<F>{context, s, false},
                     panels, {living.end, context.sequences.count});
   }
 }

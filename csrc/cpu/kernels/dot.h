@@ -48,7 +48,7 @@ struct MatrixUnit {
   static constexpr bool kPresent = false;
   static constexpr int kDepth = 1;       // numbers of k that it takes at a time
   static constexpr int kRows = 0;        // of the highest block
-  static constexpr int kFewestRows = 0;  // for which it is worth while
+  static constexpr int kFewestRows = 0;  // of a call, for which it is worth while
   struct Registers {};                   // a thread's, and what they are configured for
 };
 

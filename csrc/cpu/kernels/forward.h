@@ -133,7 +133,7 @@ class Forward {
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
                    product.set_weights(weights);
-                   for_products<F>(registers_, context_.p.B, vectors,
+                   for_products<F>(registers_, context_.p, vectors,
                                    SumTiles<F>{tiles, sums + some.begin * rows.size() * numbers,
                                                numbers, some, some.begin},
                                    some, rows, step.turned);
@@ -178,7 +178,7 @@ class Forward {
     if (unpacked || (together > 0 && gathers(step.rows.size(), vectors, panels, together))) {
       walk_groups(tiles, vectors, panels, together);
     } else {
-      for_products<F>(registers_, context_.p.B, vectors, tiles, panels, step.rows, step.turned);
+      for_products<F>(registers_, context_.p, vectors, tiles, panels, step.rows, step.turned);
     }
   }
 
@@ -221,7 +221,7 @@ class Forward {
       } else if (kUnpacked<F> && context_.job.single_row) {
         multiply_single_row(tiles, some, sums);
       } else {
-        for_products<F>(registers_, context_.p.B, vectors,
+        for_products<F>(registers_, context_.p, vectors,
                         SumTiles<F>{tiles, sums, vectors * F::V::width, some,
                                     turned ? next.end - 1 : next.begin},
                         some, rows, turned);
@@ -272,7 +272,7 @@ class Forward {
                                    {context_, step, 0, product, maps_[0], mapper}};
     const int of_input = context_.projection_vectors();
     const int of_stage = product.vectors();
-    for_products<F>(registers_, context_.p.B, of_input > of_stage ? of_input : of_stage, tiles,
+    for_products<F>(registers_, context_.p, of_input > of_stage ? of_input : of_stage, tiles,
                     context_.panels('H'), step.rows, context_.job.turned);
   }
 

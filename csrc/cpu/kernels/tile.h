@@ -27,7 +27,9 @@ constexpr int tile_rows(int vectors) {
   // Two that spill cost less than weights that serve a single row.
   const int rows =
       kIsDual<F> ? (kAccumulators / 2 + vectors - 1) / vectors : kAccumulators / vectors;
-  return rows < 1 ? 1 : rows > kMaxTileRows ? kMaxTileRows : rows;
+  // Of more a matrix unit takes care.
+  const int most = F::MatrixUnit::kPresent ? F::MatrixUnit::kFewestRows - 1 : kMaxTileRows;
+  return rows < 1 ? 1 : rows > most ? most : rows;
 }
 
 // The same for every number of vectors that products have.
@@ -55,6 +57,25 @@ constexpr int tile_panels(int rows, int vectors) {
 constexpr int kFetchingRows = 4;
 constexpr int64_t kFetchBytes = 64;
 
+// Calls add(sums, begin, end) for all k: the sums themselves at once, or what takes their place in
+// groups of k whose products a Dot sums apart.
+template <class Dot, int M, int N, class Add>
+FUSEDRNN_INLINE void for_groups(typename Dot::Sum (&acc)[M][N], int64_t depth, const Add& add) {
+  if constexpr (requires { Dot::kGroup; }) {
+    for (int64_t k = 0; k < depth; k += Dot::kGroup) {
+      typename Dot::Part parts[M][N];
+      add(parts, k, k + Dot::kGroup);
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < N; ++n) acc[m][n] = parts[m][n].added_to(acc[m][n]);
+      }
+    }
+  } else {
+    add(acc, 0, depth);
+  }
+}
+
 // acc[m][n] += sum over k of rows[m][k] * b[k][n], for k < depth, a multiple of Dot::kDepth; b's
 // steps over k are `step` numbers apart. What lies from `ahead` on, a line for each of them, is
 // brought into the second-level cache.
@@ -67,27 +88,29 @@ FUSEDRNN_INLINE void multiply(typename Dot::Sum (&acc)[M][N], const Row* const* 
   const Row* a[M];
   FUSEDRNN_UNROLL
   for (int m = 0; m < M; ++m) a[m] = rows[m];
-  for (int64_t k = 0; k < depth; k += Dot::kDepth) {
-    typename Dot::Weights weights[N];
-    FUSEDRNN_UNROLL
-    for (int p = 0; p < Panels; ++p) {
+  for_groups<Dot>(acc, depth, [&](auto& sums, int64_t begin, int64_t end) FUSEDRNN_LAMBDA {
+    for (int64_t k = begin; k < end; k += Dot::kDepth) {
+      typename Dot::Weights weights[N];
       FUSEDRNN_UNROLL
-      for (int n = 0; n < kVectors; ++n) {
-        weights[p * kVectors + n] = Dot::load(b + p * panel_stride + n * kWeights);
+      for (int p = 0; p < Panels; ++p) {
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < kVectors; ++n) {
+          weights[p * kVectors + n] = Dot::load(b + p * panel_stride + n * kWeights);
+        }
+      }
+      FUSEDRNN_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const typename Dot::Operand x = Dot::broadcast(a[m] + k);
+        FUSEDRNN_UNROLL
+        for (int n = 0; n < N; ++n) sums[m][n] = Dot::add(sums[m][n], x, weights[n]);
+      }
+      b += step;
+      if constexpr (M >= kFetchingRows) {
+        prefetch_far(ahead);
+        ahead += kFetchBytes;
       }
     }
-    FUSEDRNN_UNROLL
-    for (int m = 0; m < M; ++m) {
-      const typename Dot::Operand x = Dot::broadcast(a[m] + k);
-      FUSEDRNN_UNROLL
-      for (int n = 0; n < N; ++n) acc[m][n] = Dot::add(acc[m][n], x, weights[n]);
-    }
-    b += step;
-    if constexpr (M >= kFetchingRows) {
-      prefetch_far(ahead);
-      ahead += kFetchBytes;
-    }
-  }
+  });
 }
 
 // A product of a tile's rows with one or a few panels.
@@ -230,8 +253,8 @@ constexpr int kTileSums =
 template <int Vectors, class F>
 FUSEDRNN_INLINE void run_product_of(const Product<F>& product, const Tile& tile) {
   if constexpr (F::MatrixUnit::kPresent) {
-    if (tile.by_matrix_unit) {
-      F::MatrixUnit::template run<Vectors>(product, tile.height());
+    if (tile.by_matrix_unit()) {
+      F::MatrixUnit::template run<Vectors>(product, tile);
       return;
     }
   }
@@ -267,7 +290,7 @@ template <class F>
 FUSEDRNN_INLINE void run_product_of_columns(Product<F>& product, int vectors, int64_t columns,
                                             const Tile& tile) {
   const int64_t held = blocks_of(columns, F::V::width) - tile.panel * vectors;
-  const bool narrow = tile.panels == 1 && held < vectors && !tile.by_matrix_unit;
+  const bool narrow = tile.panels == 1 && held < vectors && !tile.by_matrix_unit();
   run_product(product, vectors, narrow ? static_cast<int>(held) : vectors, tile);
 }
 
@@ -328,19 +351,18 @@ FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, co
     const int64_t panel = turned ? panels.begin + panels.end - 1 - visit : visit;
     for (int64_t row = rows.begin; row < rows.end; row += height) {
       const int64_t left = rows.end - row < height ? rows.end - row : height;
-      work.run(Tile{panel, 1, row, left, 0, panel, height - left, true});
+      work.run(Tile{panel, 1, row, left, 0, panel, height - left, panels.size()});
     }
   }
 }
 
-// By the matrix unit where the product has rows enough `in_all`, else by tiles. The two round
-// differently, so the choice must not be that of a thread's share.
+// By the matrix unit where a call has rows enough for it, else by tiles, with the same bits.
 template <class F, class Work>
 FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Registers& registers,
-                                  [[maybe_unused]] int64_t in_all, int vectors, const Work& work,
+                                  [[maybe_unused]] const Problem& p, int vectors, const Work& work,
                                   Range panels, Range rows, bool turned = false) {
   if constexpr (F::MatrixUnit::kPresent) {
-    if (in_all >= F::MatrixUnit::kFewestRows) {
+    if (p.T * p.B >= F::MatrixUnit::kFewestRows) {
       for_blocks<F>(registers, work, panels, rows, turned);
       return;
     }

@@ -4,8 +4,9 @@
 // for its second operand as they are: 16 groups of k, each with 16 units, K numbers of each.
 #pragma once
 
+#include "cpu/isa/amx_bf16/dot.h"
 #include "cpu/isa/amx_bf16/tile_instructions.h"
-#include "cpu/isa/avx512_bf16/dot.h"
+#include "cpu/kernels/map.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -79,28 +80,33 @@ struct Int8Operands {
   }
 };
 
-template <class Operands, int RowTiles, int ColumnTiles, int Column = 0>
+// Weights that pass by leave the first-level cache to the rows.
+template <class Operands, int RowTiles, int ColumnTiles, bool Passing, int Column = 0>
 FUSEDRNN_INLINE void multiply_column(const char* weights, int64_t stride) {
   constexpr int kWeights = kWeightTiles + Column % 2;
-  load_tile<kWeights>(weights + Column * kTileRowBytes, stride);
+  if constexpr (Passing) {
+    load_passing_tile<kWeights>(weights + Column * kTileRowBytes, stride);
+  } else {
+    load_tile<kWeights>(weights + Column * kTileRowBytes, stride);
+  }
   Operands::template multiply<sum_tile<RowTiles>(0, Column), kRowTiles, kWeights>();
   if constexpr (RowTiles == 2) {
     Operands::template multiply<sum_tile<2>(1, Column), kRowTiles + 1, kWeights>();
   }
   if constexpr (Column + 1 < ColumnTiles) {
-    multiply_column<Operands, RowTiles, ColumnTiles, Column + 1>(weights, stride);
+    multiply_column<Operands, RowTiles, ColumnTiles, Passing, Column + 1>(weights, stride);
   }
 }
 
 // Adds the product of `steps` tiles of k to the tiles of sums.
-template <class Operands, int RowTiles, int ColumnTiles>
+template <class Operands, int RowTiles, int ColumnTiles, bool Passing>
 FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps) {
   for (; steps > 0; --steps) {
     load_tile<kRowTiles>(block.rows, block.row_stride);
     if constexpr (RowTiles == 2) {
       load_tile<kRowTiles + 1>(block.rows + block.lower_rows, block.row_stride);
     }
-    multiply_column<Operands, RowTiles, ColumnTiles>(block.weights, block.weight_stride);
+    multiply_column<Operands, RowTiles, ColumnTiles, Passing>(block.weights, block.weight_stride);
     block.rows += block.row_step;
     block.weights += block.weight_step;
   }
@@ -119,7 +125,7 @@ constexpr int kSumBytes = 4;
 
 // Columns [Column, N) of a product, as many at a time as there are tiles for their sums. These
 // begin with begin[N * 16]; null: zeros.
-template <class Operands, int N, int RowTiles, int Column, class Product>
+template <class Operands, int N, int RowTiles, bool Passing, int Column, class Product>
 FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
                                  const BlockOperands& block) {
   constexpr int kMost = 4 / RowTiles;
@@ -136,19 +142,19 @@ FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
   });
   BlockOperands columns = block;
   columns.weights += Column * kTileRowBytes;
-  multiply_blocks<Operands, RowTiles, kColumns>(columns,
-                                                product.depth * Operands::kBytes / kTileRowBytes);
+  multiply_blocks<Operands, RowTiles, kColumns, Passing>(
+      columns, product.depth * Operands::kBytes / kTileRowBytes);
   for_sums<RowTiles, kColumns>([&]<int r, int c>() FUSEDRNN_LAMBDA {
     store_tile<sum_tile<RowTiles>(r, c)>(out + r * kTileRows * out_stride + c * kTileRowBytes,
                                          out_stride);
   });
   if constexpr (Column + kColumns < N) {
-    run_columns<Operands, N, RowTiles, Column + kColumns>(product, begin, block);
+    run_columns<Operands, N, RowTiles, Passing, Column + kColumns>(product, begin, block);
   }
 }
 
 template <class Operands, int N, int RowTiles, class Product>
-__attribute__((noinline)) void run_block(const Product& product, const void* begin) {
+__attribute__((noinline)) void run_block(const Product& product, const void* begin, bool passing) {
   BlockOperands block;
   block.rows = reinterpret_cast<const char*>(product.rows[0]);
   block.row_stride = product.rows_stride * Operands::kBytes;
@@ -157,16 +163,26 @@ __attribute__((noinline)) void run_block(const Product& product, const void* beg
   block.weights = reinterpret_cast<const char*>(product.weights);
   block.weight_stride = N * kTileRowBytes;
   block.weight_step = kTileRows * block.weight_stride;
-  run_columns<Operands, N, RowTiles, 0>(product, begin, block);
+  if (passing) {
+    run_columns<Operands, N, RowTiles, true, 0>(product, begin, block);
+  } else {
+    run_columns<Operands, N, RowTiles, false, 0>(product, begin, block);
+  }
 }
 
-// `height` rows, for which the registers are configured, times one panel of N vectors.
+// Weights of this many bytes stay in the first-level cache from one pass over them to the next.
+constexpr int64_t kStayingBytes = 32 << 10;
+
+// The rows of a tile, for whose height the registers are configured, times one panel of N vectors.
 template <class Operands, int N, class Product>
-FUSEDRNN_INLINE void run_matrix_product(const Product& product, const void* begin, int64_t height) {
-  if (height > kTileRows) {
-    run_block<Operands, N, 2>(product, begin);
+FUSEDRNN_INLINE void run_matrix_product(const Product& product, const void* begin,
+                                        const Tile& tile) {
+  const int64_t panel_bytes = product.depth * Operands::kBytes * N * kTileRows;
+  const bool passing = tile.block_panels * panel_bytes > kStayingBytes;
+  if (tile.height() > kTileRows) {
+    run_block<Operands, N, 2>(product, begin, passing);
   } else {
-    run_block<Operands, N, 1>(product, begin);
+    run_block<Operands, N, 1>(product, begin, passing);
   }
 }
 
@@ -183,10 +199,10 @@ struct MatrixUnit<Offset8, Int8> : AmxUnit {
   static constexpr int kDepth = kTileRowBytes;
 
   template <int N, class Product>
-  static FUSEDRNN_MEMBER void run(const Product& product, int64_t height) {
+  static FUSEDRNN_MEMBER void run(const Product& product, const Tile& tile) {
     using V = Vec<float>;
-    run_matrix_product<Int8Operands, N>(product, product.start, height);
-    for (int64_t m = 0; m < height; ++m) {
+    run_matrix_product<Int8Operands, N>(product, product.start, tile);
+    for (int64_t m = 0; m < tile.height(); ++m) {
       float* const out = product.out + m * product.out_row;
       const V row_scale = V::set(product.row_scale[m]);
       FUSEDRNN_UNROLL
@@ -204,8 +220,8 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
   static constexpr int kDepth = kTileRowBytes / 2;
 
   template <int N, class Product>
-  static FUSEDRNN_MEMBER void run(const Product& product, int64_t height) {
-    run_matrix_product<Bf16Operands, N>(product, product.bias, height);
+  static FUSEDRNN_MEMBER void run(const Product& product, const Tile& tile) {
+    run_matrix_product<Bf16Operands, N>(product, product.bias, tile);
   }
 
   // Columns [column, column + kRows) of `depth` rows of bfloat16 numbers, transposed into the tiles
@@ -279,7 +295,7 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
     });
     constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
     constexpr int64_t kStride = kPanel * 2 * sizeof(Bf16);
-    multiply_blocks<Bf16Operands, RowTiles, ColumnTiles>(
+    multiply_blocks<Bf16Operands, RowTiles, ColumnTiles, false>(
         {reinterpret_cast<const char*>(block.a), kTileRowBytes, steps * kTileBytes, kTileBytes,
          reinterpret_cast<const char*>(block.b), kStride, kTileRows * kStride},
         steps);

@@ -38,6 +38,11 @@ template <int Tile>
 FUSEDRNN_INLINE void load_tile(const void* rows, int64_t stride) {
   asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(Tile), "r"(rows), "r"(stride) : "memory");
 }
+// The same of rows that are not read again soon.
+template <int Tile>
+FUSEDRNN_INLINE void load_passing_tile(const void* rows, int64_t stride) {
+  asm volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(Tile), "r"(rows), "r"(stride) : "memory");
+}
 template <int Tile>
 FUSEDRNN_INLINE void store_tile(void* rows, int64_t stride) {
   asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(Tile), "r"(rows), "r"(stride) : "memory");
