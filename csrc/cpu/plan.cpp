@@ -272,10 +272,10 @@ double barrier_of_pool(int threads) {
   return std::clamp(measured, kNearBarrier, kFarBarrier);
 }
 
-bool weights_stay_near(const KernelShape& shape, const Problem& p) {
+bool weights_stay_near(const KernelShape& shape, const Problem& p, int unit_groups) {
   const int64_t depth = p.I + p.H / p.heads;
   return shape.gates * p.H * depth * static_cast<int64_t>(shape.panel_bytes) <
-         kNearCacheBytes * 3 / 4;
+         kNearCacheBytes * 3 / 4 * unit_groups;
 }
 
 }  // namespace fusedrnn::cpu

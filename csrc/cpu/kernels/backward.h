@@ -96,7 +96,7 @@ FUSEDRNN_ONCE void keep_following_deltas(const BackwardContext<F>& context) {
 template <class F>
 FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   BackwardContext<F> context(job, thread);
-  typename F::MatrixUnit::Registers registers;
+  typename F::MatrixUnit::Registers registers(job.far_weights);
   pack_backward(context);
   begin_carry(context);
   draw_operand_mask(context);

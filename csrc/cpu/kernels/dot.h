@@ -49,7 +49,10 @@ struct MatrixUnit {
   static constexpr int kDepth = 1;       // numbers of k that it takes at a time
   static constexpr int kRows = 0;        // of the highest block
   static constexpr int kFewestRows = 0;  // of a call, for which it is worth while
-  struct Registers {};                   // a thread's, and what they are configured for
+  // A thread's, and what they are configured for.
+  struct Registers {
+    explicit FUSEDRNN_MEMBER Registers(bool /*far_weights*/) {}
+  };
 };
 
 FUSEDRNN_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }

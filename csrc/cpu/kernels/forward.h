@@ -299,7 +299,7 @@ class Forward {
 
 template <class F>
 FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread) {
-  typename F::MatrixUnit::Registers registers;
+  typename F::MatrixUnit::Registers registers(job.far_weights);
   Forward<F>(job, thread, registers).run();
 }
 

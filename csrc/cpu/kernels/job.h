@@ -150,6 +150,7 @@ struct ForwardJob {
   bool single_row;     // of one step of one sequence: nothing packs its weights before (kUnpacked)
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
+  bool far_weights;    // more than a core's own cache holds
   int64_t ld_state, ld_staged;
   int64_t chunk_steps;  // whose input projection is computed at a time, where all rows live
   PackedCell packed;
@@ -174,6 +175,7 @@ struct BackwardJob {
   Grid grid;
   Links links;
   Order order;
+  bool far_weights;        // more than a core's own cache holds
   bool all_rows;           // every step walks all sequences, those that do not live too
   bool single_row;         // of one step of one sequence, whose products read weights in place
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider

@@ -13,9 +13,11 @@ namespace fusedrnn::cpu {
 struct Tile {
   int64_t panel, panels, row, rows, index, ahead;
   // Of a matrix unit, whose blocks all have one height: rows before `row` that the product covers
-  // once more, and how many panels its rows pass over in turn; 0: it is not one's.
+  // once more; how many panels its rows pass over in turn, 0: it is not one's; and whether it asks
+  // for those at `ahead`.
   int64_t repeated = 0;
   int64_t block_panels = 0;
+  bool far_weights = false;
 
   FUSEDRNN_MEMBER bool by_matrix_unit() const { return block_panels > 0; }
 

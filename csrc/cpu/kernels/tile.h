@@ -349,9 +349,13 @@ FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, co
   registers.configure(height);
   for (int64_t visit = panels.begin; visit < panels.end; ++visit) {
     const int64_t panel = turned ? panels.begin + panels.end - 1 - visit : visit;
-    for (int64_t row = rows.begin; row < rows.end; row += height) {
+    const bool last = visit + 1 == panels.end;
+    const int64_t ahead = last ? panel : turned ? panel - 1 : panel + 1;
+    int64_t index = 0;
+    for (int64_t row = rows.begin; row < rows.end; row += height, ++index) {
       const int64_t left = rows.end - row < height ? rows.end - row : height;
-      work.run(Tile{panel, 1, row, left, 0, panel, height - left, panels.size()});
+      work.run(Tile{panel, 1, row, left, index, ahead, height - left, panels.size(),
+                    registers.far_weights()});
     }
   }
 }

@@ -23,12 +23,15 @@ constexpr int sum_tile(int row_tile, int column_tile) {
 // A thread's configuration of its tile registers, from its first block to its end.
 class TileRegisters {
  public:
-  TileRegisters() = default;
+  explicit FUSEDRNN_MEMBER TileRegisters(bool far_weights) : far_weights_(far_weights) {}
   TileRegisters(const TileRegisters&) = delete;
   TileRegisters& operator=(const TileRegisters&) = delete;
   FUSEDRNN_MEMBER ~TileRegisters() {
     if (height_ != 0) release_tiles();
   }
+
+  // Whether blocks ask for the weights of the next panel, which no cache of this core holds.
+  FUSEDRNN_MEMBER bool far_weights() const { return far_weights_; }
 
   // For blocks of `height` rows.
   FUSEDRNN_MEMBER void configure(int64_t height) {
@@ -53,6 +56,7 @@ class TileRegisters {
     configure_tiles(configuration);
   }
 
+  const bool far_weights_;
   int64_t height_ = 0;
 };
 
@@ -62,7 +66,15 @@ struct BlockOperands {
   int64_t row_stride, lower_rows, row_step;  // to the next row, to the 17th, to the next tile of k
   const char* weights;
   int64_t weight_stride, weight_step;  // to the next group of k, to the next tile of k
+  const char* ahead = nullptr;         // what is asked for meanwhile
 };
+
+// How blocks read weights: from the first-level cache, where they stay; past it, which leaves it to
+// the rows; and the same while others are on their way to the second-level cache.
+enum class Weights { staying, passing, far };
+
+// So many high blocks ask for all that a panel has. Low ones would only wait for what they ask for.
+constexpr int kAskingBlocks = 2;
 
 // The two kinds of operands.
 struct Bf16Operands {
@@ -80,11 +92,10 @@ struct Int8Operands {
   }
 };
 
-// Weights that pass by leave the first-level cache to the rows.
-template <class Operands, int RowTiles, int ColumnTiles, bool Passing, int Column = 0>
+template <class Operands, int RowTiles, int ColumnTiles, Weights Where, int Column = 0>
 FUSEDRNN_INLINE void multiply_column(const char* weights, int64_t stride) {
   constexpr int kWeights = kWeightTiles + Column % 2;
-  if constexpr (Passing) {
+  if constexpr (Where != Weights::staying) {
     load_passing_tile<kWeights>(weights + Column * kTileRowBytes, stride);
   } else {
     load_tile<kWeights>(weights + Column * kTileRowBytes, stride);
@@ -94,21 +105,27 @@ FUSEDRNN_INLINE void multiply_column(const char* weights, int64_t stride) {
     Operands::template multiply<sum_tile<2>(1, Column), kRowTiles + 1, kWeights>();
   }
   if constexpr (Column + 1 < ColumnTiles) {
-    multiply_column<Operands, RowTiles, ColumnTiles, Passing, Column + 1>(weights, stride);
+    multiply_column<Operands, RowTiles, ColumnTiles, Where, Column + 1>(weights, stride);
   }
 }
 
 // Adds the product of `steps` tiles of k to the tiles of sums.
-template <class Operands, int RowTiles, int ColumnTiles, bool Passing>
+template <class Operands, int RowTiles, int ColumnTiles, Weights Where>
 FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps) {
   for (; steps > 0; --steps) {
     load_tile<kRowTiles>(block.rows, block.row_stride);
     if constexpr (RowTiles == 2) {
       load_tile<kRowTiles + 1>(block.rows + block.lower_rows, block.row_stride);
     }
-    multiply_column<Operands, RowTiles, ColumnTiles, Passing>(block.weights, block.weight_stride);
+    multiply_column<Operands, RowTiles, ColumnTiles, Where>(block.weights, block.weight_stride);
     block.rows += block.row_step;
     block.weights += block.weight_step;
+    if constexpr (Where == Weights::far) {
+      constexpr int kLines = kTileRows * ColumnTiles / kAskingBlocks;
+      FUSEDRNN_UNROLL
+      for (int i = 0; i < kLines; ++i) prefetch_far(block.ahead + i * kTileRowBytes);
+      block.ahead += kLines * kTileRowBytes;
+    }
   }
 }
 
@@ -125,7 +142,7 @@ constexpr int kSumBytes = 4;
 
 // Columns [Column, N) of a product, as many at a time as there are tiles for their sums. These
 // begin with begin[N * 16]; null: zeros.
-template <class Operands, int N, int RowTiles, bool Passing, int Column, class Product>
+template <class Operands, int N, int RowTiles, Weights Where, int Column, class Product>
 FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
                                  const BlockOperands& block) {
   constexpr int kMost = 4 / RowTiles;
@@ -142,19 +159,20 @@ FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
   });
   BlockOperands columns = block;
   columns.weights += Column * kTileRowBytes;
-  multiply_blocks<Operands, RowTiles, kColumns, Passing>(
+  columns.ahead += product.depth * Operands::kBytes * kTileRows / kAskingBlocks * Column;
+  multiply_blocks<Operands, RowTiles, kColumns, Where>(
       columns, product.depth * Operands::kBytes / kTileRowBytes);
   for_sums<RowTiles, kColumns>([&]<int r, int c>() FUSEDRNN_LAMBDA {
     store_tile<sum_tile<RowTiles>(r, c)>(out + r * kTileRows * out_stride + c * kTileRowBytes,
                                          out_stride);
   });
   if constexpr (Column + kColumns < N) {
-    run_columns<Operands, N, RowTiles, Passing, Column + kColumns>(product, begin, block);
+    run_columns<Operands, N, RowTiles, Where, Column + kColumns>(product, begin, block);
   }
 }
 
 template <class Operands, int N, int RowTiles, class Product>
-__attribute__((noinline)) void run_block(const Product& product, const void* begin, bool passing) {
+__attribute__((noinline)) void run_block(const Product& product, const void* begin, Weights where, const char* ahead) {
   BlockOperands block;
   block.rows = reinterpret_cast<const char*>(product.rows[0]);
   block.row_stride = product.rows_stride * Operands::kBytes;
@@ -163,10 +181,13 @@ __attribute__((noinline)) void run_block(const Product& product, const void* beg
   block.weights = reinterpret_cast<const char*>(product.weights);
   block.weight_stride = N * kTileRowBytes;
   block.weight_step = kTileRows * block.weight_stride;
-  if (passing) {
-    run_columns<Operands, N, RowTiles, true, 0>(product, begin, block);
+  block.ahead = ahead;
+  if (RowTiles == 2 && where == Weights::far) {
+    run_columns<Operands, N, 2, Weights::far, 0>(product, begin, block);
+  } else if (where == Weights::passing) {
+    run_columns<Operands, N, RowTiles, Weights::passing, 0>(product, begin, block);
   } else {
-    run_columns<Operands, N, RowTiles, false, 0>(product, begin, block);
+    run_columns<Operands, N, RowTiles, Weights::staying, 0>(product, begin, block);
   }
 }
 
@@ -178,11 +199,20 @@ template <class Operands, int N, class Product>
 FUSEDRNN_INLINE void run_matrix_product(const Product& product, const void* begin,
                                         const Tile& tile) {
   const int64_t panel_bytes = product.depth * Operands::kBytes * N * kTileRows;
-  const bool passing = tile.block_panels * panel_bytes > kStayingBytes;
-  if (tile.height() > kTileRows) {
-    run_block<Operands, N, 2>(product, begin, passing);
+  const bool high = tile.height() > kTileRows;
+  const char* ahead = reinterpret_cast<const char*>(product.weights);
+  Weights where = Weights::passing;
+  if (tile.block_panels * panel_bytes <= kStayingBytes) {
+    where = Weights::staying;
+  } else if (tile.far_weights && high && tile.index < kAskingBlocks) {
+    where = Weights::far;
+    ahead += (tile.ahead - tile.panel) * product.weights_stride * Operands::kBytes +
+             tile.index * panel_bytes / kAskingBlocks;
+  }
+  if (high) {
+    run_block<Operands, N, 2>(product, begin, where, ahead);
   } else {
-    run_block<Operands, N, 1>(product, begin, passing);
+    run_block<Operands, N, 1>(product, begin, where, ahead);
   }
 }
 
@@ -295,7 +325,7 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
     });
     constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
     constexpr int64_t kStride = kPanel * 2 * sizeof(Bf16);
-    multiply_blocks<Bf16Operands, RowTiles, ColumnTiles, false>(
+    multiply_blocks<Bf16Operands, RowTiles, ColumnTiles, Weights::staying>(
         {reinterpret_cast<const char*>(block.a), kTileRowBytes, steps * kTileBytes, kTileBytes,
          reinterpret_cast<const char*>(block.b), kStride, kTileRows * kStride},
         steps);
