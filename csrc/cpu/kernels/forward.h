@@ -12,14 +12,21 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
-// Of a single step of one stage.
+// Of a step of one stage: what projects the inputs of a tile, too.
 template <class F>
-struct SingleStepTiles {
+struct ProjectingTiles {
   Projection<F> projection;
   ForwardTiles<F> stage;
+  ForwardArrays<typename F::Real>& arrays;
 
   void run(const Tile& tile) const {
     projection.run(tile);
+    if (stage.context.projects_tiles) {
+      arrays.projection = placed(stage.context.projection, arrays.projection_row,
+                                 tile.first_row(), 0)
+                              .data;
+      arrays.projection_panel = 0;
+    }
     stage.run(tile);
   }
 };
@@ -76,7 +83,8 @@ class Forward {
       for (int64_t number = 0; number < context_.p.T; ++number) {
         if (number == chunk.end_step) {
           context_.report_done(number);
-          chunk = project_chunk(context_, registers_, number);
+          chunk = context_.projects_tiles ? find_inputs(context_, number, number + 1)
+                                          : project_chunk(context_, registers_, number);
           if (context_.slots.save) normalise_inputs(context_, {number, chunk.end_step}, 0);
           chunk_row = 0;
         }
@@ -88,7 +96,13 @@ class Forward {
         if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);
         if (step.rows.size() == 0) continue;
         masks.enter(number, arrays_);
-        take_step(step);
+        if (context_.projects_tiles) {
+          take_projecting(step, step.turned);
+          if (context_.job.masks_operand) mask_what_follows(0, step);
+          if (context_.shape.stages[0].meets) context_.wait_for_group();
+        } else {
+          take_step(step);
+        }
       }
     }
   }
@@ -249,14 +263,19 @@ class Forward {
     }
   }
 
-  // One step with weights that stay packed: both products of a tile, then those of the next one;
-  // calls in turn go up and down, so that what a cache kept of the last call serves this one.
+  // One step with weights that stay packed. Calls in turn go up and down, so that what a cache kept
+  // of the last call serves this one.
   FUSEDRNN_MEMBER void take_single_step() {
     const ForwardStep step(context_, 0, 0);
+    find_inputs(context_, 0, 1);
+    if (step.rows.size() < context_.sequences.count) show_standing(context_, step, 0);
+    take_projecting(step, context_.job.turned);
+  }
+
+  // A step of one stage whose inputs are found: both products of a tile, then those of the next.
+  FUSEDRNN_MEMBER void take_projecting(const ForwardStep& step, bool turned) {
     ForwardArrays<Real>& arrays = arrays_[0];
     move_arrays(context_, step, 0, arrays);
-    find_inputs(context_, 0);
-    if (step.rows.size() < context_.sequences.count) show_standing(context_, step, 0);
     if constexpr (F::kQuantised) {
       if (context_.shape.h_stage == 0) quantise_operands(0, step);
     }
@@ -268,12 +287,13 @@ class Forward {
     StageProduct<F>& product = products_[0];
     product.move(context_, step, 0);
     product.set_weights(panels(packed.stages[0]));
-    const SingleStepTiles<F> tiles{{context_, panels(packed.input)},
-                                   {context_, step, 0, product, maps_[0], mapper}};
+    const ProjectingTiles<F> tiles{{context_, panels(packed.input)},
+                                   {context_, step, 0, product, maps_[0], mapper},
+                                    arrays};
     const int of_input = context_.projection_vectors();
     const int of_stage = product.vectors();
     for_products<F>(registers_, context_.p, of_input > of_stage ? of_input : of_stage, tiles,
-                    context_.panels('H'), step.rows, context_.job.turned);
+                    context_.panels('H'), step.rows, turned);
   }
 
   // What the stage multiplies, quantised by each thread for itself.

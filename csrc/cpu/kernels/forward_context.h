@@ -48,6 +48,9 @@ struct ForwardContext : Context<F, ForwardJob> {
   ForwardContext(const ForwardJob& its_job, int thread)
       : Base(its_job, thread, int64_t{its_job.shape->unit_vectors} * W, its_job.save),
         projection_rows(job.chunk_steps * sequences.count),
+        projects_tiles(F::MatrixUnit::kPresent && p.T > 1 && job.stream.data == nullptr &&
+                       sequences.count >= F::MatrixUnit::kRows && this->shape.stage_count == 1 &&
+                       this->shape.norm_count == 0),
         projection(this->template part_of<Real>(job.projection)),
         inputs(this->template part_of<const Edge*>(job.inputs)),
         staged(this->template part_of<Row>(job.staged)),
@@ -110,6 +113,9 @@ struct ForwardContext : Context<F, ForwardJob> {
   }
 
   const int64_t projection_rows;  // there is room for
+  // Whether the inputs of a tile are projected when the step comes to it, all into one place. A
+  // matrix unit is done with a block before stores to more than the first-level cache holds are.
+  const bool projects_tiles;
   Real* const projection;
   const Edge** const inputs;
   Row* const staged;

@@ -52,11 +52,11 @@ struct InputChunk {
   int64_t rows = 0;
 };
 
-// The inputs of as many steps from `step` on as there is room for.
+// The inputs of as many steps from `step` up to `end` as there is room for.
 template <class F>
-FUSEDRNN_ONCE InputChunk find_inputs(const ForwardContext<F>& context, int64_t step) {
+FUSEDRNN_ONCE InputChunk find_inputs(const ForwardContext<F>& context, int64_t step, int64_t end) {
   InputChunk chunk{step, 0};
-  for (; chunk.end_step < context.p.T; ++chunk.end_step) {
+  for (; chunk.end_step < end; ++chunk.end_step) {
     const Range rows = context.living(chunk.end_step);
     if (chunk.rows + rows.size() > context.projection_rows) break;
     context.wait_for_other(context.job.links.source, chunk.end_step + 1);
@@ -90,7 +90,9 @@ struct Projection {
     product.set_columns(packed, tile.panel, numbers);
     product.out_row = numbers;
     product.out_panel = context.projection_rows * numbers;
-    product.out = context.projection_at(tile.panel, tile.first_row(), numbers);
+    product.out = context.projects_tiles
+                      ? context.projection
+                      : context.projection_at(tile.panel, tile.first_row(), numbers);
     if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
     run_product_of_units(product, context.shape.gates, vectors, context.p.H, tile);
@@ -118,7 +120,7 @@ FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
 template <class F>
 FUSEDRNN_ONCE InputChunk project_chunk(const ForwardContext<F>& context,
                                        typename F::MatrixUnit::Registers& registers, int64_t step) {
-  const InputChunk chunk = find_inputs(context, step);
+  const InputChunk chunk = find_inputs(context, step, context.p.T);
   if constexpr (kUnpacked<F>) {
     if (context.job.single_row) {
       const Range panels = context.panels('H');
