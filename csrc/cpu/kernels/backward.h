@@ -28,6 +28,7 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
     find_arrays(context, i, arrays[i]);
     arrays[i].sums_flow = maps_sum;
   }
+  RestOfBackward<F> rest;
   StepMasks masks(context, -1, end);
   int64_t first_of_flow = first;
   for (int64_t number = first; number > end; --number) {
@@ -39,13 +40,14 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
       const StageShape& stage = context.shape.stages[i];
       move_arrays(context, step, i, arrays[i]);
       BackwardMapper<F> mapper(context, step, i, arrays[i]);
-      const BackwardTiles<F> tiles{context, step, i, maps[i], mapper};
+      const BackwardTiles<F> tiles{context, step, i, maps[i], mapper, rest};
       const Range panels = context.panels(stage.units);
       // Rows that the following step brings a product to are in tiles of their own.
       const Range parts[] = {step.following, {step.following.end, step.rows.end}};
       for (const Range rows : parts) {
         for_products<F>(registers, context.p, kRecurrentPanel, tiles, panels, rows,
                         turns(number));
+        rest.finish();
       }
       if (context.shape.norm_count > 0) through_norms(context, step, i);
       if (stage.meets_backward) context.wait_for_group();

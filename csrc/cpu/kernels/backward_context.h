@@ -276,7 +276,8 @@ FUSEDRNN_ONCE void multiply_heads(const BackwardContext<F>& context, const Produ
 // The gradients of what stage `source` multiplied at `time`, from the deltas of its gates.
 template <class F>
 FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source, int64_t time,
-                                   const Tile& tile, typename F::Real* sums) {
+                                   const Tile& tile, typename F::Real* sums,
+                                   const Meanwhile* meanwhile = nullptr) {
   constexpr int kPanel = BackwardContext<F>::kPanel;
   const StageShape& stage = context.shape.stages[source];
   const int64_t depth = context.delta_depth(stage.product);
@@ -286,6 +287,7 @@ FUSEDRNN_ONCE void multiply_deltas(const BackwardContext<F>& context, int source
   Product<F> product;
   product.out_row = kPanel;
   product.out_panel = tile.rows * kPanel;
+  product.meanwhile = meanwhile;
   if (context.job.single_row) {
     multiply_single_row(context, stage.product, nullptr, deltas, kRecurrentPanel, tile, sums);
   } else if (context.has_heads(stage.product)) {

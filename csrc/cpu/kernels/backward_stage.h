@@ -84,6 +84,11 @@ FUSEDRNN_MEMBER void move_arrays(const BackwardContext<F>& context, const Backwa
     arrays.delta = {context.delta_row(step.time, 0), context.delta_stride};
 }
 
+// Of formats with a matrix unit.
+template <class F>
+using RestOfBackward = RestOfMap<BackwardMapper<F>, BackwardMap<typename F::Real>,
+                                 F::MatrixUnit::kPresent ? BackwardContext<F>::kSums : 1>;
+
 template <class F>
 struct BackwardTiles {
   using Real = typename F::Real;
@@ -93,10 +98,25 @@ struct BackwardTiles {
   int index;  // of the stage
   BackwardMap<Real> map;
   BackwardMapper<F>& mapper;
+  RestOfBackward<F>& rest;  // who has run tiles of a matrix unit must finish it
 
   void run(const Tile& tile) const {
+    constexpr int kPanel = BackwardContext<F>::kPanel;
+    if constexpr (F::MatrixUnit::kPresent) {
+      if (tile.by_matrix_unit()) {
+        multiply(tile, rest.next_sums(), rest.meanwhile());
+        rest.finish();
+        rest.begin(mapper, map, tile, kPanel);
+        return;
+      }
+    }
+    alignas(64) Real sums[BackwardContext<F>::kSums];
+    multiply(tile, sums, nullptr);
+    mapper.run(tile, map, sums + tile.repeated * kPanel);
+  }
+
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums, const Meanwhile* meanwhile) const {
     constexpr int kSums = BackwardContext<F>::kSums;
-    alignas(64) Real sums[kSums];
     const bool last = index == context.shape.stage_count - 1;
     const int source = source_stage(context.shape, index);
     if (source >= 0 && has_gradient(tile, last)) {
@@ -107,11 +127,10 @@ struct BackwardTiles {
         const int64_t next = step.time + (context.p.reverse ? 1 : -1);
         if (next >= context.chunk.begin && next < context.chunk.end) fetch_of_step(tile, next);
       }
-      multiply_deltas(context, source, time, tile, sums);
+      multiply_deltas(context, source, time, tile, sums, meanwhile);
     } else {  // the product of nothing
       for (int i = 0; i < kSums; i += F::V::width) F::V::zero().store(sums + i);
     }
-    mapper.run(tile, map, sums + tile.repeated * BackwardContext<F>::kPanel);
   }
 
   // Of a single row the hardware asks for the next step by itself, as far as that begins in the

@@ -20,14 +20,23 @@ struct ProjectingTiles {
   ForwardArrays<typename F::Real>& arrays;
 
   void run(const Tile& tile) const {
-    projection.run(tile);
     if (stage.context.projects_tiles) {
-      arrays.projection = placed(stage.context.projection, arrays.projection_row,
-                                 tile.first_row(), 0)
-                              .data;
-      arrays.projection_panel = 0;
+      run_in_place(tile);
+    } else {
+      projection.run(tile);
+      stage.run(tile);
     }
-    stage.run(tile);
+  }
+
+  // The projections of one tile and of the one before.
+  FUSEDRNN_MEMBER void run_in_place(const Tile& tile) const {
+    const int64_t numbers = projection.numbers();
+    auto* const place = stage.context.projection + stage.rest.turn() * tile.height() * numbers;
+    projection.project(tile, place, stage.rest.meanwhile());
+    stage.run_block(tile, [&] FUSEDRNN_LAMBDA {
+      arrays.projection = placed(place, numbers, tile.first_row(), 0).data;
+      arrays.projection_panel = 0;
+    });
   }
 };
 
@@ -141,7 +150,7 @@ class Forward {
     Real* const sums = context_.template part_of<Real>(context_.job.sums);
     ForwardMapper<F> mapper(context_, step, index, arrays);
     StageProduct<F>& product = products_[index];
-    const ForwardTiles<F> tiles{context_, step, index, product, maps_[index], mapper};
+    const ForwardTiles<F> tiles{context_, step, index, product, maps_[index], mapper, rest_};
     if (!stage.reads_row) {
       if constexpr (F::kQuantised) quantise_operands(index, step);
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
@@ -185,7 +194,7 @@ class Forward {
     ForwardMapper<F> mapper(context_, step, stage, arrays);
     StageProduct<F>& product = products_[stage];
     product.set_weights(weights);
-    const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper};
+    const ForwardTiles<F> tiles{context_, step, stage, product, maps_[stage], mapper, rest_};
     const int vectors = product.vectors();
     const int64_t together = panels_together(step.rows.size());
     const bool unpacked = kUnpacked<F> && context_.job.single_row && panels.size() > 0;
@@ -193,6 +202,7 @@ class Forward {
       walk_groups(tiles, vectors, panels, together);
     } else {
       for_products<F>(registers_, context_.p, vectors, tiles, panels, step.rows, step.turned);
+      rest_.finish();
     }
   }
 
@@ -288,12 +298,13 @@ class Forward {
     product.move(context_, step, 0);
     product.set_weights(panels(packed.stages[0]));
     const ProjectingTiles<F> tiles{{context_, panels(packed.input)},
-                                   {context_, step, 0, product, maps_[0], mapper},
+                                   {context_, step, 0, product, maps_[0], mapper, rest_},
                                     arrays};
     const int of_input = context_.projection_vectors();
     const int of_stage = product.vectors();
     for_products<F>(registers_, context_.p, of_input > of_stage ? of_input : of_stage, tiles,
                     context_.panels('H'), step.rows, turned);
+    rest_.finish();
   }
 
   // What the stage multiplies, quantised by each thread for itself.
@@ -314,6 +325,7 @@ class Forward {
   Registers& registers_;
   ForwardArrays<Real> arrays_[kMaxStages];
   StageProduct<F> products_[kMaxStages];
+  RestOfForward<F> rest_;
   int64_t rows_together_ = 0, panels_together_ = 0;
 };
 

@@ -50,6 +50,7 @@ struct ForwardContext : Context<F, ForwardJob> {
         projection_rows(job.chunk_steps * sequences.count),
         projects_tiles(F::MatrixUnit::kPresent && p.T > 1 && job.stream.data == nullptr &&
                        sequences.count >= F::MatrixUnit::kRows && this->shape.stage_count == 1 &&
+                       this->h_panels.size() * projection_rows >= 2 * F::MatrixUnit::kRows &&
                        this->shape.norm_count == 0),
         projection(this->template part_of<Real>(job.projection)),
         inputs(this->template part_of<const Edge*>(job.inputs)),

@@ -138,6 +138,7 @@ class StageProduct {
     }
   }
   FUSEDRNN_MEMBER void set_weights(Panels<F> weights) { weights_ = weights; }
+  FUSEDRNN_MEMBER void set_meanwhile(const Meanwhile* meanwhile) { product_.meanwhile = meanwhile; }
 
   FUSEDRNN_MEMBER bool multiplies() const { return operand_ != cells::Operand::none; }
   FUSEDRNN_MEMBER int vectors() const { return vectors_; }  // in a panel
@@ -181,6 +182,11 @@ class StageProduct {
   Product<F> product_;
 };
 
+// Of formats with a matrix unit.
+template <class F>
+using RestOfForward = RestOfMap<ForwardMapper<F>, ForwardMap<typename F::Real>,
+                                F::MatrixUnit::kPresent ? kTileSums<F, kMostVectors> : 1>;
+
 template <class F>
 struct ForwardTiles {
   using Real = typename F::Real;
@@ -192,16 +198,34 @@ struct ForwardTiles {
   StageProduct<F>& product;
   ForwardMap<Real> map;
   ForwardMapper<F>& mapper;
+  RestOfForward<F>& rest;  // who has run tiles of a matrix unit must finish it
   Rows<const Edge> fetched_y = find_fetched_y();
 
   void run(const Tile& tile) const {
-    alignas(64) Real sums[kTileSums<F, kMostVectors>];
-    if (product.multiplies() && any_valid(tile)) {
-      if (context.job.save && tile.rows > 1) fetch_results(tile);
-      if (fetched_y.data != nullptr) fetch_y(tile);
-      product.multiply(tile, sums, tile.rows * product.numbers());
+    if constexpr (F::MatrixUnit::kPresent) {
+      if (tile.by_matrix_unit()) return run_block(tile, [] FUSEDRNN_LAMBDA {});
     }
+    alignas(64) Real sums[kTileSums<F, kMostVectors>];
+    multiply(tile, sums);
     mapper.run(tile, map, sums + tile.repeated * product.numbers());
+  }
+
+  // `prepare` is called when the block before it is done.
+  template <class Prepare>
+  FUSEDRNN_MEMBER void run_block(const Tile& tile, const Prepare& prepare) const {
+    product.set_meanwhile(rest.meanwhile());
+    multiply(tile, rest.next_sums());
+    product.set_meanwhile(nullptr);
+    rest.finish();
+    prepare();
+    rest.begin(mapper, map, tile, product.numbers());
+  }
+
+  FUSEDRNN_MEMBER void multiply(const Tile& tile, Real* sums) const {
+    if (!product.multiplies() || !any_valid(tile)) return;
+    if (context.job.save && tile.rows > 1) fetch_results(tile);
+    if (fetched_y.data != nullptr) fetch_y(tile);
+    product.multiply(tile, sums, tile.rows * product.numbers());
   }
 
   // What is kept is written to memory that no cache holds: at this step, or where the product is

@@ -80,19 +80,23 @@ struct Projection {
   Panels<F> weights;
 
   void run(const Tile& tile) const {
+    project(tile, context.projection_at(tile.panel, tile.first_row(), numbers()), nullptr);
+  }
+  FUSEDRNN_MEMBER int64_t numbers() const { return context.projection_vectors() * F::V::width; }
+
+  FUSEDRNN_MEMBER void project(const Tile& tile, typename F::Real* out,
+                               const Meanwhile* meanwhile) const {
     const PackedProduct& packed = context.job.packed.input;
     const int64_t I = context.p.I;
     const int vectors = context.projection_vectors();
-    const int64_t numbers = vectors * F::V::width;
     Product<F> product;
     product.depth = F::padded(I);
     product.set_weights(weights.data, weights.first, panel_size<F>(I, vectors), tile);
-    product.set_columns(packed, tile.panel, numbers);
-    product.out_row = numbers;
-    product.out_panel = context.projection_rows * numbers;
-    product.out = context.projects_tiles
-                      ? context.projection
-                      : context.projection_at(tile.panel, tile.first_row(), numbers);
+    product.set_columns(packed, tile.panel, numbers());
+    product.out_row = numbers();
+    product.out_panel = context.projection_rows * numbers();
+    product.out = out;
+    product.meanwhile = meanwhile;
     if constexpr (F::kQuantised) product.row_scale = context.staged_scales + tile.first_row();
     set_rows(tile, product);
     run_product_of_units(product, context.shape.gates, vectors, context.p.H, tile);

@@ -7,6 +7,7 @@
 
 #include "cpu/kernels/format.h"
 #include "cpu/kernels/map.h"
+#include "cpu/kernels/meanwhile.h"
 #include "cpu/kernels/walk.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -132,6 +133,7 @@ struct Product {
   const float* scale;  // of the weights of a unit
   const int32_t* start;
   const float* row_scale;  // [row]
+  const Meanwhile* meanwhile = nullptr;
 
   // Panels from number `first` on, `stride` apart. Needs the depth.
   FUSEDRNN_MEMBER void set_weights(const typename F::Panel* panels, int64_t first, int64_t stride,

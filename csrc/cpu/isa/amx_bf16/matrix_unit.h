@@ -7,6 +7,7 @@
 #include "cpu/isa/amx_bf16/dot.h"
 #include "cpu/isa/amx_bf16/tile_instructions.h"
 #include "cpu/kernels/map.h"
+#include "cpu/kernels/meanwhile.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
@@ -109,9 +110,12 @@ FUSEDRNN_INLINE void multiply_column(const char* weights, int64_t stride) {
   }
 }
 
+// Tiles of k that are multiplied before there is time for something else.
+constexpr int64_t kStepsAtATime = 8;
+
 // Adds the product of `steps` tiles of k to the tiles of sums.
 template <class Operands, int RowTiles, int ColumnTiles, Weights Where>
-FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps) {
+FUSEDRNN_INLINE void multiply_some(BlockOperands& block, int64_t steps) {
   for (; steps > 0; --steps) {
     load_tile<kRowTiles>(block.rows, block.row_stride);
     if constexpr (RowTiles == 2) {
@@ -126,6 +130,17 @@ FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps) {
       for (int i = 0; i < kLines; ++i) prefetch_far(block.ahead + i * kTileRowBytes);
       block.ahead += kLines * kTileRowBytes;
     }
+  }
+}
+
+template <class Operands, int RowTiles, int ColumnTiles, Weights Where>
+FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps,
+                                     const Meanwhile* meanwhile) {
+  if (meanwhile == nullptr) return multiply_some<Operands, RowTiles, ColumnTiles, Where>(block, steps);
+  for (; steps > 0; steps -= kStepsAtATime) {
+    multiply_some<Operands, RowTiles, ColumnTiles, Where>(
+        block, steps < kStepsAtATime ? steps : kStepsAtATime);
+    meanwhile->take_part(meanwhile->work);
   }
 }
 
@@ -161,7 +176,7 @@ FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
   columns.weights += Column * kTileRowBytes;
   columns.ahead += product.depth * Operands::kBytes * kTileRows / kAskingBlocks * Column;
   multiply_blocks<Operands, RowTiles, kColumns, Where>(
-      columns, product.depth * Operands::kBytes / kTileRowBytes);
+      columns, product.depth * Operands::kBytes / kTileRowBytes, product.meanwhile);
   for_sums<RowTiles, kColumns>([&]<int r, int c>() FUSEDRNN_LAMBDA {
     store_tile<sum_tile<RowTiles>(r, c)>(out + r * kTileRows * out_stride + c * kTileRowBytes,
                                          out_stride);
@@ -325,10 +340,11 @@ struct MatrixUnit<Bf16, Bf16> : AmxUnit {
     });
     constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
     constexpr int64_t kStride = kPanel * 2 * sizeof(Bf16);
-    multiply_blocks<Bf16Operands, RowTiles, ColumnTiles, Weights::staying>(
-        {reinterpret_cast<const char*>(block.a), kTileRowBytes, steps * kTileBytes, kTileBytes,
-         reinterpret_cast<const char*>(block.b), kStride, kTileRows * kStride},
-        steps);
+    BlockOperands operands{
+        reinterpret_cast<const char*>(block.a), kTileRowBytes, steps * kTileBytes,  kTileBytes,
+        reinterpret_cast<const char*>(block.b), kStride,       kTileRows * kStride,
+    };
+    multiply_some<Bf16Operands, RowTiles, ColumnTiles, Weights::staying>(operands, steps);
     for_sums<RowTiles, ColumnTiles>([&]<int r, int c>() FUSEDRNN_LAMBDA {
       end_sums<sum_tile<RowTiles>(r, c)>(block, r * kTileRows, c * kTileRows);
     });
