@@ -186,8 +186,9 @@ FUSEDRNN_INLINE void run_columns(const Product& product, const void* begin,
   }
 }
 
-template <class Operands, int N, int RowTiles, class Product>
-__attribute__((noinline)) void run_block(const Product& product, const void* begin, Weights where, const char* ahead) {
+template <class Operands, int N, int RowTiles, Weights Where, class Product>
+__attribute__((noinline)) void run_block(const Product& product, const void* begin,
+                                         const char* ahead = nullptr) {
   BlockOperands block;
   block.rows = reinterpret_cast<const char*>(product.rows[0]);
   block.row_stride = product.rows_stride * Operands::kBytes;
@@ -197,13 +198,7 @@ __attribute__((noinline)) void run_block(const Product& product, const void* beg
   block.weight_stride = N * kTileRowBytes;
   block.weight_step = kTileRows * block.weight_stride;
   block.ahead = ahead;
-  if (RowTiles == 2 && where == Weights::far) {
-    run_columns<Operands, N, 2, Weights::far, 0>(product, begin, block);
-  } else if (where == Weights::passing) {
-    run_columns<Operands, N, RowTiles, Weights::passing, 0>(product, begin, block);
-  } else {
-    run_columns<Operands, N, RowTiles, Weights::staying, 0>(product, begin, block);
-  }
+  run_columns<Operands, N, RowTiles, Where, 0>(product, begin, block);
 }
 
 // Weights of this many bytes stay in the first-level cache from one pass over them to the next.
@@ -215,19 +210,21 @@ FUSEDRNN_INLINE void run_matrix_product(const Product& product, const void* begi
                                         const Tile& tile) {
   const int64_t panel_bytes = product.depth * Operands::kBytes * N * kTileRows;
   const bool high = tile.height() > kTileRows;
-  const char* ahead = reinterpret_cast<const char*>(product.weights);
-  Weights where = Weights::passing;
   if (tile.block_panels * panel_bytes <= kStayingBytes) {
-    where = Weights::staying;
-  } else if (tile.far_weights && high && tile.index < kAskingBlocks) {
-    where = Weights::far;
-    ahead += (tile.ahead - tile.panel) * product.weights_stride * Operands::kBytes +
-             tile.index * panel_bytes / kAskingBlocks;
-  }
-  if (high) {
-    run_block<Operands, N, 2>(product, begin, where, ahead);
+    if (high) {
+      run_block<Operands, N, 2, Weights::staying>(product, begin);
+    } else {
+      run_block<Operands, N, 1, Weights::staying>(product, begin);
+    }
+  } else if (!high) {
+    run_block<Operands, N, 1, Weights::passing>(product, begin);
+  } else if (!tile.far_weights || tile.index >= kAskingBlocks) {
+    run_block<Operands, N, 2, Weights::passing>(product, begin);
   } else {
-    run_block<Operands, N, 1>(product, begin, where, ahead);
+    const auto* const next = product.weights + (tile.ahead - tile.panel) * product.weights_stride;
+    run_block<Operands, N, 2, Weights::far>(
+        product, begin,
+        reinterpret_cast<const char*>(next) + tile.index * panel_bytes / kAskingBlocks);
   }
 }
 
