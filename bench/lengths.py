@@ -3,9 +3,9 @@
 For each entry the time with lengths over that of the dense batch, and the bracket: what dense calls
 of the sequences that live would take, step for step (of a dense call of n sequences the share of
 its steps at which n live; between the numbers that are timed, lines). `--beside FOLDER` times a
-second package, as of an older version, in turns with the first. Times are CPU times of a process of
-its own, all threads together with their waiting, the least of rounds that take turns: of one thread
-other work on the machine changes them little.
+second package, as of an older version, in turns with the first. Times are the least of rounds that
+take turns, in a process of its own: of one thread CPU time, which other work on the machine changes
+little; of several wall time, as a system that counts CPU time by its ticks misses threads that spin.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ class Runner:
         self._layers: dict[Any, Any] = {}
 
     def seconds(self, case: Mapping[str, Any], calls: int) -> float:
-        """The least CPU time of so many calls; before the first of a case one more."""
+        """The least time of so many calls; before the first of a case one more."""
         run = self._run_of(case)
+        clock = time.process_time if case["threads"] == 1 else time.perf_counter
         best = float("inf")
         for _ in range(calls):
-            start = time.process_time()
+            start = clock()
             run()
-            best = min(best, time.process_time() - start)
+            best = min(best, clock() - start)
         return best
 
     def _run_of(self, case: Mapping[str, Any]) -> Callable[[], Any]:

@@ -17,11 +17,9 @@ namespace {
 constexpr double kMultiplyAddsPerCycle = 2;
 constexpr double kMultiplyAddLatency = 4;
 // Of vectors, by a matrix unit: AMX takes 16 cycles for 16 rows, 16 columns and 32 numbers of
-// bfloat16 along k, which are 256 vector instructions. It is an estimate; no CPU with AMX has run
-// this. Together with kNearBytesPerCycle it comes to what others measured: 3,300 GFLOP/s a core
-// from registers, 2,300 where each product of 16 rows reads its weights from the second-level
-// cache.
-constexpr double kMatrixMultiplyAddsPerCycle = 16;
+// bfloat16 along k, which are 256 vector instructions, and where both are read from the
+// second-level cache 23, as seen on a Granite Rapids (docs/decisions/0004-formats.md).
+constexpr double kMatrixMultiplyAddsPerCycle = 11;
 constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
 constexpr double kFarBytesPerCycle = 10;   // from beyond it
 constexpr double kCellCycles = 35;         // of one gate of one vector of units: its activation
