@@ -33,6 +33,7 @@ from support import (
     infer,
     outputs,
     same_bits,
+    sequence_of,
     stack_of,
     variants,
     with_zero_biases,
@@ -342,6 +343,39 @@ def test_any_number_of_threads_gives_the_same_bits(
             fr.set_num_threads(before)
         for other in results[1:]:
             same_bits(other, results[0])
+
+
+@variants
+@precisions
+@directions
+def test_a_sequence_alone_or_in_a_batch(
+    cell: str, options: Arguments, precision: Precision, reverse: bool
+) -> None:
+    """Bit for bit: by tiles of registers, of a matrix unit, or one of each.
+
+    A call of one step and up to three sequences is too small for a matrix unit, those of 40 and
+    70 sequences take several of its blocks, whose last ones overlap those before.
+    """
+    options = {**options, **precision.options, "reverse": reverse}
+    for steps, batch, hidden_size in (
+        (1, 5, 40),
+        (5, 3, 150),
+        (3, 20, 33),
+        (2, 40, 67),
+        (3, 70, 20),
+    ):
+        shape = {"steps": steps, "batch": batch, "input_size": 21, "hidden_size": hidden_size}
+        problem, upstream = half_problem(cell, precision, **shape, **HARD, seed=9)
+        got, tape = forward(cell, **problem, **options)
+        grads = backward(cell, tape, **upstream)
+        for b in {0, 1, batch // 2, batch - 1}:
+            one = {name: sequence_of(name, value, b) for name, value in problem.items()}
+            above = {name: sequence_of(name, value, b) for name, value in upstream.items()}
+            alone, tape = forward(cell, **one, **options)
+            same_bits(alone, {name: sequence_of(name, value, b) for name, value in got.items()})
+            alone_grads = backward(cell, tape, **above)
+            for name in {"dx", "dh0", "dc0"} & grads.keys():
+                same_bits({name: alone_grads[name]}, {name: sequence_of(name, grads[name], b)})
 
 
 @variants

@@ -27,6 +27,7 @@ from support import (
     infer,
     problem_of,
     same_bits,
+    sequence_of,
 )
 
 variants = pytest.mark.parametrize(
@@ -54,13 +55,6 @@ def test_a_sequence_alone_or_in_a_batch(
             alone_grads = backward(cell, tape, **above)
             for name in {"dx", "dh0", "dc0"} & grads.keys():
                 same_bits({name: alone_grads[name]}, {name: sequence_of(name, grads[name], b)})
-
-
-def sequence_of(name: str, value: Any, b: int) -> Any:
-    """The part of an array that belongs to sequence b."""
-    if name in ("x", "y", "dx", "dy", "resets"):
-        return value[:, b : b + 1]
-    return value[b : b + 1] if name[-2:] in ("_n", "h0", "c0") or name == "lengths" else value
 
 
 @variants
