@@ -9,6 +9,7 @@ namespace amx_emulator {
 
 // From now on a trap into an instruction of AMX runs one of the functions below.
 void install();
+bool is_installed();
 
 void ldtilecfg(const void* configuration);
 void tilerelease();

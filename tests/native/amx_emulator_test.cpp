@@ -3,6 +3,8 @@
 
 #include "amx_emulator.h"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,6 +94,23 @@ void test_numbers_at_the_ends() {
   CHECK_EQUAL(dot(0, {0x1p100f}, {0x1p100f}), kInfinity);
 }
 
+bool cpu_has_amx() {
+  constexpr unsigned kAmxTile = 1u << 24;  // CPUID, leaf 7
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxTile) != 0;
+}
+
+// By the instructions. A CPU that has AMX runs these two where the registers themselves are not
+// granted, which is what a trap into the others needs.
+void configure(const TileConfiguration& configuration) {
+  unit::configure_tiles(configuration);
+  if (cpu_has_amx()) amx_emulator::ldtilecfg(&configuration);
+}
+void release() {
+  unit::release_tiles();
+  if (cpu_has_amx()) amx_emulator::tilerelease();
+}
+
 int number(int i) { return i * 37 % 23 - 11; }
 
 // Small whole numbers, exact in any order, in every shape; the instructions themselves where
@@ -116,15 +135,15 @@ void test_shapes(bool trap) {
         for (int n = 0; n < 16; ++n) begin[n] = static_cast<float>(n);
         const TileConfiguration configuration = shapes(rows, groups, columns);
         if (trap) {
-          unit::configure_tiles(configuration);
+          configure(configuration);
           unit::clear_tile<0>();
           unit::load_tile<0>(begin, 0);
           unit::load_tile<1>(a, sizeof a[0]);
           unit::load_tile<2>(b[15], -int64_t{sizeof b[0]});  // bottom up
-          unit::load_tile<2>(b, sizeof b[0]);
+          unit::load_passing_tile<2>(b, sizeof b[0]);
           unit::multiply_bf16_tiles<0, 1, 2>();
           unit::store_tile<0>(sums, sizeof sums[0]);
-          unit::release_tiles();
+          release();
         } else {
           amx_emulator::ldtilecfg(&configuration);
           amx_emulator::tilezero(0);
@@ -170,13 +189,13 @@ void test_int8(bool trap) {
   }
   const TileConfiguration configuration = shapes(3, 2, 4);
   if (trap) {
-    unit::configure_tiles(configuration);
+    configure(configuration);
     unit::load_tile<0>(sums, sizeof sums[0]);
     unit::load_tile<1>(a, sizeof a[0]);
     unit::load_tile<2>(b, sizeof b[0]);
     unit::multiply_int8_tiles<0, 1, 2>();
     unit::store_tile<0>(sums, sizeof sums[0]);
-    unit::release_tiles();
+    release();
   } else {
     amx_emulator::ldtilecfg(&configuration);
     amx_emulator::tileloadd(0, sums, sizeof sums[0]);
@@ -277,6 +296,61 @@ void test_wrong_use() {
               "AMX: TDPBUSD: shapes 4 x 64 = 4 x 64 times 16 x 60 bytes do not fit\n");
 }
 
+// Whether the system lets this process have AMX's registers, from now on.
+bool grants_tiles() {
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return cpu_has_amx() && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+
+// Numbers of all sizes, denormals, infinities and NaN among them: the emulator has the CPU's bits,
+// but for those of a NaN.
+void test_against_the_cpu() {
+  uint32_t state = 1;
+  const auto random = [&state] { return state = state * 1664525u + 1013904223u; };
+  for (int i = 0; i < 2000; ++i) {
+    uint16_t a[16][32], b[16][32];
+    float sums[16][16], expected[16][16];
+    const uint32_t spread = i % 4 == 0   ? 0xffff
+                            : i % 4 == 1 ? 0x83ff
+                            : i % 4 == 2 ? 0x807f
+                                         : 0x87ff;
+    const uint32_t base = i % 4 == 0 ? 0 : i % 4 == 2 ? 0x0040 : 0x3c00;
+    for (int m = 0; m < 16; ++m) {
+      for (int k = 0; k < 32; ++k) {
+        a[m][k] = static_cast<uint16_t>(base + (random() >> 13 & spread));
+        b[m][k] = static_cast<uint16_t>(i % 4 == 2 ? 0x3f80 + (random() >> 13 & 0x80ff)
+                                                   : base + (random() >> 13 & spread));
+      }
+      for (int n = 0; n < 16; ++n) {
+        const uint32_t bits = (random() & 0x80ffffffu) | (i % 4 == 2 ? 0u : 0x3f000000u);
+        std::memcpy(&sums[m][n], &bits, sizeof bits);
+      }
+    }
+    std::memcpy(expected, sums, sizeof sums);
+    const TileConfiguration configuration = shapes(16, 16, 16);
+    unit::configure_tiles(configuration);
+    unit::load_tile<0>(sums, sizeof sums[0]);
+    unit::load_tile<1>(a, sizeof a[0]);
+    unit::load_passing_tile<2>(b, sizeof b[0]);
+    unit::multiply_bf16_tiles<0, 1, 2>();
+    unit::store_tile<0>(sums, sizeof sums[0]);
+    unit::release_tiles();
+    amx_emulator::ldtilecfg(&configuration);
+    amx_emulator::tileloadd(0, expected, sizeof expected[0]);
+    amx_emulator::tileloadd(1, a, sizeof a[0]);
+    amx_emulator::tileloadd(2, b, sizeof b[0]);
+    amx_emulator::tdpbf16ps(0, 1, 2);
+    amx_emulator::tilestored(0, expected, sizeof expected[0]);
+    amx_emulator::tilerelease();
+    for (int m = 0; m < 16; ++m) {
+      for (int n = 0; n < 16; ++n) {
+        if (std::isnan(sums[m][n]) && std::isnan(expected[m][n])) continue;
+        CHECK_EQUAL(std::memcmp(&sums[m][n], &expected[m][n], sizeof(float)), 0);
+      }
+    }
+  }
+}
+
 void test_other_instructions_trap_as_ever() {
   const pid_t child = fork();
   if (child == 0) {
@@ -304,5 +378,6 @@ int main() {
   test_shapes(true);
   test_int8(true);
   test_other_instructions_trap_as_ever();
+  if (grants_tiles()) test_against_the_cpu();  // last: nothing traps from then on
   return check::result();
 }

@@ -45,7 +45,8 @@ class Instruction {
       tilerelease();
     } else if (operation_ == (kF2 | 0x49) && !memory && second_ == 0) {
       tilezero(first_);
-    } else if (operation_ == (kF2 | 0x4b) && strided) {
+    } else if ((operation_ == (kF2 | 0x4b) || operation_ == (k66 | 0x4b)) && strided) {
+      // The second, TILELOADDT1, passes by the first-level cache.
       tileloadd(first_, reinterpret_cast<const void*>(base_), index_);
     } else if (operation_ == (kF3 | 0x4b) && strided) {
       tilestored(first_, reinterpret_cast<void*>(base_), index_);
@@ -108,7 +109,14 @@ void on_trap(int, siginfo_t*, void* context) {
 
 }  // namespace
 
+namespace {
+bool installed = false;
+}
+
+bool is_installed() { return installed; }
+
 void install() {
+  installed = true;
   struct sigaction action = {};
   action.sa_sigaction = on_trap;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;

@@ -260,6 +260,7 @@ void test(Case& one) {
 
 #ifdef FUSEDRNN_AMX_EMULATED
 void check_tiles_were_used_and_released() {
+  if (!amx_emulator::is_installed()) return;  // the CPU has AMX
   CHECK(amx_emulator::products() > 0);
   CHECK(!amx_emulator::is_configured());
 }

@@ -89,11 +89,7 @@ constexpr Isa kAll[] = {Isa::scalar, Isa::neon,        Isa::avx2,
 // Linux leaves room for the tiles, 8 KB a thread, only where a process has asked for it. True where
 // all its threads may use them from now on.
 bool request_tiles([[maybe_unused]] const Machine& machine) {
-#if defined(FUSEDRNN_AMX_EMULATED)
-  if (!why_unavailable(Isa::avx512, machine).empty()) return false;  // in which it is written
-  amx_emulator::install();
-  return true;
-#elif defined(__linux__)
+#if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return (machine.leaf7_edx & kAmxTile) != 0 && (machine.xcr0 & kSaveTiles) == kSaveTiles &&
          syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
@@ -161,11 +157,16 @@ Machine this_machine() {
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     machine.xcr0 = uint64_t{high} << 32 | low;
   }
-#ifdef FUSEDRNN_AMX_EMULATED
-  machine.leaf7_edx |= kAmxTile | kAmxBf16 | kAmxInt8;
-  machine.xcr0 |= kSaveTiles;
-#endif
   machine.tiles = request_tiles(machine);
+#ifdef FUSEDRNN_AMX_EMULATED
+  // Where there is no AMX. The emulator is written in AVX-512.
+  if (!machine.tiles && why_unavailable(Isa::avx512, machine).empty()) {
+    amx_emulator::install();
+    machine.leaf7_edx |= kAmxTile | kAmxBf16 | kAmxInt8;
+    machine.xcr0 |= kSaveTiles;
+    machine.tiles = true;
+  }
+#endif
 #endif
 #ifdef __aarch64__
   machine.neon = true;

@@ -45,8 +45,7 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
       // Rows that the following step brings a product to are in tiles of their own.
       const Range parts[] = {step.following, {step.following.end, step.rows.end}};
       for (const Range rows : parts) {
-        for_products<F>(registers, context.p, kRecurrentPanel, tiles, panels, rows,
-                        turns(number));
+        for_products<F>(registers, context.p, kRecurrentPanel, tiles, panels, rows, turns(number));
         rest.finish();
       }
       if (context.shape.norm_count > 0) through_norms(context, step, i);

@@ -299,7 +299,7 @@ class Forward {
     product.set_weights(panels(packed.stages[0]));
     const ProjectingTiles<F> tiles{{context_, panels(packed.input)},
                                    {context_, step, 0, product, maps_[0], mapper, rest_},
-                                    arrays};
+                                   arrays};
     const int of_input = context_.projection_vectors();
     const int of_stage = product.vectors();
     for_products<F>(registers_, context_.p, of_input > of_stage ? of_input : of_stage, tiles,

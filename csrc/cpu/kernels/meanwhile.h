@@ -27,7 +27,9 @@ class RestOfMap {
   // Where the sums of the next block go.
   FUSEDRNN_MEMBER Real* next_sums() { return sums_[turn_ ^= 1]; }
   // To be done while that is multiplied, or null.
-  FUSEDRNN_MEMBER const Meanwhile* meanwhile() const { return tile_.rows > 0 ? &meanwhile_ : nullptr; }
+  FUSEDRNN_MEMBER const Meanwhile* meanwhile() const {
+    return tile_.rows > 0 ? &meanwhile_ : nullptr;
+  }
   // Which of two places belongs to the next block; it changes with its sums.
   FUSEDRNN_MEMBER int turn() const { return turn_; }
 

@@ -136,7 +136,8 @@ FUSEDRNN_INLINE void multiply_some(BlockOperands& block, int64_t steps) {
 template <class Operands, int RowTiles, int ColumnTiles, Weights Where>
 FUSEDRNN_INLINE void multiply_blocks(BlockOperands block, int64_t steps,
                                      const Meanwhile* meanwhile) {
-  if (meanwhile == nullptr) return multiply_some<Operands, RowTiles, ColumnTiles, Where>(block, steps);
+  if (meanwhile == nullptr)
+    return multiply_some<Operands, RowTiles, ColumnTiles, Where>(block, steps);
   for (; steps > 0; steps -= kStepsAtATime) {
     multiply_some<Operands, RowTiles, ColumnTiles, Where>(
         block, steps < kStepsAtATime ? steps : kStepsAtATime);

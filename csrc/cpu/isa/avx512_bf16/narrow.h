@@ -1,5 +1,5 @@
-// What the sets with instructions for narrow numbers have in common: bfloat16 numbers of k in pairs,
-// and products of quantised ones.
+// What the sets with instructions for narrow numbers have in common: bfloat16 numbers of k in
+// pairs, and products of quantised ones.
 #pragma once
 
 #include "cpu/isa/avx512/vec.h"
