@@ -18,7 +18,7 @@ constexpr double kMultiplyAddsPerCycle = 2;
 constexpr double kMultiplyAddLatency = 4;
 // Of vectors, by a matrix unit: AMX takes 16 cycles for 16 rows, 16 columns and 32 numbers of
 // bfloat16 along k, which are 256 vector instructions, and where both are read from the
-// second-level cache 23, as seen on a Granite Rapids (docs/decisions/0004-formats.md).
+// second-level cache 23, as seen on a Granite Rapids (docs/decisions/0023-amx-measured.md).
 constexpr double kMatrixMultiplyAddsPerCycle = 11;
 constexpr double kNearBytesPerCycle = 40;  // from the core's own cache
 constexpr double kFarBytesPerCycle = 10;   // from beyond it
@@ -53,9 +53,15 @@ int64_t near_cache_bytes() {
 // while it is held.
 const int64_t kNearCacheBytes = near_cache_bytes();
 
-// Whether products go to a matrix unit.
+// Whether products go to a matrix unit: if they take longer than it does to wake up. Then it reads
+// weights that are near 1.5 times as fast as vectors multiply them, where those are of 16 bits; of
+// 8 bits vectors take single rows as fast.
 bool uses_matrix_unit(const KernelShape& shape, const Problem& p) {
-  return shape.matrix_rows > 0 && p.T * p.B >= shape.matrix_fewest_rows;
+  constexpr int64_t kFewestBytes = 512 << 10;  // of weights, for each row anew
+  if (shape.matrix_rows == 0 || (shape.quantised && p.B == 1)) return false;
+  const int64_t depth = p.I + p.H / p.heads, rows = p.T * p.B;
+  const int64_t bytes = shape.gates * p.H * depth * static_cast<int64_t>(shape.panel_bytes);
+  return rows >= shape.matrix_fewest_rows || rows * bytes >= kFewestBytes;
 }
 
 // A stage's product and its gate maths, as a thread sees it in one step.
@@ -268,6 +274,10 @@ double barrier_of_pool(int threads) {
   const double measured =
       (core_latency_nanoseconds(threads) - kOwnNanoseconds) * kCyclesPerNanosecond;
   return std::clamp(measured, kNearBarrier, kFarBarrier);
+}
+
+MatrixUse matrix_use(const KernelShape& shape, const Problem& p, int unit_groups) {
+  return {uses_matrix_unit(shape, p), p.T > 1 && !weights_stay_near(shape, p, unit_groups)};
 }
 
 bool weights_stay_near(const KernelShape& shape, const Problem& p, int unit_groups) {

@@ -70,8 +70,11 @@ Plan plan_for_pool(Planner planner, const KernelShape& shape, const Problem& pro
 // What a barrier takes of so many threads of the pool, as measured, between the two above.
 double barrier_of_pool(int threads);
 
-// Whether the weights of a problem, those of its input too, stay in the cache of one core, or of each
-// of so many that share its units out.
+// What a call, on threads that share units out in so many parts, wants of a matrix unit.
+MatrixUse matrix_use(const KernelShape& shape, const Problem& problem, int unit_groups);
+
+// Whether the weights of a problem, those of its input too, stay in the cache of one core, or of
+// each of so many that share its units out.
 bool weights_stay_near(const KernelShape& shape, const Problem& problem, int unit_groups = 1);
 
 // How many steps' inputs a forward pass on a grid of threads projects at a time.

@@ -23,6 +23,7 @@ struct Step {
     }
     set_step(call, shape, job);
     job.grid = barriers.grid(plan);
+    job.matrix = matrix_use(shape, p, plan.unit_groups);
     use_packed(weights_of(weights), job);
     add_states(arena, shape, p, false, job.kept);
     add_scratch(arena, shape, p, plan, false, job);

@@ -123,7 +123,7 @@ void Task<Call>::prepare(const Links& links) {
   job_.links = links;
   job_.order = order_.round_robin(plan_.row_groups);
   job_.ld_state = state_stride(shape_, call().problem);
-  job_.far_weights = !cpu::weights_stay_near(shape_, call().problem, plan_.unit_groups);
+  job_.matrix = matrix_use(shape_, call().problem, plan_.unit_groups);
   lay_out();
 }
 

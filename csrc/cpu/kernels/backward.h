@@ -45,7 +45,7 @@ FUSEDRNN_ONCE void walk_steps(const BackwardContext<F>& context,
       // Rows that the following step brings a product to are in tiles of their own.
       const Range parts[] = {step.following, {step.following.end, step.rows.end}};
       for (const Range rows : parts) {
-        for_products<F>(registers, context.p, kRecurrentPanel, tiles, panels, rows, turns(number));
+        for_products<F>(registers, kRecurrentPanel, tiles, panels, rows, turns(number));
         rest.finish();
       }
       if (context.shape.norm_count > 0) through_norms(context, step, i);
@@ -97,7 +97,7 @@ FUSEDRNN_ONCE void keep_following_deltas(const BackwardContext<F>& context) {
 template <class F>
 FUSEDRNN_ONCE void run_backward(const BackwardJob& job, int thread) {
   BackwardContext<F> context(job, thread);
-  typename F::MatrixUnit::Registers registers(job.far_weights);
+  typename F::MatrixUnit::Registers registers(job.matrix);
   pack_backward(context);
   begin_carry(context);
   draw_operand_mask(context);

@@ -367,10 +367,9 @@ FUSEDRNN_ONCE void end_carry(const BackwardContext<F>& context,
     const bool multiplied = s == 0 && context.shape.h_stage >= 0;
     const Range living = multiplied ? context.walked(0) : Range{0, 0};
     const Range panels = context.panels(context.shape.states[s].size);
-    for_products<F>(registers, context.p, kRecurrentPanel, InitialState<F>{context, s, true},
-                    panels, living);
-    for_products<F>(registers, context.p, kRecurrentPanel, InitialState<F>{context, s, false},
-                    panels, {living.end, context.sequences.count});
+    for_products<F>(registers, kRecurrentPanel, InitialState<F>{context, s, true}, panels, living);
+    for_products<F>(registers, kRecurrentPanel, InitialState<F>{context, s, false}, panels,
+                    {living.end, context.sequences.count});
   }
 }
 

@@ -104,7 +104,8 @@ struct BackwardTiles {
     constexpr int kPanel = BackwardContext<F>::kPanel;
     if constexpr (F::MatrixUnit::kPresent) {
       if (tile.by_matrix_unit()) {
-        multiply(tile, rest.next_sums(), rest.meanwhile());
+        rest.next();
+        multiply(tile, rest.sums(), rest.meanwhile());
         rest.finish();
         rest.begin(mapper, map, tile, kPanel);
         return;

@@ -2,6 +2,7 @@
 // sums. Sets with instructions for narrow numbers add their own in isa/<name>/.
 #pragma once
 
+#include "cpu/kernels/job.h"
 #include "cpu/kernels/number.h"
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
@@ -46,12 +47,13 @@ struct Dot {
 template <class Row, class Panel>
 struct MatrixUnit {
   static constexpr bool kPresent = false;
-  static constexpr int kDepth = 1;       // numbers of k that it takes at a time
-  static constexpr int kRows = 0;        // of the highest block
-  static constexpr int kFewestRows = 0;  // of a call, for which it is worth while
+  static constexpr int kDepth = 1;  // numbers of k that it takes at a time
+  static constexpr int kRows = 0;   // of the highest block
+  static constexpr int kFewestRows =
+      0;  // of a call, for which it is worth while whatever the layer
   // A thread's, and what they are configured for.
   struct Registers {
-    explicit FUSEDRNN_MEMBER Registers(bool /*far_weights*/) {}
+    explicit FUSEDRNN_MEMBER Registers(const MatrixUse&) {}
   };
 };
 

@@ -20,9 +20,10 @@ struct ProjectingTiles {
   ForwardArrays<typename F::Real>& arrays;
 
   void run(const Tile& tile) const {
-    if (stage.context.projects_tiles) {
+    if (stage.context.has_two_places && tile.by_matrix_unit()) {
       run_in_place(tile);
     } else {
+      stage.rest.finish();  // it may read what is projected here
       projection.run(tile);
       stage.run(tile);
     }
@@ -30,6 +31,7 @@ struct ProjectingTiles {
 
   // The projections of one tile and of the one before.
   FUSEDRNN_MEMBER void run_in_place(const Tile& tile) const {
+    stage.rest.next();
     const int64_t numbers = projection.numbers();
     auto* const place = stage.context.projection + stage.rest.turn() * tile.height() * numbers;
     projection.project(tile, place, stage.rest.meanwhile());
@@ -88,12 +90,19 @@ class Forward {
     } else {
       StepMasks masks(context_, 1, context_.p.T);
       InputChunk chunk;
+      bool in_tiles = false;  // whether they are projected with the step
       int64_t chunk_row = 0;
       for (int64_t number = 0; number < context_.p.T; ++number) {
         if (number == chunk.end_step) {
           context_.report_done(number);
-          chunk = context_.projects_tiles ? find_inputs(context_, number, number + 1)
-                                          : project_chunk(context_, registers_, number);
+          in_tiles = context_.projects_tiles && registers_multiply() &&
+                     context_.living(number).size() >= F::MatrixUnit::kRows;
+          if (in_tiles) {
+            chunk = find_inputs(context_, number, number + 1);
+          } else {
+            chunk = project_chunk(context_, registers_, number);
+            find_projection(context_, arrays_[0]);
+          }
           if (context_.slots.save) normalise_inputs(context_, {number, chunk.end_step}, 0);
           chunk_row = 0;
         }
@@ -105,7 +114,7 @@ class Forward {
         if (step.rows.size() < context_.sequences.count) show_standing(context_, step, number);
         if (step.rows.size() == 0) continue;
         masks.enter(number, arrays_);
-        if (context_.projects_tiles) {
+        if (in_tiles) {
           take_projecting(step, step.turned);
           if (context_.job.masks_operand) mask_what_follows(0, step);
           if (context_.shape.stages[0].meets) context_.wait_for_group();
@@ -113,6 +122,14 @@ class Forward {
           take_step(step);
         }
       }
+    }
+  }
+
+  FUSEDRNN_MEMBER bool registers_multiply() const {
+    if constexpr (F::MatrixUnit::kPresent) {
+      return registers_.multiplies();
+    } else {
+      return false;
     }
   }
 
@@ -156,7 +173,7 @@ class Forward {
       for_packed(context_, stage.product, vectors, context_.job.packed.stages[index].weights,
                  [&](Range some, Panels<F> weights) FUSEDRNN_LAMBDA {
                    product.set_weights(weights);
-                   for_products<F>(registers_, context_.p, vectors,
+                   for_products<F>(registers_, vectors,
                                    SumTiles<F>{tiles, sums + some.begin * rows.size() * numbers,
                                                numbers, some, some.begin},
                                    some, rows, step.turned);
@@ -201,7 +218,7 @@ class Forward {
     if (unpacked || (together > 0 && gathers(step.rows.size(), vectors, panels, together))) {
       walk_groups(tiles, vectors, panels, together);
     } else {
-      for_products<F>(registers_, context_.p, vectors, tiles, panels, step.rows, step.turned);
+      for_products<F>(registers_, vectors, tiles, panels, step.rows, step.turned);
       rest_.finish();
     }
   }
@@ -245,7 +262,7 @@ class Forward {
       } else if (kUnpacked<F> && context_.job.single_row) {
         multiply_single_row(tiles, some, sums);
       } else {
-        for_products<F>(registers_, context_.p, vectors,
+        for_products<F>(registers_, vectors,
                         SumTiles<F>{tiles, sums, vectors * F::V::width, some,
                                     turned ? next.end - 1 : next.begin},
                         some, rows, turned);
@@ -302,7 +319,7 @@ class Forward {
                                    arrays};
     const int of_input = context_.projection_vectors();
     const int of_stage = product.vectors();
-    for_products<F>(registers_, context_.p, of_input > of_stage ? of_input : of_stage, tiles,
+    for_products<F>(registers_, of_input > of_stage ? of_input : of_stage, tiles,
                     context_.panels('H'), step.rows, turned);
     rest_.finish();
   }
@@ -331,7 +348,7 @@ class Forward {
 
 template <class F>
 FUSEDRNN_ONCE void run_forward(const ForwardJob& job, int thread) {
-  typename F::MatrixUnit::Registers registers(job.far_weights);
+  typename F::MatrixUnit::Registers registers(job.matrix);
   Forward<F>(job, thread, registers).run();
 }
 

@@ -48,10 +48,10 @@ struct ForwardContext : Context<F, ForwardJob> {
   ForwardContext(const ForwardJob& its_job, int thread)
       : Base(its_job, thread, int64_t{its_job.shape->unit_vectors} * W, its_job.save),
         projection_rows(job.chunk_steps * sequences.count),
-        projects_tiles(F::MatrixUnit::kPresent && p.T > 1 && job.stream.data == nullptr &&
-                       sequences.count >= F::MatrixUnit::kRows && this->shape.stage_count == 1 &&
-                       this->h_panels.size() * projection_rows >= 2 * F::MatrixUnit::kRows &&
-                       this->shape.norm_count == 0),
+        has_two_places(F::MatrixUnit::kPresent &&
+                       this->h_panels.size() * projection_rows >= 2 * F::MatrixUnit::kRows),
+        projects_tiles(has_two_places && p.T > 1 && job.stream.data == nullptr &&
+                       this->shape.stage_count == 1 && this->shape.norm_count == 0),
         projection(this->template part_of<Real>(job.projection)),
         inputs(this->template part_of<const Edge*>(job.inputs)),
         staged(this->template part_of<Row>(job.staged)),
@@ -114,8 +114,9 @@ struct ForwardContext : Context<F, ForwardJob> {
   }
 
   const int64_t projection_rows;  // there is room for
-  // Whether the inputs of a tile are projected when the step comes to it, all into one place. A
-  // matrix unit is done with a block before stores to more than the first-level cache holds are.
+  const bool has_two_places;  // for the projections of a tile of a matrix unit, and the last one
+  // Whether the inputs of tiles are projected when a step of many rows comes to them. A matrix unit
+  // is done with a block before stores to more than the first-level cache holds are.
   const bool projects_tiles;
   Real* const projection;
   const Edge** const inputs;

@@ -6,6 +6,14 @@
 
 namespace fusedrnn::cpu::FUSEDRNN_ISA {
 
+// How the projections of a chunk lie.
+template <class F>
+FUSEDRNN_MEMBER void find_projection(const ForwardContext<F>& context,
+                                     ForwardArrays<typename F::Real>& arrays) {
+  arrays.projection_row = context.projection_vectors() * F::V::width;
+  arrays.projection_panel = context.projection_rows * arrays.projection_row;
+}
+
 // What of a stage's arrays is the same in every step, from the thread's first row and unit on. Null
 // is what the format stores as other numbers than maps compute with.
 template <class F>
@@ -20,8 +28,7 @@ FUSEDRNN_ONCE void find_arrays(const ForwardContext<F>& context, int index,
   arrays.problem = &context.p;
   arrays.unit = unit;
   if (stage.units == 'H') {
-    arrays.projection_row = context.projection_vectors() * F::V::width;
-    arrays.projection_panel = context.projection_rows * arrays.projection_row;
+    find_projection(context, arrays);
     arrays.vectors = static_cast<const Real*>(job.packed.vectors) + unit * shape.vector_count;
     arrays.saved.stride = context.saved_stride();
     arrays.candidate = context.mask_rows(job.noise.candidate, 0, unit);
@@ -203,18 +210,21 @@ struct ForwardTiles {
 
   void run(const Tile& tile) const {
     if constexpr (F::MatrixUnit::kPresent) {
-      if (tile.by_matrix_unit()) return run_block(tile, [] FUSEDRNN_LAMBDA {});
+      if (tile.by_matrix_unit()) {
+        rest.next();
+        return run_block(tile, [] FUSEDRNN_LAMBDA {});
+      }
     }
     alignas(64) Real sums[kTileSums<F, kMostVectors>];
     multiply(tile, sums);
     mapper.run(tile, map, sums + tile.repeated * product.numbers());
   }
 
-  // `prepare` is called when the block before it is done.
+  // After rest.next(). `prepare` is called when the block before it is done.
   template <class Prepare>
   FUSEDRNN_MEMBER void run_block(const Tile& tile, const Prepare& prepare) const {
     product.set_meanwhile(rest.meanwhile());
-    multiply(tile, rest.next_sums());
+    multiply(tile, rest.sums());
     product.set_meanwhile(nullptr);
     rest.finish();
     prepare();

@@ -117,7 +117,7 @@ FUSEDRNN_ONCE void input_gradient(const BackwardContext<F>& context,
   const InputTiles<F> tiles{context, block};
   const int64_t panels = blocks_of(context.p.I, tiles.kWidth);
   const bool by_panel = panels >= context.share.threads;
-  for_products<F>(registers, context.p, kWidePanel, tiles,
+  for_products<F>(registers, kWidePanel, tiles,
                   by_panel ? context.share.of_all(panels) : Range{0, panels},
                   by_panel ? Range{0, tiles.count()} : context.share.of_all(tiles.count()));
   if (block.missing() > 0 && !context.call.accumulate_dx) tiles.clear_missing();

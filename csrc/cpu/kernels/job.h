@@ -63,7 +63,8 @@ struct KernelShape : CellShape {
   int tile_rows;     // rows of a full register tile of the first product of a step, or of x where a
                      // step has none
   int copied_units;  // of which weight gradients have the deltas in a copy
-  // Rows of a matrix unit's highest block, and the fewest it is used for; 0: there is none.
+  // Rows of a matrix unit's highest block, and the fewest it is used for where a layer is small; 0:
+  // there is none.
   int matrix_rows, matrix_fewest_rows;
 };
 
@@ -139,6 +140,12 @@ struct Checkpoints {
   void* resets[kMaxStates];  // Edge: the reset states, zeros where there is none
 };
 
+// What a call wants of a matrix unit.
+struct MatrixUse {
+  bool multiplies;   // by it, where the format has one
+  bool far_weights;  // which no core's own cache holds, so that each panel is asked for
+};
+
 struct ForwardJob {
   const ForwardCall* call;
   const KernelShape* shape;
@@ -150,7 +157,7 @@ struct ForwardJob {
   bool single_row;     // of one step of one sequence: nothing packs its weights before (kUnpacked)
   bool turned;         // a single step goes through its panels from the last to the first
   bool masks_operand;  // what w_hh multiplies lies apart from h
-  bool far_weights;    // more than a core's own cache holds
+  MatrixUse matrix;
   int64_t ld_state, ld_staged;
   int64_t chunk_steps;  // whose input projection is computed at a time, where all rows live
   PackedCell packed;
@@ -175,7 +182,7 @@ struct BackwardJob {
   Grid grid;
   Links links;
   Order order;
-  bool far_weights;        // more than a core's own cache holds
+  MatrixUse matrix;
   bool all_rows;           // every step walks all sequences, those that do not live too
   bool single_row;         // of one step of one sequence, whose products read weights in place
   int64_t gradient_heads;  // of the gradient of w_hh: those of the problem may be wider

@@ -14,7 +14,7 @@ struct Meanwhile {
 };
 
 // What is left of the map of a block whose sums, `Numbers` at most, are known. `Mapper` as in
-// narrow_tile.h.
+// narrow_tile.h. In turn: next(), products into sums(), finish(), begin().
 template <class Mapper, class Map, int Numbers>
 class RestOfMap {
  public:
@@ -24,14 +24,14 @@ class RestOfMap {
   RestOfMap(const RestOfMap&) = delete;
   RestOfMap& operator=(const RestOfMap&) = delete;
 
-  // Where the sums of the next block go.
-  FUSEDRNN_MEMBER Real* next_sums() { return sums_[turn_ ^= 1]; }
+  // A block begins: which of two places belongs to it, and where its sums go.
+  FUSEDRNN_MEMBER void next() { turn_ ^= 1; }
+  FUSEDRNN_MEMBER int turn() const { return turn_; }
+  FUSEDRNN_MEMBER Real* sums() { return sums_[turn_]; }
   // To be done while that is multiplied, or null.
   FUSEDRNN_MEMBER const Meanwhile* meanwhile() const {
     return tile_.rows > 0 ? &meanwhile_ : nullptr;
   }
-  // Which of two places belongs to the next block; it changes with its sums.
-  FUSEDRNN_MEMBER int turn() const { return turn_; }
 
   FUSEDRNN_MEMBER void finish() {
     if (tile_.rows > 0) take(tile_.rows);

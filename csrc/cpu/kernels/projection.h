@@ -116,8 +116,8 @@ template <class F>
 FUSEDRNN_ONCE void project_panels(const ForwardContext<F>& context,
                                   typename F::MatrixUnit::Registers& registers, int64_t rows,
                                   Range panels, Panels<F> weights) {
-  for_products<F>(registers, context.p, context.projection_vectors(),
-                  Projection<F>{context, weights}, panels, {0, rows});
+  for_products<F>(registers, context.projection_vectors(), Projection<F>{context, weights}, panels,
+                  {0, rows});
 }
 
 // The chunk that begins with `step`.

@@ -362,13 +362,13 @@ FUSEDRNN_INLINE void for_blocks(typename F::MatrixUnit::Registers& registers, co
   }
 }
 
-// By the matrix unit where a call has rows enough for it, else by tiles, with the same bits.
+// By the matrix unit where a call is large enough for it, else by tiles, with the same bits.
 template <class F, class Work>
 FUSEDRNN_INLINE void for_products([[maybe_unused]] typename F::MatrixUnit::Registers& registers,
-                                  [[maybe_unused]] const Problem& p, int vectors, const Work& work,
-                                  Range panels, Range rows, bool turned = false) {
+                                  int vectors, const Work& work, Range panels, Range rows,
+                                  bool turned = false) {
   if constexpr (F::MatrixUnit::kPresent) {
-    if (p.T * p.B >= F::MatrixUnit::kFewestRows) {
+    if (registers.multiplies()) {
       for_blocks<F>(registers, work, panels, rows, turned);
       return;
     }

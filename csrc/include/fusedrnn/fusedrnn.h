@@ -439,8 +439,9 @@ FUSEDRNN_API size_t fusedrnn_frozen_workspace(const fusedrnn_frozen* frozen, int
  * floating-point mode is as before when it returns. The bits are those of fusedrnn_frozen_forward
  * with T = 1; so they are those of a longer call too, but that c of the 16-bit types is rounded
  * between calls and not between the steps of one. (The exception: where AMX multiplies, that is
- * weights of bfloat16 or int8 and 4 sequences or more, a thread's first step enters the kernel,
- * which makes room for the tile registers. Let it be one that is in no hurry.)
+ * weights of bfloat16 or int8, and 4 sequences or a layer of half a megabyte of them or more, a
+ * thread's first step enters the kernel, which makes room for the tile registers. Let it be one
+ * that is in no hurry.)
  *
  *   x            [batch,input size]
  *   prev_states  num_states addresses [batch,H]; null, or a null address: zero

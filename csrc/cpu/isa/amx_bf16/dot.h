@@ -1,4 +1,4 @@
-// Products of bfloat16 numbers of a few rows, with the bits of TDPBF16PS: where a call has so
+// Products of bfloat16 numbers by vectors, with the bits of TDPBF16PS: where a call has so
 // little to do that it would wait for the matrix unit to wake up. As many vectors a cycle as
 // VDPBF16PS has on CPUs with AMX.
 #pragma once

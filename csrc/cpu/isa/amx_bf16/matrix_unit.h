@@ -1,4 +1,4 @@
-// Products of 4 rows and more by AMX. A block is up to 32 rows times one panel, in tiles of 16 x 16
+// Products by AMX. A block is up to 32 rows times one panel, in tiles of 16 x 16
 // sums: 2 x 2 of them at a time where there are more than 16 rows, so that every tile of weights
 // and of rows that is loaded serves twice, else 1 x 4. Packed panels are what the instruction takes
 // for its second operand as they are: 16 groups of k, each with 16 units, K numbers of each.
@@ -24,15 +24,15 @@ constexpr int sum_tile(int row_tile, int column_tile) {
 // A thread's configuration of its tile registers, from its first block to its end.
 class TileRegisters {
  public:
-  explicit FUSEDRNN_MEMBER TileRegisters(bool far_weights) : far_weights_(far_weights) {}
+  explicit FUSEDRNN_MEMBER TileRegisters(const MatrixUse& use) : use_(use) {}
   TileRegisters(const TileRegisters&) = delete;
   TileRegisters& operator=(const TileRegisters&) = delete;
   FUSEDRNN_MEMBER ~TileRegisters() {
     if (height_ != 0) release_tiles();
   }
 
-  // Whether blocks ask for the weights of the next panel, which no cache of this core holds.
-  FUSEDRNN_MEMBER bool far_weights() const { return far_weights_; }
+  FUSEDRNN_MEMBER bool multiplies() const { return use_.multiplies; }
+  FUSEDRNN_MEMBER bool far_weights() const { return use_.far_weights; }
 
   // For blocks of `height` rows.
   FUSEDRNN_MEMBER void configure(int64_t height) {
@@ -57,7 +57,7 @@ class TileRegisters {
     configure_tiles(configuration);
   }
 
-  const bool far_weights_;
+  const MatrixUse use_;
   int64_t height_ = 0;
 };
 
@@ -74,7 +74,8 @@ struct BlockOperands {
 // the rows; and the same while others are on their way to the second-level cache.
 enum class Weights { staying, passing, far };
 
-// So many high blocks ask for all that a panel has. Low ones would only wait for what they ask for.
+// So many high blocks ask for all that a panel has, a single one for its part. Low ones would only
+// wait for what they ask for.
 constexpr int kAskingBlocks = 2;
 
 // The two kinds of operands.
