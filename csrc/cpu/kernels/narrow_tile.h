@@ -49,10 +49,19 @@ template <class F>
 constexpr int kTileNumbers = kTileSums<F, kRecurrentPanel>;
 static_assert(kMaxUnitVectors <= kRecurrentPanel);
 
-// Whether a map reads the h that enters a step.
-template <class Context, class Step>
-FUSEDRNN_INLINE bool reads_h(const Context& context, const Step& step) {
-  return context.shape.reads_h || step.flags != nullptr || zones_out(context.p);
+// Whether a map reads the h that enters a step; `plain`: all its rows go through it as if there
+// were no masks.
+template <class Context>
+FUSEDRNN_INLINE bool reads_h(const Context& context, bool plain) {
+  return context.shape.reads_h || !plain || zones_out(context.p);
+}
+
+template <class Step>
+FUSEDRNN_INLINE bool is_plain(const Step& step) {
+  if (step.flags == nullptr) return true;
+  const Tile all{0, 1, step.rows.begin, step.rows.size(), 0, 0};
+  return all_are(step.flags, all, kValid | kShown, kValid | kShown) &&
+         all_are(step.next_flags, all, kCut, 0);
 }
 
 // It, as a map reads it.
@@ -184,11 +193,20 @@ class NarrowForward {
         units_(extent(context.p, stage_.units)),
         has_h_(context.shape.states[0].size == stage_.units),
         sets_h_(has_h_ && context.shape.states[0].last_stage == index),
-        reads_h_(reads_h(context, step)),
-        shows_h_(!kSameOutside && sets_h_ && step.flags == nullptr),
-        sees_states_(!kSameOutside && (step.shows_states || step.next_flags != nullptr)),
+        plain_(is_plain(step)),
+        reads_h_(reads_h(context, plain_)),
+        shows_h_(!kSameOutside && sets_h_ && plain_),
+        sees_states_(!kSameOutside && (step.shows_states || !plain_)),
         saves_(stage_.units == 'H' && context.job.kept.saved != nullptr &&
-               context.shape.saved_bytes != sizeof(Real)) {}
+               context.shape.saved_bytes != sizeof(Real)) {
+    if (!kSameOutside && plain_) {  // what a step with masks has left
+      arrays.y = {};
+      for (int s = 0; s < kMaxStates; ++s) {
+        arrays.state_y[s] = {};
+        arrays.reset[s] = nullptr;
+      }
+    }
+  }
 
   FUSEDRNN_MEMBER void run(const Tile& tile, ForwardMap<Real> map, const Real* sums) {
     const TileUnits units(tile, context_.panel_units, units_);
@@ -323,7 +341,9 @@ class NarrowForward {
   ForwardArrays<Real>& arrays_;
   const StageShape& stage_;
   const int64_t units_;
-  const bool has_h_, sets_h_, reads_h_;
+  const bool has_h_, sets_h_;
+  const bool plain_;  // of the step
+  const bool reads_h_;
   const bool shows_h_;      // y and the next h are the same numbers: there are no masks
   const bool sees_states_;  // whether one is wanted of every step, or reset
   const bool saves_;        // other numbers than the map computes with
@@ -353,7 +373,7 @@ class NarrowBackward {
         arrays_(arrays),
         letter_(context.shape.stages[index].units),
         units_(extent(context.p, letter_)),
-        reads_h_(reads_h(context, step)) {}
+        reads_h_(reads_h(context, step.flags == nullptr)) {}
 
   FUSEDRNN_MEMBER void run(const Tile& tile, BackwardMap<Real> map, const Real* sums) {
     const TileUnits units(tile, context_.panel_units, units_);
