@@ -5,7 +5,7 @@ of the sequences that live would take, step for step (of a dense call of n seque
 its steps at which n live; between the numbers that are timed, lines). `--beside FOLDER` times a
 second package, as of an older version, in turns with the first. Times are the least of rounds that
 take turns, in a process of its own: of one thread CPU time, which other work on the machine changes
-little; of several wall time, as a system that counts CPU time by its ticks misses threads that spin.
+little; of several wall time: where CPU time is counted by ticks, threads that spin are missed.
 """
 
 from __future__ import annotations
