@@ -234,6 +234,12 @@ def test_ratios_are_those_of_the_committed_table() -> None:
     assert {CLASSES[name]: ratios for name, *ratios in shown} == {
         name: known[name] for name in CLASSES.values()
     }
+    amx = tables(load_runs([RESULTS / "xeon-granite-rapids-2-cores.json"])[0].rows)
+    of_amx = {s.name: s for s in class_summaries(amx)}
+    *means, last_mean = (f"{of_amx[name].mean:.2f}" for name in CLASSES.values())
+    *lows, last_low = (f"{of_amx[name].lowest:.2f}" for name in CLASSES.values())
+    assert f"the means are {', '.join(means)} and {last_mean}," in README
+    assert f"the lowest {', '.join(lows)} and {last_low}." in README
     eager = {g.title: geometric_mean(g.ratios("pytorch").values()) for g in groups}
     lowest, highest = eager["inference, float32, 1 thread"], eager["step, float32, 2 threads"]
     said = rf"are {lowest:.1f} \(inference, one\s+thread\) to {highest:.1f} \(steps, two threads\)"
