@@ -90,7 +90,12 @@ def name(facts: dict[str, Any]) -> str:
         return str(facts.get("cpu"))
     server = re.search("epyc|xeon", str(facts.get("cpu")), re.IGNORECASE)
     amx = "amx_tile" in facts.get("instruction_sets", ())
-    if server and amx and facts.get("caches", {}).get("L1i") == "64K":
+    if (
+        server
+        and amx
+        and family["vendor_id"] == "GenuineIntel"
+        and facts.get("caches", {}).get("L1i") == "64K"
+    ):
         # What some hypervisors say of the model is not so; of those with AMX it alone has this.
         return f"{facts['cpu']} Granite Rapids"
     found = [generation for first, generation in known if first <= model]
